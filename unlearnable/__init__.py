@@ -1,0 +1,28 @@
+"""Make image datasets unlearnable: protection methods, artefacts, protected torchvision datasets."""
+
+__version__ = "0.1.0"
+
+from . import datasets
+from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
+from .evaluation import Evaluation, evaluate
+from .methods import EM, METHODS, REM, SEM, Method, RandomNoise
+from .perturbation import Perturbation
+from .protected import ProtectedDataset
+
+__all__ = [
+    "EM",
+    "METHODS",
+    "REM",
+    "SEM",
+    "ArtefactError",
+    "Evaluation",
+    "HubError",
+    "Method",
+    "NotFittedError",
+    "Perturbation",
+    "ProtectedDataset",
+    "RandomNoise",
+    "UnknownImageError",
+    "datasets",
+    "evaluate",
+]

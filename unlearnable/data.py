@@ -1,0 +1,423 @@
+"""Any map-style image dataset as raw pixels, labels and one key per image.
+
+A dataset is taken apart into its leaves (below ``Subset`` and ``ConcatDataset``); each leaf is copied
+shallowly and its transforms are taken off the copy. The caller's object is never changed.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torchvision.datasets.vision import StandardTransform
+from tqdm.auto import tqdm
+
+Pixels = NDArray[np.uint8]  # (C, H, W)
+Transforms = Callable[[Any, Any], tuple[Any, Any]]
+
+_TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
+_LABEL_NAMES = ("targets", "labels", "_labels")
+_RGB_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
+_GREY_MODES = ("L", "1", "LA", "La")
+
+
+class Item(NamedTuple):
+    """One raw image: canonical pixels, its label, and what turns pixels back into the caller's type."""
+
+    pixels: Pixels
+    label: Any
+    restore: Callable[[Pixels], Any]
+
+
+# --- one image -----------------------------------------------------------------------------------
+
+
+def _from_pil(image: Image.Image) -> Pixels:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _GREY_MODES:
+        return np.asarray(image.convert("L"))[None]
+    if image.mode not in _RGB_MODES:
+        raise ValueError(
+            f"expected an image of 8 bits per channel, got mode {image.mode!r}; convert it to "
+            f"RGB or L first"
+        )
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+
+def to_pil(pixels: Pixels) -> Image.Image:
+    """A PIL image, mode L or RGB, from uint8 pixels of shape (1 or 3, H, W)."""
+    if len(pixels) == 1:
+        return Image.fromarray(pixels[0])
+    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _like_array(pixels: Pixels, ndim: int) -> Pixels:
+    return np.ascontiguousarray(pixels[0] if ndim == 2 else pixels.transpose(1, 2, 0))
+
+
+def _to_tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels.copy())
+
+
+def _canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
+    """uint8 pixels (1 or 3, H, W) and the way back; refuses what was changed by transforms."""
+    if isinstance(image, Image.Image):
+        return _from_pil(image), to_pil
+    found = type(image).__name__
+    if isinstance(image, (Tensor, np.ndarray)):
+        found = f"a {str(image.dtype).removeprefix('torch.')} {found} of shape {tuple(image.shape)}"
+        is_uint8 = image.dtype in (torch.uint8, np.uint8)
+        if isinstance(image, Tensor) and is_uint8 and image.ndim == 3 and len(image) in (1, 3):
+            return image.cpu().numpy(), _to_tensor
+        if isinstance(image, np.ndarray) and is_uint8:
+            if image.ndim == 2:
+                return image[None], lambda pixels: _like_array(pixels, 2)
+            if image.ndim == 3 and image.shape[2] in (1, 3):
+                pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
+                return pixels, lambda pixels: _like_array(pixels, 3)
+    raise TypeError(
+        f"expected a PIL image, a uint8 tensor (1 or 3, H, W) or a uint8 array (H, W, 1 or 3), got "
+        f"{found}. Perturbations are added to pixels before any transform: pass the dataset "
+        f"without ToTensor, Normalize or scaling (a transform= given to a torchvision dataset is "
+        f"fine, it is taken off and applied afterwards)"
+    )
+
+
+def image_key(pixels: Pixels) -> int:
+    """64-bit BLAKE2b of an image's size and its pixels as RGB: grey and RGB copies share a key."""
+    _, height, width = pixels.shape
+    rgb = np.broadcast_to(pixels, (3, height, width)).transpose(1, 2, 0)
+    digest = hashlib.blake2b(struct.pack("<II", height, width), digest_size=8)
+    digest.update(np.ascontiguousarray(rgb))
+    return int.from_bytes(digest.digest(), "little")
+
+
+def thumbnail(pixels: Pixels) -> Pixels:
+    """The image as RGB averaged down to 4x4, uint8 of shape (3, 4, 4)."""
+    small = to_pil(pixels).convert("RGB").resize((4, 4), Image.Resampling.BOX)
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+class Fit(NamedTuple):
+    """Resize and centre crop to one size; recorded in an artefact and replayed from it."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, image_size: int | Sequence[int] | None) -> Fit | None:
+        """From ``image_size=`` as users write it: a side, (height, width), or None."""
+        if image_size is None:
+            return None
+        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(sides) != 2 or any(not isinstance(s, int) or s < 1 for s in sides):
+            raise ValueError(
+                f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"
+            )
+        return cls(*sides)
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        if pixels.shape[1:] == (self.height, self.width):
+            return pixels
+        size = (self.width, self.height)
+        return _from_pil(ImageOps.fit(to_pil(pixels), size, Image.Resampling.BICUBIC))
+
+
+# --- a dataset -----------------------------------------------------------------------------------
+
+
+def _apply_transforms(dataset: Any) -> Transforms | None:
+    """What ``dataset`` does to an (image, label) pair, or None where it does nothing."""
+    joint = getattr(dataset, "transforms", None)
+    on_image = getattr(dataset, "transform", None)
+    on_label = getattr(dataset, "target_transform", None)
+    if callable(joint) and not isinstance(joint, StandardTransform):
+        return joint  # type: ignore[no-any-return]
+    if on_image is None and on_label is None:
+        return None
+    return StandardTransform(on_image, on_label)
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def _bare(dataset: Any) -> Any:
+    """A shallow copy that applies no transforms; arrays are shared."""
+    if hasattr(dataset, "without_transforms"):
+        return dataset.without_transforms()
+    bare = copy.copy(dataset)
+    names = [n for n in _TRANSFORM_NAMES if getattr(dataset, n, None) is not None]
+    for name in names:
+        setattr(bare, name, None)
+    if names and len(bare):
+        try:
+            bare[0]
+        except TypeError:  # a dataset of the caller's own that calls its transform unasked
+            for name in set(names) - {"transforms"}:
+                setattr(bare, name, _identity)
+    return bare
+
+
+class _Pairs(Dataset[Any]):
+    """A tuple (images, labels) as a dataset."""
+
+    def __init__(self, images: Any, labels: Any) -> None:
+        if len(images) != len(labels):
+            raise ValueError(
+                f"expected as many labels as images, got {len(labels)} and {len(images)}"
+            )
+        self.images, self.targets = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.images[index], self.targets[index]
+
+
+class RawDataset:
+    """A dataset's raw images and labels, and apart from them the transforms it would apply.
+
+    Args:
+        dataset: Any map-style dataset of (image, label) pairs, or a tuple (images, labels). Images
+            are PIL images, uint8 tensors (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3).
+
+    Attributes:
+        classes: Names of the classes in the order of their indices, or None where unknown.
+        name: The dataset's class, for people.
+
+    Raises:
+        TypeError: It is no map-style dataset.
+        ValueError: It is empty.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        if isinstance(dataset, tuple) and len(dataset) == 2:
+            dataset = _Pairs(*dataset)
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            raise TypeError(
+                f"expected a map-style dataset with __getitem__ and __len__, got "
+                f"{type(dataset).__name__}"
+            )
+        if len(dataset) == 0:
+            raise ValueError(f"expected a dataset with images, got an empty {type(dataset).__name__}")
+        self.originals: list[Any] = []
+        self._leaf_of, self._index_in = self._flatten(dataset)
+        self._bare = [_bare(leaf) for leaf in self.originals]
+        self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
+        named = [getattr(leaf, "classes", None) for leaf in self.originals]
+        self.classes: list[str] | None = None
+        if all(names is not None for names in named):
+            if any(list(names) != list(named[0]) for names in named):
+                raise ValueError(
+                    "expected the parts of a ConcatDataset to have the same classes in the same "
+                    "order, got different ones"
+                )
+            self.classes = [str(name) for name in named[0]]
+        self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
+        self._labels: NDArray[np.int64] | None = None
+
+    def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if isinstance(dataset, Subset):
+            leaf_of, index_in = self._flatten(dataset.dataset)
+            chosen = np.asarray(dataset.indices, dtype=np.int64)
+            return leaf_of[chosen], index_in[chosen]
+        if isinstance(dataset, ConcatDataset):
+            parts = [self._flatten(part) for part in dataset.datasets]
+            return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        for number, leaf in enumerate(self.originals):
+            if leaf is dataset:
+                break
+        else:
+            number = len(self.originals)
+            self.originals.append(dataset)
+        return np.full(len(dataset), number), np.arange(len(dataset))
+
+    def __len__(self) -> int:
+        return len(self._leaf_of)
+
+    def _pair(self, index: int) -> tuple[Any, Any]:
+        leaf = self._bare[self._leaf_of[index]]
+        pair = leaf[int(self._index_in[index])]
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(
+                f"expected {type(leaf).__name__} to give (image, label) pairs, got "
+                f"{type(pair).__name__}"
+                + (f" of {len(pair)}" if isinstance(pair, (tuple, list)) else "")
+            )
+        return pair[0], pair[1]
+
+    def __getitem__(self, index: int) -> Item:
+        image, label = self._pair(index)
+        pixels, restore = _canonical(image)
+        return Item(pixels, label, restore)
+
+    def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
+        """What the caller's dataset would make of this image and label."""
+        transforms = self.transforms[self._leaf_of[index]]
+        return (image, label) if transforms is None else transforms(image, label)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees."""
+        if self._labels is None:
+            found = self._labels_by_attribute()
+            if found is None:
+                found = [self._pair(index)[1] for index in range(len(self))]
+            self._labels = check_labels(found, self.classes)
+        return self._labels
+
+    def _labels_by_attribute(self) -> list[Any] | None:
+        columns = []
+        for leaf in self._bare:
+            if isinstance(leaf, TensorDataset):
+                values: Any = leaf.tensors[1]
+            else:
+                values = next((v for n in _LABEL_NAMES if (v := _attribute(leaf, n)) is not None), None)
+            if values is None or len(values) != len(leaf):
+                return None
+            columns.append(values.tolist() if hasattr(values, "tolist") else list(values))
+        pairs = zip(self._leaf_of.tolist(), self._index_in.tolist(), strict=True)
+        labels = [columns[leaf][index] for leaf, index in pairs]
+        for index in np.linspace(0, len(self) - 1, 16).astype(int):
+            if self._pair(int(index))[1] != labels[index]:
+                return None
+        return labels
+
+
+def _attribute(leaf: Any, name: str) -> Any:
+    value = getattr(leaf, name, None)
+    return value if isinstance(value, (list, tuple, np.ndarray, Tensor)) else None
+
+
+def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArray[np.int64]:
+    """Labels as int64, or a ``ValueError`` that says which label is no class index."""
+    checked = np.empty(len(labels), dtype=np.int64)
+    for index, label in enumerate(labels):
+        if isinstance(label, (Tensor, np.ndarray)) and label.ndim == 0:
+            label = label.item()
+        if isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer)):
+            raise ValueError(
+                f"expected labels to be class indices 0, 1, 2, …, got {label!r} for image {index}"
+                + ("; the labels are missing" if label is None else "")
+            )
+        if label < 0:
+            raise ValueError(
+                f"expected labels to be class indices 0, 1, 2, …, got {label} for image {index}; "
+                f"negative labels mark unlabelled images: leave them out with a Subset"
+            )
+        checked[index] = label
+    if classes is not None and checked.size and checked.max() >= len(classes):
+        raise ValueError(
+            f"expected labels below the number of classes, {len(classes)}, got {checked.max()}"
+        )
+    return checked
+
+
+# --- all images ----------------------------------------------------------------------------------
+
+
+class ImageStore(NamedTuple):
+    """Every image of a dataset, decoded once.
+
+    Attributes:
+        images: uint8, (N, C, H, W); C is 1 where all images are grey, else 3.
+        labels: int64, (N,).
+        keys: uint64, (N,), one per image as it was before any resize.
+        thumbnails: uint8, (N, 3, 4, 4).
+        classes: Names, or None.
+        num_classes: Number of classes.
+        fit: The resize and crop that was applied, or None.
+        name: The dataset's class.
+    """
+
+    images: Tensor
+    labels: Tensor
+    keys: NDArray[np.uint64]
+    thumbnails: Pixels
+    classes: list[str] | None
+    num_classes: int
+    fit: Fit | None
+    name: str
+
+    @property
+    def digest(self) -> str:
+        """Of all keys and labels in order: the dataset's fingerprint."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(self.keys.tobytes())
+        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def read_images(
+    dataset: Any, image_size: int | Sequence[int] | None = None, *, progress: bool = False
+) -> ImageStore:
+    """Decodes every image of a dataset once.
+
+    Args:
+        dataset: As for :class:`RawDataset`.
+        image_size: Side, or (height, width), that images are resized and centre-cropped to; needed
+            where their sizes vary.
+        progress: Show a bar where this takes long.
+
+    Raises:
+        TypeError: Items are not raw images.
+        ValueError: Sizes vary and no ``image_size`` is given; labels are no class indices.
+    """
+    raw = RawDataset(dataset)
+    fit = Fit.parse(image_size)
+    count = len(raw)
+    keys = np.empty(count, dtype=np.uint64)
+    thumbnails = np.empty((count, 3, 4, 4), dtype=np.uint8)
+    images: Pixels | None = None
+    labels: list[Any] = []
+    for index, item in enumerate(_items(raw, progress)):
+        keys[index] = image_key(item.pixels)
+        thumbnails[index] = thumbnail(item.pixels)
+        labels.append(item.label)
+        pixels = item.pixels if fit is None else fit(item.pixels)
+        if images is None:
+            images = np.empty((count, *pixels.shape), dtype=np.uint8)
+        if pixels.shape[1:] != images.shape[2:]:
+            raise ValueError(
+                f"expected images of one size, got {_size(images[0])} for image 0 and "
+                f"{_size(pixels)} for image {index}; pass image_size= to resize and crop them all"
+            )
+        if len(pixels) > images.shape[1]:
+            images = np.repeat(images, 3, axis=1)  # the first colour image among grey ones
+        images[index] = pixels
+    assert images is not None
+    checked = check_labels(labels, raw.classes)
+    num_classes = len(raw.classes) if raw.classes is not None else int(checked.max()) + 1
+    return ImageStore(
+        torch.from_numpy(images),
+        torch.from_numpy(checked),
+        keys,
+        thumbnails,
+        raw.classes,
+        num_classes,
+        fit,
+        raw.name,
+    )
+
+
+def _items(raw: RawDataset, progress: bool) -> Iterator[Item]:
+    indices = tqdm(range(len(raw)), desc="reading images", disable=None if progress else True, delay=2)
+    for index in indices:
+        yield raw[index]
+
+
+def _size(pixels: Pixels) -> str:
+    return f"{pixels.shape[2]}x{pixels.shape[1]}"

@@ -1,0 +1,187 @@
+"""Victims: networks trained on a (protected) dataset and tested on clean images, by one protocol."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ImageStore, read_images
+from ..learning.augment import CropFlip
+from ..learning.device import pick_device, pick_precision
+from ..learning.models import build_model, check_model_name, reset_weights
+from ..learning.run import Run
+from ..learning.train import count_correct, sgd, to_float, train
+
+_TEST_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What victims reached. Accuracies are shares from 0 to 1, one per seed.
+
+    Attributes:
+        victim: Name of the network.
+        epochs: Epochs of training.
+        seeds: Seed of each victim.
+        last: Clean-test accuracy after the last epoch.
+        peak: The best clean-test accuracy of any epoch: what a victim that stops early gets.
+        train: Accuracy on the training images as they were given, after the last epoch.
+        curves: Clean-test accuracy after each epoch, a list per seed.
+        losses: Mean training loss of each epoch, a list per seed.
+    """
+
+    victim: str
+    epochs: int
+    seeds: list[int]
+    last: list[float] = field(default_factory=list)
+    peak: list[float] = field(default_factory=list)
+    train: list[float] = field(default_factory=list)
+    curves: list[list[float]] = field(default_factory=list)
+    losses: list[list[float]] = field(default_factory=list)
+
+    def mean(self, which: str = "last") -> float:
+        """Mean over seeds of ``"last"``, ``"peak"`` or ``"train"``."""
+        values: list[float] = getattr(self, which)
+        return sum(values) / len(values)
+
+    def std(self, which: str = "last") -> float:
+        """Standard deviation over seeds (of the sample; 0 for one seed)."""
+        values: list[float] = getattr(self, which)
+        return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        spread = " ± ".join
+        last = spread(f"{100 * f('last'):.1f}" for f in (self.mean, self.std))
+        peak = spread(f"{100 * f('peak'):.1f}" for f in (self.mean, self.std))
+        return (
+            f"{self.victim}, {self.epochs} epochs, {len(self.seeds)} seeds: clean-test accuracy "
+            f"{last} % last, {peak} % peak; train {100 * self.mean('train'):.1f} %"
+        )
+
+
+def evaluate(
+    train: Any,
+    test: Any,
+    victim: str | nn.Module = "resnet18",
+    *,
+    epochs: int = 60,
+    seeds: int | Iterable[int] = 3,
+    batch_size: int = 128,
+    image_size: int | tuple[int, int] | None = None,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    progress: bool = True,
+) -> Evaluation:
+    """Trains victims on one dataset and tests them on another, by the one protocol of this package.
+
+    SGD with learning rate 0.1, momentum 0.9 and weight decay 5e-4, cosine schedule to zero, random
+    crop (4 pixels of padding) and flip. Both datasets are read without their own transforms.
+
+    Args:
+        train: Dataset to learn from, protected or not.
+        test: Dataset to be tested on: clean images.
+        victim: Name of a network, or a module, which is copied and starts from fresh weights.
+        epochs: Passes over the training images.
+        seeds: Number of victims (seeds 0, 1, …), or the seeds themselves.
+        batch_size: Images of a step.
+        image_size: Size that images of both datasets are resized and cropped to, where they vary.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
+        precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"`` by device.
+        progress: Show bars, where standard error is a terminal.
+
+    Raises:
+        ValueError: An argument is out of range, or the datasets do not belong together.
+    """
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not chosen or epochs < 1 or batch_size < 1:
+        raise ValueError(
+            f"expected at least one seed, epoch and image per batch, got seeds={seeds}, "
+            f"epochs={epochs}, batch_size={batch_size}"
+        )
+    if isinstance(victim, str):
+        check_model_name(victim)
+    place = pick_device(device)
+    learned = read_images(train, image_size, progress=progress)
+    tested = read_images(test, image_size, progress=progress)
+    if learned.images.shape[1:] != tested.images.shape[1:]:
+        raise ValueError(
+            f"expected test images of the training images' shape "
+            f"{tuple(learned.images.shape[1:])}, got {tuple(tested.images.shape[1:])}"
+        )
+    if learned.classes is not None and tested.classes not in (None, learned.classes):
+        raise ValueError(f"expected the classes {learned.classes} in the test set too")
+    num_classes = max(learned.num_classes, tested.num_classes)
+    name = victim if isinstance(victim, str) else type(victim).__name__
+    result = Evaluation(name, epochs, chosen)
+    for seed in chosen:
+        run = Run(
+            learned.images.to(place),
+            learned.labels.to(place),
+            num_classes,
+            seed=seed,
+            precision=pick_precision(precision, place),
+            progress=progress,
+            title=f"{name}, seed {seed}",
+        )
+        try:
+            curve, losses, on_train = _train_victim(run, victim, tested, epochs, batch_size)
+        finally:
+            run.close()
+        result.curves.append(curve)
+        result.losses.append(losses)
+        result.last.append(curve[-1])
+        result.peak.append(max(curve))
+        result.train.append(on_train)
+    return result
+
+
+def _train_victim(
+    run: Run, victim: str | nn.Module, tested: ImageStore, epochs: int, batch_size: int
+) -> tuple[list[float], list[float], float]:
+    """Test accuracy and loss after each epoch, and training accuracy after the last."""
+    if isinstance(victim, str):
+        channels = run.images.shape[1]
+        model = build_model(victim, run.num_classes, channels, seed=run.weight_seed("victim"))
+    else:
+        model = copy.deepcopy(victim)
+        reset_weights(model, seed=run.weight_seed("victim"))
+    steps = run.batches_per_epoch(batch_size)
+    optimizer = sgd(model)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+    run.track(victim=model, optimizer=optimizer, scheduler=scheduler)
+    images, labels = tested.images.to(run.device), tested.labels.to(run.device)
+
+    def augmented(index: Tensor) -> Tensor:
+        return CropFlip.draw(len(index), run.rng("crop"))(to_float(run.images[index]))
+
+    def accuracy(images: Tensor, labels: Tensor) -> float:
+        correct = torch.zeros((), dtype=torch.int64, device=run.device)
+        with run.frozen(model):
+            for x, y in zip(images.split(_TEST_BATCH), labels.split(_TEST_BATCH), strict=True):
+                correct += count_correct(model, x, y)
+        return correct.item() / len(images)
+
+    curve, losses = [], []
+    for _ in run.steps(epochs, "epochs"):
+        loss = train(
+            run,
+            model,
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            inputs=augmented,
+            scheduler=scheduler,
+        )
+        curve.append(accuracy(images, labels))
+        losses.append(loss.item())
+        run.log(loss=losses[-1], accuracy=curve[-1])
+    return curve, losses, accuracy(run.images, run.labels)

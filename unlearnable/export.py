@@ -1,0 +1,124 @@
+"""Lossless image folders that ``ImageFolder`` reads back with the same pixels and labels."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from .data import RawDataset, to_pil
+from .output import claim_folder, is_ours, write_json
+
+MARKER = "unlearnable.json"
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "webp": {"lossless": True, "exact": True},
+}
+
+
+def class_folders(raw: RawDataset) -> list[str]:
+    """A folder name per class whose alphabetical order is the order of class indices.
+
+    The class names themselves where they serve; else with their index before them.
+    """
+    number = len(raw.classes) if raw.classes is not None else int(raw.labels.max()) + 1
+    digits = len(str(number - 1))
+    indices = [f"{index:0{digits}d}" for index in range(number)]
+    if raw.classes is None:
+        return indices
+    safe = [re.sub(r"[^\w .()+,-]", "_", name).strip(" .") for name in raw.classes]
+    if safe == raw.classes and sorted(set(safe)) == safe:
+        return safe
+    return [f"{index}_{name}" for index, name in zip(indices, safe, strict=True)]
+
+
+def export_images(
+    dataset: Any,
+    folder: str | Path,
+    format: str,
+    *,
+    described: Mapping[str, Any],
+    sources: Sequence[str | Path | None] = (),
+    force: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Writes a dataset's raw images; see :meth:`ProtectedDataset.export`.
+
+    Args:
+        dataset: As for :class:`RawDataset`.
+        folder: Where to.
+        format: ``"png"`` or ``"webp"``.
+        described: What to say of the images in the folder's ``unlearnable.json``.
+        sources: Folders that the images come from; never written into.
+        force: See :meth:`ProtectedDataset.export`.
+        progress: Show a bar.
+    """
+    if format not in _OPTIONS:
+        hint = "; JPEG changes pixels and takes most of the perturbation away"
+        raise ValueError(
+            f"expected a lossless format, one of {sorted(_OPTIONS)}, got {format!r}"
+            + (hint if format.lower() in ("jpg", "jpeg") else "")
+        )
+    folder = Path(folder).absolute()
+    for source in sources:
+        if source and _overlap(Path(source).absolute(), folder):
+            raise ValueError(
+                f"expected a folder apart from the images' own, {source}, got {folder}: originals "
+                f"are never written over"
+            )
+    replace = folder.is_dir() and is_ours(folder, MARKER)
+    if folder.exists() and not force and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(
+            f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "
+            f"(--force)"
+        )
+    raw = RawDataset(dataset)
+    names = class_folders(raw)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    try:
+        for name in names:
+            (partial / name).mkdir()
+        digits = len(str(len(raw) - 1))
+        bar = tqdm(range(len(raw)), desc="exporting", disable=None if progress else True)
+        for index in bar:
+            item = raw[index]
+            path = partial / names[int(item.label)] / f"{index:0{digits}d}.{format}"
+            to_pil(item.pixels).save(path, **_OPTIONS[format])
+        content = {"format": "unlearnable-export", "format_version": 1, "images": len(raw)}
+        classes = {"classes": raw.classes, "folders": names}
+        write_json(partial / MARKER, content | classes | dict(described))
+        partial.chmod(0o755)
+        _move(partial, folder, replace=replace)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _move(partial: Path, folder: Path, *, replace: bool) -> None:
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    if replace:
+        old = partial.with_name(partial.name + "-old")
+        folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old)
+        return
+    claim_folder(folder, MARKER, force=True)
+    for path in sorted(partial.rglob("*")):
+        target = folder / path.relative_to(partial)
+        if path.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            path.replace(target)
+
+
+def _overlap(source: Path, target: Path) -> bool:
+    source, target = source.resolve(), target.resolve()
+    return source.is_dir() and (source == target or source in target.parents or target in source.parents)

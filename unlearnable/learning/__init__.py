@@ -1,0 +1,1 @@
+"""What methods and victims are built from: nothing here knows about datasets or artefacts."""

@@ -1,0 +1,77 @@
+"""The one training loop, for surrogates and for victims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .run import Run
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1]."""
+    return images.float() / 255
+
+
+def sgd(
+    model: nn.Module, *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 5e-4
+) -> torch.optim.SGD:
+    """The field's usual optimiser."""
+    return torch.optim.SGD(
+        model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
+    )
+
+
+def train(
+    run: Run,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    batch_size: int,
+    inputs: Callable[[Tensor], Tensor],
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    clip_norm: float | None = None,
+) -> Tensor:
+    """Minimises cross-entropy over shuffled batches of a run.
+
+    Args:
+        run: Gives batches and labels, and makes the steps.
+        model: A tracked network.
+        optimizer: Its optimiser.
+        steps: Number of updates.
+        batch_size: Images per update.
+        inputs: Takes image indices (B,) and returns what the network is to see, (B, C, H, W).
+        scheduler: Stepped after every update.
+        clip_norm: Largest norm of the whole gradient.
+
+    Returns:
+        The mean loss over the updates.
+    """
+    total = torch.zeros((), device=run.device)
+    for index in run.batches(steps, batch_size):
+        images, labels = inputs(index), run.labels[index]
+        total += run.train_step(
+            model,
+            optimizer,
+            lambda network, x=images, y=labels: F.cross_entropy(network(x), y),  # type: ignore[misc]
+            clip_norm=clip_norm,
+        )
+        if scheduler is not None:
+            scheduler.step()
+    return total / max(1, steps)
+
+
+@torch.no_grad()
+def count_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """How many images a network in its present mode classifies rightly, int64 scalar.
+
+    Args:
+        model: From (B, C, H, W) in [0, 1] to logits.
+        images: uint8, (B, C, H, W).
+        labels: int64, (B,).
+    """
+    return (model(to_float(images)).argmax(1) == labels).sum()

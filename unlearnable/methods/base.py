@@ -1,0 +1,436 @@
+"""What every protection method shares: the subclass proposes rows, this class guarantees them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, final
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..data import ImageStore, read_images
+from ..errors import ArtefactError, NotFittedError
+from ..learning.device import pick_device, pick_precision
+from ..learning.models import build_model, check_model_name, reset_weights
+from ..learning.pgd import NORMS
+from ..learning.run import Run
+from ..output import write_json
+from ..perturbation import GRANULARITIES, Perturbation, RowBuffer, format_epsilon, quantize
+from ..protected import ProtectedDataset
+
+logger = logging.getLogger(__name__)
+
+Self = TypeVar("Self", bound="Method")
+
+_METHOD = "method.json"
+_SURROGATE = "surrogate.safetensors"
+_LONG = 3600  # seconds of estimated work that nobody should start unawares
+
+
+class Method:
+    """A protection method: parameters, and after :meth:`fit` what was learned.
+
+    A subclass stores its parameters verbatim in ``__init__``, writes ``_learn`` against
+    :class:`~unlearnable.learning.run.Run`, and where it has a surrogate ``_perturb``. This class
+    validates, seeds, rounds, clips to the budget, checks that every image was covered, and records
+    where the result comes from.
+
+    Attributes:
+        presets: Parameters by preset name; ``"paper"`` is the defaults.
+        perturbation_: The :class:`Perturbation`, after ``fit``.
+        surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
+        history_: Records of the fit, a list of dicts.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
+
+    epsilon: float
+    norm: str
+    granularity: str
+    batch_size: int
+    seed: int
+
+    perturbation_: Perturbation
+    surrogate_: nn.Module | None
+    history_: list[dict[str, Any]]
+
+    # What a subclass writes
+
+    def _learn(self, run: Run) -> nn.Module | None:
+        """The algorithm: writes ``run.rows`` or ``run.result``; returns the surrogate if any."""
+        raise NotImplementedError
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        """Final perturbations of a batch, float (B, C, H, W), from a fitted surrogate."""
+        raise ValueError(
+            f"{type(self).__name__} with granularity={self.granularity!r} cannot be extended: "
+            f"class-wise rows cover new images of known classes already"
+        )
+
+    def passes(self, num_images: int) -> int | None:
+        """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
+        return None
+
+    # Parameters
+
+    @classmethod
+    def preset(cls: type[Self], name: str, **overrides: Any) -> Self:
+        """A method with a named set of parameters, some of them replaced.
+
+        Raises:
+            ValueError: There is no such preset.
+        """
+        if name not in cls.presets:
+            raise ValueError(
+                f"expected a preset of {cls.__name__}, one of {sorted(cls.presets)}, got {name!r}"
+            )
+        return cls(**(cls.presets[name] | overrides))
+
+    def get_params(self) -> dict[str, Any]:
+        """Parameters by name, as they were given."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def _json_params(self) -> dict[str, Any]:
+        params = self.get_params()
+        surrogate = params.get("surrogate")
+        if isinstance(surrogate, nn.Module):
+            params["surrogate"] = type(surrogate).__qualname__
+        return params
+
+    def __repr__(self) -> str:
+        parameters = inspect.signature(type(self)).parameters
+        changed = [
+            f"{name}={_readable(name, value)}"
+            for name, value in self.get_params().items()
+            if value is not parameters[name].default and value != parameters[name].default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _validate(self) -> None:
+        """Raises ``ValueError`` for parameters out of range; subclasses add their own checks."""
+        if self.norm not in NORMS:
+            raise ValueError(f"expected norm to be one of {list(NORMS)}, got {self.norm!r}")
+        if self.granularity not in GRANULARITIES:
+            raise ValueError(
+                f"expected granularity to be one of {list(GRANULARITIES)}, got {self.granularity!r}"
+            )
+        for name, value in self.get_params().items():
+            if name.endswith("epsilon"):
+                _check_epsilon(name, value, self.norm, zero=name != "epsilon")
+            elif name.endswith("step_size"):
+                if value <= 0:
+                    raise ValueError(f"expected {name} > 0, got {value}")
+                if self.norm == "Linf":
+                    _check_epsilon(name, value, self.norm, zero=False)
+            elif name.endswith(("steps", "samples", "rounds")) or name == "batch_size":
+                least = 0 if name.endswith("steps") else 1
+                if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                    raise ValueError(f"expected {name} to be a whole number >= {least}, got {value}")
+        surrogate = getattr(self, "surrogate", None)
+        if surrogate is not None and not isinstance(surrogate, nn.Module):
+            check_model_name(surrogate)
+
+    # Fitting
+
+    @final
+    def fit(
+        self: Self,
+        dataset: Any,
+        *,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        image_size: int | Sequence[int] | None = None,
+        progress: bool = True,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Self:
+        """Learns a perturbation of every image of a dataset.
+
+        Args:
+            dataset: A map-style dataset of (image, label) pairs; its transforms are not applied, and
+                it is not changed.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
+            precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"`` by device.
+            image_size: Side, or (height, width), that images are resized and cropped to; needed where
+                their sizes vary.
+            progress: Show bars, where standard error is a terminal.
+            callback: Called with every record of ``history_`` as it is made.
+
+        Returns:
+            The method itself, with ``perturbation_``, ``surrogate_`` and ``history_``.
+
+        Raises:
+            ValueError: A parameter, label or image size is not as expected.
+            TypeError: The dataset does not give raw images.
+        """
+        self._validate()
+        place = pick_device(device)
+        images = read_images(dataset, image_size, progress=progress)
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        rows, run = self._start(images, place, precision, progress, callback)
+        try:
+            surrogate = self._learn(run)
+        finally:
+            run.close()
+        levels = self._collect(rows, run)
+        # Set together and last: a fit that fails leaves nothing that looks fitted.
+        self.surrogate_ = None if surrogate is None else surrogate.cpu().eval()
+        self.history_ = run.history
+        self.perturbation_ = Perturbation.from_fit(
+            levels,
+            images,
+            {
+                "method": type(self).__name__,
+                "parameters": self._json_params(),
+                "granularity": self.granularity,
+                "epsilon": self.epsilon,
+                "norm": self.norm,
+                "seed": self.seed,
+                "threads": torch.get_num_threads(),
+                "versions": {"unlearnable": __version__, "torch": torch.__version__},
+                "history": {"passes": run.passes, "last": run.history[-1] if run.history else None},
+            },
+        )
+        return self
+
+    def _start(
+        self,
+        images: ImageStore,
+        device: torch.device,
+        precision: str,
+        progress: bool,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+    ) -> tuple[RowBuffer, Run]:
+        rows = RowBuffer(tuple(images.images.shape), self.epsilon, self.norm, device)
+        total = self.passes(len(images.images))
+
+        def warn_if_long(rate: float) -> None:
+            if total is not None and total / rate > _LONG:
+                warnings.warn(self._long_message(total, rate, len(images.images)), stacklevel=4)
+
+        run = Run(
+            images.images.to(device),
+            images.labels.to(device),
+            images.num_classes,
+            rows=rows,
+            seed=self.seed,
+            precision=pick_precision(precision, device),
+            progress=progress,
+            on_rate=warn_if_long,
+            callback=callback,
+            title=type(self).__name__,
+        )
+        return rows, run
+
+    def _long_message(self, total: int, rate: float, num_images: int) -> str:
+        message = (
+            f"{type(self).__name__} will take about {_duration(total / rate)} here "
+            f"({total:,} image passes at {rate:,.0f} a second)."
+        )
+        for name in self.presets:
+            other = type(self).preset(name, batch_size=self.batch_size)
+            passes = other.passes(num_images)
+            if passes is not None and passes < total / 2:
+                message += f' The preset "{name}" needs {passes:,} passes'
+                surrogate = getattr(other, "surrogate", None)
+                if surrogate == getattr(self, "surrogate", None):
+                    message += f", about {_duration(passes / rate)}."
+                else:
+                    message += f" of the smaller network {surrogate!r}."
+        if not torch.cuda.is_available():
+            message += ' A GPU (device="cuda") is 100 to 1,000 times faster.'
+        return message
+
+    def _collect(self, rows: RowBuffer, run: Run) -> np.ndarray[Any, np.dtype[np.int8]]:
+        if self.granularity == "sample-wise":
+            missed = int((rows.times_written == 0).sum())
+            if missed:
+                raise RuntimeError(f"{type(self).__name__} left {missed} images without a row")
+            return rows.finish()
+        delta = run.results["class-wise"]["rows"]
+        return quantize(delta, self.epsilon, self.norm).cpu().numpy()
+
+    def _build_surrogate(self, run: Run, *, name: str = "surrogate") -> nn.Module:
+        """The surrogate of ``self.surrogate``: fresh weights, or a copy of the caller's module."""
+        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
+        if isinstance(surrogate, str):
+            channels = run.images.shape[1]
+            return build_model(surrogate, run.num_classes, channels, seed=run.weight_seed(name))
+        model = copy.deepcopy(surrogate)
+        if not getattr(self, "pretrained_surrogate", False):
+            reset_weights(model, seed=run.weight_seed(name))
+        return model
+
+    # What a fitted method does
+
+    def _fitted(self) -> Perturbation:
+        if not hasattr(self, "perturbation_"):
+            raise NotFittedError(
+                f"this {type(self).__name__} is not fitted yet: call fit(dataset) first, or load a "
+                f"perturbation with Perturbation.from_pretrained"
+            )
+        return self.perturbation_
+
+    @final
+    def protect(self, dataset: Any, *, fraction: float = 1.0) -> ProtectedDataset:
+        """The dataset with its perturbation: what to publish, or to train a victim on.
+
+        Raises:
+            NotFittedError: ``fit`` was not called.
+            UnknownImageError: The dataset holds other images than those that were fitted.
+        """
+        return ProtectedDataset(dataset, self._fitted(), fraction=fraction, seed=self.seed)
+
+    @final
+    def extend(
+        self,
+        dataset: Any,
+        *,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        progress: bool = True,
+    ) -> Perturbation:
+        """A perturbation of new images of the same classes, from the fitted surrogate.
+
+        Args:
+            dataset: New images, resized and cropped as those of ``fit`` were.
+            device: As for :meth:`fit`, as are the others.
+            precision: Of network passes.
+            progress: Show bars.
+
+        Returns:
+            Rows for the new images alone; the method's own perturbation stays as it is.
+
+        Raises:
+            NotFittedError: ``fit`` was not called.
+            ValueError: The method has no rows per image, or the images or classes do not fit.
+        """
+        fitted = self._fitted()
+        images = read_images(dataset, fitted.fit_size, progress=progress)
+        config = fitted.config
+        if list(images.images.shape[1:]) != config["image_shape"]:
+            raise ValueError(
+                f"expected images of shape {tuple(config['image_shape'])}, got "
+                f"{tuple(images.images.shape[1:])}"
+            )
+        known = config["classes"]
+        if known is not None and images.classes is not None and known != images.classes:
+            raise ValueError(f"expected the classes {known}, got {images.classes}")
+        if images.num_classes > config["num_classes"]:
+            raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
+        place = pick_device(device)
+        rows, run = self._start(images, place, precision, progress)
+        surrogate = copy.deepcopy(self.surrogate_)
+        try:
+            if surrogate is not None:
+                run.track(surrogate=surrogate)
+            for index in run.sweep(self.batch_size, title="extend"):
+                run.rows[index] = self._perturb(run, index, surrogate)
+        finally:
+            run.close()
+        images = images._replace(classes=known, num_classes=config["num_classes"])
+        return Perturbation.from_fit(self._collect(rows, run), images, config)
+
+    # Files
+
+    def save_pretrained(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Writes the perturbation and beside it the method and its surrogate, to extend later.
+
+        Args:
+            folder: As for :meth:`Perturbation.save_pretrained`, which reads the same folder.
+            force: Write into a folder that holds other things.
+
+        Raises:
+            NotFittedError: ``fit`` was not called.
+        """
+        folder = self._fitted().save_pretrained(folder, force=force)
+        if self.surrogate_ is not None:
+            partial = folder / f".{_SURROGATE}.partial"
+            try:
+                safetensors.torch.save_file(
+                    {n: t.contiguous() for n, t in self.surrogate_.state_dict().items()}, partial
+                )
+                partial.replace(folder / _SURROGATE)
+            finally:
+                partial.unlink(missing_ok=True)
+        description = {"method": type(self).__name__, "parameters": self._json_params()}
+        write_json(folder / _METHOD, description | {"history": self.history_})
+        return folder
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self], folder: str | Path, *, surrogate: nn.Module | None = None
+    ) -> Self:
+        """Loads a fitted method.
+
+        Args:
+            folder: What :meth:`save_pretrained` wrote.
+            surrogate: A module of the same structure, where the method was fitted with one.
+
+        Raises:
+            ArtefactError: The folder holds another method, or a damaged one.
+        """
+        folder = Path(folder)
+        perturbation = Perturbation.from_pretrained(folder)
+        try:
+            saved = json.loads((folder / _METHOD).read_text(encoding="utf-8"))
+            found, params, history = saved["method"], saved["parameters"], saved["history"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ArtefactError(
+                f"expected a fitted method in {folder}, found no readable {_METHOD}; "
+                f"Perturbation.from_pretrained reads the perturbation alone"
+            ) from error
+        if found != cls.__name__:
+            raise ArtefactError(f"expected a fitted {cls.__name__} in {folder}, found {found}")
+        try:
+            self = cls(**(params | ({} if surrogate is None else {"surrogate": surrogate})))
+        except TypeError as error:
+            raise ArtefactError(f"{folder / _METHOD} has unknown parameters: {error}") from error
+        self.surrogate_ = None
+        if (folder / _SURROGATE).exists():
+            config = perturbation.config
+            model = copy.deepcopy(surrogate)
+            if model is None:
+                name = params["surrogate"]
+                model = build_model(name, config["num_classes"], config["image_shape"][0])
+            try:
+                model.load_state_dict(safetensors.torch.load_file(folder / _SURROGATE))
+            except (RuntimeError, safetensors.SafetensorError) as error:
+                raise ArtefactError(f"could not read {folder / _SURROGATE}: {error}") from error
+            self.surrogate_ = model.eval()
+        self.history_ = history
+        self.perturbation_ = perturbation
+        return self
+
+
+def _check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:
+    if value < 0 or (value == 0 and not zero):
+        raise ValueError(f"expected {name} > 0, got {value}")
+    if norm == "Linf" and value > 127 / 255:
+        hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
+        raise ValueError(f"expected {name} up to 127 / 255, got {value:g}{hint}")
+
+
+def _readable(name: str, value: Any) -> str:
+    if isinstance(value, float) and ("epsilon" in name or "step_size" in name):
+        levels = format_epsilon(value)
+        return levels if float(levels.removesuffix("/255")) / 255 == value else repr(value)
+    if isinstance(value, nn.Module):
+        return f"<{type(value).__name__}>"
+    return repr(value)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

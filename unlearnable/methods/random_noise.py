@@ -1,0 +1,69 @@
+"""RandomNoise: uniform noise, the control that every other method is measured against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..learning.pgd import project, random_start
+from ..learning.run import Run
+from ..learning.train import to_float
+from .base import Method
+
+
+class RandomNoise(Method):
+    """Uniform random noise. (the control of Huang et al., ICLR 2021, arXiv:2101.04898)
+
+    Sample-wise noise says nothing about the class and does not protect; a victim that fails on it
+    points to a broken evaluation. Class-wise noise is itself a shortcut to the label.
+
+    Args:
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` (uniform in the box) or ``"L2"`` (uniform in the ball).
+        granularity: ``"sample-wise"`` or ``"class-wise"``.
+        batch_size: Images drawn at once.
+        seed: Of the noise.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> RandomNoise(epsilon=4 / 255).fit(Shapes(size=20), progress=False).perturbation_
+        Perturbation(RandomNoise, sample-wise, Linf 4/255, 20 images of 3x32x32)
+    """
+
+    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
+
+    def __init__(
+        self,
+        *,
+        epsilon: float = 8 / 255,
+        norm: str = "Linf",
+        granularity: str = "sample-wise",
+        batch_size: int = 512,
+        seed: int = 0,
+    ) -> None:
+        self.epsilon = epsilon
+        self.norm = norm
+        self.granularity = granularity
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def passes(self, num_images: int) -> int:
+        return 0
+
+    def _learn(self, run: Run) -> None:
+        if self.granularity == "class-wise":
+            images = torch.full(
+                (run.num_classes, *run.images.shape[1:]), 0.5, device=run.device
+            )  # grey: only their shape matters
+            noise = random_start(images, self.epsilon, run.whole_rng("noise"), self.norm)
+            run.result("class-wise", rows=noise)
+            return
+        for index in run.sweep(self.batch_size, title="noise"):
+            run.rows[index] = self._perturb(run, index, None)
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if self.granularity == "class-wise":
+            return super()._perturb(run, index, surrogate)
+        images = to_float(run.images[index])
+        noise = random_start(images, self.epsilon, run.rng("noise"), self.norm)
+        return project(noise, images, self.epsilon, self.norm)

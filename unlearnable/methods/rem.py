@@ -1,0 +1,205 @@
+"""REM: min θ, min δu, E t, max δa of the loss at t(x + δu) + δa. (Fu et al., 2203.14533)"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..learning.augment import CropFlip
+from ..learning.pgd import pgd, random_start
+from ..learning.run import Run
+from ..learning.train import sgd, to_float
+from .base import Method
+
+_FAST: dict[str, Any] = {
+    "steps": 2,
+    "step_size": 4 / 255,
+    "robust_steps": 1,
+    "robust_step_size": 4 / 255,
+    "eot_samples": 1,
+    "train_steps": 1500,
+    "final_steps": 5,
+    "warm_start": True,
+}
+
+
+class REM(Method):
+    """Robust error-minimising noise. (Fu et al., ICLR 2022, arXiv:2203.14533)
+
+    The perturbation minimises the loss that an adversary of radius ``robust_epsilon`` has raised
+    after a random crop and flip, so that it still misleads a victim that is trained adversarially.
+
+    Args:
+        surrogate: Name of a network or a module, which is copied and starts from fresh weights.
+        epsilon: Budget of the perturbation, in [0, 1] units (the paper's ρu).
+        norm: ``"Linf"`` or ``"L2"``, of both budgets.
+        step_size: Length of a step of the perturbation.
+        steps: Steps of the perturbation at each visit.
+        robust_epsilon: Budget of the adversary (the paper's ρa); 0 leaves it out.
+        robust_step_size: Length of a step of the adversary.
+        robust_steps: Steps of the adversary.
+        eot_samples: Random crops and flips that each step's gradient is averaged over.
+        train_steps: Surrogate steps in all; its learning rate falls tenfold at 40 and at 80 %.
+        final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
+            ``steps``.
+        warm_start: Start from the image's last perturbation instead of a random one, which lets
+            very few steps do.
+        granularity: ``"sample-wise"``; the method has no other.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        batch_size: Images of a step.
+        seed: Of weights, batches, starts and augmentation.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> method = REM.preset("demo", train_steps=2)
+        >>> method.fit(Shapes(size=64), progress=False).perturbation_
+        Perturbation(REM, sample-wise, Linf 8/255, 64 images of 3x32x32)
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "fast": _FAST,
+        "demo": _FAST | {"surrogate": "tiny", "train_steps": 300},
+    }
+
+    def __init__(
+        self,
+        surrogate: str | nn.Module = "resnet18",
+        *,
+        epsilon: float = 8 / 255,
+        norm: str = "Linf",
+        step_size: float = 1.6 / 255,
+        steps: int = 10,
+        robust_epsilon: float = 4 / 255,
+        robust_step_size: float = 0.8 / 255,
+        robust_steps: int = 10,
+        eot_samples: int = 5,
+        train_steps: int = 5000,
+        final_steps: int | None = None,
+        warm_start: bool = False,
+        granularity: str = "sample-wise",
+        pretrained_surrogate: bool = False,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        self.surrogate = surrogate
+        self.epsilon = epsilon
+        self.norm = norm
+        self.step_size = step_size
+        self.steps = steps
+        self.robust_epsilon = robust_epsilon
+        self.robust_step_size = robust_step_size
+        self.robust_steps = robust_steps
+        self.eot_samples = eot_samples
+        self.train_steps = train_steps
+        self.final_steps = final_steps
+        self.warm_start = warm_start
+        self.granularity = granularity
+        self.pretrained_surrogate = pretrained_surrogate
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        if self.granularity != "sample-wise":
+            raise ValueError(
+                f'expected granularity "sample-wise", got {self.granularity!r}: '
+                f"{type(self).__name__} is defined for rows per image alone; EM has class-wise rows"
+            )
+
+    @property
+    def _search_passes(self) -> int:
+        """Image passes of one step's gradient, for each EOT sample."""
+        return 1 + (self.robust_steps if self.robust_epsilon else 0)
+
+    def passes(self, num_images: int) -> int:
+        """Image passes of the whole fit."""
+        adversary = self.robust_steps if self.robust_epsilon else 0
+        search = self.eot_samples * self._search_passes
+        final = self.steps if self.final_steps is None else self.final_steps
+        a_step = self.steps * search + adversary + 1
+        return self.train_steps * self.batch_size * a_step + num_images * final * search
+
+    def _learn(self, run: Run) -> nn.Module:
+        surrogate = self._build_surrogate(run)
+        optimizer = sgd(surrogate)
+        decay = max(1, round(0.4 * self.train_steps))
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, decay, gamma=0.1)
+        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
+        for step, index in enumerate(run.batches(self.train_steps, self.batch_size)):
+            labels = run.labels[index]
+            run.rows[index] = self._search(run, index, surrogate, self.steps)
+            protected = (to_float(run.images[index]) + run.rows[index]).clamp(0, 1)
+            seen = CropFlip.draw(len(index), run.rng("train crop"))(protected)
+            hardest = seen + self._adversary(run, surrogate, seen, labels)
+            loss = run.train_step(
+                surrogate,
+                optimizer,
+                lambda network, x=hardest, y=labels: F.cross_entropy(network(x), y),  # type: ignore[misc]
+            )
+            scheduler.step()
+            if step % 50 == 0:
+                run.log(step=step, loss=loss)
+        # Early rows were made for a surrogate that is long gone: every image is visited once more.
+        for index in run.sweep(self.batch_size, title="last sweep"):
+            run.rows[index] = self._perturb(run, index, surrogate)
+        return surrogate
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if surrogate is None:
+            return super()._perturb(run, index, surrogate)
+        steps = self.steps if self.final_steps is None else self.final_steps
+        return self._search(run, index, surrogate, steps)
+
+    def _search(self, run: Run, index: Tensor, surrogate: nn.Module, steps: int) -> Tensor:
+        """Perturbations that minimise the loss over augmentation and disturbance, (B, C, H, W)."""
+        images = to_float(run.images[index])
+        labels = run.labels[index].repeat_interleave(self.eot_samples)
+        if self.warm_start:
+            start = run.rows[index]
+        else:
+            start = random_start(images, self.epsilon, run.rng("start"), self.norm)
+
+        def loss(perturbed: Tensor) -> Tensor:
+            copies = perturbed.repeat_interleave(self.eot_samples, dim=0)
+            seen = CropFlip.draw(len(copies), run.rng("search crop"))(copies)
+            # Straight through: the gradient is taken at the disturbed image and belongs to `seen`.
+            disturbed = seen + self._disturbance(run, surrogate, seen.detach(), labels)
+            return F.cross_entropy(surrogate(disturbed), labels, reduction="sum")
+
+        with run.frozen(surrogate):
+            return pgd(
+                loss,
+                images,
+                start,
+                epsilon=self.epsilon,
+                step_size=self.step_size,
+                steps=steps,
+                norm=self.norm,
+            )
+
+    def _disturbance(
+        self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor
+    ) -> Tensor:
+        """What the perturbation has to withstand: here the worst of the adversary's ball."""
+        return self._adversary(run, surrogate, images, labels)
+
+    def _adversary(self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Error-maximising change of images as they are seen, (B, C, H, W)."""
+        if self.robust_epsilon == 0:
+            return torch.zeros_like(images)
+        start = random_start(images, self.robust_epsilon, run.rng("adversary"), self.norm)
+        with run.frozen(surrogate):
+            return pgd(
+                lambda x: F.cross_entropy(surrogate(x), labels, reduction="sum"),
+                images,
+                start,
+                epsilon=self.robust_epsilon,
+                step_size=self.robust_step_size,
+                steps=self.robust_steps,
+                norm=self.norm,
+                maximize=True,
+            )

@@ -1,0 +1,80 @@
+"""Pictures of what a perturbation does: clean, amplified perturbation, protected."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from .data import Pixels, RawDataset, to_pil
+
+if TYPE_CHECKING:
+    from .protected import ProtectedDataset
+
+_GAP = 4
+_TILE = 96  # pixels of a shown image's longer side, at least
+
+
+def comparison(
+    dataset: ProtectedDataset, indices: Sequence[int] = range(8), *, amplify: int = 8
+) -> Image.Image:
+    """A picture with a column per image: clean, the change amplified around grey, protected.
+
+    Args:
+        dataset: The protected dataset.
+        indices: Images to show.
+        amplify: Factor that changes are multiplied by.
+
+    Returns:
+        An RGB image.
+    """
+    bare = dataset.without_transforms()
+    protected_images = RawDataset(bare)
+    columns = []
+    for index in indices:
+        protected = _rgb(protected_images[index].pixels)
+        clean = _rgb(np.asarray(_pixels(bare, index)))
+        change = protected.astype(np.int16) - clean
+        shown = np.clip(128 + amplify * change, 0, 255).astype(np.uint8)
+        columns.append([_tile(pixels) for pixels in (clean, shown, protected)])
+    width = sum(column[0].width + _GAP for column in columns) + _GAP
+    height = 3 * (max(column[0].height for column in columns) + _GAP) + _GAP
+    picture = Image.new("RGB", (width, height), "white")
+    left = _GAP
+    for column in columns:
+        for row, tile in enumerate(column):
+            picture.paste(tile, (left, _GAP + row * (tile.height + _GAP)))
+        left += column[0].width + _GAP
+    return picture
+
+
+def _pixels(dataset: ProtectedDataset, index: int) -> Pixels:
+    return RawDataset(([dataset.clean(index)[0]], [0]))[0].pixels
+
+
+def _rgb(pixels: Pixels) -> Pixels:
+    return np.broadcast_to(pixels, (3, *pixels.shape[1:]))
+
+
+def _tile(pixels: Pixels) -> Image.Image:
+    image = to_pil(pixels)
+    scale = max(1, -(-_TILE // max(image.size)))
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def html_image(picture: Image.Image, text: str) -> str:
+    """An ``<img>`` element that carries its picture."""
+    file = io.BytesIO()
+    picture.save(file, "png")
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{text}" src="data:image/png;base64,{data}">'
+
+
+def html_strip(dataset: ProtectedDataset) -> str:
+    """The comparison of a dataset's first images, for notebooks."""
+    picture = comparison(dataset, range(min(8, len(dataset))))
+    return html_image(picture, "clean images, amplified perturbation, protected images")

@@ -1,0 +1,263 @@
+"""A dataset and a perturbation, seen as one torchvision dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.datasets import VisionDataset
+
+from .data import Item, RawDataset, image_key
+from .errors import UnknownImageError
+from .export import export_images
+from .perturbation import Perturbation, format_epsilon
+from .pictures import html_strip
+
+_PEEK = 64  # images whose rows are looked up when a dataset is wrapped
+
+
+class ProtectedDataset(VisionDataset):
+    """A torchvision dataset whose images carry their perturbation.
+
+    The perturbation is added to the uint8 pixels, the sum is clipped to 0…255, and then the
+    dataset's own transforms are applied as before. Rows are found by the image's content, so that
+    subsets, shuffled copies, concatenations and re-read exports are protected rightly.
+
+    Args:
+        dataset: A map-style dataset of (image, label) pairs: PIL images, uint8 tensors (1 or 3, H,
+            W) or uint8 arrays (H, W, 1 or 3). It is not changed.
+        perturbation: What to add; its resize and crop, where it has one, is applied first.
+        fraction: Share of images to protect. Exactly ``round(fraction * N)`` are, chosen by a hash
+            of seed and content, so that the order of images does not matter.
+        seed: Of that choice.
+        align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
+            for decoders that give slightly other pixels, and checks each image against a 4x4
+            thumbnail.
+
+    Attributes:
+        base: The dataset that was given.
+        perturbation: The perturbation that was given.
+
+    Raises:
+        UnknownImageError: An image was not fitted; 64 are looked up at once, the others when read.
+        ValueError: Classes differ, the dataset is protected already, or an argument is out of range.
+
+    Example:
+        >>> from unlearnable import RandomNoise
+        >>> from unlearnable.datasets import Shapes
+        >>> dataset = Shapes(size=16)
+        >>> protected = RandomNoise().fit(dataset, progress=False).protect(dataset)
+        >>> image, label = protected[0]
+        >>> image.size, label == dataset[0][1]
+        ((32, 32), True)
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        perturbation: Perturbation,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        align: str = "content",
+    ) -> None:
+        raw = RawDataset(dataset)
+        if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
+            raise ValueError(
+                "expected a dataset that is not protected yet, got a ProtectedDataset; protect the "
+                "dataset below it (its .base)"
+            )
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+        if align not in ("content", "index"):
+            raise ValueError(f'expected align "content" or "index", got {align!r}')
+        super().__init__(root=getattr(raw.originals[0], "root", None) or "")
+        self.base = dataset
+        self.perturbation = perturbation
+        self.fraction = fraction
+        self.seed = seed
+        self.align = align
+        self._raw = raw
+        self._bare = False
+        self._class_of = _match_classes(raw, perturbation)
+        if align == "index":
+            if perturbation.granularity != "sample-wise":
+                raise ValueError('expected a sample-wise perturbation with align="index"')
+            if len(raw) != len(perturbation):
+                raise ValueError(
+                    f'expected {len(perturbation):,} images with align="index", got {len(raw):,}'
+                )
+            warnings.warn(
+                'align="index" trusts the order of the dataset; each image is checked only against '
+                "a 4x4 thumbnail",
+                stacklevel=2,
+            )
+        for index in np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(int)):
+            self._row(int(index), raw[int(index)])
+        self._chosen = self._choose() if fraction < 1 else None
+
+    def _choose(self) -> NDArray[np.bool_]:
+        """Which images are protected, bool of shape (N,)."""
+        salt = self.seed.to_bytes(8, "little", signed=True)
+        ranks = []
+        for index in range(len(self)):
+            key = image_key(self._raw[index].pixels).to_bytes(8, "little")
+            rank = hashlib.blake2b(key, digest_size=8, key=salt).digest()
+            ranks.append((int.from_bytes(rank, "little"), index))
+        chosen = np.zeros(len(self), dtype=bool)
+        for _, index in sorted(ranks)[: round(self.fraction * len(self))]:
+            chosen[index] = True
+        return chosen
+
+    def _row(self, index: int, item: Item) -> int:
+        label = item.label if self._class_of is None else self._class_of[int(item.label)]
+        if self.align == "content":
+            return self.perturbation.find(item.pixels, int(label), index)
+        if not self.perturbation.resembles(item.pixels, index):
+            raise UnknownImageError(
+                f"expected image {index} to look like the one that was fitted, got another one; "
+                f"the dataset's order or content differs"
+            )
+        return index
+
+    def _read(self, index: int, protect: bool) -> tuple[Any, Any]:
+        item = self._raw[index]
+        size = self.perturbation.fit_size
+        pixels = item.pixels if size is None else size(item.pixels)
+        if protect and (self._chosen is None or self._chosen[index]):
+            pixels = self.perturbation.apply(pixels, self._row(index, item))
+        image = item.restore(pixels)
+        if self._bare:
+            return image, item.label
+        return self._raw.transform(index, image, item.label)
+
+    def _index(self, index: Any) -> int:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"expected an index below {len(self)}, got {number}")
+        return number % len(self)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """The protected image and its label, after the dataset's own transforms."""
+        return self._read(self._index(index), protect=True)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+        """What ``DataLoader`` asks for: a batch of items, each of them protected."""
+        return [self[index] for index in indices]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def clean(self, index: int) -> tuple[Any, Any]:
+        """The image without its perturbation, resized and transformed just as the protected one."""
+        return self._read(self._index(index), protect=False)
+
+    def without_transforms(self) -> ProtectedDataset:
+        """The same protected images before the dataset's own transforms."""
+        bare = object.__new__(ProtectedDataset)
+        bare.__dict__.update(self.__dict__, _bare=True)
+        return bare
+
+    @property
+    def targets(self) -> list[int]:
+        """Class indices of all images, before any ``target_transform``."""
+        return self._raw.labels.tolist()
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes in the dataset's own order, or None where it has none."""
+        return self._raw.classes
+
+    @property
+    def class_to_idx(self) -> dict[str, int] | None:
+        """Class index by name, or None where the dataset has no names."""
+        return None if self.classes is None else {name: i for i, name in enumerate(self.classes)}
+
+    def to_tensors(self) -> tuple[Tensor, Tensor]:
+        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
+        bare = RawDataset(self)
+        images = np.stack([bare[index].pixels for index in range(len(self))])
+        return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
+
+    def export(
+        self,
+        folder: str | Path,
+        format: str = "png",
+        *,
+        force: bool = False,
+        progress: bool = True,
+    ) -> Path:
+        """Writes the protected images as class folders that ``ImageFolder`` reads, without loss.
+
+        Args:
+            folder: Where to; built beside its place and renamed, so it is whole or not there.
+            format: ``"png"`` or ``"webp"`` (lossless).
+            force: Go on although the folder exists: an earlier export is replaced; in any other
+                folder the images are added and what was there stays.
+            progress: Show a bar.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: The format loses pixels (JPEG does), or is not known.
+            FileExistsError: The folder holds something.
+        """
+        return export_images(
+            self.without_transforms(),
+            folder,
+            format,
+            described={
+                "perturbation": self.perturbation.config["method"],
+                "epsilon": format_epsilon(self.perturbation.config["epsilon"]),
+                "norm": self.perturbation.config["norm"],
+                "digest": self.perturbation.digest,
+                "fraction": self.fraction,
+                "seed": self.seed,
+            },
+            sources=[getattr(leaf, "root", None) for leaf in self._raw.originals],
+            force=force,
+            progress=progress,
+        )
+
+    def extra_repr(self) -> str:
+        share = f"{self.fraction:.0%} of images protected"
+        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{share}, aligned by {self.align}"
+
+    def _repr_html_(self) -> str:
+        return html_strip(self)
+
+
+def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | None:
+    """For each class index of the dataset that of the perturbation; None where they are equal."""
+    expected: list[str] | None = perturbation.config["classes"]
+    number = perturbation.config["num_classes"]
+    if expected is not None and raw.classes is not None:
+        if sorted(expected) != sorted(raw.classes):
+            raise ValueError(
+                f"expected a dataset with the {len(expected)} classes {_some(expected)}, got "
+                f"{len(raw.classes)}: {_some(raw.classes)}"
+            )
+        if expected != raw.classes:
+            return [expected.index(name) for name in raw.classes]
+        return None
+    if perturbation.granularity == "class-wise":
+        found = len(raw.classes) if raw.classes is not None else int(raw.labels.max()) + 1
+        if found > number or (raw.classes is not None and found != number):
+            raise ValueError(f"expected a dataset with {number} classes, got {found}")
+    return None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
