@@ -10,7 +10,7 @@ On a GPU, the whole set by the papers' recipes:
     python benchmarks/cifar10.py ROOT --device cuda --preset paper --victim resnet18 --epochs 60
 
 ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell: a second start
-with the same settings goes on where the first one ended, and fitted perturbations are kept in --work.
+with the same settings goes on where the first one ended. Fitted perturbations are kept in --work.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def perturbation_of(
     if method is None:
         return None
     folder = args.work / args.out.stem / name.replace(" ", "-")
-    if "fit" in cell:
+    if "fit" in cell and folder.is_dir():
         return ue.Perturbation.from_pretrained(folder)
     start = time.perf_counter()
     method.fit(train, device=args.device)
@@ -163,6 +163,11 @@ def main() -> None:
     test = AnyCIFAR10(args.root, train=False)
 
     def save() -> None:
+        # Two starts may share the rows by --only: each writes its own and keeps the other's.
+        if args.out.exists():
+            others = json.loads(args.out.read_text())["cells"]
+            result["cells"] |= {n: c for n, c in others.items() if n not in args.only}
+        result["cells"] = {n: result["cells"][n] for n in METHODS if n in result["cells"]}
         result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, result)

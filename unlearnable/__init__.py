@@ -1,4 +1,4 @@
-"""Make image datasets unlearnable: protection methods, artefacts, protected torchvision datasets."""
+"""Make image datasets unlearnable: methods, artefacts, protected torchvision datasets."""
 
 __version__ = "0.1.0"
 

@@ -1,7 +1,7 @@
 """Any map-style image dataset as raw pixels, labels and one key per image.
 
-A dataset is taken apart into its leaves (below ``Subset`` and ``ConcatDataset``); each leaf is copied
-shallowly and its transforms are taken off the copy. The caller's object is never changed.
+A dataset is taken apart into its leaves (below ``Subset`` and ``ConcatDataset``); each leaf is
+copied shallowly and its transforms are taken off the copy. The caller's object is never changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GREY_MODES = ("L", "1", "LA", "La")
 
 
 class Item(NamedTuple):
-    """One raw image: canonical pixels, its label, and what turns pixels back into the caller's type."""
+    """One raw image: canonical pixels, label, and what turns pixels back into the caller's type."""
 
     pixels: Pixels
     label: Any
@@ -63,7 +63,8 @@ def to_pil(pixels: Pixels) -> Image.Image:
 
 
 def _like_array(pixels: Pixels, ndim: int) -> Pixels:
-    return np.ascontiguousarray(pixels[0] if ndim == 2 else pixels.transpose(1, 2, 0))
+    grey = ndim == 2 and len(pixels) == 1
+    return np.ascontiguousarray(pixels[0] if grey else pixels.transpose(1, 2, 0))
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:
@@ -99,7 +100,7 @@ def image_key(pixels: Pixels) -> int:
     _, height, width = pixels.shape
     rgb = np.broadcast_to(pixels, (3, height, width)).transpose(1, 2, 0)
     digest = hashlib.blake2b(struct.pack("<II", height, width), digest_size=8)
-    digest.update(np.ascontiguousarray(rgb))
+    digest.update(np.ascontiguousarray(rgb).tobytes())
     return int.from_bytes(digest.digest(), "little")
 
 
@@ -120,7 +121,7 @@ class Fit(NamedTuple):
         """From ``image_size=`` as users write it: a side, (height, width), or None."""
         if image_size is None:
             return None
-        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
         if len(sides) != 2 or any(not isinstance(s, int) or s < 1 for s in sides):
             raise ValueError(
                 f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"
@@ -143,7 +144,7 @@ def _apply_transforms(dataset: Any) -> Transforms | None:
     on_image = getattr(dataset, "transform", None)
     on_label = getattr(dataset, "target_transform", None)
     if callable(joint) and not isinstance(joint, StandardTransform):
-        return joint  # type: ignore[no-any-return]
+        return joint
     if on_image is None and on_label is None:
         return None
     return StandardTransform(on_image, on_label)
@@ -151,6 +152,10 @@ def _apply_transforms(dataset: Any) -> Transforms | None:
 
 def _identity(value: Any) -> Any:
     return value
+
+
+def _identity_pair(image: Any, label: Any) -> tuple[Any, Any]:
+    return image, label
 
 
 def _bare(dataset: Any) -> Any:
@@ -165,8 +170,8 @@ def _bare(dataset: Any) -> Any:
         try:
             bare[0]
         except TypeError:  # a dataset of the caller's own that calls its transform unasked
-            for name in set(names) - {"transforms"}:
-                setattr(bare, name, _identity)
+            for name in names:
+                setattr(bare, name, _identity_pair if name == "transforms" else _identity)
     return bare
 
 
@@ -212,12 +217,14 @@ class RawDataset:
                 f"{type(dataset).__name__}"
             )
         if len(dataset) == 0:
-            raise ValueError(f"expected a dataset with images, got an empty {type(dataset).__name__}")
+            raise ValueError(
+                f"expected a dataset with images, got an empty {type(dataset).__name__}"
+            )
         self.originals: list[Any] = []
         self._leaf_of, self._index_in = self._flatten(dataset)
         self._bare = [_bare(leaf) for leaf in self.originals]
         self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
-        named = [getattr(leaf, "classes", None) for leaf in self.originals]
+        named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
         self.classes: list[str] | None = None
         if all(names is not None for names in named):
             if any(list(names) != list(named[0]) for names in named):
@@ -230,17 +237,17 @@ class RawDataset:
         self._labels: NDArray[np.int64] | None = None
 
     def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if isinstance(dataset, Subset):
+        # Subclasses that read items in a way of their own are leaves.
+        read = getattr(type(dataset), "__getitem__", None)
+        if isinstance(dataset, Subset) and read is Subset.__getitem__:
             leaf_of, index_in = self._flatten(dataset.dataset)
             chosen = np.asarray(dataset.indices, dtype=np.int64)
             return leaf_of[chosen], index_in[chosen]
-        if isinstance(dataset, ConcatDataset):
+        if isinstance(dataset, ConcatDataset) and read is ConcatDataset.__getitem__:
             parts = [self._flatten(part) for part in dataset.datasets]
             return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        for number, leaf in enumerate(self.originals):
-            if leaf is dataset:
-                break
-        else:
+        number = next((n for n, leaf in enumerate(self.originals) if leaf is dataset), None)
+        if number is None:
             number = len(self.originals)
             self.originals.append(dataset)
         return np.full(len(dataset), number), np.arange(len(dataset))
@@ -285,7 +292,9 @@ class RawDataset:
             if isinstance(leaf, TensorDataset):
                 values: Any = leaf.tensors[1]
             else:
-                values = next((v for n in _LABEL_NAMES if (v := _attribute(leaf, n)) is not None), None)
+                values = next(
+                    (v for n in _LABEL_NAMES if (v := _attribute(leaf, n)) is not None), None
+                )
             if values is None or len(values) != len(leaf):
                 return None
             columns.append(values.tolist() if hasattr(values, "tolist") else list(values))
@@ -414,7 +423,9 @@ def read_images(
 
 
 def _items(raw: RawDataset, progress: bool) -> Iterator[Item]:
-    indices = tqdm(range(len(raw)), desc="reading images", disable=None if progress else True, delay=2)
+    indices = tqdm(
+        range(len(raw)), desc="reading images", disable=None if progress else True, delay=2
+    )
     for index in indices:
         yield raw[index]
 

@@ -12,7 +12,7 @@ from torchvision.datasets import VisionDataset
 
 _SIDE = 32
 _SUPERSAMPLING = 2  # samples per pixel and axis: anti-aliased outlines
-_CHUNK = 512  # images drawn at once: about 100 MB of working memory
+_CHUNK = 100  # images drawn at once, ten of each class
 
 Field = NDArray[np.float32]
 
@@ -70,7 +70,7 @@ def _textures(rng: np.random.Generator, count: int) -> Field:
 def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
     count = len(labels)
     ground = rng.uniform(0.2, 0.8, (count, 3, 1, 1))
-    # The shape's colour differs from the ground's by a length of 0.33 to 0.73, in a random direction.
+    # The shape's colour lies 0.33 to 0.73 away from the ground's, in a random direction.
     away = rng.standard_normal((count, 3, 1, 1))
     away *= rng.uniform(0.33, 0.73, (count, 1, 1, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
     colour = np.clip(ground + away, 0.05, 0.95)
@@ -102,8 +102,8 @@ class Shapes(VisionDataset):
     """Ten classes of shapes on textured backgrounds, generated from a seed in about a second.
 
     Each 32x32 RGB image shows one shape of random place, size, tilt, colour and texture on a ground
-    with the 1/f spectrum of natural images. The classes can be told apart only by outline, so that a
-    perturbation which gives the class away is an easier thing to learn than the shape.
+    with the 1/f spectrum of natural images. The classes can be told apart only by outline, so that
+    a perturbation which gives the class away is an easier thing to learn than the shape.
 
     Args:
         train: The training split; the test split is drawn from an independent stream.
@@ -115,7 +115,7 @@ class Shapes(VisionDataset):
 
     Attributes:
         data: uint8 array of shape (N, 32, 32, 3).
-        targets: List of N class indices, each class equally often up to one.
+        targets: List of N class indices, each class ten times in every hundred.
         classes: The ten names, in alphabetical order; ``class_to_idx`` is their inverse.
 
     Example:
@@ -124,7 +124,7 @@ class Shapes(VisionDataset):
         ((32, 32), 'RGB')
     """
 
-    classes = list(_SHAPES)
+    classes = list(_SHAPES)  # noqa: RUF012
     class_to_idx = {name: index for index, name in enumerate(_SHAPES)}  # noqa: RUF012
 
     def __init__(

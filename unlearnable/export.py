@@ -54,7 +54,7 @@ def export_images(
         folder: Where to.
         format: ``"png"`` or ``"webp"``.
         described: What to say of the images in the folder's ``unlearnable.json``.
-        sources: Folders that the images come from; never written into.
+        sources: Folders that the images are read from; never written into.
         force: See :meth:`ProtectedDataset.export`.
         progress: Show a bar.
     """
@@ -66,7 +66,7 @@ def export_images(
         )
     folder = Path(folder).absolute()
     for source in sources:
-        if source and _overlap(Path(source).absolute(), folder):
+        if source and _overlap(Path(source), folder):
             raise ValueError(
                 f"expected a folder apart from the images' own, {source}, got {folder}: originals "
                 f"are never written over"
@@ -107,11 +107,23 @@ def _move(partial: Path, folder: Path, *, replace: bool) -> None:
     if replace:
         old = partial.with_name(partial.name + "-old")
         folder.rename(old)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except BaseException:
+            old.rename(folder)
+            raise
         shutil.rmtree(old)
         return
     claim_folder(folder, MARKER, force=True)
-    for path in sorted(partial.rglob("*")):
+    paths = sorted(partial.rglob("*"))
+    for path in paths:
+        target = folder / path.relative_to(partial)
+        if target.exists() and not (path.is_dir() and target.is_dir()):
+            raise FileExistsError(
+                f"expected a folder without {path.relative_to(partial)}, got one in {folder}; "
+                f"files of others are never written over"
+            )
+    for path in paths:
         target = folder / path.relative_to(partial)
         if path.is_dir():
             target.mkdir(exist_ok=True)
@@ -121,4 +133,6 @@ def _move(partial: Path, folder: Path, *, replace: bool) -> None:
 
 def _overlap(source: Path, target: Path) -> bool:
     source, target = source.resolve(), target.resolve()
-    return source.is_dir() and (source == target or source in target.parents or target in source.parents)
+    return source.is_dir() and (
+        source == target or source in target.parents or target in source.parents
+    )

@@ -13,7 +13,7 @@ def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Pat
 
     Args:
         folder: Where to write.
-        marker: Name of a JSON file that tells a folder of ours, by a ``format`` of ``unlearnable-…``.
+        marker: Name of a JSON file that tells a folder of ours by its ``format``.
         force: Take the folder whatever it holds.
 
     Raises:

@@ -67,7 +67,7 @@ def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
 
 
 class RowBuffer:
-    """Rows while they are learned: int8 on the run's device, float in [0, 1] units to the method."""
+    """Rows while they are learned: int8 on the device, float in [0, 1] units to the method."""
 
     def __init__(
         self, shape: tuple[int, ...], epsilon: float, norm: str, device: torch.device
@@ -122,7 +122,8 @@ class Perturbation:
             raise ValueError(
                 f"expected int8 rows of shape (N, C, H, W), got {rows.dtype} {rows.shape}"
             )
-        self.config = dict(config)
+        # Plain JSON from the start, so that what is saved is what is loaded.
+        self.config = json.loads(json.dumps(dict(config), default=_plain))
         tensors: dict[str, NDArray[Any]] = {"rows": rows}
         if self.granularity == "sample-wise":
             if keys is None or labels is None or thumbnails is None:
@@ -139,6 +140,7 @@ class Perturbation:
         self._tensors = dict(tensors)
         self._path = path
         self._order: NDArray[np.int64] | None = None
+        self._shared: dict[str, Tensor] | None = None
 
     @classmethod
     def from_fit(cls, rows: Levels, images: ImageStore, config: Mapping[str, Any]) -> Perturbation:
@@ -243,7 +245,9 @@ class Perturbation:
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
             for name, value in self.info().items()
         )
-        return html_image(shown_picture, "first rows, amplified 8 times") + f"<table>{table}</table>"
+        return (
+            html_image(shown_picture, "first rows, amplified 8 times") + f"<table>{table}</table>"
+        )
 
     # What it does to an image
 
@@ -331,16 +335,30 @@ class Perturbation:
         """
         folder = claim_folder(folder, _CONFIG, force=force)
         tensors = {name: np.ascontiguousarray(t) for name, t in self._tensors.items()}
-        partial = folder / f".{_TENSORS}.partial"
+        described = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        described |= self.config | {"digest": self.digest}
+        target, partial = folder / _TENSORS, folder / f".{_TENSORS}.partial"
+        before = folder / f".{_TENSORS}.before"
+        replaced = placed = False
         try:
             save_file(tensors, partial, metadata={"format": FORMAT})
-            partial.replace(folder / _TENSORS)
-        except SafetensorError as error:
-            raise OSError(f"could not write {partial}: {error}") from error
+            if target.exists():
+                target.replace(before)
+                replaced = True
+            partial.replace(target)
+            placed = True
+            write_json(folder / _CONFIG, described)
+        except BaseException as error:
+            if replaced:  # the two files go together
+                before.replace(target)
+            elif placed:
+                target.unlink()
+            if isinstance(error, SafetensorError):
+                raise OSError(f"could not write {partial}: {error}") from error
+            raise
         finally:
             partial.unlink(missing_ok=True)
-        described = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        write_json(folder / _CONFIG, described | self.config | {"digest": self.digest})
+            before.unlink(missing_ok=True)
         return folder
 
     @classmethod
@@ -351,7 +369,7 @@ class Perturbation:
             FileNotFoundError: There is no such folder.
             ArtefactError: A file is missing, damaged, edited, or of a later format.
         """
-        folder = Path(folder)
+        folder = Path(folder).absolute()
         if not folder.is_dir():
             raise FileNotFoundError(f"expected a folder with a saved perturbation, got {folder}")
         self = cls.__new__(cls)
@@ -376,23 +394,36 @@ class Perturbation:
     def __getstate__(self) -> dict[str, Any]:
         # A loaded artefact travels to worker processes as its path; one in memory as torch tensors,
         # which torch's multiprocessing hands over through shared memory.
-        tensors = None
-        if self._path is None:
+        if self._path is None and self._shared is None:
             viewed = {n: t.view(np.int64) if n == "keys" else t for n, t in self._tensors.items()}
             viewed["checksums"] = self._tensors["checksums"].view(np.int32)
-            tensors = {name: torch.from_numpy(tensor) for name, tensor in viewed.items()}
-        return {"config": self.config, "path": self._path, "tensors": tensors}
+            # Kept: shared memory is gone with its tensor, and may be opened long after this.
+            self._shared = {name: torch.from_numpy(tensor) for name, tensor in viewed.items()}
+        digest = None if self._path is None else self.digest
+        state = {"config": self.config, "path": self._path, "digest": digest}
+        return state | {"tensors": self._shared}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.config = state["config"]
         if state["path"] is not None:
             self._set(_map_tensors(state["path"] / _TENSORS), state["path"])
+            if self.digest != state["digest"]:
+                raise ArtefactError(
+                    f"expected {state['path']} as it was when it was loaded, got another artefact "
+                    f"there; load it anew"
+                )
             return
         tensors = {name: tensor.numpy() for name, tensor in state["tensors"].items()}
         if "keys" in tensors:
             tensors["keys"] = tensors["keys"].view(np.uint64)
         tensors["checksums"] = tensors["checksums"].view(np.uint32)
         self._set(tensors, None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"expected a config of plain values, got a {type(value).__name__}: {value!r}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -429,7 +460,9 @@ def _map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     header.pop("__metadata__", None)
     unknown = {entry["dtype"] for entry in header.values()} - set(dtypes)
     if unknown:
-        raise ArtefactError(f"expected tensors of {sorted(dtypes)} in {path}, got {sorted(unknown)}")
+        raise ArtefactError(
+            f"expected tensors of {sorted(dtypes)} in {path}, got {sorted(unknown)}"
+        )
     return {
         name: np.memmap(
             path,

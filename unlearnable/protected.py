@@ -48,7 +48,7 @@ class ProtectedDataset(VisionDataset):
 
     Raises:
         UnknownImageError: An image was not fitted; 64 are looked up at once, the others when read.
-        ValueError: Classes differ, the dataset is protected already, or an argument is out of range.
+        ValueError: Classes differ, the dataset is protected already, or an argument is wrong.
 
     Example:
         >>> from unlearnable import RandomNoise
@@ -106,7 +106,7 @@ class ProtectedDataset(VisionDataset):
 
     def _choose(self) -> NDArray[np.bool_]:
         """Which images are protected, bool of shape (N,)."""
-        salt = self.seed.to_bytes(8, "little", signed=True)
+        salt = int(self.seed).to_bytes(8, "little", signed=True)
         ranks = []
         for index in range(len(self)):
             key = image_key(self._raw[index].pixels).to_bytes(8, "little")
@@ -118,9 +118,16 @@ class ProtectedDataset(VisionDataset):
         return chosen
 
     def _row(self, index: int, item: Item) -> int:
-        label = item.label if self._class_of is None else self._class_of[int(item.label)]
+        label = int(item.label)
+        if self._class_of is not None:
+            if not 0 <= label < len(self._class_of):
+                raise UnknownImageError(
+                    f"expected a class index below {len(self._class_of)}, got {label} for image "
+                    f"{index}"
+                )
+            label = self._class_of[label]
         if self.align == "content":
-            return self.perturbation.find(item.pixels, int(label), index)
+            return self.perturbation.find(item.pixels, label, index)
         if not self.perturbation.resembles(item.pixels, index):
             raise UnknownImageError(
                 f"expected image {index} to look like the one that was fitted, got another one; "
@@ -132,6 +139,8 @@ class ProtectedDataset(VisionDataset):
         item = self._raw[index]
         size = self.perturbation.fit_size
         pixels = item.pixels if size is None else size(item.pixels)
+        if len(pixels) < self.perturbation.config["image_shape"][0]:
+            pixels = np.repeat(pixels, 3, axis=0)  # a grey image among colour ones
         if protect and (self._chosen is None or self._chosen[index]):
             pixels = self.perturbation.apply(pixels, self._row(index, item))
         image = item.restore(pixels)
@@ -226,7 +235,8 @@ class ProtectedDataset(VisionDataset):
                 "fraction": self.fraction,
                 "seed": self.seed,
             },
-            sources=[getattr(leaf, "root", None) for leaf in self._raw.originals],
+            # A folder of class folders, that is; below an archive's root there is room.
+            sources=[leaf.root for leaf in self._raw.originals if hasattr(leaf, "samples")],
             force=force,
             progress=progress,
         )

@@ -1,9 +1,9 @@
-"""Victims: networks trained on a (protected) dataset and tested on clean images, by one protocol."""
+"""Victims: networks trained on a (protected) dataset and tested on clean images, one protocol."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -59,12 +59,14 @@ class Evaluation:
         return asdict(self)
 
     def __str__(self) -> str:
-        spread = " ± ".join
-        last = spread(f"{100 * f('last'):.1f}" for f in (self.mean, self.std))
-        peak = spread(f"{100 * f('peak'):.1f}" for f in (self.mean, self.std))
+        def figure(which: str) -> str:
+            spread = f" ± {100 * self.std(which):.1f}" if len(self.seeds) > 1 else ""
+            return f"{100 * self.mean(which):.1f}{spread} %"
+
+        seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
         return (
-            f"{self.victim}, {self.epochs} epochs, {len(self.seeds)} seeds: clean-test accuracy "
-            f"{last} % last, {peak} % peak; train {100 * self.mean('train'):.1f} %"
+            f"{self.victim}, {self.epochs} epochs, {seeds}: clean-test accuracy "
+            f"{figure('last')} last, {figure('peak')} peak; train {figure('train')}"
         )
 
 
@@ -76,7 +78,7 @@ def evaluate(
     epochs: int = 60,
     seeds: int | Iterable[int] = 3,
     batch_size: int = 128,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     device: str | torch.device = "auto",
     precision: str = "auto",
     progress: bool = True,

@@ -46,7 +46,7 @@ class CropFlip(NamedTuple):
                 y[:, :, None].expand(batch, height, width),
             ),
             dim=-1,
-        )
+        ).to(images.dtype)
         return F.grid_sample(
             images, grid, mode="nearest", padding_mode="zeros", align_corners=False
         )

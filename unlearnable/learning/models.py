@@ -17,7 +17,7 @@ class Normalize(nn.Module):
 
 
 def _cifar_resnet18(num_classes: int, channels: int) -> nn.Module:
-    """ResNet-18 with a 3x3 stem and no first pooling (He et al., CVPR 2016, section 4.2's habit)."""
+    """ResNet-18 with a 3x3 stem of stride 1 and no pooling before the first block."""
     model = resnet18(num_classes=num_classes)
     model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -76,7 +76,7 @@ def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0
     """
     check_model_name(name)
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return MODELS[name](num_classes, channels)
 
 
@@ -87,7 +87,7 @@ def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
         ValueError: A layer holds weights but cannot draw them anew.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for name, layer in model.named_modules():
             reset = getattr(layer, "reset_parameters", None)
             if callable(reset):

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -99,7 +99,6 @@ class Run:
         seed: All randomness follows from it.
         precision: ``"float32"`` or ``"bf16"`` (autocast in the network passes).
         progress: Show a bar per nested loop.
-        total_passes: Image passes the algorithm expects to need, where known.
         on_rate: Called once with image passes per second when a few seconds have been measured.
         callback: Called with each record of :meth:`log`.
         title: Left of the progress bar.
@@ -117,10 +116,9 @@ class Run:
         num_classes: int,
         *,
         rows: Rows | None = None,
-        seed: int = 0,
+        seed: Hashable = 0,
         precision: str = "float32",
         progress: bool = False,
-        total_passes: int | None = None,
         on_rate: Callable[[float], None] | None = None,
         callback: Callable[[dict[str, Any]], None] | None = None,
         title: str = "",
@@ -136,7 +134,6 @@ class Run:
         self._rows = rows
         self._precision = precision
         self._progress = progress
-        self._total_passes = total_passes
         self._on_rate = on_rate
         self._callback = callback
         self._title = title
@@ -159,14 +156,16 @@ class Run:
     def track(self, **state: Any) -> None:
         """Names the models, optimisers, schedules and tensors that change while the run goes on.
 
-        Models are moved to the run's device and to channels-last weights (a quarter faster), and the images that pass through them are counted.
+        Models are moved to the run's device, to channels-last weights (convolutions on them are
+        faster on CPU and GPU alike), and the images that pass through them are counted.
         """
         for name, item in state.items():
             if name in self._tracked:
                 raise ValueError(f"expected a new name to track, got {name!r} again")
             self._tracked[name] = item
             if isinstance(item, nn.Module):
-                item.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                item.to(self.device)
+                item.to(memory_format=torch.channels_last)
                 self._hooks.append(item.register_forward_pre_hook(self._count))
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -215,7 +214,10 @@ class Run:
                 position = self._positions.get(stream, 0)
                 epoch, offset = divmod(position, epoch_length)
                 if epoch != order_of:
-                    order, order_of = [self._shuffled(stream, epoch, s) for s in self._shards], epoch
+                    order, order_of = (
+                        [self._shuffled(stream, epoch, s) for s in self._shards],
+                        epoch,
+                    )
                 self._counts = [per_shard] * len(self._shards)
                 self._positions[stream] = position + 1
                 lo = offset * per_shard
@@ -295,7 +297,7 @@ class Run:
     # Randomness
 
     def rng(self, purpose: str) -> Draws:
-        """Draws for the current batch, from seed, purpose, how often it was asked for, and shard."""
+        """Draws for the current batch, from seed, purpose, times asked before, and shard."""
         position = self._draws.get(purpose, 0)
         self._draws[purpose] = position + 1
         seeds = [_seed(self.seed, purpose, position, shard) for shard in self._shards]
@@ -313,9 +315,7 @@ class Run:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision of network passes."""
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self._precision == "bf16"
-        )
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
 
     def train_step(
         self,
@@ -337,7 +337,7 @@ class Run:
         with self.autocast():
             loss = loss_fn(model)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
@@ -374,7 +374,7 @@ class Run:
         return self._rows
 
     def result(self, kind: str, **tensors: Tensor) -> None:
-        """The finished result of a run that does not write :attr:`rows`, such as class-wise rows."""
+        """The result of a run that does not write :attr:`rows`, such as class-wise rows."""
         self.results[kind] = tensors
 
     def log(self, **values: float | Tensor) -> None:

@@ -20,9 +20,7 @@ def sgd(
     model: nn.Module, *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 5e-4
 ) -> torch.optim.SGD:
     """The field's usual optimiser."""
-    return torch.optim.SGD(
-        model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
-    )
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
 def train(

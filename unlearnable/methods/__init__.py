@@ -8,4 +8,6 @@ from .random_noise import RandomNoise
 from .rem import REM
 from .sem import SEM
 
+__all__ = ["EM", "METHODS", "REM", "SEM", "Method", "RandomNoise"]
+
 METHODS: tuple[type[Method], ...] = (RandomNoise, EM, REM, SEM)

@@ -20,7 +20,7 @@ from .. import __version__
 from ..data import ImageStore, read_images
 from ..errors import ArtefactError, NotFittedError
 from ..learning.device import pick_device, pick_precision
-from ..learning.models import build_model, check_model_name, reset_weights
+from ..learning.models import MODELS, build_model, check_model_name, reset_weights
 from ..learning.pgd import NORMS
 from ..learning.run import Run
 from ..output import write_json
@@ -123,7 +123,10 @@ class Method:
             raise ValueError(
                 f"expected granularity to be one of {list(GRANULARITIES)}, got {self.granularity!r}"
             )
+        defaults = inspect.signature(type(self)).parameters
         for name, value in self.get_params().items():
+            if value is None and defaults[name].default is None:
+                continue
             if name.endswith("epsilon"):
                 _check_epsilon(name, value, self.norm, zero=name != "epsilon")
             elif name.endswith("step_size"):
@@ -134,7 +137,9 @@ class Method:
             elif name.endswith(("steps", "samples", "rounds")) or name == "batch_size":
                 least = 0 if name.endswith("steps") else 1
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                    raise ValueError(f"expected {name} to be a whole number >= {least}, got {value}")
+                    raise ValueError(
+                        f"expected {name} to be a whole number >= {least}, got {value}"
+                    )
         surrogate = getattr(self, "surrogate", None)
         if surrogate is not None and not isinstance(surrogate, nn.Module):
             check_model_name(surrogate)
@@ -155,12 +160,12 @@ class Method:
         """Learns a perturbation of every image of a dataset.
 
         Args:
-            dataset: A map-style dataset of (image, label) pairs; its transforms are not applied, and
-                it is not changed.
+            dataset: A map-style dataset of (image, label) pairs; its transforms are not applied,
+                and it is not changed.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
             precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"`` by device.
-            image_size: Side, or (height, width), that images are resized and cropped to; needed where
-                their sizes vary.
+            image_size: Side, or (height, width), that images are resized and cropped to; needed
+                where their sizes vary.
             progress: Show bars, where standard error is a terminal.
             callback: Called with every record of ``history_`` as it is made.
 
@@ -209,9 +214,11 @@ class Method:
         precision: str,
         progress: bool,
         callback: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        extending: bool = False,
     ) -> tuple[RowBuffer, Run]:
         rows = RowBuffer(tuple(images.images.shape), self.epsilon, self.norm, device)
-        total = self.passes(len(images.images))
+        total = None if extending else self.passes(len(images.images))
 
         def warn_if_long(rate: float) -> None:
             if total is not None and total / rate > _LONG:
@@ -222,7 +229,8 @@ class Method:
             images.labels.to(device),
             images.num_classes,
             rows=rows,
-            seed=self.seed,
+            # New images get draws of their own, not those of the first fitted ones.
+            seed=(self.seed, images.digest) if extending else self.seed,
             precision=pick_precision(precision, device),
             progress=progress,
             on_rate=warn_if_long,
@@ -237,7 +245,7 @@ class Method:
             f"({total:,} image passes at {rate:,.0f} a second)."
         )
         for name in self.presets:
-            other = type(self).preset(name, batch_size=self.batch_size)
+            other = type(self).preset(name)
             passes = other.passes(num_images)
             if passes is not None and passes < total / 2:
                 message += f' The preset "{name}" needs {passes:,} passes'
@@ -281,14 +289,22 @@ class Method:
         return self.perturbation_
 
     @final
-    def protect(self, dataset: Any, *, fraction: float = 1.0) -> ProtectedDataset:
+    def protect(
+        self, dataset: Any, *, fraction: float = 1.0, seed: int = 0, align: str = "content"
+    ) -> ProtectedDataset:
         """The dataset with its perturbation: what to publish, or to train a victim on.
+
+        Args:
+            dataset: As for :class:`ProtectedDataset`, as are the others.
+            fraction: Share of images to protect.
+            seed: Of that choice.
+            align: ``"content"`` or ``"index"``.
 
         Raises:
             NotFittedError: ``fit`` was not called.
             UnknownImageError: The dataset holds other images than those that were fitted.
         """
-        return ProtectedDataset(dataset, self._fitted(), fraction=fraction, seed=self.seed)
+        return ProtectedDataset(dataset, self._fitted(), fraction=fraction, seed=seed, align=align)
 
     @final
     def extend(
@@ -328,7 +344,7 @@ class Method:
         if images.num_classes > config["num_classes"]:
             raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
         place = pick_device(device)
-        rows, run = self._start(images, place, precision, progress)
+        rows, run = self._start(images, place, precision, progress, extending=True)
         surrogate = copy.deepcopy(self.surrogate_)
         try:
             if surrogate is not None:
@@ -401,6 +417,11 @@ class Method:
             model = copy.deepcopy(surrogate)
             if model is None:
                 name = params["surrogate"]
+                if name not in MODELS:
+                    raise ValueError(
+                        f"expected surrogate= with a module to load the weights into: the method "
+                        f"was fitted with a {name} of the caller's own"
+                    )
                 model = build_model(name, config["num_classes"], config["image_shape"][0])
             try:
                 model.load_state_dict(safetensors.torch.load_file(folder / _SURROGATE))

@@ -1,4 +1,4 @@
-"""SEM: min θ max δa, min δu E t, uniform δa of the loss at t(x + δu) + δa. (Liu et al., 2311.13091)"""
+"""SEM: REM's minimum, but over uniform instead of worst δa. (Liu et al., arXiv:2311.13091)"""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class SEM(REM):
     random disturbance of radius ``robust_epsilon`` instead of the worst one. That is more stable,
     and needs a ninth of REM's image passes at the papers' settings.
 
-    Args: Those of :class:`REM`; ``robust_steps`` and ``robust_step_size`` concern the surrogate's
-        adversary alone, and with ``robust_epsilon=0`` it is error minimisation over crops and flips.
+    The parameters are those of :class:`REM`. ``robust_steps`` and ``robust_step_size`` concern the
+    surrogate's adversary alone; ``robust_epsilon=0`` is error minimisation over crops and flips.
 
     Example:
         >>> from unlearnable.datasets import Shapes

@@ -1,0 +1,75 @@
+"""Imports point one way, and the tool settings stay where they belong."""
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import unlearnable
+
+PACKAGE = Path(unlearnable.__file__).parent
+ROOT = Path(__file__).parent.parent
+
+# Top-level module or package -> those of its own package it may import.
+ALLOWED = {
+    "errors": set(),
+    "output": set(),
+    "datasets": set(),
+    "learning": {"learning"},
+    "data": set(),
+    "pictures": {"data", "protected"},  # protected for its type alone
+    "export": {"data", "output"},
+    "perturbation": {"data", "errors", "output", "pictures"},
+    "protected": {"data", "errors", "export", "perturbation", "pictures"},
+    "methods": {
+        "methods", "learning", "data", "errors", "output", "perturbation", "protected", "__init__",
+    },
+    "evaluation": {"evaluation", "learning", "data", "protected"},
+    "demo": None,
+    "cli": None,
+    "__main__": {"cli"},
+    "__init__": None,
+}  # fmt: skip
+
+
+def imported(path):
+    """Top-level names of this package that a file imports."""
+    package = ["unlearnable", *path.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = package[: len(package) - node.level + 1]
+        target = base + (node.module.split(".") if node.module else [])
+        if len(target) > 1:
+            yield target[1]
+        else:
+            for alias in node.names:
+                yield alias.name if (PACKAGE / f"{alias.name}.py").exists() else "__init__"
+
+
+def test_imports_point_one_way():
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        allowed = ALLOWED[name]
+        if allowed is not None:
+            wrong = set(imported(path)) - allowed
+            assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}"
+
+
+def test_optional_and_network_packages_are_not_imported_at_start():
+    code = "import sys, unlearnable; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"matplotlib", "huggingface_hub", "datasets"}.isdisjoint(found.stdout.split())
+
+
+def test_setup_cfg_holds_tool_sections_only():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    assert {"metadata", "options"}.isdisjoint(parser.sections())
+    assert {"mypy", "tool:pytest", "coverage:run"} <= set(parser.sections())
+
+
+def test_all_names_are_there():
+    assert all(hasattr(unlearnable, name) for name in unlearnable.__all__)
+    assert sorted(unlearnable.__all__) == sorted(set(unlearnable.__all__))

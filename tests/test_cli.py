@@ -1,0 +1,131 @@
+import json
+
+import numpy as np
+import pytest
+from torchvision.datasets import ImageFolder
+
+import unlearnable as ue
+from unlearnable import cli
+from unlearnable.datasets import Shapes
+
+QUICK = ["--preset", "demo", "--set", "train_steps=2", "--quiet"]
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of class folders with photos of two sizes."""
+    for index, (image, label) in enumerate(Shapes(size=24)):
+        folder = tmp_path / "photos" / Shapes.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.resize((32 + 8 * (index % 2), 40)).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_fit_info_protect_evaluate(tmp_path, capsys):
+    code, out, _ = run(capsys, "fit", "shapes:50", tmp_path / "p", *QUICK, "--json")
+    assert code == 0 and json.loads(out)["method"] == "SEM"
+    code, out, _ = run(capsys, "info", tmp_path / "p", "--json")
+    assert code == 0 and json.loads(out)["epsilon"] == "8/255"
+    assert json.loads(out)["config"]["parameters"]["train_steps"] == 2
+    code, out, _ = run(capsys, "info", tmp_path / "p")
+    assert code == 0 and "Linf" in out and "50 images" in out
+    images = tmp_path / "images"
+    arguments = ("protect", "shapes:50", images, "--perturbation", tmp_path / "p", "--quiet")
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    written = ImageFolder(images)
+    assert len(written) == 50
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and "--force" in err
+    assert run(capsys, *arguments, "--force")[0] == 0
+    code, out, _ = run(
+        capsys, "evaluate", "shapes:50", "shapes:10", "--perturbation", tmp_path / "p",
+        "--victim", "tiny", "--epochs", 1, "--seeds", 1, "--json", "--quiet",
+    )  # fmt: skip
+    assert code == 0 and len(json.loads(out)["last"]) == 1
+
+
+def test_protect_fits_a_folder_of_photos(photos, tmp_path, capsys):
+    arguments = ("protect", photos, tmp_path / "out", *QUICK)
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and "image_size" in err and not (tmp_path / "out").exists()
+    code, _, err = run(capsys, *arguments, "--image-size", 32, "--epsilon", "4/255")
+    assert code == 0, err
+    written = ImageFolder(tmp_path / "out")
+    assert [written.classes[label] for label in written.targets] == [
+        ImageFolder(photos).classes[label] for label in ImageFolder(photos).targets
+    ]
+    assert {image.size for image, _ in written} == {(32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "nowhere", "out"], "class folders"),
+        (["fit", "cifar10:nowhere", "out"], "cifar10:nowhere"),
+        (["fit", "shapes:16", "out", "--epsilon", "8"], "8 / 255"),
+        (["fit", "shapes:16", "out", "--set", "alpha=2"], "train_steps"),
+        (["fit", "shapes:16", "out", "--set", "alpha"], "NAME=VALUE"),
+        (["info", "nowhere"], "nowhere"),
+        (["protect", "shapes:16", "out", "--method", "randomnoise", "--format", "jpg"], "JPEG"),
+        (["evaluate", "shapes:16", "shapes:8", "--epochs", "0", "--victim", "tiny"], "epoch"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_1(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments, "--quiet")
+    assert code == 1 and out == "" and message in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_usage_errors_exit_with_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["fit"])
+    assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0 and ue.__version__ in capsys.readouterr().out
+
+
+def test_ctrl_c_exits_with_130(capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ue.Perturbation, "from_pretrained", interrupt)
+    assert run(capsys, "info", "x")[0] == 130
+
+
+def test_values_are_read_as_typed():
+    assert cli._value("8/255") == 8 / 255
+    assert [cli._value(text) for text in ("5", "0.5", "true", "null", "tiny")] == [
+        5, 0.5, True, None, "tiny",
+    ]  # fmt: skip
+
+
+def test_the_demo_writes_what_it_says(tmp_path, capsys, monkeypatch):
+    from unlearnable import demo
+
+    monkeypatch.setattr(demo, "_EPOCHS", 1)
+    monkeypatch.setattr(demo, "Shapes", lambda train: Shapes(train=train, size=32))
+    monkeypatch.setitem(ue.SEM.presets, "demo", ue.SEM.presets["demo"] | {"train_steps": 2})
+    code, out, err = run(capsys, "demo", "--out", tmp_path / "demo", "--quiet")
+    assert code == 0, err
+    assert "random noise" in out and "peak" in out
+    result = json.loads((tmp_path / "demo" / "result.json").read_text())
+    assert set(result["victims"]) == {"clean", "random noise", "SEM"}
+    for file in result["files"]:
+        assert (tmp_path / "demo" / file).exists() and str(tmp_path / "demo" / file) in out
+    loaded = ue.Perturbation.from_pretrained(tmp_path / "demo" / "sem")
+    assert loaded.config["strength"]["protected"] == result["victims"]["SEM"]["last"]
+    assert run(capsys, "demo", "--out", tmp_path / "demo", "--quiet")[0] == 0  # ours: replaced
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("keep")
+    code, _, err = run(capsys, "demo", "--out", tmp_path / "mine", "--quiet")
+    assert code == 1 and "--force" in err
+    assert np.array_equal([p.name for p in (tmp_path / "mine").iterdir()], ["a.txt"])

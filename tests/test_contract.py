@@ -1,0 +1,245 @@
+"""What every method promises. A new one gets all of this by its entry in ``METHODS``."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+
+# What makes a method small enough for a test, by parameter name.
+SMALL = {
+    "train_steps": 2,
+    "final_steps": 1,
+    "max_rounds": 1,
+    "stop_error": 1.0,
+    "steps": 1,
+    "batch_size": 16,
+}
+
+CASES = [
+    (method, granularity) for method in ue.METHODS for granularity in ("sample-wise", "class-wise")
+]
+
+
+def make(method, granularity="sample-wise", **overrides):
+    known = method().get_params()
+    small = {name: value for name, value in SMALL.items() if name in known}
+    if "surrogate" in known:
+        small["surrogate"] = "tiny"
+    return method.preset("demo", **(small | {"granularity": granularity} | overrides))
+
+
+def supported(method, granularity):
+    try:
+        make(method, granularity)._validate()
+    except ValueError:
+        return False
+    return True
+
+
+SUPPORTED = [case for case in CASES if supported(*case)]
+REFUSED = [case for case in CASES if not supported(*case)]
+SAMPLE_WISE = [method for method, granularity in SUPPORTED if granularity == "sample-wise"]
+
+
+class Grey:
+    """One-channel images, wider than high, and two classes."""
+
+    def __init__(self, size=20):
+        rng = np.random.default_rng(0)
+        self.images = rng.integers(0, 256, (size, 12, 20), dtype=np.uint8)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], index % 2
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return Shapes(size=40)
+
+
+@pytest.fixture(scope="module", params=SUPPORTED, ids=lambda case: f"{case[0].__name__}-{case[1]}")
+def fitted(request, dataset):
+    return make(*request.param).fit(dataset, progress=False)
+
+
+def tensors_of(method):
+    perturbation = method.perturbation_
+    parts = [perturbation.rows, perturbation.keys, perturbation.labels]
+    return [np.asarray(part).tobytes() for part in parts if part is not None]
+
+
+def test_there_are_methods_to_test():
+    assert len(SUPPORTED) >= len(ue.METHODS) and set(SAMPLE_WISE) <= set(ue.METHODS)
+
+
+@pytest.mark.parametrize(("method", "granularity"), REFUSED)
+def test_a_granularity_that_is_not_there_is_refused(method, granularity, dataset):
+    with pytest.raises(ValueError, match="granularity"):
+        make(method, granularity).fit(dataset, progress=False)
+
+
+@pytest.mark.parametrize("method", ue.METHODS)
+def test_nothing_is_learned_before_fit(method, dataset):
+    unfitted = make(method)
+    assert [name for name in vars(unfitted) if name.endswith("_")] == []
+    for use in (lambda: unfitted.protect(dataset), lambda: unfitted.extend(dataset)):
+        with pytest.raises(ue.NotFittedError, match="call fit"):
+            use()
+
+
+@pytest.mark.parametrize("method", ue.METHODS)
+def test_presets_and_parameters_round_trip(method):
+    assert {"paper", "fast", "demo"} <= set(method.presets)
+    assert method.preset("paper").get_params() == method().get_params()
+    with pytest.raises(ValueError, match="preset"):
+        method.preset("papre")
+    for name in method.presets:
+        made = method.preset(name, epsilon=5 / 255)
+        made._validate()
+        assert eval(repr(made), vars(ue)).get_params() == made.get_params()
+        assert method(**json.loads(json.dumps(made.get_params()))).get_params() == made.get_params()
+
+
+def test_fit_returns_self_and_gives_rows_within_the_budget(fitted):
+    assert fitted.fit(Shapes(size=24), progress=False) is fitted
+    rows = fitted.perturbation_.rows
+    number = 24 if fitted.granularity == "sample-wise" else 10
+    assert rows.dtype == np.int8 and rows.shape == (number, 3, 32, 32)
+    assert np.abs(rows.astype(int)).max() <= 8
+    assert rows.any(axis=(1, 2, 3)).mean() > 0.5
+
+
+def test_same_seed_same_bytes_and_a_second_fit_forgets_the_first(fitted, dataset):
+    params = fitted.get_params()
+    fresh = type(fitted)(**params).fit(dataset, progress=False)
+    fitted.fit(Shapes(size=24, seed=5), progress=False)
+    assert fitted.perturbation_.digest != fresh.perturbation_.digest
+    fitted.fit(dataset, progress=False)
+    assert tensors_of(fitted) == tensors_of(fresh)
+    other = type(fitted)(**(params | {"seed": 1})).fit(dataset, progress=False)
+    assert other.perturbation_.rows.tobytes() != fresh.perturbation_.rows.tobytes()
+
+
+def test_what_the_caller_owns_is_untouched(fitted, dataset):
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    state = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    pixels, attributes = dataset.data.copy(), dict(vars(dataset))
+    params = dict(fitted.get_params())
+    if "surrogate" in params:
+        module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+        module[1].weight.requires_grad_(False)
+        weights = {name: value.clone() for name, value in module.state_dict().items()}
+        torch.set_rng_state(state[0])
+        type(fitted)(**(params | {"surrogate": module})).fit(dataset, progress=False)
+        assert all(torch.equal(module.state_dict()[name], weights[name]) for name in weights)
+        assert module.training and not module[1].weight.requires_grad and not module._forward_hooks
+        assert not module._forward_pre_hooks
+    else:
+        type(fitted)(**params).fit(dataset, progress=False)
+    assert torch.equal(torch.get_rng_state(), state[0])
+    assert np.random.get_state()[1].tobytes() == state[1]  # noqa: NPY002
+    assert np.array_equal(dataset.data, pixels) and vars(dataset) == attributes
+
+
+@pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
+def test_grey_and_oblong_images(method, granularity):
+    grey = Grey()
+    surrogate = nn.Sequential(nn.Flatten(), nn.Linear(12 * 20, 2))
+    overrides = {"surrogate": surrogate} if "surrogate" in method().get_params() else {}
+    protected = make(method, granularity, **overrides).fit(grey, progress=False).protect(grey)
+    images, labels = protected.to_tensors()
+    assert images.shape == (20, 1, 12, 20) and labels.tolist() == [0, 1] * 10
+    change = images[:, 0].int() - torch.from_numpy(grey.images).int()
+    assert 0 < change.abs().max() <= 8
+
+
+def test_protected_images_keep_the_budget_and_other_data_is_refused(fitted, dataset):
+    fitted.fit(dataset, progress=False)
+    protected = fitted.protect(dataset)
+    changes = [
+        np.abs(np.asarray(protected[i][0]).astype(int) - np.asarray(dataset[i][0])).max()
+        for i in range(len(dataset))
+    ]
+    assert 0 < max(changes) <= 8
+    assert [label for _, label in protected] == dataset.targets
+    if fitted.granularity == "sample-wise":
+        with pytest.raises(ue.UnknownImageError, match="fitted on"):
+            fitted.protect(Shapes(size=40, seed=9))
+
+
+def test_a_saved_method_comes_back_whole(fitted, dataset, tmp_path):
+    fitted.fit(dataset, progress=False)
+    folder = fitted.save_pretrained(tmp_path / "saved")
+    loaded = type(fitted).from_pretrained(folder)
+    assert loaded.get_params() == fitted.get_params()
+    assert tensors_of(loaded) == tensors_of(fitted)
+    assert loaded.history_ == fitted.history_
+    assert ue.Perturbation.from_pretrained(folder).digest == fitted.perturbation_.digest
+    other = next(method for method in ue.METHODS if method is not type(fitted))
+    with pytest.raises(ue.ArtefactError, match=type(fitted).__name__):
+        other.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("method", SAMPLE_WISE)
+def test_extend_gives_rows_for_new_images_without_a_refit(method, dataset, tmp_path):
+    fitted = make(method).fit(dataset, progress=False)
+    before = tensors_of(fitted)
+    new = Shapes(size=12, seed=7)
+    rows = fitted.extend(new, progress=False)
+    assert len(rows) == 12 and 0 < np.abs(rows.rows.astype(int)).max() <= 8
+    assert ue.ProtectedDataset(new, rows)[3][1] == new[3][1]
+    assert tensors_of(fitted) == before
+    loaded = method.from_pretrained(fitted.save_pretrained(tmp_path / "m"))
+    assert loaded.extend(new, progress=False).rows.tobytes() == rows.rows.tobytes()
+    with pytest.raises(ValueError, match="shape"):
+        fitted.extend(Grey(), progress=False)
+
+
+@pytest.mark.parametrize("method", [m for m, g in SUPPORTED if g == "class-wise"])
+def test_class_wise_rows_need_no_extension(method, dataset):
+    fitted = make(method, "class-wise").fit(dataset, progress=False)
+    with pytest.raises(ValueError, match="cover new images"):
+        fitted.extend(dataset, progress=False)
+    new = Shapes(size=12, seed=7)
+    assert fitted.protect(new)[0][1] == new[0][1]
+
+
+@pytest.mark.parametrize("method", ue.METHODS)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epsilon": 8}, "8 / 255"),
+        ({"epsilon": -0.1}, "epsilon > 0"),
+        ({"norm": "linf"}, "Linf"),
+        ({"granularity": "samplewise"}, "sample-wise"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"steps": -1}, "steps"),
+        ({"step_size": 2}, "2 / 255"),
+        ({"train_steps": 1.5}, "train_steps"),
+        ({"surrogate": "resnet19"}, "resnet18"),
+    ],
+)
+def test_bad_parameters_are_explained(method, wrong, message, dataset):
+    if not wrong.keys() <= method().get_params().keys():
+        with pytest.raises(TypeError):
+            make(method, **wrong)
+        return
+    with pytest.raises(ValueError, match=message):
+        make(method, **wrong).fit(dataset, progress=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
+def test_fits_on_a_gpu(method, granularity, dataset):
+    rows = make(method, granularity).fit(dataset, device="cuda", progress=False).perturbation_.rows
+    assert 0 < np.abs(rows.astype(int)).max() <= 8

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import nn
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+from unlearnable.evaluation.curves import plot_curves
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return ue.evaluate(
+        Shapes(size=64), Shapes(train=False, size=50), "tiny", epochs=2, seeds=2, progress=False
+    )
+
+
+def test_last_peak_train_and_curves_belong_together(evaluation):
+    assert evaluation.seeds == [0, 1]
+    assert evaluation.last == [curve[-1] for curve in evaluation.curves]
+    assert evaluation.peak == [max(curve) for curve in evaluation.curves]
+    assert all(len(curve) == 2 for curve in evaluation.curves + evaluation.losses)
+    assert all(0 <= share <= 1 for share in evaluation.last + evaluation.train)
+    assert evaluation.mean("last") == pytest.approx(sum(evaluation.last) / 2)
+    assert evaluation.std("last") == pytest.approx(
+        abs(evaluation.last[0] - evaluation.last[1]) / 2**0.5
+    )
+    assert evaluation.to_dict()["victim"] == "tiny" and "2 seeds" in str(evaluation)
+
+
+def test_a_victim_follows_from_its_seed_and_leaves_the_global_state_alone(evaluation):
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    again = ue.evaluate(
+        Shapes(size=64), Shapes(train=False, size=50), "tiny", epochs=2, seeds=[1], progress=False
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert again.losses == evaluation.losses[1:] and again.curves == evaluation.curves[1:]
+
+
+def test_the_datasets_own_transforms_are_ignored(evaluation):
+    def broken(image):
+        raise AssertionError("the protocol has its own augmentation")
+
+    again = ue.evaluate(
+        Shapes(size=64, transform=broken),
+        Shapes(train=False, size=50),
+        "tiny",
+        epochs=2,
+        seeds=1,
+        progress=False,
+    )
+    assert again.losses == evaluation.losses[:1]
+
+
+def test_a_shortcut_is_learned_in_training_and_gone_in_testing():
+    """Each class has a colour in the training images, and none in the test images."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(100, 156, (192, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(192) % 3
+    coloured = images.clone()
+    coloured[torch.arange(192), labels] += 60
+    result = ue.evaluate(
+        (coloured, labels), (images, labels), "tiny", epochs=8, batch_size=32, seeds=1,
+        progress=False,
+    )  # fmt: skip
+    assert result.train[0] > 0.95
+    assert result.last[0] < 0.5
+
+
+def test_victims_may_be_modules_and_are_not_changed():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    before = module[1].weight.clone()
+    result = ue.evaluate(Shapes(size=16), Shapes(size=8), module, epochs=1, seeds=1, progress=False)
+    assert torch.equal(module[1].weight, before) and result.victim == "Sequential"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"victim": "resnet19"}, "tiny"),
+        ({"epochs": 0}, "epoch"),
+        ({"seeds": 0}, "seed"),
+        ({"precision": "fp16"}, "bf16"),
+    ],
+)
+def test_bad_arguments_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        ue.evaluate(
+            Shapes(size=8), Shapes(size=8), **({"victim": "tiny", "progress": False} | options)
+        )
+
+
+def test_a_test_set_of_another_kind_is_refused():
+    other = (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), [0, 1, 2, 3])
+    with pytest.raises(ValueError, match="shape"):
+        ue.evaluate(Shapes(size=8), other, "tiny", progress=False)
+
+
+def test_curves_are_drawn(evaluation, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert plot_curves({"clean": evaluation}, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_are_left_out_with_a_hint_without_matplotlib(
+    evaluation, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    assert not plot_curves({"clean": evaluation}, tmp_path / "curves.png")
+    assert "unlearnable[plot]" in caplog.text and not list(tmp_path.iterdir())

@@ -1,0 +1,279 @@
+"""What each method promises beyond the contract: its algorithm, exactly, and that it bites."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+from unlearnable.learning.augment import CropFlip
+from unlearnable.learning.run import Run
+from unlearnable.learning.train import to_float
+from unlearnable.methods import base
+from unlearnable.perturbation import RowBuffer
+
+
+class Smooth(nn.Module):
+    """A small network without kinks, so that gradients are the same however they are taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(5))
+        generator = torch.Generator().manual_seed(0)
+        self(torch.rand(1, 3, 8, 8))
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.normal_(std=0.3, generator=generator)
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def smooth_for_shapes():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+
+
+def smooth():
+    with torch.random.fork_rng():
+        return Smooth()
+
+
+def make_run(**options):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (16, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    rows = RowBuffer(tuple(images.shape), 8 / 255, "Linf", torch.device("cpu"))
+    return Run(images, torch.arange(16) % 5, 5, rows=rows, **options)
+
+
+def first_step_by_hand(method, run, model, index):
+    """One search step from the same draws, by plain autograd over the whole expression."""
+    samples = method.eot_samples
+    images, labels = to_float(run.images[index]), run.labels[index]
+    start = base_start(method, run, images)
+    delta = start.clone().requires_grad_()
+    copies = (images + delta).repeat_interleave(samples, dim=0)
+    repeated = labels.repeat_interleave(samples)
+    seen = CropFlip.draw(len(copies), run.rng("search crop"))(copies)
+    offset = method._disturbance(run, model, seen.detach(), repeated).detach()
+    F.cross_entropy(model(seen + offset), repeated).backward()
+    moved = (start - method.step_size * delta.grad.sign()).clamp(-method.epsilon, method.epsilon)
+    return (images + moved).clamp(0, 1) - images
+
+
+def base_start(method, run, images):
+    noise = run.rng("start").uniform(images.shape, -method.epsilon, method.epsilon)
+    return (images + noise).clamp(0, 1) - images
+
+
+@pytest.mark.parametrize("cls", [ue.REM, ue.SEM])
+def test_the_gradient_through_augmentation_is_autograd_through_the_same_draws(cls):
+    method = cls(smooth(), eot_samples=3, robust_steps=2)
+    by_method, by_hand = make_run(), make_run()
+    index = next(by_method.batches(1, 16))
+    assert torch.equal(index, next(by_hand.batches(1, 16)))
+    found = method._search(by_method, index, smooth(), steps=1)
+    expected = first_step_by_hand(method, by_hand, smooth(), index)
+    assert (found - expected).abs().max() < 1e-6
+    assert (found - base_start(method, make_run_in_batch(), to_float(by_hand.images[index]))).any()
+
+
+def make_run_in_batch():
+    run = make_run()
+    next(run.batches(1, 16))
+    return run
+
+
+def test_rem_differs_from_sem_in_the_disturbance_alone():
+    run = make_run_in_batch()
+    images, labels = torch.full((16, 3, 8, 8), 0.5), torch.arange(16) % 5
+    model = smooth()
+
+    def loss_at(method):
+        return F.cross_entropy(
+            model(images + method._disturbance(run, model, images, labels)), labels
+        )
+
+    rem, sem = ue.REM(model), ue.SEM(model)
+    assert loss_at(rem) > loss_at(sem)
+    for method in (rem, sem):
+        disturbance = method._disturbance(run, model, images, labels)
+        assert 0 < disturbance.abs().max() <= 4 / 255 + 1e-6
+
+
+def test_sem_without_a_robust_radius_is_plain_eot_error_minimisation():
+    with_radius, without = ue.SEM(smooth()), ue.SEM(smooth(), robust_epsilon=0)
+    run, model = make_run(), smooth()
+    index = next(run.batches(1, 16))
+    images, labels = to_float(run.images[index]), run.labels[index]
+    assert not without._disturbance(run, model, images, labels).any()
+    assert with_radius._disturbance(run, model, images, labels).any()
+    assert without._search(make_run_in_batch(), index, model, steps=3).any()
+    by_hand = make_run()
+    next(by_hand.batches(1, 16))
+    start = base_start(without, by_hand, images)
+    delta = start.clone().requires_grad_()
+    seen = CropFlip.draw(16 * 5, by_hand.rng("search crop"))(
+        (images + delta).repeat_interleave(5, dim=0)
+    )
+    F.cross_entropy(model(seen), labels.repeat_interleave(5)).backward()
+    moved = (start - without.step_size * delta.grad.sign()).clamp(-8 / 255, 8 / 255)
+    expected = (images + moved).clamp(0, 1) - images
+    found = without._search(make_run_in_batch(), index, model, steps=1)
+    assert (found - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("cls", "granularity"), [(ue.EM, "sample-wise"), (ue.EM, "class-wise")])
+def test_em_lowers_the_loss_of_its_surrogate(cls, granularity):
+    dataset = Shapes(size=64)
+    method = cls.preset("demo", granularity=granularity, max_rounds=2, batch_size=32)
+    with pytest.warns(UserWarning, match="max_rounds=2"):
+        method.fit(dataset, progress=False)
+    losses = [record["loss"] for record in method.history_]
+    assert losses[-1] < losses[0]
+    assert loss_of(method, method.protect(dataset)) < loss_of(method, dataset)
+
+
+@pytest.mark.parametrize("cls", [ue.REM, ue.SEM])
+def test_rem_and_sem_lower_the_loss_of_their_surrogate(cls):
+    dataset = Shapes(size=64)
+    method = cls.preset("demo", train_steps=15, batch_size=32).fit(dataset, progress=False)
+    assert loss_of(method, method.protect(dataset)) < loss_of(method, dataset)
+
+
+@torch.no_grad()
+def loss_of(method, dataset):
+    images = np.stack([np.asarray(dataset[i][0]) for i in range(len(dataset))])
+    images = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return F.cross_entropy(method.surrogate_(images), torch.tensor(dataset.targets)).item()
+
+
+def test_em_uses_negative_changes_as_much_as_positive_ones():
+    method = ue.EM.preset("demo", stop_error=1.0).fit(Shapes(size=32), progress=False)
+    rows = method.perturbation_.rows
+    assert 0.4 < (rows < 0).sum() / (rows != 0).sum() < 0.6
+
+
+def test_em_stops_when_the_error_is_low_enough():
+    method = ue.EM.preset("demo", stop_error=1.0).fit(Shapes(size=16), progress=False)
+    assert len(method.history_) == 1
+
+
+def test_class_wise_em_moves_each_class_to_the_mean_of_its_images_steps():
+    method = ue.EM(smooth(), granularity="class-wise")
+    run, model = make_run(), smooth()
+    index = next(run.batches(1, 16))
+    by_class = torch.zeros(5, 3, 8, 8)
+    expected = method._descend(run, index, model, by_class[run.labels[index]])
+    method._class_step(run, index, model, by_class)
+    for label in range(5):
+        mine = expected[run.labels[index] == label]
+        assert torch.allclose(by_class[label], mine.mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [ue.REM, ue.SEM])
+@pytest.mark.parametrize("robust_epsilon", [0, 4 / 255])
+def test_the_stated_number_of_image_passes_is_the_number_made(cls, robust_epsilon):
+    method = cls(
+        "tiny",
+        steps=2,
+        robust_steps=3,
+        eot_samples=2,
+        train_steps=2,
+        final_steps=3,
+        robust_epsilon=robust_epsilon,
+        batch_size=8,
+    ).fit(Shapes(size=20), progress=False)
+    assert method.perturbation_.config["history"]["passes"] == method.passes(20)
+
+
+def test_the_papers_schedules_need_the_passes_that_are_documented():
+    assert ue.SEM().passes(50_000) == pytest.approx(41.5e6, rel=0.01)
+    assert ue.REM().passes(50_000) == pytest.approx(386e6, rel=0.01)
+    assert ue.SEM.preset("fast").passes(50_000) < ue.SEM().passes(50_000) / 20
+
+
+def test_the_last_sweep_reaches_images_that_no_full_batch_holds():
+    # 43 images in batches of 40: three are in no batch of any single epoch.
+    method = ue.SEM.preset("demo", train_steps=1, batch_size=40).fit(
+        Shapes(size=43), progress=False
+    )
+    assert method.perturbation_.rows.any(axis=(1, 2, 3)).all()
+
+
+def test_warm_starts_go_on_from_the_stored_rows():
+    method = ue.SEM(smooth(), warm_start=True)
+    run = make_run_in_batch()
+    index = torch.arange(16)
+    run.rows[index] = torch.full((16, 3, 8, 8), 3 / 255)
+    found = method._search(run, index, smooth(), steps=0)
+    images = to_float(run.images)
+    assert torch.allclose(found, (images + 3 / 255).clamp(0, 1) - images, atol=1e-6)
+
+
+def test_random_noise_is_uniform_within_the_budget():
+    rows = ue.RandomNoise().fit(Shapes(size=64), progress=False).perturbation_.rows
+    shares = np.bincount(rows.ravel() + 8, minlength=17) / rows.size
+    assert np.allclose(shares[1:-1], 1 / 16, atol=0.01)
+    l2 = ue.RandomNoise(epsilon=1.0, norm="L2").fit(Shapes(size=8), progress=False)
+    norms = np.linalg.norm(l2.perturbation_.rows.reshape(8, -1) / 255.0, axis=1)
+    assert norms.max() <= 1 + 0.5 / 255 * np.sqrt(3 * 32 * 32) and norms.min() > 0.9
+
+
+def test_a_pretrained_surrogate_keeps_its_weights():
+    kept = ue.SEM(smooth(), pretrained_surrogate=True, train_steps=0, steps=1, batch_size=8)
+    fresh = ue.SEM(smooth(), train_steps=0, steps=1, batch_size=8)
+    dataset = [(image, label % 5) for image, label in zip(*tiny_pairs(), strict=True)]
+    for method, same in ((kept, True), (fresh, False)):
+        method.fit(dataset, progress=False)
+        equal = torch.equal(method.surrogate_.layers[0].weight, smooth().layers[0].weight)
+        assert equal is same
+
+
+def tiny_pairs():
+    return list(make_run().images), list(range(16))
+
+
+def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
+    monkeypatch.setattr(base, "_LONG", 0)
+    monkeypatch.setattr(
+        Run,
+        "_measure",
+        lambda run: (run._on_rate(10.0), setattr(run, "_on_rate", None)) if run._on_rate else None,
+    )
+    method = ue.SEM(smooth_for_shapes(), train_steps=2, steps=1, batch_size=16)
+    with pytest.warns(UserWarning) as caught:
+        method.fit(Shapes(size=16), progress=False)
+    message = str(caught[0].message)
+    assert f"{method.passes(16):,} image passes at 10 a second" in message
+    paper = ue.SEM()._long_message(ue.SEM().passes(50_000), 40.0, 50_000)
+    assert "12.0 days" in paper and 'preset "fast"' in paper and "'tiny'" in paper
+
+
+def test_a_short_fit_says_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ue.SEM.preset("demo", train_steps=1).fit(Shapes(size=16), progress=False)
+
+
+def test_a_fit_that_fails_leaves_nothing_that_looks_fitted():
+    method = ue.RandomNoise().fit(Shapes(size=16), progress=False)
+
+    def fail(run):
+        raise RuntimeError("inside the algorithm")
+
+    method._learn = fail
+    with pytest.raises(RuntimeError, match="inside"):
+        method.fit(Shapes(size=16), progress=False)
+    with pytest.raises(ue.NotFittedError):
+        method.protect(Shapes(size=16))
+
+
+def test_callback_sees_every_record():
+    seen = []
+    method = ue.SEM(smooth_for_shapes(), warm_start=True, steps=1, eot_samples=1, train_steps=60)
+    method.fit(Shapes(size=16), progress=False, callback=seen.append)
+    assert seen == method.history_ and [record["step"] for record in seen] == [0, 50]
