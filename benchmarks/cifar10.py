@@ -2,8 +2,8 @@
 
 On a CPU, 10,000 training images, in about an hour on two cores:
 
-    python benchmarks/cifar10.py ROOT --images 10000 --surrogate tiny --preset fast \
-        --train-steps 1000 --victim tiny --epochs 10
+    python benchmarks/cifar10.py ROOT --images 10000 --surrogate tiny --preset demo \
+        --train-steps 800 --victim tiny --epochs 12 --out benchmarks/results/cifar10-cpu.json
 
 On a GPU, the whole set by the papers' recipes:
 

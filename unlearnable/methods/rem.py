@@ -25,6 +25,15 @@ _FAST: dict[str, Any] = {
     "warm_start": True,
 }
 
+# The tiny surrogate does not become robust to 4/255 in 300 steps, and rows made against that
+# adversary keep more of the real classes: on Shapes a victim of SEM then reached 31 % instead of 11.
+_DEMO = _FAST | {
+    "surrogate": "tiny",
+    "robust_epsilon": 2 / 255,
+    "robust_step_size": 2 / 255,
+    "train_steps": 300,
+}
+
 
 class REM(Method):
     """Robust error-minimising noise. (Fu et al., ICLR 2022, arXiv:2203.14533)
@@ -62,7 +71,7 @@ class REM(Method):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "fast": _FAST,
-        "demo": _FAST | {"surrogate": "tiny", "train_steps": 300},
+        "demo": _DEMO,
     }
 
     def __init__(
