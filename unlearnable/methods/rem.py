@@ -26,7 +26,7 @@ _FAST: dict[str, Any] = {
 }
 
 # The tiny surrogate does not become robust to 4/255 in 300 steps, and rows made against that
-# adversary keep more of the real classes: on Shapes a victim of SEM then reached 31 % instead of 11.
+# adversary keep more of the real classes: on Shapes SEM's victim then reached 31 %, now 11 %.
 _DEMO = _FAST | {
     "surrogate": "tiny",
     "robust_epsilon": 2 / 255,
