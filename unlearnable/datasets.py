@@ -136,7 +136,7 @@ class Shapes(VisionDataset):
         transform: Callable[..., Any] | None = None,
         target_transform: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(root="", transform=transform, target_transform=target_transform)
+        super().__init__(root=None, transform=transform, target_transform=target_transform)
         if size is None:
             size = 3000 if train else 1000
         if size < 1:

@@ -79,7 +79,7 @@ class ProtectedDataset(VisionDataset):
             raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
         if align not in ("content", "index"):
             raise ValueError(f'expected align "content" or "index", got {align!r}')
-        super().__init__(root=getattr(raw.originals[0], "root", None) or "")
+        super().__init__(root=getattr(raw.originals[0], "root", None))
         self.base = dataset
         self.perturbation = perturbation
         self.fraction = fraction
