@@ -7,6 +7,7 @@ from torchvision.datasets import ImageFolder
 import unlearnable as ue
 from unlearnable import cli
 from unlearnable.datasets import Shapes
+from unlearnable.learning.checkpoint import Checkpoint
 
 QUICK = ["--preset", "demo", "--set", "train_steps=2", "--quiet"]
 
@@ -49,6 +50,27 @@ def test_fit_info_protect_evaluate(tmp_path, capsys):
         "--victim", "tiny", "--epochs", 1, "--seeds", 1, "--json", "--quiet",
     )  # fmt: skip
     assert code == 0 and len(json.loads(out)["last"]) == 1
+
+
+def test_fit_says_where_the_time_went_and_writes_for_tensorboard(tmp_path, capsys):
+    options = ("--profile", "--tensorboard", tmp_path / "board", "--checkpoint", tmp_path / "c")
+    code, out, err = run(capsys, "fit", "shapes:50", tmp_path / "p", *QUICK, "--json", *options)
+    assert code == 0, err
+    shown = json.loads(out)
+    assert all(shown[part].endswith("%)") for part in ("surrogate steps", "everything else"))
+    assert [path.name.startswith("events") for path in (tmp_path / "board").iterdir()] == [True]
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_in_a_fit_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    arguments = ("fit", "shapes:50", tmp_path / "p", *QUICK, "--checkpoint", tmp_path / "c")
+    wanted = Checkpoint.wanted
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
+        code, _, err = run(capsys, *arguments)
+    assert code == 130 and str(tmp_path / "c") in err and "goes on from here" in err
+    assert Checkpoint.wanted is wanted
+    assert run(capsys, *arguments)[0] == 0
 
 
 def test_protect_fits_a_folder_of_photos(photos, tmp_path, capsys):

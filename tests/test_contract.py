@@ -1,6 +1,10 @@
 """What every method promises. A new one gets all of this by its entry in ``METHODS``."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +13,16 @@ from torch import nn
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
+from unlearnable.learning import checkpoint as checkpoint_module
+from unlearnable.learning.run import Run
+
+HERE = Path(__file__).parent
 
 # What makes a method small enough for a test, by parameter name.
 SMALL = {
     "train_steps": 2,
     "final_steps": 1,
+    "round_steps": 2,
     "max_rounds": 1,
     "stop_error": 1.0,
     "steps": 1,
@@ -235,6 +244,113 @@ def test_bad_parameters_are_explained(method, wrong, message, dataset):
         return
     with pytest.raises(ValueError, match=message):
         make(method, **wrong).fit(dataset, progress=False)
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["after a checkpoint", "between two", "while one is written"])
+@pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
+def test_a_fit_stopped_anywhere_goes_on_to_the_same_bytes(
+    method, granularity, moment, dataset, tmp_path, monkeypatch
+):
+    expected = make(method, granularity).fit(dataset, progress=False)
+    keep_up, commit = Run._keep_up, checkpoint_module.save_tree
+
+    def crash_at(number):
+        calls = []
+
+        def crash(self, checkpoint):
+            calls.append(None)
+            if moment == "after a checkpoint" or len(calls) < number:
+                keep_up(self, checkpoint)
+            if len(calls) == number:
+                raise Crash
+
+        def crash_in_writing(path, tree):
+            if path.name == "state.safetensors":
+                calls.append(None)
+                if len(calls) == number:
+                    raise Crash
+            commit(path, tree)
+
+        if moment == "while one is written":
+            return checkpoint_module, "save_tree", crash_in_writing
+        return Run, "_keep_up", crash
+
+    crashes = 0
+    while True:
+        # Rows in memory and rows on disk are both brought back to the checkpoint.
+        options = {"checkpoint": tmp_path / str(crashes), "checkpoint_every": 0}
+        options |= {"progress": False, "resident": crashes % 2 == 0}
+        with monkeypatch.context() as patch:
+            patch.setattr(*crash_at(crashes + 1))
+            try:
+                make(method, granularity).fit(dataset, **options)
+                break
+            except Crash:
+                crashes += 1
+        resumed = make(method, granularity).fit(dataset, **options)
+        assert tensors_of(resumed) == tensors_of(expected)
+        assert resumed.history_ == expected.history_
+    assert crashes >= 3 or (granularity == "class-wise" and method is ue.RandomNoise)
+
+
+def run_script(*command):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    run_script(sys.executable, str(HERE / "fit_everything.py"), "kill", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    script = [str(HERE / "fit_everything.py"), "share", str(folder)]
+    run_script(*torchrun, "--nproc-per-node", "2", *script)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
+def test_a_killed_process_is_gone_on_from_to_the_same_bytes(
+    method, granularity, killed, one_thread
+):
+    name = f"{method.__name__}-{granularity}"
+    expected = make(method, granularity).fit(Shapes(size=43), progress=False)
+    assert np.array_equal(np.load(killed / f"{name}.npy"), expected.perturbation_.rows)
+    at_once = method is ue.RandomNoise and granularity == "class-wise"
+    assert (killed / f"{name}.attempt").read_text() == ("0" if at_once else "1")
+
+
+@pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
+def test_two_processes_share_the_work(method, granularity, shared, one_thread):
+    name = f"{method.__name__}-{granularity}"
+    rows = [np.load(shared / f"{name}-{rank}.npy") for rank in range(2)]
+    assert np.array_equal(*rows)
+    alone = make(method, granularity).fit(Shapes(size=43), progress=False).perturbation_
+    assert rows[0].shape == alone.rows.shape
+    assert np.array_equal(rows[0].any(axis=(1, 2, 3)), alone.rows.any(axis=(1, 2, 3)))
+    passes = {int((shared / f"{name}-{rank}.passes").read_text()) for rank in range(2)}
+    assert passes == {alone.config["history"]["passes"]}
+    if not any(passes):  # without a network nothing depends on how the work is shared
+        assert np.array_equal(rows[0], alone.rows)
+    assert list(shared.glob("checkpoint-*")) == []
 
 
 @pytest.mark.gpu

@@ -13,8 +13,9 @@ from torchvision.datasets import FakeData, FashionMNIST, ImageFolder
 from torchvision.datasets.vision import StandardTransform, VisionDataset
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
-from unlearnable.data import Fit, RawDataset, check_labels, image_key, read_images
+from unlearnable.data import Fit, RawDataset, check_labels, image_key
 from unlearnable.datasets import Shapes
+from unlearnable.store import read_images
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)  # height 6, width 8

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.learning.augment import CropFlip
+from unlearnable.learning.progress import Progress
 from unlearnable.learning.run import Run
 from unlearnable.learning.train import to_float
 from unlearnable.methods import base
-from unlearnable.perturbation import RowBuffer
+from unlearnable.rows import RowBuffer
 
 
 class Smooth(nn.Module):
@@ -239,11 +240,13 @@ def tiny_pairs():
 
 def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
     monkeypatch.setattr(base, "_LONG", 0)
-    monkeypatch.setattr(
-        Run,
-        "_measure",
-        lambda run: (run._on_rate(10.0), setattr(run, "_on_rate", None)) if run._on_rate else None,
-    )
+
+    def advance(progress, bar, passes):
+        report, progress._on_rate = progress._on_rate, None
+        if report is not None:
+            report(10.0)
+
+    monkeypatch.setattr(Progress, "advance", advance)
     method = ue.SEM(smooth_for_shapes(), train_steps=2, steps=1, batch_size=16)
     with pytest.warns(UserWarning) as caught:
         method.fit(Shapes(size=16), progress=False)
@@ -276,4 +279,4 @@ def test_callback_sees_every_record():
     seen = []
     method = ue.SEM(smooth_for_shapes(), warm_start=True, steps=1, eot_samples=1, train_steps=60)
     method.fit(Shapes(size=16), progress=False, callback=seen.append)
-    assert seen == method.history_ and [record["step"] for record in seen] == [0, 50]
+    assert seen == method.history_ and [record["step"] for record in seen] == [50, 60]

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 import unlearnable.perturbation
 from unlearnable import ArtefactError, Perturbation, RandomNoise, UnknownImageError
-from unlearnable.perturbation import format_epsilon, quantize
+from unlearnable.perturbation import format_epsilon
+from unlearnable.rows import quantize
 
 CONFIG, TENSORS = "config.json", "perturbation.safetensors"
 
@@ -312,7 +313,7 @@ def full(*args, **kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def full_after_a_part(tensors, path, metadata=None):
+def full_after_a_part(path, tensors, kind):
     Path(path).write_bytes(b"a part")
     full()
 
@@ -336,7 +337,7 @@ def fail_replace(number):
 
 
 FAILURES = {
-    "tensors": lambda: (unlearnable.perturbation, "save_file", full_after_a_part),
+    "tensors": lambda: (unlearnable.perturbation, "write_tensors", full_after_a_part),
     "config": lambda: (unlearnable.perturbation, "write_json", full_config),
     "first rename": lambda: (Path, "replace", fail_replace(1)),
     "second rename": lambda: (Path, "replace", fail_replace(2)),
@@ -371,19 +372,10 @@ def test_full_disk_leaves_nothing_half_written(failure, perturbation, tmp_path, 
 def test_failed_write_keeps_a_foreign_file_of_the_same_name(perturbation, tmp_path, monkeypatch):
     (tmp_path / TENSORS).write_text("somebody's")
     with monkeypatch.context() as patch:
-        patch.setattr(unlearnable.perturbation, "save_file", full_after_a_part)
+        patch.setattr(unlearnable.perturbation, "write_tensors", full_after_a_part)
         with pytest.raises(OSError, match="No space left"):
             perturbation.save_pretrained(tmp_path, force=True)
     assert files(tmp_path) == {TENSORS: b"somebody's"}
-
-
-def test_safetensors_own_error_is_an_oserror(perturbation, tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
-        raise unlearnable.perturbation.SafetensorError("I/O error: read-only file system")
-
-    monkeypatch.setattr(unlearnable.perturbation, "save_file", fail)
-    with pytest.raises(OSError, match="read-only file system"):
-        perturbation.save_pretrained(tmp_path / "new")
 
 
 # --- rounding ------------------------------------------------------------------------------------

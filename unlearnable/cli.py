@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .callbacks import TensorBoard
 from .datasets import Shapes
 from .demo import demo_table, run_demo
 from .errors import ArtefactError, UnknownImageError
 from .evaluation import evaluate
+from .learning.distributed import Group
 from .learning.models import MODELS
 from .methods import METHODS, Method
 from .perturbation import Perturbation
@@ -96,8 +98,21 @@ def _fit(args: argparse.Namespace) -> Method:
         device=args.device,
         precision=args.precision,
         image_size=_image_size(args),
+        checkpoint=args.checkpoint,
+        checkpoint_every=args.checkpoint_every,
+        store=args.store,
+        compile=args.compile,
+        profile=args.profile,
         progress=not args.quiet,
+        callback=None if args.tensorboard is None else TensorBoard(args.tensorboard),
     )
+
+
+def _times(method: Method) -> dict[str, str]:
+    """Where a profiled fit's time went."""
+    seconds: dict[str, float] = getattr(method, "seconds_", {})
+    whole = sum(seconds.values())
+    return {name: f"{spent:.1f} s ({spent / whole:.0%})" for name, spent in seconds.items()}
 
 
 def _show(args: argparse.Namespace, values: dict[str, Any], text: str | None = None) -> None:
@@ -119,14 +134,18 @@ def demo(args: argparse.Namespace) -> None:
 def fit(args: argparse.Namespace) -> None:
     """Learn a perturbation and save it with its surrogate."""
     method = _fit(args)
-    folder = method.save_pretrained(args.out, force=args.force)
-    _show(args, method.perturbation_.info() | {"folder": str(folder)})
+    with Group.join().first() as first:
+        if first:
+            folder = method.save_pretrained(args.out, force=args.force)
+            _show(args, method.perturbation_.info() | {"folder": str(folder)} | _times(method))
 
 
 def protect(args: argparse.Namespace) -> None:
     """Write a protected copy of a dataset as lossless images."""
+    times: dict[str, str] = {}
     if args.perturbation is None:
-        perturbation = _fit(args).perturbation_
+        method = _fit(args)
+        perturbation, times = method.perturbation_, _times(method)
     else:
         ignored = [
             f"--{name}" for name in ("epsilon", "granularity", "surrogate") if vars(args)[name]
@@ -139,9 +158,18 @@ def protect(args: argparse.Namespace) -> None:
         perturbation = Perturbation.from_pretrained(args.perturbation)
     dataset = open_dataset(args.dataset)
     protected = ProtectedDataset(dataset, perturbation, fraction=args.fraction, seed=args.seed)
-    folder = protected.export(args.out, args.format, force=args.force, progress=not args.quiet)
-    values = {"folder": str(folder), "images": len(protected), "protected": f"{args.fraction:.0%}"}
-    _show(args, values | {"perturbation": repr(perturbation)})
+    with Group.join().first() as first:
+        if first:
+            folder = protected.export(
+                args.out, args.format, force=args.force, progress=not args.quiet
+            )
+            values = {
+                "folder": str(folder),
+                "images": len(protected),
+                "protected": f"{args.fraction:.0%}",
+                "perturbation": repr(perturbation),
+            }
+            _show(args, values | times)
 
 
 def evaluate_(args: argparse.Namespace) -> None:
@@ -207,6 +235,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="other parameters of the method, such as steps=5",
     )
+    learn.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        help="keep the state of the unfinished fit here; the same command goes on from it",
+    )
+    learn.add_argument(
+        "--checkpoint-every",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="between checkpoints (%(default)s)",
+    )
+    learn.add_argument("--store", metavar="FOLDER", help="keep the decoded images here")
+    learn.add_argument("--compile", action="store_true", help="compile the surrogate")
+    learn.add_argument("--profile", action="store_true", help="say where the time went")
+    learn.add_argument(
+        "--tensorboard", metavar="FOLDER", help="write the fit's records for TensorBoard"
+    )
     force = argparse.ArgumentParser(add_help=False)
     force.add_argument("--force", action="store_true", help="write into a folder that exists")
 
@@ -250,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ArtefactError, UnknownImageError) as error:
         print(f"unlearnable: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("unlearnable: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"unlearnable: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets.vision import StandardTransform
-from tqdm.auto import tqdm
 
 Pixels = NDArray[np.uint8]  # (C, H, W)
 Transforms = Callable[[Any, Any], tuple[Any, Any]]
@@ -333,102 +332,3 @@ def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArra
             f"expected labels below the number of classes, {len(classes)}, got {checked.max()}"
         )
     return checked
-
-
-# --- all images ----------------------------------------------------------------------------------
-
-
-class ImageStore(NamedTuple):
-    """Every image of a dataset, decoded once.
-
-    Attributes:
-        images: uint8, (N, C, H, W); C is 1 where all images are grey, else 3.
-        labels: int64, (N,).
-        keys: uint64, (N,), one per image as it was before any resize.
-        thumbnails: uint8, (N, 3, 4, 4).
-        classes: Names, or None.
-        num_classes: Number of classes.
-        fit: The resize and crop that was applied, or None.
-        name: The dataset's class.
-    """
-
-    images: Tensor
-    labels: Tensor
-    keys: NDArray[np.uint64]
-    thumbnails: Pixels
-    classes: list[str] | None
-    num_classes: int
-    fit: Fit | None
-    name: str
-
-    @property
-    def digest(self) -> str:
-        """Of all keys and labels in order: the dataset's fingerprint."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(self.keys.tobytes())
-        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
-        return digest.hexdigest()
-
-
-def read_images(
-    dataset: Any, image_size: int | Sequence[int] | None = None, *, progress: bool = False
-) -> ImageStore:
-    """Decodes every image of a dataset once.
-
-    Args:
-        dataset: As for :class:`RawDataset`.
-        image_size: Side, or (height, width), that images are resized and centre-cropped to; needed
-            where their sizes vary.
-        progress: Show a bar where this takes long.
-
-    Raises:
-        TypeError: Items are not raw images.
-        ValueError: Sizes vary and no ``image_size`` is given; labels are no class indices.
-    """
-    raw = RawDataset(dataset)
-    fit = Fit.parse(image_size)
-    count = len(raw)
-    keys = np.empty(count, dtype=np.uint64)
-    thumbnails = np.empty((count, 3, 4, 4), dtype=np.uint8)
-    images: Pixels | None = None
-    labels: list[Any] = []
-    for index, item in enumerate(_items(raw, progress)):
-        keys[index] = image_key(item.pixels)
-        thumbnails[index] = thumbnail(item.pixels)
-        labels.append(item.label)
-        pixels = item.pixels if fit is None else fit(item.pixels)
-        if images is None:
-            images = np.empty((count, *pixels.shape), dtype=np.uint8)
-        if pixels.shape[1:] != images.shape[2:]:
-            raise ValueError(
-                f"expected images of one size, got {_size(images[0])} for image 0 and "
-                f"{_size(pixels)} for image {index}; pass image_size= to resize and crop them all"
-            )
-        if len(pixels) > images.shape[1]:
-            images = np.repeat(images, 3, axis=1)  # the first colour image among grey ones
-        images[index] = pixels
-    assert images is not None
-    checked = check_labels(labels, raw.classes)
-    num_classes = len(raw.classes) if raw.classes is not None else int(checked.max()) + 1
-    return ImageStore(
-        torch.from_numpy(images),
-        torch.from_numpy(checked),
-        keys,
-        thumbnails,
-        raw.classes,
-        num_classes,
-        fit,
-        raw.name,
-    )
-
-
-def _items(raw: RawDataset, progress: bool) -> Iterator[Item]:
-    indices = tqdm(
-        range(len(raw)), desc="reading images", disable=None if progress else True, delay=2
-    )
-    for index in indices:
-        yield raw[index]
-
-
-def _size(pixels: Pixels) -> str:
-    return f"{pixels.shape[2]}x{pixels.shape[1]}"

@@ -1,6 +1,6 @@
 """The artefact: which whole pixel levels are added to which image, and with what promise.
 
-This is the one place that rounds and clips perturbations, and the one that applies them to pixels.
+This is the one place that applies perturbations to pixels.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 
-from .data import Fit, ImageStore, Pixels, image_key, thumbnail, to_pil
+from .data import Fit, Pixels, image_key, thumbnail, to_pil
 from .errors import ArtefactError, UnknownImageError
 from .output import claim_folder, write_json
 from .pictures import html_image
+from .rows import Levels
+from .store import ImageStore
+from .tensorfile import map_tensors, write_tensors
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
@@ -35,58 +35,10 @@ _CONFIG = "config.json"
 _TENSORS = "perturbation.safetensors"
 _THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
 
-Levels = NDArray[np.int8]
-
 
 def format_epsilon(epsilon: float) -> str:
     """As the literature writes budgets: ``8/255``, or ``0.5/255`` for broken levels."""
     return f"{round(epsilon * 255, 4):g}/255"
-
-
-def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
-    """Rounds perturbations to whole pixel levels inside the budget.
-
-    Args:
-        delta: float, in [0, 1] units, (B, C, H, W).
-        epsilon: Budget in the same units.
-        norm: ``"Linf"``: no value leaves the budget after rounding. ``"L2"``: the norm is clipped
-            before rounding, which can add at most half a level per value, and in practice 0.29
-            times the root of their number.
-
-    Returns:
-        int8 levels, one level being 1/255, of the same shape.
-    """
-    levels = delta.float() * 255
-    if norm == "Linf":
-        most = math.floor(epsilon * 255 + 1e-6)
-        levels = levels.round().clamp(-most, most)
-    else:
-        length = torch.linalg.vector_norm(levels, dim=(1, 2, 3), keepdim=True)
-        levels = (levels * (255 * epsilon / length.clamp_min(1e-12)).clamp_max(1)).round()
-    return levels.clamp(-127, 127).to(torch.int8)
-
-
-class RowBuffer:
-    """Rows while they are learned: int8 on the device, float in [0, 1] units to the method."""
-
-    def __init__(
-        self, shape: tuple[int, ...], epsilon: float, norm: str, device: torch.device
-    ) -> None:
-        self._levels = torch.zeros(shape, dtype=torch.int8, device=device)
-        self._epsilon = epsilon
-        self._norm = norm
-        self.times_written = torch.zeros(shape[0], dtype=torch.int32, device=device)
-
-    def __getitem__(self, index: Tensor) -> Tensor:
-        return self._levels[index].float() / 255
-
-    def __setitem__(self, index: Tensor, delta: Tensor) -> None:
-        self._levels[index] = quantize(delta, self._epsilon, self._norm)
-        self.times_written[index] += 1
-
-    def finish(self) -> Levels:
-        """All rows, int8 of shape (N, C, H, W)."""
-        return self._levels.cpu().numpy()
 
 
 class Perturbation:
@@ -341,20 +293,18 @@ class Perturbation:
         before = folder / f".{_TENSORS}.before"
         replaced = placed = False
         try:
-            save_file(tensors, partial, metadata={"format": FORMAT})
+            write_tensors(partial, tensors, FORMAT)
             if target.exists():
                 target.replace(before)
                 replaced = True
             partial.replace(target)
             placed = True
             write_json(folder / _CONFIG, described)
-        except BaseException as error:
+        except BaseException:
             if replaced:  # the two files go together
                 before.replace(target)
             elif placed:
                 target.unlink()
-            if isinstance(error, SafetensorError):
-                raise OSError(f"could not write {partial}: {error}") from error
             raise
         finally:
             partial.unlink(missing_ok=True)
@@ -375,7 +325,7 @@ class Perturbation:
         self = cls.__new__(cls)
         self.config = _read_config(folder / _CONFIG)
         expected = self.config.pop("digest", None)
-        self._set(_map_tensors(folder / _TENSORS), folder)
+        self._set(map_tensors(folder / _TENSORS), folder)
         missing = {"rows", "checksums"} - set(self._tensors)
         if self.config.get("granularity") == "sample-wise":
             missing |= {"keys", "labels", "thumbnails"} - set(self._tensors)
@@ -406,7 +356,7 @@ class Perturbation:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.config = state["config"]
         if state["path"] is not None:
-            self._set(_map_tensors(state["path"] / _TENSORS), state["path"])
+            self._set(map_tensors(state["path"] / _TENSORS), state["path"])
             if self.digest != state["digest"]:
                 raise ArtefactError(
                     f"expected {state['path']} as it was when it was loaded, got another artefact "
@@ -442,35 +392,3 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"a newer release of unlearnable may read it: pip install -U unlearnable"
         )
     return config
-
-
-def _map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Memory-maps every tensor of a safetensors file after the library has checked its header."""
-    dtypes = {"I8": "i1", "U8": "u1", "I64": "<i8", "U64": "<u8", "U32": "<u4"}
-    if not path.is_file():
-        raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except SafetensorError as error:
-        raise ArtefactError(f"expected a whole safetensors file at {path}: {error}") from error
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    unknown = {entry["dtype"] for entry in header.values()} - set(dtypes)
-    if unknown:
-        raise ArtefactError(
-            f"expected tensors of {sorted(dtypes)} in {path}, got {sorted(unknown)}"
-        )
-    return {
-        name: np.memmap(
-            path,
-            dtypes[entry["dtype"]],
-            "r",
-            offset=8 + length + entry["data_offsets"][0],
-            shape=tuple(entry["shape"]),
-        ).view(np.ndarray)
-        for name, entry in header.items()
-        if math.prod(entry["shape"])
-    }

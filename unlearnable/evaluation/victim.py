@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageStore, read_images
 from ..learning.augment import CropFlip
 from ..learning.device import pick_device, pick_precision
 from ..learning.models import build_model, check_model_name, reset_weights
+from ..learning.progress import Progress
 from ..learning.run import Run
 from ..learning.train import count_correct, sgd, to_float, train
+from ..store import ImageStore, read_images
 
 _TEST_BATCH = 500
 
@@ -131,8 +132,7 @@ def evaluate(
             num_classes,
             seed=seed,
             precision=pick_precision(precision, place),
-            progress=progress,
-            title=f"{name}, seed {seed}",
+            progress=Progress(show=progress, title=f"{name}, seed {seed}"),
         )
         try:
             curve, losses, on_train = _train_victim(run, victim, tested, epochs, batch_size)
@@ -172,9 +172,8 @@ def _train_victim(
                 correct += count_correct(model, x, y)
         return correct.item() / len(images)
 
-    curve, losses = [], []
     for _ in run.steps(epochs, "epochs"):
-        loss = train(
+        learned = train(
             run,
             model,
             optimizer,
@@ -183,7 +182,8 @@ def _train_victim(
             inputs=augmented,
             scheduler=scheduler,
         )
-        curve.append(accuracy(images, labels))
-        losses.append(loss.item())
-        run.log(loss=losses[-1], accuracy=curve[-1])
-    return curve, losses, accuracy(run.images, run.labels)
+        run.log(loss=learned["loss"], accuracy=accuracy(images, labels))
+    curve = [record["accuracy"] for record in run.history]
+    losses = [record["loss"] for record in run.history]
+    every = torch.arange(len(run.labels), device=run.device)
+    return curve, losses, accuracy(run.images[every], run.labels)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .run import Draws
+from .draws import Draws
 
 
 class CropFlip(NamedTuple):

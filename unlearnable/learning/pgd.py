@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .run import Draws
+from .draws import Draws
 
 NORMS = ("Linf", "L2")
 

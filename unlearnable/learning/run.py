@@ -1,87 +1,62 @@
 """One run of a learning algorithm: its images, batches, randomness, progress and results.
 
 An algorithm that takes everything from its :class:`Run` (images, batches, random draws, training
-steps, where to write) can be counted, shown, stopped and spread over processes without knowing it.
+steps, where to write) is counted, shown, checkpointed, resumed and spread over processes without
+knowing it. A resumed run enters the algorithm from the top again: loops that had ended give no
+steps, and the one that was under way goes on after its last complete step.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
-import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-logger = logging.getLogger(__name__)
+from .checkpoint import Checkpoint
+from .distributed import Group
+from .draws import Draws, seed_of
+from .progress import Progress
 
 SHARDS = 8  # virtual shards: any number of processes that divides it sees the same batches
+
+
+_OTHER_LOOPS = (
+    "expected the loops that the checkpoint was made in, got others: the algorithm has changed "
+    "since; delete the checkpoint to start again"
+)
+
+
+class Images(Protocol):
+    """uint8 images (N, C, H, W), on the device or on their way there."""
+
+    shape: torch.Size
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
 
 
 class Rows(Protocol):
     """Where a run writes perturbations: rounds and clips what it is given, in [0, 1] units."""
 
-    def __getitem__(self, index: Tensor) -> Tensor: ...
+    written: Tensor
 
-    def __setitem__(self, index: Tensor, delta: Tensor) -> None: ...
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
 
-
-def _seed(*parts: object) -> int:
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    def __setitem__(self, index: Tensor, delta: Tensor, /) -> None: ...
 
 
-class Draws:
-    """Random tensors whose part for each virtual shard depends on that shard alone.
+class _Loop:
+    """A loop that is under way: its number among those of the same body, and its steps so far."""
 
-    The first dimension of every shape counts the images of the current batch, or that number times
-    a whole factor (several draws per image, next to one another).
-
-    Args:
-        seeds: One per shard that this process owns.
-        counts: Images of each shard in the current batch; None for tensors of no batch, and one
-            seed.
-        device: Where tensors are drawn.
-    """
-
-    def __init__(self, seeds: list[int], counts: list[int] | None, device: torch.device) -> None:
-        self._counts = counts
-        self._device = device
-        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-
-    def _fill(self, out: Tensor, fill: Callable[[Tensor, torch.Generator], object]) -> Tensor:
-        if self._counts is None:
-            fill(out, self._generators[0])
-            return out
-        factor, rest = divmod(len(out), sum(self._counts))
-        if rest:
-            raise ValueError(
-                f"expected a multiple of the batch's {sum(self._counts)} images as first "
-                f"dimension, got {len(out)}"
-            )
-        sizes = [factor * count for count in self._counts]
-        for part, generator in zip(out.split(sizes), self._generators, strict=True):
-            fill(part, generator)
-        return out
-
-    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
-        """float32 between ``low`` and ``high``."""
-        out = torch.empty(shape, device=self._device)
-        return self._fill(out, lambda part, rng: part.uniform_(low, high, generator=rng))
-
-    def normal(self, shape: tuple[int, ...]) -> Tensor:
-        """float32, standard normal."""
-        out = torch.empty(shape, device=self._device)
-        return self._fill(out, lambda part, rng: part.normal_(generator=rng))
-
-    def integers(self, shape: tuple[int, ...], low: int, high: int) -> Tensor:
-        """int64 from ``low`` to ``high - 1``."""
-        out = torch.empty(shape, dtype=torch.int64, device=self._device)
-        return self._fill(out, lambda part, rng: part.random_(low, high, generator=rng))
+    def __init__(self, ordinal: int, done: int) -> None:
+        self.ordinal = ordinal
+        self.done = done
+        self.inner = 0  # loops that the present body has begun
+        self.stopped = False
 
 
 class Run:
@@ -89,67 +64,85 @@ class Run:
 
     Loop only over :meth:`steps`, :meth:`batches` and :meth:`sweep`; draw only from :meth:`rng`;
     update weights only in :meth:`train_step`; write perturbations to :attr:`rows` or
-    :meth:`result`. Then the run can count, show and stop the work.
+    :meth:`result`. What changes from step to step and is needed later is named to :meth:`track` or
+    counted by :meth:`tally`: no other variable may outlive a step.
 
     Args:
-        images: uint8, (N, C, H, W), on the run's device.
-        labels: int64 class indices, (N,), on the same device.
+        images: uint8, (N, C, H, W).
+        labels: int64 class indices, (N,), on the run's device.
         num_classes: K; labels are 0 to K - 1.
         rows: Where perturbations are written.
         seed: All randomness follows from it.
         precision: ``"float32"`` or ``"bf16"`` (autocast in the network passes).
-        progress: Show a bar per nested loop.
-        on_rate: Called once with image passes per second when a few seconds have been measured.
+        compile: Compile the networks given to :meth:`track`.
+        group: The processes that share the work; their number divides 8.
+        checkpoint: Where the state is kept.
+        progress: What shows the work and measures its time.
         callback: Called with each record of :meth:`log`.
-        title: Left of the progress bar.
 
     Attributes:
-        passes: Images that went forward through networks given to :meth:`track`, so far.
+        passes: Images that went forward through networks given to :meth:`track` in this process.
         history: Records of :meth:`log`.
         results: What :meth:`result` was given: kind -> tensors.
+
+    Raises:
+        ValueError: The processes cannot share the images evenly.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor,
         num_classes: int,
         *,
         rows: Rows | None = None,
         seed: Hashable = 0,
         precision: str = "float32",
-        progress: bool = False,
-        on_rate: Callable[[float], None] | None = None,
+        compile: bool = False,
+        group: Group | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
         callback: Callable[[dict[str, Any]], None] | None = None,
-        title: str = "",
     ) -> None:
         self.images = images
         self.labels = labels
         self.num_classes = num_classes
         self.seed = seed
-        self.device = images.device
+        self.device = labels.device
         self.passes = 0
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, dict[str, Tensor]] = {}
         self._rows = rows
         self._precision = precision
-        self._progress = progress
-        self._on_rate = on_rate
+        self._compile = compile
+        self._group = group or Group()
+        self._checkpoint = checkpoint
+        self._progress = progress or Progress(show=False)
         self._callback = callback
-        self._title = title
         shards = SHARDS if len(images) >= SHARDS else 1
-        self._shards = list(range(shards))
-        self._shard_sizes = [len(range(s, len(images), shards)) for s in self._shards]
-        self._counts = [0] * shards
+        if shards % self._group.size:
+            raise ValueError(
+                f"expected a number of processes that divides {shards}, got {self._group.size} for "
+                f"{len(images)} images"
+            )
+        each = shards // self._group.size
+        self._shards = list(range(self._group.rank * each, (self._group.rank + 1) * each))
+        self._shard_sizes = [len(range(s, len(images), shards)) for s in range(shards)]
+        self._counts = [0] * each
         self._positions: dict[str, int] = {}  # batches drawn of each stream so far
         self._draws: dict[str, int] = {}  # generators handed out for each purpose so far
+        self._tallies: dict[str, Tensor] = {}  # "level/name" -> sum and count
         self._tracked: dict[str, Any] = {}
-        self._kept: dict[str, Any] = {}
+        self._parallel: dict[int, nn.Module] = {}
+        self._kept: dict[str, int] = {}  # name -> loops that making it took
+        self._in_memory: dict[str, Any] = {}
         self._hooks: list[Any] = []
-        self._stopped = False
-        self._depth = 0
-        self._bar: tqdm[Any] | None = None
-        self._rate_start: tuple[float, int] | None = None
+        self._loops: list[_Loop] = []
+        self._outside = _Loop(0, 0)
+        self._resume: list[list[int]] | None = None
+        self._restored: dict[str, Any] = {}
+        if checkpoint is not None and (state := checkpoint.load()) is not None:
+            self._restore(state)
 
     # State
 
@@ -157,7 +150,9 @@ class Run:
         """Names the models, optimisers, schedules and tensors that change while the run goes on.
 
         Models are moved to the run's device, to channels-last weights (convolutions on them are
-        faster on CPU and GPU alike), and the images that pass through them are counted.
+        faster on CPU and GPU alike), and the images that pass through them are counted. In a
+        resumed run everything takes the state it had: track before the loops, and after whatever
+        sets first values.
         """
         for name, item in state.items():
             if name in self._tracked:
@@ -167,132 +162,262 @@ class Run:
                 item.to(self.device)
                 item.to(memory_format=torch.channels_last)
                 self._hooks.append(item.register_forward_pre_hook(self._count))
+                if self._compile:
+                    item.compile(dynamic=False)
+            if name in self._restored:
+                if isinstance(item, Tensor):
+                    item.copy_(self._restored[name])
+                else:
+                    item.load_state_dict(self._restored[name])
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.passes += len(inputs[0])
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns, made the first time and kept; it must not be changed."""
+        """What ``make`` returns, made the first time and kept; it must not be changed.
+
+        Args:
+            name: Of letters, digits and dashes.
+            make: May loop; returns tensors, in dicts and lists at will.
+        """
+        here = self._here
         if name not in self._kept:
-            self._kept[name] = make()
-        return self._kept[name]
+            before = here.inner
+            self._in_memory[name] = make()
+            self._kept[name] = here.inner - before
+            if self._checkpoint is not None:
+                self._checkpoint.keep(name, self._in_memory[name])
+        elif name not in self._in_memory:
+            assert self._checkpoint is not None
+            here.inner += self._kept[name]
+            self._in_memory[name] = _moved(self._checkpoint.kept(name), self.device)
+        return self._in_memory[name]
+
+    def tally(self, name: str, total: Tensor, count: int) -> None:
+        """Adds to a sum over the steps of this loop, which :meth:`mean` divides after the loop.
+
+        Args:
+            name: Of what is summed.
+            total: Sum over ``count`` images, a scalar.
+            count: Images of this process.
+        """
+        key = f"{len(self._loops) - 1}/{name}"
+        if key not in self._tallies:
+            kind = torch.float32 if self.device.type == "mps" else torch.float64
+            self._tallies[key] = torch.zeros(2, dtype=kind, device=self.device)
+        self._tallies[key][0] += total
+        self._tallies[key][1] += count
+
+    def mean(self, name: str) -> float:
+        """The mean over all images that the loops of this body have tallied, in all processes."""
+        total, count = self.sum(self._tallies[f"{len(self._loops)}/{name}"]).tolist()
+        return total / count if count else 0.0
+
+    def save(self) -> None:
+        """Writes a checkpoint of this moment, which is the end of a step."""
+        assert self._checkpoint is not None
+        with self._progress.timed("checkpoints", self.device):
+            tallies = {name: self.sum(tally) for name, tally in self._tallies.items()}
+            written = None if self._rows is None else self.sum(self._rows.written.to(torch.uint8))
+            passes = self.all_passes()
+            self._checkpoint.save(
+                {
+                    "path": [[loop.ordinal, loop.done] for loop in self._loops],
+                    "passes": passes,
+                    "history": self.history,
+                    "positions": self._positions,
+                    "draws": self._draws,
+                    "tallies": tallies,
+                    "written": written,
+                    "kept": self._kept,
+                    "tracked": {
+                        name: item if isinstance(item, Tensor) else item.state_dict()
+                        for name, item in self._tracked.items()
+                    },
+                }
+            )
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._resume = state["path"]
+        self.history = state["history"]
+        self._positions, self._draws, self._kept = (
+            state["positions"],
+            state["draws"],
+            state["kept"],
+        )
+        self._restored = state["tracked"]
+        tallies = _moved(state["tallies"], self.device)
+        first = self._group.rank == 0  # sums over all processes: one of them goes on with them
+        self.passes = state["passes"] if first else 0
+        self._tallies = tallies if first else {n: torch.zeros_like(t) for n, t in tallies.items()}
+        if self._rows is not None:
+            # Only its own: what others wrote is counted by them.
+            owned = torch.zeros_like(self._rows.written)
+            for shard in self._shards:
+                owned[shard :: len(self._shard_sizes)] = True
+            self._rows.written |= state["written"].to(self.device).bool() & owned
+
+    def all_passes(self) -> int:
+        """Image passes of all processes."""
+        return int(self.sum(torch.tensor(self.passes, device=self.device)))
+
+    def seconds(self, whole: float) -> dict[str, float]:
+        """Where the time went, by part, of ``whole`` seconds; needs a profiling progress."""
+        parts = dict(self._progress.seconds)
+        return parts | {"everything else": whole - sum(parts.values())}
 
     def close(self) -> None:
-        """Takes the counting hooks off the models and ends the progress bar."""
+        """Takes the counting hooks off the models and ends the progress bars."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._parallel.clear()
+        self._progress.close()
 
     # Loops
 
-    def steps(self, count: int, title: str = "") -> Iterator[int]:
-        """0 to ``count`` - 1, ended early by :meth:`stop`."""
-        with self._loop(count, title or "steps") as advance:
-            for step in range(count):
-                yield step
-                advance()
-                if self._stopped:
-                    self._stopped = False
-                    return
+    @property
+    def _here(self) -> _Loop:
+        return self._loops[-1] if self._loops else self._outside
 
-    def batches(self, count: int, batch_size: int, stream: str = "train") -> Iterator[Tensor]:
+    def steps(self, count: int, title: str = "steps") -> Iterator[int]:
+        """0 to ``count`` - 1, ended early by :meth:`stop`."""
+        yield from self._loop(count, title)
+
+    def batches(
+        self, count: int, batch_size: int, stream: str = "train", title: str = "steps"
+    ) -> Iterator[Tensor]:
         """``count`` shuffled batches of image indices, int64 of shape (B,).
 
         Epoch after epoch without replacement; a call goes on where the last one of the same
         ``stream`` ended. Every batch takes the same number of images from each of 8 virtual
-        shards, so B is ``batch_size`` rounded down to a multiple of 8, or less in a small set.
+        shards, so B is ``batch_size`` rounded down to a multiple of 8, or less in a small set; a
+        process has the images of its own shards.
         """
         per_shard = self._per_shard(batch_size)
         epoch_length = self.batches_per_epoch(batch_size)
-        order: list[Tensor] = []
-        order_of = -1
-        with self._loop(count, "steps") as advance:
-            for _ in range(count):
-                position = self._positions.get(stream, 0)
-                epoch, offset = divmod(position, epoch_length)
-                if epoch != order_of:
-                    order, order_of = (
-                        [self._shuffled(stream, epoch, s) for s in self._shards],
-                        epoch,
-                    )
-                self._counts = [per_shard] * len(self._shards)
-                self._positions[stream] = position + 1
-                lo = offset * per_shard
-                yield torch.cat([shard[lo : lo + per_shard] for shard in order])
-                advance()
+        order: dict[int, list[Tensor]] = {}
+
+        def batch(position: int) -> Tensor:
+            epoch, offset = divmod(position, epoch_length)
+            if epoch not in order:
+                order.clear()
+                order[epoch] = [self._shuffled(stream, epoch, shard) for shard in self._shards]
+            rows = slice(offset * per_shard, (offset + 1) * per_shard)
+            return torch.cat([shard[rows] for shard in order[epoch]])
+
+        def ahead(step: int, steps: int) -> Tensor:
+            return batch(self._positions.get(stream, 0) + steps)
+
+        for _, index in self._indexed(count, title, ahead):
+            self._counts = [per_shard] * len(self._shards)
+            self._positions[stream] = self._positions.get(stream, 0) + 1
+            yield index
 
     def sweep(self, batch_size: int, title: str = "sweep") -> Iterator[Tensor]:
-        """Batches of image indices, int64 of shape (B,), that hold every image exactly once."""
-        per_shard = max(1, batch_size // len(self._shards))
+        """Batches of image indices, int64 of shape (B,), that hold every image exactly once.
+
+        All processes get the same number of batches; the last ones may be empty.
+        """
+        shards = len(self._shard_sizes)
+        per_shard = max(1, batch_size // shards)
         count = -(-max(self._shard_sizes) // per_shard)
-        with self._loop(count, title) as advance:
-            for step in range(count):
-                parts = [
-                    torch.arange(s, len(self.images), len(self._shards), device=self.device)[
-                        step * per_shard : (step + 1) * per_shard
-                    ]
-                    for s in self._shards
-                ]
-                self._counts = [len(part) for part in parts]
-                yield torch.cat(parts)
-                advance()
+
+        def part(shard: int, step: int) -> Tensor:
+            lo, hi = (shard + s * per_shard * shards for s in (step, step + 1))
+            end = min(hi, len(self.images))
+            return torch.arange(min(lo, end), end, shards)
+
+        def ahead(step: int, steps: int) -> Tensor:
+            return torch.cat([part(shard, step + steps) for shard in self._shards])
+
+        for step, index in self._indexed(count, title, ahead):
+            self._counts = [len(part(shard, step)) for shard in self._shards]
+            # Compiled networks have fixed shapes; the one smaller batch is not worth another.
+            odd = self._compile and len(index) < per_shard * len(self._shards)
+            with torch.compiler.set_stance("force_eager") if odd else contextlib.nullcontext():
+                yield index
+
+    def _indexed(
+        self, count: int, title: str, batch: Callable[[int, int], Tensor]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """A loop's steps with image indices, while the images of the next step are fetched.
+
+        ``batch`` takes the present step and 0 or 1 steps ahead of it; indices are on the CPU.
+        """
+        prefetch = getattr(self.images, "prefetch", None)
+        coming: Tensor | None = None
+        for step in self._loop(count, title):
+            index = batch(step, 0).to(self.device) if coming is None else coming
+            coming = None
+            if prefetch is not None and step + 1 < count:
+                rows = batch(step, 1)
+                coming = rows.to(self.device)
+                prefetch(coming, rows)
+            yield step, index
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """How many batches :meth:`batches` draws before it shuffles anew."""
         return min(self._shard_sizes) // self._per_shard(batch_size)
 
-    def batch_images(self, batch_size: int) -> int:
-        """How many images a batch of :meth:`batches` really holds."""
-        return self._per_shard(batch_size) * len(self._shards)
-
     def stop(self, flag: bool) -> None:
-        """Ends the innermost :meth:`steps` loop after this step if ``flag`` is true."""
-        self._stopped = bool(flag)
+        """Ends the innermost loop after this step if ``flag`` is true in any process."""
+        self._loops[-1].stopped = bool(self._group.most(int(flag)))
 
     def _per_shard(self, batch_size: int) -> int:
-        return min(max(1, batch_size // len(self._shards)), min(self._shard_sizes))
+        return min(max(1, batch_size // len(self._shard_sizes)), min(self._shard_sizes))
 
     def _shuffled(self, stream: str, epoch: int, shard: int) -> Tensor:
-        generator = torch.Generator().manual_seed(_seed(self.seed, "order", stream, epoch, shard))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", stream, epoch, shard))
         order = torch.randperm(self._shard_sizes[shard], generator=generator)
-        return (order * len(self._shards) + shard).to(self.device)
+        return order * len(self._shard_sizes) + shard
 
-    @contextlib.contextmanager
-    def _loop(self, count: int, title: str) -> Iterator[Callable[[], None]]:
-        outermost = self._depth == 0
-        self._depth += 1
-        if outermost:
-            label = f"{self._title}: {title}" if self._title else title
-            # None leaves the bar out where standard error is no terminal.
-            self._bar = tqdm(total=count, desc=label, disable=None if self._progress else True)
-
-        def advance() -> None:
-            self._measure()
-            if outermost and self._bar is not None:
-                self._bar.update()
-
+    def _loop(self, count: int, title: str) -> Iterator[int]:
+        parent, depth = self._here, len(self._loops)
+        loop = _Loop(parent.inner, self._first_step(depth, parent.inner, count))
+        parent.inner += 1
+        if loop.done >= count and self._resume is not None:
+            return  # it had ended before the checkpoint
+        self._loops.append(loop)
+        bar = self._progress.open(depth, title, count, loop.done)
         try:
-            yield advance
+            while loop.done < count:
+                loop.inner = 0
+                yield loop.done
+                if self._resume is not None:
+                    raise RuntimeError(_OTHER_LOOPS)
+                loop.done = count if loop.stopped else loop.done + 1
+                for key in [key for key in self._tallies if int(key.split("/")[0]) > depth]:
+                    del self._tallies[key]
+                self._progress.advance(bar, self.passes * self._group.size)
+                if self._checkpoint is not None:
+                    self._keep_up(self._checkpoint)
         finally:
-            self._depth -= 1
-            if outermost and self._bar is not None:
-                self._bar.close()
-                self._bar = None
+            self._loops.pop()
+            self._progress.shut(bar)
 
-    def _measure(self) -> None:
-        """Reports the rate once, 3 seconds after the first step (which warms everything up)."""
-        if self._on_rate is None:
-            return
-        now = time.perf_counter()
-        if self._rate_start is None:
-            self._rate_start = (now, self.passes)
-        elif now - self._rate_start[0] > 3 and self.passes > self._rate_start[1]:
-            rate = (self.passes - self._rate_start[1]) / (now - self._rate_start[0])
-            report, self._on_rate = self._on_rate, None
-            report(rate)
+    def _first_step(self, depth: int, ordinal: int, count: int) -> int:
+        """Where a loop starts: 0, or further on in a run that is being resumed."""
+        if self._resume is None:
+            return 0
+        target, done = self._resume[depth]
+        if ordinal < target:
+            return count
+        if ordinal > target:
+            raise RuntimeError(_OTHER_LOOPS)
+        if depth == len(self._resume) - 1:
+            self._resume = None
+        return done
+
+    def _keep_up(self, checkpoint: Checkpoint) -> None:
+        save, end = checkpoint.wanted()
+        if save:
+            self.save()
+        if end:
+            raise KeyboardInterrupt(
+                f"interrupted; the work so far is kept: the same fit with "
+                f"checkpoint={str(checkpoint.folder)!r} goes on from here"
+            )
 
     # Randomness
 
@@ -300,16 +425,16 @@ class Run:
         """Draws for the current batch, from seed, purpose, times asked before, and shard."""
         position = self._draws.get(purpose, 0)
         self._draws[purpose] = position + 1
-        seeds = [_seed(self.seed, purpose, position, shard) for shard in self._shards]
+        seeds = [seed_of(self.seed, purpose, position, shard) for shard in self._shards]
         return Draws(seeds, self._counts, self.device)
 
     def whole_rng(self, purpose: str) -> Draws:
         """Draws for tensors of no batch, such as one row per class: the same in every process."""
-        return Draws([_seed(self.seed, purpose)], None, self.device)
+        return Draws([seed_of(self.seed, purpose)], None, self.device)
 
     def weight_seed(self, name: str) -> int:
         """The seed of a network's first weights."""
-        return _seed(self.seed, "weights", name)
+        return seed_of(self.seed, "weights", name)
 
     # Learning
 
@@ -334,13 +459,20 @@ class Run:
             clip_norm: Largest norm of the whole gradient.
         """
         model.train()
-        with self.autocast():
-            loss = loss_fn(model)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
+        network = model
+        if self._group.size > 1:
+            if id(model) not in self._parallel:
+                self._parallel[id(model)] = self._group.parallel(model)
+            network = self._parallel[id(model)]
+        with self._progress.timed("surrogate steps", self.device), self._group.together():
+            with self.autocast():
+                loss = loss_fn(network)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            optimizer.step()
+            self._group.mean_buffers(model)
         return loss.detach()
 
     @contextlib.contextmanager
@@ -352,7 +484,7 @@ class Run:
         for weight in trainable:
             weight.requires_grad_(False)
         try:
-            with self.autocast():
+            with self._progress.timed("perturbation steps", self.device), self.autocast():
                 yield model
         finally:
             for weight in trainable:
@@ -362,7 +494,7 @@ class Run:
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of ``value`` over all processes."""
-        return value
+        return self._group.sum(value)
 
     # Results
 
@@ -381,7 +513,16 @@ class Run:
         """Keeps a record in :attr:`history` and shows it beside the progress bar."""
         record = {name: float(value) for name, value in values.items()}
         self.history.append(record)
-        if self._bar is not None:
-            self._bar.set_postfix({name: f"{value:.3g}" for name, value in record.items()})
+        self._progress.note(record)
         if self._callback is not None:
             self._callback(record)
+
+
+def _moved(tree: Any, device: torch.device) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {name: _moved(item, device) for name, item in tree.items()}
+    if isinstance(tree, list):
+        return [_moved(item, device) for item in tree]
+    return tree

@@ -33,7 +33,7 @@ def train(
     inputs: Callable[[Tensor], Tensor],
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     clip_norm: float | None = None,
-) -> Tensor:
+) -> dict[str, float]:
     """Minimises cross-entropy over shuffled batches of a run.
 
     Args:
@@ -47,20 +47,21 @@ def train(
         clip_norm: Largest norm of the whole gradient.
 
     Returns:
-        The mean loss over the updates.
+        Mean ``loss`` and ``accuracy`` over the images as they were learned from.
     """
-    total = torch.zeros((), device=run.device)
     for index in run.batches(steps, batch_size):
         images, labels = inputs(index), run.labels[index]
-        total += run.train_step(
-            model,
-            optimizer,
-            lambda network, x=images, y=labels: F.cross_entropy(network(x), y),  # type: ignore[misc]
-            clip_norm=clip_norm,
-        )
+
+        def loss_fn(network: nn.Module, images: Tensor = images, labels: Tensor = labels) -> Tensor:
+            logits = network(images)
+            run.tally("accuracy", (logits.argmax(1) == labels).sum(), len(labels))
+            return F.cross_entropy(logits, labels)
+
+        loss = run.train_step(model, optimizer, loss_fn, clip_norm=clip_norm)
+        run.tally("loss", loss * len(index), len(index))
         if scheduler is not None:
             scheduler.step()
-    return total / max(1, steps)
+    return {"loss": run.mean("loss"), "accuracy": run.mean("accuracy")}
 
 
 @torch.no_grad()

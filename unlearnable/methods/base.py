@@ -5,29 +5,29 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-import logging
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..data import ImageStore, read_images
 from ..errors import ArtefactError, NotFittedError
 from ..learning.device import pick_device, pick_precision
 from ..learning.models import MODELS, build_model, check_model_name, reset_weights
 from ..learning.pgd import NORMS
+from ..learning.progress import Progress
 from ..learning.run import Run
 from ..output import write_json
-from ..perturbation import GRANULARITIES, Perturbation, RowBuffer, format_epsilon, quantize
+from ..perturbation import GRANULARITIES, Perturbation, format_epsilon
 from ..protected import ProtectedDataset
-
-logger = logging.getLogger(__name__)
+from ..rows import Levels, RowBuffer, quantize
+from ..store import read_images
+from .fitting import Fitting, Place
 
 Self = TypeVar("Self", bound="Method")
 
@@ -154,10 +154,19 @@ class Method:
         device: str | torch.device = "auto",
         precision: str = "auto",
         image_size: int | Sequence[int] | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: float = 300.0,
+        store: str | Path | None = None,
+        resident: bool | None = None,
+        compile: bool = False,
+        profile: bool = False,
         progress: bool = True,
         callback: Callable[[dict[str, Any]], None] | None = None,
     ) -> Self:
         """Learns a perturbation of every image of a dataset.
+
+        Under ``torchrun`` (or in any process group) all processes call it alike and share the work;
+        each ends with the whole result. Their number has to divide 8.
 
         Args:
             dataset: A map-style dataset of (image, label) pairs; its transforms are not applied,
@@ -166,6 +175,15 @@ class Method:
             precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"`` by device.
             image_size: Side, or (height, width), that images are resized and cropped to; needed
                 where their sizes vary.
+            checkpoint: Folder that keeps the state of an unfinished fit. The same call goes on from
+                it, to the same bytes as a fit that was never stopped; it is removed at the end.
+                Ctrl-C saves first.
+            checkpoint_every: Seconds between checkpoints; 0 is after every step.
+            store: Folder for the decoded images, which stay there for later fits. Without it, they
+                are in memory, or in a temporary folder where they are large.
+            resident: Hold images and rows on the device, or stream them; None decides by size.
+            compile: Compile the surrogate; pays on a GPU where the fit takes many minutes.
+            profile: Keep where the time went in ``seconds_``.
             progress: Show bars, where standard error is a terminal.
             callback: Called with every record of ``history_`` as it is made.
 
@@ -173,71 +191,73 @@ class Method:
             The method itself, with ``perturbation_``, ``surrogate_`` and ``history_``.
 
         Raises:
-            ValueError: A parameter, label or image size is not as expected.
+            ValueError: A parameter, label or image size is not as expected, or the checkpoint or
+                the store belongs to something else.
             TypeError: The dataset does not give raw images.
+            OSError: A disk is full; the last checkpoint is whole.
+            KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept.
         """
         self._validate()
-        place = pick_device(device)
-        images = read_images(dataset, image_size, progress=progress)
+        if checkpoint_every < 0:
+            raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-        rows, run = self._start(images, place, precision, progress, callback)
-        try:
+        place = Place(
+            device,
+            precision,
+            compile,
+            checkpoint,
+            checkpoint_every,
+            store,
+            resident,
+            profile,
+            progress,
+            callback,
+        )
+        identity = {"method": type(self).__name__, "parameters": self._json_params()}
+        start = time.perf_counter()
+        with Fitting(
+            dataset,
+            image_size,
+            place,
+            title=type(self).__name__,
+            sample_wise=self.granularity == "sample-wise",
+            epsilon=self.epsilon,
+            norm=self.norm,
+            seed=self.seed,
+            identity=identity,
+            on_rate=self._warn_if_long,
+        ) as fitting:
+            run = fitting.run
             surrogate = self._learn(run)
-        finally:
-            run.close()
-        levels = self._collect(rows, run)
-        # Set together and last: a fit that fails leaves nothing that looks fitted.
-        self.surrogate_ = None if surrogate is None else surrogate.cpu().eval()
-        self.history_ = run.history
-        self.perturbation_ = Perturbation.from_fit(
-            levels,
-            images,
-            {
-                "method": type(self).__name__,
-                "parameters": self._json_params(),
+            config = {
+                **identity,
                 "granularity": self.granularity,
                 "epsilon": self.epsilon,
                 "norm": self.norm,
                 "seed": self.seed,
                 "threads": torch.get_num_threads(),
                 "versions": {"unlearnable": __version__, "torch": torch.__version__},
-                "history": {"passes": run.passes, "last": run.history[-1] if run.history else None},
-            },
-        )
+                "history": {
+                    "passes": run.all_passes(),
+                    "last": run.history[-1] if run.history else None,
+                },
+            }
+            levels = self._levels_by_class(run) if run.results else fitting.levels()
+            made = Perturbation.from_fit(levels, fitting.images, config)
+            perturbation = fitting.finish(made)
+        # Set together and last: a fit that fails leaves nothing that looks fitted.
+        if profile:
+            self.seconds_ = run.seconds(time.perf_counter() - start)
+        self.surrogate_ = None if surrogate is None else surrogate.cpu().eval()
+        self.history_ = run.history
+        self.perturbation_ = perturbation
         return self
 
-    def _start(
-        self,
-        images: ImageStore,
-        device: torch.device,
-        precision: str,
-        progress: bool,
-        callback: Callable[[dict[str, Any]], None] | None = None,
-        *,
-        extending: bool = False,
-    ) -> tuple[RowBuffer, Run]:
-        rows = RowBuffer(tuple(images.images.shape), self.epsilon, self.norm, device)
-        total = None if extending else self.passes(len(images.images))
-
-        def warn_if_long(rate: float) -> None:
-            if total is not None and total / rate > _LONG:
-                warnings.warn(self._long_message(total, rate, len(images.images)), stacklevel=4)
-
-        run = Run(
-            images.images.to(device),
-            images.labels.to(device),
-            images.num_classes,
-            rows=rows,
-            # New images get draws of their own, not those of the first fitted ones.
-            seed=(self.seed, images.digest) if extending else self.seed,
-            precision=pick_precision(precision, device),
-            progress=progress,
-            on_rate=warn_if_long,
-            callback=callback,
-            title=type(self).__name__,
-        )
-        return rows, run
+    def _warn_if_long(self, rate: float, num_images: int) -> None:
+        total = self.passes(num_images)
+        if total is not None and total / rate > _LONG:
+            warnings.warn(self._long_message(total, rate, num_images), stacklevel=4)
 
     def _long_message(self, total: int, rate: float, num_images: int) -> str:
         message = (
@@ -258,12 +278,7 @@ class Method:
             message += ' A GPU (device="cuda") is 100 to 1,000 times faster.'
         return message
 
-    def _collect(self, rows: RowBuffer, run: Run) -> np.ndarray[Any, np.dtype[np.int8]]:
-        if self.granularity == "sample-wise":
-            missed = int((rows.times_written == 0).sum())
-            if missed:
-                raise RuntimeError(f"{type(self).__name__} left {missed} images without a row")
-            return rows.finish()
+    def _levels_by_class(self, run: Run) -> Levels:
         delta = run.results["class-wise"]["rows"]
         return quantize(delta, self.epsilon, self.norm).cpu().numpy()
 
@@ -344,7 +359,17 @@ class Method:
         if images.num_classes > config["num_classes"]:
             raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
         place = pick_device(device)
-        rows, run = self._start(images, place, precision, progress, extending=True)
+        rows = RowBuffer(tuple(images.images.shape), self.epsilon, self.norm, place)
+        run = Run(
+            images.images.to(place),
+            images.labels.to(place),
+            config["num_classes"],
+            rows=rows,
+            # New images get draws of their own, not those of the first fitted ones.
+            seed=(self.seed, images.digest),
+            precision=pick_precision(precision, place),
+            progress=Progress(show=progress, title=type(self).__name__),
+        )
         surrogate = copy.deepcopy(self.surrogate_)
         try:
             if surrogate is not None:
@@ -354,7 +379,7 @@ class Method:
         finally:
             run.close()
         images = images._replace(classes=known, num_classes=config["num_classes"])
-        return Perturbation.from_fit(self._collect(rows, run), images, config)
+        return Perturbation.from_fit(rows.levels(), images, config)
 
     # Files
 

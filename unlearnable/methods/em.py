@@ -105,9 +105,8 @@ class EM(Method):
             delta = run.rows[index] if sample_wise else by_class[run.labels[index]]
             return (to_float(run.images[index]) + delta).clamp(0, 1)
 
-        error = 1.0
         for _ in run.steps(self.max_rounds, "rounds"):
-            loss = train(
+            learned = train(
                 run,
                 surrogate,
                 optimizer,
@@ -121,13 +120,14 @@ class EM(Method):
                     run.rows[index] = self._perturb(run, index, surrogate)
                 else:
                     self._class_step(run, index, surrogate, by_class)
-            correct = torch.zeros((), dtype=torch.int64, device=run.device)
-            with run.frozen(surrogate), torch.no_grad():
-                for index in run.sweep(self.batch_size, title="error"):
-                    correct += (surrogate(perturbed(index)).argmax(1) == run.labels[index]).sum()
-            error = 1 - run.sum(correct).item() / len(run.images)
-            run.log(loss=loss, error=error)
+            for index in run.sweep(self.batch_size, title="error"):
+                with run.frozen(surrogate), torch.no_grad():
+                    wrong = surrogate(perturbed(index)).argmax(1) != run.labels[index]
+                run.tally("error", wrong.sum(), len(index))
+            error = run.mean("error")
+            run.log(**learned, error=error)
             run.stop(error <= self.stop_error)
+        error = run.history[-1]["error"]
         if error > self.stop_error:
             warnings.warn(
                 f"EM ended after max_rounds={self.max_rounds} with {error:.1%} of the perturbed "

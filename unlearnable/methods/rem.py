@@ -11,8 +11,10 @@ from torch.nn import functional as F
 from ..learning.augment import CropFlip
 from ..learning.pgd import pgd, random_start
 from ..learning.run import Run
-from ..learning.train import sgd, to_float
+from ..learning.train import sgd, to_float, train
 from .base import Method
+
+_BLOCK = 50  # surrogate steps between two records
 
 _FAST: dict[str, Any] = {
     "steps": 2,
@@ -138,20 +140,26 @@ class REM(Method):
         decay = max(1, round(0.4 * self.train_steps))
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, decay, gamma=0.1)
         run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
-        for step, index in enumerate(run.batches(self.train_steps, self.batch_size)):
-            labels = run.labels[index]
+
+        def hardest(index: Tensor) -> Tensor:
             run.rows[index] = self._search(run, index, surrogate, self.steps)
             protected = (to_float(run.images[index]) + run.rows[index]).clamp(0, 1)
             seen = CropFlip.draw(len(index), run.rng("train crop"))(protected)
-            hardest = seen + self._adversary(run, surrogate, seen, labels)
-            loss = run.train_step(
+            return seen + self._adversary(run, surrogate, seen, run.labels[index])
+
+        for block in run.steps(-(-self.train_steps // _BLOCK), f"blocks of {_BLOCK} steps"):
+            done = block * _BLOCK
+            steps = min(_BLOCK, self.train_steps - done)
+            learned = train(
+                run,
                 surrogate,
                 optimizer,
-                lambda network, x=hardest, y=labels: F.cross_entropy(network(x), y),  # type: ignore[misc]
+                steps=steps,
+                batch_size=self.batch_size,
+                inputs=hardest,
+                scheduler=scheduler,
             )
-            scheduler.step()
-            if step % 50 == 0:
-                run.log(step=step, loss=loss)
+            run.log(step=done + steps, **learned)
         # Early rows were made for a surrogate that is long gone: every image is visited once more.
         for index in run.sweep(self.batch_size, title="last sweep"):
             run.rows[index] = self._perturb(run, index, surrogate)

@@ -1,0 +1,76 @@
+"""Fits every method where the tests cannot: killed from outside, or in several processes.
+
+    python tests/fit_everything.py kill FOLDER
+    torchrun --nproc-per-node 2 tests/fit_everything.py share FOLDER
+
+Rows are written to FOLDER as NAME.npy (``kill``) or NAME-RANK.npy (``share``).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from test_contract import SUPPORTED, make
+
+from unlearnable.datasets import Shapes
+from unlearnable.learning.run import Run
+
+SIZE = 43  # divisible by nothing
+THREADS = 1
+
+
+def name_of(method, granularity):
+    return f"{method.__name__}-{granularity}"
+
+
+def fit(method, granularity, **options):
+    return make(method, granularity).fit(Shapes(size=SIZE), progress=False, **options)
+
+
+def die_in_the_middle():
+    keep_up, calls = Run._keep_up, []
+
+    def die(self, checkpoint):
+        keep_up(self, checkpoint)
+        calls.append(None)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Run._keep_up = die
+
+
+def kill(folder):
+    for case in SUPPORTED:
+        checkpoint = folder / f"checkpoint-{name_of(*case)}"
+        for attempt in range(2):
+            child = os.fork()
+            if not child:
+                if attempt == 0:
+                    die_in_the_middle()
+                fitted = fit(*case, checkpoint=checkpoint, checkpoint_every=0)
+                np.save(folder / f"{name_of(*case)}.npy", fitted.perturbation_.rows)
+                (folder / f"{name_of(*case)}.attempt").write_text(str(attempt))
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            if not killed:
+                if status:
+                    sys.exit(f"{name_of(*case)} ended with status {status}")
+                break
+
+
+def share(folder):
+    rank = os.environ["RANK"]
+    for case in SUPPORTED:
+        fitted = fit(*case, checkpoint=folder / f"checkpoint-{name_of(*case)}", checkpoint_every=0)
+        np.save(folder / f"{name_of(*case)}-{rank}.npy", fitted.perturbation_.rows)
+        passes = fitted.perturbation_.config["history"]["passes"]
+        (folder / f"{name_of(*case)}-{rank}.passes").write_text(str(passes))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(THREADS)
+    {"kill": kill, "share": share}[sys.argv[1]](Path(sys.argv[2]))

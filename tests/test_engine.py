@@ -1,0 +1,394 @@
+"""Checkpoints, streaming and sharding: the machinery below every method."""
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import unlearnable as ue
+from unlearnable import rows as rows_module
+from unlearnable.datasets import Shapes
+from unlearnable.learning import checkpoint as checkpoint_module
+from unlearnable.learning.checkpoint import Checkpoint, load_tree, save_tree
+from unlearnable.learning.distributed import Group
+from unlearnable.learning.run import Run
+from unlearnable.learning.stream import StreamedImages
+from unlearnable.methods import fitting
+from unlearnable.rows import RowBuffer, RowFile
+
+
+class Crash(Exception):
+    pass
+
+
+def make_run(count=40, folder=None, group=None, **options):
+    images = torch.arange(count * 3 * 4 * 4).reshape(count, 3, 4, 4).remainder(256).to(torch.uint8)
+    checkpoint = None if folder is None else Checkpoint(folder, None, Group(), every=0)
+    labels = torch.arange(count) % 5
+    return Run(images, labels, 5, checkpoint=checkpoint, group=group, **options)
+
+
+def sem(**overrides):
+    small = {"train_steps": 3, "final_steps": 1, "steps": 1, "batch_size": 16}
+    return ue.SEM.preset("demo", **(small | overrides))
+
+
+def bytes_of(method):
+    return method.perturbation_.rows.tobytes()
+
+
+# --- loops ---------------------------------------------------------------------------------------
+
+
+def algorithm(run, seen):
+    """Nested loops of every kind, a stop, something kept, and code between the loops."""
+    total = torch.zeros((), dtype=torch.float64)
+    run.track(total=total)
+    for outer in run.steps(3):
+        start = run.once(f"start-{outer}", lambda: sum_of_batches(run))
+        for index in run.batches(3, 16):
+            total += index.sum() * run.rng("x").uniform((len(index),), 0, 1).sum()
+            run.tally("index", index.sum(), len(index))
+            seen.append((outer, "batch", index.tolist()))
+        for index in run.sweep(16):
+            total += index.sum() + start
+            seen.append((outer, "sweep", index.tolist()))
+        run.log(mean=run.mean("index"), total=total)
+        run.stop(outer == 1)
+    for index in run.batches(2, 16):
+        total -= index.sum()
+    return total.item()
+
+
+def sum_of_batches(run):
+    found = torch.zeros((), dtype=torch.float64)
+    run.track(**{f"found-{len(run.history)}": found})
+    for index in run.batches(2, 16, stream="other"):
+        found += index.sum()
+    return found
+
+
+def stop_after(number, monkeypatch, *, saved):
+    """Crashes a run at one of its checkpoints, after or before it is written."""
+    keep_up, calls = Run._keep_up, []
+
+    def crash(self, checkpoint):
+        calls.append(None)
+        if saved or len(calls) < number:
+            keep_up(self, checkpoint)
+        if len(calls) == number:
+            raise Crash
+
+    monkeypatch.setattr(Run, "_keep_up", crash)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_run_resumed_anywhere_does_what_an_unbroken_one_does(saved, tmp_path, monkeypatch):
+    unbroken, steps = make_run(), []
+    expected = algorithm(unbroken, steps)
+    crashes = 0
+    while True:
+        folder = tmp_path / str(crashes)
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            stop_after(crashes + 1, patch, saved=saved)
+            seen = []
+            try:
+                algorithm(make_run(folder=folder), seen)
+                break
+            except Crash:
+                crashes += 1
+        resumed = make_run(folder=folder)
+        assert algorithm(resumed, seen) == expected
+        assert resumed.history == unbroken.history
+        # Only a step whose checkpoint was not written is done twice.
+        twice = [step for step, before in zip(seen[1:], seen, strict=False) if step == before]
+        assert len(twice) <= (not saved)
+        assert [s for i, s in enumerate(seen) if i == 0 or s != seen[i - 1]] == steps
+    assert crashes == 2 * (2 + 3 + 3 + 1) + 2  # two rounds of all loops, then the last one
+
+
+def test_loops_that_differ_from_the_checkpoints_are_not_resumed_in_silence(tmp_path, monkeypatch):
+    stop_after(2, monkeypatch, saved=True)
+    run = make_run(folder=tmp_path)
+    with pytest.raises(Crash):
+        for _ in run.steps(2):
+            list(run.steps(2))
+    resumed = make_run(folder=tmp_path)
+    with pytest.raises(RuntimeError, match="got others"):
+        list(resumed.steps(2))
+        list(resumed.steps(2))
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_batches_and_draws_are_the_same_for_any_number_of_processes(size):
+    def record(group):
+        run, found = make_run(85, group=group), []
+        for loop in (run.batches(9, 24), run.sweep(20)):
+            for index in loop:
+                found.append((index, run.rng("x").uniform((2 * len(index), 3), 0, 1)))
+        return found
+
+    alone = record(Group())
+    parts = [record(Group(rank, size)) for rank in range(size)]
+    assert all(len(part) == len(alone) for part in parts)
+    for step, (index, draws) in enumerate(alone):
+        assert torch.equal(torch.cat([part[step][0] for part in parts]), index)
+        assert torch.equal(torch.cat([part[step][1] for part in parts]), draws)
+
+
+def test_processes_that_cannot_share_evenly_are_refused():
+    with pytest.raises(ValueError, match="divides 8, got 3"):
+        make_run(40, group=Group(0, 3))
+    with pytest.raises(ValueError, match="for 5 images"):
+        make_run(5, group=Group(0, 2))
+
+
+def test_a_compiled_network_keeps_its_name_and_shapes(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append(options))
+    method = sem(train_steps=1).fit(Shapes(size=43), progress=False, compile=True)
+    assert compiled == [{"dynamic": False}]
+    assert not any("_orig_mod" in name for name in method.surrogate_.state_dict())
+    assert bytes_of(method) == bytes_of(sem(train_steps=1).fit(Shapes(size=43), progress=False))
+
+
+# --- what a checkpoint holds ----------------------------------------------------------------------
+
+
+def test_a_tree_comes_back_as_it_was(tmp_path):
+    tree = {
+        "weights": torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last),
+        "state": {0: {"momentum": torch.arange(3), "lr": 0.1}, 1: None},
+        "list": [True, "text", -1, float("inf"), torch.tensor(2.5, dtype=torch.float64)],
+    }
+    save_tree(tmp_path / "tree", tree)
+    found = load_tree(tmp_path / "tree")
+    assert torch.equal(found["weights"], tree["weights"])
+    assert found["weights"].is_contiguous(memory_format=torch.channels_last)
+    assert found["state"][0]["momentum"].tolist() == [0, 1, 2]
+    assert found["state"][0]["lr"] == 0.1 and found["state"][1] is None
+    assert found["list"] == tree["list"]
+    with pytest.raises(TypeError, match="plain values"):
+        save_tree(tmp_path / "tree", {"function": print})
+    assert load_tree(tmp_path / "tree")["list"] == tree["list"]
+
+
+def make_file(folder, count=6):
+    file = RowFile(folder / "rows.bin", (count, 1, 2, 2))
+    return file, RowBuffer((count, 1, 2, 2), 8 / 255, "Linf", torch.device("cpu"), file=file)
+
+
+def levels(value, count):
+    return np.full((count, 1, 2, 2), value, dtype=np.int8)
+
+
+def test_rows_go_back_to_their_checkpoint(tmp_path):
+    file, _ = make_file(tmp_path)
+    file.follow(0)
+    file.write(np.array([0, 1]), levels(1, 2))
+    file.follow(1)
+    file.write(np.array([1, 2]), levels(2, 2))
+    file.write(np.array([1, 3]), levels(3, 2))
+    file.close()
+    again, _ = make_file(tmp_path)
+    again.go_back(1)
+    assert again.rows[:, 0, 0, 0].tolist() == [1, 1, 0, 0, 0, 0]
+    again.follow(1)
+    again.write(np.array([0]), levels(5, 1))
+    again.go_back(2)  # a later checkpoint: what was noted for the one before does not count
+    assert again.rows[0, 0, 0, 0] == 5
+    assert list(tmp_path.glob("*journal*")) == []
+
+
+def test_a_half_written_journal_record_is_left_alone(tmp_path):
+    file, _ = make_file(tmp_path)
+    file.follow(0)
+    file.write(np.array([0, 1]), levels(1, 2))
+    file.close()
+    (journal,) = tmp_path.glob("*journal*")
+    whole = journal.read_bytes()
+    for cut in range(len(whole) // 2 + 1, len(whole)):
+        journal.write_bytes(whole[:cut])
+        again, _ = make_file(tmp_path)
+        again.write(np.array([0, 1]), levels(1, 2))
+        again.go_back(0)
+        assert again.rows[:2, 0, 0, 0].tolist() == [0, 1]
+        again.close()
+
+
+def test_streamed_rows_are_resident_rows(tmp_path):
+    file, resident = make_file(tmp_path)
+    streamed = RowBuffer(
+        (6, 1, 2, 2), 8 / 255, "Linf", torch.device("cpu"), file=file, resident=False
+    )
+    index = torch.tensor([4, 1])
+    delta = torch.tensor([0.5, -0.01]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    streamed[index] = delta
+    resident[index] = delta
+    assert torch.equal(streamed[index], resident[index])
+    assert np.array_equal(streamed.levels(), resident.levels())
+    assert streamed.written.tolist() == [False, True, False, False, True, False]
+    with pytest.raises(ValueError, match="file"):
+        RowBuffer((6, 1, 2, 2), 8 / 255, "Linf", torch.device("cpu"), resident=False)
+
+
+def test_streamed_images_are_the_images():
+    images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8)
+    streamed = StreamedImages(images, torch.device("cpu"))
+    run = Run(streamed, torch.arange(40) % 5, 5)
+    for index in [*run.batches(7, 16), *run.sweep(16)]:
+        assert torch.equal(streamed[index], images[index])
+        assert torch.equal(streamed[index[:3]], images[index[:3]])
+    for index in run.sweep(16):
+        assert torch.equal(streamed[index], images[index])
+    streamed.close()
+
+
+# --- fits ----------------------------------------------------------------------------------------
+
+
+def test_streaming_changes_no_byte(tmp_path):
+    dataset = Shapes(size=43)
+    expected = sem().fit(dataset, progress=False)
+    for options in (
+        {"resident": False},
+        {"store": tmp_path / "store"},
+        {"store": tmp_path / "store", "resident": False},
+        {"resident": False, "checkpoint": tmp_path / "checkpoint", "checkpoint_every": 0},
+    ):
+        found = sem().fit(dataset, progress=False, **options)
+        assert bytes_of(found) == bytes_of(expected)
+        assert ue.ProtectedDataset(dataset, found.perturbation_)[42][1] == dataset[42][1]
+    assert not (tmp_path / "checkpoint").exists()
+    assert (tmp_path / "store").is_dir()
+
+
+def test_rows_that_stay_on_disk_go_with_their_perturbation(monkeypatch):
+    dataset = Shapes(size=20)
+    monkeypatch.setattr(fitting, "_ROWS_IN_MEMORY", 0)
+    method = ue.RandomNoise().fit(dataset, progress=False)
+    folder = method.perturbation_._path
+    assert folder.is_dir() and method.protect(dataset)[0][1] == dataset[0][1]
+    del method
+    assert not folder.exists()
+
+
+def crash_in_fit(method, folder, monkeypatch, number=2, **options):
+    with monkeypatch.context() as patch:
+        stop_after(number, patch, saved=True)
+        with pytest.raises(Crash):
+            method.fit(
+                Shapes(size=43), progress=False, checkpoint=folder, checkpoint_every=0, **options
+            )
+
+
+def test_a_checkpoint_of_another_fit_is_refused(tmp_path, monkeypatch):
+    crash_in_fit(sem(), tmp_path / "c", monkeypatch)
+    options = {"progress": False, "checkpoint": tmp_path / "c"}
+    with pytest.raises(ValueError, match="train_steps: 3 there, 4 here"):
+        sem(train_steps=4).fit(Shapes(size=43), **options)
+    with pytest.raises(ValueError, match="dataset: "):
+        sem().fit(Shapes(size=43, seed=1), **options)
+    with pytest.raises(ValueError, match="'SEM' there, 'REM' here"):
+        ue.REM.preset("demo").fit(Shapes(size=43), **options)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(FileExistsError, match="other files"):
+        sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "mine")
+    with pytest.raises(ValueError, match="checkpoint_every"):
+        sem().fit(Shapes(size=43), **options, checkpoint_every=-1)
+
+
+def test_a_finished_fit_leaves_no_checkpoint_and_takes_nobodys_files(tmp_path):
+    (tmp_path / "c").mkdir()
+    sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c", checkpoint_every=0)
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    expected = sem().fit(Shapes(size=43), progress=False)
+    handler = signal.getsignal(signal.SIGINT)
+    method = sem()
+    with pytest.raises(KeyboardInterrupt, match="goes on from here"):
+        method.fit(
+            Shapes(size=43),
+            progress=False,
+            checkpoint=tmp_path / "c",
+            callback=lambda record: signal.raise_signal(signal.SIGINT),
+        )
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not hasattr(method, "perturbation_")
+    method.fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c")
+    assert bytes_of(method) == bytes_of(expected)
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    checkpoint = Checkpoint(None, None, Group())
+    with pytest.raises(KeyboardInterrupt), checkpoint:
+        signal.raise_signal(signal.SIGINT)
+        assert checkpoint.wanted() == (True, True)
+        signal.raise_signal(signal.SIGINT)
+
+
+def full(*args, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+FULL = {
+    "state": lambda patch: patch.setattr(checkpoint_module, "save_file", full),
+    "rename": lambda patch: patch.setattr(Path, "replace", full),
+    "journal": lambda patch: patch.setattr(rows_module.os, "write", full),
+    "rows": lambda patch: patch.setattr(rows_module.os, "pwrite", full),
+}
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("where", FULL)
+def test_a_full_disk_ends_clearly_and_the_last_checkpoint_resumes(
+    where, resident, tmp_path, monkeypatch
+):
+    expected = sem().fit(Shapes(size=43), progress=False)
+    folder = tmp_path / "c"
+    crash_in_fit(sem(), folder, monkeypatch, resident=resident)
+    options = {"progress": False, "checkpoint": folder, "checkpoint_every": 0, "resident": resident}
+    with monkeypatch.context() as patch:
+        FULL[where](patch)
+        with pytest.raises(OSError, match=r"No space left|checkpoint \d is whole"):
+            sem().fit(Shapes(size=43), **options)
+    assert bytes_of(sem().fit(Shapes(size=43), **options)) == bytes_of(expected)
+
+
+def test_no_room_for_rows_is_said_before_anything_is_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="no room for 132,096 bytes of rows"):
+        sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c")
+
+
+def test_a_damaged_checkpoint_is_not_believed(tmp_path, monkeypatch):
+    crash_in_fit(sem(), tmp_path / "c", monkeypatch)
+    state = tmp_path / "c" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c")
+
+
+def test_profile_says_where_the_time_went():
+    method = sem().fit(Shapes(size=43), progress=False, profile=True)
+    assert {"surrogate steps", "perturbation steps", "everything else"} <= set(method.seconds_)
+    assert all(seconds >= 0 for seconds in method.seconds_.values())
+    assert not hasattr(sem().fit(Shapes(size=43), progress=False), "seconds_")
+
+
+def test_checkpoints_hold_json_and_safetensors_alone(tmp_path, monkeypatch):
+    crash_in_fit(sem(), tmp_path / "c", monkeypatch)
+    found = sorted(path.name for path in (tmp_path / "c").iterdir())
+    assert found == ["checkpoint.json", "rows.bin", "rows.bin.journal-2-0", "state.safetensors"]
+    described = json.loads((tmp_path / "c" / "checkpoint.json").read_text())
+    assert described["format"] == "unlearnable-checkpoint" and described["method"] == "SEM"

@@ -1,0 +1,50 @@
+"""Images that stay in host memory or on disk and go to the device a batch at a time."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+
+class StreamedImages:
+    """uint8 images (N, C, H, W) read batch by batch, the next one while the present one is used.
+
+    Args:
+        images: On the CPU, in memory or memory-mapped.
+        device: Where batches are wanted.
+    """
+
+    def __init__(self, images: Tensor, device: torch.device) -> None:
+        self._images = images
+        self._device = device
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="images")
+        self._ahead: list[tuple[Tensor, Future[Tensor]]] = []
+        self.shape = images.shape
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        ready = next((batch for of, batch in self._ahead if of is index), None)
+        batch = self._read(index.cpu()) if ready is None else ready.result()
+        return batch.to(self._device, non_blocking=True)
+
+    def prefetch(self, index: Tensor, rows: Tensor) -> None:
+        """Begins to read a batch; what was prefetched before the last call is forgotten.
+
+        Args:
+            index: The very tensor that will be asked for.
+            rows: The same numbers on the CPU, so that no device has to be waited for.
+        """
+        self._ahead = [*self._ahead[-1:], (index, self._reader.submit(self._read, rows))]
+
+    def _read(self, rows: Tensor) -> Tensor:
+        batch = self._images[rows]
+        return batch.pin_memory() if self._device.type == "cuda" else batch
+
+    def close(self) -> None:
+        """Ends the reader."""
+        self._reader.shutdown(cancel_futures=True)
+        self._ahead.clear()

@@ -1,0 +1,312 @@
+"""What surrounds an algorithm while it learns: processes, images, rows, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..learning.checkpoint import Checkpoint
+from ..learning.device import pick_device, pick_precision
+from ..learning.distributed import Group
+from ..learning.progress import Progress
+from ..learning.run import Images, Run
+from ..learning.stream import StreamedImages
+from ..output import claim_folder, write_json
+from ..perturbation import Perturbation
+from ..rows import Levels, RowBuffer, RowFile
+from ..store import ImageStore, bytes_of_images, read_images
+
+logger = logging.getLogger(__name__)
+
+_MARKER, _ROWS = "checkpoint.json", "rows.bin"
+_HOST_SHARE = 0.25  # of the machine's memory that images, and again rows, may take
+_DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
+_ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
+
+
+class Place(NamedTuple):
+    """Where and how a fit works: the arguments of :meth:`Method.fit` that change no result.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
+        precision: ``"float32"``, ``"bf16"`` or ``"auto"``.
+        compile: Compile the networks.
+        checkpoint: Folder for the state, or None.
+        checkpoint_every: Seconds between checkpoints.
+        store: Folder for the decoded images, or None.
+        resident: Hold images and rows on the device; None decides by their size.
+        profile: Measure where the time goes.
+        progress: Show bars.
+        callback: Called with each record.
+    """
+
+    device: str | torch.device = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    checkpoint: str | Path | None = None
+    checkpoint_every: float = 300.0
+    store: str | Path | None = None
+    resident: bool | None = None
+    profile: bool = False
+    progress: bool = True
+    callback: Callable[[dict[str, Any]], None] | None = None
+
+
+class Fitting:
+    """One fit, from the dataset to its perturbation. A context manager: what it made goes with it.
+
+    Args:
+        dataset: What is protected.
+        image_size: Size that images are resized and cropped to.
+        place: Where and how.
+        title: The method's name.
+        sample_wise: Whether rows are learned per image.
+        epsilon: Budget, in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        seed: All randomness follows from it.
+        identity: What a checkpoint must have in common with this fit to be resumed.
+        on_rate: Called once with image passes per second.
+
+    Attributes:
+        images: The dataset, decoded.
+        run: What the algorithm gets.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        image_size: int | Sequence[int] | None,
+        place: Place,
+        *,
+        title: str,
+        sample_wise: bool,
+        epsilon: float,
+        norm: str,
+        seed: Hashable,
+        identity: dict[str, Any],
+        on_rate: Callable[[float, int], None],
+    ) -> None:
+        self._place = place
+        self._title = title
+        self._group = Group.join()
+        self._device = self._group.place(pick_device(place.device))
+        self._precision = pick_precision(place.precision, self._device)
+        self._cleanup = contextlib.ExitStack()
+        self._show = place.progress and self._group.rank == 0
+        self._file: RowFile | None = None
+        self._rows: RowBuffer | None = None
+        with contextlib.ExitStack() as cleanup:
+            self._resident = self._decide(dataset, image_size)
+            self._scratch = self._make_scratch(cleanup)
+            self.images = self._read(dataset, image_size)
+            identity = identity | {"dataset": self.images.digest, "precision": self._precision}
+            folder = self._claim(identity)
+            if sample_wise:
+                self._rows = self._make_rows(folder or self._scratch, epsilon, norm)
+            self.run = self._make_run(folder, cleanup, seed, on_rate)
+            self._cleanup = cleanup.pop_all()
+
+    def __enter__(self) -> Fitting:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._cleanup.close()
+
+    # Before
+
+    def _decide(self, dataset: Any, image_size: int | Sequence[int] | None) -> bool:
+        size = bytes_of_images(dataset, image_size)
+        if self._device.type == "cuda":
+            limit = _DEVICE_SHARE * torch.cuda.mem_get_info(self._device)[0]
+        else:
+            limit = _HOST_SHARE * _host_memory() / self._group.size
+        resident = size <= limit if self._place.resident is None else self._place.resident
+        self._in_memory = self._place.store is None and (
+            resident or (self._device.type == "cuda" and size <= _HOST_SHARE * _host_memory())
+        )
+        if not resident:
+            logger.info(
+                "%s: %.1f GB of images are streamed, not held on the %s",
+                self._title,
+                size / 1e9,
+                self._device.type,
+            )
+        return resident
+
+    def _make_scratch(self, cleanup: contextlib.ExitStack) -> Path | None:
+        """A folder that all processes see and that goes when the fit ends."""
+        needed = not self._resident or not self._in_memory or self._group.size > 1
+        if not needed:
+            return None
+        folder = None
+        if self._group.rank == 0:
+            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
+        return Path(self._group.share(folder))
+
+    def _read(self, dataset: Any, image_size: int | Sequence[int] | None) -> ImageStore:
+        if self._in_memory:
+            images = read_images(dataset, image_size, progress=self._show)
+        else:
+            assert self._scratch is not None
+            store = Path(self._place.store or self._scratch / "images")
+            with self._group.first():
+                images = read_images(dataset, image_size, folder=store, progress=self._show)
+        if self._group.share(images.digest) != images.digest:
+            raise ValueError("expected the same dataset in all processes, got different ones")
+        return images
+
+    def _claim(self, identity: dict[str, Any]) -> Path | None:
+        """The checkpoint's folder, new or of this very fit."""
+        if self._place.checkpoint is None:
+            return None
+        folder = Path(self._place.checkpoint)
+        with self._group.first() as first:
+            if first:
+                claim_folder(folder, _MARKER)
+                described = {"format": "unlearnable-checkpoint"} | identity
+                if (folder / _MARKER).exists():
+                    _compare(json.loads((folder / _MARKER).read_text()), described, folder)
+                else:
+                    write_json(folder / _MARKER, described)
+        return folder
+
+    def _make_rows(self, folder: Path | None, epsilon: float, norm: str) -> RowBuffer:
+        shape = tuple(self.images.images.shape)
+        if folder is not None:
+            with self._group.first():  # one process makes the file, the others open it
+                self._file = RowFile(folder / _ROWS, shape, rank=self._group.rank)
+        return RowBuffer(
+            shape, epsilon, norm, self._device, file=self._file, resident=self._resident
+        )
+
+    def _make_run(
+        self,
+        folder: Path | None,
+        cleanup: contextlib.ExitStack,
+        seed: Hashable,
+        on_rate: Callable[[float, int], None],
+    ) -> Run:
+        images: Images = self.images.images
+        if self._resident:
+            images = self.images.images.to(self._device)
+        else:
+            images = StreamedImages(self.images.images, self._device)
+            cleanup.callback(images.close)
+        checkpoint = None
+        if folder is not None:
+            every = self._place.checkpoint_every
+            checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
+            cleanup.enter_context(checkpoint)
+        number = len(self.images.images)
+        progress = Progress(
+            show=self._show,
+            title=self._title,
+            on_rate=(lambda rate: on_rate(rate, number)) if self._group.rank == 0 else None,
+            profile=self._place.profile,
+        )
+        run = Run(
+            images,
+            self.images.labels.to(self._device),
+            self.images.num_classes,
+            rows=self._rows,
+            seed=seed,
+            precision=self._precision,
+            compile=self._place.compile,
+            group=self._group,
+            checkpoint=checkpoint,
+            progress=progress,
+            callback=self._place.callback if self._group.rank == 0 else None,
+        )
+        if checkpoint is not None and checkpoint.number and self._group.rank == 0:
+            logger.info("%s: goes on from checkpoint %d", self._title, checkpoint.number)
+        cleanup.callback(run.close)
+        return run
+
+    # After
+
+    def levels(self) -> Levels:
+        """All rows, when the algorithm has ended.
+
+        Raises:
+            RuntimeError: The algorithm left images out.
+        """
+        assert self._rows is not None
+        written = int(self.run.sum(self._rows.written.sum()))
+        missed = len(self.images.images) - written
+        if missed:
+            raise RuntimeError(f"{self._title} left {missed} images without a row")
+        levels = self._rows.levels()
+        self._group.wait()  # the others' rows are in the file too
+        if self._file is not None and self._resident:
+            levels = np.array(levels)
+        return levels
+
+    def finish(self, perturbation: Perturbation) -> Perturbation:
+        """The perturbation with its rows where they can stay; ends the checkpoint."""
+        if perturbation.rows.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
+            perturbation = self._own(perturbation)
+        self._group.wait()  # all processes have read what is deleted here
+        folder = self._place.checkpoint
+        if folder is not None and self._group.rank == 0:
+            for pattern in ("state.safetensors", "once-*", f"{_ROWS}*", _MARKER):
+                for file in Path(folder).glob(pattern):
+                    file.unlink()
+            if not any(Path(folder).iterdir()):
+                Path(folder).rmdir()
+        return perturbation
+
+    def _own(self, perturbation: Perturbation) -> Perturbation:
+        """The same in a temporary artefact that is deleted with the perturbation."""
+        made = None
+        if self._group.rank == 0:
+            beside = None if self._place.checkpoint is None else Path(self._place.checkpoint).parent
+            made = tempfile.mkdtemp(prefix="unlearnable-", dir=beside)
+        folder = Path(self._group.share(made))
+        with self._group.first() as first:
+            if first:
+                perturbation.save_pretrained(folder)
+        owned = Perturbation.from_pretrained(folder)
+        if self._group.rank == 0:
+            weakref.finalize(owned, shutil.rmtree, folder, ignore_errors=True)
+        return owned
+
+
+def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
+    """Raises ``ValueError`` unless a checkpoint belongs to this fit."""
+    expected = json.loads(json.dumps(expected))
+    differences = []
+    for name in sorted(expected.keys() | found.keys()):
+        a, b = found.get(name), expected.get(name)
+        if a != b and isinstance(a, dict) and isinstance(b, dict):
+            differences += [
+                f"{key}: {a.get(key)!r} there, {b.get(key)!r} here"
+                for key in sorted(a.keys() | b.keys())
+                if a.get(key) != b.get(key)
+            ]
+        elif a != b:
+            differences.append(f"{name}: {a!r} there, {b!r} here")
+    if differences:
+        raise ValueError(
+            f"expected a checkpoint of this very fit in {folder}, found another one's "
+            f"({'; '.join(differences)}); choose another folder, or delete that one"
+        )
+
+
+def _host_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
