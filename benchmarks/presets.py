@@ -1,0 +1,121 @@
+"""What the paper's schedule buys: victim accuracy against the image passes of the fit.
+
+    python benchmarks/presets.py ROOT
+
+On a CPU: SEM on 2,000 CIFAR-10 images with the tiny surrogate, the paper's recipe at 300 steps and
+cheaper ones beside it. On a GPU, the whole set, ResNet-18 and the presets as they are:
+
+    python benchmarks/presets.py ROOT --device cuda --images 50000 --surrogate resnet18 \
+        --victim resnet18 --epochs 60 --out benchmarks/results/presets-gpu.json
+
+ROOT is a folder with ``cifar-10-batches-py``. Fits checkpoint into --work, so that a start that was
+cut short is gone on from; --budget ends a start after so many seconds, at a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cifar10 import AnyCIFAR10
+from record import RESULTS, Record
+from torch.utils.data import Subset
+
+import unlearnable as ue
+
+PAPER = {"train_steps": 300, "robust_epsilon": 2 / 255, "robust_step_size": 0.4 / 255}
+CHEAP = {**PAPER, "warm_start": True, "final_steps": 5}
+ONE_STEP = {"robust_steps": 1, "robust_step_size": 2 / 255}
+
+# Row -> what differs from the paper's defaults. The radius of the adversary is the tiny network's.
+ON_CPU: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "fast": {**CHEAP, **ONE_STEP, "steps": 2, "step_size": 4 / 255, "eot_samples": 1},
+    "2 samples": {**CHEAP, **ONE_STEP, "steps": 2, "step_size": 4 / 255, "eot_samples": 2},
+    "1 step": {**CHEAP, **ONE_STEP, "steps": 1, "step_size": 4 / 255, "eot_samples": 1},
+    "3 steps": {**CHEAP, **ONE_STEP, "steps": 3, "step_size": 3.2 / 255, "eot_samples": 1},
+    "no warm start": {
+        **PAPER, **ONE_STEP, "steps": 3, "step_size": 3.2 / 255, "eot_samples": 1,
+        "final_steps": 10,
+    },
+    "half the steps": {
+        **CHEAP, **ONE_STEP, "train_steps": 150, "steps": 2, "step_size": 4 / 255, "eot_samples": 1,
+    },
+    "twice the steps": {
+        **CHEAP, **ONE_STEP, "train_steps": 600, "steps": 2, "step_size": 4 / 255, "eot_samples": 1,
+    },
+}  # fmt: skip
+ON_GPU: dict[str, dict[str, Any]] = {"paper": {}, "fast": ue.SEM.presets["fast"]}
+
+
+def fit(method: ue.Method, train: Any, checkpoint: Path, args: argparse.Namespace) -> float:
+    """Fits through a checkpoint; returns the seconds of this start."""
+    if args.budget is not None:
+        left = max(0.0, args.started + args.budget - time.monotonic())
+        threading.Timer(left, lambda: signal.raise_signal(signal.SIGINT)).start()
+    start = time.perf_counter()
+    method.fit(
+        train,
+        device=args.device,
+        compile=args.compile,
+        checkpoint=checkpoint,
+        checkpoint_every=120,
+    )
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", help="folder with cifar-10-batches-py")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--surrogate", default="tiny")
+    parser.add_argument("--victim", default="tiny")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--budget", type=float, help="seconds after which to stop")
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
+    parser.add_argument("--out", type=Path, default=RESULTS / "presets-cpu.json")
+    args = parser.parse_args()
+    args.started = time.monotonic()
+    names = ("images", "surrogate", "victim", "epochs", "seeds")
+    record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
+    train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
+    test = AnyCIFAR10(args.root, train=False)
+    settings = ON_CPU if args.surrogate == "tiny" else ON_GPU
+    for name in args.only or ["clean", *settings]:
+        cell: dict[str, Any] = record.cells.get(name, {})
+        folder = args.work / args.out.stem / name.replace(" ", "-")
+        dataset = train
+        if name != "clean":
+            method = ue.SEM(args.surrogate, **settings[name])
+            if "fit" not in cell:
+                seconds = fit(method, train, folder.with_name(f"{folder.name}-checkpoint"), args)
+                method.save_pretrained(folder, force=True)
+                passes = method.perturbation_.config["history"]["passes"]
+                cell["fit"] = {
+                    "method": repr(method), "passes": passes, "seconds": round(seconds, 1)
+                }  # fmt: skip
+                record.put(name, cell)
+            dataset = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
+        if "victims" not in cell:
+            evaluation = ue.evaluate(
+                dataset, test, args.victim, epochs=args.epochs, seeds=args.seeds, device=args.device
+            )
+            cell["victims"] = evaluation.to_dict()
+            cell["last"] = round(evaluation.mean("last"), 4)
+            cell["peak"] = round(evaluation.mean("peak"), 4)
+            record.put(name, cell)
+            print(f"{name}: {cell.get('fit', {}).get('passes', 0):,} passes, {evaluation}")
+
+
+if __name__ == "__main__":
+    main()

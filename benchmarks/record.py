@@ -1,0 +1,69 @@
+"""Results of a benchmark as JSON: what was measured, with what, where and when."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+import unlearnable
+from unlearnable.output import write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine(device: str = "auto") -> dict[str, Any]:
+    """What the figures depend on beside the settings."""
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "unlearnable": unlearnable.__version__,
+    }
+
+
+class Record:
+    """A result file that is written cell by cell and goes on where it ended.
+
+    Args:
+        path: Of the JSON file.
+        settings: What the figures depend on; a file with others is refused.
+        device: As it is given to fits.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], device: str = "auto") -> None:
+        self.path = path
+        self._start = {"settings": settings, "machine": machine(device), "cells": {}}
+        found = self._read()
+        if found["settings"] != json.loads(json.dumps(settings)):
+            raise SystemExit(f"{path} holds other settings: {found['settings']}")
+
+    def _read(self) -> dict[str, Any]:
+        if not self.path.exists():
+            return self._start
+        found: dict[str, Any] = json.loads(self.path.read_text())
+        return found
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """Everything measured so far, by this start or another one."""
+        cells: dict[str, Any] = self._read()["cells"]
+        return cells
+
+    def put(self, name: str, cell: dict[str, Any]) -> None:
+        """Writes one cell; those that other starts wrote meanwhile stay."""
+        result = self._read()
+        result["cells"][name] = cell
+        result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, result)
