@@ -16,23 +16,17 @@ with the same settings goes on where the first one ended. Fitted perturbations a
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torchvision
+from record import RESULTS, Record
 from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10
 
 import unlearnable as ue
-from unlearnable.output import write_json
-
-HERE = Path(__file__).parent
 
 # Row of the table -> class of the method and what differs from its preset.
 METHODS: dict[str, tuple[type[ue.Method], dict[str, Any]] | None] = {
@@ -53,20 +47,6 @@ class AnyCIFAR10(CIFAR10):
 
     def _check_integrity(self) -> bool:
         return True
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on beside the settings."""
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": np.__version__,
-        "unlearnable": ue.__version__,
-    }
 
 
 def method_of(name: str, args: argparse.Namespace) -> ue.Method | None:
@@ -111,7 +91,8 @@ def table(result: dict[str, Any]) -> str:
         "| training images | test accuracy, last | peak | train accuracy | fit |",
         "|---|---|---|---|---|",
     ]
-    for name, cell in result["cells"].items():
+    for name in METHODS:
+        cell = result["cells"].get(name, {})
         victims = list(cell.get("victims", {}).values())
         if not victims:
             continue
@@ -143,8 +124,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--work", type=Path, default=HERE / "work")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "cifar10-gpu.json")
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
+    parser.add_argument("--out", type=Path, default=RESULTS / "cifar10-gpu.json")
     parser.add_argument("--table", action="store_true", help="print the table of --out and end")
     args = parser.parse_args()
     if args.table:
@@ -152,34 +133,19 @@ def main() -> None:
         return
 
     chosen = ("images", "preset", "surrogate", "train_steps", "victim", "epochs")
-    settings = {name: getattr(args, name) for name in chosen}
-    result: dict[str, Any] = {"settings": settings, "machine": machine(args.device), "cells": {}}
-    if args.out.exists():
-        result = json.loads(args.out.read_text())
-        if result["settings"] != settings:
-            raise SystemExit(f"{args.out} holds other settings: {result['settings']}")
+    record = Record(args.out, {name: getattr(args, name) for name in chosen}, args.device)
     train: Any = AnyCIFAR10(args.root)
     train = Subset(train, range(args.images)) if args.images < len(train) else train
     test = AnyCIFAR10(args.root, train=False)
 
-    def save() -> None:
-        # Two starts may share the rows by --only: each writes its own and keeps the other's.
-        if args.out.exists():
-            others = json.loads(args.out.read_text())["cells"]
-            result["cells"] |= {n: c for n, c in others.items() if n not in args.only}
-        result["cells"] = {n: result["cells"][n] for n in METHODS if n in result["cells"]}
-        result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, result)
-
     # Fits and first seeds of all methods come before second seeds of any.
     for seed in range(args.seeds):
         for name in args.only:
-            cell = result["cells"].setdefault(name, {"victims": {}})
+            cell = record.cells.get(name, {"victims": {}})
             if str(seed) in cell["victims"]:
                 continue
             perturbation = perturbation_of(name, train, args, cell)
-            save()
+            record.put(name, cell)
             dataset = train if perturbation is None else ue.ProtectedDataset(train, perturbation)
             start = time.perf_counter()
             evaluation = ue.evaluate(
@@ -192,8 +158,9 @@ def main() -> None:
                 "curve": evaluation.curves[0],
                 "seconds": round(time.perf_counter() - start, 1),
             }
-            save()
+            record.put(name, cell)
             print(f"{name}, seed {seed}: {evaluation}", flush=True)
+    result = json.loads(args.out.read_text())
     print(table(result))
 
 

@@ -1,13 +1,16 @@
 """Fits every method where the tests cannot: killed from outside, or in several processes.
 
     python tests/fit_everything.py kill FOLDER
+    python tests/fit_everything.py lose FOLDER
     torchrun --nproc-per-node 2 tests/fit_everything.py share FOLDER
 
-Rows are written to FOLDER as NAME.npy (``kill``) or NAME-RANK.npy (``share``).
+Rows are written to FOLDER as NAME.npy (``kill``, ``lose``) or NAME-RANK.npy (``share``); ``lose``
+kills one of two processes and writes what the other one says.
 """
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -62,6 +65,31 @@ def kill(folder):
                 break
 
 
+def lose(folder):
+    case = next(case for case in SUPPORTED if case[0].__name__ == "SEM")
+    for attempt in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        children = []
+        for rank in range(2):
+            children.append(os.fork())
+            if not children[-1]:
+                group = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
+                group |= {"MASTER_PORT": port}
+                os.environ |= {name: str(value) for name, value in group.items()}
+                if attempt == 0 and rank == 1:
+                    die_in_the_middle()
+                try:
+                    fitted = fit(*case, checkpoint=folder / "checkpoint", checkpoint_every=0)
+                    np.save(folder / f"{name_of(*case)}.npy", fitted.perturbation_.rows)
+                except RuntimeError as error:
+                    (folder / "message").write_text(str(error))
+                os._exit(0)
+        for child in children:
+            os.waitpid(child, 0)
+
+
 def share(folder):
     rank = os.environ["RANK"]
     for case in SUPPORTED:
@@ -73,4 +101,4 @@ def share(folder):
 
 if __name__ == "__main__":
     torch.set_num_threads(THREADS)
-    {"kill": kill, "share": share}[sys.argv[1]](Path(sys.argv[2]))
+    {"kill": kill, "lose": lose, "share": share}[sys.argv[1]](Path(sys.argv[2]))

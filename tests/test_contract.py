@@ -353,6 +353,14 @@ def test_two_processes_share_the_work(method, granularity, shared, one_thread):
     assert list(shared.glob("checkpoint-*")) == []
 
 
+def test_a_process_that_dies_ends_the_run_clearly_and_it_can_go_on(shared, tmp_path):
+    run_script(sys.executable, str(HERE / "fit_everything.py"), "lose", str(tmp_path))
+    message = (tmp_path / "message").read_text()
+    assert "expected 2 processes to go on together" in message and "checkpoint" in message
+    whole = np.load(shared / "SEM-sample-wise-0.npy")
+    assert np.array_equal(np.load(tmp_path / "SEM-sample-wise.npy"), whole)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("method", "granularity"), SUPPORTED)

@@ -18,15 +18,10 @@ from torch import Tensor, nn
 from .checkpoint import Checkpoint
 from .distributed import Group
 from .draws import Draws, seed_of
+from .loops import Loops
 from .progress import Progress
 
 SHARDS = 8  # virtual shards: any number of processes that divides it sees the same batches
-
-
-_OTHER_LOOPS = (
-    "expected the loops that the checkpoint was made in, got others: the algorithm has changed "
-    "since; delete the checkpoint to start again"
-)
 
 
 class Images(Protocol):
@@ -47,16 +42,6 @@ class Rows(Protocol):
     def __getitem__(self, index: Tensor, /) -> Tensor: ...
 
     def __setitem__(self, index: Tensor, delta: Tensor, /) -> None: ...
-
-
-class _Loop:
-    """A loop that is under way: its number among those of the same body, and its steps so far."""
-
-    def __init__(self, ordinal: int, done: int) -> None:
-        self.ordinal = ordinal
-        self.done = done
-        self.inner = 0  # loops that the present body has begun
-        self.stopped = False
 
 
 class Run:
@@ -137,9 +122,7 @@ class Run:
         self._kept: dict[str, int] = {}  # name -> loops that making it took
         self._in_memory: dict[str, Any] = {}
         self._hooks: list[Any] = []
-        self._loops: list[_Loop] = []
-        self._outside = _Loop(0, 0)
-        self._resume: list[list[int]] | None = None
+        self._loops = Loops(self._progress)
         self._restored: dict[str, Any] = {}
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             self._restore(state)
@@ -180,16 +163,15 @@ class Run:
             name: Of letters, digits and dashes.
             make: May loop; returns tensors, in dicts and lists at will.
         """
-        here = self._here
         if name not in self._kept:
-            before = here.inner
+            before = self._loops.begun
             self._in_memory[name] = make()
-            self._kept[name] = here.inner - before
+            self._kept[name] = self._loops.begun - before
             if self._checkpoint is not None:
                 self._checkpoint.keep(name, self._in_memory[name])
         elif name not in self._in_memory:
             assert self._checkpoint is not None
-            here.inner += self._kept[name]
+            self._loops.skip(self._kept[name])
             self._in_memory[name] = _moved(self._checkpoint.kept(name), self.device)
         return self._in_memory[name]
 
@@ -201,7 +183,7 @@ class Run:
             total: Sum over ``count`` images, a scalar.
             count: Images of this process.
         """
-        key = f"{len(self._loops) - 1}/{name}"
+        key = f"{self._loops.depth - 1}/{name}"
         if key not in self._tallies:
             kind = torch.float32 if self.device.type == "mps" else torch.float64
             self._tallies[key] = torch.zeros(2, dtype=kind, device=self.device)
@@ -210,7 +192,7 @@ class Run:
 
     def mean(self, name: str) -> float:
         """The mean over all images that the loops of this body have tallied, in all processes."""
-        total, count = self.sum(self._tallies[f"{len(self._loops)}/{name}"]).tolist()
+        total, count = self.sum(self._tallies[f"{self._loops.depth}/{name}"]).tolist()
         return total / count if count else 0.0
 
     def save(self) -> None:
@@ -222,7 +204,7 @@ class Run:
             passes = self.all_passes()
             self._checkpoint.save(
                 {
-                    "path": [[loop.ordinal, loop.done] for loop in self._loops],
+                    "path": self._loops.path,
                     "passes": passes,
                     "history": self.history,
                     "positions": self._positions,
@@ -238,7 +220,7 @@ class Run:
             )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self._resume = state["path"]
+        self._loops.resume(state["path"])
         self.history = state["history"]
         self._positions, self._draws, self._kept = (
             state["positions"],
@@ -275,10 +257,6 @@ class Run:
         self._progress.close()
 
     # Loops
-
-    @property
-    def _here(self) -> _Loop:
-        return self._loops[-1] if self._loops else self._outside
 
     def steps(self, count: int, title: str = "steps") -> Iterator[int]:
         """0 to ``count`` - 1, ended early by :meth:`stop`."""
@@ -362,7 +340,8 @@ class Run:
 
     def stop(self, flag: bool) -> None:
         """Ends the innermost loop after this step if ``flag`` is true in any process."""
-        self._loops[-1].stopped = bool(self._group.most(int(flag)))
+        if self._group.most(int(flag)):
+            self._loops.stop()
 
     def _per_shard(self, batch_size: int) -> int:
         return min(max(1, batch_size // len(self._shard_sizes)), min(self._shard_sizes))
@@ -373,41 +352,16 @@ class Run:
         return order * len(self._shard_sizes) + shard
 
     def _loop(self, count: int, title: str) -> Iterator[int]:
-        parent, depth = self._here, len(self._loops)
-        loop = _Loop(parent.inner, self._first_step(depth, parent.inner, count))
-        parent.inner += 1
-        if loop.done >= count and self._resume is not None:
-            return  # it had ended before the checkpoint
-        self._loops.append(loop)
-        bar = self._progress.open(depth, title, count, loop.done)
-        try:
-            while loop.done < count:
-                loop.inner = 0
-                yield loop.done
-                if self._resume is not None:
-                    raise RuntimeError(_OTHER_LOOPS)
-                loop.done = count if loop.stopped else loop.done + 1
-                for key in [key for key in self._tallies if int(key.split("/")[0]) > depth]:
-                    del self._tallies[key]
-                self._progress.advance(bar, self.passes * self._group.size)
-                if self._checkpoint is not None:
-                    self._keep_up(self._checkpoint)
-        finally:
-            self._loops.pop()
-            self._progress.shut(bar)
+        def passes() -> int:
+            return self.passes * self._group.size
 
-    def _first_step(self, depth: int, ordinal: int, count: int) -> int:
-        """Where a loop starts: 0, or further on in a run that is being resumed."""
-        if self._resume is None:
-            return 0
-        target, done = self._resume[depth]
-        if ordinal < target:
-            return count
-        if ordinal > target:
-            raise RuntimeError(_OTHER_LOOPS)
-        if depth == len(self._resume) - 1:
-            self._resume = None
-        return done
+        return self._loops.walk(count, title, passes, self._after_step)
+
+    def _after_step(self, depth: int) -> None:
+        for key in [key for key in self._tallies if int(key.split("/")[0]) > depth]:
+            del self._tallies[key]
+        if self._checkpoint is not None:
+            self._keep_up(self._checkpoint)
 
     def _keep_up(self, checkpoint: Checkpoint) -> None:
         save, end = checkpoint.wanted()

@@ -1,0 +1,95 @@
+"""The same fit in 1, 2 and 4 processes: how equal are the rows, and do they protect as well?
+
+    python benchmarks/processes.py
+
+Batches and random draws do not depend on the number of processes; what differs is that BatchNorm
+sees the images of one process, and the order of floating-point sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import RESULTS, Record
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+
+IMAGES, EPOCHS = 1501, 12  # divisible by nothing
+METHODS: dict[str, ue.Method] = {
+    "EM": ue.EM.preset("demo"),
+    "REM": ue.REM.preset("demo"),
+    "SEM": ue.SEM.preset("demo"),
+}
+
+
+def fit(name: str, folder: str) -> None:
+    """What each process of torchrun does."""
+    warnings.simplefilter("ignore")
+    method = METHODS[name].fit(Shapes(size=IMAGES), device="cpu", progress=False)
+    if os.environ["RANK"] == "0":
+        method.perturbation_.save_pretrained(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS / "processes-cpu.json")
+    parser.add_argument("--fit", nargs=2, metavar=("METHOD", "FOLDER"), help="one process's part")
+    args = parser.parse_args()
+    if args.fit:
+        fit(*args.fit)
+        return
+    record = Record(args.out, {"images": IMAGES, "epochs": EPOCHS, "seeds": args.seeds}, "cpu")
+    train, test = Shapes(size=IMAGES), Shapes(train=False)
+    for name in METHODS:
+        alone: Any = None
+        for processes in args.processes:
+            cell = f"{name}, {processes} processes"
+            with tempfile.TemporaryDirectory() as folder:
+                if cell in record.cells and processes > 1:
+                    continue
+                torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+                script = [__file__, "--fit", name, folder]
+                environment = os.environ | {"OMP_NUM_THREADS": "1"}
+                subprocess.run(
+                    [*torchrun, "--nproc-per-node", str(processes), *script],
+                    check=True,
+                    env=environment,
+                )
+                perturbation = ue.Perturbation.from_pretrained(folder)
+                rows = np.array(perturbation.rows)
+                alone = rows if processes == 1 else alone
+                if cell in record.cells:
+                    continue
+                evaluation = ue.evaluate(
+                    ue.ProtectedDataset(train, perturbation),
+                    test,
+                    "tiny",
+                    epochs=EPOCHS,
+                    seeds=args.seeds,
+                    device="cpu",
+                )
+            shown = {
+                "last": [round(value, 4) for value in evaluation.last],
+                "mean": round(evaluation.mean(), 4),
+                "equal_to_one_process": round(float((rows == alone).mean()), 4),
+                "rows_without_change": int((~rows.any(axis=(1, 2, 3))).sum()),
+            }
+            record.put(cell, shown)
+            print(f"{cell}: {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

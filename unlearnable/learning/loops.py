@@ -1,0 +1,114 @@
+"""Nested loops that know where they are, and can be entered again in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .progress import Progress
+
+_OTHERS = (
+    "expected the loops that the checkpoint was made in, got others: the algorithm has changed "
+    "since; delete the checkpoint to start again"
+)
+
+
+class _Loop:
+    """A loop that is under way: its number among those of the same body, and its steps so far."""
+
+    def __init__(self, ordinal: int, done: int) -> None:
+        self.ordinal = ordinal
+        self.done = done
+        self.begun = 0  # loops that the present body has begun
+        self.stopped = False
+
+
+class Loops:
+    """The loops of one run, outermost first.
+
+    A place in nested loops is a path of (number of the loop in its body, steps done). With
+    :meth:`resume`, loops that end before a path's give no steps, those on it start after their last
+    complete step, and later ones are as ever.
+
+    Args:
+        progress: Shows them.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._loops: list[_Loop] = []
+        self._outside = _Loop(0, 0)
+        self._target: list[list[int]] | None = None
+
+    @property
+    def depth(self) -> int:
+        """Number of loops around the present place."""
+        return len(self._loops)
+
+    @property
+    def path(self) -> list[list[int]]:
+        """The present place."""
+        return [[loop.ordinal, loop.done] for loop in self._loops]
+
+    @property
+    def begun(self) -> int:
+        """Loops begun in the present body."""
+        return self._here.begun
+
+    def skip(self, count: int) -> None:
+        """Counts loops as begun that will not be entered."""
+        self._here.begun += count
+
+    def resume(self, path: list[list[int]]) -> None:
+        """Go on from a place; before the first loop."""
+        self._target = path
+
+    def stop(self) -> None:
+        """Ends the innermost loop after its present step."""
+        self._loops[-1].stopped = True
+
+    def walk(
+        self, count: int, title: str, passes: Callable[[], int], after: Callable[[int], None]
+    ) -> Iterator[int]:
+        """The steps of a loop, from where it is to go on.
+
+        Args:
+            count: Steps in all.
+            title: For people.
+            passes: Image passes so far, for the bar.
+            after: Called after every step with the depth of the loop.
+        """
+        parent, depth = self._here, self.depth
+        loop = _Loop(parent.begun, self._first_step(parent.begun, count))
+        parent.begun += 1
+        if self._target is not None and loop.done >= count:
+            return  # it had ended before
+        self._loops.append(loop)
+        bar = self._progress.open(depth, title, count, loop.done)
+        try:
+            while loop.done < count:
+                loop.begun = 0
+                yield loop.done
+                if self._target is not None:
+                    raise RuntimeError(_OTHERS)
+                loop.done = count if loop.stopped else loop.done + 1
+                self._progress.advance(bar, passes())
+                after(depth)
+        finally:
+            self._loops.pop()
+            self._progress.shut(bar)
+
+    @property
+    def _here(self) -> _Loop:
+        return self._loops[-1] if self._loops else self._outside
+
+    def _first_step(self, ordinal: int, count: int) -> int:
+        if self._target is None:
+            return 0
+        target, done = self._target[self.depth]
+        if ordinal < target:
+            return count
+        if ordinal > target:
+            raise RuntimeError(_OTHERS)
+        if self.depth == len(self._target) - 1:
+            self._target = None
+        return done
