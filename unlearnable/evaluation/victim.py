@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..learning.augment import CropFlip
 from ..learning.device import pick_device, pick_precision
 from ..learning.models import build_model, check_model_name, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
-from ..learning.train import count_correct, sgd, to_float, train
+from ..learning.train import augmented, count_correct, sgd, train
 from ..store import ImageStore, read_images
 
 _TEST_BATCH = 500
@@ -162,9 +161,6 @@ def _train_victim(
     run.track(victim=model, optimizer=optimizer, scheduler=scheduler)
     images, labels = tested.images.to(run.device), tested.labels.to(run.device)
 
-    def augmented(index: Tensor) -> Tensor:
-        return CropFlip.draw(len(index), run.rng("crop"))(to_float(run.images[index]))
-
     def accuracy(images: Tensor, labels: Tensor) -> float:
         correct = torch.zeros((), dtype=torch.int64, device=run.device)
         with run.frozen(model):
@@ -179,7 +175,7 @@ def _train_victim(
             optimizer,
             steps=steps,
             batch_size=batch_size,
-            inputs=augmented,
+            inputs=augmented(run),
             scheduler=scheduler,
         )
         run.log(loss=learned["loss"], accuracy=accuracy(images, labels))

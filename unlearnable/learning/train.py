@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .augment import CropFlip
 from .run import Run
 
 
@@ -21,6 +22,15 @@ def sgd(
 ) -> torch.optim.SGD:
     """The field's usual optimiser."""
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+def augmented(run: Run, purpose: str = "crop") -> Callable[[Tensor], Tensor]:
+    """Inputs of :func:`train`: the images as they are, randomly cropped and flipped."""
+
+    def inputs(index: Tensor) -> Tensor:
+        return CropFlip.draw(len(index), run.rng(purpose))(to_float(run.images[index]))
+
+    return inputs
 
 
 def train(
