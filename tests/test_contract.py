@@ -332,7 +332,7 @@ def test_a_killed_process_is_gone_on_from_to_the_same_bytes(
     method, granularity, killed, one_thread
 ):
     name = f"{method.__name__}-{granularity}"
-    expected = make(method, granularity).fit(Shapes(size=43), progress=False)
+    expected = make(method, granularity).fit(Shapes(size=33), progress=False)
     assert np.array_equal(np.load(killed / f"{name}.npy"), expected.perturbation_.rows)
     at_once = method is ue.RandomNoise and granularity == "class-wise"
     assert (killed / f"{name}.attempt").read_text() == ("0" if at_once else "1")
@@ -343,7 +343,7 @@ def test_two_processes_share_the_work(method, granularity, shared, one_thread):
     name = f"{method.__name__}-{granularity}"
     rows = [np.load(shared / f"{name}-{rank}.npy") for rank in range(2)]
     assert np.array_equal(*rows)
-    alone = make(method, granularity).fit(Shapes(size=43), progress=False).perturbation_
+    alone = make(method, granularity).fit(Shapes(size=33), progress=False).perturbation_
     assert rows[0].shape == alone.rows.shape
     assert np.array_equal(rows[0].any(axis=(1, 2, 3)), alone.rows.any(axis=(1, 2, 3)))
     passes = {int((shared / f"{name}-{rank}.passes").read_text()) for rank in range(2)}

@@ -1,6 +1,7 @@
 """Checkpoints, streaming and sharding: the machinery below every method."""
 
 import errno
+import functools
 import json
 import os
 import signal
@@ -150,13 +151,79 @@ def test_processes_that_cannot_share_evenly_are_refused():
         make_run(5, group=Group(0, 2))
 
 
-def test_a_compiled_network_keeps_its_name_and_shapes(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append(options))
-    method = sem(train_steps=1).fit(Shapes(size=43), progress=False, compile=True)
-    assert compiled == [{"dynamic": False}]
-    assert not any("_orig_mod" in name for name in method.surrogate_.state_dict())
-    assert bytes_of(method) == bytes_of(sem(train_steps=1).fit(Shapes(size=43), progress=False))
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at it while compiling
+def test_a_compiled_network_is_compiled_a_few_times_and_left_as_it_was(monkeypatch):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    method = sem(train_steps=6)
+    method.fit(Shapes(size=43), progress=False, compile=True)
+    assert 2 <= len(graphs) <= 4  # searching and training, with and without gradients of weights
+    assert "forward" not in vars(method.surrogate_)
+    expected = sem(train_steps=6).fit(Shapes(size=43), progress=False)
+    assert list(method.surrogate_.state_dict()) == list(expected.surrogate_.state_dict())
+    assert bytes_of(method) == bytes_of(expected)
+
+
+def test_what_a_resumed_run_would_do_twice_is_refused_at_once():
+    run = make_run()
+    for act in (
+        lambda: run.log(x=1),
+        lambda: run.rng("x"),
+        lambda: run.tally("x", torch.tensor(1.0), 1),
+    ):
+        with pytest.raises(RuntimeError, match="would do them twice"):
+            for _ in run.steps(1):
+                act()
+                list(run.steps(1))
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_loops_inside_batches_are_resumed_with_their_batch(number, tmp_path, monkeypatch):
+    def algorithm(run):
+        found = []
+        for index in run.batches(2, 16):
+            for step in run.steps(2):
+                found.append((index.tolist(), step))
+        return found
+
+    expected = algorithm(make_run())
+    with monkeypatch.context() as patch:
+        stop_after(number, patch, saved=True)
+        with pytest.raises(Crash):
+            algorithm(make_run(folder=tmp_path))
+    rest = algorithm(make_run(folder=tmp_path))
+    assert rest == expected[len(expected) - len(rest) :]
+    assert len(rest) == 4 - number + (number > 2) + (number > 5)
+
+
+def test_layers_with_randomness_of_their_own_repeat_and_leave_the_global_state():
+    def fit():
+        surrogate = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 32 * 32, 10))
+        return ue.SEM.preset("demo", surrogate=surrogate, train_steps=3, batch_size=16).fit(
+            Shapes(size=43), progress=False
+        )
+
+    torch.manual_seed(0)
+    first = fit()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert bytes_of(first) == bytes_of(fit_after_state(fit, state))
+
+
+def fit_after_state(fit, state):
+    """Fits, and checks that only building the caller's own network moved the global generator."""
+    torch.set_rng_state(state)
+    nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 32 * 32, 10))
+    built = torch.get_rng_state()
+    torch.set_rng_state(state)
+    fitted = fit()
+    assert torch.equal(torch.get_rng_state(), built)
+    return fitted
 
 
 # --- what a checkpoint holds ----------------------------------------------------------------------
@@ -306,10 +373,68 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path, monkeypatch):
         sem().fit(Shapes(size=43), **options, checkpoint_every=-1)
 
 
+def test_a_checkpoint_knows_size_and_network_and_release(tmp_path, monkeypatch):
+    crash_in_fit(sem(), tmp_path / "c", monkeypatch)
+    with pytest.raises(ValueError, match="fit: None there, \\[16, 16\\] here"):
+        sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c", image_size=16)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "__version__", "9.9")
+        with pytest.raises(ValueError, match=r"version: '.*' there, '9.9' here"):
+            sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c")
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    crash_in_fit(sem(surrogate=linear), tmp_path / "d", monkeypatch)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10, bias=False))
+    with pytest.raises(ValueError, match="surrogate: "):
+        sem(surrogate=other).fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "d")
+
+
 def test_a_finished_fit_leaves_no_checkpoint_and_takes_nobodys_files(tmp_path):
-    (tmp_path / "c").mkdir()
-    sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c", checkpoint_every=0)
+    options = {"progress": False, "checkpoint_every": 0}
+    sem().fit(Shapes(size=43), checkpoint=tmp_path / "c", **options)
     assert not (tmp_path / "c").exists()
+
+    def add(record):
+        (tmp_path / "d" / "notes.txt").write_text("mine")
+
+    sem().fit(Shapes(size=43), checkpoint=tmp_path / "d", callback=add, **options)
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["notes.txt"]
+
+
+def test_a_kept_checkpoint_ends_at_once(tmp_path, monkeypatch):
+    options = {"progress": False, "checkpoint": tmp_path / "c", "keep_checkpoint": True}
+    first = sem().fit(Shapes(size=43), **options)
+    monkeypatch.setattr(Run, "train_step", None)  # nothing is learned again
+    second = sem().fit(Shapes(size=43), **options)
+    assert bytes_of(first) == bytes_of(second) and first.history_ == second.history_
+    fitting.remove_checkpoint(tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_a_kill_at_the_very_end_leaves_is_not_taken_for_rows(tmp_path):
+    method = ue.EM.preset("demo", max_rounds=1, stop_error=1.0, round_steps=2)
+    expected = bytes_of(method.fit(Shapes(size=43), progress=False))
+    options = {"progress": False, "checkpoint": tmp_path / "c"}
+    method.fit(Shapes(size=43), **options, keep_checkpoint=True)
+    (tmp_path / "c" / "state.safetensors").unlink()
+    (tmp_path / "c" / ".state.safetensors.partial").write_bytes(b"half")
+    assert bytes_of(method.fit(Shapes(size=43), **options)) == expected
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_checkpoint_without_its_rows_is_refused(tmp_path, monkeypatch):
+    crash_in_fit(sem(), tmp_path / "c", monkeypatch)
+    (tmp_path / "c" / "rows.bin").unlink()
+    with pytest.raises(ValueError, match="damaged or missing"):
+        sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c")
+
+
+def test_rows_stay_in_memory_where_no_disk_takes_them(monkeypatch, caplog):
+    monkeypatch.setattr(fitting, "_ROWS_IN_MEMORY", 0)
+    monkeypatch.setattr(ue.Perturbation, "save_pretrained", full)
+    method = ue.RandomNoise().fit(Shapes(size=20), progress=False)
+    assert method.perturbation_._path is None and "stay in memory" in caplog.text
+    with pytest.raises(OSError, match="No space left"):
+        ue.RandomNoise().fit(Shapes(size=20), progress=False, resident=False)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
@@ -334,6 +459,11 @@ def test_a_second_ctrl_c_does_not_wait():
     with pytest.raises(KeyboardInterrupt), checkpoint:
         signal.raise_signal(signal.SIGINT)
         assert checkpoint.wanted() == (True, True)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_after_the_last_step_is_not_swallowed():
+    with pytest.raises(KeyboardInterrupt), Checkpoint(None, None, Group()):
         signal.raise_signal(signal.SIGINT)
 
 

@@ -16,10 +16,13 @@ from .datasets import Shapes
 from .demo import demo_table, run_demo
 from .errors import ArtefactError, UnknownImageError
 from .evaluation import evaluate
+from .export import check_target
 from .learning.distributed import Group
 from .learning.models import MODELS
 from .methods import METHODS, Method
-from .perturbation import Perturbation
+from .methods.fitting import remove_checkpoint
+from .output import claim_folder
+from .perturbation import CONFIG, Perturbation
 from .protected import ProtectedDataset
 
 _METHODS = {method.__name__.lower(): method for method in METHODS}
@@ -100,12 +103,25 @@ def _fit(args: argparse.Namespace) -> Method:
         image_size=_image_size(args),
         checkpoint=args.checkpoint,
         checkpoint_every=args.checkpoint_every,
+        keep_checkpoint=True,  # until the result is saved
         store=args.store,
         compile=args.compile,
         profile=args.profile,
         progress=not args.quiet,
         callback=None if args.tensorboard is None else TensorBoard(args.tensorboard),
     )
+
+
+def _check_out(args: argparse.Namespace, marker: str) -> None:
+    """Says before the work, not after it, that a folder cannot be written."""
+    folder = claim_folder(args.out, marker, force=args.force)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _done(args: argparse.Namespace) -> None:
+    if args.checkpoint is not None:
+        remove_checkpoint(args.checkpoint)
 
 
 def _times(method: Method) -> dict[str, str]:
@@ -133,16 +149,23 @@ def demo(args: argparse.Namespace) -> None:
 
 def fit(args: argparse.Namespace) -> None:
     """Learn a perturbation and save it with its surrogate."""
+    with Group.join().first() as first:
+        if first:
+            _check_out(args, CONFIG)
     method = _fit(args)
     with Group.join().first() as first:
         if first:
             folder = method.save_pretrained(args.out, force=args.force)
             _show(args, method.perturbation_.info() | {"folder": str(folder)} | _times(method))
+            _done(args)
 
 
 def protect(args: argparse.Namespace) -> None:
     """Write a protected copy of a dataset as lossless images."""
     times: dict[str, str] = {}
+    folder = Path(args.dataset)
+    sources = [folder] if folder.is_dir() else []
+    check_target(args.out, args.format, sources=sources, force=args.force)
     if args.perturbation is None:
         method = _fit(args)
         perturbation, times = method.perturbation_, _times(method)
@@ -170,6 +193,7 @@ def protect(args: argparse.Namespace) -> None:
                 "perturbation": repr(perturbation),
             }
             _show(args, values | times)
+            _done(args)
 
 
 def evaluate_(args: argparse.Namespace) -> None:
@@ -293,7 +317,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         args.run(args)
-    except (ValueError, TypeError, OSError, ArtefactError, UnknownImageError) as error:
+    except (
+        ValueError, TypeError, OSError, RuntimeError, ImportError, ArtefactError, UnknownImageError
+    ) as error:  # fmt: skip
         print(f"unlearnable: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:

@@ -279,13 +279,14 @@ class RawDataset:
     def labels(self) -> NDArray[np.int64]:
         """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees."""
         if self._labels is None:
-            found = self._labels_by_attribute()
+            found = self.stated_labels()
             if found is None:
                 found = [self._pair(index)[1] for index in range(len(self))]
             self._labels = check_labels(found, self.classes)
         return self._labels
 
-    def _labels_by_attribute(self) -> list[Any] | None:
+    def stated_labels(self) -> list[Any] | None:
+        """Labels that the dataset lists, where a sample agrees with its items; else None."""
         columns = []
         for leaf in self._bare:
             if isinstance(leaf, TensorDataset):

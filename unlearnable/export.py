@@ -37,6 +37,40 @@ def class_folders(raw: RawDataset) -> list[str]:
     return [f"{index}_{name}" for index, name in zip(indices, safe, strict=True)]
 
 
+def check_target(
+    folder: str | Path,
+    format: str,
+    *,
+    sources: Sequence[str | Path | None] = (),
+    force: bool = False,
+) -> Path:
+    """The folder of an export, made absolute, or the error that the export would end with.
+
+    Raises:
+        ValueError: The format loses pixels or is not known; originals would be written over.
+        FileExistsError: The folder holds something.
+    """
+    if format not in _OPTIONS:
+        hint = "; JPEG changes pixels and takes most of the perturbation away"
+        raise ValueError(
+            f"expected a lossless format, one of {sorted(_OPTIONS)}, got {format!r}"
+            + (hint if format.lower() in ("jpg", "jpeg") else "")
+        )
+    folder = Path(folder).absolute()
+    for source in sources:
+        if source and _overlap(Path(source), folder):
+            raise ValueError(
+                f"expected a folder apart from the images' own, {source}, got {folder}: originals "
+                f"are never written over"
+            )
+    if folder.exists() and not force and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(
+            f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "
+            f"(--force)"
+        )
+    return folder
+
+
 def export_images(
     dataset: Any,
     folder: str | Path,
@@ -58,25 +92,8 @@ def export_images(
         force: See :meth:`ProtectedDataset.export`.
         progress: Show a bar.
     """
-    if format not in _OPTIONS:
-        hint = "; JPEG changes pixels and takes most of the perturbation away"
-        raise ValueError(
-            f"expected a lossless format, one of {sorted(_OPTIONS)}, got {format!r}"
-            + (hint if format.lower() in ("jpg", "jpeg") else "")
-        )
-    folder = Path(folder).absolute()
-    for source in sources:
-        if source and _overlap(Path(source), folder):
-            raise ValueError(
-                f"expected a folder apart from the images' own, {source}, got {folder}: originals "
-                f"are never written over"
-            )
+    folder = check_target(folder, format, sources=sources, force=force)
     replace = folder.is_dir() and is_ours(folder, MARKER)
-    if folder.exists() and not force and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(
-            f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "
-            f"(--force)"
-        )
     raw = RawDataset(dataset)
     names = class_folders(raw)
     folder.parent.mkdir(parents=True, exist_ok=True)

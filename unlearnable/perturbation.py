@@ -31,7 +31,7 @@ FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
 GRANULARITIES = ("sample-wise", "class-wise")
 
-_CONFIG = "config.json"
+CONFIG = "config.json"
 _TENSORS = "perturbation.safetensors"
 _THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
 
@@ -285,7 +285,7 @@ class Perturbation:
             FileExistsError: The folder holds things that are not ours.
             OSError: The disk is full or read-only; what was there before is unharmed.
         """
-        folder = claim_folder(folder, _CONFIG, force=force)
+        folder = claim_folder(folder, CONFIG, force=force)
         tensors = {name: np.ascontiguousarray(t) for name, t in self._tensors.items()}
         described = {"format": FORMAT, "format_version": FORMAT_VERSION}
         described |= self.config | {"digest": self.digest}
@@ -299,7 +299,7 @@ class Perturbation:
                 replaced = True
             partial.replace(target)
             placed = True
-            write_json(folder / _CONFIG, described)
+            write_json(folder / CONFIG, described)
         except BaseException:
             if replaced:  # the two files go together
                 before.replace(target)
@@ -323,7 +323,7 @@ class Perturbation:
         if not folder.is_dir():
             raise FileNotFoundError(f"expected a folder with a saved perturbation, got {folder}")
         self = cls.__new__(cls)
-        self.config = _read_config(folder / _CONFIG)
+        self.config = _read_config(folder / CONFIG)
         expected = self.config.pop("digest", None)
         self._set(map_tensors(folder / _TENSORS), folder)
         missing = {"rows", "checksums"} - set(self._tensors)
@@ -336,7 +336,7 @@ class Perturbation:
             raise ArtefactError(f"expected int8 rows and as many keys in {folder / _TENSORS}")
         if self.digest != expected:
             raise ArtefactError(
-                f"expected the digest {expected} that {folder / _CONFIG} states, got "
+                f"expected the digest {expected} that {folder / CONFIG} states, got "
                 f"{self.digest}: a file was edited or belongs to another perturbation"
             )
         return self

@@ -44,10 +44,19 @@ def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
     return levels.clamp(-127, 127).to(torch.int8)
 
 
-def _append(file: int, data: bytes) -> None:
+def _write(file: int, data: bytes, offset: int | None = None) -> None:
+    """All of the data, at an offset or at the end."""
     # A disk that is nearly full takes a part, and says so at the next write.
     while data:
-        data = data[os.write(file, data) :]
+        if offset is None:
+            written = os.write(file, data)
+        elif hasattr(os, "pwrite"):
+            written = os.pwrite(file, data, offset)
+        else:
+            os.lseek(file, offset, os.SEEK_SET)
+            written = os.write(file, data)
+        data = data[written:]
+        offset = None if offset is None else offset + written
 
 
 class RowFile:
@@ -92,10 +101,10 @@ class RowFile:
         if self._journal is not None:
             fresh = index[~self._noted[index]]
             if len(fresh):
-                _append(self._journal, b"".join(self._record(int(row)) for row in fresh))
+                _write(self._journal, b"".join(self._record(int(row)) for row in fresh))
                 self._noted[fresh] = True
         for row, content in zip(index.tolist(), levels, strict=True):
-            os.pwrite(self._file, content.tobytes(), row * self._row_bytes)
+            _write(self._file, content.tobytes(), row * self._row_bytes)
 
     def _record(self, row: int) -> bytes:
         content = self.rows[row].tobytes()
@@ -135,7 +144,7 @@ class RowFile:
                 # A half-written record is the last one, and its row was not overwritten yet.
                 if zlib.crc32(content) != checksum or row >= self._shape[0]:
                     return
-                os.pwrite(self._file, content, row * self._row_bytes)
+                _write(self._file, content, row * self._row_bytes)
 
     def _journals(self, rank: int | None = None) -> list[Path]:
         mine = "*" if rank is None else f"*-{rank}"

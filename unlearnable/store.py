@@ -24,6 +24,7 @@ from .output import claim_folder, is_ours, write_json
 from .tensorfile import map_tensors, write_tensors
 
 _STORE, _IMAGES, _INDEX = "store.json", "images.bin", "index.safetensors"
+_BUILDING = ".unlearnable-building"
 _FORMAT = "unlearnable-images"
 _PEEK = 64  # images that are compared when a store is used again
 _MANY = 2000  # images from which decoding them in workers pays
@@ -104,7 +105,11 @@ def read_images(
     decoder = _Decoder(RawDataset(dataset), Fit.parse(image_size))
     if folder is None:
         return _in_memory(decoder, progress)
-    folder = claim_folder(folder, _STORE)
+    folder = Path(folder)
+    if (folder / _BUILDING).exists() and not is_ours(folder, _STORE):
+        for name in (f".{_IMAGES}.partial", _IMAGES, _INDEX, f".{_STORE}.partial", _BUILDING):
+            (folder / name).unlink(missing_ok=True)  # left by a build that was killed
+    claim_folder(folder, _STORE)
     if not is_ours(folder, _STORE):
         _write_store(decoder, folder, progress)
     return _open_store(decoder, folder)
@@ -167,7 +172,11 @@ def _decoded(decoder: _Decoder, workers: int) -> Iterator[_Decoded]:
         yield from (decoder[index] for index in range(len(decoder)))
         return
     loader: DataLoader[_Decoded] = DataLoader(
-        decoder, batch_size=16, num_workers=workers, collate_fn=list
+        decoder,
+        batch_size=16,
+        num_workers=workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # else it draws from the global one
     )
     for batch in loader:
         yield from batch
@@ -203,6 +212,7 @@ class _Colour(Exception):
 def _write_store(decoder: _Decoder, folder: Path, progress: bool) -> None:
     partial = folder / f".{_IMAGES}.partial"
     first = decoder[0].pixels.shape
+    (folder / _BUILDING).touch()
     try:
         try:
             shape = (len(decoder), *first)
@@ -219,6 +229,7 @@ def _write_store(decoder: _Decoder, folder: Path, progress: bool) -> None:
         write_json(folder / _STORE, described | {"fit": fit})  # last: now it is a store
     finally:
         partial.unlink(missing_ok=True)
+        (folder / _BUILDING).unlink()
 
 
 def _write_images(
@@ -252,13 +263,21 @@ def _write_images(
 
 
 def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
-    described = json.loads((folder / _STORE).read_text(encoding="utf-8"))
     index = map_tensors(folder / _INDEX)
-    shape = tuple(described["shape"])
-    keys, labels = index["keys"], index["labels"]
-    size = (folder / _IMAGES).stat().st_size if (folder / _IMAGES).exists() else 0
-    if _digest(keys, labels) != described["digest"] or size != math.prod(shape):
-        raise ArtefactError(f"expected the images that {folder / _STORE} describes, found others")
+    try:
+        described = json.loads((folder / _STORE).read_text(encoding="utf-8"))
+        shape = tuple(described["shape"])
+        keys, labels, thumbnails = index["keys"], index["labels"], index["thumbnails"]
+        size = (folder / _IMAGES).stat().st_size
+        whole = described["digest"] == _digest(keys, labels) and size == math.prod(shape)
+        lengths = {len(tensor) for tensor in index.values()} | set(shape[:1])
+        whole = whole and len(shape) == 4 and len(lengths) == 1 and "checksums" in index
+    except (KeyError, TypeError, ValueError, OSError):
+        whole = False
+    if not whole:
+        raise ArtefactError(
+            f"expected the images that {folder / _STORE} describes, found others; delete {folder}"
+        )
     fit = None if decoder.fit is None else list(decoder.fit)
     other = (
         f"expected the images of this dataset in {folder}, found another one's ({{}}); choose "
@@ -268,6 +287,9 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
         raise ValueError(other.format(f"resized to {described['fit']} instead of {fit}"))
     if shape[0] != len(decoder):
         raise ValueError(other.format(f"{shape[0]:,} images instead of {len(decoder):,}"))
+    stated = decoder.raw.stated_labels()
+    if stated is not None and stated != labels.tolist():
+        raise ValueError(other.format("labels differ"))
     # Copy-on-write, because torch wants to be able to write; nothing does.
     pixels = np.memmap(folder / _IMAGES, np.uint8, "c", shape=shape).view(np.ndarray)
     for number in np.unique(np.linspace(0, shape[0] - 1, _PEEK).astype(int)).tolist():
@@ -277,7 +299,7 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
         if zlib.crc32(pixels[number].tobytes()) != index["checksums"][number]:
             raise ArtefactError(f"expected image {number} of {folder} whole; delete the folder")
     return _store_of(
-        decoder, torch.from_numpy(pixels), labels.copy(), keys.copy(), index["thumbnails"].copy()
+        decoder, torch.from_numpy(pixels), labels.copy(), keys.copy(), thumbnails.copy()
     )
 
 

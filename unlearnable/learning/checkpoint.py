@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .distributed import Group
 
-_STATE = "state.safetensors"
+STATE = "state.safetensors"
 
 
 class CheckpointedRows(Protocol):
@@ -50,7 +50,7 @@ def save_tree(path: Path, tree: Any) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(tensors, partial, metadata={"tree": described})
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except SafetensorError as error:
@@ -151,7 +151,7 @@ class Checkpoint:
             self._group.wait()
             with self._group.first() as first:
                 if first:
-                    save_tree(self.folder / _STATE, state | {"number": self.number + 1})
+                    save_tree(self.folder / STATE, state | {"number": self.number + 1})
         except OSError as error:
             before = f"checkpoint {self.number} is whole" if self.number else "there was none yet"
             raise OSError(
@@ -167,7 +167,7 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """The last state, with the rows as they were then; None before the first checkpoint."""
-        path = self.folder / _STATE
+        path = self.folder / STATE
         state: dict[str, Any] | None = load_tree(path) if path.exists() else None
         self.number = 0 if state is None else state["number"]
         if self._rows is not None:
@@ -196,9 +196,11 @@ class Checkpoint:
             self._handler = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
+        if self._interrupted and kind is None:
+            raise KeyboardInterrupt  # it came after the last step
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import inspect
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-_control: Any = None  # the process group for decisions, on the CPU whatever carries the gradients
+# The process group for decisions, on the CPU whatever carries the gradients; and its default group.
+_control: Any = None
+_control_of: Any = None
 
 
 class Group:
@@ -36,31 +39,37 @@ class Group:
         Nothing is ever spawned. A group made here stays until the process ends, so that later fits
         join it too.
         """
-        global _control
+        global _control, _control_of
         if not dist.is_available():
             return cls()
         if not dist.is_initialized():
             if int(os.environ.get("WORLD_SIZE", "1")) == 1:
                 return cls()
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            gpu = torch.cuda.is_available() and dist.is_nccl_available()
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
             atexit.register(_leave)
         if dist.get_world_size() == 1:
             return cls()
-        if _control is None:
+        if _control_of is not dist.group.WORLD:
             # Long: others wait here while the first process decodes a dataset.
             _control = dist.new_group(backend="gloo", timeout=datetime.timedelta(hours=12))
+            _control_of = dist.group.WORLD
         return cls(dist.get_rank(), dist.get_world_size())
 
     def place(self, device: torch.device) -> torch.device:
         """This process's own GPU where the device is just ``cuda``."""
         if self.size > 1 and device.type == "cuda" and device.index is None:
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
+            torch.cuda.set_device(device)
         return device
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """The network with gradients averaged over all processes."""
         # Buffers are averaged in `mean_buffers`, not copied from rank 0 at each forward.
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {name: False}
+        return DistributedDataParallel(model, **options)
 
     def mean_buffers(self, model: nn.Module) -> None:
         """Averages a network's running statistics, so that all processes hold the same network."""

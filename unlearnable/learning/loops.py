@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator
 
 from .progress import Progress
 
+_ACTED = (
+    "expected draws, training steps, logs and tallies inside the innermost loops or after them, "
+    "got some before an inner loop: a resumed run would do them twice"
+)
 _OTHERS = (
     "expected the loops that the checkpoint was made in, got others: the algorithm has changed "
     "since; delete the checkpoint to start again"
@@ -19,6 +23,7 @@ class _Loop:
         self.ordinal = ordinal
         self.done = done
         self.begun = 0  # loops that the present body has begun
+        self.acted = False  # whether the present body has done what must not be done twice
         self.stopped = False
 
 
@@ -46,7 +51,9 @@ class Loops:
 
     @property
     def path(self) -> list[list[int]]:
-        """The present place."""
+        """The present place; outside all loops, that of the next one."""
+        if not self._loops:
+            return [[self._outside.begun, 0]]
         return [[loop.ordinal, loop.done] for loop in self._loops]
 
     @property
@@ -61,6 +68,16 @@ class Loops:
     def resume(self, path: list[list[int]]) -> None:
         """Go on from a place; before the first loop."""
         self._target = path
+
+    def act(self) -> None:
+        """Notes that the present body has done something; it may begin no more loops."""
+        self._here.acted = True
+
+    def finish(self) -> None:
+        """After the last loop: raises ``RuntimeError`` where the place to resume was never met."""
+        if self._target is not None and self._target != [[self._outside.begun, 0]]:
+            raise RuntimeError(_OTHERS)
+        self._target = None
 
     def stop(self) -> None:
         """Ends the innermost loop after its present step."""
@@ -78,6 +95,8 @@ class Loops:
             after: Called after every step with the depth of the loop.
         """
         parent, depth = self._here, self.depth
+        if parent.acted:
+            raise RuntimeError(_ACTED)
         loop = _Loop(parent.begun, self._first_step(parent.begun, count))
         parent.begun += 1
         if self._target is not None and loop.done >= count:
@@ -86,7 +105,7 @@ class Loops:
         bar = self._progress.open(depth, title, count, loop.done)
         try:
             while loop.done < count:
-                loop.begun = 0
+                loop.begun, loop.acted = 0, False
                 yield loop.done
                 if self._target is not None:
                     raise RuntimeError(_OTHERS)

@@ -41,6 +41,7 @@ class Progress:
         self._bars: list[tqdm[Any]] = []
         self._started: tuple[float, int] | None = None
         self._shown = 0.0
+        self._timing = False
         self._noted: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
 
@@ -103,13 +104,15 @@ class Progress:
     @contextlib.contextmanager
     def timed(self, part: str, device: torch.device) -> Iterator[None]:
         """Adds the body's time to a part."""
-        if not self._profile:
-            yield
+        if not self._profile or self._timing:
+            yield  # inside another part, whose time it is
             return
+        self._timing = True
         start = self._clock(device)
         try:
             yield
         finally:
+            self._timing = False
             spent = self._clock(device) - start
             self.seconds[part] = self.seconds.get(part, 0.0) + spent
 

@@ -114,6 +114,9 @@ class Run:
         self._shards = list(range(self._group.rank * each, (self._group.rank + 1) * each))
         self._shard_sizes = [len(range(s, len(images), shards)) for s in range(shards)]
         self._counts = [0] * each
+        self._prefetch = getattr(images, "prefetch", None)
+        # Where indices are made: on the device, or on the CPU where images are read from there.
+        self._indexing = torch.device("cpu") if self._prefetch is not None else self.device
         self._positions: dict[str, int] = {}  # batches drawn of each stream so far
         self._draws: dict[str, int] = {}  # generators handed out for each purpose so far
         self._tallies: dict[str, Tensor] = {}  # "level/name" -> sum and count
@@ -146,7 +149,8 @@ class Run:
                 item.to(memory_format=torch.channels_last)
                 self._hooks.append(item.register_forward_pre_hook(self._count))
                 if self._compile:
-                    item.compile(dynamic=False)
+                    # Not item.compile(): that traces the hook too, whose counter never stays.
+                    item.forward = torch.compile(item.forward, dynamic=False)
             if name in self._restored:
                 if isinstance(item, Tensor):
                     item.copy_(self._restored[name])
@@ -183,6 +187,7 @@ class Run:
             total: Sum over ``count`` images, a scalar.
             count: Images of this process.
         """
+        self._loops.act()
         key = f"{self._loops.depth - 1}/{name}"
         if key not in self._tallies:
             kind = torch.float32 if self.device.type == "mps" else torch.float64
@@ -192,7 +197,10 @@ class Run:
 
     def mean(self, name: str) -> float:
         """The mean over all images that the loops of this body have tallied, in all processes."""
-        total, count = self.sum(self._tallies[f"{self._loops.depth}/{name}"]).tolist()
+        tally = self._tallies.get(f"{self._loops.depth}/{name}")
+        if tally is None:
+            return 0.0
+        total, count = self.sum(tally).tolist()
         return total / count if count else 0.0
 
     def save(self) -> None:
@@ -248,11 +256,19 @@ class Run:
         parts = dict(self._progress.seconds)
         return parts | {"everything else": whole - sum(parts.values())}
 
+    def finish(self) -> None:
+        """After the algorithm: everything that a checkpoint promised was done."""
+        self._loops.finish()
+
     def close(self) -> None:
         """Takes the counting hooks off the models and ends the progress bars."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        if self._compile:
+            for item in self._tracked.values():
+                if isinstance(item, nn.Module):
+                    item.__dict__.pop("forward", None)
         self._parallel.clear()
         self._progress.close()
 
@@ -280,7 +296,10 @@ class Run:
             epoch, offset = divmod(position, epoch_length)
             if epoch not in order:
                 order.clear()
-                order[epoch] = [self._shuffled(stream, epoch, shard) for shard in self._shards]
+                order[epoch] = [
+                    self._shuffled(stream, epoch, shard).to(self._indexing)
+                    for shard in self._shards
+                ]
             rows = slice(offset * per_shard, (offset + 1) * per_shard)
             return torch.cat([shard[rows] for shard in order[epoch]])
 
@@ -289,8 +308,8 @@ class Run:
 
         for _, index in self._indexed(count, title, ahead):
             self._counts = [per_shard] * len(self._shards)
-            self._positions[stream] = self._positions.get(stream, 0) + 1
             yield index
+            self._positions[stream] = self._positions.get(stream, 0) + 1
 
     def sweep(self, batch_size: int, title: str = "sweep") -> Iterator[Tensor]:
         """Batches of image indices, int64 of shape (B,), that hold every image exactly once.
@@ -304,7 +323,7 @@ class Run:
         def part(shard: int, step: int) -> Tensor:
             lo, hi = (shard + s * per_shard * shards for s in (step, step + 1))
             end = min(hi, len(self.images))
-            return torch.arange(min(lo, end), end, shards)
+            return torch.arange(min(lo, end), end, shards, device=self._indexing)
 
         def ahead(step: int, steps: int) -> Tensor:
             return torch.cat([part(shard, step + steps) for shard in self._shards])
@@ -321,9 +340,9 @@ class Run:
     ) -> Iterator[tuple[int, Tensor]]:
         """A loop's steps with image indices, while the images of the next step are fetched.
 
-        ``batch`` takes the present step and 0 or 1 steps ahead of it; indices are on the CPU.
+        ``batch`` takes the present step and 0 or 1 steps ahead of it.
         """
-        prefetch = getattr(self.images, "prefetch", None)
+        prefetch = self._prefetch
         coming: Tensor | None = None
         for step in self._loop(count, title):
             index = batch(step, 0).to(self.device) if coming is None else coming
@@ -377,10 +396,15 @@ class Run:
 
     def rng(self, purpose: str) -> Draws:
         """Draws for the current batch, from seed, purpose, times asked before, and shard."""
-        position = self._draws.get(purpose, 0)
-        self._draws[purpose] = position + 1
+        position = self._next(purpose)
         seeds = [seed_of(self.seed, purpose, position, shard) for shard in self._shards]
         return Draws(seeds, self._counts, self.device)
+
+    def _next(self, purpose: str) -> int:
+        self._loops.act()
+        position = self._draws.get(purpose, 0)
+        self._draws[purpose] = position + 1
+        return position
 
     def whole_rng(self, purpose: str) -> Draws:
         """Draws for tensors of no batch, such as one row per class: the same in every process."""
@@ -413,13 +437,13 @@ class Run:
             clip_norm: Largest norm of the whole gradient.
         """
         model.train()
-        network = model
-        if self._group.size > 1:
-            if id(model) not in self._parallel:
-                self._parallel[id(model)] = self._group.parallel(model)
-            network = self._parallel[id(model)]
         with self._progress.timed("surrogate steps", self.device), self._group.together():
-            with self.autocast():
+            network = model
+            if self._group.size > 1:
+                if id(model) not in self._parallel:
+                    self._parallel[id(model)] = self._group.parallel(model)
+                network = self._parallel[id(model)]
+            with self.autocast(), self._layers_own_randomness():
                 loss = loss_fn(network)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -428,6 +452,18 @@ class Run:
             optimizer.step()
             self._group.mean_buffers(model)
         return loss.detach()
+
+    @contextlib.contextmanager
+    def _layers_own_randomness(self) -> Iterator[None]:
+        """Dropout and its like draw from torch's global generators: seeded here, then put back."""
+        seed = seed_of(self.seed, "layers", self._next("layers"), self._group.rank)
+        on_gpu = self.device.type == "cuda"
+        with torch.random.fork_rng([self.device] if on_gpu else []):
+            torch.default_generator.manual_seed(seed)
+            if on_gpu:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
+            yield
 
     @contextlib.contextmanager
     def frozen(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -465,6 +501,7 @@ class Run:
 
     def log(self, **values: float | Tensor) -> None:
         """Keeps a record in :attr:`history` and shows it beside the progress bar."""
+        self._loops.act()
         record = {name: float(value) for name, value in values.items()}
         self.history.append(record)
         self._progress.note(record)

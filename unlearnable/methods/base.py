@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 import json
 import time
@@ -156,6 +157,7 @@ class Method:
         image_size: int | Sequence[int] | None = None,
         checkpoint: str | Path | None = None,
         checkpoint_every: float = 300.0,
+        keep_checkpoint: bool = False,
         store: str | Path | None = None,
         resident: bool | None = None,
         compile: bool = False,
@@ -179,6 +181,8 @@ class Method:
                 it, to the same bytes as a fit that was never stopped; it is removed at the end.
                 Ctrl-C saves first.
             checkpoint_every: Seconds between checkpoints; 0 is after every step.
+            keep_checkpoint: Leave the finished state in the folder: until it is deleted, the same
+                call comes to its end at once.
             store: Folder for the decoded images, which stay there for later fits. Without it, they
                 are in memory, or in a temporary folder where they are large.
             resident: Hold images and rows on the device, or stream them; None decides by size.
@@ -208,6 +212,7 @@ class Method:
             compile,
             checkpoint,
             checkpoint_every,
+            keep_checkpoint,
             store,
             resident,
             profile,
@@ -215,6 +220,7 @@ class Method:
             callback,
         )
         identity = {"method": type(self).__name__, "parameters": self._json_params()}
+        surrogate_digest = {"surrogate": _structure_of(getattr(self, "surrogate", None))}
         start = time.perf_counter()
         with Fitting(
             dataset,
@@ -225,11 +231,14 @@ class Method:
             epsilon=self.epsilon,
             norm=self.norm,
             seed=self.seed,
-            identity=identity,
+            identity=identity | surrogate_digest,
             on_rate=self._warn_if_long,
         ) as fitting:
             run = fitting.run
             surrogate = self._learn(run)
+            run.finish()
+            if keep_checkpoint and checkpoint is not None:
+                run.save()
             config = {
                 **identity,
                 "granularity": self.granularity,
@@ -456,6 +465,17 @@ class Method:
         self.history_ = history
         self.perturbation_ = perturbation
         return self
+
+
+def _structure_of(surrogate: Any) -> str | None:
+    """A fingerprint of a caller's network: names, shapes and values of what it holds."""
+    if not isinstance(surrogate, nn.Module):
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in surrogate.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:

@@ -83,6 +83,8 @@ class EM(Method):
         super()._validate()
         if not 0 < self.stop_error <= 1:
             raise ValueError(f"expected stop_error above 0 and up to 1, got {self.stop_error}")
+        if self.round_steps < 1:
+            raise ValueError(f"expected round_steps >= 1, got {self.round_steps}")
 
     @property
     def _steps(self) -> int:
@@ -105,7 +107,7 @@ class EM(Method):
             delta = run.rows[index] if sample_wise else by_class[run.labels[index]]
             return (to_float(run.images[index]) + delta).clamp(0, 1)
 
-        for _ in run.steps(self.max_rounds, "rounds"):
+        for number in run.steps(self.max_rounds, "rounds"):
             learned = train(
                 run,
                 surrogate,
@@ -125,7 +127,7 @@ class EM(Method):
                     wrong = surrogate(perturbed(index)).argmax(1) != run.labels[index]
                 run.tally("error", wrong.sum(), len(index))
             error = run.mean("error")
-            run.log(**learned, error=error)
+            run.log(step=number, **learned, error=error)
             run.stop(error <= self.stop_error)
         error = run.history[-1]["error"]
         if error > self.stop_error:
@@ -151,8 +153,8 @@ class EM(Method):
         members = F.one_hot(labels, run.num_classes).to(delta.dtype)  # (B, K)
         counts = run.sum(members.sum(0))
         sums = run.sum(torch.einsum("bk,bchw->kchw", members, delta))
-        present = counts > 0
-        by_class[present] = sums[present] / counts[present][:, None, None, None]
+        means = sums / counts.clamp_min(1)[:, None, None, None]
+        by_class.copy_(torch.where(counts[:, None, None, None] > 0, means, by_class))
 
     def _descend(self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor) -> Tensor:
         labels = run.labels[index]

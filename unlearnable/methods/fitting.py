@@ -11,12 +11,14 @@ import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ..learning.checkpoint import Checkpoint
+from .. import __version__
+from ..learning.checkpoint import STATE, Checkpoint
 from ..learning.device import pick_device, pick_precision
 from ..learning.distributed import Group
 from ..learning.progress import Progress
@@ -44,6 +46,7 @@ class Place(NamedTuple):
         compile: Compile the networks.
         checkpoint: Folder for the state, or None.
         checkpoint_every: Seconds between checkpoints.
+        keep_checkpoint: Leave it at the end.
         store: Folder for the decoded images, or None.
         resident: Hold images and rows on the device; None decides by their size.
         profile: Measure where the time goes.
@@ -56,6 +59,7 @@ class Place(NamedTuple):
     compile: bool = False
     checkpoint: str | Path | None = None
     checkpoint_every: float = 300.0
+    keep_checkpoint: bool = False
     store: str | Path | None = None
     resident: bool | None = None
     profile: bool = False
@@ -99,6 +103,7 @@ class Fitting:
     ) -> None:
         self._place = place
         self._title = title
+        self._sample_wise = sample_wise
         self._group = Group.join()
         self._device = self._group.place(pick_device(place.device))
         self._precision = pick_precision(place.precision, self._device)
@@ -110,20 +115,29 @@ class Fitting:
             self._resident = self._decide(dataset, image_size)
             self._scratch = self._make_scratch(cleanup)
             self.images = self._read(dataset, image_size)
-            identity = identity | {"dataset": self.images.digest, "precision": self._precision}
+            identity = identity | {
+                "version": __version__,
+                "dataset": self.images.digest,
+                "shape": list(self.images.images.shape),
+                "fit": None if self.images.fit is None else list(self.images.fit),
+                "precision": self._precision,
+            }
             folder = self._claim(identity)
             if sample_wise:
-                self._rows = self._make_rows(folder or self._scratch, epsilon, norm)
+                self._rows = self._make_rows(folder or self._scratch, epsilon, norm, cleanup)
             self.run = self._make_run(folder, cleanup, seed, on_rate)
             self._cleanup = cleanup.pop_all()
 
     def __enter__(self) -> Fitting:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._cleanup.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._cleanup.__exit__(kind, error, traceback)
 
     # Before
 
@@ -134,9 +148,12 @@ class Fitting:
         else:
             limit = _HOST_SHARE * _host_memory() / self._group.size
         resident = size <= limit if self._place.resident is None else self._place.resident
-        self._in_memory = self._place.store is None and (
-            resident or (self._device.type == "cuda" and size <= _HOST_SHARE * _host_memory())
+        resident = not self._group.most(int(not resident))  # all processes alike
+        small = self._device.type == "cuda" and size * self._group.size <= (
+            _HOST_SHARE * _host_memory()
         )
+        in_memory = self._place.store is None and (resident or small)
+        self._in_memory = not self._group.most(int(not in_memory))
         if not resident:
             logger.info(
                 "%s: %.1f GB of images are streamed, not held on the %s",
@@ -175,19 +192,37 @@ class Fitting:
         folder = Path(self._place.checkpoint)
         with self._group.first() as first:
             if first:
+                (folder / f".{_MARKER}.partial").unlink(missing_ok=True)
                 claim_folder(folder, _MARKER)
                 described = {"format": "unlearnable-checkpoint"} | identity
                 if (folder / _MARKER).exists():
                     _compare(json.loads((folder / _MARKER).read_text()), described, folder)
                 else:
                     write_json(folder / _MARKER, described)
+                self._check_rows(folder)
         return folder
 
-    def _make_rows(self, folder: Path | None, epsilon: float, norm: str) -> RowBuffer:
+    def _check_rows(self, folder: Path) -> None:
+        """Rows belong to a state: without one they go, and with one they must be whole."""
+        if not (folder / STATE).exists():
+            for file in folder.glob(f"{_ROWS}*"):
+                file.unlink()
+        elif self._sample_wise:
+            size = (folder / _ROWS).stat().st_size if (folder / _ROWS).exists() else 0
+            if size != self.images.images.numel():
+                raise ValueError(
+                    f"expected whole rows at {folder / _ROWS}, got a damaged or missing file; "
+                    f"delete {folder} to start again"
+                )
+
+    def _make_rows(
+        self, folder: Path | None, epsilon: float, norm: str, cleanup: contextlib.ExitStack
+    ) -> RowBuffer:
         shape = tuple(self.images.images.shape)
         if folder is not None:
             with self._group.first():  # one process makes the file, the others open it
                 self._file = RowFile(folder / _ROWS, shape, rank=self._group.rank)
+            cleanup.callback(self._file.close)
         return RowBuffer(
             shape, epsilon, norm, self._device, file=self._file, resident=self._resident
         )
@@ -260,28 +295,47 @@ class Fitting:
             perturbation = self._own(perturbation)
         self._group.wait()  # all processes have read what is deleted here
         folder = self._place.checkpoint
-        if folder is not None and self._group.rank == 0:
-            for pattern in ("state.safetensors", "once-*", f"{_ROWS}*", _MARKER):
-                for file in Path(folder).glob(pattern):
-                    file.unlink()
-            if not any(Path(folder).iterdir()):
-                Path(folder).rmdir()
+        if folder is not None and self._group.rank == 0 and not self._place.keep_checkpoint:
+            remove_checkpoint(folder)
         return perturbation
 
     def _own(self, perturbation: Perturbation) -> Perturbation:
         """The same in a temporary artefact that is deleted with the perturbation."""
-        made = None
+        made, problem = None, None
         if self._group.rank == 0:
             beside = None if self._place.checkpoint is None else Path(self._place.checkpoint).parent
             made = tempfile.mkdtemp(prefix="unlearnable-", dir=beside)
-        folder = Path(self._group.share(made))
-        with self._group.first() as first:
-            if first:
-                perturbation.save_pretrained(folder)
-        owned = Perturbation.from_pretrained(folder)
+            try:
+                perturbation.save_pretrained(made)
+            except OSError as error:
+                shutil.rmtree(made, ignore_errors=True)
+                problem = error
+        made, problem = self._group.share((made, problem))
+        if problem is not None and self._resident:
+            logger.warning("%s: rows stay in memory (%s)", self._title, problem)
+            return perturbation
+        if problem is not None:
+            raise problem
+        owned = Perturbation.from_pretrained(made)
         if self._group.rank == 0:
-            weakref.finalize(owned, shutil.rmtree, folder, ignore_errors=True)
+            weakref.finalize(owned, _remove_own, made, os.getpid())
         return owned
+
+
+def remove_checkpoint(folder: str | Path) -> None:
+    """Deletes what a fit kept in a folder, and the folder where nothing else is in it."""
+    folder = Path(folder)
+    # The marker last: until then the folder is still known as a checkpoint.
+    for pattern in (STATE, "once-*", f"{_ROWS}*", ".*.partial", _MARKER):
+        for file in folder.glob(pattern):
+            file.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _remove_own(folder: str, process: int) -> None:
+    if os.getpid() == process:  # forked workers hold copies of the perturbation
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:

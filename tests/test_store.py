@@ -1,0 +1,135 @@
+"""Decoded images in a folder."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Subset
+
+import unlearnable as ue
+from unlearnable import store as store_module
+from unlearnable.datasets import Shapes
+from unlearnable.store import bytes_of_images, read_images
+
+
+class Mixed:
+    """A grey image before the coloured ones."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        shape = (8, 10) if index == 0 else (8, 10, 3)
+        return np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8), index % 2
+
+
+def assert_same(a, b):
+    assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+    assert np.array_equal(a.keys, b.keys) and np.array_equal(a.thumbnails, b.thumbnails)
+    assert a[4:] == b[4:] and a.digest == b.digest
+
+
+@pytest.mark.parametrize("dataset", [Shapes(size=20), Mixed()], ids=["shapes", "mixed"])
+def test_a_store_holds_what_memory_would(dataset, tmp_path, monkeypatch):
+    expected = read_images(dataset)
+    assert_same(read_images(dataset, folder=tmp_path / "store"), expected)
+    monkeypatch.setattr(store_module, "_write_store", None)  # it is not built twice
+    assert_same(read_images(dataset, folder=tmp_path / "store"), expected)
+
+
+def test_images_are_decoded_by_workers_in_order_and_without_the_global_generator(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(store_module, "_MANY", 1)
+    state = torch.get_rng_state()
+    found = read_images(Shapes(size=40), folder=tmp_path / "store")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_same(found, read_images(Shapes(size=40)))
+
+
+def test_resized_images_are_stored_resized(tmp_path):
+    found = read_images(Shapes(size=8), 16, folder=tmp_path / "store")
+    assert found.images.shape == (8, 3, 16, 16)
+    assert_same(found, read_images(Shapes(size=8), 16))
+    with pytest.raises(ValueError, match="resized to"):
+        read_images(Shapes(size=8), folder=tmp_path / "store")
+
+
+def test_another_datasets_store_is_refused(tmp_path):
+    read_images(Shapes(size=40), folder=tmp_path / "store")
+    with pytest.raises(ValueError, match="40 images instead of 39"):
+        read_images(Subset(Shapes(size=40), range(39)), folder=tmp_path / "store")
+    with pytest.raises(ValueError, match="differ"):
+        read_images(Shapes(size=40, seed=1), folder=tmp_path / "store")
+    relabelled = Shapes(size=40)
+    relabelled.targets = [(label + 1) % 10 for label in relabelled.targets]
+    with pytest.raises(ValueError, match="labels differ"):
+        read_images(relabelled, folder=tmp_path / "store")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_bytes(b"x")
+    with pytest.raises(FileExistsError, match="other files"):
+        read_images(Shapes(size=40), folder=tmp_path / "mine")
+
+
+def test_a_build_that_was_killed_is_begun_anew(tmp_path, monkeypatch):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    for name in (".unlearnable-building", ".images.bin.partial", "index.safetensors"):
+        (folder / name).write_bytes(b"half")
+    assert_same(read_images(Shapes(size=20), folder=folder), read_images(Shapes(size=20)))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "images.bin", "index.safetensors", "store.json",
+    ]  # fmt: skip
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "shape": lambda folder: change(folder / "store.json", shape=[20, 3, 32]),
+    "shape of words": lambda folder: change(folder / "store.json", shape="many"),
+    "digest": lambda folder: change(folder / "store.json", digest="0"),
+    "short": lambda folder: truncate(folder / "images.bin"),
+    "pixel": lambda folder: flip(folder / "images.bin"),
+    "no images": lambda folder: (folder / "images.bin").unlink(),
+    "no index": lambda folder: (folder / "index.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_store_is_not_believed(damage, tmp_path):
+    read_images(Shapes(size=20), folder=tmp_path / "store")
+    damage(tmp_path / "store")
+    with pytest.raises(ue.ArtefactError):
+        read_images(Shapes(size=20), folder=tmp_path / "store")
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="no room for 61,440 bytes of images"):
+            read_images(Shapes(size=20), folder=tmp_path / "store")
+    assert list((tmp_path / "store").iterdir()) == []
+    read_images(Shapes(size=20), folder=tmp_path / "store")
+
+
+def test_the_size_is_judged_by_the_first_image():
+    assert bytes_of_images(Shapes(size=20)) == 20 * 3 * 32 * 32
+    assert bytes_of_images(Shapes(size=20), 16) == 20 * 3 * 16 * 16
