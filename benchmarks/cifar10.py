@@ -87,6 +87,15 @@ def perturbation_of(
 
 def table(result: dict[str, Any]) -> str:
     """The README's table, from the committed JSON alone."""
+    machine = result["machine"]
+    settings = result["settings"]
+    seeds = max(len(cell.get("victims", {})) for cell in result["cells"].values())
+    caption = (
+        f"{settings['images']:,} images, surrogate and victim {settings['victim']}, preset "
+        f"{settings['preset']}, {settings['epochs']} epochs, one fit and {seeds} victims each: "
+        f"mean and spread in percent. {result['date']}, {machine['device']}, "
+        f"{machine['threads']} thread, torch {machine['torch']}."
+    )
     lines = [
         "| training images | test accuracy, last | peak | train accuracy | fit |",
         "|---|---|---|---|---|",
@@ -107,7 +116,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {figure('last')} | {figure('peak')} | {figure('train')} | {seconds} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", caption])
 
 
 def main() -> None:

@@ -46,8 +46,8 @@ class EM(Method):
 
     presets = {  # noqa: RUF012
         "paper": {},
-        "fast": {"steps": 3, "step_size": 3.2 / 255, "batch_size": 128},
-        "demo": {"surrogate": "tiny", "steps": 3, "step_size": 3.2 / 255, "batch_size": 128},
+        "fast": {"steps": 10, "step_size": 1.6 / 255},
+        "demo": {"surrogate": "tiny"},
     }
 
     def __init__(
