@@ -29,7 +29,7 @@ from unlearnable.datasets import Shapes
 
 IMAGES = 203  # divisible by nothing
 METHODS: dict[str, ue.Method] = {
-    "EM": ue.EM.preset("demo", max_rounds=3, stop_error=1e-6, batch_size=32),
+    "EM": ue.EM.preset("demo", max_rounds=3, stop_error=1e-6, batch_size=32, steps=3),
     "REM": ue.REM.preset("demo", train_steps=20, batch_size=32),
     "SEM": ue.SEM.preset("demo", train_steps=30, batch_size=32),
 }
