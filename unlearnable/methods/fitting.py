@@ -71,9 +71,7 @@ class Fitting:
         image_size: Size that images are resized and cropped to.
         place: Where and how.
         title: The method's name.
-        sample_wise: Whether rows are learned per image.
-        epsilon: Budget, in [0, 1] units.
-        norm: ``"Linf"`` or ``"L2"``.
+        rows: Budget (in [0, 1] units) and norm of rows per image; None where none are learned.
         seed: All randomness follows from it.
         identity: What a checkpoint must have in common with this fit to be resumed.
         on_rate: Called once with image passes per second.
@@ -90,9 +88,7 @@ class Fitting:
         place: Place,
         *,
         title: str,
-        sample_wise: bool,
-        epsilon: float,
-        norm: str,
+        rows: tuple[float, str] | None,
         seed: Hashable,
         identity: dict[str, Any],
         on_rate: Callable[[float, int], None],
@@ -112,8 +108,8 @@ class Fitting:
             self.images = self._read(dataset, image_size)
             identity = identity | {"dataset": self.images.digest, "precision": self._precision}
             folder = self._claim(identity)
-            if sample_wise:
-                self._rows = self._make_rows(folder or self._scratch, epsilon, norm)
+            if rows is not None:
+                self._rows = self._make_rows(folder or self._scratch, *rows)
             self.run = self._make_run(folder, cleanup, seed, on_rate)
             self._cleanup = cleanup.pop_all()
 
@@ -256,7 +252,7 @@ class Fitting:
 
     def finish(self, perturbation: Perturbation) -> Perturbation:
         """The perturbation with its rows where they can stay; ends the checkpoint."""
-        if perturbation.rows.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
+        if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
             perturbation = self._own(perturbation)
         self._group.wait()  # all processes have read what is deleted here
         folder = self._place.checkpoint
