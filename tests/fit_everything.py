@@ -4,8 +4,8 @@
     python tests/fit_everything.py lose FOLDER
     torchrun --nproc-per-node 2 tests/fit_everything.py share FOLDER
 
-Rows are written to FOLDER as NAME.npy (``kill``, ``lose``) or NAME-RANK.npy (``share``); ``lose``
-kills one of two processes and writes what the other one says.
+Tensors and protected images are written to FOLDER as NAME.npz (``kill``, ``lose``) or NAME-RANK.npz
+(``share``); ``lose`` kills one of two processes and writes what the other one says.
 """
 
 import os
@@ -33,6 +33,12 @@ def fit(method, granularity, **options):
     return make(method, granularity).fit(Shapes(size=SIZE), progress=False, **options)
 
 
+def keep(fitted, path):
+    """What was learned, and what every kind comes to: the protected images."""
+    images = fitted.protect(Shapes(size=SIZE)).to_tensors()[0].numpy()
+    np.savez(path, images=images, **fitted.perturbation_.tensors)
+
+
 def die_in_the_middle():
     keep_up, calls = Run._keep_up, []
 
@@ -54,7 +60,7 @@ def kill(folder):
                 if attempt == 0:
                     die_in_the_middle()
                 fitted = fit(*case, checkpoint=checkpoint, checkpoint_every=0)
-                np.save(folder / f"{name_of(*case)}.npy", fitted.perturbation_.rows)
+                keep(fitted, folder / f"{name_of(*case)}.npz")
                 (folder / f"{name_of(*case)}.attempt").write_text(str(attempt))
                 os._exit(0)
             _, status = os.waitpid(child, 0)
@@ -82,7 +88,7 @@ def lose(folder):
                     die_in_the_middle()
                 try:
                     fitted = fit(*case, checkpoint=folder / "checkpoint", checkpoint_every=0)
-                    np.save(folder / f"{name_of(*case)}.npy", fitted.perturbation_.rows)
+                    keep(fitted, folder / f"{name_of(*case)}.npz")
                 except RuntimeError as error:
                     (folder / "message").write_text(str(error))
                 os._exit(0)
@@ -94,7 +100,7 @@ def share(folder):
     rank = os.environ["RANK"]
     for case in SUPPORTED:
         fitted = fit(*case, checkpoint=folder / f"checkpoint-{name_of(*case)}", checkpoint_every=0)
-        np.save(folder / f"{name_of(*case)}-{rank}.npy", fitted.perturbation_.rows)
+        keep(fitted, folder / f"{name_of(*case)}-{rank}.npz")
         passes = fitted.perturbation_.config["history"]["passes"]
         (folder / f"{name_of(*case)}-{rank}.passes").write_text(str(passes))
 

@@ -26,10 +26,10 @@ def files(folder):
 
 def assert_equal(one, other):
     assert one.config == other.config and one.digest == other.digest
-    assert one._tensors.keys() == other._tensors.keys()
-    for name, tensor in one._tensors.items():
-        assert tensor.dtype == other._tensors[name].dtype
-        np.testing.assert_array_equal(tensor, other._tensors[name])
+    assert one.tensors.keys() == other.tensors.keys()
+    for name, tensor in one.tensors.items():
+        assert tensor.dtype == other.tensors[name].dtype
+        np.testing.assert_array_equal(tensor, other.tensors[name])
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def saved(perturbation, tmp_path):
 @pytest.fixture
 def other(perturbation):
     """Another perturbation of the same images."""
-    tensors = {name: perturbation._tensors[name] for name in ("keys", "labels", "thumbnails")}
+    tensors = {name: perturbation.tensors[name] for name in ("keys", "labels", "thumbnails")}
     return Perturbation(-perturbation.rows, perturbation.config | {"seed": 1}, **tensors)
 
 
@@ -153,7 +153,7 @@ def test_epsilon_is_written_as_in_the_literature(epsilon, text):
 def test_html_escapes_names(perturbation):
     config = perturbation.config | {"method": "<script>alert(1)</script>"}
     config["source"] = perturbation.config["source"] | {"name": "a & <b>"}
-    tensors = {name: perturbation._tensors[name] for name in ("keys", "labels", "thumbnails")}
+    tensors = {name: perturbation.tensors[name] for name in ("keys", "labels", "thumbnails")}
     page = Perturbation(perturbation.rows, config, **tensors)._repr_html_()
     tags, texts = set(), []
     parser = html.parser.HTMLParser()
@@ -169,7 +169,7 @@ def test_html_of_grey_rows(tensors, fit):
 
 
 def test_digest_follows_every_part(perturbation):
-    parts = {name: perturbation._tensors[name] for name in ("keys", "labels", "thumbnails")}
+    parts = {name: perturbation.tensors[name] for name in ("keys", "labels", "thumbnails")}
     same = Perturbation(perturbation.rows.copy(), perturbation.config, **parts)
     assert same.digest == perturbation.digest
     digests = {perturbation.digest}
@@ -184,7 +184,7 @@ def test_digest_follows_every_part(perturbation):
 
 
 def test_wrong_rows_are_refused(perturbation, class_wise):
-    parts = {name: perturbation._tensors[name] for name in ("keys", "labels", "thumbnails")}
+    parts = {name: perturbation.tensors[name] for name in ("keys", "labels", "thumbnails")}
     with pytest.raises(ValueError, match="int8 rows"):
         Perturbation(perturbation.rows.astype(np.float32), perturbation.config, **parts)
     with pytest.raises(ValueError, match="expected keys, labels and thumbnails"):

@@ -96,7 +96,7 @@ def test_pixels_at_the_ends_of_the_range_do_not_wrap_around(fit):
     extreme = Perturbation(
         np.stack([-np.abs(rows.rows[0]) - 1, np.abs(rows.rows[1]) + 1]),
         rows.config,
-        **{name: rows._tensors[name] for name in ("keys", "labels", "thumbnails")},
+        **{name: rows.tensors[name] for name in ("keys", "labels", "thumbnails")},
     )
     protected = ProtectedDataset(dataset, extreme)
     assert (array(protected[0]) == 0).all() and (array(protected[1]) == 255).all()

@@ -191,6 +191,7 @@ def protect(args: argparse.Namespace) -> None:
                 "images": len(protected),
                 "protected": f"{args.fraction:.0%}",
                 "perturbation": repr(perturbation),
+                "change": str(protected.change(64)),
             }
             _show(args, values | times)
             _done(args)

@@ -1,7 +1,4 @@
-"""The artefact: which whole pixel levels are added to which image, and with what promise.
-
-This is the one place that applies perturbations to pixels.
-"""
+"""The artefact: what is done to which image, and with what promise; saved and loaded."""
 
 from __future__ import annotations
 
@@ -19,32 +16,35 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .data import Fit, Pixels, image_key, thumbnail, to_pil
-from .errors import ArtefactError, UnknownImageError
+from .config import FORMAT, FORMAT_VERSION, check_config, read_config
+from .data import Fit, Pixels, to_pil
+from .errors import ArtefactError
+from .kinds import Additive, Kind, Row
 from .output import claim_folder, write_json
 from .pictures import html_image
-from .rows import Levels
+from .rows import Levels, Result
+from .stack import KINDS, parts_of, stacked
 from .store import ImageStore
 from .tensorfile import map_tensors, write_tensors
 
-FORMAT = "unlearnable-perturbation"
-FORMAT_VERSION = 1
-GRANULARITIES = ("sample-wise", "class-wise")
-
 CONFIG = "config.json"
 _TENSORS = "perturbation.safetensors"
-_THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
+_ROW_TENSORS = ("checksums", "keys", "labels", "thumbnails")
+_SIGNED = {np.dtype(np.uint64): np.int64, np.dtype(np.uint32): np.int32}  # what torch can share
+_SHOWN = 1 << 20  # pixels of an image above which none are shown
 
 
-def format_epsilon(epsilon: float) -> str:
-    """As the literature writes budgets: ``8/255``, or ``0.5/255`` for broken levels."""
-    return f"{round(epsilon * 255, 4):g}/255"
+def format_epsilon(epsilon: float, norm: str = "Linf") -> str:
+    """As the literature writes budgets: ``8/255``, ``0.5/255`` for broken levels, ``1`` for L2."""
+    return f"{round(epsilon * 255, 4):g}/255" if norm == "Linf" else f"{epsilon:.4g}"
 
 
 class Perturbation:
-    """A learned perturbation: rows of int8 pixel levels, keyed by image content or by class.
+    """A perturbation: what is done to the pixels of which image.
 
-    Made by :meth:`Method.fit <unlearnable.Method.fit>` and :meth:`from_pretrained`.
+    Made by :meth:`Method.fit <unlearnable.Method.fit>` and :meth:`from_pretrained`. This
+    constructor makes the most common kind, rows of int8 pixel levels, keyed by image content or by
+    class; :meth:`of_kind` makes any.
 
     Args:
         rows: int8 levels of 1/255: (N, C, H, W) sample-wise, (K, C, H, W) class-wise.
@@ -54,8 +54,10 @@ class Perturbation:
         thumbnails: uint8 4x4 picture of each row's image, (N, 3, 4, 4).
 
     Attributes:
-        config: ``method``, ``parameters``, ``kind`` (``"additive"``), ``granularity``, ``epsilon``
-            (in [0, 1] units), ``norm``, ``image_shape`` (C, H, W), ``classes`` (names or None),
+        config: ``method``, ``parameters``, ``kind`` (``"additive"``, ``"pixel"``,
+            ``"convolution"``, ``"procedural"`` or ``"stack"``), ``settings`` of the kind,
+            ``parts`` (configs, of a stack), ``granularity``, ``epsilon`` (in [0, 1] units, None
+            without a budget), ``norm``, ``image_shape`` (C, H, W), ``classes`` (names or None),
             ``num_classes``, ``source`` (name, images and digest of the dataset), ``preprocessing``
             (size that images are resized and cropped to, or None), ``seed``, ``threads``,
             ``versions``, ``history``, ``strength`` (measured, or None).
@@ -74,32 +76,53 @@ class Perturbation:
             raise ValueError(
                 f"expected int8 rows of shape (N, C, H, W), got {rows.dtype} {rows.shape}"
             )
-        # Plain JSON from the start, so that what is saved is what is loaded.
-        self.config = json.loads(json.dumps(dict(config), default=_plain))
         tensors: dict[str, NDArray[Any]] = {"rows": rows}
-        if self.granularity == "sample-wise":
+        if config["granularity"] == "sample-wise":
             if keys is None or labels is None or thumbnails is None:
                 raise ValueError("expected keys, labels and thumbnails with sample-wise rows")
             tensors |= {"keys": keys, "labels": labels, "thumbnails": thumbnails}
-        elif len(rows) != self.config["num_classes"]:
-            raise ValueError(
-                f"expected a row for each of {self.config['num_classes']} classes, got {len(rows)}"
-            )
         tensors["checksums"] = np.array([zlib.crc32(row.tobytes()) for row in rows], np.uint32)
-        self._set(tensors, path=None)
+        self._set(tensors, config, path=None)
 
-    def _set(self, tensors: Mapping[str, NDArray[Any]], path: Path | None) -> None:
-        self._tensors = dict(tensors)
+    @classmethod
+    def of_kind(
+        cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]
+    ) -> Perturbation:
+        """A perturbation of the kind that the config names.
+
+        Args:
+            tensors: The kind's arrays by name; see docs/nouns.md.
+            config: As :attr:`config`.
+
+        Raises:
+            ValueError: They do not belong together.
+        """
+        self = cls.__new__(cls)
+        self._set(tensors, config, path=None)
+        return self
+
+    def _set(
+        self, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any], path: Path | None
+    ) -> None:
+        # Plain JSON from the start, so that what is saved is what is loaded.
+        self.config: dict[str, Any] = json.loads(json.dumps(dict(config), default=_plain))
+        check_config(self.config)
+        missing = KINDS[self.config["kind"]].names(self.config) - set(tensors)
+        if missing:
+            raise ValueError(f"expected tensors {sorted(missing)}, found none")
         self._path = path
-        self._order: NDArray[np.int64] | None = None
+        where = str(path or "the perturbation")
+        self._kind: Kind = KINDS[self.config["kind"]](dict(tensors), self.config, where)
         self._shared: dict[str, Tensor] | None = None
 
     @classmethod
-    def from_fit(cls, rows: Levels, images: ImageStore, config: Mapping[str, Any]) -> Perturbation:
-        """Rows just learned on ``images``, with the images' own part of the config filled in."""
+    def from_fit(
+        cls, result: Result, images: ImageStore, config: Mapping[str, Any]
+    ) -> Perturbation:
+        """What was just learned on ``images``, with their own part of the config filled in."""
         config = dict(config) | {
-            "kind": "additive",
-            "image_shape": list(rows.shape[1:]),
+            "kind": result.kind,
+            "image_shape": list(images.images.shape[1:]),
             "classes": images.classes,
             "num_classes": images.num_classes,
             "source": {
@@ -110,101 +133,161 @@ class Perturbation:
             "preprocessing": None if images.fit is None else {"fit": list(images.fit)},
             "strength": None,
         }
+        if result.settings:
+            config["settings"] = result.settings
+        if result.kind != "additive":
+            return cls.of_kind(result.tensors, config)
         if config["granularity"] == "class-wise":
-            return cls(rows, config)
+            return cls(result.tensors["rows"], config)
         return cls(
-            rows,
+            result.tensors["rows"],
             config,
             keys=images.keys,
             labels=images.labels.cpu().numpy(),
             thumbnails=images.thumbnails,
         )
 
+    def then(self, other: Perturbation) -> Perturbation:
+        """This perturbation and ``other`` on top of it, as one.
+
+        The result is found by the clean image. What ``other`` keeps per image may have been fitted
+        on clean images, or on what this perturbation gives (``q.fit(p_method.protect(dataset))``).
+
+        Args:
+            other: For images of the same shape and classes; itself a stack at will.
+
+        Returns:
+            A perturbation of kind ``"stack"``.
+
+        Raises:
+            ValueError: The two are not for the same images.
+        """
+        for name in ("image_shape", "num_classes", "classes"):
+            mine, its = self.config[name], other.config[name]
+            if mine != its and None not in (mine, its):
+                raise ValueError(f"expected {name} {mine} as below, got {its}")
+        return Perturbation.of_kind(*stacked([*parts_of(self._kind), *parts_of(other._kind)]))
+
     # What it is
 
     @property
+    def kind(self) -> str:
+        """What is done: ``"additive"``, ``"pixel"``, ``"convolution"``, ``"procedural"``, …"""
+        return str(self.config["kind"])
+
+    @property
+    def tensors(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays of the kind by name; memory-mapped when loaded from a folder."""
+        return self._kind.tensors
+
+    @property
     def rows(self) -> Levels:
-        """int8 levels of 1/255, (N or K, C, H, W); memory-mapped when loaded from a folder."""
-        return self._tensors["rows"]
+        """int8 levels of 1/255, (N or K, C, H, W); of kind ``"additive"`` alone."""
+        if self.kind != "additive":
+            raise AttributeError(
+                f'a perturbation of kind "{self.kind}" has no rows; its tensors are '
+                f"{sorted(self.tensors)}"
+            )
+        return self.tensors["rows"]
 
     @property
     def keys(self) -> NDArray[np.uint64] | None:
-        """Key of each row's image, or None where rows belong to classes."""
-        return self._tensors.get("keys")
+        """Key of each row's image, or None where there is no row per image."""
+        return self.tensors.get("keys")
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """Class index of each row's image, or None where rows belong to classes."""
-        return self._tensors.get("labels")
+        """Class index of each row's image, or None where there is no row per image."""
+        return self.tensors.get("labels")
 
     @property
     def granularity(self) -> str:
-        """``"sample-wise"`` or ``"class-wise"``."""
+        """``"sample-wise"`` or ``"class-wise"``: what differs from image to image of a class."""
         return str(self.config["granularity"])
 
     @property
+    def keyed(self) -> bool:
+        """Whether it is for the images it was fitted on, and no others."""
+        return self._kind.keyed
+
+    @property
+    def by_class(self) -> bool:
+        """Whether what is done to an image follows from its class."""
+        return self._kind.by_class
+
+    @property
     def fit_size(self) -> Fit | None:
-        """Resize and crop that images go through before rows are added, or None."""
-        preprocessing = self.config["preprocessing"]
-        return None if preprocessing is None else Fit(*preprocessing["fit"])
+        """Resize and crop that images go through before anything is applied, or None."""
+        return self._kind.fit
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
     def digest(self) -> str:
-        """Fingerprint of rows, keys, labels, thumbnails and config."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name in ("checksums", "keys", "labels", "thumbnails"):
-            if name in self._tensors:
-                digest.update(np.ascontiguousarray(self._tensors[name]).tobytes())
-        digest.update(json.dumps(self.config, sort_keys=True).encode())
-        return digest.hexdigest()
+        """Fingerprint of tensors and config."""
+        return _digest(self.tensors, self.config)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._kind)
 
     def info(self) -> dict[str, Any]:
         """What a person wants to know: method, budget, images, size on disk, digest, strength."""
-        source = self.config["source"]
-        return {
+        source, epsilon, norm = (self.config[n] for n in ("source", "epsilon", "norm"))
+        told = {
             "method": self.config["method"],
             "granularity": self.granularity,
-            "epsilon": format_epsilon(self.config["epsilon"]),
-            "norm": self.config["norm"],
+            "epsilon": None if epsilon is None else format_epsilon(epsilon, norm),
+            "norm": norm,
             "rows": len(self),
             "image_shape": self.config["image_shape"],
             "classes": self.config["num_classes"],
             "dataset": f"{source['name']} ({source['images']:,} images)",
-            "bytes": sum(tensor.nbytes for tensor in self._tensors.values()),
+            "bytes": self.nbytes,
             "digest": self.digest,
-            "strength": self.config["strength"] or "not measured",
+            "strength": self.config.get("strength") or "not measured",
         }
+        if self.kind == "additive":
+            return told
+        del told["rows"]
+        told = {"method": told.pop("method"), "kind": self.kind} | told
+        if self.kind == "stack":
+            told["parts"] = [_extent(part) for part in self._kind.parts]  # type: ignore[attr-defined]
+        else:
+            told["extent"] = self._kind.describe()
+        return told
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.config["image_shape"]))
-        unit = "images" if self.granularity == "sample-wise" else "classes"
-        return (
-            f"Perturbation({self.config['method']}, {self.granularity}, {self.config['norm']} "
-            f"{format_epsilon(self.config['epsilon'])}, {len(self):,} {unit} of {shape})"
-        )
+        unit = "images" if self.keyed else "classes"
+        return f"Perturbation({_extent(self._kind)}, {len(self):,} {unit} of {shape})"
 
     def _repr_html_(self) -> str:
-        shown = np.stack([self._row(index) for index in range(min(8, len(self)))])
-        strip = np.clip(128 + 8 * shown.astype(np.int16), 0, 255).astype(np.uint8)
-        picture = to_pil(np.concatenate(list(strip), axis=2))
-        scale = max(1, 64 // strip.shape[2])
-        size = (picture.width * scale, picture.height * scale)
-        shown_picture = picture.resize(size, Image.Resampling.NEAREST)
         table = "".join(
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
             for name, value in self.info().items()
         )
-        return (
-            html_image(shown_picture, "first rows, amplified 8 times") + f"<table>{table}</table>"
-        )
+        picture = ""
+        if np.prod(self.config["image_shape"][1:]) <= _SHOWN:
+            picture = html_image(self._picture(), "what it changes, amplified 8 times")
+        return f"{picture}<table>{table}</table>"
+
+    def _picture(self) -> Image.Image:
+        canvas = self._kind.canvas()
+        examples = [self._kind.example(index) for index in range(min(8, len(self)))]
+        shown = np.stack([self._kind.apply(canvas, row) for row in examples]).astype(np.int16)
+        strip = np.clip(128 + 8 * (shown - canvas), 0, 255).astype(np.uint8)
+        picture = to_pil(np.concatenate(list(strip), axis=2))
+        scale = max(1, 64 // strip.shape[2])
+        size = (picture.width * scale, picture.height * scale)
+        return picture.resize(size, Image.Resampling.NEAREST)
 
     # What it does to an image
 
-    def find(self, pixels: Pixels, label: int, index: int | None = None) -> int:
-        """The row of an image.
+    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
+        """What belongs to an image: for rows, the number of its row.
 
         Args:
             pixels: uint8, (1 or 3, H, W), before any resize.
@@ -212,62 +295,31 @@ class Perturbation:
             index: Place in the dataset; tried first, so that the usual case needs no search.
 
         Raises:
-            UnknownImageError: No row belongs to the image.
+            UnknownImageError: Nothing belongs to the image.
         """
-        if self.granularity == "class-wise":
-            if not 0 <= label < len(self):
-                raise UnknownImageError(
-                    f"expected a class index below {len(self)}, got {label}: the perturbation has "
-                    f"no row for it"
-                )
-            return int(label)
-        keys, labels = self._tensors["keys"], self._tensors["labels"]
-        key = np.uint64(image_key(pixels))
-        if index is not None and index < len(keys) and keys[index] == key:
-            return index
-        if self._order is None:
-            self._order = np.argsort(keys, kind="stable")
-        lo = np.searchsorted(keys, key, "left", sorter=self._order)
-        hi = np.searchsorted(keys, key, "right", sorter=self._order)
-        candidates = self._order[lo:hi]
-        if not len(candidates):
-            raise UnknownImageError(
-                f"expected an image that {self.config['method']} was fitted on "
-                f"({self.config['source']['name']}, {len(self):,} images), got another one"
-                + (f" at index {index}" if index is not None else "")
-                + "; use method.extend(dataset) to learn rows for new images"
-            )
-        same_label = candidates[labels[candidates] == label]
-        return int(same_label[0] if len(same_label) else candidates[0])
+        return self._kind.find(pixels, label, index)
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
         """Whether an image looks like the row's own at 4x4 pixels, whatever decoded it."""
-        own = self._tensors["thumbnails"][row].astype(np.int16)
-        return bool(np.abs(own - thumbnail(pixels)).max() <= _THUMBNAIL_TOLERANCE)
+        assert isinstance(self._kind, Additive)
+        return self._kind.resembles(pixels, row)
 
-    def apply(self, pixels: Pixels, row: int) -> Pixels:
-        """Adds a row to uint8 pixels (1 or 3, H, W) and clips to 0…255.
+    def prepare(self, pixels: Pixels) -> Pixels:
+        """The image before anything is applied: resized and cropped, and in colour if need be."""
+        return self._kind.prepare(pixels)
+
+    def apply(self, pixels: Pixels, row: Row) -> Pixels:
+        """Perturbed uint8 pixels, (1 or 3, H, W).
+
+        Args:
+            pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
+            row: From :meth:`find`.
 
         Raises:
-            ValueError: The image's shape is not the row's; a grey row fits a colour image.
+            ValueError: The image has another shape.
             ArtefactError: The row is damaged.
         """
-        levels = self._row(row)
-        if pixels.shape[1:] != levels.shape[1:] or len(pixels) < len(levels):
-            raise ValueError(
-                f"expected an image of shape {tuple(levels.shape)} (channels, height, width) as "
-                f"the perturbation's rows, got {tuple(pixels.shape)}"
-            )
-        return np.clip(pixels.astype(np.int16) + levels, 0, 255).astype(np.uint8)
-
-    def _row(self, index: int) -> Levels:
-        row = np.asarray(self.rows[index])
-        if zlib.crc32(row.tobytes()) != self._tensors["checksums"][index]:
-            raise ArtefactError(
-                f"expected row {index} to match its checksum, got other bytes: "
-                f"{self._path or 'the perturbation'} was damaged or edited; get it anew"
-            )
-        return row
+        return self._kind.apply(pixels, row)
 
     # Files
 
@@ -286,7 +338,7 @@ class Perturbation:
             OSError: The disk is full or read-only; what was there before is unharmed.
         """
         folder = claim_folder(folder, CONFIG, force=force)
-        tensors = {name: np.ascontiguousarray(t) for name, t in self._tensors.items()}
+        tensors = {name: np.ascontiguousarray(t) for name, t in self.tensors.items()}
         described = {"format": FORMAT, "format_version": FORMAT_VERSION}
         described |= self.config | {"digest": self.digest}
         target, partial = folder / _TENSORS, folder / f".{_TENSORS}.partial"
@@ -323,72 +375,81 @@ class Perturbation:
         if not folder.is_dir():
             raise FileNotFoundError(f"expected a folder with a saved perturbation, got {folder}")
         self = cls.__new__(cls)
-        self.config = _read_config(folder / CONFIG)
-        expected = self.config.pop("digest", None)
-        self._set(map_tensors(folder / _TENSORS), folder)
-        missing = {"rows", "checksums"} - set(self._tensors)
-        if self.config.get("granularity") == "sample-wise":
-            missing |= {"keys", "labels", "thumbnails"} - set(self._tensors)
-        if missing:
-            raise ArtefactError(f"expected {sorted(missing)} in {folder / _TENSORS}, found none")
-        lengths = {len(tensor) for tensor in self._tensors.values()}
-        if len(lengths) != 1 or self.rows.dtype != np.int8 or self.rows.ndim != 4:
-            raise ArtefactError(f"expected int8 rows and as many keys in {folder / _TENSORS}")
-        if self.digest != expected:
+        config = read_config(folder / CONFIG)
+        expected = config.pop("digest", None)
+        tensors = map_tensors(folder / _TENSORS)
+        problem: Exception | None = None
+        try:
+            self._set(tensors, config, folder)
+        except ArtefactError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            problem = error
+        found = _digest(tensors, config)
+        # The more telling of the two: what is missing, else that something was changed.
+        if found != expected and not (problem and "found none" in str(problem)):
             raise ArtefactError(
-                f"expected the digest {expected} that {folder / CONFIG} states, got "
-                f"{self.digest}: a file was edited or belongs to another perturbation"
+                f"expected the digest {expected} that {folder / CONFIG} states, got {found}: a "
+                f"file was edited or belongs to another perturbation"
             )
+        if problem is not None:
+            kind = "" if isinstance(problem, ValueError) else f"{type(problem).__name__} "
+            raise ArtefactError(f"expected a sound perturbation in {folder}: {kind}{problem}")
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         # A loaded artefact travels to worker processes as its path; one in memory as torch tensors,
         # which torch's multiprocessing hands over through shared memory.
         if self._path is None and self._shared is None:
-            viewed = {n: t.view(np.int64) if n == "keys" else t for n, t in self._tensors.items()}
-            viewed["checksums"] = self._tensors["checksums"].view(np.int32)
             # Kept: shared memory is gone with its tensor, and may be opened long after this.
-            self._shared = {name: torch.from_numpy(tensor) for name, tensor in viewed.items()}
+            self._shared = {
+                name: torch.from_numpy(t.view(_SIGNED.get(t.dtype, t.dtype)))
+                for name, t in self.tensors.items()
+            }
         digest = None if self._path is None else self.digest
         state = {"config": self.config, "path": self._path, "digest": digest}
-        return state | {"tensors": self._shared}
+        dtypes = {name: tensor.dtype.str for name, tensor in self.tensors.items()}
+        return state | {"tensors": self._shared, "dtypes": dtypes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.config = state["config"]
-        if state["path"] is not None:
-            self._set(map_tensors(state["path"] / _TENSORS), state["path"])
-            if self.digest != state["digest"]:
-                raise ArtefactError(
-                    f"expected {state['path']} as it was when it was loaded, got another artefact "
-                    f"there; load it anew"
-                )
+        path = state["path"]
+        if path is None:
+            dtypes = state["dtypes"]
+            tensors = {n: t.numpy().view(dtypes[n]) for n, t in state["tensors"].items()}
+            self._set(tensors, state["config"], None)
             return
-        tensors = {name: tensor.numpy() for name, tensor in state["tensors"].items()}
-        if "keys" in tensors:
-            tensors["keys"] = tensors["keys"].view(np.uint64)
-        tensors["checksums"] = tensors["checksums"].view(np.uint32)
-        self._set(tensors, None)
+        tensors = map_tensors(path / _TENSORS)
+        if _digest(tensors, state["config"]) != state["digest"]:
+            raise ArtefactError(
+                f"expected {path} as it was when it was loaded, got another artefact there; load "
+                f"it anew"
+            )
+        self._set(tensors, state["config"], path)
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        if name.rpartition(".")[2] == "rows":
+            continue  # by its checksums
+        tensor = np.ascontiguousarray(tensors[name])
+        if name not in _ROW_TENSORS:
+            digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        digest.update(tensor.tobytes())
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _extent(kind: Kind) -> str:
+    """Method, granularity and budget; in place of a budget, what there is."""
+    config = kind.config
+    extent = kind.describe()
+    if config["epsilon"] is not None:
+        extent = f"{config['norm']} {format_epsilon(config['epsilon'], config['norm'])}"
+    return f"{config['method']}, {config['granularity']}, {extent}"
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"expected a config of plain values, got a {type(value).__name__}: {value!r}")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtefactError(f"expected JSON in {path}: {error}") from error
-    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
-        raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')
-    version = config.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise ArtefactError(
-            f"expected format version {FORMAT_VERSION} in {path}, got {version}; "
-            f"a newer release of unlearnable may read it: pip install -U unlearnable"
-        )
-    return config

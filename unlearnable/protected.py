@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
+from .change import Change, measure_change
 from .data import Item, RawDataset, image_key
 from .errors import UnknownImageError
 from .export import export_images
-from .perturbation import Perturbation, format_epsilon
+from .kinds import Row
+from .perturbation import Perturbation
 from .pictures import html_strip
 
 _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
@@ -27,9 +29,9 @@ _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 class ProtectedDataset(VisionDataset):
     """A torchvision dataset whose images carry their perturbation.
 
-    The perturbation is added to the uint8 pixels, the sum is clipped to 0…255, and then the
-    dataset's own transforms are applied as before. Rows are found by the image's content, so that
-    subsets, shuffled copies, concatenations and re-read exports are protected rightly.
+    The perturbation changes the uint8 pixels, and then the dataset's own transforms are applied as
+    before. Rows are found by the image's content, so that subsets, shuffled copies, concatenations
+    and re-read exports are protected rightly.
 
     Args:
         dataset: A map-style dataset of (image, label) pairs: PIL images, uint8 tensors (1 or 3, H,
@@ -73,7 +75,7 @@ class ProtectedDataset(VisionDataset):
         if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
             raise ValueError(
                 "expected a dataset that is not protected yet, got a ProtectedDataset; protect the "
-                "dataset below it (its .base)"
+                "dataset below it (its .base), for two perturbations with p.then(q)"
             )
         if not 0 <= fraction <= 1:
             raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
@@ -89,8 +91,11 @@ class ProtectedDataset(VisionDataset):
         self._bare = False
         self._class_of = _match_classes(raw, perturbation)
         if align == "index":
-            if perturbation.granularity != "sample-wise":
-                raise ValueError('expected a sample-wise perturbation with align="index"')
+            if perturbation.kind != "additive" or not perturbation.keyed:
+                raise ValueError(
+                    f'expected a sample-wise perturbation of kind "additive" with align="index", '
+                    f"got {perturbation!r}"
+                )
             if len(raw) != len(perturbation):
                 raise ValueError(
                     f'expected {len(perturbation):,} images with align="index", got {len(raw):,}'
@@ -117,7 +122,7 @@ class ProtectedDataset(VisionDataset):
             chosen[index] = True
         return chosen
 
-    def _row(self, index: int, item: Item) -> int:
+    def _row(self, index: int, item: Item) -> Row:
         label = int(item.label)
         if self._class_of is not None:
             if not 0 <= label < len(self._class_of):
@@ -137,10 +142,7 @@ class ProtectedDataset(VisionDataset):
 
     def _read(self, index: int, protect: bool) -> tuple[Any, Any]:
         item = self._raw[index]
-        size = self.perturbation.fit_size
-        pixels = item.pixels if size is None else size(item.pixels)
-        if len(pixels) < self.perturbation.config["image_shape"][0]:
-            pixels = np.repeat(pixels, 3, axis=0)  # a grey image among colour ones
+        pixels = self.perturbation.prepare(item.pixels)
         if protect and (self._chosen is None or self._chosen[index]):
             pixels = self.perturbation.apply(pixels, self._row(index, item))
         image = item.restore(pixels)
@@ -193,6 +195,14 @@ class ProtectedDataset(VisionDataset):
         """Class index by name, or None where the dataset has no names."""
         return None if self.classes is None else {name: i for i, name in enumerate(self.classes)}
 
+    def change(self, images: int = 256) -> Change:
+        """How far protected images are from clean ones: largest and mean change, PSNR, SSIM.
+
+        Args:
+            images: How many to compare, spread evenly over the dataset.
+        """
+        return measure_change(self, images)
+
     def to_tensors(self) -> tuple[Tensor, Tensor]:
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
         bare = RawDataset(self)
@@ -229,7 +239,7 @@ class ProtectedDataset(VisionDataset):
             format,
             described={
                 "perturbation": self.perturbation.config["method"],
-                "epsilon": format_epsilon(self.perturbation.config["epsilon"]),
+                "epsilon": self.perturbation.info()["epsilon"],
                 "norm": self.perturbation.config["norm"],
                 "digest": self.perturbation.digest,
                 "fraction": self.fraction,
@@ -262,7 +272,7 @@ def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | N
         if expected != raw.classes:
             return [expected.index(name) for name in raw.classes]
         return None
-    if perturbation.granularity == "class-wise":
+    if perturbation.by_class:
         found = len(raw.classes) if raw.classes is not None else int(raw.labels.max()) + 1
         if found > number or (raw.classes is not None and found != number):
             raise ValueError(f"expected a dataset with {number} classes, got {found}")

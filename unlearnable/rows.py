@@ -1,6 +1,6 @@
-"""Rows while they are learned: rounded and clipped to the budget here, in memory or in a file.
+"""What is learned, while it is: rounded and clipped to the budget here, in memory or in a file.
 
-This is the one place that rounds and clips perturbations.
+This is the one place that rounds what methods give, and clips rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Levels = NDArray[np.int8]
+
+UNIT = 1 << 16  # weights and coefficients are kept as whole multiples of 1 / UNIT
 
 _RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the bytes that follow
 
@@ -42,6 +46,38 @@ def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
         length = torch.linalg.vector_norm(levels, dim=(1, 2, 3), keepdim=True)
         levels = (levels * (255 * epsilon / length.clamp_min(1e-12)).clamp_max(1)).round()
     return levels.clamp(-127, 127).to(torch.int8)
+
+
+class Result(NamedTuple):
+    """What a method has learned, ready to be kept: kind, its arrays, and its plain settings."""
+
+    kind: str
+    tensors: dict[str, NDArray[Any]]
+    settings: dict[str, Any]
+
+
+def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str | None) -> Result:
+    """What a method handed to ``run.result``, in whole numbers.
+
+    Args:
+        kind: Of the result; ``"class-wise"`` are additive rows.
+        parts: Tensors and plain settings. Rows are rounded inside the budget, other floats to
+            multiples of 2^-16.
+        epsilon: Budget, for rows.
+        norm: Its norm.
+    """
+    if kind == "class-wise":
+        assert epsilon is not None and norm is not None
+        return Result(
+            "additive", {"rows": quantize(parts["rows"], epsilon, norm).cpu().numpy()}, {}
+        )
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, tensor in parts.items():
+        if isinstance(tensor, Tensor):
+            if tensor.is_floating_point():
+                tensor = (tensor.double() * UNIT).round().to(torch.int64)
+            tensors[name] = tensor.cpu().numpy()
+    return Result(kind, tensors, {n: value for n, value in parts.items() if n not in tensors})
 
 
 def _write(file: int, data: bytes, offset: int | None = None) -> None:

@@ -68,7 +68,7 @@ class Run:
     Attributes:
         passes: Images that went forward through networks given to :meth:`track` in this process.
         history: Records of :meth:`log`.
-        results: What :meth:`result` was given: kind -> tensors.
+        results: What :meth:`result` was given: kind -> parts.
 
     Raises:
         ValueError: The processes cannot share the images evenly.
@@ -96,7 +96,7 @@ class Run:
         self.device = labels.device
         self.passes = 0
         self.history: list[dict[str, Any]] = []
-        self.results: dict[str, dict[str, Tensor]] = {}
+        self.results: dict[str, dict[str, Any]] = {}
         self._rows = rows
         self._precision = precision
         self._compile = compile
@@ -495,9 +495,16 @@ class Run:
             raise RuntimeError("expected a run that learns perturbations, got one that trains")
         return self._rows
 
-    def result(self, kind: str, **tensors: Tensor) -> None:
-        """The result of a run that does not write :attr:`rows`, such as class-wise rows."""
-        self.results[kind] = tensors
+    def result(self, kind: str, **parts: Tensor | str | float) -> None:
+        """The result of a run that does not write :attr:`rows`.
+
+        Args:
+            kind: ``"class-wise"`` with ``rows``, in [0, 1] units; ``"pixel"`` with ``positions``
+                and ``colours``; ``"convolution"`` with ``kernels`` and ``normalize``;
+                ``"procedural"`` with ``generator``, ``seed`` and what the generator takes.
+            parts: Tensors and plain values. Floats are rounded when they are kept.
+        """
+        self.results[kind] = parts
 
     def log(self, **values: float | Tensor) -> None:
         """Keeps a record in :attr:`history` and shows it beside the progress bar."""

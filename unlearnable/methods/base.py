@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..config import GRANULARITIES
 from ..errors import ArtefactError, NotFittedError
 from ..learning.device import pick_device, pick_precision
 from ..learning.models import MODELS, build_model, check_model_name, reset_weights
@@ -24,9 +25,9 @@ from ..learning.pgd import NORMS
 from ..learning.progress import Progress
 from ..learning.run import Run
 from ..output import write_json
-from ..perturbation import GRANULARITIES, Perturbation, format_epsilon
+from ..perturbation import Perturbation, format_epsilon
 from ..protected import ProtectedDataset
-from ..rows import Levels, RowBuffer, quantize
+from ..rows import Result, RowBuffer, encode
 from ..store import read_images
 from .fitting import Fitting, Place
 
@@ -47,14 +48,16 @@ class Method:
 
     Attributes:
         presets: Parameters by preset name; ``"paper"`` is the defaults.
+        kind: Of the perturbation: ``"additive"`` rows, or what ``_learn`` hands to ``run.result``.
         perturbation_: The :class:`Perturbation`, after ``fit``.
         surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
         history_: Records of the fit, a list of dicts.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
+    kind: ClassVar[str] = "additive"
 
-    epsilon: float
+    epsilon: float  # not in methods without a budget, nor norm
     norm: str
     granularity: str
     batch_size: int
@@ -76,6 +79,10 @@ class Method:
             f"{type(self).__name__} with granularity={self.granularity!r} cannot be extended: "
             f"class-wise rows cover new images of known classes already"
         )
+
+    def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
+        """Epsilon and norm that the result keeps, for images of a shape (C, H, W)."""
+        return getattr(self, "epsilon", None), getattr(self, "norm", None)
 
     def passes(self, num_images: int) -> int | None:
         """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
@@ -118,8 +125,9 @@ class Method:
 
     def _validate(self) -> None:
         """Raises ``ValueError`` for parameters out of range; subclasses add their own checks."""
-        if self.norm not in NORMS:
-            raise ValueError(f"expected norm to be one of {list(NORMS)}, got {self.norm!r}")
+        norm = getattr(self, "norm", NORMS[0])
+        if norm not in NORMS:
+            raise ValueError(f"expected norm to be one of {list(NORMS)}, got {norm!r}")
         if self.granularity not in GRANULARITIES:
             raise ValueError(
                 f"expected granularity to be one of {list(GRANULARITIES)}, got {self.granularity!r}"
@@ -129,12 +137,12 @@ class Method:
             if value is None and defaults[name].default is None:
                 continue
             if name.endswith("epsilon"):
-                _check_epsilon(name, value, self.norm, zero=name != "epsilon")
+                _check_epsilon(name, value, norm, zero=name != "epsilon")
             elif name.endswith("step_size"):
                 if value <= 0:
                     raise ValueError(f"expected {name} > 0, got {value}")
-                if self.norm == "Linf":
-                    _check_epsilon(name, value, self.norm, zero=False)
+                if norm == "Linf":
+                    _check_epsilon(name, value, norm, zero=False)
             elif name.endswith(("steps", "samples", "rounds")) or name == "batch_size":
                 least = 0 if name.endswith("steps") else 1
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -227,9 +235,7 @@ class Method:
             image_size,
             place,
             title=type(self).__name__,
-            sample_wise=self.granularity == "sample-wise",
-            epsilon=self.epsilon,
-            norm=self.norm,
+            rows=(self.epsilon, self.norm) if self._has_rows else None,
             seed=self.seed,
             identity=identity | surrogate_digest,
             on_rate=self._warn_if_long,
@@ -239,11 +245,12 @@ class Method:
             run.finish()
             if keep_checkpoint and checkpoint is not None:
                 run.save()
+            epsilon, norm = self._budget(run.images.shape[1:])
             config = {
                 **identity,
                 "granularity": self.granularity,
-                "epsilon": self.epsilon,
-                "norm": self.norm,
+                "epsilon": epsilon,
+                "norm": norm,
                 "seed": self.seed,
                 "threads": torch.get_num_threads(),
                 "versions": {"unlearnable": __version__, "torch": torch.__version__},
@@ -252,8 +259,12 @@ class Method:
                     "last": run.history[-1] if run.history else None,
                 },
             }
-            levels = self._levels_by_class(run) if run.results else fitting.levels()
-            made = Perturbation.from_fit(levels, fitting.images, config)
+            if self._has_rows:
+                result = Result("additive", {"rows": fitting.levels()}, {})
+            else:
+                (kind, parts), *_ = run.results.items()
+                result = encode(kind, parts, epsilon, norm)
+            made = Perturbation.from_fit(result, fitting.images, config)
             perturbation = fitting.finish(made)
         # Set together and last: a fit that fails leaves nothing that looks fitted.
         if profile:
@@ -287,9 +298,10 @@ class Method:
             message += ' A GPU (device="cuda") is 100 to 1,000 times faster.'
         return message
 
-    def _levels_by_class(self, run: Run) -> Levels:
-        delta = run.results["class-wise"]["rows"]
-        return quantize(delta, self.epsilon, self.norm).cpu().numpy()
+    @property
+    def _has_rows(self) -> bool:
+        """Whether it writes ``run.rows``: a row for each image."""
+        return self.kind == "additive" and self.granularity == "sample-wise"
 
     def _build_surrogate(self, run: Run, *, name: str = "surrogate") -> nn.Module:
         """The surrogate of ``self.surrogate``: fresh weights, or a copy of the caller's module."""
@@ -355,6 +367,12 @@ class Method:
             ValueError: The method has no rows per image, or the images or classes do not fit.
         """
         fitted = self._fitted()
+        if not fitted.keyed:
+            raise ValueError(
+                f"{type(self).__name__} with granularity={self.granularity!r} needs no extension: "
+                f"its rows cover new images of known classes already; "
+                f"protect(new_images) applies it"
+            )
         images = read_images(dataset, fitted.fit_size, progress=progress)
         config = fitted.config
         if list(images.images.shape[1:]) != config["image_shape"]:
@@ -388,7 +406,9 @@ class Method:
         finally:
             run.close()
         images = images._replace(classes=known, num_classes=config["num_classes"])
-        return Perturbation.from_fit(rows.levels(), images, config)
+        return Perturbation.from_fit(
+            Result("additive", {"rows": rows.levels()}, {}), images, config
+        )
 
     # Files
 

@@ -75,9 +75,7 @@ class Fitting:
         image_size: Size that images are resized and cropped to.
         place: Where and how.
         title: The method's name.
-        sample_wise: Whether rows are learned per image.
-        epsilon: Budget, in [0, 1] units.
-        norm: ``"Linf"`` or ``"L2"``.
+        rows: Budget (in [0, 1] units) and norm of rows per image; None where none are learned.
         seed: All randomness follows from it.
         identity: What a checkpoint must have in common with this fit to be resumed.
         on_rate: Called once with image passes per second.
@@ -94,16 +92,14 @@ class Fitting:
         place: Place,
         *,
         title: str,
-        sample_wise: bool,
-        epsilon: float,
-        norm: str,
+        rows: tuple[float, str] | None,
         seed: Hashable,
         identity: dict[str, Any],
         on_rate: Callable[[float, int], None],
     ) -> None:
         self._place = place
         self._title = title
-        self._sample_wise = sample_wise
+        self._has_rows = rows is not None
         self._group = Group.join()
         self._device = self._group.place(pick_device(place.device))
         self._precision = pick_precision(place.precision, self._device)
@@ -123,8 +119,8 @@ class Fitting:
                 "precision": self._precision,
             }
             folder = self._claim(identity)
-            if sample_wise:
-                self._rows = self._make_rows(folder or self._scratch, epsilon, norm, cleanup)
+            if rows is not None:
+                self._rows = self._make_rows(folder or self._scratch, *rows, cleanup)
             self.run = self._make_run(folder, cleanup, seed, on_rate)
             self._cleanup = cleanup.pop_all()
 
@@ -207,7 +203,7 @@ class Fitting:
         if not (folder / STATE).exists():
             for file in folder.glob(f"{_ROWS}*"):
                 file.unlink()
-        elif self._sample_wise:
+        elif self._has_rows:
             size = (folder / _ROWS).stat().st_size if (folder / _ROWS).exists() else 0
             if size != self.images.images.numel():
                 raise ValueError(
@@ -291,7 +287,7 @@ class Fitting:
 
     def finish(self, perturbation: Perturbation) -> Perturbation:
         """The perturbation with its rows where they can stay; ends the checkpoint."""
-        if perturbation.rows.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
+        if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
             perturbation = self._own(perturbation)
         self._group.wait()  # all processes have read what is deleted here
         folder = self._place.checkpoint

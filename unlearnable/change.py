@@ -1,0 +1,90 @@
+"""How much a perturbation changes images, whatever its kind promises."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .data import RawDataset
+
+if TYPE_CHECKING:
+    from .protected import ProtectedDataset
+
+_WINDOW = 7  # pixels, uniform; constants as in Wang et al., 2004
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+
+class Change(NamedTuple):
+    """What was measured between clean and protected uint8 images.
+
+    Attributes:
+        images: How many were compared.
+        linf: Largest change of any channel of any pixel, in levels of 1/255.
+        l2: Mean over images of the L2 norm of the change, in [0, 1] units.
+        l0: Mean over images of the number of changed pixels.
+        psnr: Peak signal-to-noise ratio of the mean squared error over all images, in dB;
+            infinite where nothing changed.
+        ssim: Mean structural similarity, over uniform windows of 7x7 pixels.
+    """
+
+    images: int
+    linf: int
+    l2: float
+    l0: float
+    psnr: float
+    ssim: float
+
+    def __str__(self) -> str:
+        return (
+            f"up to {self.linf}/255 per value, mean L2 {self.l2:.2f}, {self.l0:.1f} pixels an "
+            f"image, PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.3f} ({self.images} images)"
+        )
+
+
+def measure_change(dataset: ProtectedDataset, images: int = 256) -> Change:
+    """Compares protected images with clean ones.
+
+    Args:
+        dataset: The protected dataset.
+        images: How many to compare, spread evenly over the dataset.
+
+    Raises:
+        ValueError: ``images`` is below 1.
+    """
+    if images < 1:
+        raise ValueError(f"expected at least one image to compare, got {images}")
+    bare = dataset.without_transforms()
+    protected = RawDataset(bare)
+    places = np.unique(np.linspace(0, len(bare) - 1, min(images, len(bare))).astype(int)).tolist()
+    linf, l2, l0, squares, ssim = 0, 0.0, 0.0, 0.0, 0.0
+    for index in places:
+        clean = RawDataset(([bare.clean(index)[0]], [0]))[0].pixels
+        after = protected[index].pixels
+        change = after.astype(np.int64) - clean
+        linf = max(linf, int(np.abs(change).max()))
+        l2 += math.sqrt((change**2).sum()) / 255
+        l0 += int(change.any(axis=0).sum())
+        squares += float((change**2).mean())
+        ssim += _ssim(torch.from_numpy(clean.copy()), torch.from_numpy(after.copy()))
+    error = squares / len(places)
+    psnr = 10 * math.log10(255**2 / error) if error else math.inf
+    return Change(len(places), linf, l2 / len(places), l0 / len(places), psnr, ssim / len(places))
+
+
+def _ssim(one: Tensor, other: Tensor) -> float:
+    window = min(_WINDOW, *one.shape[1:])
+
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, window, stride=1)
+
+    a, b = one.double(), other.double()  # (C, H, W)
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    similar = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
+    return float((similar / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))).mean())

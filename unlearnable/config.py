@@ -1,0 +1,83 @@
+"""What an artefact's config says, checked before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ArtefactError
+from .stack import KINDS
+
+FORMAT = "unlearnable-perturbation"
+FORMAT_VERSION = 1
+GRANULARITIES = ("sample-wise", "class-wise")
+
+
+def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
+    """Raises ``ValueError`` unless a config says what every kind needs to know, soundly."""
+    wrong: list[str] = []
+
+    def expect(name: str, sound: bool) -> None:
+        if not sound:
+            wrong.append(f"{name}={config.get(name)!r}")
+
+    def whole(value: Any, most: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+    kind: Any = config.get("kind")
+    parts: Any = config.get("parts")
+    shape: Any = config.get("image_shape")
+    classes: Any = config.get("classes")
+    fit: Any = config.get("preprocessing")
+    expect("kind", isinstance(kind, str) and kind in KINDS)
+    expect("granularity", config.get("granularity") in ("sample-wise", "class-wise"))
+    sides = isinstance(shape, list) and len(shape) == 3 and all(whole(s, 1 << 14) for s in shape)
+    expect("image_shape", sides and shape[0] in (1, 3) and math.prod(shape) <= 1 << 28)
+    number = config.get("num_classes")
+    expect("num_classes", whole(number, 1 << 31))
+    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    expect("classes", classes is None or (names and len(classes) == number))
+    source = config.get("source")
+    named = isinstance(source, dict) and isinstance(source.get("name"), str)
+    expect("source", named and whole(source.get("images"), 1 << 62))  # type: ignore[union-attr]
+    expect("method", isinstance(config.get("method"), str))
+    expect("norm", config.get("norm") in (None, "Linf", "L2"))
+    sizes = isinstance(fit, dict) and isinstance(fit.get("fit"), list) and fit["fit"]
+    expect("preprocessing", fit is None or (sides and sizes == shape[1:]))
+    epsilon = config.get("epsilon")
+    number_or_none = epsilon is None or isinstance(epsilon, (int, float))
+    expect("epsilon", number_or_none and (epsilon is None or 0 <= epsilon <= 1e6))
+    expect("settings", isinstance(config.get("settings", {}), dict))
+    if kind == "stack" and not part:
+        expect("parts", isinstance(parts, list) and len(parts) >= 2)
+    if wrong or (part and kind == "stack"):
+        raise ValueError(f"expected a sound config, got {', '.join(wrong) or 'a stack in a stack'}")
+    if kind == "stack":
+        for own in parts:
+            if not isinstance(own, dict) or own.get("image_shape") != shape:
+                raise ValueError("expected parts of the stack's own image shape")
+            check_config(own, part=True)
+            if own["num_classes"] != number:
+                raise ValueError("expected parts of the stack's own number of classes")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a config file holds, without its format; ``ArtefactError`` where it is no such file."""
+    if not path.is_file():
+        raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtefactError(f"expected JSON in {path}: {error}") from error
+    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
+        raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')
+    version = config.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise ArtefactError(
+            f"expected format version {FORMAT_VERSION} in {path}, got {version}; "
+            f"a newer release of unlearnable may read it: pip install -U unlearnable"
+        )
+    return config

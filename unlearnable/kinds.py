@@ -1,0 +1,319 @@
+"""The kinds of perturbation: what each one holds, and how it changes a uint8 image.
+
+Nothing else changes pixels. All arithmetic is on whole numbers, or rounded alike on every machine,
+so that an artefact gives the same bytes wherever it is applied.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data import Fit, Pixels, image_key, thumbnail
+from .errors import ArtefactError, UnknownImageError
+from .generators import GENERATORS, levels
+from .rows import UNIT, Levels
+
+Tensors: TypeAlias = dict[str, NDArray[Any]]
+Row: TypeAlias = Any  # what find gives and apply takes: an index, or more in some kinds
+
+_THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
+_MOST = 64 * UNIT  # no weight of a kernel or process is that large: sums stay far from overflow
+
+
+class Kind:
+    """A kind of perturbation.
+
+    Args:
+        tensors: Its arrays by name.
+        config: As in :attr:`Perturbation.config`.
+        where: What to call the artefact in errors.
+
+    Attributes:
+        keyed: It knows the images it was fitted on, and refuses others.
+        by_class: What it does to an image follows from the image's class.
+
+    Raises:
+        ValueError: Tensors or config are not as they should be.
+    """
+
+    name: ClassVar[str]
+    keyed = False
+    by_class = True
+
+    def __init__(self, tensors: Tensors, config: Mapping[str, Any], where: str) -> None:
+        self.tensors = tensors
+        self.config = config
+        self.where = where
+        self.shape: tuple[int, int, int] = tuple(config["image_shape"])
+        self.num_classes: int = config["num_classes"]
+        self.settings: Mapping[str, Any] = config.get("settings") or {}
+        fit = config["preprocessing"]
+        self.fit = None if fit is None else Fit(*fit["fit"])
+        extra = set(tensors) - self.names(config)
+        if extra:
+            raise ValueError(f"expected no tensors {sorted(extra)} of kind {self.name!r}")
+        self._check()
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        """Names of the tensors that an artefact of this kind has."""
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        raise NotImplementedError
+
+    def _expect(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+        found = self.tensors[name]
+        if found.dtype != dtype or found.shape != shape:
+            raise ValueError(
+                f"expected {name} to be {np.dtype(dtype)} of shape {shape}, got {found.dtype} "
+                f"{found.shape}"
+            )
+        return found
+
+    def __len__(self) -> int:
+        """Number of images or classes that it has something of its own for."""
+        return self.num_classes
+
+    def describe(self) -> str:
+        """Its extent in words, for kinds without a budget."""
+        raise NotImplementedError
+
+    def example(self, index: int) -> Row:
+        """Something of its own, to be shown."""
+        return index
+
+    def canvas(self) -> Pixels:
+        """A picture on which can be seen what it does."""
+        return np.full(self.shape, 128, np.uint8)
+
+    def prepare(self, pixels: Pixels) -> Pixels:
+        """The image as it is before anything is applied: resized, and in colour if need be."""
+        if self.fit is not None:
+            pixels = self.fit(pixels)
+        if len(pixels) < self.shape[0]:
+            pixels = np.repeat(pixels, 3, axis=0)  # a grey image among colour ones
+        return pixels
+
+    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
+        """As :meth:`Perturbation.find`; here, the class."""
+        if not 0 <= label < self.num_classes:
+            raise UnknownImageError(
+                f"expected a class index below {self.num_classes}, got {label}: the perturbation "
+                f"has no row for it"
+            )
+        return int(label)
+
+    def apply(self, pixels: Pixels, row: Row) -> Pixels:
+        """As :meth:`Perturbation.apply`."""
+        if pixels.shape[1:] != self.shape[1:] or len(pixels) < self.shape[0]:
+            raise ValueError(
+                f"expected an image of shape {self.shape} (channels, height, width) as the "
+                f"perturbation's rows, got {tuple(pixels.shape)}"
+            )
+        return self._change(pixels, row)
+
+    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        raise NotImplementedError
+
+
+class Additive(Kind):
+    """int8 rows, one per fitted image or per class, that are added and clipped to 0…255."""
+
+    name = "additive"
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        keyed = config["granularity"] == "sample-wise"
+        return {"rows", "checksums"} | ({"keys", "labels", "thumbnails"} if keyed else set())
+
+    def _check(self) -> None:
+        rows = self.tensors["rows"]
+        if rows.dtype != np.int8 or rows.ndim != 4 or rows.shape[1:] != self.shape:
+            raise ValueError(
+                f"expected int8 rows of shape (N, {', '.join(map(str, self.shape))}), got "
+                f"{rows.dtype} {rows.shape}"
+            )
+        self._expect("checksums", np.uint32, (len(rows),))
+        self.keyed = "keys" in self.tensors
+        self.by_class = not self.keyed
+        if self.keyed:
+            self._expect("keys", np.uint64, (len(rows),))
+            self._expect("labels", np.int64, (len(rows),))
+            self._expect("thumbnails", np.uint8, (len(rows), 3, 4, 4))
+        elif len(rows) != self.num_classes:
+            raise ValueError(
+                f"expected a row for each of {self.num_classes} classes, got {len(rows)}"
+            )
+        self._order: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tensors["rows"])
+
+    def describe(self) -> str:
+        return "rows"
+
+    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
+        if not self.keyed:
+            return super().find(pixels, label, index)
+        keys, labels = self.tensors["keys"], self.tensors["labels"]
+        key = np.uint64(image_key(pixels))
+        if index is not None and index < len(keys) and keys[index] == key:
+            return index
+        if self._order is None:
+            self._order = np.argsort(keys, kind="stable")
+        lo = np.searchsorted(keys, key, "left", sorter=self._order)
+        hi = np.searchsorted(keys, key, "right", sorter=self._order)
+        candidates = self._order[lo:hi]
+        if not len(candidates):
+            raise UnknownImageError(
+                f"expected an image that {self.config['method']} was fitted on "
+                f"({self.config['source']['name']}, {len(self):,} images), got another one"
+                + (f" at index {index}" if index is not None else "")
+                + "; use method.extend(dataset) to learn rows for new images"
+            )
+        same_label = candidates[labels[candidates] == label]
+        return int(same_label[0] if len(same_label) else candidates[0])
+
+    def resembles(self, pixels: Pixels, row: int) -> bool:
+        """As :meth:`Perturbation.resembles`."""
+        own = self.tensors["thumbnails"][row].astype(np.int16)
+        return bool(np.abs(own - thumbnail(pixels)).max() <= _THUMBNAIL_TOLERANCE)
+
+    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        added = np.asarray(self.tensors["rows"][row])
+        if zlib.crc32(added.tobytes()) != self.tensors["checksums"][row]:
+            raise ArtefactError(
+                f"expected row {row} to match its checksum, got other bytes: {self.where} was "
+                f"damaged or edited; get it anew"
+            )
+        return _sum(pixels, added)
+
+
+class Pixel(Kind):
+    """Per class a few positions, and the colours that overwrite what is there."""
+
+    name = "pixel"
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        return {"positions", "colours"}
+
+    def _check(self) -> None:
+        number = self.tensors["positions"].shape[1] if self.tensors["positions"].ndim == 3 else 0
+        positions = self._expect("positions", np.int64, (self.num_classes, number, 2))
+        self._expect("colours", np.uint8, (self.num_classes, number, self.shape[0]))
+        if (positions < 0).any() or (positions >= self.shape[1:]).any():
+            raise ValueError(f"expected (row, column) positions inside {self.shape[1:]}")
+
+    def describe(self) -> str:
+        number = self.tensors["positions"].shape[1]
+        return f"{number} pixel{'s' if number > 1 else ''}"
+
+    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        changed = pixels.copy()
+        rows, columns = self.tensors["positions"][row].T
+        changed[:, rows, columns] = self.tensors["colours"][row].T
+        return changed
+
+
+class Convolution(Kind):
+    """Per class a kernel that every channel is convolved with, zero beyond the border."""
+
+    name = "convolution"
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        return {"kernels"}
+
+    def _check(self) -> None:
+        size = len(self.tensors["kernels"].T) if self.tensors["kernels"].ndim else 0
+        kernels = self._expect("kernels", np.int64, (self.num_classes, size, size))
+        if size % 2 == 0 or size > 255:
+            raise ValueError(f"expected kernels of an odd size up to 255, got {size}")
+        if (kernels < 0).any() or (kernels > _MOST).any() or not kernels.any((1, 2)).all():
+            raise ValueError("expected kernels of moderate weights, none negative and not all zero")
+        if self.settings.get("normalize") not in ("max", "sum"):
+            raise ValueError(f"expected normalize of {self.settings} to be 'max' or 'sum'")
+
+    def describe(self) -> str:
+        size = self.tensors["kernels"].shape[-1]
+        return f"{size}x{size} kernels"
+
+    def canvas(self) -> Pixels:
+        dot = np.zeros(self.shape, np.uint8)
+        dot[:, self.shape[1] // 2, self.shape[2] // 2] = 255
+        return dot
+
+    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        kernel = self.tensors["kernels"][row]
+        half, (_, height, width) = len(kernel) // 2, pixels.shape
+        padded = np.pad(pixels.astype(np.int64), ((0, 0), (half, half), (half, half)))
+        total = np.zeros(pixels.shape, np.int64)
+        for down, right in np.argwhere(kernel):
+            seen = padded[:, down : down + height, right : right + width]
+            total += kernel[down, right] * seen
+        if self.settings["normalize"] == "max":
+            whole = max(int(total.max()), 1)  # a black image stays black
+            return ((total * 510 + whole) // (2 * whole)).astype(np.uint8)
+        whole = int(kernel.sum())
+        return ((2 * total + whole) // (2 * whole)).astype(np.uint8)
+
+
+class Procedural(Kind):
+    """Rows computed from the seed, the class and the image's key, for images seen or not."""
+
+    name = "procedural"
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        return set(cls._shapes(config))
+
+    @staticmethod
+    def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        settings = config["settings"]
+        if settings["generator"] not in GENERATORS:
+            raise ValueError(
+                f"expected a generator, one of {sorted(GENERATORS)}, got "
+                f"{settings['generator']!r}; a newer release of unlearnable may have it"
+            )
+        shapes = GENERATORS[settings["generator"]].shapes
+        return shapes(settings, config["num_classes"], tuple(config["image_shape"]))
+
+    def _check(self) -> None:
+        for name, shape in self._shapes(self.config).items():
+            if (np.abs(self._expect(name, np.int64, shape)) > _MOST).any():
+                raise ValueError(f"expected {name} of moderate size")
+        if not isinstance(self.settings["seed"], int) or not self.config["epsilon"]:
+            raise ValueError("expected a whole seed and a budget")
+
+    def describe(self) -> str:
+        return str(self.settings["generator"])
+
+    def example(self, index: int) -> Row:
+        return index, index
+
+    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
+        return super().find(pixels, label, index), image_key(pixels)
+
+    def levels(self, labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> Levels:
+        """int8 rows of images of these classes and keys, (B, C, H, W)."""
+        generator = GENERATORS[self.settings["generator"]]
+        fields = generator.fields(self.tensors, self.settings, self.shape, labels, keys)
+        return levels(fields, self.config["epsilon"])
+
+    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        try:
+            added = self.levels(np.array(row[:1], np.int64), np.array(row[1:], np.uint64))[0]
+        except ValueError as error:
+            raise ArtefactError(f"could not compute a row of {self.where}: {error}") from error
+        return _sum(pixels, added)
+
+
+def _sum(pixels: Pixels, added: Levels) -> Pixels:
+    return np.clip(pixels.astype(np.int16) + added, 0, 255).astype(np.uint8)

@@ -1,0 +1,111 @@
+"""LSP: patches of class-wise separable colours. (Yu et al., 2111.00898)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..generators import grid_shape
+from ..learning.draws import seed_of
+from ..learning.run import Run
+from .base import Method
+
+_RMS = 6 / 255  # root mean square of a row
+_CELLS = 4  # along the shorter side, unless the size of a cell is given
+
+
+class LSP(Method):
+    """Linearly separable perturbations. (Yu et al., KDD 2022, arXiv:2111.00898)
+
+    An image is a coarse grid of cells, and its row a draw from a normal distribution over the
+    grid's values: a corner of a hypercube for each class as the mean, and a random mixing of
+    independent values. Rows of different classes can be told apart by a linear classifier, which
+    a network learns first. Nothing is trained, and new images get rows of their own.
+
+    Args:
+        epsilon: L2 norm of a row in [0, 1] units; None is the paper's: 6/255 times the root of the
+            number of values, 1.30 for 32x32 colour images.
+        cell: Side of a cell in pixels; None is a quarter of the image's shorter side, at least one:
+            the paper's 8 for 32x32.
+        separation: Half the side of the hypercube, where the independent values have variance 1.
+        granularity: ``"sample-wise"`` alone: a row follows from seed, class and image.
+        seed: Of distributions and rows.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> LSP().fit(Shapes(size=20), progress=False).perturbation_
+        Perturbation(LSP, sample-wise, L2 1.304, 10 classes of 3x32x32)
+    """
+
+    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
+    kind = "procedural"
+    norm = "L2"
+
+    def __init__(
+        self,
+        *,
+        epsilon: float | None = None,
+        cell: int | None = None,
+        separation: float = 10.0,
+        granularity: str = "sample-wise",
+        seed: int = 0,
+    ) -> None:
+        self.epsilon = epsilon  # type: ignore[assignment]
+        self.cell = cell
+        self.separation = separation
+        self.granularity = granularity
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        cell = self.cell
+        if cell is not None and (isinstance(cell, bool) or not isinstance(cell, int) or cell < 1):
+            raise ValueError(f"expected cell to be a whole number >= 1, got {cell}")
+        if not 0 < self.separation <= 60:
+            raise ValueError(f"expected separation above 0 and up to 60, got {self.separation}")
+        if self.granularity != "sample-wise":
+            raise ValueError(
+                f'expected granularity "sample-wise", got {self.granularity!r}: a row of LSP is '
+                f"drawn for each image, from the distribution of its class"
+            )
+
+    def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
+        if self.epsilon is not None:
+            return self.epsilon, self.norm
+        return _RMS * math.sqrt(math.prod(shape)), self.norm
+
+    def passes(self, num_images: int) -> int:
+        return 0
+
+    def _learn(self, run: Run) -> None:
+        channels, height, width = run.images.shape[1:]
+        cell = self.cell or max(1, min(height, width) // _CELLS)
+        features = math.prod(grid_shape(cell, (channels, height, width)))
+        if features < 62 and 2**features < run.num_classes:
+            raise ValueError(
+                f"expected cells enough for {run.num_classes} classes to differ, got {features} of "
+                f"cell={cell} in an image of {height}x{width}; smaller cells make more"
+            )
+        draws = run.whole_rng("distributions")
+        shape = (run.num_classes, features, features)
+        run.result(
+            "procedural",
+            generator="lsp-1",
+            seed=seed_of(self.seed, "rows"),
+            cell=cell,
+            centres=self.separation * self._corners(run, features),
+            mixing=draws.uniform(shape, -1, 1),
+        )
+
+    def _corners(self, run: Run, features: int) -> Tensor:
+        """A corner of the hypercube {-1, 1}^F for each class, no corner twice, (K, F)."""
+        draws = run.whole_rng("corners")
+        found: dict[tuple[int, ...], None] = {}
+        while len(found) < run.num_classes:
+            drawn = draws.integers((run.num_classes, features), 0, 2)
+            found |= dict.fromkeys(map(tuple, drawn.tolist()))
+        corners = torch.tensor(list(found)[: run.num_classes], device=run.device)
+        return 2.0 * corners - 1

@@ -1,0 +1,154 @@
+"""OPS: one pixel per class, where it stands out from the class. (Wu et al., 2205.12141)"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..learning.run import Run
+from .base import Method
+
+
+class OPS(Method):
+    """One-pixel shortcut. (Wu et al., ICLR 2023, arXiv:2205.12141)
+
+    For each class the position and colour that are far from its images there, and evenly so:
+    the colour overwrites that position in every image of the class. Among all positions and the
+    colours of {0, 1}^C, the largest mean of the distance over its variance is chosen, the distance
+    of an image being the sum over channels of absolute differences. There is no budget.
+
+    Args:
+        pixels: Positions per class.
+        granularity: ``"class-wise"`` alone.
+        batch_size: Images that are summed at once.
+        seed: Without effect: the search is exact and draws nothing.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> OPS().fit(Shapes(size=40), progress=False).perturbation_
+        Perturbation(OPS, class-wise, 1 pixel, 10 classes of 3x32x32)
+    """
+
+    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
+    kind = "pixel"
+
+    def __init__(
+        self,
+        *,
+        pixels: int = 1,
+        granularity: str = "class-wise",
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        self.pixels = pixels
+        self.granularity = granularity
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        if isinstance(self.pixels, bool) or not isinstance(self.pixels, int) or self.pixels < 1:
+            raise ValueError(f"expected pixels to be a whole number >= 1, got {self.pixels}")
+        if self.granularity != "class-wise":
+            raise ValueError(
+                f'expected granularity "class-wise", got {self.granularity!r}: OPS has one '
+                f"shortcut for all images of a class"
+            )
+
+    def passes(self, num_images: int) -> int:
+        return 0
+
+    def _learn(self, run: Run) -> None:
+        channels, height, width = run.images.shape[1:]
+        classes, area = run.num_classes, height * width
+        if classes * self.pixels > area:
+            raise ValueError(
+                f"expected at most {area} pixels, one position of {height}x{width} for each, got "
+                f"{classes} classes with pixels={self.pixels}"
+            )
+        # Mean and variance of the distance to any colour follow from these sums, in whole levels.
+        pairs = list(itertools.combinations_with_replacement(range(channels), 2))
+        counts = torch.zeros(classes, dtype=torch.int64, device=run.device)
+        sums = torch.zeros((classes, channels, area), dtype=torch.int64, device=run.device)
+        products = torch.zeros((classes, len(pairs), area), dtype=torch.int64, device=run.device)
+        run.track(counts=counts, sums=sums, products=products)
+        for index in run.sweep(self.batch_size, title="statistics"):
+            labels = run.labels[index]
+            values = run.images[index].flatten(2).long()  # (B, C, H * W)
+
+            def total(terms: Tensor, labels: Tensor = labels) -> Tensor:
+                zeros = torch.zeros((classes, *terms.shape[1:]), dtype=terms.dtype).to(run.device)
+                return run.sum(zeros.index_add_(0, labels, terms))
+
+            counts += total(torch.ones_like(labels))
+            sums += total(values)
+            for number, (a, b) in enumerate(pairs):
+                products[:, number] += total(values[:, a] * values[:, b])
+        positions, colours = choose(
+            counts.cpu().numpy(), sums.cpu().numpy(), products.cpu().numpy(), self.pixels
+        )
+        places = np.stack(np.unravel_index(positions, (height, width)), axis=-1)
+        run.result(
+            "pixel",
+            positions=torch.from_numpy(places),
+            colours=torch.from_numpy(colours),
+        )
+
+
+def choose(
+    counts: NDArray[np.int64], sums: NDArray[np.int64], products: NDArray[np.int64], pixels: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The best positions and colours of each class, no position twice.
+
+    Classes choose in their order, those without images last.
+
+    Args:
+        counts: Images of each class, (K,).
+        sums: Of their values by channel and position, (K, C, P).
+        products: Of pairs of channels (0, 0), (0, 1), …, (C - 1, C - 1), (K, C (C + 1) / 2, P).
+        pixels: How many each class takes.
+
+    Returns:
+        Positions (K, pixels) and colours (K, pixels, C), 0 or 255.
+    """
+    classes, channels, area = sums.shape
+    palette = np.array(list(itertools.product((0, 1), repeat=channels)))  # (V, C)
+    taken = np.zeros(area, dtype=bool)
+    positions = np.zeros((classes, pixels), dtype=np.int64)
+    colours = np.zeros((classes, pixels, channels), dtype=np.uint8)
+    for label in sorted(range(classes), key=lambda label: counts[label] == 0):
+        scores = np.stack(
+            [_score(int(counts[label]), sums[label], products[label], v) for v in palette]
+        )
+        best = scores.argmax(0)  # of each position's colours
+        order = np.argsort(-scores.max(0), kind="stable")
+        positions[label] = order[~taken[order]][:pixels]
+        colours[label] = 255 * palette[best[positions[label]]]
+        taken[positions[label]] = True
+    return positions, colours
+
+
+def _score(
+    count: int, sums: NDArray[np.int64], products: NDArray[np.int64], colour: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean over variance of the distance to a colour at every position, (P,).
+
+    Where all distances are equal, the variance counts as 1 / count^2 squared levels, less than any
+    other can be: such positions come first, the farthest before the others.
+    """
+    signs = 1 - 2 * colour  # a distance is the sum over channels of sign * value, plus a constant
+    constant = 255 * int(colour.sum())
+    linear = np.tensordot(signs, sums, 1)
+    pairs = itertools.combinations_with_replacement(range(len(colour)), 2)
+    squares = sum(
+        (1 if a == b else 2) * signs[a] * signs[b] * product
+        for (a, b), product in zip(pairs, products, strict=True)
+    )
+    total = linear + constant * count  # sum of distances
+    squares = squares + 2 * constant * linear + constant**2 * count
+    spread = count * squares - total**2  # count^2 times the variance: a whole number
+    return count * total / np.maximum(spread, 1)
