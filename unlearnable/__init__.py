@@ -5,11 +5,13 @@ __version__ = "0.1.0"
 from . import datasets
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import Evaluation, evaluate
-from .methods import EM, METHODS, REM, SEM, Method, RandomNoise
+from .methods import AAP, AUE, EM, METHODS, REM, SEM, Method, PILNoise, RandomNoise
 from .perturbation import Perturbation
 from .protected import ProtectedDataset
 
 __all__ = [
+    "AAP",
+    "AUE",
     "EM",
     "METHODS",
     "REM",
@@ -19,6 +21,7 @@ __all__ = [
     "HubError",
     "Method",
     "NotFittedError",
+    "PILNoise",
     "Perturbation",
     "ProtectedDataset",
     "RandomNoise",

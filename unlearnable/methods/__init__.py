@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from .aap import AAP
+from .aue import AUE
 from .base import Method
 from .em import EM
+from .pil_noise import PILNoise
 from .random_noise import RandomNoise
 from .rem import REM
 from .sem import SEM
 
-__all__ = ["EM", "METHODS", "REM", "SEM", "Method", "RandomNoise"]
+__all__ = ["AAP", "AUE", "EM", "METHODS", "REM", "SEM", "Method", "PILNoise", "RandomNoise"]
 
-METHODS: tuple[type[Method], ...] = (RandomNoise, EM, REM, SEM)
+METHODS: tuple[type[Method], ...] = (RandomNoise, EM, REM, SEM, PILNoise, AUE, AAP)
