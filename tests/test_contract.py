@@ -24,6 +24,8 @@ SMALL = {
     "final_steps": 1,
     "round_steps": 2,
     "max_rounds": 1,
+    "train_epochs": 1,
+    "extend_steps": 1,
     "stop_error": 1.0,
     "steps": 1,
     "batch_size": 16,

@@ -6,12 +6,28 @@ from . import datasets
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import Evaluation, evaluate
-from .methods import AR, EM, LSP, METHODS, OPS, REM, SEM, ClassConvolution, Method, RandomNoise
+from .methods import (
+    AAP,
+    AR,
+    AUE,
+    EM,
+    LSP,
+    METHODS,
+    OPS,
+    REM,
+    SEM,
+    ClassConvolution,
+    Method,
+    PILNoise,
+    RandomNoise,
+)
 from .perturbation import Perturbation
 from .protected import ProtectedDataset
 
 __all__ = [
+    "AAP",
     "AR",
+    "AUE",
     "EM",
     "LSP",
     "METHODS",
@@ -25,6 +41,7 @@ __all__ = [
     "HubError",
     "Method",
     "NotFittedError",
+    "PILNoise",
     "Perturbation",
     "ProtectedDataset",
     "RandomNoise",

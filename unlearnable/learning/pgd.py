@@ -88,6 +88,6 @@ def random_start(images: Tensor, epsilon: float, draws: Draws, norm: str = "Linf
     if norm == "Linf":
         return draws.uniform(images.shape, -epsilon, epsilon)
     direction = draws.normal(images.shape)
-    dimensions = images[0].numel()
+    dimensions = images.shape[1:].numel()
     radius = draws.uniform((len(images), 1, 1, 1), 0, 1) ** (1 / dimensions)
     return epsilon * radius * direction / _norms(direction).clamp_min(1e-12)

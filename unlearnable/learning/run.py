@@ -24,6 +24,14 @@ from .progress import Progress
 SHARDS = 8  # virtual shards: any number of processes that divides it sees the same batches
 
 
+def epoch_shape(num_images: int, batch_size: int) -> tuple[int, int]:
+    """How many batches :meth:`Run.batches` draws before it shuffles anew, and images in each."""
+    shards = SHARDS if num_images >= SHARDS else 1
+    smallest = num_images // shards
+    per_shard = min(max(1, batch_size // shards), smallest)
+    return smallest // per_shard, per_shard * shards
+
+
 class Images(Protocol):
     """uint8 images (N, C, H, W), on the device or on their way there."""
 
@@ -355,7 +363,7 @@ class Run:
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """How many batches :meth:`batches` draws before it shuffles anew."""
-        return min(self._shard_sizes) // self._per_shard(batch_size)
+        return epoch_shape(len(self.images), batch_size)[0]
 
     def stop(self, flag: bool) -> None:
         """Ends the innermost loop after this step if ``flag`` is true in any process."""
@@ -363,7 +371,7 @@ class Run:
             self._loops.stop()
 
     def _per_shard(self, batch_size: int) -> int:
-        return min(max(1, batch_size // len(self._shard_sizes)), min(self._shard_sizes))
+        return epoch_shape(len(self.images), batch_size)[1] // len(self._shard_sizes)
 
     def _shuffled(self, stream: str, epoch: int, shard: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", stream, epoch, shard))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from .aap import AAP
 from .ar import AR
+from .aue import AUE
 from .base import Method
 from .class_convolution import ClassConvolution
 from .em import EM
 from .lsp import LSP
 from .ops import OPS
+from .pil_noise import PILNoise
 from .random_noise import RandomNoise
 from .rem import REM
 from .sem import SEM
 
 __all__ = [
+    "AAP",
     "AR",
+    "AUE",
     "EM",
     "LSP",
     "METHODS",
@@ -22,7 +27,20 @@ __all__ = [
     "SEM",
     "ClassConvolution",
     "Method",
+    "PILNoise",
     "RandomNoise",
 ]
 
-METHODS: tuple[type[Method], ...] = (RandomNoise, EM, REM, SEM, LSP, AR, OPS, ClassConvolution)
+METHODS: tuple[type[Method], ...] = (
+    RandomNoise,
+    EM,
+    REM,
+    SEM,
+    AUE,
+    AAP,
+    PILNoise,
+    LSP,
+    AR,
+    OPS,
+    ClassConvolution,
+)

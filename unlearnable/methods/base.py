@@ -84,6 +84,24 @@ class Method:
         """Epsilon and norm that the result keeps, for images of a shape (C, H, W)."""
         return getattr(self, "epsilon", None), getattr(self, "norm", None)
 
+    def _empty_surrogate(self, config: dict[str, Any]) -> nn.Module:
+        """A network like the fitted surrogate, for :meth:`from_pretrained` to fill with weights.
+
+        A method whose surrogate is not given by the parameter ``surrogate`` writes its own.
+
+        Args:
+            config: Of the perturbation; holds ``num_classes`` and ``image_shape``, (C, H, W).
+        """
+        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
+        if isinstance(surrogate, nn.Module):
+            return copy.deepcopy(surrogate)
+        if surrogate not in MODELS:
+            raise ValueError(
+                f"expected surrogate= with a module to load the weights into: the method "
+                f"was fitted with a {surrogate} of the caller's own"
+            )
+        return build_model(surrogate, config["num_classes"], config["image_shape"][0])
+
     def passes(self, num_images: int) -> int | None:
         """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
         return None
@@ -143,7 +161,7 @@ class Method:
                     raise ValueError(f"expected {name} > 0, got {value}")
                 if norm == "Linf":
                     _check_epsilon(name, value, norm, zero=False)
-            elif name.endswith(("steps", "samples", "rounds")) or name == "batch_size":
+            elif name.endswith(("steps", "samples", "rounds", "epochs")) or name == "batch_size":
                 least = 0 if name.endswith("steps") else 1
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
                     raise ValueError(
@@ -467,16 +485,7 @@ class Method:
             raise ArtefactError(f"{folder / _METHOD} has unknown parameters: {error}") from error
         self.surrogate_ = None
         if (folder / _SURROGATE).exists():
-            config = perturbation.config
-            model = copy.deepcopy(surrogate)
-            if model is None:
-                name = params["surrogate"]
-                if name not in MODELS:
-                    raise ValueError(
-                        f"expected surrogate= with a module to load the weights into: the method "
-                        f"was fitted with a {name} of the caller's own"
-                    )
-                model = build_model(name, config["num_classes"], config["image_shape"][0])
+            model = self._empty_surrogate(perturbation.config)
             try:
                 model.load_state_dict(safetensors.torch.load_file(folder / _SURROGATE))
             except (RuntimeError, safetensors.SafetensorError) as error:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..learning.class_rows import move_to_means
 from ..learning.pgd import pgd
 from ..learning.run import Run
 from ..learning.train import sgd, to_float, train
@@ -150,11 +151,7 @@ class EM(Method):
         """Moves each class's row to the mean of its images' descended perturbations."""
         labels = run.labels[index]
         delta = self._descend(run, index, surrogate, by_class[labels])
-        members = F.one_hot(labels, run.num_classes).to(delta.dtype)  # (B, K)
-        counts = run.sum(members.sum(0))
-        sums = run.sum(torch.einsum("bk,bchw->kchw", members, delta))
-        means = sums / counts.clamp_min(1)[:, None, None, None]
-        by_class.copy_(torch.where(counts[:, None, None, None] > 0, means, by_class))
+        move_to_means(run, by_class, labels, delta)
 
     def _descend(self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor) -> Tensor:
         labels = run.labels[index]

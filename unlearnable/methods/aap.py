@@ -1,0 +1,175 @@
+"""AAP: δ min E t of the loss of t(x + δ) as class y + shift, t contrastive. (Wang, 2402.04010)"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..learning.pgd import pgd
+from ..learning.run import Run, epoch_shape
+from ..learning.strong_augment import StrongAugment
+from ..learning.train import sgd, to_float, train
+from .base import Method
+
+_FAST: dict[str, Any] = {"steps": 20, "train_epochs": 20}
+
+# At the paper's rate the tiny network stays at chance on few images (400 Shapes, batches of 16).
+_DEMO = _FAST | {"surrogate": "tiny", "learning_rate": 0.1}
+
+
+class AAP(Method):
+    """Augmented adversarial poisoning. (Wang et al., NeurIPS 2024, arXiv:2402.04010)
+
+    A surrogate is trained on clean images under the strong augmentation of contrastive learning.
+    Then every image is moved, under the same augmentation, until the surrogate takes it for the
+    class ``shift`` further on, or for any but its own: victims learn the features of the wrong
+    class.
+
+    Args:
+        surrogate: Name of a network or a module, which is copied and starts from fresh weights.
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        step_size: Length of a step of the perturbation; None is 2.5 ``epsilon`` over ``steps``.
+        steps: Steps of each perturbation, each through a new draw of the augmentation.
+        shift: Class y is moved towards y + ``shift``, modulo the number of classes; None moves it
+            away from y instead.
+        strength: Of the augmentation, 0 to 1; the paper has 0.4 for CIFAR-10, 0.8 for CIFAR-100.
+        train_epochs: Epochs of the surrogate.
+        learning_rate: Its largest learning rate, which is reached after a quarter of the epochs.
+        granularity: ``"sample-wise"``; the method has no other.
+        pretrained_surrogate: Start from the weights of a surrogate given as a module.
+        batch_size: Images of a surrogate step and of a perturbation step.
+        seed: Of weights, batches and augmentation.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> method = AAP.preset("demo", train_epochs=1)
+        >>> method.fit(Shapes(size=64), progress=False).perturbation_
+        Perturbation(AAP, sample-wise, Linf 8/255, 64 images of 3x32x32)
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "fast": _FAST,
+        "demo": _DEMO,
+    }
+
+    def __init__(
+        self,
+        surrogate: str | nn.Module = "resnet18",
+        *,
+        epsilon: float = 8 / 255,
+        norm: str = "Linf",
+        step_size: float | None = None,
+        steps: int = 250,
+        shift: int | None = 1,
+        strength: float = 0.4,
+        train_epochs: int = 40,
+        learning_rate: float = 0.5,
+        granularity: str = "sample-wise",
+        pretrained_surrogate: bool = False,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        self.surrogate = surrogate
+        self.epsilon = epsilon
+        self.norm = norm
+        self.step_size = step_size
+        self.steps = steps
+        self.shift = shift
+        self.strength = strength
+        self.train_epochs = train_epochs
+        self.learning_rate = learning_rate
+        self.granularity = granularity
+        self.pretrained_surrogate = pretrained_surrogate
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        if self.granularity != "sample-wise":
+            raise ValueError(
+                f'expected granularity "sample-wise", got {self.granularity!r}: AAP is defined for '
+                f"rows per image alone; EM and AUE have class-wise rows"
+            )
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"expected strength from 0 to 1, got {self.strength}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"expected learning_rate > 0, got {self.learning_rate}")
+        whole = isinstance(self.shift, int) and not isinstance(self.shift, bool)
+        if self.shift is not None and not whole:
+            raise ValueError(f"expected shift to be a whole number or None, got {self.shift!r}")
+
+    def passes(self, num_images: int) -> int:
+        """Image passes of the whole fit."""
+        batches, size = epoch_shape(num_images, self.batch_size)
+        return self.train_epochs * batches * size + self.steps * num_images
+
+    def _learn(self, run: Run) -> nn.Module:
+        if self.shift is not None and self.shift % run.num_classes == 0:
+            raise ValueError(
+                f"expected a shift to another class, got shift={self.shift} with "
+                f"{run.num_classes} classes"
+            )
+        surrogate = self._build_surrogate(run)
+        optimizer = sgd(surrogate, lr=self.learning_rate, weight_decay=1e-4)
+        epoch = run.batches_per_epoch(self.batch_size)
+        total = self.train_epochs * epoch
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
+
+        def augmented(index: Tensor) -> Tensor:
+            draw = StrongAugment.draw(len(index), run.rng("train"), self.strength)
+            return draw(to_float(run.images[index]))
+
+        for done in run.steps(self.train_epochs, "epochs"):
+            learned = train(
+                run,
+                surrogate,
+                optimizer,
+                steps=epoch,
+                batch_size=self.batch_size,
+                inputs=augmented,
+                scheduler=scheduler,
+            )
+            run.log(epoch=done + 1, **learned)
+        for index in run.sweep(self.batch_size, title="perturbations"):
+            run.rows[index] = self._perturb(run, index, surrogate)
+        return surrogate
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if surrogate is None:
+            return super()._perturb(run, index, surrogate)
+        images = to_float(run.images[index])
+        towards = (run.labels[index] + (self.shift or 0)) % run.num_classes
+        step_size = self.step_size
+        if step_size is None:
+            step_size = 2.5 * self.epsilon / max(1, self.steps)
+
+        def loss(perturbed: Tensor) -> Tensor:
+            draw = StrongAugment.draw(len(index), run.rng("search"), self.strength)
+            return F.cross_entropy(surrogate(draw(perturbed)), towards, reduction="sum")
+
+        with run.frozen(surrogate):
+            return pgd(
+                loss,
+                images,
+                torch.zeros_like(images),
+                epsilon=self.epsilon,
+                step_size=step_size,
+                steps=self.steps,
+                norm=self.norm,
+                maximize=self.shift is None,
+            )
+
+
+def _rate(step: int, total: int) -> float:
+    """Share of the learning rate: a line up over the first quarter, then half a cosine."""
+    warm = max(1, total // 4)  # the paper's 10 of 40 epochs
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(1, total - warm))

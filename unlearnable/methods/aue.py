@@ -1,0 +1,166 @@
+"""AUE: min over θ and δ of E t of the loss at t(x + δ), t contrastive. (Wang et al., 2402.04010)"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..learning.class_rows import move_to_means
+from ..learning.pgd import pgd
+from ..learning.run import Run, epoch_shape
+from ..learning.strong_augment import StrongAugment
+from ..learning.train import sgd, to_float, train
+from .base import Method
+
+_FAST: dict[str, Any] = {"steps": 1, "step_size": 2 / 255, "train_epochs": 20}
+
+
+class AUE(Method):
+    """Augmented unlearnable examples. (Wang et al., NeurIPS 2024, arXiv:2402.04010)
+
+    EM's minimum, taken over the strong augmentation of contrastive learning: surrogate and
+    perturbation lower the same loss on augmented images in turn. The perturbation is made to
+    mislead victims that are trained with labels and victims that learn by contrast.
+
+    Args:
+        surrogate: Name of a network or a module, which is copied and starts from fresh weights.
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``.
+        steps: Steps of each perturbation after an epoch, each through a new draw of the
+            augmentation; None is 5 sample-wise and 1 class-wise.
+        strength: Of the augmentation, 0 to 1; the paper has 0.6 for CIFAR-10, 1.0 for CIFAR-100.
+        train_epochs: Epochs of the surrogate, and sweeps over the perturbations.
+        extend_steps: Steps of each perturbation that :meth:`extend` makes; in a fit they add up
+            over the epochs.
+        granularity: ``"sample-wise"``, or ``"class-wise"``: the mean of its images' steps.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        batch_size: Images of a surrogate step and of a perturbation step.
+        seed: Of weights, batches and augmentation.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> method = AUE.preset("demo", train_epochs=1)
+        >>> method.fit(Shapes(size=64), progress=False).perturbation_
+        Perturbation(AUE, sample-wise, Linf 8/255, 64 images of 3x32x32)
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "fast": _FAST,
+        "demo": _FAST | {"surrogate": "tiny"},
+    }
+
+    def __init__(
+        self,
+        surrogate: str | nn.Module = "resnet18",
+        *,
+        epsilon: float = 8 / 255,
+        norm: str = "Linf",
+        step_size: float | None = None,
+        steps: int | None = None,
+        strength: float = 0.6,
+        train_epochs: int = 60,
+        extend_steps: int = 50,
+        granularity: str = "sample-wise",
+        pretrained_surrogate: bool = False,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        self.surrogate = surrogate
+        self.epsilon = epsilon
+        self.norm = norm
+        self.step_size = step_size
+        self.steps = steps
+        self.strength = strength
+        self.train_epochs = train_epochs
+        self.extend_steps = extend_steps
+        self.granularity = granularity
+        self.pretrained_surrogate = pretrained_surrogate
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"expected strength from 0 to 1, got {self.strength}")
+
+    @property
+    def _steps(self) -> int:
+        if self.steps is not None:
+            return self.steps
+        return 5 if self.granularity == "sample-wise" else 1
+
+    def passes(self, num_images: int) -> int:
+        """Image passes of the whole fit."""
+        batches, size = epoch_shape(num_images, self.batch_size)
+        return self.train_epochs * (batches * size + self._steps * num_images)
+
+    def _learn(self, run: Run) -> nn.Module:
+        surrogate = self._build_surrogate(run)
+        optimizer = sgd(surrogate, weight_decay=1e-4)
+        epoch = run.batches_per_epoch(self.batch_size)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, self.train_epochs * epoch, eta_min=1e-6
+        )
+        by_class = torch.zeros((run.num_classes, *run.images.shape[1:]), device=run.device)
+        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler, by_class=by_class)
+        sample_wise = self.granularity == "sample-wise"
+
+        def augmented(index: Tensor) -> Tensor:
+            delta = run.rows[index] if sample_wise else by_class[run.labels[index]]
+            perturbed = (to_float(run.images[index]) + delta).clamp(0, 1)
+            return StrongAugment.draw(len(index), run.rng("train"), self.strength)(perturbed)
+
+        for done in run.steps(self.train_epochs, "epochs"):
+            learned = train(
+                run,
+                surrogate,
+                optimizer,
+                steps=epoch,
+                batch_size=self.batch_size,
+                inputs=augmented,
+                scheduler=scheduler,
+            )
+            for index in run.sweep(self.batch_size, title="perturbations"):
+                if sample_wise:
+                    start = run.rows[index]
+                    run.rows[index] = self._descend(run, index, surrogate, start, self._steps)
+                else:
+                    labels = run.labels[index]
+                    start = by_class[labels]
+                    delta = self._descend(run, index, surrogate, start, self._steps)
+                    move_to_means(run, by_class, labels, delta)
+            run.log(epoch=done + 1, **learned)
+        if not sample_wise:
+            run.result("class-wise", rows=by_class)
+        return surrogate
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if self.granularity == "class-wise" or surrogate is None:
+            return super()._perturb(run, index, surrogate)
+        return self._descend(run, index, surrogate, run.rows[index], self.extend_steps)
+
+    def _descend(
+        self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor, steps: int
+    ) -> Tensor:
+        """Perturbations (B, C, H, W) after ``steps`` steps down the augmented images' loss."""
+        labels = run.labels[index]
+
+        def loss(perturbed: Tensor) -> Tensor:
+            draw = StrongAugment.draw(len(index), run.rng("search"), self.strength)
+            return F.cross_entropy(surrogate(draw(perturbed)), labels, reduction="sum")
+
+        with run.frozen(surrogate):
+            return pgd(
+                loss,
+                to_float(run.images[index]),
+                start,
+                epsilon=self.epsilon,
+                step_size=self.epsilon / 10 if self.step_size is None else self.step_size,
+                steps=steps,
+                norm=self.norm,
+            )

@@ -1,0 +1,152 @@
+"""PIL: rows min 0.9 CE(g(-r), y) + 0.1 KL(uniform, g(x + r)), g linear. (Liu et al., 2601.19967)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..learning.models import reset_weights
+from ..learning.pgd import pgd, random_start
+from ..learning.run import Run, epoch_shape
+from ..learning.train import sgd, to_float, train
+from .base import Method
+
+# As many surrogate updates as the paper's from a third of the epochs.
+_FAST: dict[str, Any] = {"train_epochs": 10, "batch_size": 128, "steps": 12, "step_size": 2 / 255}
+
+# A small set needs small batches: after a few hundred updates the surrogate is still close to its
+# random start, and its rows hurt nobody (measured in docs/methods.md).
+_DEMO: dict[str, Any] = {"batch_size": 32}
+
+
+def linear_surrogate(image_shape: Sequence[int], num_classes: int) -> nn.Module:
+    """Two linear layers without bias, from all pixels to K and from K to K; weights are unset."""
+    pixels = image_shape[0] * image_shape[1] * image_shape[2]
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.utils.skip_init(nn.Linear, pixels, num_classes, bias=False),
+        nn.utils.skip_init(nn.Linear, num_classes, num_classes, bias=False),
+    )
+
+
+class PILNoise(Method):
+    """Perturbation-induced linearisation. (Liu et al., ICLR 2026, arXiv:2601.19967)
+
+    A linear classifier g is trained on the clean images. Then every image gets a perturbation that
+    alone tells g the class, and that leaves g undecided about the perturbed image: victims learn to
+    read the perturbation linearly and little else. The surrogate costs next to nothing, so this is
+    the one method with a surrogate that fits a large set on a CPU.
+
+    The paper subtracts its perturbation d, which g(d) classifies as y: x' = x - d. Rows here are
+    what is added, r = -d. So g(-r) is the class, and in terms of r the loss is
+    ``0.9 CE(g(-r), y) + 0.1 KL(uniform || softmax g(x + r))``.
+
+    Args:
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        step_size: Length of a step of the search; None is a tenth of ``epsilon``.
+        steps: Steps of the search from a random start.
+        uniform_weight: Weight of the second term, 0 to 1; the first has the rest.
+        train_epochs: Epochs of the linear surrogate, on clean images that are not augmented.
+        granularity: ``"sample-wise"``; the method has no other.
+        batch_size: Images of a surrogate step and of a search; where it leaves fewer than some
+            thousand surrogate steps, take a smaller one.
+        seed: Of weights, batches and starts.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> method = PILNoise.preset("demo", train_epochs=1)
+        >>> method.fit(Shapes(size=64), progress=False).perturbation_
+        Perturbation(PILNoise, sample-wise, Linf 8/255, 64 images of 3x32x32)
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
+
+    def __init__(
+        self,
+        *,
+        epsilon: float = 8 / 255,
+        norm: str = "Linf",
+        step_size: float | None = None,
+        steps: int = 30,
+        uniform_weight: float = 0.1,
+        train_epochs: int = 30,
+        granularity: str = "sample-wise",
+        batch_size: int = 512,
+        seed: int = 0,
+    ) -> None:
+        self.epsilon = epsilon
+        self.norm = norm
+        self.step_size = step_size
+        self.steps = steps
+        self.uniform_weight = uniform_weight
+        self.train_epochs = train_epochs
+        self.granularity = granularity
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        if self.granularity != "sample-wise":
+            raise ValueError(
+                f'expected granularity "sample-wise", got {self.granularity!r}: PILNoise is '
+                f"defined for rows per image alone; EM and AUE have class-wise rows"
+            )
+        if not 0 <= self.uniform_weight <= 1:
+            raise ValueError(f"expected uniform_weight from 0 to 1, got {self.uniform_weight}")
+
+    def passes(self, num_images: int) -> int:
+        """Image passes through the linear surrogate; a step of the search makes two."""
+        batches, size = epoch_shape(num_images, self.batch_size)
+        return self.train_epochs * batches * size + 2 * self.steps * num_images
+
+    def _empty_surrogate(self, config: dict[str, Any]) -> nn.Module:
+        return linear_surrogate(config["image_shape"], config["num_classes"])
+
+    def _learn(self, run: Run) -> nn.Module:
+        surrogate = linear_surrogate(run.images.shape[1:], run.num_classes)
+        reset_weights(surrogate, seed=run.weight_seed("surrogate"))
+        optimizer = sgd(surrogate, lr=0.003, weight_decay=0)
+        epoch = run.batches_per_epoch(self.batch_size)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.train_epochs * epoch)
+        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
+        for done in run.steps(self.train_epochs, "epochs"):
+            learned = train(
+                run,
+                surrogate,
+                optimizer,
+                steps=epoch,
+                batch_size=self.batch_size,
+                inputs=lambda index: to_float(run.images[index]),
+                scheduler=scheduler,
+            )
+            run.log(epoch=done + 1, **learned)
+        for index in run.sweep(self.batch_size, title="perturbations"):
+            run.rows[index] = self._perturb(run, index, surrogate)
+        return surrogate
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if surrogate is None:
+            return super()._perturb(run, index, surrogate)
+        images, labels = to_float(run.images[index]), run.labels[index]
+
+        def loss(perturbed: Tensor) -> Tensor:
+            told = F.cross_entropy(surrogate(images - perturbed), labels, reduction="sum")
+            # Up to a constant, the divergence of the network's answer from the uniform one.
+            undecided = -F.log_softmax(surrogate(perturbed), dim=1).mean(1).sum()
+            return (1 - self.uniform_weight) * told + self.uniform_weight * undecided
+
+        with run.frozen(surrogate):
+            return pgd(
+                loss,
+                images,
+                random_start(images, self.epsilon, run.rng("start"), self.norm),
+                epsilon=self.epsilon,
+                step_size=self.epsilon / 10 if self.step_size is None else self.step_size,
+                steps=self.steps,
+                norm=self.norm,
+            )
