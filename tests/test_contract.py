@@ -25,6 +25,9 @@ SMALL = {
     "round_steps": 2,
     "max_rounds": 1,
     "stop_error": 1.0,
+    "train_epochs": 2,
+    "checkpoints": 2,
+    "restarts": 2,
     "steps": 1,
     "batch_size": 16,
 }

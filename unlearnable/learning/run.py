@@ -24,6 +24,14 @@ from .progress import Progress
 SHARDS = 8  # virtual shards: any number of processes that divides it sees the same batches
 
 
+def images_per_epoch(num_images: int, batch_size: int) -> int:
+    """How many images the :meth:`Run.batches_per_epoch` batches of an epoch hold together."""
+    shards = SHARDS if num_images >= SHARDS else 1
+    smallest = num_images // shards
+    per_shard = min(max(1, batch_size // shards), smallest)
+    return smallest // per_shard * per_shard * shards
+
+
 class Images(Protocol):
     """uint8 images (N, C, H, W), on the device or on their way there."""
 
@@ -66,7 +74,8 @@ class Run:
         callback: Called with each record of :meth:`log`.
 
     Attributes:
-        passes: Images that went forward through networks given to :meth:`track` in this process.
+        passes: Images that went forward through networks given to :meth:`track` or :meth:`place`
+            in this process.
         history: Records of :meth:`log`.
         results: What :meth:`result` was given: kind -> tensors.
 
@@ -132,19 +141,15 @@ class Run:
     def track(self, **state: Any) -> None:
         """Names the models, optimisers, schedules and tensors that change while the run goes on.
 
-        Models are moved to the run's device, to channels-last weights (convolutions on them are
-        faster on CPU and GPU alike), and the images that pass through them are counted. In a
-        resumed run everything takes the state it had: track before the loops, and after whatever
-        sets first values.
+        Models are placed as by :meth:`place`. In a resumed run everything takes the state it had:
+        track before the loops, and after whatever sets first values.
         """
         for name, item in state.items():
             if name in self._tracked:
                 raise ValueError(f"expected a new name to track, got {name!r} again")
             self._tracked[name] = item
             if isinstance(item, nn.Module):
-                item.to(self.device)
-                item.to(memory_format=torch.channels_last)
-                self._hooks.append(item.register_forward_pre_hook(self._count))
+                self.place(item)
                 if self._compile:
                     item.compile(dynamic=False)
             if name in self._restored:
@@ -152,6 +157,16 @@ class Run:
                     item.copy_(self._restored[name])
                 else:
                     item.load_state_dict(self._restored[name])
+
+    def place(self, model: nn.Module) -> None:
+        """Makes a model part of the run whose weights no step changes, and no checkpoint carries.
+
+        It is moved to the run's device, to channels-last weights (convolutions on them are faster
+        on CPU and GPU alike), and the images that pass through it are counted.
+        """
+        model.to(self.device)
+        model.to(memory_format=torch.channels_last)
+        self._hooks.append(model.register_forward_pre_hook(self._count))
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.passes += len(inputs[0])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from .base import Method
 from .em import EM
+from .hypo import HYPO
 from .random_noise import RandomNoise
 from .rem import REM
 from .sem import SEM
+from .sep import SEP
+from .tap import TAP
 
-__all__ = ["EM", "METHODS", "REM", "SEM", "Method", "RandomNoise"]
+__all__ = ["EM", "HYPO", "METHODS", "REM", "SEM", "SEP", "TAP", "Method", "RandomNoise"]
 
-METHODS: tuple[type[Method], ...] = (RandomNoise, EM, REM, SEM)
+METHODS: tuple[type[Method], ...] = (RandomNoise, EM, REM, SEM, TAP, SEP, HYPO)
