@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -45,6 +46,55 @@ def _tiny_cnn(num_classes: int, channels: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(4 * 96, num_classes),
     )
+
+
+class Ensemble(nn.Module):
+    """Several states of one network: with a member's number its logits, without it their mean.
+
+    Args:
+        network: Copied for each member.
+        size: Number of members.
+        features: What belongs to the members and is saved with them, or None.
+    """
+
+    features: Tensor | None
+
+    def __init__(self, network: nn.Module, size: int, features: Tensor | None = None) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(copy.deepcopy(network) for _ in range(size))
+        self.register_buffer("features", features)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def forward(self, images: Tensor, member: int | None = None) -> Tensor:
+        if member is not None:
+            return self.members[member](images)
+        return torch.stack([network(images) for network in self.members]).mean(0)
+
+    def features_of(self, images: Tensor, member: int) -> Tensor:
+        """What the member's last Linear layer is given, float (B, D).
+
+        Raises:
+            ValueError: It has none.
+        """
+        seen: list[Tensor] = []
+        hooks = [
+            layer.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
+            for layer in self.members[member].modules()
+            if isinstance(layer, nn.Linear)
+        ]
+        try:
+            self(images, member)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if not seen:
+            raise ValueError(
+                f"expected a surrogate with a Linear layer, whose inputs are its features, got a "
+                f"{type(self.members[member]).__name__} without"
+            )
+        return seen[-1].flatten(1).float()
 
 
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,19 @@ def project(delta: Tensor, images: Tensor, epsilon: float, norm: str = "Linf") -
     return (images + delta).clamp(0, 1) - images
 
 
+def target_classes(labels: Tensor, shift: int, num_classes: int) -> Tensor:
+    """The class that each image is moved to: ``shift`` classes on, and round again.
+
+    Raises:
+        ValueError: It would be the image's own class.
+    """
+    if shift % num_classes == 0:
+        raise ValueError(
+            f"expected a shift that leads to another class, got {shift} for {num_classes} classes"
+        )
+    return (labels + shift) % num_classes
+
+
 def pgd(
     loss_fn: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -60,27 +73,112 @@ def pgd(
     Returns:
         The perturbation after the last step, inside budget and valid pixels, without gradient.
     """
+    return follow(
+        lambda perturbed: gradient(loss_fn, perturbed),
+        images,
+        delta,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,
+        norm=norm,
+        maximize=maximize,
+    )
+
+
+def follow(
+    gradient_fn: Callable[[Tensor], Tensor],
+    images: Tensor,
+    delta: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    norm: str = "Linf",
+    maximize: bool = False,
+) -> Tensor:
+    """As :func:`pgd`, along a gradient that is not simply that of a loss.
+
+    Args:
+        gradient_fn: Takes the perturbed images (B, C, H, W) and returns what to step against, of
+            the same shape, in a tensor of its own: it is overwritten.
+        images: As for :func:`pgd`, as are the others.
+        delta: Where to start.
+        epsilon: Radius of the budget.
+        step_size: Length of a step.
+        steps: Number of steps.
+        norm: ``"Linf"`` or ``"L2"``.
+        maximize: Step along the gradient instead of against it.
+    """
     signed_step = step_size if maximize else -step_size
     delta = project(delta.detach(), images, epsilon, norm)
     if norm != "Linf":
         for _ in range(steps):
-            gradient = _gradient(loss_fn, images + delta)
-            direction = gradient / _norms(gradient).clamp_min(1e-12)
+            slope = gradient_fn(images + delta)
+            direction = slope / _norms(slope).clamp_min(1e-12)
             delta = project(delta + signed_step * direction, images, epsilon, norm)
         return delta
     # The box around each image, inside the valid pixels, once: three operations a step then do.
     low, high = (images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)
     perturbed = images + delta
     for _ in range(steps):
-        gradient = _gradient(loss_fn, perturbed)
-        perturbed = perturbed.add(gradient.sign_(), alpha=signed_step).clamp_(low, high)
+        slope = gradient_fn(perturbed)
+        perturbed = perturbed.add(slope.sign_(), alpha=signed_step).clamp_(low, high)
     return perturbed - images
 
 
-def _gradient(loss_fn: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def variance_reduced(
+    slope_fn: Callable[[int, Tensor], Tensor],
+    size: int,
+    drawn: Sequence[int],
+    images: Tensor,
+    perturbed: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    norm: str = "Linf",
+) -> Tensor:
+    """Where to step for ``size`` losses at once: a sum of gradients along a way of its own.
+
+    Each of single losses, corrected by what the loss's gradient was at the start of the way, so
+    that in expectation it is the gradient of their mean. (SVRG: Johnson & Zhang, NeurIPS 2013)
+
+    Args:
+        slope_fn: Takes a loss's number and perturbed images, and returns its gradient there.
+        size: Number of losses.
+        drawn: The numbers of the losses to use, one per inner step.
+        images: Float images in [0, 1], (B, C, H, W).
+        perturbed: The start of the way, (B, C, H, W).
+        epsilon: Radius of the budget.
+        step_size: Length of an inner step.
+        norm: ``"Linf"`` or ``"L2"``.
+    """
+    slopes = [slope_fn(k, perturbed) for k in range(size)]
+    mean = torch.stack(slopes).mean(0)
+    total = torch.zeros_like(images)
+    left = iter(drawn)
+
+    def direction(moved: Tensor) -> Tensor:
+        k = next(left)
+        total.add_(slope_fn(k, moved) - slopes[k] + mean)
+        return total.clone()
+
+    follow(
+        direction,
+        images,
+        perturbed - images,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=len(drawn),
+        norm=norm,
+    )
+    return total
+
+
+def gradient(loss_fn: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The gradient of a scalar loss at ``images``, of their shape."""
     leaf = images.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss_fn(leaf), leaf)
-    return gradient
+    (slope,) = torch.autograd.grad(loss_fn(leaf), leaf)
+    return slope
 
 
 def random_start(images: Tensor, epsilon: float, draws: Draws, norm: str = "Linf") -> Tensor:

@@ -74,7 +74,8 @@ class Run:
         callback: Called with each record of :meth:`log`.
 
     Attributes:
-        passes: Images that went forward through networks given to :meth:`track` in this process.
+        passes: Images that went forward through networks given to :meth:`track` or :meth:`place`
+            in this process.
         history: Records of :meth:`log`.
         results: What :meth:`result` was given: kind -> parts.
 
@@ -143,19 +144,15 @@ class Run:
     def track(self, **state: Any) -> None:
         """Names the models, optimisers, schedules and tensors that change while the run goes on.
 
-        Models are moved to the run's device, to channels-last weights (convolutions on them are
-        faster on CPU and GPU alike), and the images that pass through them are counted. In a
-        resumed run everything takes the state it had: track before the loops, and after whatever
-        sets first values.
+        Models are placed as by :meth:`place`. In a resumed run everything takes the state it had:
+        track before the loops, and after whatever sets first values.
         """
         for name, item in state.items():
             if name in self._tracked:
                 raise ValueError(f"expected a new name to track, got {name!r} again")
             self._tracked[name] = item
             if isinstance(item, nn.Module):
-                item.to(self.device)
-                item.to(memory_format=torch.channels_last)
-                self._hooks.append(item.register_forward_pre_hook(self._count))
+                self.place(item)
                 if self._compile:
                     # Not item.compile(): that traces the hook too, whose counter never stays.
                     item.forward = torch.compile(item.forward, dynamic=False)
@@ -164,6 +161,16 @@ class Run:
                     item.copy_(self._restored[name])
                 else:
                     item.load_state_dict(self._restored[name])
+
+    def place(self, model: nn.Module) -> None:
+        """Makes a model part of the run whose weights no step changes, and no checkpoint carries.
+
+        It is moved to the run's device, to channels-last weights (convolutions on them are faster
+        on CPU and GPU alike), and the images that pass through it are counted.
+        """
+        model.to(self.device)
+        model.to(memory_format=torch.channels_last)
+        self._hooks.append(model.register_forward_pre_hook(self._count))
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.passes += len(inputs[0])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import CropFlip
+from .pgd import pgd, random_start
 from .run import Run
 
 
@@ -31,6 +32,46 @@ def augmented(run: Run, purpose: str = "crop") -> Callable[[Tensor], Tensor]:
         return CropFlip.draw(len(index), run.rng(purpose))(to_float(run.images[index]))
 
     return inputs
+
+
+def adversary(
+    run: Run,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    norm: str = "Linf",
+) -> Tensor:
+    """The change within a budget that raises the loss most, (B, C, H, W), from a random start.
+
+    Args:
+        run: Gives the start.
+        model: A tracked network.
+        images: As the network sees them, augmented or not. The change may leave [0, 1] no more than
+            they do.
+        labels: What the loss is of, (B,).
+        epsilon: Radius of the budget; 0 gives zeros.
+        step_size: Length of a step.
+        steps: Number of steps.
+        norm: ``"Linf"`` or ``"L2"``.
+    """
+    if epsilon == 0:
+        return torch.zeros_like(images)
+    start = random_start(images, epsilon, run.rng("adversary"), norm)
+    with run.frozen(model):
+        return pgd(
+            lambda x: F.cross_entropy(model(x), labels, reduction="sum"),
+            images,
+            start,
+            epsilon=epsilon,
+            step_size=step_size,
+            steps=steps,
+            norm=norm,
+            maximize=True,
+        )
 
 
 def train(
@@ -72,6 +113,47 @@ def train(
         if scheduler is not None:
             scheduler.step()
     return {"loss": run.mean("loss"), "accuracy": run.mean("accuracy")}
+
+
+def train_surrogate(
+    run: Run,
+    surrogate: nn.Module,
+    *,
+    epochs: int,
+    batch_size: int,
+    milestones: Sequence[float],
+    inputs: Callable[[Tensor], Tensor] | None = None,
+    after: Callable[[int], None] | None = None,
+) -> None:
+    """Tracks a surrogate and trains it on the run's images, with a record per epoch.
+
+    Args:
+        run: Gives batches and labels, and makes the steps.
+        surrogate: A network that is not tracked yet.
+        epochs: How often the images are seen.
+        batch_size: Images per update.
+        milestones: Shares of all updates after which the learning rate falls tenfold.
+        inputs: As for :func:`train`; None is the images, randomly cropped and flipped.
+        after: Called at the end of every epoch with its number, from 1.
+    """
+    optimizer = sgd(surrogate)
+    steps = run.batches_per_epoch(batch_size)
+    decays = [round(share * epochs * steps) for share in milestones]
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, decays, gamma=0.1)
+    run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
+    for epoch in run.steps(epochs, "epochs"):
+        learned = train(
+            run,
+            surrogate,
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            inputs=inputs or augmented(run),
+            scheduler=scheduler,
+        )
+        if after is not None:
+            after(epoch + 1)
+        run.log(epoch=epoch + 1, **learned)
 
 
 @torch.no_grad()

@@ -8,23 +8,29 @@ from .aue import AUE
 from .base import Method
 from .class_convolution import ClassConvolution
 from .em import EM
+from .hypo import HYPO
 from .lsp import LSP
 from .ops import OPS
 from .pil_noise import PILNoise
 from .random_noise import RandomNoise
 from .rem import REM
 from .sem import SEM
+from .sep import SEP
+from .tap import TAP
 
 __all__ = [
     "AAP",
     "AR",
     "AUE",
     "EM",
+    "HYPO",
     "LSP",
     "METHODS",
     "OPS",
     "REM",
     "SEM",
+    "SEP",
+    "TAP",
     "ClassConvolution",
     "Method",
     "PILNoise",
@@ -36,6 +42,9 @@ METHODS: tuple[type[Method], ...] = (
     EM,
     REM,
     SEM,
+    TAP,
+    SEP,
+    HYPO,
     AUE,
     AAP,
     PILNoise,

@@ -35,6 +35,7 @@ Self = TypeVar("Self", bound="Method")
 
 _METHOD = "method.json"
 _SURROGATE = "surrogate.safetensors"
+_COUNTS = ("steps", "epochs", "samples", "rounds", "restarts", "checkpoints", "batch_size")
 _LONG = 3600  # seconds of estimated work that nobody should start unawares
 
 
@@ -49,6 +50,7 @@ class Method:
     Attributes:
         presets: Parameters by preset name; ``"paper"`` is the defaults.
         kind: Of the perturbation: ``"additive"`` rows, or what ``_learn`` hands to ``run.result``.
+        granularities: Those that the method is defined for.
         perturbation_: The :class:`Perturbation`, after ``fit``.
         surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
         history_: Records of the fit, a list of dicts.
@@ -56,6 +58,7 @@ class Method:
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
     kind: ClassVar[str] = "additive"
+    granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
 
     epsilon: float  # not in methods without a budget, nor norm
     norm: str
@@ -150,6 +153,11 @@ class Method:
             raise ValueError(
                 f"expected granularity to be one of {list(GRANULARITIES)}, got {self.granularity!r}"
             )
+        if self.granularity not in self.granularities:
+            raise ValueError(
+                f'expected granularity "sample-wise", got {self.granularity!r}: '
+                f"{type(self).__name__} is defined for rows per image alone; EM has class-wise rows"
+            )
         defaults = inspect.signature(type(self)).parameters
         for name, value in self.get_params().items():
             if value is None and defaults[name].default is None:
@@ -161,12 +169,18 @@ class Method:
                     raise ValueError(f"expected {name} > 0, got {value}")
                 if norm == "Linf":
                     _check_epsilon(name, value, norm, zero=False)
-            elif name.endswith(("steps", "samples", "rounds", "epochs")) or name == "batch_size":
+            elif name.endswith(_COUNTS):
                 least = 0 if name.endswith("steps") else 1
                 if isinstance(value, bool) or not isinstance(value, int) or value < least:
                     raise ValueError(
                         f"expected {name} to be a whole number >= {least}, got {value}"
                     )
+            elif (
+                name == "shift"
+                and value is not None
+                and (isinstance(value, bool) or not isinstance(value, int))
+            ):
+                raise ValueError(f"expected {name} to be a whole number, got {value}")
         surrogate = getattr(self, "surrogate", None)
         if surrogate is not None and not isinstance(surrogate, nn.Module):
             check_model_name(surrogate)
@@ -332,6 +346,10 @@ class Method:
             reset_weights(model, seed=run.weight_seed(name))
         return model
 
+    def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+        """A module for the saved ``state`` of ``surrogate_``, from a network as it is built."""
+        return network
+
     # What a fitted method does
 
     def _fitted(self) -> Perturbation:
@@ -487,7 +505,9 @@ class Method:
         if (folder / _SURROGATE).exists():
             model = self._empty_surrogate(perturbation.config)
             try:
-                model.load_state_dict(safetensors.torch.load_file(folder / _SURROGATE))
+                state = safetensors.torch.load_file(folder / _SURROGATE)
+                model = self._restore_surrogate(model, state)
+                model.load_state_dict(state)
             except (RuntimeError, safetensors.SafetensorError) as error:
                 raise ArtefactError(f"could not read {folder / _SURROGATE}: {error}") from error
             self.surrogate_ = model.eval()

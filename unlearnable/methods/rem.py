@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..learning.augment import CropFlip
 from ..learning.pgd import pgd, random_start
 from ..learning.run import Run
-from ..learning.train import sgd, to_float, train
+from ..learning.train import adversary, sgd, to_float, train
 from .base import Method
 
 _BLOCK = 50  # surrogate steps between two records
@@ -75,6 +75,7 @@ class REM(Method):
         "fast": _FAST,
         "demo": _DEMO,
     }
+    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
 
     def __init__(
         self,
@@ -112,14 +113,6 @@ class REM(Method):
         self.pretrained_surrogate = pretrained_surrogate
         self.batch_size = batch_size
         self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if self.granularity != "sample-wise":
-            raise ValueError(
-                f'expected granularity "sample-wise", got {self.granularity!r}: '
-                f"{type(self).__name__} is defined for rows per image alone; EM has class-wise rows"
-            )
 
     @property
     def _search_passes(self) -> int:
@@ -206,17 +199,13 @@ class REM(Method):
 
     def _adversary(self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Error-maximising change of images as they are seen, (B, C, H, W)."""
-        if self.robust_epsilon == 0:
-            return torch.zeros_like(images)
-        start = random_start(images, self.robust_epsilon, run.rng("adversary"), self.norm)
-        with run.frozen(surrogate):
-            return pgd(
-                lambda x: F.cross_entropy(surrogate(x), labels, reduction="sum"),
-                images,
-                start,
-                epsilon=self.robust_epsilon,
-                step_size=self.robust_step_size,
-                steps=self.robust_steps,
-                norm=self.norm,
-                maximize=True,
-            )
+        return adversary(
+            run,
+            surrogate,
+            images,
+            labels,
+            epsilon=self.robust_epsilon,
+            step_size=self.robust_step_size,
+            steps=self.robust_steps,
+            norm=self.norm,
+        )

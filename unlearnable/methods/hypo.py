@@ -1,0 +1,153 @@
+"""HYPO: min δ, E t of the loss of t(x + δ) for a hardly robust θ. (Tao et al., 2201.13329)"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..learning.augment import CropFlip
+from ..learning.pgd import pgd
+from ..learning.run import Run, epoch_shape
+from ..learning.train import adversary, augmented, to_float, train_surrogate
+from .base import Method
+
+
+class HYPO(Method):
+    """Hypocritical perturbations. (Tao et al., NeurIPS 2022, arXiv:2201.13329)
+
+    The perturbation strengthens what a slightly robust surrogate, trained adversarially on the
+    clean images, takes for the image's own class, so that a victim of adversarial training settles
+    on features that a real adversary can turn. It is made to harm robust accuracy: a victim of
+    standard training keeps most of its accuracy.
+
+    Args:
+        surrogate: Name of a network or a module, which is copied and starts from fresh weights.
+        epsilon: Budget of the perturbation, in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``, of both budgets.
+        step_size: Length of a step of the perturbation.
+        steps: Steps of the perturbation.
+        robust_epsilon: Budget of the adversary that the surrogate is trained against; 0 leaves it
+            out.
+        robust_step_size: Length of a step of the adversary.
+        robust_steps: Steps of the adversary.
+        train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 75 and at 90 %.
+        granularity: ``"sample-wise"``; the method has no other.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        batch_size: Images of a step.
+        seed: Of weights, batches, the adversary's starts and augmentation.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> method = HYPO.preset("demo", train_epochs=1, steps=1)
+        >>> method.fit(Shapes(size=64), progress=False).perturbation_
+        Perturbation(HYPO, sample-wise, Linf 8/255, 64 images of 3x32x32)
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "fast": {
+            "step_size": 1.6 / 255,
+            "steps": 20,
+            "robust_step_size": 1 / 255,
+            "robust_steps": 3,
+            "train_epochs": 8,
+        },
+        "demo": {
+            "surrogate": "tiny",
+            "step_size": 1.6 / 255,
+            "steps": 15,
+            "robust_step_size": 2 / 255,
+            "robust_steps": 1,
+        },
+    }
+    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+
+    def __init__(
+        self,
+        surrogate: str | nn.Module = "resnet18",
+        *,
+        epsilon: float = 8 / 255,
+        norm: str = "Linf",
+        step_size: float = 0.8 / 255,
+        steps: int = 100,
+        robust_epsilon: float = 2 / 255,
+        robust_step_size: float = 0.5 / 255,
+        robust_steps: int = 10,
+        train_epochs: int = 10,
+        granularity: str = "sample-wise",
+        pretrained_surrogate: bool = False,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        self.surrogate = surrogate
+        self.epsilon = epsilon
+        self.norm = norm
+        self.step_size = step_size
+        self.steps = steps
+        self.robust_epsilon = robust_epsilon
+        self.robust_step_size = robust_step_size
+        self.robust_steps = robust_steps
+        self.train_epochs = train_epochs
+        self.granularity = granularity
+        self.pretrained_surrogate = pretrained_surrogate
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def passes(self, num_images: int) -> int:
+        """Image passes of the whole fit."""
+        seen = math.prod(epoch_shape(num_images, self.batch_size))
+        a_step = 1 + (self.robust_steps if self.robust_epsilon else 0)
+        return self.train_epochs * seen * a_step + num_images * self.steps
+
+    def _learn(self, run: Run) -> nn.Module:
+        surrogate = self._build_surrogate(run)
+        clean = augmented(run)
+
+        def hardest(index: Tensor) -> Tensor:
+            seen = clean(index)
+            return seen + adversary(
+                run,
+                surrogate,
+                seen,
+                run.labels[index],
+                epsilon=self.robust_epsilon,
+                step_size=self.robust_step_size,
+                steps=self.robust_steps,
+                norm=self.norm,
+            )
+
+        train_surrogate(
+            run,
+            surrogate,
+            epochs=self.train_epochs,
+            batch_size=self.batch_size,
+            milestones=(0.75, 0.9),
+            inputs=hardest,
+        )
+        for index in run.sweep(self.batch_size, title="perturbations"):
+            run.rows[index] = self._perturb(run, index, surrogate)
+        return surrogate
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if surrogate is None:
+            return super()._perturb(run, index, surrogate)
+        images, labels = to_float(run.images[index]), run.labels[index]
+
+        def loss(perturbed: Tensor) -> Tensor:
+            seen = CropFlip.draw(len(perturbed), run.rng("search crop"))(perturbed)
+            return F.cross_entropy(surrogate(seen), labels, reduction="sum")
+
+        with run.frozen(surrogate):
+            return pgd(
+                loss,
+                images,
+                torch.zeros_like(images),
+                epsilon=self.epsilon,
+                step_size=self.step_size,
+                steps=self.steps,
+                norm=self.norm,
+            )

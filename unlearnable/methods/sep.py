@@ -1,0 +1,220 @@
+"""SEP: min δ of the mean loss to another class over checkpoints. (Chen et al., 2211.12005)"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..learning.models import Ensemble
+from ..learning.pgd import follow, gradient, target_classes, variance_reduced
+from ..learning.run import Run, epoch_shape
+from ..learning.train import to_float, train_surrogate
+from .base import Method
+
+
+class SEP(Method):
+    """Self-ensemble protection. (Chen et al., ICLR 2023, arXiv:2211.12005)
+
+    The perturbation moves each image towards another class, for all checkpoints of one ordinary
+    training run at once: what they have in common, other networks see too. The extensions are
+    ``feature_alignment`` (SEP-FA), and with it ``variance_reduction`` (SEP-FA-VR).
+
+    Args:
+        surrogate: Name of a network or a module, which is copied and starts from fresh weights.
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        step_size: Length of a step of the perturbation.
+        steps: Steps of the perturbation.
+        train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 5/8 and at 3/4.
+        checkpoints: How many of its states are used, equally spaced, the last epoch's among them;
+            None is the paper's 30, and 15 with both extensions.
+        shift: The target class is this many classes on, and round again; None is half of all.
+        feature_alignment: Bring the inputs of the last Linear layer to their mean over the target
+            class instead of lowering the cross-entropy to it.
+        variance_reduction: Step along a sum of corrected gradients of single checkpoints (SVRG).
+        inner_steps: Gradients in that sum.
+        granularity: ``"sample-wise"``; the method has no other.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        batch_size: Images of a step.
+        seed: Of weights, batches, augmentation and the order of checkpoints.
+
+    After ``fit``, ``surrogate_`` holds the checkpoints: ``surrogate_(images)`` is their mean
+    logits, ``surrogate_(images, k)`` are those of one.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> method = SEP.preset("demo", train_epochs=2, checkpoints=2, steps=1)
+        >>> method.fit(Shapes(size=64), progress=False).perturbation_
+        Perturbation(SEP, sample-wise, Linf 2/255, 64 images of 3x32x32)
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "fast": {"train_epochs": 24, "checkpoints": 8, "steps": 8},
+        "demo": {"surrogate": "tiny", "train_epochs": 15, "checkpoints": 5, "steps": 5},
+    }
+    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+
+    def __init__(
+        self,
+        surrogate: str | nn.Module = "resnet18",
+        *,
+        epsilon: float = 2 / 255,
+        norm: str = "Linf",
+        step_size: float = 1 / 255,
+        steps: int = 30,
+        train_epochs: int = 120,
+        checkpoints: int | None = None,
+        shift: int | None = None,
+        feature_alignment: bool = False,
+        variance_reduction: bool = False,
+        inner_steps: int = 16,
+        granularity: str = "sample-wise",
+        pretrained_surrogate: bool = False,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        self.surrogate = surrogate
+        self.epsilon = epsilon
+        self.norm = norm
+        self.step_size = step_size
+        self.steps = steps
+        self.train_epochs = train_epochs
+        self.checkpoints = checkpoints
+        self.shift = shift
+        self.feature_alignment = feature_alignment
+        self.variance_reduction = variance_reduction
+        self.inner_steps = inner_steps
+        self.granularity = granularity
+        self.pretrained_surrogate = pretrained_surrogate
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        if self.variance_reduction and self.inner_steps < 1:
+            raise ValueError(f"expected inner_steps >= 1, got {self.inner_steps}")
+        if self.train_epochs < self._size:
+            raise ValueError(
+                f"expected no more checkpoints than epochs, got {self._size} of "
+                f"train_epochs={self.train_epochs}"
+            )
+
+    @property
+    def _size(self) -> int:
+        if self.checkpoints is not None:
+            return self.checkpoints
+        return 15 if self.feature_alignment and self.variance_reduction else 30
+
+    def passes(self, num_images: int) -> int:
+        """Image passes of the whole fit."""
+        a_step = self._size + (self.inner_steps if self.variance_reduction else 0)
+        search = self.steps * a_step + (self._size if self.feature_alignment else 0)
+        seen = math.prod(epoch_shape(num_images, self.batch_size))
+        return self.train_epochs * seen + num_images * search
+
+    def _learn(self, run: Run) -> nn.Module:
+        self._targets(run, run.labels)  # a shift that leads nowhere is refused before the work
+        surrogate = self._build_surrogate(run)
+        ensemble = Ensemble(surrogate, self._size).to(run.device)
+        if self.feature_alignment:
+            ensemble.features = self._no_features(run, ensemble)
+            run.track(features=ensemble.features)
+        epochs = [(k + 1) * self.train_epochs // self._size for k in range(self._size)]
+
+        def keep(epoch: int) -> None:
+            if epoch in epochs:
+                run.once(f"epoch-{epoch}", lambda: copy.deepcopy(surrogate.state_dict()))
+
+        train_surrogate(
+            run,
+            surrogate,
+            epochs=self.train_epochs,
+            batch_size=self.batch_size,
+            milestones=(75 / 120, 90 / 120),
+            after=keep,
+        )
+        run.place(ensemble)
+        for member, epoch in zip(ensemble.members, epochs, strict=True):
+            member.load_state_dict(run.once(f"epoch-{epoch}", dict))
+        if ensemble.features is not None:
+            self._fill_features(run, ensemble, ensemble.features)
+        for index in run.sweep(self.batch_size, title="perturbations"):
+            run.rows[index] = self._perturb(run, index, ensemble)
+        return ensemble
+
+    def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+        features = state.get("features")
+        return Ensemble(network, self._size, None if features is None else features.clone())
+
+    def _targets(self, run: Run, labels: Tensor) -> Tensor:
+        shift = run.num_classes // 2 if self.shift is None else self.shift
+        return target_classes(labels, shift, run.num_classes)
+
+    @torch.no_grad()
+    def _no_features(self, run: Run, ensemble: Ensemble) -> Tensor:
+        """Zeros for the mean features of each class under each checkpoint, (n, K, D)."""
+        targets = self._targets(run, run.labels)
+        _check_present(torch.bincount(run.labels, minlength=run.num_classes) > 0, targets)
+        blank = torch.zeros((1, *run.images.shape[1:]), device=run.device)
+        width = ensemble.eval().features_of(blank, 0).shape[1]
+        return torch.zeros((self._size, run.num_classes, width), device=run.device)
+
+    def _fill_features(self, run: Run, ensemble: Ensemble, features: Tensor) -> None:
+        counts = torch.bincount(run.labels, minlength=run.num_classes)
+        for index in run.sweep(self.batch_size, title="mean features"):
+            images, labels = to_float(run.images[index]), run.labels[index]
+            with run.frozen(ensemble), torch.no_grad():
+                seen = torch.stack([ensemble.features_of(images, k) for k in range(self._size)])
+            shares = F.one_hot(labels, run.num_classes) / counts[labels][:, None]  # (B, K)
+            features += run.sum(torch.einsum("bk,nbd->nkd", shares, seen))
+        features[:, counts == 0] = torch.nan
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if not isinstance(surrogate, Ensemble):
+            return super()._perturb(run, index, surrogate)
+        images, targets = to_float(run.images[index]), self._targets(run, run.labels[index])
+        features = surrogate.features
+        if features is not None:
+            _check_present(~features.isnan().any(2).any(0), targets)
+        order = run.whole_rng("order")  # the same for every image, however they are shared
+        step: dict[str, Any] = {
+            "epsilon": self.epsilon,
+            "step_size": self.step_size,
+            "norm": self.norm,
+        }
+
+        def loss(k: int, perturbed: Tensor) -> Tensor:
+            if features is None:
+                return F.cross_entropy(surrogate(perturbed, k), targets, reduction="sum")
+            found = surrogate.features_of(perturbed, k)
+            return F.mse_loss(found, features[k, targets], reduction="sum")
+
+        def slope(k: int, perturbed: Tensor) -> Tensor:
+            return gradient(lambda x: loss(k, x), perturbed)
+
+        def direction(perturbed: Tensor) -> Tensor:
+            if self.variance_reduction:
+                drawn = order.integers((self.inner_steps,), 0, self._size).tolist()
+                return variance_reduced(slope, self._size, drawn, images, perturbed, **step)
+            total = slope(0, perturbed)
+            for k in range(1, self._size):
+                total += slope(k, perturbed)
+            return total
+
+        with run.frozen(surrogate):
+            return follow(direction, images, torch.zeros_like(images), steps=self.steps, **step)
+
+
+def _check_present(present: Tensor, targets: Tensor) -> None:
+    missing = targets[~present[targets]]
+    if len(missing):
+        raise ValueError(
+            f"expected images of every target class for feature_alignment=True, got none of class "
+            f"{int(missing[0])}; choose another shift, or leave feature_alignment out"
+        )

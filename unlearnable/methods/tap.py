@@ -1,0 +1,158 @@
+"""TAP: min δ, E t of the loss of t(x + δ) to another class. (Fowl et al., 2106.10807)"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..learning.augment import CropFlip
+from ..learning.pgd import pgd, target_classes
+from ..learning.run import Run, epoch_shape
+from ..learning.train import to_float, train_surrogate
+from .base import Method
+
+
+class TAP(Method):
+    """Targeted adversarial poisoning. (Fowl et al., NeurIPS 2021, arXiv:2106.10807)
+
+    The perturbation is an adversarial example of an ordinarily trained surrogate: it shows the
+    features of another class, under random crops and flips. Who trains on it learns those features
+    under the wrong label.
+
+    Args:
+        surrogate: Name of a network or a module, which is copied and starts from fresh weights.
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        step_size: Length of a step of the perturbation.
+        steps: Steps of each restart.
+        restarts: Random starts, of which each image keeps the one that ends with the lowest loss.
+        targeted: Lower the loss to the target class; otherwise raise that to the image's own.
+        shift: The target class is this many classes on, and round again.
+        train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 3/8, 5/8 and 7/8.
+        granularity: ``"sample-wise"``; the method has no other.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        batch_size: Images of a step.
+        seed: Of weights, batches, starts and augmentation.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> method = TAP.preset("demo", train_epochs=1, steps=1)
+        >>> method.fit(Shapes(size=64), progress=False).perturbation_
+        Perturbation(TAP, sample-wise, Linf 8/255, 64 images of 3x32x32)
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "fast": {"train_epochs": 20, "steps": 30, "step_size": 1.6 / 255, "restarts": 1},
+        "demo": {
+            "surrogate": "tiny",
+            "train_epochs": 15,
+            "steps": 25,
+            "step_size": 1.6 / 255,
+            "restarts": 1,
+        },
+    }
+    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+
+    def __init__(
+        self,
+        surrogate: str | nn.Module = "resnet18",
+        *,
+        epsilon: float = 8 / 255,
+        norm: str = "Linf",
+        step_size: float = 0.4 / 255,
+        steps: int = 250,
+        restarts: int = 8,
+        targeted: bool = True,
+        shift: int = 1,
+        train_epochs: int = 40,
+        granularity: str = "sample-wise",
+        pretrained_surrogate: bool = False,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        self.surrogate = surrogate
+        self.epsilon = epsilon
+        self.norm = norm
+        self.step_size = step_size
+        self.steps = steps
+        self.restarts = restarts
+        self.targeted = targeted
+        self.shift = shift
+        self.train_epochs = train_epochs
+        self.granularity = granularity
+        self.pretrained_surrogate = pretrained_surrogate
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        if self.shift is None:
+            raise ValueError("expected shift to be a whole number, got None")
+
+    def passes(self, num_images: int) -> int:
+        """Image passes of the whole fit."""
+        seen = math.prod(epoch_shape(num_images, self.batch_size))
+        return self.train_epochs * seen + num_images * self.restarts * (self.steps + 1)
+
+    def _learn(self, run: Run) -> nn.Module:
+        self._aims(run, run.labels)  # a shift that leads nowhere is refused before the work
+        surrogate = self._build_surrogate(run)
+        train_surrogate(
+            run,
+            surrogate,
+            epochs=self.train_epochs,
+            batch_size=self.batch_size,
+            milestones=(3 / 8, 5 / 8, 7 / 8),
+        )
+        for index in run.sweep(self.batch_size, title="perturbations"):
+            run.rows[index] = self._perturb(run, index, surrogate)
+        return surrogate
+
+    def _aims(self, run: Run, labels: Tensor) -> Tensor:
+        """The classes whose loss is lowered, or raised."""
+        return target_classes(labels, self.shift, run.num_classes) if self.targeted else labels
+
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+        if surrogate is None:
+            return super()._perturb(run, index, surrogate)
+        best = torch.zeros((len(index), *run.images.shape[1:]), device=run.device)
+        lowest = torch.full((len(index),), torch.inf, device=run.device)
+        for _ in range(self.restarts):
+            delta = self._restart(run, index, surrogate)
+            loss = self._loss(run, index, surrogate, delta)
+            better = loss < lowest
+            best[better], lowest[better] = delta[better], loss[better]
+        return best
+
+    def _restart(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
+        """Perturbations from one random start, (B, C, H, W)."""
+        images, aims = to_float(run.images[index]), self._aims(run, run.labels[index])
+
+        def loss(perturbed: Tensor) -> Tensor:
+            seen = CropFlip.draw(len(perturbed), run.rng("search crop"))(perturbed)
+            return F.cross_entropy(surrogate(seen), aims, reduction="sum")
+
+        with run.frozen(surrogate):
+            return pgd(
+                loss,
+                images,
+                self.epsilon * run.rng("start").normal(images.shape),  # pgd brings it inside
+                epsilon=self.epsilon,
+                step_size=self.step_size,
+                steps=self.steps,
+                norm=self.norm,
+                maximize=not self.targeted,
+            )
+
+    @torch.no_grad()
+    def _loss(self, run: Run, index: Tensor, surrogate: nn.Module, delta: Tensor) -> Tensor:
+        """What restarts are compared by: the loss of each whole image, (B,); lower is better."""
+        images, aims = to_float(run.images[index]), self._aims(run, run.labels[index])
+        with run.frozen(surrogate):
+            loss = F.cross_entropy(surrogate(images + delta), aims, reduction="none")
+        return loss if self.targeted else -loss
