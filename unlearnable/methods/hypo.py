@@ -56,7 +56,7 @@ class HYPO(Method):
             "robust_steps": 3,
             "train_epochs": 8,
         },
-        # Against 2/255 the tiny surrogate learns nothing in ten epochs of Shapes (14 % right).
+        # Against 2/255 the tiny surrogate learns nothing in ten epochs of Shapes.
         "demo": {
             "surrogate": "tiny",
             "step_size": 2 / 255,
