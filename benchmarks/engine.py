@@ -33,7 +33,7 @@ from unlearnable.learning.train import sgd
 # Enough work for a steady rate; inner settings as in the papers where a CPU can do that.
 _LARGE = {
     "EM": {"steps": 20, "round_steps": 10, "max_rounds": 1, "stop_error": 1.0, "batch_size": 512},
-    "REM": {"train_steps": 1, "final_steps": 0, "batch_size": 128, "robust_steps": 4, "steps": 4},
+    "REM": {"train_steps": 3, "final_steps": 0, "batch_size": 128, "robust_steps": 4, "steps": 4},
     "SEM": {"train_steps": 4, "final_steps": 0, "batch_size": 128},
 }
 _SMALL = {

@@ -96,4 +96,4 @@ if __name__ == "__main__":
 # Perturbation(OneStep, sample-wise, Linf 8/255, 3,000 images of 3x32x32)
 # clean:     tiny, 12 epochs, 1 seed: clean-test accuracy 92.4 % last, 92.4 % peak; train 95.4 %
 # protected: tiny, 12 epochs, 1 seed: clean-test accuracy 69.0 % last, 72.9 % peak; train 99.8 %
-# It hurts, but far less than SEM's 13 %: one step a visit is not enough.
+# It hurts, but far less than SEM's 12 %: one step a visit is not enough.
