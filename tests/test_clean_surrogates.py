@@ -1,7 +1,6 @@
 """TAP, SEP and HYPO: what they promise of surrogates that were trained on clean images."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.learning.models import Ensemble, build_model
 from unlearnable.learning.pgd import gradient, project, target_classes, variance_reduced
-from unlearnable.learning.run import Run, epoch_shape
+from unlearnable.learning.run import Run
+from unlearnable.learning.shards import images_per_epoch
 from unlearnable.learning.train import to_float
 from unlearnable.rows import RowBuffer
 
@@ -268,7 +268,7 @@ def test_the_stated_number_of_image_passes_is_the_number_made(method, size, batc
 
 
 def test_the_papers_schedules_need_the_passes_that_are_documented():
-    epoch = math.prod(epoch_shape(50_000, 128))
+    epoch = images_per_epoch(50_000, 128)
     assert epoch == 390 * 128
     assert ue.TAP().passes(50_000) == 40 * epoch + 50_000 * 8 * 251
     assert ue.SEP().passes(50_000) == 120 * epoch + 50_000 * 30 * 30

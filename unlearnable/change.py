@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .data import RawDataset
+from .data import RawDataset, pixels_of
 
 if TYPE_CHECKING:
     from .protected import ProtectedDataset
@@ -63,7 +63,7 @@ def measure_change(dataset: ProtectedDataset, images: int = 256) -> Change:
     places = np.unique(np.linspace(0, len(bare) - 1, min(images, len(bare))).astype(int)).tolist()
     linf, l2, l0, squares, ssim = 0, 0.0, 0.0, 0.0, 0.0
     for index in places:
-        clean = RawDataset(([bare.clean(index)[0]], [0]))[0].pixels
+        clean = pixels_of(bare.clean(index)[0])
         after = protected[index].pixels
         change = after.astype(np.int64) - clean
         linf = max(linf, int(np.abs(change).max()))

@@ -33,7 +33,7 @@ def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
     classes: Any = config.get("classes")
     fit: Any = config.get("preprocessing")
     expect("kind", isinstance(kind, str) and kind in KINDS)
-    expect("granularity", config.get("granularity") in ("sample-wise", "class-wise"))
+    expect("granularity", config.get("granularity") in GRANULARITIES)
     sides = isinstance(shape, list) and len(shape) == 3 and all(whole(s, 1 << 14) for s in shape)
     expect("image_shape", sides and shape[0] in (1, 3) and math.prod(shape) <= 1 << 28)
     number = config.get("num_classes")

@@ -94,6 +94,11 @@ def _canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
     )
 
 
+def pixels_of(image: Any) -> Pixels:
+    """uint8 pixels (1 or 3, H, W) of a PIL image, a uint8 tensor or a uint8 array."""
+    return _canonical(image)[0]
+
+
 def image_key(pixels: Pixels) -> int:
     """64-bit BLAKE2b of an image's size and its pixels as RGB: grey and RGB copies share a key."""
     _, height, width = pixels.shape

@@ -7,6 +7,7 @@ so that an artefact gives the same bytes wherever it is applied.
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
@@ -25,7 +26,7 @@ _THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other ph
 _MOST = 64 * UNIT  # no weight of a kernel or process is that large: sums stay far from overflow
 
 
-class Kind:
+class Kind(ABC):
     """A kind of perturbation.
 
     Args:
@@ -60,12 +61,13 @@ class Kind:
         self._check()
 
     @classmethod
+    @abstractmethod
     def names(cls, config: Mapping[str, Any]) -> set[str]:
         """Names of the tensors that an artefact of this kind has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _check(self) -> None:
-        raise NotImplementedError
+        """Raises ``ValueError`` for tensors or settings that are not as they should be."""
 
     def _expect(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
         found = self.tensors[name]
@@ -80,9 +82,9 @@ class Kind:
         """Number of images or classes that it has something of its own for."""
         return self.num_classes
 
+    @abstractmethod
     def describe(self) -> str:
         """Its extent in words, for kinds without a budget."""
-        raise NotImplementedError
 
     def example(self, index: int) -> Row:
         """Something of its own, to be shown."""
@@ -118,8 +120,9 @@ class Kind:
             )
         return self._change(pixels, row)
 
+    @abstractmethod
     def _change(self, pixels: Pixels, row: Row) -> Pixels:
-        raise NotImplementedError
+        """The perturbed image, of pixels whose shape has been checked."""
 
 
 class Additive(Kind):

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from .data import Pixels, RawDataset, to_pil
+from .data import Pixels, RawDataset, pixels_of, to_pil
 
 if TYPE_CHECKING:
     from .protected import ProtectedDataset
 
 _GAP = 4
+_TEXT = 12  # size of the rows' names
 _TILE = 96  # pixels of a shown image's longer side, at least
 
 
@@ -23,6 +24,8 @@ def comparison(
     dataset: ProtectedDataset, indices: Sequence[int] = range(8), *, amplify: int = 8
 ) -> Image.Image:
     """A picture with a column per image: clean, the change amplified around grey, protected.
+
+    The rows say what they show.
 
     Args:
         dataset: The protected dataset.
@@ -37,23 +40,26 @@ def comparison(
     columns = []
     for index in indices:
         protected = _rgb(protected_images[index].pixels)
-        clean = _rgb(np.asarray(_pixels(bare, index)))
+        clean = _rgb(pixels_of(bare.clean(index)[0]))
         change = protected.astype(np.int16) - clean
         shown = np.clip(128 + amplify * change, 0, 255).astype(np.uint8)
         columns.append([_tile(pixels) for pixels in (clean, shown, protected)])
-    width = sum(column[0].width + _GAP for column in columns) + _GAP
+    names = ("clean", f"change x{amplify}", "protected")
+    margin = round(max(ImageFont.load_default(_TEXT).getlength(name) for name in names)) + _GAP
+    width = margin + sum(column[0].width + _GAP for column in columns) + _GAP
     height = 3 * (max(column[0].height for column in columns) + _GAP) + _GAP
     picture = Image.new("RGB", (width, height), "white")
-    left = _GAP
+    write = ImageDraw.Draw(picture)
+    step = (height - _GAP) // 3
+    for row, name in enumerate(names):
+        place = (_GAP, _GAP + row * step + step // 2)
+        write.text(place, name, "black", ImageFont.load_default(_TEXT), anchor="lm")
+    left = margin + _GAP
     for column in columns:
         for row, tile in enumerate(column):
             picture.paste(tile, (left, _GAP + row * (tile.height + _GAP)))
         left += column[0].width + _GAP
     return picture
-
-
-def _pixels(dataset: ProtectedDataset, index: int) -> Pixels:
-    return RawDataset(([dataset.clean(index)[0]], [0]))[0].pixels
 
 
 def _rgb(pixels: Pixels) -> Pixels:

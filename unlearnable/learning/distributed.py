@@ -56,7 +56,7 @@ class Group:
             _control_of = dist.group.WORLD
         return cls(dist.get_rank(), dist.get_world_size())
 
-    def place(self, device: torch.device) -> torch.device:
+    def own_device(self, device: torch.device) -> torch.device:
         """This process's own GPU where the device is just ``cuda``."""
         if self.size > 1 and device.type == "cuda" and device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))

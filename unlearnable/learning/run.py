@@ -20,16 +20,7 @@ from .distributed import Group
 from .draws import Draws, seed_of
 from .loops import Loops
 from .progress import Progress
-
-SHARDS = 8  # virtual shards: any number of processes that divides it sees the same batches
-
-
-def epoch_shape(num_images: int, batch_size: int) -> tuple[int, int]:
-    """How many batches :meth:`Run.batches` draws before it shuffles anew, and images in each."""
-    shards = SHARDS if num_images >= SHARDS else 1
-    smallest = num_images // shards
-    per_shard = min(max(1, batch_size // shards), smallest)
-    return smallest // per_shard, per_shard * shards
+from .shards import Shards
 
 
 class Images(Protocol):
@@ -74,7 +65,7 @@ class Run:
         callback: Called with each record of :meth:`log`.
 
     Attributes:
-        passes: Images that went forward through networks given to :meth:`track` or :meth:`place`
+        passes: Images that went forward through networks given to :meth:`track` or :meth:`adopt`
             in this process.
         history: Records of :meth:`log`.
         results: What :meth:`result` was given: kind -> parts.
@@ -113,19 +104,11 @@ class Run:
         self._checkpoint = checkpoint
         self._progress = progress or Progress(show=False)
         self._callback = callback
-        shards = SHARDS if len(images) >= SHARDS else 1
-        if shards % self._group.size:
-            raise ValueError(
-                f"expected a number of processes that divides {shards}, got {self._group.size} for "
-                f"{len(images)} images"
-            )
-        each = shards // self._group.size
-        self._shards = list(range(self._group.rank * each, (self._group.rank + 1) * each))
-        self._shard_sizes = [len(range(s, len(images), shards)) for s in range(shards)]
-        self._counts = [0] * each
         self._prefetch = getattr(images, "prefetch", None)
         # Where indices are made: on the device, or on the CPU where images are read from there.
-        self._indexing = torch.device("cpu") if self._prefetch is not None else self.device
+        indexing = torch.device("cpu") if self._prefetch is not None else self.device
+        self._shards = Shards(len(images), seed=seed, group=self._group, device=indexing)
+        self._counts = [0] * len(self._shards.own)
         self._positions: dict[str, int] = {}  # batches drawn of each stream so far
         self._draws: dict[str, int] = {}  # generators handed out for each purpose so far
         self._tallies: dict[str, Tensor] = {}  # "level/name" -> sum and count
@@ -144,7 +127,7 @@ class Run:
     def track(self, **state: Any) -> None:
         """Names the models, optimisers, schedules and tensors that change while the run goes on.
 
-        Models are placed as by :meth:`place`. In a resumed run everything takes the state it had:
+        Models are placed as by :meth:`adopt`. In a resumed run everything takes the state it had:
         track before the loops, and after whatever sets first values.
         """
         for name, item in state.items():
@@ -152,7 +135,7 @@ class Run:
                 raise ValueError(f"expected a new name to track, got {name!r} again")
             self._tracked[name] = item
             if isinstance(item, nn.Module):
-                self.place(item)
+                self.adopt(item)
                 if self._compile:
                     # Not item.compile(): that traces the hook too, whose counter never stays.
                     item.forward = torch.compile(item.forward, dynamic=False)
@@ -162,7 +145,7 @@ class Run:
                 else:
                     item.load_state_dict(self._restored[name])
 
-    def place(self, model: nn.Module) -> None:
+    def adopt(self, model: nn.Module) -> None:
         """Makes a model part of the run whose weights no step changes, and no checkpoint carries.
 
         It is moved to the run's device, to channels-last weights (convolutions on them are faster
@@ -258,8 +241,8 @@ class Run:
         if self._rows is not None:
             # Only its own: what others wrote is counted by them.
             owned = torch.zeros_like(self._rows.written)
-            for shard in self._shards:
-                owned[shard :: len(self._shard_sizes)] = True
+            for shard in self._shards.own:
+                owned[shard :: self._shards.count] = True
             self._rows.written |= state["written"].to(self.device).bool() & owned
 
     def all_passes(self) -> int:
@@ -303,26 +286,12 @@ class Run:
         shards, so B is ``batch_size`` rounded down to a multiple of 8, or less in a small set; a
         process has the images of its own shards.
         """
-        per_shard = self._per_shard(batch_size)
-        epoch_length = self.batches_per_epoch(batch_size)
-        order: dict[int, list[Tensor]] = {}
 
-        def batch(position: int) -> Tensor:
-            epoch, offset = divmod(position, epoch_length)
-            if epoch not in order:
-                order.clear()
-                order[epoch] = [
-                    self._shuffled(stream, epoch, shard).to(self._indexing)
-                    for shard in self._shards
-                ]
-            rows = slice(offset * per_shard, (offset + 1) * per_shard)
-            return torch.cat([shard[rows] for shard in order[epoch]])
+        def batch(step: int, ahead: int) -> Tensor:
+            return self._shards.batch(stream, self._positions.get(stream, 0) + ahead, batch_size)
 
-        def ahead(step: int, steps: int) -> Tensor:
-            return batch(self._positions.get(stream, 0) + steps)
-
-        for _, index in self._indexed(count, title, ahead):
-            self._counts = [per_shard] * len(self._shards)
+        for _, index in self._indexed(count, title, batch):
+            self._counts = [self._shards.per_shard(batch_size)] * len(self._shards.own)
             yield index
             self._positions[stream] = self._positions.get(stream, 0) + 1
 
@@ -331,22 +300,15 @@ class Run:
 
         All processes get the same number of batches; the last ones may be empty.
         """
-        shards = len(self._shard_sizes)
-        per_shard = max(1, batch_size // shards)
-        count = -(-max(self._shard_sizes) // per_shard)
+        whole = max(1, batch_size // self._shards.count) * len(self._shards.own)
 
-        def part(shard: int, step: int) -> Tensor:
-            lo, hi = (shard + s * per_shard * shards for s in (step, step + 1))
-            end = min(hi, len(self.images))
-            return torch.arange(min(lo, end), end, shards, device=self._indexing)
+        def batch(step: int, ahead: int) -> Tensor:
+            return torch.cat(self._shards.sweep(step + ahead, batch_size))
 
-        def ahead(step: int, steps: int) -> Tensor:
-            return torch.cat([part(shard, step + steps) for shard in self._shards])
-
-        for step, index in self._indexed(count, title, ahead):
-            self._counts = [len(part(shard, step)) for shard in self._shards]
+        for step, index in self._indexed(self._shards.sweep_length(batch_size), title, batch):
+            self._counts = [len(part) for part in self._shards.sweep(step, batch_size)]
             # Compiled networks have fixed shapes; the one smaller batch is not worth another.
-            odd = self._compile and len(index) < per_shard * len(self._shards)
+            odd = self._compile and len(index) < whole
             with torch.compiler.set_stance("force_eager") if odd else contextlib.nullcontext():
                 yield index
 
@@ -370,20 +332,12 @@ class Run:
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """How many batches :meth:`batches` draws before it shuffles anew."""
-        return epoch_shape(len(self.images), batch_size)[0]
+        return self._shards.batches_per_epoch(batch_size)
 
     def stop(self, flag: bool) -> None:
         """Ends the innermost loop after this step if ``flag`` is true in any process."""
         if self._group.most(int(flag)):
             self._loops.stop()
-
-    def _per_shard(self, batch_size: int) -> int:
-        return epoch_shape(len(self.images), batch_size)[1] // len(self._shard_sizes)
-
-    def _shuffled(self, stream: str, epoch: int, shard: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", stream, epoch, shard))
-        order = torch.randperm(self._shard_sizes[shard], generator=generator)
-        return order * len(self._shard_sizes) + shard
 
     def _loop(self, count: int, title: str) -> Iterator[int]:
         def passes() -> int:
@@ -412,7 +366,7 @@ class Run:
     def rng(self, purpose: str) -> Draws:
         """Draws for the current batch, from seed, purpose, times asked before, and shard."""
         position = self._next(purpose)
-        seeds = [seed_of(self.seed, purpose, position, shard) for shard in self._shards]
+        seeds = [seed_of(self.seed, purpose, position, shard) for shard in self._shards.own]
         return Draws(seeds, self._counts, self.device)
 
     def _next(self, purpose: str) -> int:

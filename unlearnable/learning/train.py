@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,14 +116,28 @@ def train(
     return {"loss": run.mean("loss"), "accuracy": run.mean("accuracy")}
 
 
+Schedule = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
+
+
+def tenfold_decay(*milestones: float) -> Schedule:
+    """A schedule whose learning rate falls tenfold after these shares of all updates."""
+
+    def schedule(optimizer: torch.optim.Optimizer, updates: int) -> Any:
+        decays = [round(share * updates) for share in milestones]
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, decays, gamma=0.1)
+
+    return schedule
+
+
 def train_surrogate(
     run: Run,
     surrogate: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
     *,
     epochs: int,
     batch_size: int,
-    milestones: Sequence[float],
-    inputs: Callable[[Tensor], Tensor] | None = None,
+    inputs: Callable[[Tensor], Tensor],
     after: Callable[[int], None] | None = None,
 ) -> None:
     """Tracks a surrogate and trains it on the run's images, with a record per epoch.
@@ -130,16 +145,15 @@ def train_surrogate(
     Args:
         run: Gives batches and labels, and makes the steps.
         surrogate: A network that is not tracked yet.
+        optimizer: Its optimiser.
+        schedule: Makes a scheduler from the optimiser and the number of updates in all.
         epochs: How often the images are seen.
         batch_size: Images per update.
-        milestones: Shares of all updates after which the learning rate falls tenfold.
-        inputs: As for :func:`train`; None is the images, randomly cropped and flipped.
+        inputs: As for :func:`train`.
         after: Called at the end of every epoch with its number, from 1.
     """
-    optimizer = sgd(surrogate)
     steps = run.batches_per_epoch(batch_size)
-    decays = [round(share * epochs * steps) for share in milestones]
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, decays, gamma=0.1)
+    scheduler = schedule(optimizer, epochs * steps)
     run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
     for epoch in run.steps(epochs, "epochs"):
         learned = train(
@@ -148,7 +162,7 @@ def train_surrogate(
             optimizer,
             steps=steps,
             batch_size=batch_size,
-            inputs=inputs or augmented(run),
+            inputs=inputs,
             scheduler=scheduler,
         )
         if after is not None:

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.pgd import pgd
-from ..learning.run import Run, epoch_shape
+from ..learning.pgd import pgd, target_classes
+from ..learning.run import Run
+from ..learning.shards import images_per_epoch
 from ..learning.strong_augment import StrongAugment
-from ..learning.train import sgd, to_float, train
+from ..learning.train import sgd, to_float, train_surrogate
 from .base import Method
 
 _FAST: dict[str, Any] = {"steps": 20, "train_epochs": 20}
 
-# At the paper's rate the tiny network stays at chance on few images (400 Shapes, batches of 16).
+# The paper's rate is too high for the tiny network on few images.
 _DEMO = _FAST | {"surrogate": "tiny", "learning_rate": 0.1}
 
 
@@ -57,6 +58,7 @@ class AAP(Method):
         "fast": _FAST,
         "demo": _DEMO,
     }
+    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
 
     def __init__(
         self,
@@ -91,68 +93,57 @@ class AAP(Method):
 
     def _validate(self) -> None:
         super()._validate()
-        if self.granularity != "sample-wise":
-            raise ValueError(
-                f'expected granularity "sample-wise", got {self.granularity!r}: AAP is defined for '
-                f"rows per image alone; EM and AUE have class-wise rows"
-            )
         if not 0 <= self.strength <= 1:
             raise ValueError(f"expected strength from 0 to 1, got {self.strength}")
         if self.learning_rate <= 0:
             raise ValueError(f"expected learning_rate > 0, got {self.learning_rate}")
-        whole = isinstance(self.shift, int) and not isinstance(self.shift, bool)
-        if self.shift is not None and not whole:
-            raise ValueError(f"expected shift to be a whole number or None, got {self.shift!r}")
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
-        batches, size = epoch_shape(num_images, self.batch_size)
-        return self.train_epochs * batches * size + self.steps * num_images
+        seen = images_per_epoch(num_images, self.batch_size)
+        return self.train_epochs * seen + self.steps * num_images
 
     def _learn(self, run: Run) -> nn.Module:
-        if self.shift is not None and self.shift % run.num_classes == 0:
-            raise ValueError(
-                f"expected a shift to another class, got shift={self.shift} with "
-                f"{run.num_classes} classes"
-            )
+        self._aims(run, run.labels)  # a shift that leads nowhere is refused before the work
         surrogate = self._build_surrogate(run)
-        optimizer = sgd(surrogate, lr=self.learning_rate, weight_decay=1e-4)
-        epoch = run.batches_per_epoch(self.batch_size)
-        total = self.train_epochs * epoch
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
-        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
 
         def augmented(index: Tensor) -> Tensor:
             draw = StrongAugment.draw(len(index), run.rng("train"), self.strength)
             return draw(to_float(run.images[index]))
 
-        for done in run.steps(self.train_epochs, "epochs"):
-            learned = train(
-                run,
-                surrogate,
-                optimizer,
-                steps=epoch,
-                batch_size=self.batch_size,
-                inputs=augmented,
-                scheduler=scheduler,
-            )
-            run.log(epoch=done + 1, **learned)
+        train_surrogate(
+            run,
+            surrogate,
+            sgd(surrogate, lr=self.learning_rate, weight_decay=1e-4),
+            lambda optimizer, updates: torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: _rate(step, updates)
+            ),
+            epochs=self.train_epochs,
+            batch_size=self.batch_size,
+            inputs=augmented,
+        )
         for index in run.sweep(self.batch_size, title="perturbations"):
             run.rows[index] = self._perturb(run, index, surrogate)
         return surrogate
+
+    def _aims(self, run: Run, labels: Tensor) -> Tensor:
+        """The classes whose loss is lowered, or raised."""
+        if self.shift is None:
+            return labels
+        return target_classes(labels, self.shift, run.num_classes)
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
         if surrogate is None:
             return super()._perturb(run, index, surrogate)
         images = to_float(run.images[index])
-        towards = (run.labels[index] + (self.shift or 0)) % run.num_classes
+        aims = self._aims(run, run.labels[index])
         step_size = self.step_size
         if step_size is None:
             step_size = 2.5 * self.epsilon / max(1, self.steps)
 
         def loss(perturbed: Tensor) -> Tensor:
             draw = StrongAugment.draw(len(index), run.rng("search"), self.strength)
-            return F.cross_entropy(surrogate(draw(perturbed)), towards, reduction="sum")
+            return F.cross_entropy(surrogate(draw(perturbed)), aims, reduction="sum")
 
         with run.frozen(surrogate):
             return pgd(

@@ -46,6 +46,7 @@ class AR(Method):
 
     presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "procedural"
+    granularities = ("sample-wise",)
     norm = "L2"
 
     def __init__(
@@ -63,11 +64,6 @@ class AR(Method):
 
     def _validate(self) -> None:
         super()._validate()
-        if self.granularity != "sample-wise":
-            raise ValueError(
-                f'expected granularity "sample-wise", got {self.granularity!r}: a row of AR is '
-                f"drawn for each image, from the process of its class"
-            )
         if not 0 < self.distance <= 2:
             raise ValueError(f"expected distance above 0 and up to 2, got {self.distance}")
 

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from ..learning.class_rows import move_to_means
 from ..learning.pgd import pgd
-from ..learning.run import Run, epoch_shape
+from ..learning.run import Run
+from ..learning.shards import images_per_epoch
 from ..learning.strong_augment import StrongAugment
 from ..learning.train import sgd, to_float, train
 from .base import Method
@@ -96,8 +97,8 @@ class AUE(Method):
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
-        batches, size = epoch_shape(num_images, self.batch_size)
-        return self.train_epochs * (batches * size + self._steps * num_images)
+        seen = images_per_epoch(num_images, self.batch_size)
+        return self.train_epochs * (seen + self._steps * num_images)
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import json
 import time
 import warnings
@@ -17,29 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..config import GRANULARITIES
 from ..errors import ArtefactError, NotFittedError
 from ..learning.device import pick_device, pick_precision
-from ..learning.models import MODELS, build_model, check_model_name, reset_weights
-from ..learning.pgd import NORMS
+from ..learning.models import MODELS, build_model, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
 from ..output import write_json
-from ..perturbation import Perturbation, format_epsilon
+from ..perturbation import Perturbation
 from ..protected import ProtectedDataset
 from ..rows import Result, RowBuffer, encode
 from ..store import read_images
-from .fitting import Fitting, Place
+from .fitting import FitOptions, Fitting
+from .parameters import Parameters
 
 Self = TypeVar("Self", bound="Method")
 
 _METHOD = "method.json"
 _SURROGATE = "surrogate.safetensors"
-_COUNTS = ("steps", "epochs", "samples", "rounds", "restarts", "checkpoints", "batch_size")
 _LONG = 3600  # seconds of estimated work that nobody should start unawares
 
 
-class Method:
+class Method(Parameters):
     """A protection method: parameters, and after :meth:`fit` what was learned.
 
     A subclass stores its parameters verbatim in ``__init__``, writes ``_learn`` against
@@ -48,23 +45,15 @@ class Method:
     where the result comes from.
 
     Attributes:
-        presets: Parameters by preset name; ``"paper"`` is the defaults.
         kind: Of the perturbation: ``"additive"`` rows, or what ``_learn`` hands to ``run.result``.
-        granularities: Those that the method is defined for.
         perturbation_: The :class:`Perturbation`, after ``fit``.
         surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
         history_: Records of the fit, a list of dicts.
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
     kind: ClassVar[str] = "additive"
-    granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
 
-    epsilon: float  # not in methods without a budget, nor norm
-    norm: str
-    granularity: str
     batch_size: int
-    seed: int
 
     perturbation_: Perturbation
     surrogate_: nn.Module | None
@@ -108,82 +97,6 @@ class Method:
     def passes(self, num_images: int) -> int | None:
         """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
         return None
-
-    # Parameters
-
-    @classmethod
-    def preset(cls: type[Self], name: str, **overrides: Any) -> Self:
-        """A method with a named set of parameters, some of them replaced.
-
-        Raises:
-            ValueError: There is no such preset.
-        """
-        if name not in cls.presets:
-            raise ValueError(
-                f"expected a preset of {cls.__name__}, one of {sorted(cls.presets)}, got {name!r}"
-            )
-        return cls(**(cls.presets[name] | overrides))
-
-    def get_params(self) -> dict[str, Any]:
-        """Parameters by name, as they were given."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def _json_params(self) -> dict[str, Any]:
-        params = self.get_params()
-        surrogate = params.get("surrogate")
-        if isinstance(surrogate, nn.Module):
-            params["surrogate"] = type(surrogate).__qualname__
-        return params
-
-    def __repr__(self) -> str:
-        parameters = inspect.signature(type(self)).parameters
-        changed = [
-            f"{name}={_readable(name, value)}"
-            for name, value in self.get_params().items()
-            if value is not parameters[name].default and value != parameters[name].default
-        ]
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-    def _validate(self) -> None:
-        """Raises ``ValueError`` for parameters out of range; subclasses add their own checks."""
-        norm = getattr(self, "norm", NORMS[0])
-        if norm not in NORMS:
-            raise ValueError(f"expected norm to be one of {list(NORMS)}, got {norm!r}")
-        if self.granularity not in GRANULARITIES:
-            raise ValueError(
-                f"expected granularity to be one of {list(GRANULARITIES)}, got {self.granularity!r}"
-            )
-        if self.granularity not in self.granularities:
-            raise ValueError(
-                f'expected granularity "sample-wise", got {self.granularity!r}: '
-                f"{type(self).__name__} is defined for rows per image alone; EM has class-wise rows"
-            )
-        defaults = inspect.signature(type(self)).parameters
-        for name, value in self.get_params().items():
-            if value is None and defaults[name].default is None:
-                continue
-            if name.endswith("epsilon"):
-                _check_epsilon(name, value, norm, zero=name != "epsilon")
-            elif name.endswith("step_size"):
-                if value <= 0:
-                    raise ValueError(f"expected {name} > 0, got {value}")
-                if norm == "Linf":
-                    _check_epsilon(name, value, norm, zero=False)
-            elif name.endswith(_COUNTS):
-                least = 0 if name.endswith("steps") else 1
-                if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                    raise ValueError(
-                        f"expected {name} to be a whole number >= {least}, got {value}"
-                    )
-            elif (
-                name == "shift"
-                and value is not None
-                and (isinstance(value, bool) or not isinstance(value, int))
-            ):
-                raise ValueError(f"expected {name} to be a whole number, got {value}")
-        surrogate = getattr(self, "surrogate", None)
-        if surrogate is not None and not isinstance(surrogate, nn.Module):
-            check_model_name(surrogate)
 
     # Fitting
 
@@ -246,18 +159,18 @@ class Method:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-        place = Place(
-            device,
-            precision,
-            compile,
-            checkpoint,
-            checkpoint_every,
-            keep_checkpoint,
-            store,
-            resident,
-            profile,
-            progress,
-            callback,
+        options = FitOptions(
+            device=device,
+            precision=precision,
+            compile=compile,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            keep_checkpoint=keep_checkpoint,
+            store=store,
+            resident=resident,
+            profile=profile,
+            progress=progress,
+            callback=callback,
         )
         identity = {"method": type(self).__name__, "parameters": self._json_params()}
         surrogate_digest = {"surrogate": _structure_of(getattr(self, "surrogate", None))}
@@ -265,7 +178,7 @@ class Method:
         with Fitting(
             dataset,
             image_size,
-            place,
+            options,
             title=type(self).__name__,
             rows=(self.epsilon, self.norm) if self._has_rows else None,
             seed=self.seed,
@@ -525,23 +438,6 @@ def _structure_of(surrogate: Any) -> str | None:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:
-    if value < 0 or (value == 0 and not zero):
-        raise ValueError(f"expected {name} > 0, got {value}")
-    if norm == "Linf" and value > 127 / 255:
-        hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
-        raise ValueError(f"expected {name} up to 127 / 255, got {value:g}{hint}")
-
-
-def _readable(name: str, value: Any) -> str:
-    if isinstance(value, float) and ("epsilon" in name or "step_size" in name):
-        levels = format_epsilon(value)
-        return levels if float(levels.removesuffix("/255")) / 255 == value else repr(value)
-    if isinstance(value, nn.Module):
-        return f"<{type(value).__name__}>"
-    return repr(value)
 
 
 def _duration(seconds: float) -> str:

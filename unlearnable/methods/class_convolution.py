@@ -32,6 +32,7 @@ class ClassConvolution(Method):
 
     presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "convolution"
+    granularities = ("class-wise",)
 
     def __init__(
         self,
@@ -57,11 +58,6 @@ class ClassConvolution(Method):
             raise ValueError(f"expected blur above 0 and up to 1, got {self.blur}")
         if self.normalize not in ("max", "sum"):
             raise ValueError(f'expected normalize "max" or "sum", got {self.normalize!r}')
-        if self.granularity != "class-wise":
-            raise ValueError(
-                f'expected granularity "class-wise", got {self.granularity!r}: there is one kernel '
-                f"for all images of a class"
-            )
 
     def passes(self, num_images: int) -> int:
         return 0

@@ -37,8 +37,8 @@ _DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
 _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
 
 
-class Place(NamedTuple):
-    """Where and how a fit works: the arguments of :meth:`Method.fit` that change no result.
+class FitOptions(NamedTuple):
+    """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`.
 
     Attributes:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
@@ -73,7 +73,7 @@ class Fitting:
     Args:
         dataset: What is protected.
         image_size: Size that images are resized and cropped to.
-        place: Where and how.
+        options: Where, how fast and how safely.
         title: The method's name.
         rows: Budget (in [0, 1] units) and norm of rows per image; None where none are learned.
         seed: All randomness follows from it.
@@ -89,7 +89,7 @@ class Fitting:
         self,
         dataset: Any,
         image_size: int | Sequence[int] | None,
-        place: Place,
+        options: FitOptions,
         *,
         title: str,
         rows: tuple[float, str] | None,
@@ -97,14 +97,14 @@ class Fitting:
         identity: dict[str, Any],
         on_rate: Callable[[float, int], None],
     ) -> None:
-        self._place = place
+        self._options = options
         self._title = title
         self._has_rows = rows is not None
         self._group = Group.join()
-        self._device = self._group.place(pick_device(place.device))
-        self._precision = pick_precision(place.precision, self._device)
+        self._device = self._group.own_device(pick_device(options.device))
+        self._precision = pick_precision(options.precision, self._device)
         self._cleanup = contextlib.ExitStack()
-        self._show = place.progress and self._group.rank == 0
+        self._show = options.progress and self._group.rank == 0
         self._file: RowFile | None = None
         self._rows: RowBuffer | None = None
         with contextlib.ExitStack() as cleanup:
@@ -143,12 +143,12 @@ class Fitting:
             limit = _DEVICE_SHARE * torch.cuda.mem_get_info(self._device)[0]
         else:
             limit = _HOST_SHARE * _host_memory() / self._group.size
-        resident = size <= limit if self._place.resident is None else self._place.resident
+        resident = size <= limit if self._options.resident is None else self._options.resident
         resident = not self._group.most(int(not resident))  # all processes alike
         small = self._device.type == "cuda" and size * self._group.size <= (
             _HOST_SHARE * _host_memory()
         )
-        in_memory = self._place.store is None and (resident or small)
+        in_memory = self._options.store is None and (resident or small)
         self._in_memory = not self._group.most(int(not in_memory))
         if not resident:
             logger.info(
@@ -174,7 +174,7 @@ class Fitting:
             images = read_images(dataset, image_size, progress=self._show)
         else:
             assert self._scratch is not None
-            store = Path(self._place.store or self._scratch / "images")
+            store = Path(self._options.store or self._scratch / "images")
             with self._group.first():
                 images = read_images(dataset, image_size, folder=store, progress=self._show)
         if self._group.share(images.digest) != images.digest:
@@ -183,9 +183,9 @@ class Fitting:
 
     def _claim(self, identity: dict[str, Any]) -> Path | None:
         """The checkpoint's folder, new or of this very fit."""
-        if self._place.checkpoint is None:
+        if self._options.checkpoint is None:
             return None
-        folder = Path(self._place.checkpoint)
+        folder = Path(self._options.checkpoint)
         with self._group.first() as first:
             if first:
                 (folder / f".{_MARKER}.partial").unlink(missing_ok=True)
@@ -238,7 +238,7 @@ class Fitting:
             cleanup.callback(images.close)
         checkpoint = None
         if folder is not None:
-            every = self._place.checkpoint_every
+            every = self._options.checkpoint_every
             checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
             cleanup.enter_context(checkpoint)
         number = len(self.images.images)
@@ -246,7 +246,7 @@ class Fitting:
             show=self._show,
             title=self._title,
             on_rate=(lambda rate: on_rate(rate, number)) if self._group.rank == 0 else None,
-            profile=self._place.profile,
+            profile=self._options.profile,
         )
         run = Run(
             images,
@@ -255,11 +255,11 @@ class Fitting:
             rows=self._rows,
             seed=seed,
             precision=self._precision,
-            compile=self._place.compile,
+            compile=self._options.compile,
             group=self._group,
             checkpoint=checkpoint,
             progress=progress,
-            callback=self._place.callback if self._group.rank == 0 else None,
+            callback=self._options.callback if self._group.rank == 0 else None,
         )
         if checkpoint is not None and checkpoint.number and self._group.rank == 0:
             logger.info("%s: goes on from checkpoint %d", self._title, checkpoint.number)
@@ -290,8 +290,8 @@ class Fitting:
         if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
             perturbation = self._own(perturbation)
         self._group.wait()  # all processes have read what is deleted here
-        folder = self._place.checkpoint
-        if folder is not None and self._group.rank == 0 and not self._place.keep_checkpoint:
+        folder = self._options.checkpoint
+        if folder is not None and self._group.rank == 0 and not self._options.keep_checkpoint:
             remove_checkpoint(folder)
         return perturbation
 
@@ -299,7 +299,9 @@ class Fitting:
         """The same in a temporary artefact that is deleted with the perturbation."""
         made, problem = None, None
         if self._group.rank == 0:
-            beside = None if self._place.checkpoint is None else Path(self._place.checkpoint).parent
+            beside = (
+                None if self._options.checkpoint is None else Path(self._options.checkpoint).parent
+            )
             made = tempfile.mkdtemp(prefix="unlearnable-", dir=beside)
             try:
                 perturbation.save_pretrained(made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +10,9 @@ from torch.nn import functional as F
 
 from ..learning.augment import CropFlip
 from ..learning.pgd import pgd
-from ..learning.run import Run, epoch_shape
-from ..learning.train import adversary, augmented, to_float, train_surrogate
+from ..learning.run import Run
+from ..learning.shards import images_per_epoch
+from ..learning.train import adversary, augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
 
 
@@ -102,7 +102,7 @@ class HYPO(Method):
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
-        seen = math.prod(epoch_shape(num_images, self.batch_size))
+        seen = images_per_epoch(num_images, self.batch_size)
         a_step = 1 + (self.robust_steps if self.robust_epsilon else 0)
         return self.train_epochs * seen * a_step + num_images * self.steps
 
@@ -126,9 +126,10 @@ class HYPO(Method):
         train_surrogate(
             run,
             surrogate,
+            sgd(surrogate),
+            tenfold_decay(0.75, 0.9),
             epochs=self.train_epochs,
             batch_size=self.batch_size,
-            milestones=(0.75, 0.9),
             inputs=hardest,
         )
         for index in run.sweep(self.batch_size, title="perturbations"):

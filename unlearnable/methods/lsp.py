@@ -12,6 +12,7 @@ from ..generators import grid_shape
 from ..learning.draws import seed_of
 from ..learning.run import Run
 from .base import Method
+from .parameters import check_whole
 
 _RMS = 6 / 255  # root mean square of a row
 _CELLS = 4  # along the shorter side, unless the size of a cell is given
@@ -42,6 +43,7 @@ class LSP(Method):
 
     presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "procedural"
+    granularities = ("sample-wise",)
     norm = "L2"
 
     def __init__(
@@ -61,16 +63,10 @@ class LSP(Method):
 
     def _validate(self) -> None:
         super()._validate()
-        cell = self.cell
-        if cell is not None and (isinstance(cell, bool) or not isinstance(cell, int) or cell < 1):
-            raise ValueError(f"expected cell to be a whole number >= 1, got {cell}")
+        if self.cell is not None:
+            check_whole("cell", self.cell, 1)
         if not 0 < self.separation <= 60:
             raise ValueError(f"expected separation above 0 and up to 60, got {self.separation}")
-        if self.granularity != "sample-wise":
-            raise ValueError(
-                f'expected granularity "sample-wise", got {self.granularity!r}: a row of LSP is '
-                f"drawn for each image, from the distribution of its class"
-            )
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
         if self.epsilon is not None:

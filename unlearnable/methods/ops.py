@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..learning.run import Run
 from .base import Method
+from .parameters import check_whole
 
 
 class OPS(Method):
@@ -35,6 +36,7 @@ class OPS(Method):
 
     presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "pixel"
+    granularities = ("class-wise",)
 
     def __init__(
         self,
@@ -51,13 +53,7 @@ class OPS(Method):
 
     def _validate(self) -> None:
         super()._validate()
-        if isinstance(self.pixels, bool) or not isinstance(self.pixels, int) or self.pixels < 1:
-            raise ValueError(f"expected pixels to be a whole number >= 1, got {self.pixels}")
-        if self.granularity != "class-wise":
-            raise ValueError(
-                f'expected granularity "class-wise", got {self.granularity!r}: OPS has one '
-                f"shortcut for all images of a class"
-            )
+        check_whole("pixels", self.pixels, 1)
 
     def passes(self, num_images: int) -> int:
         return 0

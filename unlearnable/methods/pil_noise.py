@@ -11,15 +11,16 @@ from torch.nn import functional as F
 
 from ..learning.models import reset_weights
 from ..learning.pgd import pgd, random_start
-from ..learning.run import Run, epoch_shape
-from ..learning.train import sgd, to_float, train
+from ..learning.run import Run
+from ..learning.shards import images_per_epoch
+from ..learning.train import sgd, to_float, train_surrogate
 from .base import Method
 
 # As many surrogate updates as the paper's from a third of the epochs.
 _FAST: dict[str, Any] = {"train_epochs": 10, "batch_size": 128, "steps": 12, "step_size": 2 / 255}
 
 # A small set needs small batches: after a few hundred updates the surrogate is still close to its
-# random start, and its rows hurt nobody (measured in docs/methods.md).
+# random start.
 _DEMO: dict[str, Any] = {"batch_size": 32}
 
 
@@ -38,8 +39,7 @@ class PILNoise(Method):
 
     A linear classifier g is trained on the clean images. Then every image gets a perturbation that
     alone tells g the class, and that leaves g undecided about the perturbed image: victims learn to
-    read the perturbation linearly and little else. The surrogate costs next to nothing, so this is
-    the one method with a surrogate that fits a large set on a CPU.
+    read the perturbation linearly and little else. The surrogate is far smaller than a network.
 
     The paper subtracts its perturbation d, which g(d) classifies as y: x' = x - d. Rows here are
     what is added, r = -d. So g(-r) is the class, and in terms of r the loss is
@@ -65,6 +65,7 @@ class PILNoise(Method):
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
+    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
 
     def __init__(
         self,
@@ -91,18 +92,13 @@ class PILNoise(Method):
 
     def _validate(self) -> None:
         super()._validate()
-        if self.granularity != "sample-wise":
-            raise ValueError(
-                f'expected granularity "sample-wise", got {self.granularity!r}: PILNoise is '
-                f"defined for rows per image alone; EM and AUE have class-wise rows"
-            )
         if not 0 <= self.uniform_weight <= 1:
             raise ValueError(f"expected uniform_weight from 0 to 1, got {self.uniform_weight}")
 
     def passes(self, num_images: int) -> int:
         """Image passes through the linear surrogate; a step of the search makes two."""
-        batches, size = epoch_shape(num_images, self.batch_size)
-        return self.train_epochs * batches * size + 2 * self.steps * num_images
+        seen = images_per_epoch(num_images, self.batch_size)
+        return self.train_epochs * seen + 2 * self.steps * num_images
 
     def _empty_surrogate(self, config: dict[str, Any]) -> nn.Module:
         return linear_surrogate(config["image_shape"], config["num_classes"])
@@ -110,21 +106,15 @@ class PILNoise(Method):
     def _learn(self, run: Run) -> nn.Module:
         surrogate = linear_surrogate(run.images.shape[1:], run.num_classes)
         reset_weights(surrogate, seed=run.weight_seed("surrogate"))
-        optimizer = sgd(surrogate, lr=0.003, weight_decay=0)
-        epoch = run.batches_per_epoch(self.batch_size)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.train_epochs * epoch)
-        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
-        for done in run.steps(self.train_epochs, "epochs"):
-            learned = train(
-                run,
-                surrogate,
-                optimizer,
-                steps=epoch,
-                batch_size=self.batch_size,
-                inputs=lambda index: to_float(run.images[index]),
-                scheduler=scheduler,
-            )
-            run.log(epoch=done + 1, **learned)
+        train_surrogate(
+            run,
+            surrogate,
+            sgd(surrogate, lr=0.003, weight_decay=0),
+            torch.optim.lr_scheduler.CosineAnnealingLR,
+            epochs=self.train_epochs,
+            batch_size=self.batch_size,
+            inputs=lambda index: to_float(run.images[index]),
+        )
         for index in run.sweep(self.batch_size, title="perturbations"):
             run.rows[index] = self._perturb(run, index, surrogate)
         return surrogate

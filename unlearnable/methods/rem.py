@@ -28,7 +28,7 @@ _FAST: dict[str, Any] = {
 }
 
 # The tiny surrogate does not become robust to 4/255 in 300 steps, and rows made against that
-# adversary keep more of the real classes: on Shapes SEM's victim then reached 31 %, now 11 %.
+# adversary keep more of the real classes.
 _DEMO = _FAST | {
     "surrogate": "tiny",
     "robust_epsilon": 2 / 255,

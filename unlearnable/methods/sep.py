@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +11,9 @@ from torch.nn import functional as F
 
 from ..learning.models import Ensemble
 from ..learning.pgd import follow, gradient, target_classes, variance_reduced
-from ..learning.run import Run, epoch_shape
-from ..learning.train import to_float, train_surrogate
+from ..learning.run import Run
+from ..learning.shards import images_per_epoch
+from ..learning.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
 
 
@@ -115,7 +115,7 @@ class SEP(Method):
         """Image passes of the whole fit."""
         a_step = self._size + (self.inner_steps if self.variance_reduction else 0)
         search = self.steps * a_step + (self._size if self.feature_alignment else 0)
-        seen = math.prod(epoch_shape(num_images, self.batch_size))
+        seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * seen + num_images * search
 
     def _learn(self, run: Run) -> nn.Module:
@@ -134,12 +134,14 @@ class SEP(Method):
         train_surrogate(
             run,
             surrogate,
+            sgd(surrogate),
+            tenfold_decay(75 / 120, 90 / 120),
             epochs=self.train_epochs,
             batch_size=self.batch_size,
-            milestones=(75 / 120, 90 / 120),
+            inputs=augmented(run),
             after=keep,
         )
-        run.place(ensemble)
+        run.adopt(ensemble)
         for member, epoch in zip(ensemble.members, epochs, strict=True):
             member.load_state_dict(run.once(f"epoch-{epoch}", dict))
         if ensemble.features is not None:

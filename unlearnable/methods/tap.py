@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +10,9 @@ from torch.nn import functional as F
 
 from ..learning.augment import CropFlip
 from ..learning.pgd import pgd, target_classes
-from ..learning.run import Run, epoch_shape
-from ..learning.train import to_float, train_surrogate
+from ..learning.run import Run
+from ..learning.shards import images_per_epoch
+from ..learning.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
 
 
@@ -96,7 +96,7 @@ class TAP(Method):
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
-        seen = math.prod(epoch_shape(num_images, self.batch_size))
+        seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * seen + num_images * self.restarts * (self.steps + 1)
 
     def _learn(self, run: Run) -> nn.Module:
@@ -105,9 +105,11 @@ class TAP(Method):
         train_surrogate(
             run,
             surrogate,
+            sgd(surrogate),
+            tenfold_decay(3 / 8, 5 / 8, 7 / 8),
             epochs=self.train_epochs,
             batch_size=self.batch_size,
-            milestones=(3 / 8, 5 / 8, 7 / 8),
+            inputs=augmented(run),
         )
         for index in run.sweep(self.batch_size, title="perturbations"):
             run.rows[index] = self._perturb(run, index, surrogate)
@@ -125,8 +127,8 @@ class TAP(Method):
         for _ in range(self.restarts):
             delta = self._restart(run, index, surrogate)
             loss = self._loss(run, index, surrogate, delta)
-            better = loss < lowest
-            best[better], lowest[better] = delta[better], loss[better]
+            best = torch.where((loss < lowest)[:, None, None, None], delta, best)
+            lowest = torch.minimum(loss, lowest)
         return best
 
     def _restart(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
