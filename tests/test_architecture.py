@@ -40,7 +40,8 @@ ALLOWED = {
     },
     "evaluation": {"evaluation", "learning", "protected", "store"},
     "demo": None,
-    "cli": None,
+    "commands": None,
+    "cli": {"__init__", "commands", "errors", "learning"},
     "__main__": {"cli"},
     "__init__": None,
 }  # fmt: skip

@@ -1,0 +1,219 @@
+"""What each subcommand does: a thin call into the Python API, and its print-out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .callbacks import TensorBoard
+from .datasets import Shapes
+from .demo import demo_table, run_demo
+from .evaluation import evaluate
+from .export import check_target
+from .learning.distributed import Group
+from .methods import METHODS, Method
+from .methods.fitting import remove_checkpoint
+from .output import claim_folder
+from .perturbation import CONFIG, Perturbation
+from .protected import ProtectedDataset
+
+METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
+DATASET_HELP = (
+    "a folder of class folders, or NAME:ROOT with NAME one of cifar10, cifar100, mnist, "
+    "fashion-mnist, svhn, stl10 (torchvision's files below ROOT), or shapes (generated)"
+)
+
+
+def open_dataset(name: str, *, train: bool = True) -> Any:
+    """A dataset as the command line names it.
+
+    Raises:
+        ValueError: The name is not known, or the files are not there.
+    """
+    from torchvision import datasets
+
+    kind, _, root = name.partition(":")
+    split = "train" if train else "test"
+    makers: dict[str, Any] = {
+        "cifar10": lambda: datasets.CIFAR10(root, train=train),
+        "cifar100": lambda: datasets.CIFAR100(root, train=train),
+        "mnist": lambda: datasets.MNIST(root, train=train),
+        "fashion-mnist": lambda: datasets.FashionMNIST(root, train=train),
+        "svhn": lambda: datasets.SVHN(root, split=split),
+        "stl10": lambda: datasets.STL10(root, split=split),
+        "shapes": lambda: Shapes(train=train, size=int(root) if root else None),
+    }
+    if kind in makers and (root or kind == "shapes") and not Path(name).is_dir():
+        try:
+            return makers[kind]()
+        except RuntimeError as error:
+            raise ValueError(f"could not open {name}: {error}") from error
+    if not Path(name).is_dir():
+        raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
+    return datasets.ImageFolder(name)
+
+
+def _value(text: str) -> Any:
+    """A parameter as it is typed: 8/255, 5, 0.1, true, null, or a word."""
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else json.loads(text)
+    except (ValueError, ZeroDivisionError):
+        return text
+
+
+def _method(args: argparse.Namespace) -> Method:
+    params = {"seed": args.seed}
+    for assignment in args.set:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"expected --set NAME=VALUE, got {assignment!r}")
+        params[name] = _value(text)
+    method = METHOD_NAMES[args.method]
+    for name in ("epsilon", "granularity", "surrogate"):
+        if getattr(args, name) is not None:
+            text = getattr(args, name)
+            params[name] = _value(text) if name == "epsilon" else text
+    try:
+        return method.preset(args.preset, **params)
+    except TypeError as error:
+        known = ", ".join(method().get_params())
+        raise ValueError(f"{method.__name__} has the parameters {known}; {error}") from error
+
+
+def _image_size(args: argparse.Namespace) -> int | tuple[int, ...] | None:
+    if args.image_size is None:
+        return None
+    return args.image_size[0] if len(args.image_size) == 1 else tuple(args.image_size)
+
+
+def _fit(args: argparse.Namespace) -> Method:
+    return _method(args).fit(
+        open_dataset(args.dataset),
+        device=args.device,
+        precision=args.precision,
+        image_size=_image_size(args),
+        checkpoint=args.checkpoint,
+        checkpoint_every=args.checkpoint_every,
+        keep_checkpoint=True,  # until the result is saved
+        store=args.store,
+        compile=args.compile,
+        profile=args.profile,
+        progress=not args.quiet,
+        callback=None if args.tensorboard is None else TensorBoard(args.tensorboard),
+    )
+
+
+def _check_out(args: argparse.Namespace, marker: str) -> None:
+    """Says before the work, not after it, that a folder cannot be written."""
+    folder = claim_folder(args.out, marker, force=args.force)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _done(args: argparse.Namespace) -> None:
+    if args.checkpoint is not None:
+        remove_checkpoint(args.checkpoint)
+
+
+def _times(method: Method) -> dict[str, str]:
+    """Where a profiled fit's time went."""
+    seconds: dict[str, float] = getattr(method, "seconds_", {})
+    whole = sum(seconds.values())
+    return {name: f"{spent:.1f} s ({spent / whole:.0%})" for name, spent in seconds.items()}
+
+
+def _show(args: argparse.Namespace, values: dict[str, Any], text: str | None = None) -> None:
+    if args.json:
+        print(json.dumps(values, indent=2))
+    else:
+        width = max(map(len, values))
+        print(text or "\n".join(f"{name:<{width}}  {value}" for name, value in values.items()))
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Fit, protect and evaluate on generated images."""
+    result = run_demo(
+        args.out, seed=args.seed, device=args.device, progress=not args.quiet, force=args.force
+    )
+    _show(args, result, demo_table(result))
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Learn a perturbation and save it with its surrogate."""
+    with Group.join().first() as first:
+        if first:
+            _check_out(args, CONFIG)
+    method = _fit(args)
+    with Group.join().first() as first:
+        if first:
+            folder = method.save_pretrained(args.out, force=args.force)
+            _show(args, method.perturbation_.info() | {"folder": str(folder)} | _times(method))
+            _done(args)
+
+
+def protect(args: argparse.Namespace) -> None:
+    """Write a protected copy of a dataset as lossless images."""
+    times: dict[str, str] = {}
+    folder = Path(args.dataset)
+    sources = [folder] if folder.is_dir() else []
+    check_target(args.out, args.format, sources=sources, force=args.force)
+    if args.perturbation is None:
+        method = _fit(args)
+        perturbation, times = method.perturbation_, _times(method)
+    else:
+        ignored = [
+            f"--{name}" for name in ("epsilon", "granularity", "surrogate") if vars(args)[name]
+        ]
+        ignored += ["--set"] * bool(args.set) + ["--image-size"] * bool(args.image_size)
+        if ignored:
+            raise ValueError(
+                f"expected no {', '.join(ignored)} beside --perturbation, which is fitted already"
+            )
+        perturbation = Perturbation.from_pretrained(args.perturbation)
+    dataset = open_dataset(args.dataset)
+    protected = ProtectedDataset(dataset, perturbation, fraction=args.fraction, seed=args.seed)
+    with Group.join().first() as first:
+        if first:
+            folder = protected.export(
+                args.out, args.format, force=args.force, progress=not args.quiet
+            )
+            values = {
+                "folder": str(folder),
+                "images": len(protected),
+                "protected": f"{args.fraction:.0%}",
+                "perturbation": repr(perturbation),
+                "change": str(protected.change(64)),
+            }
+            _show(args, values | times)
+            _done(args)
+
+
+def evaluate_victims(args: argparse.Namespace) -> None:
+    """Train victims on a dataset and test them on clean images."""
+    train = open_dataset(args.train)
+    if args.perturbation is not None:
+        train = ProtectedDataset(train, Perturbation.from_pretrained(args.perturbation))
+    evaluation = evaluate(
+        train,
+        open_dataset(args.test, train=False),
+        args.victim,
+        epochs=args.epochs,
+        seeds=args.seeds,
+        image_size=_image_size(args),
+        device=args.device,
+        precision=args.precision,
+        progress=not args.quiet,
+    )
+    _show(args, evaluation.to_dict(), str(evaluation))
+
+
+def info(args: argparse.Namespace) -> None:
+    """Say what a saved perturbation is."""
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    values = perturbation.info()
+    if args.json:
+        values |= {"config": perturbation.config}
+    _show(args, values)
