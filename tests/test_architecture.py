@@ -29,9 +29,12 @@ ALLOWED = {
     "stack": {"data", "errors", "kinds"},
     "config": {"errors", "stack"},
     "store": {"data", "errors", "output", "tensorfile"},
+    "hub": {"errors", "__init__"},  # for the version
+    "catalogue": {"errors", "hub", "perturbation"},  # hub when called, perturbation for its type
+    "card": {"perturbation"},
     "perturbation": {
-        "config", "data", "errors", "kinds", "output", "pictures", "rows", "stack", "store",
-        "tensorfile",
+        "card", "catalogue", "config", "data", "errors", "hub", "kinds", "output", "pictures",
+        "rows", "stack", "store", "tensorfile",
     },
     "protected": {"change", "data", "errors", "export", "kinds", "perturbation", "pictures"},
     "methods": {

@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from . import datasets
+from .catalogue import list_pretrained
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import Evaluation, evaluate
@@ -54,4 +55,5 @@ __all__ = [
     "UnknownImageError",
     "datasets",
     "evaluate",
+    "list_pretrained",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from .catalogue import locate
 from .config import FORMAT, FORMAT_VERSION, check_config, read_config
 from .data import Fit, Pixels, to_pil
 from .errors import ArtefactError
@@ -26,6 +28,9 @@ from .rows import Levels, Result
 from .stack import KINDS, parts_of, stacked
 from .store import ImageStore
 from .tensorfile import map_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from .hub import Pushed
 
 CONFIG = "config.json"
 _TENSORS = "perturbation.safetensors"
@@ -364,16 +369,117 @@ class Perturbation:
         return folder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Perturbation:
-        """Loads what :meth:`save_pretrained` wrote; rows stay on disk until they are read.
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        endpoint: str | None = None,
+    ) -> Perturbation:
+        """Loads what was saved or pushed; rows stay on disk until they are read.
+
+        All that is downloaded is checked against its checksums before it is used the first time.
+
+        Args:
+            name: A folder; else ``"owner/name"``, a dataset repository on the Hugging Face Hub;
+                else a pre-made perturbation of :func:`unlearnable.list_pretrained`. The other
+                arguments are for what is on the Hub.
+            revision: Branch, tag or commit of the repository.
+            token: To read private and gated repositories; the one that was logged in with unless
+                given.
+            cache_dir: Where downloads are kept, in place of the Hub client's own cache.
+            local_files_only: Take what was downloaded before, without the network.
+            force_download: Download again what was downloaded before.
+            endpoint: Address of another Hub.
 
         Raises:
-            FileNotFoundError: There is no such folder.
+            FileNotFoundError: Nothing has that name.
+            HubError: The Hub could not give it; the message says what to do.
             ArtefactError: A file is missing, damaged, edited, or of a later format.
         """
-        folder = Path(folder).absolute()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"expected a folder with a saved perturbation, got {folder}")
+        source = locate(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            endpoint=endpoint,
+        )
+        return source.open(cls._load)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        license: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        commit_message: str | None = None,
+    ) -> Pushed:
+        """Uploads it with a card to a dataset repository on the Hugging Face Hub, as one commit.
+
+        Private unless told otherwise: a published perturbation lets others take it off again.
+
+        Args:
+            repo_id: ``"owner/name"``; made if there is none.
+            private: Make it private, and refuse to push into a repository that is public.
+            license: For the card, such as ``"cc-by-4.0"``; None names none.
+            branch: Push there instead of ``main``; made if there is none.
+            create_pr: Propose it as a pull request.
+            token: Of a user who may write there; the one that was logged in with unless given.
+            endpoint: Address of another Hub.
+            commit_message: A word on the change.
+
+        Returns:
+            ``repo_id``, ``commit`` and ``url``; the last commit if nothing has changed.
+
+        Raises:
+            ArtefactError: It is damaged.
+            HubError: The Hub did not take it; the message says what to do.
+        """
+        from . import hub
+        from .card import write_card
+
+        self.verify()
+        with tempfile.TemporaryDirectory() as scratch:
+            as_loaded = self._path and read_config(self._path / CONFIG)["digest"] == self.digest
+            return hub.upload(
+                self._path if self._path and as_loaded else self.save_pretrained(scratch),
+                repo_id,
+                write_card(self, repo_id, license=license),
+                private=private,
+                branch=branch,
+                create_pr=create_pr,
+                token=token,
+                endpoint=endpoint,
+                commit_message=commit_message,
+            )
+
+    def verify(self) -> None:
+        """Checks every row against its checksum; what is applied is checked then in any case.
+
+        Raises:
+            ArtefactError: A row is damaged.
+        """
+        for part in parts_of(self._kind):
+            if isinstance(part, Additive):
+                part.verify()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it was loaded from, or None."""
+        return self._path
+
+    @classmethod
+    def _load(cls, folder: Path) -> Perturbation:
         self = cls.__new__(cls)
         config = read_config(folder / CONFIG)
         expected = config.pop("digest", None)
