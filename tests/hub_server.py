@@ -55,7 +55,7 @@ class HubServer:
         asked: ``"METHOD path"`` of every request, in order.
         damage: Position of a byte of large files that is flipped when they are sent, or None.
         cut: Number of bytes after which the connection is closed on a large file, or None.
-        fail: Status of the answer to every request, or None.
+        fail: Status of the answer to requests whose path has ``failing`` in it, or None.
         echo: Answer a request that fails with the token it came with.
     """
 
@@ -80,7 +80,7 @@ class HubServer:
 
     def mend(self):
         self.damage = self.cut = self.fail = None
-        self.echo = False
+        self.failing, self.echo = "", False
 
     def __enter__(self):
         return self
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.asked.append(f"{self.command} {unquote(url.path)}")
         try:
             self.auth()
-            if self.hub.fail:
+            if self.hub.fail and self.hub.failing in url.path:
                 raise Refusal(self.hub.fail, message="the server is unwell")
             for methods, pattern, run in ROUTES:
                 match = re.fullmatch(pattern, url.path)
@@ -241,6 +241,7 @@ class Handler(BaseHTTPRequestHandler):
         repo, sha = self.readable(repo_id, revision)
         names = [{"rfilename": name} for name in repo.commits[sha]]
         known = {"id": repo_id, "sha": sha, "private": repo.private, "siblings": names}
+        known["xetEnabled"] = self.hub.xet
         self.send(200, known | {"gated": "manual" if repo.gated else False, "tags": []})
 
     def tree(self, repo_id, revision):
@@ -284,14 +285,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def lfs_batch(self, repo_id):
         self.writable(repo_id)
-        objects = []
-        for asked in json.loads(self.body)["objects"]:
-            answer = {"oid": asked["oid"], "size": asked["size"]}
-            if not (self.hub.store / asked["oid"]).exists():
-                href = f"{self.hub.url}/lfs/{asked['oid']}"
+        asked, objects = json.loads(self.body), []
+        xet = self.hub.xet and "xet" in asked["transfers"]  # clients before 2 ask here
+        for wanted in asked["objects"]:
+            answer = {"oid": wanted["oid"], "size": wanted["size"]}
+            if not xet and not (self.hub.store / wanted["oid"]).exists():
+                href = f"{self.hub.url}/lfs/{wanted['oid']}"
                 answer["actions"] = {"upload": {"href": href}, "verify": {"href": f"{href}/verify"}}
             objects.append(answer)
-        self.send(200, {"transfer": "basic", "objects": objects})
+        self.send(200, {"transfer": "xet" if xet else "basic", "objects": objects})
 
     def lfs_put(self, oid):
         assert hashlib.sha256(self.body).hexdigest() == oid

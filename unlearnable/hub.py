@@ -64,8 +64,8 @@ def download(
 
     Args:
         repo_id: ``owner/name``.
-        revision: A branch, a tag or a commit; a full commit hash that is in the cache needs no
-            network.
+        revision: A branch, a tag or a commit; what is in the cache of a full commit hash is not
+            asked for again.
         token: To read private and gated repositories; the one that was logged in with unless given.
         cache_dir: In place of the Hub client's own cache.
         local_files_only: Take what is in the cache, without the network.
