@@ -91,7 +91,7 @@ def export_images(
         progress: Show a bar.
     """
     folder = check_target(folder, format, sources=sources, force=force)
-    replace = folder.is_dir() and is_ours(folder, MARKER)
+    replace = is_ours(folder, MARKER) and not (folder / MARKER).is_symlink()
     raw = RawDataset(dataset)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
