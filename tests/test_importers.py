@@ -246,6 +246,19 @@ def test_one_row_beyond_the_budget_is_named(dataset, rows, tmp_path):
         load(write(tmp_path / "file", npy(changed)), dataset)
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_the_lowest_whole_number_is_beyond_any_budget(norm, dataset, rows, tmp_path):
+    changed = rows.astype(np.int64)
+    changed[4, 0, 0, 0] = np.iinfo(np.int64).min
+    with pytest.raises(ValueError, match=r"1 of 20 beyond it, .* in row 4"):
+        load(
+            write(tmp_path / "file", npy(changed)),
+            dataset,
+            norm=norm,
+            epsilon=0.49 if norm == "Linf" else 9,
+        )
+
+
 def test_floats_of_unclear_unit_are_taken_as_said(dataset, rows, tmp_path):
     path = write(tmp_path / "file", npy(rows / 8))
     found = load(path, dataset, format="levels", epsilon=1 / 255)

@@ -173,30 +173,34 @@ def _values(array: NDArray[Any], given: str | None) -> str:
 
 
 def _deltas(array: NDArray[Any], values: str, images: ImageStore) -> Iterator[NDArray[Any]]:
-    """Perturbations in levels, (B, C, H, W): int64 where they are exact, else float64."""
+    """Perturbations in levels, (B, C, H, W): whole numbers where they are exact, else floats."""
     shape = tuple(images.images.shape[1:])
-    exact = array.dtype.kind in "iu" or values == "images"
-    scale = 255.0 if values == "unit" else 1.0
+    whole = array.dtype.kind in "iu"
     if values == "images":
         low, high = float(array.min()), float(array.max())
         if low < 0 or high > 255:
             raise ValueError(f"expected images within 0…255, got values from {low:g} to {high:g}")
-        scale = 255.0 if array.dtype.kind == "f" and high <= 1 else 1.0
+        scale = 1 if whole or high > 1 else 255
+    else:
+        scale = 255 if values == "unit" else 1
     for start in range(0, len(array), _ROWS):
         part = array[start : start + _ROWS]
         if part.ndim == 3:
             part = part[:, None]
         elif part.shape[1:] != shape:
             part = part.transpose(0, 3, 1, 2)
-        part = part.astype(np.float64) * scale
+        if whole:
+            part = part.astype(np.int16 if part.dtype.itemsize == 1 else np.int64)
+        else:
+            part = part.astype(np.float64) * scale
         if values == "images":
-            part = np.rint(part) - images.images[start : start + _ROWS].numpy()
-        yield part.astype(np.int64) if exact else part
+            part = np.rint(part).astype(np.int16) - images.images[start : start + _ROWS].numpy()
+        yield part
 
 
 def _differences(pixels: Iterator[NDArray[np.uint8]], images: ImageStore) -> Iterator[NDArray[Any]]:
     for after, before in zip(pixels, images.images, strict=True):
-        yield (after.astype(np.int64) - before.numpy())[None]
+        yield (after.astype(np.int16) - before.numpy())[None]
 
 
 def _rows(
@@ -213,15 +217,15 @@ def _rows(
         size, limit = _sizes(delta, epsilon, norm)
         wrong = size > limit
         beyond += int(wrong.sum())
-        if wrong.any() and size[wrong].max() > largest:
-            largest, place = (
-                float(size[wrong].max()),
-                start + int(np.where(wrong, size, -1).argmax()),
-            )
-        elif not wrong.any():
+        if wrong.any():
+            worst = int(np.where(wrong, size, -1).argmax())
+            if size[worst] > largest:
+                largest, place = float(size[worst]), start + worst
+        else:
+            most = max(float(delta.max()), -float(delta.min()))
+            if most >= 127.5:
+                raise ValueError(f"expected changes up to 127 levels, got {most:g}")
             exact = delta.dtype.kind == "i"
-            if np.abs(delta).max() > 127:
-                raise ValueError(f"expected changes up to 127 levels, got {np.abs(delta).max():g}")
             levels = delta if exact else quantize(torch.from_numpy(delta / 255), epsilon, norm)
             rows[start : start + len(delta)] = levels
         start += len(delta)
@@ -243,11 +247,14 @@ def _sizes(
     delta: NDArray[Any], epsilon: float, norm: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The norm of each row and the most it may be, in levels."""
-    flat = delta.reshape(len(delta), -1).astype(np.float64)
+    flat = delta.reshape(len(delta), -1)
     exact = delta.dtype.kind == "i"
     slack = 1e-6 if exact else 1e-3 + 0.255 * epsilon  # of float16
     if norm == "Linf":
-        return np.abs(flat).max(axis=1), np.full(len(flat), 255 * epsilon + slack)
+        # As floats before the sign is changed: the lowest whole number has no opposite.
+        above, below = flat.max(axis=1).astype(np.float64), flat.min(axis=1).astype(np.float64)
+        return np.maximum(above, -below), np.full(len(flat), 255 * epsilon + slack)
+    flat = flat.astype(np.float64)
     length, limit = np.linalg.norm(flat, axis=1), np.full(len(flat), 255 * epsilon + slack)
     if exact:
         limit += 0.5 * np.sqrt((flat != 0).sum(axis=1))  # what rounding can have added
