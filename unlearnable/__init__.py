@@ -7,6 +7,8 @@ from .catalogue import list_pretrained
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import Evaluation, evaluate
+from .hf import from_hf
+from .importers import import_perturbation
 from .methods import (
     AAP,
     AR,
@@ -55,5 +57,7 @@ __all__ = [
     "UnknownImageError",
     "datasets",
     "evaluate",
+    "from_hf",
+    "import_perturbation",
     "list_pretrained",
 ]
