@@ -18,22 +18,26 @@ ALLOWED = {
     "datasets": set(),
     "callbacks": set(),
     "learning": {"learning"},
-    "data": set(),
-    "pictures": {"data", "protected"},  # protected for its type alone
-    "export": {"data", "output"},
+    "arrays": {"datasets"},
+    "batches": {"arrays"},
+    "data": {"arrays", "batches"},
+    "pictures": {"batches", "data", "protected"},  # protected for its type alone
+    "export": {"batches", "data", "output"},
     "tensorfile": {"errors"},
     "rows": set(),
     "change": {"data", "protected"},  # likewise
     "generators": {"rows"},
-    "kinds": {"data", "errors", "generators", "rows"},
-    "stack": {"data", "errors", "kinds"},
+    "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
+    "stack": {"arrays", "batches", "kinds"},
     "config": {"errors", "stack"},
-    "store": {"data", "errors", "output", "tensorfile"},
+    "store": {"batches", "data", "errors", "output", "tensorfile"},
     "perturbation": {
-        "config", "data", "errors", "kinds", "output", "pictures", "rows", "stack", "store",
-        "tensorfile",
+        "arrays", "batches", "config", "data", "errors", "kinds", "output", "pictures", "rows",
+        "stack", "store", "tensorfile",
     },
-    "protected": {"change", "data", "errors", "export", "kinds", "perturbation", "pictures"},
+    "protected": {
+        "batches", "change", "data", "errors", "export", "kinds", "perturbation", "pictures",
+    },
     "methods": {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
         "protected", "rows", "store", "__init__",

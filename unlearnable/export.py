@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .data import RawDataset, to_pil
+from .batches import to_pil
+from .data import RawDataset
 from .output import claim_folder, is_ours, write_json
 
 MARKER = "unlearnable.json"
@@ -102,9 +103,9 @@ def export_images(
         for name in names:
             (partial / name).mkdir()
         digits = len(str(len(raw) - 1))
-        bar = tqdm(range(len(raw)), desc="exporting", disable=None if progress else True)
-        for index in bar:
-            item = raw[index]
+        items = raw.items(range(len(raw)))
+        bar = tqdm(items, total=len(raw), desc="exporting", disable=None if progress else True)
+        for index, item in enumerate(bar):
             path = partial / names[int(item.label)] / f"{index:0{digits}d}.{format}"
             to_pil(item.pixels).save(path, **_OPTIONS[format])
         content = {"format": "unlearnable-export", "format_version": 1, "images": len(raw)}
