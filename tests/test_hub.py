@@ -175,15 +175,21 @@ told["folder"] = ue.Perturbation.from_pretrained("owner/large").folder
     assert len(sent) > rows.nbytes and sent == came
 
 
-def test_files_of_an_earlier_push_go(server, client, saved, tmp_path):
+def test_files_of_an_earlier_push_go_and_all_others_stay(server, client, saved, tmp_path):
     (tmp_path / "old").mkdir()
     for name in ("perturbation-00001-of-00002.safetensors", "perturbation.safetensors.index.json"):
         (tmp_path / "old" / name).write_bytes(b"old")
-    (tmp_path / "old" / "notes.md").write_bytes(b"kept")
+    for name in ("notes.md", "perturbation-notes.json"):
+        (tmp_path / "old" / name).write_bytes(b"kept")
     server.put("owner/old", tmp_path / "old", private=True)
-    client(server, f'ue.Perturbation.from_pretrained({str(saved)!r}).push_to_hub("owner/old")',
-           HF_TOKEN=WRITER)  # fmt: skip
-    assert server.files("owner/old") == ["README.md", "config.json", "notes.md", DATA]
+    mine = shutil.copytree(saved, tmp_path / "mine")
+    for name in ("perturbation-of-mine.safetensors", "surrogate.safetensors", "README.md"):
+        (mine / name).write_bytes(b"not for others")
+    code = f'ue.Perturbation.from_pretrained({str(mine)!r}).push_to_hub("owner/old")'
+    client(server, code, HF_TOKEN=WRITER)
+    kept = ["notes.md", "perturbation-notes.json"]
+    assert server.files("owner/old") == ["README.md", "config.json", *kept, DATA]
+    assert "not for others" not in server.text("owner/old", "README.md")
 
 
 def test_branches_and_pull_requests(server, client, saved):

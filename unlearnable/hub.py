@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +34,9 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from . import __version__
 from .errors import HubError
 
-DATA = "perturbation*"
 CONFIG, CARD = "config.json", "README.md"
+_DATA = re.compile(r"perturbation(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_PATTERNS = [CONFIG, CARD, "perturbation*.safetensors", "perturbation*.safetensors.index.json"]
 _KIND = "dataset"
 _LIBRARY = "unlearnable"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -89,7 +90,7 @@ def download(
             local_files_only=local_files_only,
             force_download=force_download,
             endpoint=endpoint,
-            allow_patterns=[CONFIG, CARD, f"{DATA}.safetensors", f"{DATA}.json"],
+            allow_patterns=_PATTERNS,
             library_name=_LIBRARY,
             library_version=__version__,
         )
@@ -135,8 +136,8 @@ def upload(
     if create_pr and branch is not None:
         raise ValueError("expected branch or create_pr, got both; a pull request is for main")
     call = _Call(repo_id, branch, token, endpoint, writing=True)
-    files = {path.name: path for path in sorted(Path(folder).glob(DATA)) if path.is_file()}
-    files |= {CONFIG: Path(folder) / CONFIG}
+    files = {path.name: path for path in Path(folder).iterdir() if _DATA.fullmatch(path.name)}
+    files = dict(sorted(files.items())) | {CONFIG: Path(folder) / CONFIG}
     with call.explained():
         api = HfApi(
             endpoint=endpoint, token=token, library_name=_LIBRARY, library_version=__version__
@@ -160,7 +161,7 @@ def upload(
                 *(
                     CommitOperationDelete(name)
                     for name in there
-                    if fnmatchcase(name, DATA) and name not in files
+                    if _DATA.fullmatch(name) and name not in files
                 ),
             ],
             commit_message=commit_message or "Upload a perturbation with unlearnable",
