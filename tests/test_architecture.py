@@ -18,9 +18,10 @@ ALLOWED = {
     "datasets": set(),
     "callbacks": set(),
     "learning": {"learning"},
-    "data": set(),
+    "hf": set(),
+    "data": {"hf"},
     "pictures": {"data", "protected"},  # protected for its type alone
-    "export": {"data", "output"},
+    "export": {"data", "export", "output"},
     "tensorfile": {"errors"},
     "rows": set(),
     "change": {"data", "protected"},  # likewise
@@ -38,10 +39,15 @@ ALLOWED = {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
         "protected", "rows", "store", "__init__",
     },
+    "pickled": {"errors"},
+    "foreign": {"data", "errors", "pickled"},
+    "importers": {
+        "__init__", "config", "foreign", "learning", "methods", "perturbation", "rows", "store",
+    },
     "evaluation": {"evaluation", "data", "datasets", "learning", "protected", "store"},
     "demo": None,
     "commands": None,
-    "cli": {"__init__", "commands", "errors", "learning"},
+    "cli": {"__init__", "commands", "errors", "export", "importers", "learning"},
     "__main__": {"cli"},
     "__init__": None,
 }  # fmt: skip
