@@ -26,6 +26,7 @@ from .methods import (
 )
 from .perturbation import Perturbation
 from .protected import ProtectedDataset
+from .verify import Verification, verify
 
 __all__ = [
     "AAP",
@@ -52,6 +53,8 @@ __all__ = [
     "ProtectedDataset",
     "RandomNoise",
     "UnknownImageError",
+    "Verification",
     "datasets",
     "evaluate",
+    "verify",
 ]

@@ -12,9 +12,9 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from .data import RawDataset, to_pil
+from .manifest import MARKER, Manifest
 from .output import claim_folder, is_ours, write_json
 
-MARKER = "unlearnable.json"
 _OPTIONS: dict[str, dict[str, Any]] = {
     "png": {},
     "webp": {"lossless": True, "exact": True},
@@ -32,7 +32,8 @@ def class_folders(raw: RawDataset) -> list[str]:
     if raw.classes is None:
         return indices
     safe = [re.sub(r"[^\w .()+,-]", "_", name).strip(" .") for name in raw.classes]
-    if safe == raw.classes and sorted(set(safe)) == safe:
+    folded = {name.casefold() for name in safe}  # some file systems take a and A for one
+    if safe == raw.classes and sorted(set(safe)) == safe and len(folded) == len(safe):
         return safe
     return [f"{index}_{name}" for index, name in zip(indices, safe, strict=True)]
 
@@ -77,6 +78,7 @@ def export_images(
     format: str,
     *,
     described: Mapping[str, Any],
+    manifest: Manifest,
     sources: Sequence[str | Path | None] = (),
     force: bool = False,
     progress: bool = True,
@@ -88,6 +90,7 @@ def export_images(
         folder: Where to.
         format: ``"png"`` or ``"webp"``.
         described: What to say of the images in the folder's ``unlearnable.json``.
+        manifest: Notes each file.
         sources: Folders that the images are read from; never written into.
         force: See :meth:`ProtectedDataset.export`.
         progress: Show a bar.
@@ -105,11 +108,13 @@ def export_images(
         bar = tqdm(range(len(raw)), desc="exporting", disable=None if progress else True)
         for index in bar:
             item = raw[index]
-            path = partial / names[int(item.label)] / f"{index:0{digits}d}.{format}"
-            to_pil(item.pixels).save(path, **_OPTIONS[format])
+            file = f"{names[int(item.label)]}/{index:0{digits}d}.{format}"
+            metadata = manifest.add(index, file, item.pixels)
+            to_pil(item.pixels).save(partial / file, **_OPTIONS[format], **metadata)
         content = {"format": "unlearnable-export", "format_version": 1, "images": len(raw)}
         classes = {"classes": raw.classes, "folders": names}
-        write_json(partial / MARKER, content | classes | dict(described))
+        manifest.write(partial)
+        write_json(partial / MARKER, content | classes | dict(described) | manifest.described())
         partial.chmod(0o755)
         _move(partial, folder, replace=replace)
     finally:

@@ -188,14 +188,18 @@ class Additive(Kind):
         own = self.tensors["thumbnails"][row].astype(np.int16)
         return bool(np.abs(own - thumbnail(pixels)).max() <= _THUMBNAIL_TOLERANCE)
 
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+    def row(self, row: Row) -> Levels:
+        """Its int8 levels, (C, H, W), of which the checksum is right."""
         added = np.asarray(self.tensors["rows"][row])
         if zlib.crc32(added.tobytes()) != self.tensors["checksums"][row]:
             raise ArtefactError(
                 f"expected row {row} to match its checksum, got other bytes: {self.where} was "
                 f"damaged or edited; get it anew"
             )
-        return _sum(pixels, added)
+        return added
+
+    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        return _sum(pixels, self.row(row))
 
 
 class Pixel(Kind):
@@ -254,6 +258,10 @@ class Convolution(Kind):
         return dot
 
     def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        return self.change(pixels, row)
+
+    def change(self, pixels: Pixels, row: Row) -> Pixels:
+        """The convolved image, of whatever size."""
         kernel = self.tensors["kernels"][row]
         half, (_, height, width) = len(kernel) // 2, pixels.shape
         padded = np.pad(pixels.astype(np.int64), ((0, 0), (half, half), (half, half)))
@@ -310,12 +318,15 @@ class Procedural(Kind):
         fields = generator.fields(self.tensors, self.settings, self.shape, labels, keys)
         return levels(fields, self.config["epsilon"])
 
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+    def row(self, row: Row) -> Levels:
+        """Its int8 levels, (C, H, W), computed."""
         try:
-            added = self.levels(np.array(row[:1], np.int64), np.array(row[1:], np.uint64))[0]
+            return self.levels(np.array(row[:1], np.int64), np.array(row[1:], np.uint64))[0]
         except ValueError as error:
             raise ArtefactError(f"could not compute a row of {self.where}: {error}") from error
-        return _sum(pixels, added)
+
+    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+        return _sum(pixels, self.row(row))
 
 
 def _sum(pixels: Pixels, added: Levels) -> Pixels:

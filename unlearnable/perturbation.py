@@ -19,6 +19,7 @@ from torch import Tensor
 from .config import FORMAT, FORMAT_VERSION, check_config, read_config
 from .data import Fit, Pixels, to_pil
 from .errors import ArtefactError
+from .fullsize import apply_full_size, check_full_size, prepare_full_size
 from .kinds import Additive, Kind, Row
 from .output import claim_folder, write_json
 from .pictures import html_image
@@ -304,22 +305,36 @@ class Perturbation:
         assert isinstance(self._kind, Additive)
         return self._kind.resembles(pixels, row)
 
-    def prepare(self, pixels: Pixels) -> Pixels:
-        """The image before anything is applied: resized and cropped, and in colour if need be."""
+    def prepare(self, pixels: Pixels, *, full_size: bool = False) -> Pixels:
+        """The image before anything is applied: resized and cropped, and in colour if need be.
+
+        Args:
+            pixels: uint8, (1 or 3, H, W).
+            full_size: Not resized and cropped.
+        """
+        if full_size:
+            return prepare_full_size(self._kind, pixels)
         return self._kind.prepare(pixels)
 
-    def apply(self, pixels: Pixels, row: Row) -> Pixels:
+    def apply(self, pixels: Pixels, row: Row, *, full_size: bool = False) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).
 
         Args:
             pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
             row: From :meth:`find`.
+            full_size: Enlarge what is done to ``pixels`` of any size: see docs/photos.md.
 
         Raises:
             ValueError: The image has another shape.
             ArtefactError: The row is damaged.
         """
+        if full_size:
+            return apply_full_size(self._kind, pixels, row)
         return self._kind.apply(pixels, row)
+
+    def check_full_size(self) -> None:
+        """Raises ``ValueError`` if what it does cannot be enlarged."""
+        check_full_size(self._kind)
 
     # Files
 

@@ -20,6 +20,7 @@ from .data import Item, RawDataset, image_key
 from .errors import UnknownImageError
 from .export import export_images
 from .kinds import Row
+from .manifest import Manifest
 from .perturbation import Perturbation
 from .pictures import html_strip
 
@@ -43,6 +44,8 @@ class ProtectedDataset(VisionDataset):
         align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
             for decoders that give slightly other pixels, and checks each image against a 4x4
             thumbnail.
+        full_size: Leave photos as large as they are, and enlarge what was learned at the
+            perturbation's size: see docs/photos.md.
 
     Attributes:
         base: The dataset that was given.
@@ -70,6 +73,7 @@ class ProtectedDataset(VisionDataset):
         fraction: float = 1.0,
         seed: int = 0,
         align: str = "content",
+        full_size: bool = False,
     ) -> None:
         raw = RawDataset(dataset)
         if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
@@ -87,8 +91,11 @@ class ProtectedDataset(VisionDataset):
         self.fraction = fraction
         self.seed = seed
         self.align = align
+        self.full_size = full_size
         self._raw = raw
         self._bare = False
+        if full_size:
+            perturbation.check_full_size()
         self._class_of = _match_classes(raw, perturbation)
         if align == "index":
             if perturbation.kind != "additive" or not perturbation.keyed:
@@ -140,11 +147,15 @@ class ProtectedDataset(VisionDataset):
             )
         return index
 
+    def _is_protected(self, index: int) -> bool:
+        return self._chosen is None or bool(self._chosen[index])
+
     def _read(self, index: int, protect: bool) -> tuple[Any, Any]:
         item = self._raw[index]
-        pixels = self.perturbation.prepare(item.pixels)
-        if protect and (self._chosen is None or self._chosen[index]):
-            pixels = self.perturbation.apply(pixels, self._row(index, item))
+        pixels = self.perturbation.prepare(item.pixels, full_size=self.full_size)
+        if protect and self._is_protected(index):
+            row = self._row(index, item)
+            pixels = self.perturbation.apply(pixels, row, full_size=self.full_size)
         image = item.restore(pixels)
         if self._bare:
             return image, item.label
@@ -204,10 +215,19 @@ class ProtectedDataset(VisionDataset):
         return measure_change(self, images)
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
-        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
+        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
+
+        Raises:
+            ValueError: They are photos of several sizes.
+        """
         bare = RawDataset(self)
-        images = np.stack([bare[index].pixels for index in range(len(self))])
-        return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
+        images = [bare[index].pixels for index in range(len(self))]
+        if len({pixels.shape for pixels in images}) > 1:
+            raise ValueError(
+                "expected images of one size, got several; without full_size=True they have the "
+                "size that was learned at"
+            )
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(self._raw.labels.copy())
 
     def export(
         self,
@@ -215,6 +235,8 @@ class ProtectedDataset(VisionDataset):
         format: str = "png",
         *,
         force: bool = False,
+        metadata: bool = False,
+        gps: bool = False,
         progress: bool = True,
     ) -> Path:
         """Writes the protected images as class folders that ``ImageFolder`` reads, without loss.
@@ -224,6 +246,9 @@ class ProtectedDataset(VisionDataset):
             format: ``"png"`` or ``"webp"`` (lossless).
             force: Go on although the folder exists: an earlier export is replaced; in any other
                 folder the images are added and what was there stays.
+            metadata: Keep the EXIF of files, but for orientation, thumbnails, makers' notes and
+                place; nothing is kept otherwise. Colours are sRGB in any case.
+            gps: Keep the place, too.
             progress: Show a bar.
 
         Returns:
@@ -233,6 +258,7 @@ class ProtectedDataset(VisionDataset):
             ValueError: The format loses pixels (JPEG does), or is not known.
             FileExistsError: The folder holds something.
         """
+        manifest = Manifest(self._raw, self._is_protected, metadata=metadata, gps=gps)
         return export_images(
             self.without_transforms(),
             folder,
@@ -244,7 +270,9 @@ class ProtectedDataset(VisionDataset):
                 "digest": self.perturbation.digest,
                 "fraction": self.fraction,
                 "seed": self.seed,
+                "full_size": self.full_size,
             },
+            manifest=manifest,
             # A folder of class folders, that is; below an archive's root there is room.
             sources=[leaf.root for leaf in self._raw.originals if hasattr(leaf, "samples")],
             force=force,
@@ -253,7 +281,9 @@ class ProtectedDataset(VisionDataset):
 
     def extra_repr(self) -> str:
         share = f"{self.fraction:.0%} of images protected"
-        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{share}, aligned by {self.align}"
+        size = ", full size" if self.full_size else ""
+        way = f"{share}, aligned by {self.align}{size}"
+        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{way}"
 
     def _repr_html_(self) -> str:
         return html_strip(self)
