@@ -1,12 +1,11 @@
 """One photo: modes, colours, orientation, metadata, and what is wrong with files."""
 
 import io
-import os
-import warnings
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 from torchvision.datasets import ImageFolder
 
 from unlearnable import ProtectedDataset, RandomNoise
@@ -121,12 +120,10 @@ def test_lab(tmp_path):
     assert np.abs(difference).max() <= 2 and notes(path) == (TO_SRGB,)
 
 
-@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
-@pytest.mark.parametrize("ending", ["tif", "png"])
+@pytest.mark.parametrize(
+    ("mode", "ending"), [("I;16", "png"), ("I;16", "tif"), ("I", "tif"), ("F", "tif")]
+)
 def test_deep_greys_are_refused_by_name(tmp_path, mode, ending):
-    if ending == "png" and mode != "I;16":
-        pytest.raises(OSError, Image.new(mode, (4, 4)).save, tmp_path / "0.bmp")  # no such files
-        return
     path = saved(tmp_path, Image.new(mode, (4, 4)), f"0.{ending}")
     for read in (load_photo, lambda _: RawDataset(ImageFolder(tmp_path / "photos"))[0]):
         with pytest.raises(ValueError, match="8 bits per channel") as caught:
@@ -215,7 +212,7 @@ def test_profiles_of_another_mode_are_not_used(tmp_path):
 
 
 def test_damaged_profiles_are_warned_of(tmp_path):
-    path = saved(tmp_path, Image.fromarray(PHOTO), icc_profile=b"damaged by " + os.urandom(200))
+    path = saved(tmp_path, Image.fromarray(PHOTO), icc_profile=b"damaged" * 30)
     with pytest.warns(UserWarning, match="damaged colour profile"):
         np.testing.assert_array_equal(chw(load_photo(path)), PHOTO.transpose(2, 0, 1))
 
@@ -314,7 +311,7 @@ def camera(request, tmp_path):
     """A folder with a photo that tells everything."""
     options = {"exif": camera_exif(), "icc_profile": narrow_profile()}
     if request.param == "png":
-        options["pnginfo"] = __import__("PIL.PngImagePlugin").PngImagePlugin.PngInfo()
+        options["pnginfo"] = PngInfo()
         options["pnginfo"].add_text("Comment", "secret comment")
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
     else:
@@ -375,10 +372,10 @@ def test_the_place_needs_metadata(camera, tmp_path):
 
 def test_damaged_exif_stops_nothing(tmp_path):
     path = saved(tmp_path, Image.fromarray(PHOTO), exif=b"Exif\x00\x00" + bytes(range(60)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        np.testing.assert_array_equal(chw(load_photo(path)), PHOTO.transpose(2, 0, 1))
-        exif_of(path)
+    np.testing.assert_array_equal(chw(load_photo(path)), PHOTO.transpose(2, 0, 1))
+    assert notes(path) == ()
+    with pytest.warns(UserWarning, match=r"damaged EXIF of .*0\.png"):
+        assert exif_of(path) is None
 
 
 def test_keys_are_of_what_is_seen(tmp_path):

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
 
-from .photos import check_mode, notes_of, open_photo
+from .photos import check_mode, notes_of, open_photo, orientation
 
 LEARNED_AT = 224  # side that photos of varying size are learned at unless something else is asked
 _LARGE = 512  # side above which photos of one size are not learned at it either
@@ -167,7 +167,7 @@ def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | Exception:
         with open_photo(path) as image:
             check_mode(image)
             width, height = image.size
-            if image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4:
+            if image.format != "TIFF" and orientation(image) > 4:
                 width, height = height, width
             notes = notes_of(image)
             image.draft(image.mode, (1, 1))  # JPEG: all of it is read, an eighth of it computed

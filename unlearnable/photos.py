@@ -14,13 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 _GREY_MODES = ("L", "1", "LA", "La")
 _COLOUR_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}  # of a profile for each mode
 _SAME = 2  # levels that a profile may differ from sRGB and still be taken for it
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 UPRIGHT = "turned upright as EXIF says"
 ON_WHITE = "transparency laid on white"
@@ -52,7 +62,7 @@ def standard(image: Image.Image) -> Image.Image:
         ValueError: It has more than 8 bits per channel, or a mode that is not known.
     """
     check_mode(image)
-    image = ImageOps.exif_transpose(image)
+    image = _turned_upright(image)
     profile = image.info.get("icc_profile") or b""
     mode = "L" if image.mode in _GREY_MODES else "RGB"
     alpha: Image.Image | None = None
@@ -67,6 +77,20 @@ def standard(image: Image.Image) -> Image.Image:
         image = Image.composite(image, Image.new(mode, image.size, "white"), alpha)
     image.info = {}  # of a copy by now: no profile or orientation is applied twice
     return image
+
+
+def orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF says; 1 where it says nothing that can be read."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises errors of any type on damaged EXIF, which viewers pass over
+        return 1
+
+
+def _turned_upright(image: Image.Image) -> Image.Image:
+    image.load()  # before its EXIF is asked for: Pillow turns TIFFs by itself then
+    turn = _TURNS.get(orientation(image))
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def check_mode(image: Image.Image) -> None:
@@ -135,7 +159,7 @@ def _ramp(mode: str) -> Image.Image:
 def notes_of(image: Image.Image) -> tuple[str, ...]:
     """What :func:`standard` does to a picture that its owner may want to know."""
     notes = []
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    if orientation(image) in _TURNS:
         notes.append(UPRIGHT)
     if _has_alpha(image):
         alpha = _unmultiplied(image).convert("RGBA").getchannel("A")
@@ -224,24 +248,24 @@ def exif_of(path: str | Path, *, gps: bool = False) -> bytes | None:
     and, unless ``gps``, the place are not.
     """
     with open_photo(path) as image:
-        found = image.getexif()
-        kept = Image.Exif()
-        for tag in _KEPT:
-            if tag in found:
-                kept[tag] = found[tag]
-        details = {
-            tag: value
-            for tag, value in found.get_ifd(ExifTags.IFD.Exif).items()
-            if tag not in _DROPPED
-        }
-        if details:
-            details[ExifTags.Base.ColorSpace] = _SRGB_COLOURS
-            kept.get_ifd(ExifTags.IFD.Exif).update(details)
-        if gps:
-            kept.get_ifd(ExifTags.IFD.GPSInfo).update(found.get_ifd(ExifTags.IFD.GPSInfo))
         try:
-            data = kept.tobytes()
-        except Exception as error:  # Pillow raises errors of any type on values that make no sense
+            return _kept(image.getexif(), gps)
+        except Exception as error:  # of any type, on values that make no sense
             warnings.warn(f"could not keep the damaged EXIF of {path}: {error}", stacklevel=2)
             return None
-    return data if len(kept) or kept.get_ifd(ExifTags.IFD.Exif) or gps else None
+
+
+def _kept(found: Image.Exif, gps: bool) -> bytes | None:
+    kept = Image.Exif()
+    for tag in _KEPT:
+        if tag in found:
+            kept[tag] = found[tag]
+    details = found.get_ifd(ExifTags.IFD.Exif)
+    details = {tag: value for tag, value in details.items() if tag not in _DROPPED}
+    place = found.get_ifd(ExifTags.IFD.GPSInfo) if gps else {}
+    if details:
+        details[ExifTags.Base.ColorSpace] = _SRGB_COLOURS
+        kept.get_ifd(ExifTags.IFD.Exif).update(details)
+    if place:
+        kept.get_ifd(ExifTags.IFD.GPSInfo).update(place)
+    return kept.tobytes() if len(kept) or details or place else None
