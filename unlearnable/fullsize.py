@@ -85,7 +85,8 @@ def apply_full_size(kind: Kind, pixels: Pixels, row: Row) -> Pixels:
 def _convolve(kind: Convolution, pixels: Pixels, row: Row) -> Pixels:
     """Adds what the kernel changes of the whole photo in small, enlarged.
 
-    So the photo seen at the learned size is convolved, and keeps its detail beyond that size.
+    So the photo seen at the learned size is convolved, and keeps its detail beyond that size. It is
+    the photo's border that zeros lie behind, not that of the learned crop.
     """
     size = (pixels.shape[1], pixels.shape[2])
     vertical, _ = _region(kind.shape[1:], size)
