@@ -20,10 +20,11 @@ ALLOWED = {
     "learning": {"learning"},
     "photos": set(),
     "photo_folder": {"photos"},
-    "data": {"photos"},
+    "hf": set(),
+    "data": {"hf", "photos"},
     "pictures": {"data", "protected"},  # protected for its type alone
     "manifest": {"data", "photos"},
-    "export": {"data", "manifest", "output"},
+    "export": {"data", "export", "manifest", "output"},
     "tensorfile": {"errors"},
     "rows": set(),
     "change": {"data", "protected"},  # likewise
@@ -45,10 +46,15 @@ ALLOWED = {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
         "protected", "rows", "store", "__init__",
     },
+    "pickled": {"errors"},
+    "foreign": {"data", "errors", "pickled"},
+    "importers": {
+        "__init__", "config", "foreign", "learning", "methods", "perturbation", "rows", "store",
+    },
     "evaluation": {"evaluation", "learning", "protected", "store"},
     "demo": None,
     "commands": None,
-    "cli": {"__init__", "commands", "errors", "learning"},
+    "cli": {"__init__", "commands", "errors", "export", "importers", "learning"},
     "__main__": {"cli"},
     "__init__": None,
 }  # fmt: skip

@@ -96,6 +96,14 @@ def test_resize_gives_copies_of_the_size_that_is_learned_at(photos, tmp_path, ca
     assert {image.size for image, _ in ImageFolder(tmp_path / "out")} == {(24, 24)}
 
 
+def test_arrays_are_of_the_size_that_is_learned_at(photos, tmp_path, capsys):
+    options = ("--method", "randomnoise", "--format", "npz", "--quiet")
+    code, _, err = run(capsys, "protect", photos, tmp_path / "out", *options)
+    assert code == 0, err
+    with np.load(tmp_path / "out" / "images.npz") as arrays:
+        assert arrays["images"].shape == (24, 32, 32, 3)
+
+
 def test_pixels_are_for_the_learned_size_alone(photos, tmp_path, capsys):
     arguments = ("protect", photos, tmp_path / "out", "--method", "ops", "--quiet")
     code, _, err = run(capsys, *arguments)
@@ -144,6 +152,7 @@ def test_verify(photos, tmp_path, capsys):
         (["info", "nowhere"], "nowhere"),
         (["verify", "images", "nowhere"], "nowhere"),
         (["protect", "shapes:16", "out", "--keep-gps"], "--keep-metadata"),
+        (["protect", "shapes:16", "out", "--keep-metadata", "--format", "npz"], "'png', 'webp'"),
         (["protect", "shapes:16", "out", "--method", "randomnoise", "--format", "jpg"], "JPEG"),
         (["evaluate", "shapes:16", "shapes:8", "--epochs", "0", "--victim", "tiny"], "epoch"),
     ],

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from unlearnable import AR, LSP, OPS, ClassConvolution, ProtectedDataset, RandomNoise
 from unlearnable.data import Fit, RawDataset, to_pil
+from unlearnable.datasets import Shapes
 from unlearnable.fullsize import _Enlarged, _region
 from unlearnable.perturbation import Perturbation
 
@@ -127,12 +128,24 @@ def test_grey_photos_get_colour_if_rows_have_it_and_grey_rows_fit_colour():
     assert change.any() and (change[0] == change[2]).all()
 
 
+def correlation(one, other):
+    return np.corrcoef(one.ravel(), other.ravel())[0, 1]
+
+
 def test_a_victim_that_resizes_sees_much_of_it():
     levels = noise()[0]
     photo = grey((60, 90))
     protected = additive(levels[None]).apply(photo, 0, full_size=True)
     seen = Fit(*LEARNED)(protected).astype(float) - 128
-    assert np.corrcoef(seen.ravel(), levels.ravel())[0, 1] > 0.9
+    assert correlation(seen, levels) > 0.9
+    bilinear = [
+        np.asarray(Image.fromarray(channel).resize((90, 60), Image.Resampling.BILINEAR))
+        for channel in levels.astype(np.float32)
+    ]
+    softer = (photo + np.rint(bilinear)).astype(np.uint8)
+    assert correlation(seen, levels) > correlation(
+        Fit(*LEARNED)(softer).astype(float) - 128, levels
+    )
 
 
 def test_damaged_rows_are_found():
@@ -187,7 +200,7 @@ def test_kinds_keep_the_photos_size(method, photos):
         wanted = perturbation.apply(small.astype(np.uint8), row).astype(int) - small
         seen = Fit(16, 16)(found.transpose(2, 0, 1)).astype(int) - small
         inner = np.s_[:, 2:-2, 2:-2]  # a kernel darkens the photo's border, not that of the crop
-        assert np.corrcoef(seen[inner].ravel(), wanted[inner].ravel())[0, 1] > 0.85
+        assert correlation(seen[inner], wanted[inner]) > 0.85
     assert protected.change(12).images == 12
     assert "full size" in repr(protected)
 
@@ -249,3 +262,12 @@ def test_photos_are_learned_at_one_size_and_written_at_theirs(varying_folder, fi
     assert {again[index].pixels.shape for index in range(4)} == {
         (3, 6, 8), (3, 10, 10), (3, 12, 6), (3, 8, 8),
     }  # fmt: skip
+
+
+def test_shapes_of_any_side():
+    small, large = Shapes(size=30), Shapes(size=30, side=64)
+    assert large.data.shape == (30, 64, 64, 3) and large.targets == small.targets
+    assert large.data.std() == pytest.approx(small.data.std(), rel=0.2)
+    assert not np.array_equal(large.data[:, ::2, ::2], small.data)
+    with pytest.raises(ValueError, match="side of at least 8"):
+        Shapes(size=1, side=4)

@@ -1,6 +1,7 @@
 """One photo: modes, colours, orientation, metadata, and what is wrong with files."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -368,6 +369,23 @@ def test_the_place_needs_metadata(camera, tmp_path):
     with pytest.raises(ValueError, match="metadata=True"):
         export(camera, tmp_path / "out", gps=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("format", ["png", "webdataset"])
+def test_exports_say_what_was_done_to_photos(tmp_path, format):
+    saved(tmp_path, with_alpha(Image.fromarray(PHOTO), 0), "clear.png")
+    saved(tmp_path, Image.fromarray(PHOTO), "other.png", icc_profile=narrow_profile())
+    saved(tmp_path, Image.fromarray(PHOTO), "turned.png", exif=camera_exif())
+    folder = export(tmp_path / "photos", tmp_path / "out", format=format)
+    described = json.loads((folder / "unlearnable.json").read_text())
+    assert described["notes"] == {ON_WHITE: 1, TO_SRGB: 1, UPRIGHT: 1}
+    assert described["metadata"] == [] and described["full_size"] is True
+
+
+def test_arrays_hold_no_metadata(tmp_path):
+    saved(tmp_path, Image.fromarray(PHOTO))
+    with pytest.raises(ValueError, match=r"'png', 'webp'.*'webdataset'"):
+        export(tmp_path / "photos", tmp_path / "out", format="webdataset", metadata=True)
 
 
 def test_damaged_exif_stops_nothing(tmp_path):

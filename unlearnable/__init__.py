@@ -6,6 +6,8 @@ from . import datasets
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import Evaluation, evaluate
+from .hf import from_hf
+from .importers import import_perturbation
 from .methods import (
     AAP,
     AR,
@@ -56,5 +58,7 @@ __all__ = [
     "Verification",
     "datasets",
     "evaluate",
+    "from_hf",
+    "import_perturbation",
     "verify",
 ]

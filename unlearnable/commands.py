@@ -15,7 +15,8 @@ from .callbacks import TensorBoard
 from .datasets import Shapes
 from .demo import demo_table, run_demo
 from .evaluation import evaluate
-from .export import check_target
+from .export import ONE_SIZE, check_target
+from .importers import import_perturbation
 from .learning.distributed import Group
 from .methods import METHODS, Method
 from .methods.fitting import remove_checkpoint
@@ -187,26 +188,29 @@ def fit(args: argparse.Namespace) -> None:
 def protect(args: argparse.Namespace) -> None:
     """Write a protected copy of a dataset as lossless images."""
     times: dict[str, str] = {}
-    folder = Path(args.dataset)
-    sources = [folder] if folder.is_dir() else []
-    check_target(args.out, args.format, sources=sources, force=args.force)
     if args.keep_gps and not args.keep_metadata:
         raise ValueError("expected --keep-metadata with --keep-gps")
+    sources = [Path(args.dataset)] if Path(args.dataset).is_dir() else []
+    options = {"sources": sources, "force": args.force, "metadata": args.keep_metadata}
+    check_target(args.out, args.format, **options)
     perturbation = _ready(args)
     dataset = open_dataset(args.dataset)
     survey = _survey(args, dataset)
+    resize = args.resize or args.format in ONE_SIZE
     if perturbation is None:
-        if args.image_size and not args.resize and METHOD_NAMES[args.method].kind == "pixel":
+        size = _image_size(args)
+        check_target(args.out, args.format, dataset=dataset, image_size=size, **options)
+        if size is not None and not resize and METHOD_NAMES[args.method].kind == "pixel":
             raise ValueError(
                 f"expected --resize with --method {args.method}: single pixels are for the size "
                 f"that they were learned at alone"
             )
         method = _fit(args, dataset)
         perturbation, times = method.perturbation_, _times(method)
-    size = tuple(perturbation.config["image_shape"][:0:-1])
-    resized = perturbation.fit_size is not None
-    resized = resized or (survey is not None and set(survey.sizes) != {size})
-    full_size = resized and not args.resize
+    learned = tuple(perturbation.config["image_shape"][:0:-1])
+    others = perturbation.fit_size is not None  # sizes than the one that was learned at
+    others = others or (survey is not None and set(survey.sizes) != {learned})
+    full_size = others and not resize
     protected = ProtectedDataset(
         dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
     )
@@ -224,7 +228,7 @@ def protect(args: argparse.Namespace) -> None:
                 "folder": str(folder),
                 "images": len(protected),
                 "protected": f"{args.fraction:.0%}",
-                "size": "as the photos" if full_size else "x".join(map(str, size)),
+                "size": "as the photos" if full_size else "x".join(map(str, learned)),
                 "perturbation": repr(perturbation),
                 "change": str(protected.change(64)),
             }
@@ -254,6 +258,23 @@ def verify_folder(args: argparse.Namespace) -> int:
     found = verify(args.folder, perturbation, originals, progress=not args.quiet)
     _show(args, found.to_dict(), str(found))
     return 0 if found.whole else 1
+
+
+def import_file(args: argparse.Namespace) -> None:
+    """Make a perturbation of a file that another program wrote."""
+    _check_out(args, CONFIG)
+    perturbation = import_perturbation(
+        args.path,
+        open_dataset(args.dataset),
+        method=args.method,
+        epsilon=_value(args.epsilon),
+        norm=args.norm,
+        granularity=args.granularity,
+        format=args.format,
+        image_size=_image_size(args),
+    )
+    folder = perturbation.save_pretrained(args.out, force=args.force)
+    _show(args, perturbation.info() | {"folder": str(folder)})
 
 
 def evaluate_victims(args: argparse.Namespace) -> None:

@@ -43,6 +43,9 @@ class Manifest:
         is_protected: Whether the image at an index gets its perturbation.
         metadata: Whether files keep their EXIF.
         gps: Whether they keep the place, too.
+
+    Attributes:
+        keeps_metadata: As was given.
     """
 
     def __init__(
@@ -57,27 +60,28 @@ class Manifest:
             raise ValueError("expected metadata=True (--keep-metadata) with gps=True (--keep-gps)")
         self._source = source
         self._is_protected = is_protected
-        self._metadata, self._gps = metadata, gps
+        self.keeps_metadata, self._gps = metadata, gps
         self._entries: list[Entry] = []
-        self._notes: Counter[str] = Counter()
 
     def add(self, index: int, file: str, pixels: Pixels) -> dict[str, Any]:
         """Notes a file; returns what to pass to ``Image.save`` for its metadata."""
         clean_key = image_key(self._source[index].pixels)
         entry = Entry(file, image_key(pixels), clean_key, self._is_protected(index))
         self._entries.append(entry)
-        path = self._source.path(index)
-        if path is None:
-            return {}
-        with open_photo(path) as image:
-            self._notes.update(notes_of(image))
-        exif = exif_of(path, gps=self._gps) if self._metadata else None
+        path = self._source.path(index) if self.keeps_metadata else None
+        exif = None if path is None else exif_of(path, gps=self._gps)
         return {} if exif is None else {"exif": exif}
 
     def described(self) -> dict[str, Any]:
-        """For the folder's ``unlearnable.json``."""
-        kept = ["EXIF"] * self._metadata + ["GPS"] * self._gps
-        return {"metadata": kept, "notes": dict(sorted(self._notes.items())), "files": FILES}
+        """For the folder's ``unlearnable.json``: what was kept, and done to how many photos."""
+        notes: Counter[str] = Counter()
+        for index in range(len(self._source)):
+            path = self._source.path(index)
+            if path is not None:
+                with open_photo(path) as image:
+                    notes.update(notes_of(image))
+        kept = ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps
+        return {"metadata": kept, "notes": dict(sorted(notes.items()))}
 
     def write(self, folder: Path) -> None:
         """Writes the list of files."""
