@@ -186,7 +186,7 @@ def _frames(image: Image.Image) -> bool:
 def load_photo(path: str | Path) -> Image.Image:
     """A file as an RGB image; in place of the loader that torchvision's ``ImageFolder`` has.
 
-    That one drops transparency, colour profiles and the upper bits of 16-bit greys in silence.
+    That one drops transparency and colour profiles and cuts 16-bit greys off at 255, in silence.
 
     Raises:
         ValueError: It is no picture, cut short, too large, or of a mode that is refused.
