@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
 from unlearnable import AR, LSP, OPS, ClassConvolution, ProtectedDataset, RandomNoise
-from unlearnable.data import Fit, RawDataset, to_pil
+from unlearnable.batches import to_pil
+from unlearnable.data import Fit, RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.fullsize import _Enlarged, _region
 from unlearnable.perturbation import Perturbation

@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
-from unlearnable.data import RawDataset, to_pil
+from unlearnable.batches import to_pil
+from unlearnable.data import RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.verify import verify
 

@@ -11,14 +11,16 @@ As in :mod:`~unlearnable.kinds`, all arithmetic is on whole numbers or rounded a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .data import Pixels, pixels_of, to_pil
+from .arrays import Images
+from .batches import Pixels, to_pil
+from .data import pixels_of
 from .kinds import Additive, Convolution, Kind, Pixel, Procedural, Row
 from .stack import Stack, parts_of
 
@@ -42,13 +44,13 @@ def check_full_size(kind: Kind) -> None:
         )
 
 
-def prepare_full_size(kind: Kind, pixels: Pixels) -> Pixels:
-    """The photo before anything is applied: as it is, in colour if need be."""
-    return np.repeat(pixels, 3, axis=0) if len(pixels) < kind.shape[0] else pixels
+def prepare_full_size(kind: Kind, images: Images) -> Images:
+    """Photos before anything is applied: as they are, in colour if need be."""
+    return np.repeat(images, 3, axis=1) if images.shape[1] < kind.shape[0] else images
 
 
-def apply_full_size(kind: Kind, pixels: Pixels, row: Row) -> Pixels:
-    """Perturbed uint8 pixels of the photo's own size, (1 or 3, H, W).
+def apply_full_size(kind: Kind, images: Images, rows: Sequence[Row]) -> Images:
+    """Perturbed uint8 pixels of the photos' own size, (B, 1 or 3, H, W).
 
     For the norm Linf no value changes by more than the budget. For L2 the strength per pixel is
     kept: the norm is at most ``epsilon * sqrt(H * W / (h * w))`` before rounding, with h and w of
@@ -56,21 +58,26 @@ def apply_full_size(kind: Kind, pixels: Pixels, row: Row) -> Pixels:
 
     Args:
         kind: Anything but single pixels.
-        pixels: uint8.
-        row: From the kind's ``find``.
+        images: uint8, of one size.
+        rows: From the kind's ``find``.
     """
     if isinstance(kind, Stack):
-        for part, own in zip(kind.parts, row, strict=True):
-            pixels = apply_full_size(part, pixels, own)
-        return pixels
-    pixels = prepare_full_size(kind, pixels)
-    if pixels.shape[1:] == kind.shape[1:]:
-        return kind.apply(pixels, row)
+        for part, own in zip(kind.parts, zip(*rows, strict=True), strict=True):
+            images = apply_full_size(part, images, own)
+        return images
+    images = prepare_full_size(kind, images)
+    if images.shape[2:] == kind.shape[1:]:
+        return kind.apply(images, list(rows))
+    changed = [_apply(kind, pixels, row) for pixels, row in zip(images, rows, strict=True)]
+    return np.stack(changed)
+
+
+def _apply(kind: Kind, pixels: Pixels, row: Row) -> Pixels:
     if isinstance(kind, Convolution):
         return _convolve(kind, pixels, row)
     assert isinstance(kind, (Additive, Procedural))
     size = (pixels.shape[1], pixels.shape[2])
-    enlarged = _Enlarged(kind.row(row), size, _region(kind.shape[1:], size))
+    enlarged = _Enlarged(kind.rows([row])[0], size, _region(kind.shape[1:], size))
     epsilon, norm = kind.config["epsilon"], kind.config["norm"]
     scale = 1.0
     if norm == "L2":
@@ -93,13 +100,13 @@ def _convolve(kind: Convolution, pixels: Pixels, row: Row) -> Pixels:
     side = [max(1, round(side * kind.shape[1] / vertical.span)) for side in size]
     resized = to_pil(pixels).resize((side[1], side[0]), Image.Resampling.BICUBIC)
     small = pixels_of(resized)
-    change = kind.change(small, row).astype(np.int16) - small
+    change = kind.convolve(small[None], [row])[0].astype(np.int16) - small
     whole = (_Span(0, size[0]), _Span(0, size[1]))
     return _add(pixels, _Enlarged(change, size, whole), 1.0, 255)
 
 
 def _add(pixels: Pixels, enlarged: _Enlarged, scale: float, limit: int) -> Pixels:
-    changed = np.empty_like(pixels, shape=(len(pixels), *pixels.shape[1:]))
+    changed = np.empty_like(pixels)
     for rows, values in enlarged.blocks():
         if scale < 1:
             levels = np.rint(values * (scale / _ONE**2)).astype(np.int32)

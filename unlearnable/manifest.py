@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .data import Pixels, RawDataset, image_key
+from .batches import Pixels
+from .data import RawDataset, image_key
 from .photos import exif_of, notes_of, open_photo
 
 MARKER = "unlearnable.json"

@@ -6,7 +6,7 @@ import hashlib
 import html
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from .arrays import Images
+from .batches import Pixels, to_pil
 from .config import FORMAT, FORMAT_VERSION, check_config, read_config
-from .data import Fit, Pixels, to_pil
+from .data import Fit
 from .errors import ArtefactError
 from .fullsize import apply_full_size, check_full_size, prepare_full_size
 from .kinds import Additive, Kind, Row
@@ -278,7 +280,7 @@ class Perturbation:
     def _picture(self) -> Image.Image:
         canvas = self._kind.canvas()
         examples = [self._kind.example(index) for index in range(min(8, len(self)))]
-        shown = np.stack([self._kind.apply(canvas, row) for row in examples]).astype(np.int16)
+        shown = self._kind.apply(np.stack([canvas] * len(examples)), examples).astype(np.int16)
         strip = np.clip(128 + 8 * (shown - canvas), 0, 255).astype(np.uint8)
         picture = to_pil(np.concatenate(list(strip), axis=2))
         scale = max(1, 64 // strip.shape[2])
@@ -298,7 +300,14 @@ class Perturbation:
         Raises:
             UnknownImageError: Nothing belongs to the image.
         """
-        return self._kind.find(pixels, label, index)
+        indices = None if index is None else np.array([index])
+        return self._kind.find(pixels[None], [label], indices)[0]
+
+    def find_batch(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> list[Row]:
+        """:meth:`find` of each of (B, 1 or 3, H, W) images, at once."""
+        return self._kind.find(images, labels, indices)
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
         """Whether an image looks like the row's own at 4x4 pixels, whatever decoded it."""
@@ -312,9 +321,13 @@ class Perturbation:
             pixels: uint8, (1 or 3, H, W).
             full_size: Not resized and cropped.
         """
+        return self.prepare_batch(pixels[None], full_size=full_size)[0]
+
+    def prepare_batch(self, images: Images, *, full_size: bool = False) -> Images:
+        """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
         if full_size:
-            return prepare_full_size(self._kind, pixels)
-        return self._kind.prepare(pixels)
+            return prepare_full_size(self._kind, images)
+        return self._kind.prepare(images)
 
     def apply(self, pixels: Pixels, row: Row, *, full_size: bool = False) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).
@@ -328,9 +341,15 @@ class Perturbation:
             ValueError: The image has another shape.
             ArtefactError: The row is damaged.
         """
+        return self.apply_batch(pixels[None], [row], full_size=full_size)[0]
+
+    def apply_batch(
+        self, images: Images, rows: Sequence[Row], *, full_size: bool = False
+    ) -> Images:
+        """:meth:`apply` to each of (B, 1 or 3, H, W) images, at once."""
         if full_size:
-            return apply_full_size(self._kind, pixels, row)
-        return self._kind.apply(pixels, row)
+            return apply_full_size(self._kind, images, rows)
+        return self._kind.apply(images, rows)
 
     def check_full_size(self) -> None:
         """Raises ``ValueError`` if what it does cannot be enlarged."""

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from .data import Pixels, RawDataset, image_key, pixels_of, thumbnail
+from .batches import Pixels
+from .data import RawDataset, image_key, pixels_of, thumbnail
 from .manifest import FILES, MARKER, Entry, read_manifest
 from .perturbation import Perturbation
 from .photo_folder import is_picture
