@@ -18,18 +18,22 @@ ALLOWED = {
     "datasets": set(),
     "callbacks": set(),
     "learning": {"learning"},
+    "photos": set(),
+    "photo_folder": {"photos"},
     "arrays": {"datasets"},
     "batches": {"arrays"},
     "hf": set(),
-    "data": {"arrays", "batches", "hf"},
+    "data": {"arrays", "batches", "hf", "photos"},
     "pictures": {"batches", "data", "protected"},  # protected for its type alone
-    "export": {"batches", "data", "export", "output"},
+    "manifest": {"batches", "data", "photos"},
+    "export": {"batches", "data", "export", "manifest", "output"},
     "tensorfile": {"errors"},
     "rows": set(),
     "change": {"data", "protected"},  # likewise
     "generators": {"rows"},
     "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
     "stack": {"arrays", "batches", "kinds"},
+    "fullsize": {"arrays", "batches", "data", "kinds", "stack"},
     "config": {"errors", "stack"},
     "store": {"batches", "data", "errors", "output", "tensorfile"},
     "hub": {"errors", "__init__"},  # for the version
@@ -37,11 +41,15 @@ ALLOWED = {
     "card": {"perturbation"},
     "publish": {"card", "config", "hub", "perturbation"},  # when called by perturbation
     "perturbation": {
-        "arrays", "batches", "catalogue", "config", "data", "errors", "hub", "kinds", "output",
-        "pictures", "publish", "rows", "stack", "store", "tensorfile",
+        "arrays", "batches", "catalogue", "config", "data", "errors", "fullsize", "hub", "kinds",
+        "output", "pictures", "publish", "rows", "stack", "store", "tensorfile",
     },
     "protected": {
-        "batches", "change", "data", "errors", "export", "kinds", "perturbation", "pictures",
+        "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
+        "perturbation", "pictures",
+    },
+    "verify": {
+        "batches", "data", "manifest", "perturbation", "photo_folder", "photos", "protected",
     },
     "methods": {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
