@@ -60,7 +60,7 @@ ALLOWED = {
     "importers": {
         "__init__", "config", "foreign", "learning", "methods", "perturbation", "rows", "store",
     },
-    "evaluation": {"evaluation", "data", "datasets", "learning", "protected", "store"},
+    "evaluation": {"evaluation", "batches", "data", "datasets", "learning", "protected", "store"},
     "demo": None,
     "commands": None,
     "cli": {"__init__", "commands", "errors", "export", "importers", "learning"},

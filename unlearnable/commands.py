@@ -125,6 +125,13 @@ def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
     return survey
 
 
+def _told(survey: Survey | None) -> dict[str, str]:
+    """What becomes of photos, for people."""
+    if survey is None:
+        return {}
+    return {"photos": "; ".join(survey.told()) or "taken as they are"}
+
+
 def _fit(args: argparse.Namespace, dataset: Any) -> Method:
     return _method(args).fit(
         dataset,
@@ -183,12 +190,13 @@ def fit(args: argparse.Namespace) -> None:
         if first:
             _check_out(args, CONFIG)
     dataset = open_dataset(args.dataset)
-    _survey(args, dataset)
+    survey = _survey(args, dataset)
     method = _fit(args, dataset)
     with Group.join().first() as first:
         if first:
             folder = method.save_pretrained(args.out, force=args.force)
-            _show(args, method.perturbation_.info() | {"folder": str(folder)} | _times(method))
+            values = method.perturbation_.info() | {"folder": str(folder)} | _told(survey)
+            _show(args, values | _times(method))
             _done(args)
 
 
@@ -239,9 +247,7 @@ def protect(args: argparse.Namespace) -> None:
                 "perturbation": repr(perturbation),
                 "change": str(protected.change(64)),
             }
-            if survey is not None:
-                values["photos"] = "; ".join(survey.told()) or "taken as they are"
-            _show(args, values | times)
+            _show(args, values | _told(survey) | times)
             _done(args)
 
 
