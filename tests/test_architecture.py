@@ -36,9 +36,13 @@ ALLOWED = {
     "fullsize": {"arrays", "batches", "data", "kinds", "stack"},
     "config": {"errors", "stack"},
     "store": {"batches", "data", "errors", "output", "tensorfile"},
+    "hub": {"errors", "__init__"},  # for the version
+    "catalogue": {"errors", "hub", "perturbation"},  # hub when called, perturbation for its type
+    "card": {"perturbation"},
+    "publish": {"card", "config", "hub", "perturbation"},  # when called by perturbation
     "perturbation": {
-        "arrays", "batches", "config", "data", "errors", "fullsize", "kinds", "output", "pictures",
-        "rows", "stack", "store", "tensorfile",
+        "arrays", "batches", "catalogue", "config", "data", "errors", "fullsize", "hub", "kinds",
+        "output", "pictures", "publish", "rows", "stack", "store", "tensorfile",
     },
     "protected": {
         "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
