@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
-from .change import Change, measure_change
+from .change import Change, measure_change, measure_change_by_class
 from .data import Item, RawDataset, image_key
 from .errors import UnknownImageError
 from .export import export_images
@@ -202,6 +202,14 @@ class ProtectedDataset(VisionDataset):
             images: How many to compare, spread evenly over the dataset.
         """
         return measure_change(self, images)
+
+    def change_by_class(self, images: int = 64) -> dict[int, Change]:
+        """The same for each class by itself, by class index.
+
+        Args:
+            images: How many of a class to compare at most.
+        """
+        return measure_change_by_class(self, images)
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
