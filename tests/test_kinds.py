@@ -340,7 +340,7 @@ def test_change_is_computed_from_its_definitions(made, shapes):
 
 
 def test_change_by_class_is_exact_on_known_changes():
-    """Class 0 gains 2 levels everywhere, class 1 loses 5 in a single value, class 2 has no image."""
+    """Class 0 gains 2 levels everywhere, class 1 loses 5 in one value, class 2 has no image."""
     rows = np.zeros((3, 3, 4, 4), np.int8)
     rows[0], rows[1, 2, 3, 3] = 2, -5
     config = {

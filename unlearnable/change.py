@@ -95,11 +95,21 @@ def _measure(dataset: ProtectedDataset, places: Sequence[int]) -> Change:
     bare = dataset.without_transforms()
     protected = RawDataset(bare)
     each = [compare(pixels_of(bare.clean(index)[0]), protected[index].pixels) for index in places]
-    one = [sum(change[n] for change in each) / len(each) for n in range(len(Change._fields))]
+
+    def average(name: str) -> float:
+        return float(np.mean([getattr(change, name) for change in each]))
+
     # Errors of images are averaged before the logarithm is taken.
-    error = sum(255**2 / 10 ** (change.psnr / 10) for change in each) / len(each)
-    return Change(*one)._replace(
-        images=len(each), linf=max(change.linf for change in each), psnr=_psnr(error)
+    error = float(np.mean([255**2 / 10 ** (change.psnr / 10) for change in each]))
+    return Change(
+        images=len(each),
+        linf=max(change.linf for change in each),
+        l2=average("l2"),
+        l0=average("l0"),
+        psnr=_psnr(error),
+        ssim=average("ssim"),
+        mean=average("mean"),
+        share=average("share"),
     )
 
 
