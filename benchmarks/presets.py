@@ -15,13 +15,11 @@ cut short is gone on from; --budget ends a start after so many seconds, at a che
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10
+from cifar10 import AnyCIFAR10, fit_through
 from record import RESULTS, Record
 from torch.utils.data import Subset
 
@@ -50,22 +48,6 @@ ON_CPU: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 ON_GPU: dict[str, dict[str, Any]] = {"paper": {}, "fast": ue.SEM.presets["fast"]}
-
-
-def fit(method: ue.Method, train: Any, checkpoint: Path, args: argparse.Namespace) -> float:
-    """Fits through a checkpoint; returns the seconds of this start."""
-    if args.budget is not None:
-        left = max(0.0, args.started + args.budget - time.monotonic())
-        threading.Timer(left, lambda: signal.raise_signal(signal.SIGINT)).start()
-    start = time.perf_counter()
-    method.fit(
-        train,
-        device=args.device,
-        compile=args.compile,
-        checkpoint=checkpoint,
-        checkpoint_every=120,
-    )
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -98,11 +80,13 @@ def main() -> None:
         if name != "clean":
             method = ue.SEM(args.surrogate, **settings[name])
             if "fit" not in cell:
-                seconds = fit(method, train, folder.with_name(f"{folder.name}-checkpoint"), args)
+                taken = fit_through(
+                    method, train, folder.with_name(f"{folder.name}-checkpoint"), args
+                )
                 method.save_pretrained(folder, force=True)
                 passes = method.perturbation_.config["history"]["passes"]
                 cell["fit"] = {
-                    "method": repr(method), "passes": passes, "seconds": round(seconds, 1)
+                    "method": repr(method), "passes": passes, **taken
                 }  # fmt: skip
                 record.put(name, cell)
             dataset = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
