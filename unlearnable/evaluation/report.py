@@ -200,7 +200,11 @@ class AuditReport:
         tried = [e for e in self.countermeasures if e["name"] != "none" and not e["needs_clean"]]
         if worst is None or worst.protected is None:
             return "Nothing has been measured yet."
-        how = f"a victim that {self._does(worst)} reaches {percent(worst.protected.peak)}"
+        network = f" ({worst.victim})" if len(self.victims) > 1 else ""
+        how = (
+            f"{self.describe(worst.countermeasure)}{network} reaches "
+            f"{percent(worst.protected.peak)} at its best"
+        )
         clean = "" if worst.clean is None else f", and {percent(worst.clean.peak)} on clean images"
         share = self.recovered(worst)
         opening = {
@@ -222,23 +226,21 @@ class AuditReport:
             text += f" Only {len(self.cells)} of {self.planned} cells have been measured so far."
         return text
 
-    def _does(self, row: Row) -> str:
-        victim = f" ({row.victim})" if len(self.victims) > 1 else ""
-        if row.countermeasure == "none":
-            return f"does nothing special{victim}"
-        return f"uses {row.countermeasure}{victim}"
-
     def __str__(self) -> str:
-        lines = [
-            f"{'countermeasure':<26}{'victim':<10}{'protected, peak':>16}{'last':>8}{'clean':>8}"
-        ]
+        table = [("countermeasure", "victim", "protected, peak", "last", "clean, peak")]
         for row in self.rows():
             p, c = row.protected, row.clean
             figures = (p and p.peak, p and p.last, c and c.peak)
-            shown = [percent(value) if value is not None else "-" for value in figures]
-            lines.append(
-                f"{row.countermeasure:<26}{row.victim:<10}{shown[0]:>16}{shown[1]:>8}{shown[2]:>8}"
+            peak, last, clean = ("-" if value is None else percent(value) for value in figures)
+            table.append((row.countermeasure, row.victim, peak, last, clean))
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(
+                text.ljust(width) if number < 2 else text.rjust(width)
+                for number, (text, width) in enumerate(zip(line, widths, strict=True))
             )
+            for line in table
+        ]
         return "\n".join([self.verdict(), "", *lines])
 
     # Files
