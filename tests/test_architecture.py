@@ -38,7 +38,7 @@ ALLOWED = {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
         "protected", "rows", "store", "__init__",
     },
-    "evaluation": {"evaluation", "learning", "protected", "store"},
+    "evaluation": {"evaluation", "data", "datasets", "learning", "protected", "store"},
     "demo": None,
     "commands": None,
     "cli": {"__init__", "commands", "errors", "learning"},

@@ -1,0 +1,65 @@
+"""Countermeasures by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from .adversarial import AdversarialTraining
+from .base import Countermeasure
+from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
+from .nothing import NoCountermeasure
+
+# Capital letters stand for a number, which the maker is given.
+NAMES: dict[str, Callable[..., Countermeasure]] = {
+    "none": NoCountermeasure,
+    "grayscale": Grayscale,
+    "jpeg-QUALITY": JPEG,
+    "bit-depth-BITS": BitDepth,
+    "gaussian-blur": GaussianBlur,
+    "median-filter": MedianFilter,
+    "mean-filter": MeanFilter,
+    "adversarial-training-RADIUS": AdversarialTraining,
+    "adversarial-training-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
+        radius, steps=steps
+    ),
+    "adversarial-training-l2-RADIUS": lambda radius: AdversarialTraining(radius, "L2"),
+    "adversarial-training-l2-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
+        radius, "L2", steps
+    ),
+}
+
+COUNTERMEASURES: tuple[str, ...] = (
+    "none",
+    "grayscale",
+    "jpeg-10",
+    "jpeg-50",
+    "jpeg-90",
+    "bit-depth-2",
+    "gaussian-blur",
+    "median-filter",
+    "adversarial-training-4",
+    "adversarial-training-8",
+)
+
+
+def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
+    """A countermeasure from its name.
+
+    Args:
+        chosen: A name such as ``"jpeg-10"``; None for ``"none"``; or a countermeasure, which is
+            returned.
+
+    Raises:
+        ValueError: The name is not known, or its number out of range.
+    """
+    if isinstance(chosen, Countermeasure):
+        return chosen
+    if chosen is None:
+        return NoCountermeasure()
+    for template, make in NAMES.items():
+        pattern = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
+        if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
+            numbers = found.groups()
+            return make(*(float(number) if "." in number else int(number) for number in numbers))
+    raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}")
