@@ -38,7 +38,10 @@ ALLOWED = {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
         "protected", "rows", "store", "__init__",
     },
-    "evaluation": {"evaluation", "data", "datasets", "learning", "protected", "store"},
+    "evaluation": {
+        "evaluation", "change", "data", "datasets", "errors", "learning", "output",
+        "perturbation", "pictures", "protected", "store", "__init__",
+    },
     "demo": None,
     "commands": None,
     "cli": {"__init__", "commands", "errors", "learning"},

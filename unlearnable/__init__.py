@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 from . import datasets
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
-from .evaluation import Evaluation, evaluate
+from .evaluation import AuditReport, Evaluation, audit, evaluate
 from .methods import (
     AAP,
     AR,
@@ -41,6 +41,7 @@ __all__ = [
     "SEP",
     "TAP",
     "ArtefactError",
+    "AuditReport",
     "Change",
     "ClassConvolution",
     "Evaluation",
@@ -52,6 +53,7 @@ __all__ = [
     "ProtectedDataset",
     "RandomNoise",
     "UnknownImageError",
+    "audit",
     "datasets",
     "evaluate",
 ]

@@ -188,7 +188,8 @@ def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
     held = ranks < np.sort(ranks)[round(held_out * (len(ranks) - 1))]
     if held.all() or not held.any():
         raise ValueError(
-            f"expected enough images to hold out {held_out:.0%} of them, got {len(keys)}; pass test="
+            f"expected enough images to hold out {held_out:.0%} of them, got {len(keys)}; pass "
+            f"test="
         )
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
 

@@ -84,7 +84,7 @@ def _tiles(report: AuditReport) -> str:
     ]
     shown = "".join(
         f"<div><dt>{name}</dt><dd><strong>{_figure(reached)}</strong>"
-        f"{_bar(reached)}<span>{escape(note)}</span></dd></div>"
+        f"{_bar(reached.peak if reached else 0.0)}<span>{escape(note)}</span></dd></div>"
         for name, reached, note in tiles
     )
     return f'<dl class="tiles">{shown}</dl>'
@@ -97,9 +97,8 @@ def _figure(reached: Reached | None, which: str = "peak") -> str:
     return f"{100 * getattr(reached, which):.1f}{spread} %"
 
 
-def _bar(reached: Reached | None) -> str:
-    width = 0 if reached is None else round(100 * reached.peak)
-    return f'<span class="bar" aria-hidden="true"><i style="width:{width}%"></i></span>'
+def _bar(share: float) -> str:
+    return f'<span class="bar" aria-hidden="true"><i style="width:{100 * share:.0f}%"></i></span>'
 
 
 def _table(report: AuditReport) -> str:
@@ -126,7 +125,7 @@ def _table_row(report: AuditReport, row: Row, many: bool, worst: bool) -> str:
         _heat(row.clean, "peak"),
         f'<td class="number">{recovered}</td>',
     ]
-    return f'<tr{" class=worst" if worst else ""}>{"".join(cells)}</tr>'
+    return f"<tr{' class=worst' if worst else ''}>{''.join(cells)}</tr>"
 
 
 def _heat(reached: Reached | None, which: str) -> str:
@@ -136,7 +135,7 @@ def _heat(reached: Reached | None, which: str) -> str:
     share = getattr(reached, which)
     return (
         f'<td class="number heat" style="--share:{share:.3f}">{_figure(reached, which)}'
-        f'<span class="bar" aria-hidden="true"><i style="width:{round(100 * share)}%"></i></span></td>'
+        f"{_bar(share)}</td>"
     )
 
 

@@ -23,7 +23,9 @@ body {
 }
 main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 header { margin-bottom: 1.5rem; }
-h1 { font-size: clamp(1.5rem, 5vw, 2.25rem); line-height: 1.15; margin: 0; overflow-wrap: anywhere; }
+h1 {
+  font-size: clamp(1.5rem, 5vw, 2.25rem); line-height: 1.15; margin: 0; overflow-wrap: anywhere;
+}
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.75rem 0 .4rem; }
 p { max-width: 46rem; margin: .4rem 0 .9rem; }
 .kicker { text-transform: uppercase; letter-spacing: .08em; font-size: .75rem; margin: 0 0 .3rem; }
@@ -38,17 +40,27 @@ p { max-width: 46rem; margin: .4rem 0 .9rem; }
 .verdict.broken { --accent: var(--bad); }
 .badge { color: var(--accent); font-weight: 700; margin: 0; }
 .lead { font-size: 1.15rem; line-height: 1.5; margin: .3rem 0 1.1rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 0; }
+.tiles {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin:
+  0;
+}
 .tiles dt { color: var(--soft); font-size: .85rem; }
 .tiles dd { margin: 0; }
-.tiles strong { display: block; font-size: 1.9rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
+.tiles strong {
+  display: block; font-size: 1.9rem; line-height: 1.25; font-variant-numeric: tabular-nums;
+}
 .tiles dd > span:last-child { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
 .bar { display: block; height: 4px; border-radius: 2px; background: var(--line); margin: .2rem 0; }
 .bar i { display: block; height: 100%; border-radius: 2px; background: rgb(var(--heat)); }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
+.scroll {
+  overflow-x: auto; border: 1px solid var(--line); border-radius: 10px; background: var(--card);
+}
 .scroll:focus-visible { outline: 3px solid var(--clean); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
-th, td { padding: .5rem .8rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td {
+  padding: .5rem .8rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align:
+  top;
+}
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--soft); font-weight: 600; font-size: .82rem; white-space: nowrap; }
 tbody th { font-weight: 600; }
@@ -60,7 +72,10 @@ tr.worst > * { box-shadow: inset 0 2px var(--bad), inset 0 -2px var(--bad); }
   display: inline-block; border: 1px solid var(--bad); color: var(--bad); border-radius: 99px;
   padding: 0 .5rem; font-size: .75rem; font-weight: 600; white-space: nowrap;
 }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem; }
+.charts {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap:
+  1rem;
+}
 figure {
   margin: 0; padding: .7rem .7rem .5rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; break-inside: avoid;
@@ -83,8 +98,12 @@ svg .dot.clean { fill: none; stroke: var(--clean); stroke-width: 2; }
 .key.clean::before { border-top: 2px dashed var(--clean); }
 .key.chance::before { border-top: 2px dotted var(--soft); }
 .pictures { width: auto; }
-.pictures th, .pictures td { text-align: center; padding: .3rem .4rem; border: 0; font-size: .85rem; }
-.pictures tbody th { text-align: right; white-space: nowrap; vertical-align: middle; color: var(--soft); }
+.pictures th, .pictures td {
+  text-align: center; padding: .3rem .4rem; border: 0; font-size: .85rem;
+}
+.pictures tbody th {
+  text-align: right; white-space: nowrap; vertical-align: middle; color: var(--soft);
+}
 .pictures td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .pictures thead th { max-width: 6rem; overflow: hidden; text-overflow: ellipsis; }
 .pictures img {

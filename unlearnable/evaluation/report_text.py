@@ -83,8 +83,7 @@ def facts(report: AuditReport) -> dict[str, str]:
         "Date": report.date,
         "Machine": f"{machine['device']}, {machine['threads']} threads",
         "Versions": ", ".join(
-            f"{name} {machine[name]}"
-            for name in ("unlearnable", "torch", "torchvision", "python")
+            f"{name} {machine[name]}" for name in ("unlearnable", "torch", "torchvision", "python")
         ),
     }
     if used["image_size"] is not None:

@@ -7,6 +7,7 @@ from html import escape
 from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 320, 190
+_TICKS = (0, 25, 50, 75, 100)  # percent
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 10, 28
 
 
@@ -39,18 +40,19 @@ def accuracy_chart(lines: Sequence[Line], chance: float, text: str) -> str:
     def y(share: float) -> float:
         return bottom - (bottom - _TOP) * share
 
-    parts = []
-    for tick in (0, 25, 50, 75, 100):
-        height = y(tick / 100)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{height:g}" y2="{height:g}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{height + 4:g}" text-anchor="end">{tick} %</text>')
-    parts.append(
-        f'<line class="chance" x1="{_LEFT}" x2="{right}" y1="{y(chance):.1f}" y2="{y(chance):.1f}"/>'
-    )
-    parts += [
-        f'<text class="tick" x="{x(epoch):.1f}" y="{_HEIGHT - 9}" text-anchor="{anchor}">{label}</text>'
-        for epoch, anchor, label in _epochs(epochs)
-    ]
+    def level(share: float, style: str) -> str:
+        height = f"{y(share):.1f}"
+        return f'<line class="{style}" x1="{_LEFT}" x2="{right}" y1="{height}" y2="{height}"/>'
+
+    def label(across: float, down: float, anchor: str, words: str) -> str:
+        place = f'x="{across:.1f}" y="{down:.1f}" text-anchor="{anchor}"'
+        return f'<text class="tick" {place}>{words}</text>'
+
+    parts = [level(tick / 100, "grid") for tick in _TICKS]
+    parts += [label(_LEFT - 6, y(tick / 100) + 4, "end", f"{tick} %") for tick in _TICKS]
+    parts += [level(chance, "chance"), label(_LEFT, _HEIGHT - 9, "start", "epoch 1")]
+    if epochs > 1:
+        parts.append(label(right, _HEIGHT - 9, "end", str(epochs)))
     for line in lines:
         points = " ".join(f"{x(n):.1f},{y(share):.1f}" for n, share in enumerate(line.curve, 1))
         if len(line.curve) == 1:
@@ -62,10 +64,3 @@ def accuracy_chart(lines: Sequence[Line], chance: float, text: str) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}">'
         f"{''.join(parts)}</svg>"
     )
-
-
-def _epochs(epochs: int) -> list[tuple[int, str, str]]:
-    """Which are named on the axis, at which side of their place."""
-    if epochs == 1:
-        return [(1, "start", "epoch 1")]
-    return [(1, "start", "epoch 1"), (epochs, "end", str(epochs))]
