@@ -96,6 +96,23 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--victim", default="resnet18", choices=sorted(MODELS))
     added.add_argument("--epochs", type=int, default=60)
     added.add_argument("--seeds", type=int, default=3, help="number of victims (%(default)s)")
+    added = command("audit", commands.audit_perturbation, compute)
+    added.add_argument("dataset", help=f"the clean images: {DATASET_HELP}")
+    added.add_argument("--perturbation", required=True, help="folder of a saved perturbation")
+    added.add_argument("--test", help="clean test images; a share is held out unless given")
+    added.add_argument("--victims", nargs="+", choices=sorted(MODELS), metavar="NAME")
+    added.add_argument("--countermeasures", nargs="+", metavar="NAME")
+    added.add_argument("--epochs", type=int)
+    added.add_argument("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")
+    added.add_argument(
+        "--out", metavar="FOLDER", help="write the report here, and go on from here when cut short"
+    )
+    added.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small network, few epochs, few countermeasures; so without a GPU too, unless "
+        "--victims, --epochs or --countermeasures say otherwise",
+    )
     added = command("info", commands.info)
     added.add_argument("perturbation", help="folder of a saved perturbation")
     return parser

@@ -194,34 +194,44 @@ class AuditReport:
             return "unknown"
         return "broken" if share >= BREAKS else "weakened" if share > HOLDS else "holds"
 
+    def headline(self) -> str:
+        """The outcome in a few words."""
+        tried = len(
+            [e for e in self.countermeasures if e["name"] != "none" and not e["needs_clean"]]
+        )
+        if not tried and self.outcome() != "unknown":
+            return "No countermeasure was tried"
+        return {
+            "broken": "The protection does not hold",
+            "weakened": "The protection holds in part",
+            "holds": "The protection held against all that was tried",
+            "unknown": "Nothing can be said about the protection yet",
+        }[self.outcome()]
+
     def verdict(self) -> str:
         """What was found, in plain words: the worst case first."""
-        worst, without, outcome = self.worst(), self.without(), self.outcome()
-        tried = [e for e in self.countermeasures if e["name"] != "none" and not e["needs_clean"]]
+        worst, without = self.worst(), self.without()
         if worst is None or worst.protected is None:
             return "Nothing has been measured yet."
+        who = self.describe(worst.countermeasure)
         network = f" ({worst.victim})" if len(self.victims) > 1 else ""
-        how = (
-            f"{self.describe(worst.countermeasure)}{network} reaches "
-            f"{percent(worst.protected.peak)} at its best"
+        text = (
+            f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.protected.peak)} accuracy "
+            f"at its best"
         )
-        clean = "" if worst.clean is None else f", and {percent(worst.clean.peak)} on clean images"
+        if worst.clean is not None:
+            text += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
+        text += "."
         share = self.recovered(worst)
-        opening = {
-            "broken": "The protection does not hold:",
-            "weakened": "The protection holds in part:",
-            "holds": f"The protection held against all {len(tried)} countermeasures tried:",
-            "unknown": "Nothing can be said about the protection yet:",
-        }[outcome]
-        if outcome == "holds" and not tried:
-            opening = "The protection holds where nothing is done against it:"
-        text = f"{opening} {'at most, ' if outcome == 'holds' else ''}{how}{clean}."
-        if outcome == "unknown":
-            text += " The same victim learns too little from clean images to compare with."
+        if self.outcome() == "unknown":
+            text += " Victims learn too little from clean images to compare with."
         elif share is not None:
-            text += f" That is {share:.0%} of what clean images give, beyond guessing."
+            text += (
+                f" Beyond guessing, that is {100 * share:.0f} % of what clean images give without "
+                f"any countermeasure."
+            )
         if without is not None and without.protected and worst.countermeasure != "none":
-            text += f" With no countermeasure it is {percent(without.protected.peak)}."
+            text += f" With none, protected images give {percent(without.protected.peak)}."
         if not self.complete:
             text += f" Only {len(self.cells)} of {self.planned} cells have been measured so far."
         return text
@@ -241,13 +251,17 @@ class AuditReport:
             )
             for line in table
         ]
-        return "\n".join([self.verdict(), "", *lines])
+        return "\n".join([f"{self.headline()}. {self.verdict()}", "", *lines])
 
     # Files
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        return {"format": FORMAT, "verdict": self.verdict()} | dataclasses.asdict(self)
+        return {
+            "format": FORMAT,
+            "headline": self.headline(),
+            "verdict": self.verdict(),
+        } | dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> AuditReport:

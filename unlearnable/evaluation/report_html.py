@@ -19,17 +19,10 @@ from .report_text import (
 )
 from .svg import Line, accuracy_chart
 
-_OUTCOMES = {
-    "broken": "does not hold",
-    "weakened": "holds in part",
-    "holds": "held",
-    "unknown": "cannot be told",
-}
-
 
 def html_page(report: AuditReport) -> str:
     """The whole page; everything that comes from the user's data is escaped."""
-    return f"""<!DOCTYPE html>
+    page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -55,6 +48,7 @@ def html_page(report: AuditReport) -> str:
 </body>
 </html>
 """
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _head(report: AuditReport) -> str:
@@ -66,7 +60,7 @@ def _head(report: AuditReport) -> str:
 <p class="meta">{escape(report.date[:10])} · {duration(report.seconds)} of training{left}</p>
 </header>
 <section class="verdict {outcome}" aria-label="Verdict">
-<p class="badge">The protection {_OUTCOMES[outcome]}</p>
+<p class="badge">{escape(report.headline())}</p>
 <p class="lead">{escape(report.verdict())}</p>
 {_tiles(report)}
 </section>"""
@@ -83,7 +77,8 @@ def _tiles(report: AuditReport) -> str:
         ("No protection", clean, "clean images"),
     ]
     shown = "".join(
-        f"<div><dt>{name}</dt><dd><strong>{_figure(reached)}</strong>"
+        f"<div{' class=clean' if reached is clean else ''}><dt>{name}</dt><dd>"
+        f"<strong>{_figure(reached)}</strong>"
         f"{_bar(reached.peak if reached else 0.0)}<span>{escape(note)}</span></dd></div>"
         for name, reached, note in tiles
     )
@@ -120,21 +115,21 @@ def _table_row(report: AuditReport, row: Row, many: bool, worst: bool) -> str:
     cells = [
         f'<th scope="row">{escape(row.countermeasure)}{mark}</th>',
         *([f"<td>{escape(row.victim)}</td>"] if many else []),
-        _heat(row.protected, "peak"),
-        _heat(row.protected, "last"),
-        _heat(row.clean, "peak"),
+        _accuracy(row.protected, "peak", "heat"),
+        _accuracy(row.protected, "last", "heat"),
+        _accuracy(row.clean, "peak", "clean"),
         f'<td class="number">{recovered}</td>',
     ]
     return f"<tr{' class=worst' if worst else ''}>{''.join(cells)}</tr>"
 
 
-def _heat(reached: Reached | None, which: str) -> str:
-    """A cell with its figure, a bar as long, and a colour as strong."""
+def _accuracy(reached: Reached | None, which: str, style: str) -> str:
+    """A cell with its figure and a bar as long; ``"heat"`` is a colour as strong."""
     if reached is None:
         return f'<td class="number">{_figure(None)}</td>'
     share = getattr(reached, which)
     return (
-        f'<td class="number heat" style="--share:{share:.3f}">{_figure(reached, which)}'
+        f'<td class="number {style}" style="--share:{share:.3f}">{_figure(reached, which)}'
         f"{_bar(share)}</td>"
     )
 
@@ -233,27 +228,32 @@ def _imperceptibility(report: AuditReport) -> str:
 
 
 def _countermeasures(report: AuditReport) -> str:
-    body = "".join(
-        f'<tr><th scope="row">{escape(entry["name"])}</th><td>{escape(entry["description"])}</td>'
-        f"<td>{escape(_assignments(entry['parameters']))}</td></tr>"
+    tried = {
+        entry["name"]: f"{entry['description']}{_parameters(entry['parameters'])}"
         for entry in report.countermeasures
-    )
+    }
     return f"""<section aria-labelledby="countermeasures">
 <h2 id="countermeasures">What was tried</h2>
-{_scroll("Countermeasures", _rows(["name", "in plain words", "parameters"], body))}
+{_list(tried)}
 </section>"""
 
 
-def _assignments(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "–"
+def _parameters(parameters: Mapping[str, Any]) -> str:
+    if not parameters:
+        return ""
+    return f" ({', '.join(f'{name}={value}' for name, value in parameters.items())})"
+
+
+def _list(entries: Mapping[str, str]) -> str:
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
+        for name, text in entries.items()
+    )
+    return f'<dl class="facts">{items}</dl>'
 
 
 def _facts(report: AuditReport) -> str:
-    entries = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
-        for name, text in facts(report).items()
-    )
     return f"""<section aria-labelledby="facts">
 <h2 id="facts">How it was measured</h2>
-<dl class="facts">{entries}</dl>
+{_list(facts(report))}
 </section>"""

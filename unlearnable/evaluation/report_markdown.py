@@ -43,7 +43,7 @@ def markdown_page(report: AuditReport) -> str:
     parts = [
         f"# Audit of {_plain(str(report.perturbation['method']))} on "
         f"{_plain(dataset_name(report))}",
-        f"**{_plain(report.verdict())}**",
+        f"**{report.headline()}.** {_plain(report.verdict())}",
         "## What victims reach on clean test images",
         how_to_read(report),
         _table(["countermeasure", "victim", *COLUMNS], figures),

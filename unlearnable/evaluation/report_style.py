@@ -63,14 +63,18 @@ th, td {
 }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--soft); font-weight: 600; font-size: .82rem; white-space: nowrap; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; white-space: nowrap; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.heat { background: rgb(var(--heat) / calc(var(--share) * .42)); min-width: 7rem; }
 td.heat .bar { background: rgb(128 128 128 / .25); margin-bottom: 0; }
+.clean .bar i { background: var(--clean); }
+td.clean { min-width: 7rem; }
+td.clean .bar { margin-bottom: 0; }
+.scroll tbody th { position: sticky; left: 0; background: var(--card); }
 tr.worst > * { box-shadow: inset 0 2px var(--bad), inset 0 -2px var(--bad); }
 .mark {
-  display: inline-block; border: 1px solid var(--bad); color: var(--bad); border-radius: 99px;
-  padding: 0 .5rem; font-size: .75rem; font-weight: 600; white-space: nowrap;
+  display: block; width: fit-content; border: 1px solid var(--bad); color: var(--bad);
+  border-radius: 99px; padding: 0 .5rem; font-size: .75rem; font-weight: 600; white-space: nowrap;
 }
 .charts {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap:
@@ -121,6 +125,7 @@ svg .dot.clean { fill: none; stroke: var(--clean); stroke-width: 2; }
   main { padding: 1.5rem 1rem 3rem; }
   .facts div { grid-template-columns: 1fr; }
   .tiles strong { font-size: 1.6rem; }
+  .scroll tbody th { white-space: normal; max-width: 8rem; }
 }
 @media print {
   :root {

@@ -34,8 +34,8 @@ def how_to_read(report: AuditReport) -> str:
         "High figures mean a weak protection. Peak is the best epoch, last the end of training; "
         "the clean column is the same victim and countermeasure on clean images. Recovered is the "
         "peak on protected images as a share of what clean images give without a countermeasure, "
-        f"both beyond guessing ({100 * report.chance:.1f} %): up to {HOLDS:.0%} the protection "
-        f"held, from {BREAKS:.0%} it does not."
+        f"both beyond guessing ({100 * report.chance:.1f} %): up to {100 * HOLDS:.0f} % the "
+        f"protection held, from {100 * BREAKS:.0f} % it does not."
     )
 
 
@@ -58,7 +58,7 @@ def facts(report: AuditReport) -> dict[str, str]:
     machine = report.machine
     parameters = ", ".join(f"{name}={value}" for name, value in own["parameters"].items())
     held = test["held_out"]
-    from_where = test["name"] if held is None else f"{held:.0%} of the images held out"
+    from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images held out"
     budget = "none" if own["epsilon"] is None else f"{own['epsilon']} ({own['norm']})"
     peak = used["peak_images"]
     told = {
@@ -68,7 +68,7 @@ def facts(report: AuditReport) -> dict[str, str]:
         "Perturbation": f"digest {own['digest']}",
         "Training images": (
             f"{data['name']}, {data['images']:,} images of {data['num_classes']} classes, "
-            f"{data['fraction']:.0%} of them protected; digest {data['digest']}"
+            f"{100 * data['fraction']:.0f} % of them protected; digest {data['digest']}"
         ),
         "Test images": f"{from_where}, {test['images']:,} clean images; digest {test['digest']}",
         "Victims": ", ".join(report.victims),
