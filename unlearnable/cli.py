@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("--preset", default="fast", choices=["paper", "fast", "demo"])
     learn.add_argument("--epsilon", help="budget, such as 8/255")
     learn.add_argument("--granularity", choices=["sample-wise", "class-wise"])
-    learn.add_argument("--surrogate", choices=sorted(MODELS))
+    learn.add_argument("--surrogate", help=f"one of {', '.join(MODELS)}, or torchvision:NAME")
     learn.add_argument(
         "--set",
         nargs="+",
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("train", help=f"trained on: {DATASET_HELP}")
     added.add_argument("test", help="tested on: the same, its test split where it has one")
     added.add_argument("--perturbation", help="protect the training images by this one first")
-    added.add_argument("--victim", default="resnet18", choices=sorted(MODELS))
+    added.add_argument("--victim", default="resnet18", help="as --surrogate of fit: %(default)s")
     added.add_argument("--epochs", type=int, default=60)
     added.add_argument("--seeds", type=int, default=3, help="number of victims (%(default)s)")
     added = command("audit", commands.audit_perturbation, compute)

@@ -180,6 +180,22 @@ class ProtectedDataset(VisionDataset):
         bare.__dict__.update(self.__dict__, _bare=True)
         return bare
 
+    def with_fraction(self, fraction: float) -> ProtectedDataset:
+        """The same images with another share of them protected, by the same ranking."""
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+        other = object.__new__(ProtectedDataset)
+        other.__dict__.update(self.__dict__, fraction=fraction)
+        other._chosen = other._choose() if fraction < 1 else None
+        return other
+
+    @property
+    def chosen(self) -> NDArray[np.bool_]:
+        """Which images are protected, bool of shape (N,)."""
+        if self._chosen is None:
+            return np.ones(len(self), dtype=bool)
+        return self._chosen.copy()
+
     @property
     def targets(self) -> list[int]:
         """Class indices of all images, before any ``target_transform``."""

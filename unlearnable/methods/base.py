@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import ArtefactError, NotFittedError
 from ..learning.device import pick_device, pick_precision
-from ..learning.models import MODELS, build_model, reset_weights
+from ..learning.models import build_model, is_model_name, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
 from ..output import write_json
@@ -87,7 +87,7 @@ class Method(Parameters):
         surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
         if isinstance(surrogate, nn.Module):
             return copy.deepcopy(surrogate)
-        if surrogate not in MODELS:
+        if not is_model_name(surrogate):
             raise ValueError(
                 f"expected surrogate= with a module to load the weights into: the method "
                 f"was fitted with a {surrogate} of the caller's own"

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as v2
 from ...data import Pixels, pixels_of, to_pil
 from .base import Countermeasure
 
-_CHUNK = 512  # images that are filtered at once
+_CHUNK = 64  # images that are filtered at once
 
 
 @dataclass(frozen=True)

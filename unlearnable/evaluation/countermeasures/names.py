@@ -6,9 +6,16 @@ import re
 from collections.abc import Callable
 
 from .adversarial import AdversarialTraining
+from .automatic import RandAugment
 from .base import Countermeasure
+from .displacement import Displacement
 from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
+from .mixing import CutMix, Cutout, MixUp
 from .nothing import NoCountermeasure
+from .pretrained import FineTuning
+from .projection import OrthogonalProjection
+from .ueraser import UEraser
+from .unprotected import CleanPartOnly, Unprotected
 
 # Capital letters stand for a number, which the maker is given.
 NAMES: dict[str, Callable[..., Countermeasure]] = {
@@ -19,6 +26,14 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "gaussian-blur": GaussianBlur,
     "median-filter": MedianFilter,
     "mean-filter": MeanFilter,
+    "displacement": Displacement,
+    "cutout": Cutout,
+    "cutmix": CutMix,
+    "mixup": MixUp,
+    "randaugment": RandAugment,
+    "ueraser-lite": lambda: UEraser(draws=1),
+    "ueraser": UEraser,
+    "ueraser-max": lambda: UEraser(until=1),
     "adversarial-training-RADIUS": AdversarialTraining,
     "adversarial-training-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
         radius, steps=steps
@@ -27,6 +42,10 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "adversarial-training-l2-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
         radius, "L2", steps
     ),
+    "orthogonal-projection": OrthogonalProjection,
+    "fine-tuning": FineTuning,
+    "unprotected-PERCENT": Unprotected,
+    "clean-part-only-PERCENT": CleanPartOnly,
 }
 
 COUNTERMEASURES: tuple[str, ...] = (
@@ -38,8 +57,17 @@ COUNTERMEASURES: tuple[str, ...] = (
     "bit-depth-2",
     "gaussian-blur",
     "median-filter",
+    "displacement",
+    "cutout",
+    "cutmix",
+    "mixup",
+    "randaugment",
+    "ueraser-max",
     "adversarial-training-4",
     "adversarial-training-8",
+    "orthogonal-projection",
+    "fine-tuning",
+    "unprotected-20",
 )
 
 
