@@ -44,7 +44,7 @@ ALLOWED = {
     },
     "demo": None,
     "commands": None,
-    "cli": {"__init__", "commands", "errors", "learning"},
+    "cli": {"__init__", "commands", "errors", "evaluation", "learning"},
     "__main__": {"cli"},
     "__init__": None,
 }  # fmt: skip

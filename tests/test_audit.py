@@ -17,6 +17,7 @@ from unlearnable.evaluation.cells import Plan, needs_clean, plan
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure
 from unlearnable.evaluation.estimate import Clock
 from unlearnable.evaluation.victim import Evaluation
+from unlearnable.output import locked
 
 module = importlib.import_module("unlearnable.evaluation.audit")
 PROTECTED, CLEAN = "protected", "clean"
@@ -322,3 +323,16 @@ def test_the_ledger_is_plain_json(images, pixel, trained, tmp_path):
     content = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert content["format"] == "unlearnable-audit" and len(content["cells"]) == 6
     assert content["identity"]["perturbation"] == pixel.digest
+
+
+def test_a_folder_in_use_or_damaged_is_refused(images, pixel, trained, tmp_path):
+    folder = tmp_path / "a"
+    run(images, pixel, folder=folder)
+    with locked(folder, wait=False), pytest.raises(RuntimeError, match="no other process"):
+        run(images, pixel, folder=folder)
+    (folder / "audit.json").write_text('{"format": "unlearnable-audit"}')
+    with pytest.raises(ue.ArtefactError, match=r"audit\.json"):
+        run(images, pixel, folder=folder)
+    (folder / "report.json").write_text("{}")
+    with pytest.raises(ue.ArtefactError, match=r"report\.json"):
+        ue.AuditReport.load(folder)

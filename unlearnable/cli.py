@@ -11,6 +11,7 @@ from typing import Any
 from . import __version__, commands
 from .commands import DATASET_HELP, METHOD_NAMES
 from .errors import ArtefactError, UnknownImageError
+from .evaluation import COUNTERMEASURES
 from .learning.models import MODELS
 
 
@@ -100,9 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("dataset", help=f"the clean images: {DATASET_HELP}")
     added.add_argument("--perturbation", required=True, help="folder of a saved perturbation")
     added.add_argument("--test", help="clean test images; a share is held out unless given")
-    added.add_argument("--victims", nargs="+", choices=sorted(MODELS), metavar="NAME")
-    added.add_argument("--countermeasures", nargs="+", metavar="NAME")
-    added.add_argument("--epochs", type=int)
+    added.add_argument("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
+    added.add_argument(
+        "--countermeasures", nargs="+", metavar="NAME", help=f"such as {', '.join(COUNTERMEASURES)}"
+    )
+    added.add_argument("--epochs", type=int, help="of each victim")
     added.add_argument("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")
     added.add_argument(
         "--out", metavar="FOLDER", help="write the report here, and go on from here when cut short"

@@ -20,7 +20,15 @@ from .output import claim_folder
 from .perturbation import CONFIG, Perturbation
 from .protected import ProtectedDataset
 
-QUICK_COUNTERMEASURES = ("none", "grayscale", "jpeg-10", "adversarial-training-4-steps-3")
+QUICK_COUNTERMEASURES = (
+    "none",
+    "grayscale",
+    "jpeg-10",
+    "orthogonal-projection",
+    "adversarial-training-4-steps-3",
+    "unprotected-20",
+    "clean-part-only-20",
+)
 QUICK_EPOCHS = 12
 METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
 DATASET_HELP = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import platform
 import time
@@ -15,7 +16,7 @@ import torchvision
 
 from .. import __version__
 from ..learning.device import pick_device, pick_precision
-from ..learning.models import MODELS
+from ..learning.models import check_model_name
 from ..perturbation import Perturbation
 from .audit_data import gather, plain_change
 from .cells import Ledger, Plan, needs_clean, plan
@@ -95,87 +96,94 @@ def audit(
         "image_size": None if data.image_size is None else list(data.image_size),
         "precision": pick_precision(precision, place),
     }
-    ledger = Ledger(folder, data.identity | settings, counters)
     cells = plan(counters, names, chosen)
     fitted = data.protected.perturbation
-    report = AuditReport(
-        perturbation=fitted.info() | {"parameters": fitted.config["parameters"]},
-        dataset=data.dataset,
-        test=data.tested,
-        settings=settings,
-        countermeasures=[_told(counter) for counter in counters],
-        victims=names,
-        seeds=chosen,
-        cells=[],
-        planned=len(cells),
-        change=plain_change(data.change()),
-        change_by_class={n: plain_change(c) for n, c in data.change_by_class().items()},
-        examples=data.examples(),
-        machine=_machine(place),
-    )
-
-    def measure(planned: Plan, train: Any, test: Any, epochs: int, show: bool = False) -> Cell:
-        start = time.perf_counter()
-        found = evaluate(
-            train,
-            test,
-            planned.victim,
-            countermeasure=planned.countermeasure,
-            epochs=epochs,
-            seeds=[planned.seed],
+    with Ledger(folder, data.identity | settings, counters) as ledger:
+        empty = AuditReport(
+            perturbation=fitted.info() | {"parameters": fitted.config["parameters"]},
+            dataset=data.dataset,
+            test=data.tested,
+            settings=settings,
+            countermeasures=[_told(counter) for counter in counters],
+            victims=names,
+            seeds=chosen,
+            cells=[],
+            planned=len(cells),
+            change=plain_change(data.change()),
+            change_by_class={n: plain_change(c) for n, c in data.change_by_class().items()},
+            examples=data.examples(),
+            machine=_machine(place),
+        )
+        measure = functools.partial(
+            _measure,
             batch_size=batch_size,
             peak_images=peak_images,
             image_size=data.image_size,
             device=place,
             precision=precision,
-            progress=show,
         )
-        return Cell(
-            planned.trained_on,
-            planned.countermeasure.name,
-            planned.victim,
-            planned.seed,
-            found.last[0],
-            found.peak[0],
-            found.train[0],
-            found.curves[0],
-            round(time.perf_counter() - start, 3),
-        )
-
-    todo = [cell for cell in cells if cell not in ledger]
-    clock = Clock(cells, ledger)
-    if todo:
-        probe(clock, todo, data, measure, epochs=epochs, batch_size=batch_size)
-        what = f"{fitted.config['method']} on {data.dataset['name']}"
-        count = (
-            f"{len(todo)} of {len(cells)} cells"
-            if len(todo) < len(cells)
-            else f"{len(cells)} cells"
-        )
-        logger.info(
-            "audit of %s: %s, about %s on %s", what, count, duration(clock.left(todo)), place
-        )
-    for number, planned in enumerate(todo, 1):
-        train = data.protected if planned.trained_on == PROTECTED else data.clean
-        cell = measure(planned, train, data.test, epochs, progress)
-        ledger.put(planned, cell)
-        clock.took(planned, cell.seconds)
-        left = todo[number:]
-        logger.info(
-            "%d of %d: %s: %.1f %% at its best, %.1f %% at the end; %s",
-            len(cells) - len(left),
-            len(cells),
-            planned.key,
-            100 * cell.peak,
-            100 * cell.last,
-            f"about {duration(clock.left(left))} left" if left else "done",
-        )
-        if folder is not None and left:
-            _with_cells(report, cells, ledger).save(folder)
-    report = _with_cells(report, cells, ledger)
-    if folder is not None:
-        report.save(folder)
+        clock = Clock(cells, ledger)
+        todo = [cell for cell in cells if cell not in ledger]
+        if todo:
+            probe(clock, todo, data, measure, epochs=epochs, batch_size=batch_size)
+            logger.info(
+                "audit of %s on %s: %d of %d cells, about %s on %s",
+                fitted.config["method"],
+                data.dataset["name"],
+                len(todo),
+                len(cells),
+                duration(clock.left(todo)),
+                place,
+            )
+        for number, planned in enumerate(todo, 1):
+            train = data.protected if planned.trained_on == PROTECTED else data.clean
+            cell = measure(planned, train, data.test, epochs, progress=progress)
+            ledger.put(planned, cell)
+            clock.took(planned, cell.seconds)
+            left = todo[number:]
+            logger.info(
+                "%d of %d: %s: %.1f %% at its best, %.1f %% at the end; %s",
+                len(cells) - len(left),
+                len(cells),
+                planned.key,
+                100 * cell.peak,
+                100 * cell.last,
+                f"about {duration(clock.left(left))} left" if left else "done",
+            )
+            if folder is not None and left:
+                _with_cells(empty, cells, ledger).save(folder)
+        report = _with_cells(empty, cells, ledger)
+        if folder is not None:
+            report.save(folder)
     return report
+
+
+def _measure(
+    planned: Plan, train: Any, test: Any, epochs: int, *, progress: bool = False, **options: Any
+) -> Cell:
+    """Trains and tests one victim."""
+    start = time.perf_counter()
+    found = evaluate(
+        train,
+        test,
+        planned.victim,
+        countermeasure=planned.countermeasure,
+        epochs=epochs,
+        seeds=[planned.seed],
+        progress=progress,
+        **options,
+    )
+    return Cell(
+        planned.trained_on,
+        planned.countermeasure.name,
+        planned.victim,
+        planned.seed,
+        found.last[0],
+        found.peak[0],
+        found.train[0],
+        found.curves[0],
+        round(time.perf_counter() - start, 3),
+    )
 
 
 def _with_cells(report: AuditReport, cells: Sequence[Plan], ledger: Ledger) -> AuditReport:
@@ -207,9 +215,10 @@ def _machine(place: torch.device) -> dict[str, Any]:
 
 def _victims(victims: str | Sequence[str]) -> list[str]:
     names = [victims] if isinstance(victims, str) else list(dict.fromkeys(victims))
-    unknown = [name for name in names if name not in MODELS]
-    if unknown or not names:
-        raise ValueError(f"expected victims out of {', '.join(MODELS)}; got {unknown or names}")
+    if not names:
+        raise ValueError("expected names of victims, got none")
+    for name in names:
+        check_model_name(name)
     return names
 
 

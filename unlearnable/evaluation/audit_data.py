@@ -115,7 +115,7 @@ def gather(
     perturbation = protected.perturbation
     size = _image_size(image_size, perturbation)
     # The clean images go through the perturbation's resize and crop too.
-    clean = ProtectedDataset(protected.base, perturbation, fraction=0, align=protected.align)
+    clean = protected.with_fraction(0)
     learned = read_images(clean, size, progress=progress)
     held = read_images(tested, size, progress=progress)
     _check(learned, held)

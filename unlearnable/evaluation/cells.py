@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..output import claim_folder, write_json
+from ..errors import ArtefactError
+from ..output import claim_folder, locked, write_json
 from .countermeasures import Countermeasure
 from .report import CLEAN, PROTECTED, Cell
 
@@ -68,7 +70,7 @@ def plan(
 
 
 class Ledger:
-    """Measured cells, kept in a folder where one is given.
+    """Measured cells, kept in a folder where one is given, which nobody else may use meanwhile.
 
     Args:
         folder: Holds ``audit.json``; None keeps cells in memory alone.
@@ -76,8 +78,8 @@ class Ledger:
         counters: Countermeasures of this start.
 
     Raises:
-        ValueError: The folder holds another audit.
-        FileExistsError: It holds other things.
+        FileExistsError: The folder holds other things. On entering: ValueError where it holds
+            another audit, RuntimeError where another process works in it.
     """
 
     def __init__(
@@ -86,12 +88,30 @@ class Ledger:
         identity: dict[str, Any],
         counters: Sequence[Countermeasure],
     ) -> None:
-        self._path = None if folder is None else claim_folder(folder, AUDIT) / AUDIT
+        self._folder = None if folder is None else claim_folder(folder, AUDIT)
+        self._lock = contextlib.ExitStack()
         parameters = {counter.name: counter.parameters for counter in counters}
         started = {"format": FORMAT, "identity": identity, "countermeasures": parameters}
         self._content: dict[str, Any] = json.loads(json.dumps(started | {"cells": {}}))
-        if self._path is not None and self._path.exists():
-            self._take(json.loads(self._path.read_text(encoding="utf-8")))
+
+    def __enter__(self) -> Ledger:
+        if self._folder is not None:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(locked(self._folder, wait=False))
+                if (self._folder / AUDIT).exists():
+                    found = json.loads((self._folder / AUDIT).read_text(encoding="utf-8"))
+                    try:
+                        self._take(found)
+                    except (KeyError, TypeError, AttributeError) as error:
+                        raise ArtefactError(
+                            f"expected an audit in {self._folder / AUDIT}, got a file without "
+                            f"its parts: {error}"
+                        ) from error
+                self._lock = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.close()
 
     def _take(self, found: dict[str, Any]) -> None:
         """Goes on from what an earlier start left, if it is of the same audit."""
@@ -100,11 +120,11 @@ class Ledger:
         for name, value in mine["identity"].items():
             if found["identity"].get(name) != value:
                 held = f"{name} {found['identity'].get(name)!r} instead of {value!r}"
-                raise ValueError(other.format(self._path, held))
+                raise ValueError(other.format(self._folder, held))
         for name, parameters in mine["countermeasures"].items():
             if found["countermeasures"].get(name, parameters) != parameters:
                 held = f"{name} of {found['countermeasures'][name]} instead of {parameters}"
-                raise ValueError(other.format(self._path, held))
+                raise ValueError(other.format(self._folder, held))
         found["countermeasures"] |= mine["countermeasures"]
         self._content = found
 
@@ -124,5 +144,5 @@ class Ledger:
         self._content["cells"][planned.key] = dataclasses.asdict(cell)
         now = datetime.datetime.now(datetime.timezone.utc)
         self._content["date"] = now.isoformat(timespec="seconds")
-        if self._path is not None:
-            write_json(self._path, self._content)
+        if self._folder is not None:
+            write_json(self._folder / AUDIT, self._content)

@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 from ..store import read_images
 from .audit_data import AuditData
 from .cells import Ledger, Plan, needs_clean
+from .countermeasures.base import Countermeasure
 from .countermeasures.nothing import NoCountermeasure
 from .report import CLEAN, Cell
 
@@ -89,13 +90,20 @@ def probe(
     for cell in cells:
         if clock.knows(cell.kind):
             continue
-        # What such a countermeasure does to the dataset costs next to nothing beside training.
-        counter = NoCountermeasure() if needs_clean(cell.countermeasure) else cell.countermeasure
+        counter = NoCountermeasure() if _costs_nothing(cell.countermeasure) else cell.countermeasure
         plain = cell._replace(trained_on=CLEAN, countermeasure=counter)
         if not warm:
             measure(plain, train, test, 1)
             warm = True
         clock.expect(cell.kind, measure(plain, train, test, 1).seconds * epochs * count / few)
+
+
+def _costs_nothing(counter: Countermeasure) -> bool:
+    """Whether its training steps are those of the protocol.
+
+    A choice of images is made at once, and a network is pretrained once for all victims.
+    """
+    return needs_clean(counter) or type(counter).on_start is not Countermeasure.on_start
 
 
 def _part(dataset: Any, few: int, image_size: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:
