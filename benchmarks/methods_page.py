@@ -10,19 +10,17 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from cifar10 import METHODS, mean_and_spread
 from published import best_countermeasure, published_range
-from record import RESULTS
+from record import DOCS, RESULTS, fill
 
 import unlearnable as ue
 from unlearnable.perturbation import format_epsilon
 
-PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
+PAGE = DOCS / "methods.md"
 OURS = RESULTS / "methods-cpu.json"
-START, END = "<!-- made by benchmarks/methods_page.py -->", "<!-- end -->"
 HEAD = (
     "method", "paper", "kind", "budget", "surrogate", "image passes", "ours", "published",
     "best published countermeasure",
@@ -100,11 +98,5 @@ def table() -> str:
     return "\n".join([*lines, "", note])
 
 
-def page() -> str:
-    """docs/methods.md with the table made anew."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    return f"{before}{START}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
-
-
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    fill(PAGE, "methods_page.py", table())

@@ -18,9 +18,10 @@ ALLOWED = {
     "datasets": set(),
     "callbacks": set(),
     "learning": {"learning"},
-    "data": set(),
+    "hf": set(),
+    "data": {"hf"},
     "pictures": {"data", "protected"},  # protected for its type alone
-    "export": {"data", "output"},
+    "export": {"data", "export", "output"},
     "tensorfile": {"errors"},
     "rows": set(),
     "change": {"data", "protected"},  # likewise
@@ -38,13 +39,20 @@ ALLOWED = {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
         "protected", "rows", "store", "__init__",
     },
+    "pickled": {"errors"},
+    "foreign": {"data", "errors", "pickled"},
+    "importers": {
+        "__init__", "config", "foreign", "learning", "methods", "perturbation", "rows", "store",
+    },
     "evaluation": {
         "evaluation", "change", "data", "datasets", "errors", "learning", "output",
         "perturbation", "pictures", "protected", "store", "__init__",
     },
     "demo": None,
     "commands": None,
-    "cli": {"__init__", "commands", "errors", "evaluation", "learning"},
+    "cli": {
+        "__init__", "commands", "errors", "evaluation", "export", "importers", "learning",
+    },
     "__main__": {"cli"},
     "__init__": None,
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Figures in the README are those of the committed results."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -28,10 +29,15 @@ def test_the_readmes_table_is_made_from_the_committed_result(benchmarks):
         assert row in readme, f"run benchmarks/cifar10.py --table: {row}"
 
 
-def test_the_methods_table_is_made_from_the_committed_result(benchmarks):
-    from methods_page import PAGE, page
+@pytest.mark.parametrize("command", ["methods_page", "presets"])
+def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchmarks):
+    from record import RESULTS, filled
 
-    assert page() == PAGE.read_text(encoding="utf-8"), "run benchmarks/methods_page.py"
+    made = importlib.import_module(command)
+    result = RESULTS / "presets-cpu.json"
+    arguments = [json.loads(result.read_text())] if command == "presets" else []
+    page = filled(made.PAGE, f"{command}.py", made.table(*arguments))
+    assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
 
 
 def test_published_figures_name_their_source(benchmarks):

@@ -6,6 +6,8 @@ from . import datasets
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import AuditReport, Evaluation, audit, evaluate
+from .hf import from_hf
+from .importers import import_perturbation
 from .methods import (
     AAP,
     AR,
@@ -56,4 +58,6 @@ __all__ = [
     "audit",
     "datasets",
     "evaluate",
+    "from_hf",
+    "import_perturbation",
 ]

@@ -49,7 +49,8 @@ class FineTuning(Countermeasure):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return super().parameters | {"dataset": self._source}
+        count = "" if self.dataset is None else f", {len(self.dataset):,} images"
+        return super().parameters | {"dataset": self._source + count}
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
         shape = tuple(run.images.shape[1:])
@@ -98,7 +99,8 @@ def pretrained(
         model = copy.deepcopy(victim)
         name = last_linear(model)
         features: Any = model.get_submodule(name).in_features
-        model.set_submodule(name, nn.Linear(features, store.num_classes))
+        head = nn.utils.skip_init(nn.Linear, features, store.num_classes)
+        model.set_submodule(name, head)
         reset_weights(model, seed=seed)
     try:
         train_surrogate(

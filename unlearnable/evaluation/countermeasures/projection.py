@@ -42,11 +42,15 @@ class OrthogonalProjection(Countermeasure):
     description = "a victim that removes what a linear model learns from its training images"
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
-        directions = self.directions(images, labels)
-        return torch.cat([_without(part, directions) for part in images.split(_CHUNK)])
+        directions = torch.linalg.qr(self.regression(images, labels).T).Q
+        parts = [
+            without(part.flatten(1).float(), directions).round().clamp(0, 255).to(torch.uint8)
+            for part in images.split(_CHUNK)
+        ]
+        return torch.cat(parts).view_as(images)
 
-    def directions(self, images: Tensor, labels: Tensor) -> Tensor:
-        """An orthonormal basis of the regression's weights, (C * H * W, K) at most.
+    def regression(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Weights of the logistic regression, float (K, C * H * W).
 
         Args:
             images: uint8, (N, C, H, W).
@@ -54,7 +58,7 @@ class OrthogonalProjection(Countermeasure):
         """
         classes = int(labels.max()) + 1
         run = Run(images, labels, classes, seed=self.name)
-        linear = nn.Linear(images[0].numel(), classes, bias=False)
+        linear = nn.utils.skip_init(nn.Linear, images[0].numel(), classes, bias=False)
         reset_weights(linear, seed=run.weight_seed("regression"))
         model = nn.Sequential(nn.Flatten(), linear)
         try:
@@ -69,8 +73,8 @@ class OrthogonalProjection(Countermeasure):
             )
         finally:
             run.close()
-        directions: Tensor = torch.linalg.qr(linear.weight.detach().T).Q
-        return directions
+        weights: Tensor = linear.weight.detach()
+        return weights
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         if not self.augment:
@@ -79,10 +83,9 @@ class OrthogonalProjection(Countermeasure):
         return CutMix(0.5, 1).on_batch(batch._replace(images=distorted), run, done)
 
 
-def _without(images: Tensor, directions: Tensor) -> Tensor:
-    flat = images.flatten(1).float()
-    left = flat - flat @ directions @ directions.T
-    return left.round().clamp(0, 255).to(torch.uint8).view_as(images)
+def without(images: Tensor, directions: Tensor) -> Tensor:
+    """Flat images (B, D) without their parts along orthonormal ``directions`` (D, K)."""
+    return images - images @ directions @ directions.T
 
 
 def _distorted(images: Tensor, draws: Draws) -> Tensor:

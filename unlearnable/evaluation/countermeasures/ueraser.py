@@ -52,7 +52,7 @@ class UEraser(Countermeasure):
         strong = "a victim that augments each image strongly"
         if self.draws == 1:
             return f"{strong} (UEraser-lite)"
-        when = "" if self.until == 1 else f" for the first {self.until:.0%} of epochs"
+        when = "" if self.until == 1 else f" for the first {100 * self.until:g} % of epochs"
         return f"{strong} and learns from the worst of {self.draws} draws{when} (UEraser)"
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
