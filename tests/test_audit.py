@@ -12,10 +12,11 @@ import torch
 import unlearnable as ue
 from unlearnable import OPS, ProtectedDataset, UnknownImageError
 from unlearnable.datasets import Shapes
-from unlearnable.evaluation.audit_data import split
+from unlearnable.evaluation.audit_data import gather, split
 from unlearnable.evaluation.cells import Plan, needs_clean, plan
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure
-from unlearnable.evaluation.estimate import Clock
+from unlearnable.evaluation.estimate import Clock, probe
+from unlearnable.evaluation.report import Cell
 from unlearnable.evaluation.victim import Evaluation
 from unlearnable.output import locked
 
@@ -316,6 +317,26 @@ def test_the_clock_prefers_what_was_measured():
     clock.took(jpeg, 30.0)
     assert clock.left([none, jpeg]) == 35
     assert clock.knows(none.kind) and not clock.knows(("x", "tiny"))
+
+
+def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
+    data = gather(
+        images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    cells = plan([countermeasure(None), countermeasure("jpeg-10"), Leak()], ["tiny"], [0])
+    asked = []
+
+    def measure(planned, train, test, epochs):
+        asked.append((planned.trained_on, planned.countermeasure.name, len(train[1]), epochs))
+        seconds = {"none": 0.5, "jpeg-10": 2.0}[planned.countermeasure.name] + epochs
+        return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], seconds)
+
+    clock = Clock([], {})
+    probe(clock, cells, data, measure, epochs=10, batch_size=16)
+    assert {(kind, n) for kind, _, n, _ in asked} == {(CLEAN, 32)}
+    # Twice as many images as were timed.
+    assert clock.left([c for c in cells if c.trained_on == CLEAN]) == 2 * (0.5 + 10 + 2 + 10)
+    assert clock.left(cells[-1:]) == 2 * (0.5 + 10)  # the trainer's choice of images takes no time
 
 
 def test_the_ledger_is_plain_json(images, pixel, trained, tmp_path):
