@@ -111,7 +111,7 @@ svg .dot.clean { fill: none; stroke: var(--clean); stroke-width: 2; }
 .pictures td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .pictures thead th { max-width: 6rem; overflow: hidden; text-overflow: ellipsis; }
 .pictures img {
-  display: block; width: 6rem; height: 6rem; object-fit: contain; border-radius: 4px;
+  display: block; width: 5.6rem; height: 5.6rem; object-fit: contain; border-radius: 4px;
   image-rendering: pixelated;
 }
 .facts { margin: 0; border-top: 1px solid var(--line); }
