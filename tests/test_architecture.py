@@ -18,34 +18,38 @@ ALLOWED = {
     "datasets": set(),
     "callbacks": set(),
     "learning": {"learning"},
+    "arrays": {"datasets"},
+    "batches": {"arrays"},
     "hf": set(),
-    "data": {"hf"},
-    "pictures": {"data", "protected"},  # protected for its type alone
-    "export": {"data", "export", "output"},
+    "data": {"arrays", "batches", "hf"},
+    "pictures": {"batches", "data", "protected"},  # protected for its type alone
+    "export": {"batches", "data", "export", "output"},
     "tensorfile": {"errors"},
     "rows": set(),
-    "change": {"data", "protected"},  # likewise
+    "change": {"batches", "data", "protected"},  # likewise
     "generators": {"rows"},
-    "kinds": {"data", "errors", "generators", "rows"},
-    "stack": {"data", "errors", "kinds"},
+    "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
+    "stack": {"arrays", "batches", "kinds"},
     "config": {"errors", "stack"},
-    "store": {"data", "errors", "output", "tensorfile"},
+    "store": {"batches", "data", "errors", "output", "tensorfile"},
     "perturbation": {
-        "config", "data", "errors", "kinds", "output", "pictures", "rows", "stack", "store",
-        "tensorfile",
+        "arrays", "batches", "config", "data", "errors", "kinds", "output", "pictures", "rows",
+        "stack", "store", "tensorfile",
     },
-    "protected": {"change", "data", "errors", "export", "kinds", "perturbation", "pictures"},
+    "protected": {
+        "batches", "change", "data", "errors", "export", "kinds", "perturbation", "pictures",
+    },
     "methods": {
         "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
         "protected", "rows", "store", "__init__",
     },
     "pickled": {"errors"},
-    "foreign": {"data", "errors", "pickled"},
+    "foreign": {"batches", "data", "errors", "pickled"},
     "importers": {
         "__init__", "config", "foreign", "learning", "methods", "perturbation", "rows", "store",
     },
     "evaluation": {
-        "evaluation", "change", "data", "datasets", "errors", "learning", "output",
+        "evaluation", "batches", "change", "data", "datasets", "errors", "learning", "output",
         "perturbation", "pictures", "protected", "store", "__init__",
     },
     "demo": None,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .data import Pixels, RawDataset, pixels_of
+from .batches import Pixels
+from .data import RawDataset, pixels_of
 
 if TYPE_CHECKING:
     from .protected import ProtectedDataset

@@ -6,7 +6,7 @@ import hashlib
 import html
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from .arrays import Images
+from .batches import Pixels, to_pil
 from .config import FORMAT, FORMAT_VERSION, check_config, read_config
-from .data import Fit, Pixels, to_pil
+from .data import Fit
 from .errors import ArtefactError
 from .kinds import Additive, Kind, Row
 from .output import claim_folder, write_json
@@ -277,7 +279,7 @@ class Perturbation:
     def _picture(self) -> Image.Image:
         canvas = self._kind.canvas()
         examples = [self._kind.example(index) for index in range(min(8, len(self)))]
-        shown = np.stack([self._kind.apply(canvas, row) for row in examples]).astype(np.int16)
+        shown = self._kind.apply(np.stack([canvas] * len(examples)), examples).astype(np.int16)
         strip = np.clip(128 + 8 * (shown - canvas), 0, 255).astype(np.uint8)
         picture = to_pil(np.concatenate(list(strip), axis=2))
         scale = max(1, 64 // strip.shape[2])
@@ -297,7 +299,14 @@ class Perturbation:
         Raises:
             UnknownImageError: Nothing belongs to the image.
         """
-        return self._kind.find(pixels, label, index)
+        indices = None if index is None else np.array([index])
+        return self._kind.find(pixels[None], [label], indices)[0]
+
+    def find_batch(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> list[Row]:
+        """:meth:`find` of each of (B, 1 or 3, H, W) images, at once."""
+        return self._kind.find(images, labels, indices)
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
         """Whether an image looks like the row's own at 4x4 pixels, whatever decoded it."""
@@ -306,7 +315,11 @@ class Perturbation:
 
     def prepare(self, pixels: Pixels) -> Pixels:
         """The image before anything is applied: resized and cropped, and in colour if need be."""
-        return self._kind.prepare(pixels)
+        return self._kind.prepare(pixels[None])[0]
+
+    def prepare_batch(self, images: Images) -> Images:
+        """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
+        return self._kind.prepare(images)
 
     def apply(self, pixels: Pixels, row: Row) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).
@@ -319,7 +332,11 @@ class Perturbation:
             ValueError: The image has another shape.
             ArtefactError: The row is damaged.
         """
-        return self._kind.apply(pixels, row)
+        return self._kind.apply(pixels[None], [row])[0]
+
+    def apply_batch(self, images: Images, rows: Sequence[Row]) -> Images:
+        """:meth:`apply` to each of (B, 1 or 3, H, W) images, at once."""
+        return self._kind.apply(images, rows)
 
     # Files
 

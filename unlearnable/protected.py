@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
+from .batches import Batch
 from .change import Change, measure_change, measure_change_by_class
-from .data import Item, RawDataset, image_key
+from .data import RawDataset, image_keys
 from .errors import UnknownImageError
 from .export import export_images, to_hf_dataset
 from .kinds import Row
@@ -105,50 +106,71 @@ class ProtectedDataset(VisionDataset):
                 "a 4x4 thumbnail",
                 stacklevel=2,
             )
-        for index in np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(int)):
-            self._row(int(index), raw[int(index)])
+        for batch in raw.batches(np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(np.int64))):
+            self._rows(batch)
         self._chosen = self._choose() if fraction < 1 else None
 
     def _choose(self) -> NDArray[np.bool_]:
         """Which images are protected, bool of shape (N,)."""
         salt = int(self.seed).to_bytes(8, "little", signed=True)
         ranks = []
-        for index in range(len(self)):
-            key = image_key(self._raw[index].pixels).to_bytes(8, "little")
-            rank = hashlib.blake2b(key, digest_size=8, key=salt).digest()
-            ranks.append((int.from_bytes(rank, "little"), index))
+        for batch in self._raw.batches(np.arange(len(self))):
+            for index, key in zip(batch.indices.tolist(), image_keys(batch.pixels), strict=True):
+                rank = hashlib.blake2b(key.astype("<u8").tobytes(), digest_size=8, key=salt)
+                ranks.append((int.from_bytes(rank.digest(), "little"), index))
         chosen = np.zeros(len(self), dtype=bool)
         for _, index in sorted(ranks)[: round(self.fraction * len(self))]:
             chosen[index] = True
         return chosen
 
-    def _row(self, index: int, item: Item) -> Row:
-        label = int(item.label)
+    def _rows(self, batch: Batch) -> list[Row]:
+        labels = [int(label) for label in batch.labels]
         if self._class_of is not None:
-            if not 0 <= label < len(self._class_of):
-                raise UnknownImageError(
-                    f"expected a class index below {len(self._class_of)}, got {label} for image "
-                    f"{index}"
-                )
-            label = self._class_of[label]
+            for index, label in zip(batch.indices.tolist(), labels, strict=True):
+                if not 0 <= label < len(self._class_of):
+                    raise UnknownImageError(
+                        f"expected a class index below {len(self._class_of)}, got {label} for "
+                        f"image {index}"
+                    )
+            labels = [self._class_of[label] for label in labels]
         if self.align == "content":
-            return self.perturbation.find(item.pixels, label, index)
-        if not self.perturbation.resembles(item.pixels, index):
-            raise UnknownImageError(
-                f"expected image {index} to look like the one that was fitted, got another one; "
-                f"the dataset's order or content differs"
-            )
-        return index
+            return self.perturbation.find_batch(batch.pixels, labels, batch.indices)
+        for index, pixels in zip(batch.indices.tolist(), batch.pixels, strict=True):
+            if not self.perturbation.resembles(pixels, index):
+                raise UnknownImageError(
+                    f"expected image {index} to look like the one that was fitted, got another "
+                    f"one; the dataset's order or content differs"
+                )
+        return batch.indices.tolist()
 
-    def _read(self, index: int, protect: bool) -> tuple[Any, Any]:
-        item = self._raw[index]
-        pixels = self.perturbation.prepare(item.pixels)
-        if protect and (self._chosen is None or self._chosen[index]):
-            pixels = self.perturbation.apply(pixels, self._row(index, item))
-        image = item.restore(pixels)
-        if self._bare:
-            return image, item.label
-        return self._raw.transform(index, image, item.label)
+    def raw_batches(self, indices: NDArray[np.int64], *, protect: bool = True) -> Iterator[Batch]:
+        """Images as they leave, before the dataset's own transforms, in the order asked for.
+
+        Args:
+            indices: int64, from 0 to the number of images.
+            protect: False leaves the perturbation out.
+        """
+        for batch in self._raw.batches(indices):
+            images = self.perturbation.prepare_batch(batch.pixels)
+            if protect and self._chosen is None:
+                images = self.perturbation.apply_batch(images, self._rows(batch))
+            elif protect and self._chosen is not None:
+                chosen = np.flatnonzero(self._chosen[batch.indices])
+                if len(chosen):
+                    rows = self._rows(batch.part(chosen))
+                    images = images.copy()
+                    images[chosen] = self.perturbation.apply_batch(images[chosen], rows)
+            yield batch._replace(pixels=images)
+
+    def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
+        pairs = []
+        for batch in self.raw_batches(np.array(indices, np.int64), protect=protect):
+            read = zip(batch.indices.tolist(), batch.images(), batch.labels, strict=True)
+            if self._bare:
+                pairs += [(image, label) for _, image, label in read]
+            else:
+                pairs += [self._raw.transform(*item) for item in read]
+        return pairs
 
     def _index(self, index: Any) -> int:
         number = operator.index(index)
@@ -161,18 +183,20 @@ class ProtectedDataset(VisionDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """The protected image and its label, after the dataset's own transforms."""
-        return self._read(self._index(index), protect=True)
+        return self._read([self._index(index)], protect=True)[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """What ``DataLoader`` asks for: a batch of items, each of them protected."""
-        return [self[index] for index in indices]
+        if type(self).__getitem__ is not ProtectedDataset.__getitem__:
+            return [self[index] for index in indices]
+        return self._read([self._index(index) for index in indices], protect=True)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[index] for index in range(len(self)))
 
     def clean(self, index: int) -> tuple[Any, Any]:
         """The image without its perturbation, resized and transformed just as the protected one."""
-        return self._read(self._index(index), protect=False)
+        return self._read([self._index(index)], protect=False)[0]
 
     def without_transforms(self) -> ProtectedDataset:
         """The same protected images before the dataset's own transforms."""
@@ -229,8 +253,8 @@ class ProtectedDataset(VisionDataset):
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
-        bare = RawDataset(self)
-        images = np.stack([bare[index].pixels for index in range(len(self))])
+        batches = self.raw_batches(np.arange(len(self)))
+        images = np.concatenate([batch.pixels for batch in batches])
         return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
 
     def export(

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Subset
 
+from ..batches import to_pil
 from ..change import Change, compare
-from ..data import Fit, RawDataset, image_key, pixels_of, to_pil
+from ..data import Fit, RawDataset, image_keys, pixels_of
 from ..perturbation import Perturbation
 from ..pictures import png_base64, triple
 from ..protected import ProtectedDataset
@@ -201,7 +202,10 @@ def _rank(key: int) -> int:
 
 def _keys(dataset: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
     raw = RawDataset(dataset)
-    return np.array([image_key(raw[index].pixels) for index in range(len(raw))], dtype=np.uint64)
+    keys = np.empty(len(raw), dtype=np.uint64)
+    for batch in raw.batches(np.arange(len(raw))):
+        keys[batch.indices] = image_keys(batch.pixels)
+    return keys
 
 
 def _image_size(

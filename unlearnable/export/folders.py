@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..data import Pixels, RawDataset, to_pil
+from ..batches import Pixels, to_pil
+from ..data import RawDataset
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "png": {},

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
 
-from ...data import Pixels, pixels_of, to_pil
+from ...batches import Pixels, to_pil
+from ...data import pixels_of
 from .base import Countermeasure
 
 _CHUNK = 64  # images that are filtered at once
