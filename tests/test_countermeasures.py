@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from unlearnable.evaluation.countermeasures.mixing import CutMix, Cutout, MixUp
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning, pretrained
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection, without
 from unlearnable.evaluation.countermeasures.ueraser import UEraser, plasma
-from unlearnable.learning.models import build_model, reset_weights
+from unlearnable.learning.models import MODELS, build_model, reset_weights
 from unlearnable.learning.run import Run
 from unlearnable.learning.train import Batch, cross_entropy, sgd, to_float, train
 
@@ -53,18 +54,19 @@ def on_batch(counter, images, labels, *, done=0.0, classes=3, seed=0):
 
 
 def examples():
-    return [
-        template.replace("RADIUS", "4").replace("STEPS", "3").replace("QUALITY", "10")
-        .replace("BITS", "2").replace("PERCENT", "20")
-        for template in NAMES
-    ]  # fmt: skip
+    """A name for every template."""
+    numbers = {"l2-RADIUS": "l2-0.5", "RADIUS": "4", "STEPS": "3", "QUALITY": "10", "BITS": "2"}
+    names = list(NAMES)
+    for placeholder, number in (numbers | {"PERCENT": "20"}).items():
+        names = [name.replace(placeholder, number) for name in names]
+    return names
 
 
 @pytest.mark.parametrize("name", sorted({*examples(), *COUNTERMEASURES}))
 def test_names_lead_to_countermeasures_and_back(name):
     found = countermeasure(name)
     assert found.name == name and countermeasure(found) is found
-    assert found.description.startswith("a victim ")
+    assert found.description.startswith("a victim that ")
     assert json.loads(json.dumps(found.parameters)) == found.parameters
 
 
@@ -90,6 +92,17 @@ def test_unknown_names_raise_with_the_list(name):
 def test_numbers_out_of_range_are_refused(name):
     with pytest.raises(ValueError, match="expected"):
         countermeasure(name)
+
+
+def test_the_documentation_lists_all_of_them():
+    page = (Path(__file__).parent.parent / "docs" / "countermeasures.md").read_text("utf-8")
+    for name in examples():
+        counter = countermeasure(name)
+        parameters = ", ".join(f"{key}={value!r}" for key, value in counter.parameters.items())
+        does = counter.description.removeprefix("a victim that ")
+        row = f"| `{name}` | {does} | {parameters} |"
+        assert row in page, row
+    assert page.count("\n| `") == len(NAMES) + len(MODELS) + 5  # and the hooks
 
 
 # --- images --------------------------------------------------------------------------------------

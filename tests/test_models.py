@@ -1,5 +1,7 @@
 """Every network that has a name."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -21,8 +23,11 @@ WEIGHTS = {  # for 10 classes of colour images
 }
 
 
-def test_every_network_is_counted():
+def test_every_network_is_counted_and_documented():
     assert set(WEIGHTS) == set(MODELS)
+    page = (Path(__file__).parent.parent / "docs" / "countermeasures.md").read_text("utf-8")
+    for name, weights in WEIGHTS.items():
+        assert f"| `{name}` | {weights:,} |" in page
 
 
 FIRST_BLOCK = {

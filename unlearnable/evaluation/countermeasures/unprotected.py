@@ -33,7 +33,7 @@ class Unprotected(Countermeasure):
 
     @property
     def description(self) -> str:
-        return f"a victim for whom {self.percent:g} % of the images are not protected"
+        return f"a victim that has a training set of which {self.percent:g} % is not protected"
 
     def on_dataset(self, dataset: Any) -> Any:
         return self._mixed(dataset)
