@@ -21,6 +21,7 @@ from .batches import Pixels, to_pil
 from .config import FORMAT, FORMAT_VERSION, check_config, read_config
 from .data import Fit
 from .errors import ArtefactError
+from .fullsize import apply_full_size, check_full_size, prepare_full_size
 from .kinds import Additive, Kind, Row
 from .output import claim_folder, write_json
 from .pictures import html_image
@@ -313,30 +314,46 @@ class Perturbation:
         assert isinstance(self._kind, Additive)
         return self._kind.resembles(pixels, row)
 
-    def prepare(self, pixels: Pixels) -> Pixels:
-        """The image before anything is applied: resized and cropped, and in colour if need be."""
-        return self._kind.prepare(pixels[None])[0]
+    def prepare(self, pixels: Pixels, *, full_size: bool = False) -> Pixels:
+        """The image before anything is applied: resized and cropped, and in colour if need be.
 
-    def prepare_batch(self, images: Images) -> Images:
+        Args:
+            pixels: uint8, (1 or 3, H, W).
+            full_size: Not resized and cropped.
+        """
+        return self.prepare_batch(pixels[None], full_size=full_size)[0]
+
+    def prepare_batch(self, images: Images, *, full_size: bool = False) -> Images:
         """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return prepare_full_size(self._kind, images)
         return self._kind.prepare(images)
 
-    def apply(self, pixels: Pixels, row: Row) -> Pixels:
+    def apply(self, pixels: Pixels, row: Row, *, full_size: bool = False) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).
 
         Args:
             pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
             row: From :meth:`find`.
+            full_size: Enlarge what is done to ``pixels`` of any size: see docs/photos.md.
 
         Raises:
             ValueError: The image has another shape.
             ArtefactError: The row is damaged.
         """
-        return self._kind.apply(pixels[None], [row])[0]
+        return self.apply_batch(pixels[None], [row], full_size=full_size)[0]
 
-    def apply_batch(self, images: Images, rows: Sequence[Row]) -> Images:
+    def apply_batch(
+        self, images: Images, rows: Sequence[Row], *, full_size: bool = False
+    ) -> Images:
         """:meth:`apply` to each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return apply_full_size(self._kind, images, rows)
         return self._kind.apply(images, rows)
+
+    def check_full_size(self) -> None:
+        """Raises ``ValueError`` if what it does cannot be enlarged."""
+        check_full_size(self._kind)
 
     # Files
 

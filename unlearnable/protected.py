@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
+from .arrays import Images
 from .batches import Batch
 from .change import Change, measure_change, measure_change_by_class
 from .data import RawDataset, image_keys
 from .errors import UnknownImageError
 from .export import export_images, to_hf_dataset
 from .kinds import Row
+from .manifest import Manifest
 from .perturbation import Perturbation
 from .pictures import html_strip
 
@@ -44,6 +46,8 @@ class ProtectedDataset(VisionDataset):
         align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
             for decoders that give slightly other pixels, and checks each image against a 4x4
             thumbnail.
+        full_size: Leave photos as large as they are, and enlarge what was learned at the
+            perturbation's size: see docs/photos.md.
 
     Attributes:
         base: The dataset that was given.
@@ -71,6 +75,7 @@ class ProtectedDataset(VisionDataset):
         fraction: float = 1.0,
         seed: int = 0,
         align: str = "content",
+        full_size: bool = False,
     ) -> None:
         raw = RawDataset(dataset)
         if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
@@ -88,8 +93,11 @@ class ProtectedDataset(VisionDataset):
         self.fraction = fraction
         self.seed = seed
         self.align = align
+        self.full_size = full_size
         self._raw = raw
         self._bare = False
+        if full_size:
+            perturbation.check_full_size()
         self._class_of = _match_classes(raw, perturbation)
         if align == "index":
             if perturbation.kind != "additive" or not perturbation.keyed:
@@ -143,6 +151,9 @@ class ProtectedDataset(VisionDataset):
                 )
         return batch.indices.tolist()
 
+    def _is_protected(self, index: int) -> bool:
+        return self._chosen is None or bool(self._chosen[index])
+
     def raw_batches(self, indices: NDArray[np.int64], *, protect: bool = True) -> Iterator[Batch]:
         """Images as they leave, before the dataset's own transforms, in the order asked for.
 
@@ -151,16 +162,19 @@ class ProtectedDataset(VisionDataset):
             protect: False leaves the perturbation out.
         """
         for batch in self._raw.batches(indices):
-            images = self.perturbation.prepare_batch(batch.pixels)
+            images = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
             if protect and self._chosen is None:
-                images = self.perturbation.apply_batch(images, self._rows(batch))
+                images = self._apply(images, batch)
             elif protect and self._chosen is not None:
                 chosen = np.flatnonzero(self._chosen[batch.indices])
                 if len(chosen):
-                    rows = self._rows(batch.part(chosen))
                     images = images.copy()
-                    images[chosen] = self.perturbation.apply_batch(images[chosen], rows)
+                    images[chosen] = self._apply(images[chosen], batch.part(chosen))
             yield batch._replace(pixels=images)
+
+    def _apply(self, images: Images, batch: Batch) -> Images:
+        rows = self._rows(batch)
+        return self.perturbation.apply_batch(images, rows, full_size=self.full_size)
 
     def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
         pairs = []
@@ -252,9 +266,18 @@ class ProtectedDataset(VisionDataset):
         return measure_change_by_class(self, images)
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
-        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
-        batches = self.raw_batches(np.arange(len(self)))
-        images = np.concatenate([batch.pixels for batch in batches])
+        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
+
+        Raises:
+            ValueError: They are photos of several sizes.
+        """
+        batches = [batch.pixels for batch in self.raw_batches(np.arange(len(self)))]
+        if len({pixels.shape[1:] for pixels in batches}) > 1:
+            raise ValueError(
+                "expected images of one size, got several; without full_size=True they have the "
+                "size that was learned at"
+            )
+        images = np.concatenate(batches)
         return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
 
     def export(
@@ -263,6 +286,8 @@ class ProtectedDataset(VisionDataset):
         format: str = "png",
         *,
         force: bool = False,
+        metadata: bool = False,
+        gps: bool = False,
         progress: bool = True,
     ) -> Path:
         """Writes the protected images before transforms, without loss.
@@ -275,6 +300,9 @@ class ProtectedDataset(VisionDataset):
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
             force: Go on although the folder exists: an earlier export is replaced; in any other
                 folder the images are added and what was there stays.
+            metadata: Keep the EXIF of files, but for orientation, thumbnails, makers' notes and
+                place; nothing is kept otherwise. Colours are sRGB in any case.
+            gps: Keep the place, too.
             progress: Show a bar.
 
         Returns:
@@ -286,6 +314,7 @@ class ProtectedDataset(VisionDataset):
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
+        manifest = Manifest(self._raw, self._is_protected, metadata=metadata, gps=gps)
         return export_images(
             self.without_transforms(),
             folder,
@@ -297,7 +326,9 @@ class ProtectedDataset(VisionDataset):
                 "digest": self.perturbation.digest,
                 "fraction": self.fraction,
                 "seed": self.seed,
+                "full_size": self.full_size,
             },
+            manifest=manifest,
             # A folder of class folders, that is; below an archive's root there is room.
             sources=[leaf.root for leaf in self._raw.originals if hasattr(leaf, "samples")],
             force=force,
@@ -317,7 +348,9 @@ class ProtectedDataset(VisionDataset):
 
     def extra_repr(self) -> str:
         share = f"{self.fraction:.0%} of images protected"
-        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{share}, aligned by {self.align}"
+        size = ", full size" if self.full_size else ""
+        way = f"{share}, aligned by {self.align}{size}"
+        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{way}"
 
     def _repr_html_(self) -> str:
         return html_strip(self)

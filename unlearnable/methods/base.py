@@ -275,7 +275,13 @@ class Method(Parameters):
 
     @final
     def protect(
-        self, dataset: Any, *, fraction: float = 1.0, seed: int = 0, align: str = "content"
+        self,
+        dataset: Any,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        align: str = "content",
+        full_size: bool = False,
     ) -> ProtectedDataset:
         """The dataset with its perturbation: what to publish, or to train a victim on.
 
@@ -284,12 +290,16 @@ class Method(Parameters):
             fraction: Share of images to protect.
             seed: Of that choice.
             align: ``"content"`` or ``"index"``.
+            full_size: Leave photos as large as they are.
 
         Raises:
             NotFittedError: ``fit`` was not called.
             UnknownImageError: The dataset holds other images than those that were fitted.
         """
-        return ProtectedDataset(dataset, self._fitted(), fraction=fraction, seed=seed, align=align)
+        perturbation = self._fitted()
+        return ProtectedDataset(
+            dataset, perturbation, fraction=fraction, seed=seed, align=align, full_size=full_size
+        )
 
     @final
     def extend(
