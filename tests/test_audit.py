@@ -289,12 +289,19 @@ def test_test_images_that_were_trained_on_are_told(images, pixel, trained, caplo
     assert report.test["overlap"] == 64 and "64 of the test images" in caplog.text
 
 
-def test_photos_of_a_perturbation_with_a_size_are_resized_alike(varying_folder, fit, trained):
+def test_photos_of_a_perturbation_with_a_size_are_resized_alike(
+    varying_folder, fit, trained, tmp_path
+):
     perturbation = fit(varying_folder, image_size=8)
     report = run((varying_folder, varying_folder), perturbation)
     assert report.settings["image_size"] == [8, 8]
     with pytest.raises(ValueError, match="image_size of the perturbation"):
         run((varying_folder, varying_folder), perturbation, image_size=6)
+    whole = ProtectedDataset(varying_folder, perturbation, full_size=True)
+    report = run((whole, varying_folder), None, image_size=6, folder=tmp_path / "a")
+    assert report.complete and report.settings["image_size"] == [6, 6]
+    with pytest.raises(ValueError, match="full_size"):
+        run((varying_folder, varying_folder), perturbation, folder=tmp_path / "a")
 
 
 def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):

@@ -137,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("dataset", help=f"the clean images: {DATASET_HELP}")
     added.add_argument("--perturbation", required=True, help="folder of a saved perturbation")
     added.add_argument("--test", help="clean test images; a share is held out unless given")
+    added.add_argument(
+        "--full-size", action="store_true", help="audit copies that keep the size of the photos"
+    )
     added.add_argument("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
     added.add_argument(
         "--countermeasures", nargs="+", metavar="NAME", help=f"such as {', '.join(COUNTERMEASURES)}"

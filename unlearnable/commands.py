@@ -318,9 +318,10 @@ def audit_perturbation(args: argparse.Namespace) -> None:
     }
     asked = {name: getattr(args, name) for name in usual}
     options = usual | {name: value for name, value in asked.items() if value is not None}
+    perturbation = Perturbation.from_pretrained(args.perturbation)
     report = audit(
-        open_dataset(args.dataset),
-        Perturbation.from_pretrained(args.perturbation),
+        ProtectedDataset(open_dataset(args.dataset), perturbation, full_size=args.full_size),
+        None,
         None if args.test is None else open_dataset(args.test, train=False),
         **options,
         seeds=args.seeds,

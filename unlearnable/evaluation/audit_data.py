@@ -19,6 +19,8 @@ from ..pictures import png_base64, triple
 from ..protected import ProtectedDataset
 from ..store import ImageStore, read_images
 
+_OPTIONS = ("fraction", "seed", "align", "full_size")  # of a protected dataset
+
 logger = logging.getLogger(__name__)
 
 _EXAMPLES = 8  # images shown, each of another class
@@ -52,7 +54,7 @@ class AuditData(NamedTuple):
             "dataset": self.dataset["digest"],
             "perturbation": self.protected.perturbation.digest,
             "test": self.tested["digest"],
-            "fraction": [self.protected.fraction, self.protected.seed],
+            "options": {name: getattr(self.protected, name) for name in _OPTIONS},
         }
 
     def change_by_class(self) -> dict[str, Change]:
@@ -113,8 +115,7 @@ def gather(
     if isinstance(test, tuple):
         test = RawDataset(test).originals[0]
     protected, tested = _divide(dataset, perturbation, test, held_out)
-    perturbation = protected.perturbation
-    size = _image_size(image_size, perturbation)
+    size = _image_size(image_size, protected)
     # The clean images go through the perturbation's resize and crop too.
     clean = protected.with_fraction(0)
     learned = read_images(clean, size, progress=progress)
@@ -158,7 +159,7 @@ def _divide(
                 "expected no perturbation beside a ProtectedDataset, which has its own; got another"
             )
         perturbation = dataset.perturbation
-        options = {name: getattr(dataset, name) for name in ("fraction", "seed", "align")}
+        options = {name: getattr(dataset, name) for name in _OPTIONS}
         dataset = dataset.base
     if perturbation is None:
         raise ValueError("expected a perturbation beside a clean dataset, got None")
@@ -209,14 +210,14 @@ def _keys(dataset: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
 
 
 def _image_size(
-    image_size: int | Sequence[int] | None, perturbation: Perturbation
+    image_size: int | Sequence[int] | None, protected: ProtectedDataset
 ) -> tuple[int, ...] | None:
-    asked, own = Fit.parse(image_size), perturbation.fit_size
-    if own is not None and asked not in (None, own):
+    asked, own = Fit.parse(image_size), protected.perturbation.fit_size
+    if own is not None and asked not in (None, own) and not protected.full_size:
         raise ValueError(
             f"expected the image_size of the perturbation, {tuple(own)}, got {tuple(asked or ())}"
         )
-    size = own or asked
+    size = asked or own
     return None if size is None else tuple(size)
 
 
