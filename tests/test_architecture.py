@@ -29,7 +29,7 @@ ALLOWED = {
     "export": {"batches", "data", "export", "manifest", "output"},
     "tensorfile": {"errors"},
     "rows": set(),
-    "change": {"data", "protected"},  # likewise
+    "change": {"batches", "data", "protected"},  # likewise
     "generators": {"rows"},
     "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
     "stack": {"arrays", "batches", "kinds"},
@@ -60,10 +60,15 @@ ALLOWED = {
     "importers": {
         "__init__", "config", "foreign", "learning", "methods", "perturbation", "rows", "store",
     },
-    "evaluation": {"evaluation", "batches", "data", "datasets", "learning", "protected", "store"},
+    "evaluation": {
+        "evaluation", "batches", "change", "data", "datasets", "errors", "learning", "output",
+        "perturbation", "pictures", "protected", "store", "__init__",
+    },
     "demo": None,
     "commands": None,
-    "cli": {"__init__", "commands", "errors", "export", "importers", "learning"},
+    "cli": {
+        "__init__", "commands", "errors", "evaluation", "export", "importers", "learning",
+    },
     "__main__": {"cli"},
     "__init__": None,
 }  # fmt: skip

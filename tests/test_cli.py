@@ -52,6 +52,25 @@ def test_fit_info_protect_evaluate(tmp_path, capsys):
     assert code == 0 and len(json.loads(out)["last"]) == 1
 
 
+def test_audit_tries_countermeasures_and_reports(tmp_path, capsys):
+    assert run(capsys, "fit", "shapes:50", tmp_path / "p", "--method", "ops", "--quiet")[0] == 0
+    arguments = (
+        "audit", "shapes:50", "--perturbation", tmp_path / "p", "--test", "shapes:20",
+        "--countermeasures", "grayscale", "--epochs", 1, "--victims", "tiny", "--quiet",
+        "--device", "cpu", "--out", tmp_path / "audit",
+    )  # fmt: skip
+    code, out, err = run(capsys, *arguments)
+    assert code == 0, err
+    assert str(tmp_path / "audit" / "report.html") in out and "grayscale" in out
+    code, out, _ = run(capsys, *arguments, "--json")  # from what was kept
+    shown = json.loads(out)
+    assert code == 0 and len(shown["cells"]) == shown["planned"] == 4 and "examples" not in shown
+    code, _, err = run(capsys, *arguments, "--countermeasures", "jpg")
+    assert code == 1 and "jpeg-QUALITY" in err
+    code, _, err = run(capsys, *arguments, "--epochs", 0)
+    assert code == 1 and "epoch" in err
+
+
 def test_fit_says_where_the_time_went_and_writes_for_tensorboard(tmp_path, capsys):
     options = ("--profile", "--tensorboard", tmp_path / "board", "--checkpoint", tmp_path / "c")
     code, out, err = run(capsys, "fit", "shapes:50", tmp_path / "p", *QUICK, "--json", *options)
@@ -201,6 +220,9 @@ def test_the_demo_writes_what_it_says(tmp_path, capsys, monkeypatch):
     assert "random noise" in out and "peak" in out
     result = json.loads((tmp_path / "demo" / "result.json").read_text())
     assert set(result["victims"]) == {"clean", "random noise", "SEM"}
+    audit = out.splitlines()[-1].split()
+    assert audit[:4] == ["unlearnable", "audit", "shapes", "--perturbation"]
+    assert audit[4] == str(tmp_path / "demo" / "sem")
     for file in result["files"]:
         assert (tmp_path / "demo" / file).exists() and str(tmp_path / "demo" / file) in out
     loaded = ue.Perturbation.from_pretrained(tmp_path / "demo" / "sem")

@@ -320,7 +320,7 @@ def test_change_of_one_pixel_and_of_none(shapes, made):
     assert change.images == 40 and change.l0 <= 2 and change.linf > 100
     assert 20 < change.psnr < 50 and 0.9 < change.ssim < 1
     nothing = ProtectedDataset(shapes, made["pixel"], fraction=0).change(7)
-    assert nothing == (7, 0, 0.0, 0.0, np.inf, pytest.approx(1))
+    assert nothing == (7, 0, 0.0, 0.0, np.inf, pytest.approx(1), 0.0, 0.0)
     assert "dB" in str(change)
     with pytest.raises(ValueError, match="at least one"):
         ProtectedDataset(shapes, made["pixel"]).change(0)
@@ -335,6 +335,36 @@ def test_change_is_computed_from_its_definitions(made, shapes):
     assert change.l2 == pytest.approx(norms.mean())
     assert change.l0 == pytest.approx(differences.any(axis=1).sum(axis=(1, 2)).mean())
     assert change.psnr == pytest.approx(10 * np.log10(255**2 / (differences**2).mean()))
+    assert change.mean == pytest.approx(np.abs(differences).mean())
+    assert change.share == pytest.approx(differences.any(axis=1).mean())
+
+
+def test_change_by_class_is_exact_on_known_changes():
+    """Class 0 gains 2 levels everywhere, class 1 loses 5 in one value, class 2 has no image."""
+    rows = np.zeros((3, 3, 4, 4), np.int8)
+    rows[0], rows[1, 2, 3, 3] = 2, -5
+    config = {
+        "method": "test", "parameters": {}, "kind": "additive", "granularity": "class-wise",
+        "epsilon": 5 / 255, "norm": "Linf", "image_shape": [3, 4, 4], "classes": None,
+        "num_classes": 3, "source": {"name": "x", "images": 3, "digest": ""},
+        "preprocessing": None, "seed": 0, "threads": 1, "versions": {}, "history": {},
+        "strength": None,
+    }  # fmt: skip
+    pixels = torch.full((3, 3, 4, 4), 100, dtype=torch.uint8)
+    dataset = ProtectedDataset((pixels, [1, 0, 1]), Perturbation(rows, config))
+    changes = dataset.change_by_class()
+    assert list(changes) == [0, 1]
+    assert changes[0][:4] == (1, 2, pytest.approx(2 * 48**0.5 / 255), 16.0)
+    assert changes[0][4] == pytest.approx(10 * np.log10(255**2 / 4))
+    assert changes[0][6:] == (2.0, 1.0)
+    assert changes[1][:4] == (2, 5, pytest.approx(5 / 255), 1.0)
+    assert changes[1][4] == pytest.approx(10 * np.log10(255**2 / (25 / 48)))
+    assert changes[1][6:] == (pytest.approx(5 / 48), 1 / 16)
+    assert changes[1].ssim < 1 and dataset.change_by_class(1)[1].images == 1
+    overall = dataset.change()
+    assert overall.linf == 5 and overall.share == pytest.approx((1 + 2 / 16) / 3)
+    with pytest.raises(ValueError, match="at least one"):
+        dataset.change_by_class(0)
 
 
 # --- hostile artefacts ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from . import datasets
 from .catalogue import list_pretrained
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
-from .evaluation import Evaluation, evaluate
+from .evaluation import AuditReport, Evaluation, audit, evaluate
 from .hf import from_hf
 from .importers import import_perturbation
 from .methods import (
@@ -45,6 +45,7 @@ __all__ = [
     "SEP",
     "TAP",
     "ArtefactError",
+    "AuditReport",
     "Change",
     "ClassConvolution",
     "Evaluation",
@@ -57,6 +58,7 @@ __all__ = [
     "RandomNoise",
     "UnknownImageError",
     "Verification",
+    "audit",
     "datasets",
     "evaluate",
     "from_hf",

@@ -11,6 +11,7 @@ from typing import Any
 from . import __version__, commands
 from .commands import DATASET_HELP, METHOD_NAMES, PERTURBATION_HELP
 from .errors import ArtefactError, UnknownImageError
+from .evaluation import COUNTERMEASURES
 from .export import FORMATS
 from .importers import FORMATS as IMPORT_FORMATS
 from .learning.models import MODELS
@@ -134,6 +135,28 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--victim", default="resnet18", help="as --surrogate of fit: %(default)s")
     added.add_argument("--epochs", type=int, default=60)
     added.add_argument("--seeds", type=int, default=3, help="number of victims (%(default)s)")
+    added = command("audit", commands.audit_perturbation, compute)
+    added.add_argument("dataset", help=f"the clean images: {DATASET_HELP}")
+    added.add_argument("--perturbation", required=True, help="folder of a saved perturbation")
+    added.add_argument("--test", help="clean test images; a share is held out unless given")
+    added.add_argument(
+        "--full-size", action="store_true", help="audit copies that keep the size of the photos"
+    )
+    added.add_argument("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
+    added.add_argument(
+        "--countermeasures", nargs="+", metavar="NAME", help=f"such as {', '.join(COUNTERMEASURES)}"
+    )
+    added.add_argument("--epochs", type=int, help="of each victim")
+    added.add_argument("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")
+    added.add_argument(
+        "--out", metavar="FOLDER", help="write the report here, and go on from here when cut short"
+    )
+    added.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small network, few epochs, few countermeasures; so without a GPU too, unless "
+        "--victims, --epochs or --countermeasures say otherwise",
+    )
     added = command("info", commands.info)
     added.add_argument("perturbation", help=PERTURBATION_HELP)
     command("list", commands.list_names)

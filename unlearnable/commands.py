@@ -17,9 +17,10 @@ from . import catalogue
 from .callbacks import TensorBoard
 from .datasets import Shapes
 from .demo import demo_table, run_demo
-from .evaluation import evaluate
+from .evaluation import COUNTERMEASURES, audit, evaluate
 from .export import ONE_SIZE, check_target
 from .importers import import_perturbation
+from .learning.device import pick_device
 from .learning.distributed import Group
 from .methods import METHODS, Method
 from .methods.fitting import remove_checkpoint
@@ -31,6 +32,16 @@ from .verify import verify
 
 logger = logging.getLogger(__name__)
 
+QUICK_COUNTERMEASURES = (
+    "none",
+    "grayscale",
+    "jpeg-10",
+    "orthogonal-projection",
+    "adversarial-training-4-steps-3",
+    "unprotected-20",
+    "clean-part-only-20",
+)
+QUICK_EPOCHS = 12
 METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
 DATASET_HELP = (
     "a folder of class folders, or NAME:ROOT with NAME one of cifar10, cifar100, mnist, "
@@ -307,6 +318,37 @@ def evaluate_victims(args: argparse.Namespace) -> None:
         progress=not args.quiet,
     )
     _show(args, evaluation.to_dict(), str(evaluation))
+
+
+def audit_perturbation(args: argparse.Namespace) -> None:
+    """Try countermeasures against a saved perturbation, and report the worst case."""
+    # Without a GPU the whole set takes days.
+    quick = args.quick or pick_device(args.device).type == "cpu"
+    usual: dict[str, Any] = {
+        "victims": ["tiny"] if quick else ["resnet18"],
+        "countermeasures": QUICK_COUNTERMEASURES if quick else COUNTERMEASURES,
+        "epochs": QUICK_EPOCHS if quick else 60,
+    }
+    asked = {name: getattr(args, name) for name in usual}
+    options = usual | {name: value for name, value in asked.items() if value is not None}
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    report = audit(
+        ProtectedDataset(open_dataset(args.dataset), perturbation, full_size=args.full_size),
+        None,
+        None if args.test is None else open_dataset(args.test, train=False),
+        **options,
+        seeds=args.seeds,
+        image_size=_image_size(args),
+        folder=args.out,
+        device=args.device,
+        precision=args.precision,
+        progress=not args.quiet,
+    )
+    text = str(report)
+    if args.out is not None:
+        text += f"\n\nLook at {Path(args.out) / 'report.html'}"
+    shown = {name: value for name, value in report.to_dict().items() if name != "examples"}
+    _show(args, shown, text)
 
 
 def info(args: argparse.Namespace) -> None:

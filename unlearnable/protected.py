@@ -17,7 +17,7 @@ from torchvision.datasets import VisionDataset
 
 from .arrays import Images
 from .batches import Batch
-from .change import Change, measure_change
+from .change import Change, measure_change, measure_change_by_class
 from .data import RawDataset, image_keys
 from .errors import UnknownImageError
 from .export import export_images, to_hf_dataset
@@ -256,6 +256,14 @@ class ProtectedDataset(VisionDataset):
             images: How many to compare, spread evenly over the dataset.
         """
         return measure_change(self, images)
+
+    def change_by_class(self, images: int = 64) -> dict[int, Change]:
+        """The same for each class by itself, by class index.
+
+        Args:
+            images: How many of a class to compare at most.
+        """
+        return measure_change_by_class(self, images)
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
