@@ -50,20 +50,16 @@ def test_published_figures_name_their_source(benchmarks):
     assert published_range("EM") == "13.2 to 23.8" and published_range("AUE") == ""
 
 
-def test_the_leaderboard_is_written_from_committed_files(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def test_the_leaderboard_is_written_from_committed_files(benchmarks):
     import leaderboard
 
     results = sorted((ROOT / "benchmarks" / "results").glob("leaderboard-*.json"))
     found = [json.loads(path.read_text()) for path in results]
     written = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
     assert leaderboard.page(found) == written, "run benchmarks/leaderboard.py --page"
-    for name in ("leaderboard", "cifar10", "record"):
-        sys.modules.pop(name, None)
 
 
-def test_the_leaderboard_marks_the_worst_case_of_what_a_trainer_may_choose(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def test_the_leaderboard_marks_the_worst_case_of_what_a_trainer_may_choose(benchmarks):
     import leaderboard
 
     figures = {
@@ -77,5 +73,3 @@ def test_the_leaderboard_marks_the_worst_case_of_what_a_trainer_may_choose(monke
         "| clean | 90.0 |  |  |",
         "| SEM | 20.0 | **60.0** | 80.0 |",
     ]
-    for name in ("leaderboard", "cifar10", "record"):
-        sys.modules.pop(name, None)
