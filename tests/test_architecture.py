@@ -21,22 +21,30 @@ ALLOWED = {
     "data": set(),
     "pictures": {"data", "protected"},  # protected for its type alone
     "export": {"data", "output"},
-    "tensorfile": {"errors"},
+    "joined": set(),
+    "sharing": {"joined"},
+    "strict_json": {"errors"},
+    "tensorfile": {"errors", "joined", "strict_json"},
     "rows": set(),
     "change": {"data", "protected"},  # likewise
     "generators": {"rows"},
     "kinds": {"data", "errors", "generators", "rows"},
     "stack": {"data", "errors", "kinds"},
-    "config": {"errors", "stack"},
+    "config": {"errors", "stack", "strict_json"},
+    "artefact": {
+        "config", "errors", "joined", "kinds", "output", "stack", "strict_json", "tensorfile",
+    },
     "store": {"data", "errors", "output", "tensorfile"},
+    "concat": {"joined", "kinds", "store"},
+    "about": {"data", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
     "perturbation": {
-        "config", "data", "errors", "kinds", "output", "pictures", "rows", "stack", "store",
-        "tensorfile",
+        "about", "artefact", "concat", "data", "errors", "joined", "kinds", "rows", "sharing",
+        "stack", "store", "strict_json",
     },
     "protected": {"change", "data", "errors", "export", "kinds", "perturbation", "pictures"},
     "methods": {
-        "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
-        "protected", "rows", "store", "__init__",
+        "methods", "learning", "about", "config", "data", "errors", "generators", "output",
+        "perturbation", "protected", "rows", "store", "__init__",
     },
     "evaluation": {"evaluation", "learning", "protected", "store"},
     "demo": None,

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .artefact import CONFIG
 from .callbacks import TensorBoard
 from .datasets import Shapes
 from .demo import demo_table, run_demo
@@ -16,7 +17,7 @@ from .learning.distributed import Group
 from .methods import METHODS, Method
 from .methods.fitting import remove_checkpoint
 from .output import claim_folder
-from .perturbation import CONFIG, Perturbation
+from .perturbation import Perturbation
 from .protected import ProtectedDataset
 
 METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
