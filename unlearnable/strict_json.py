@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
     with path.open("rb") as file:
-        return parse_json(file.read(MOST_BYTES + 1), path)
+        size = os.fstat(file.fileno()).st_size
+        return parse_json(file.read(min(size, MOST_BYTES + 1)), path)
 
 
 def as_json(config: Mapping[str, Any]) -> dict[str, Any]:

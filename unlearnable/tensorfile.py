@@ -95,7 +95,9 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        places = parse_header(file.read(8 + _MOST_HEADER), size, path)
+        length = file.read(8)
+        header = file.read(min(int.from_bytes(length, "little"), _MOST_HEADER))
+    places = parse_header(length + header, size, path)
     # One map for all: each map holds a file open.
     data = np.memmap(path, np.uint8, "r", shape=(size,))
     return {
