@@ -186,8 +186,12 @@ def load(folder: Path) -> Kind:
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder with a saved perturbation, got {folder}")
     config = read_config(folder / CONFIG)
+    return assemble(read_tensors(folder), config, folder)
+
+
+def assemble(tensors: Mapping[str, Any], config: dict[str, Any], folder: Path) -> Kind:
+    """The kind of a folder's tensors and config, whose digest is stated in it."""
     stated = config.pop("digest", None)
-    tensors = read_tensors(folder)
     kind, problem = None, None
     try:
         kind = build(tensors, config, str(folder))

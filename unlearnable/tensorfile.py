@@ -132,7 +132,9 @@ def parse_header(data: bytes, size: int, path: Path) -> dict[str, Place]:
     header = parse_json(data[8 : 8 + length], f"the header of a whole safetensors file at {path}")
     if not isinstance(header, dict):
         raise ArtefactError(f"expected a whole safetensors file at {path}, got another header")
-    header.pop("__metadata__", None)
+    told = header.pop("__metadata__", {})
+    if not isinstance(told, dict) or not all(isinstance(text, str) for text in told.values()):
+        raise ArtefactError(f"expected a whole safetensors file at {path}, got other metadata")
     places = {name: _place(name, entry, 8 + length, path) for name, entry in header.items()}
     end = 8 + length
     for place in sorted(places.values(), key=lambda place: (place.offset, place.nbytes)):
