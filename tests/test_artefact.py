@@ -1,6 +1,7 @@
 """The artefact's files: shards and their index, what a save replaces, verify, versions."""
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -206,6 +207,43 @@ def test_opening_reads_no_rows(perturbation, sharded):
     assert loaded.digest == perturbation.digest
     with pytest.raises(ArtefactError, match=r"40 rows .*got other bytes in 15, 16, 17, 18, 19 and"):
         loaded.verify()
+
+
+def test_the_documented_reader_reads_what_is_written(perturbation, sharded, shapes, tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "format.md").read_text(encoding="utf-8")
+    found = {}
+    exec(page.split("```python\n")[1].split("```")[0], found)
+    for folder in (sharded, perturbation.save_pretrained(tmp_path / "single")):
+        config, tensors = found["read"](folder)
+        assert (
+            config["digest"] == perturbation.digest
+            and tensors.keys() == perturbation.tensors.keys()
+        )
+        np.testing.assert_array_equal(tensors["rows"], perturbation.rows)
+    pixels = shapes.data[7].transpose(2, 0, 1)
+    np.testing.assert_array_equal(
+        found["protect"](pixels, tensors["rows"][7]), perturbation.apply(pixels, 7)
+    )
+
+
+def test_the_documented_digest_and_keys_by_hand(perturbation, class_wise, shapes):
+    stack = class_wise.then(perturbation)
+    for one in (perturbation, class_wise, stack):
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(one.tensors):
+            tensor = one.tensors[name]
+            if name.endswith("rows"):
+                continue
+            if name not in ("checksums", "keys", "labels", "thumbnails"):
+                digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+            digest.update(tensor.tobytes())
+        digest.update(json.dumps(one.config, sort_keys=True).encode())
+        assert digest.hexdigest() == one.digest
+    image = shapes.data[3]  # (H, W, RGB)
+    key = hashlib.blake2b(np.array([32, 32], "<u4").tobytes() + image.tobytes(), digest_size=8)
+    assert int.from_bytes(key.digest(), "little") == perturbation.keys[3]
+    for row, checksum in zip(perturbation.rows, perturbation.tensors["checksums"], strict=True):
+        assert zlib.crc32(row.tobytes()) == checksum
 
 
 # --- what a save replaces ------------------------------------------------------------------------
