@@ -1,42 +1,93 @@
 """Protect CIFAR-10 by every method, train victims on it, and test them on clean images.
 
-On a CPU, 10,000 training images, in about an hour on two cores:
+On a CPU, 5,000 training images, two small networks as victims:
+
+    python benchmarks/cifar10.py ROOT --images 5000 --surrogate tiny --preset demo \
+        --train-steps 800 --victims tiny tiny-resnet --seeds 3 1 --epochs 15 --peak-images 2000 \
+        --out benchmarks/results/methods-cpu.json
+
+The README's table, 10,000 images and fewer methods:
 
     python benchmarks/cifar10.py ROOT --images 10000 --surrogate tiny --preset demo \
-        --train-steps 800 --victim tiny --epochs 12 --out benchmarks/results/cifar10-cpu.json
+        --train-steps 800 --victims tiny --seeds 3 --epochs 12 \
+        --only clean SEM EM REM "EM class-wise" RandomNoise "RandomNoise class-wise" \
+        --out benchmarks/results/cifar10-cpu.json
 
-On a GPU, the whole set by the papers' recipes:
+On a GPU, the whole set by the papers' recipes, the published figures beside ours:
 
-    python benchmarks/cifar10.py ROOT --device cuda --preset paper --victim resnet18 --epochs 60
+    python benchmarks/cifar10.py ROOT --device cuda --preset paper --victims resnet18 --epochs 60 \
+        --budget 500
 
-ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell: a second start
-with the same settings goes on where the first one ended. Fitted perturbations are kept in --work.
+ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell, the most
+informative cells first: a second start with the same settings goes on where the first one ended.
+--budget ends a start after so many seconds, in a fit at a checkpoint. Fitted perturbations are kept
+in --work. Several starts may share the rows by --only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from published import published_range
 from record import RESULTS, Record
 from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10
 
 import unlearnable as ue
 
-# Row of the table -> class of the method and what differs from its preset.
-METHODS: dict[str, tuple[type[ue.Method], dict[str, Any]] | None] = {
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        method: Its class.
+        overrides: What differs from its preset.
+        small: What differs from the presets for small networks.
+        preset: In place of --preset where that is "paper", or None.
+        on: The row whose perturbation lies below this one, or None.
+    """
+
+    method: type[ue.Method]
+    overrides: dict[str, Any] = {}  # noqa: RUF012
+    small: dict[str, Any] = {}  # noqa: RUF012
+    preset: str | None = None
+    on: str | None = None
+
+
+CLASS_WISE = {"granularity": "class-wise"}
+# SEP's short presets are for 2/255; a larger budget takes longer steps.
+LONGER: dict[str, Any] = {"step_size": 2 / 255, "steps": 8}
+FA_VR: dict[str, Any] = {"epsilon": 8 / 255, "feature_alignment": True, "variance_reduction": True}
+
+METHODS: dict[str, Row | None] = {
     "clean": None,
-    "SEM": (ue.SEM, {}),
-    "EM": (ue.EM, {}),
-    "RandomNoise": (ue.RandomNoise, {}),
-    "REM": (ue.REM, {}),
-    "EM class-wise": (ue.EM, {"granularity": "class-wise"}),
-    "RandomNoise class-wise": (ue.RandomNoise, {"granularity": "class-wise"}),
+    "SEM": Row(ue.SEM),
+    "SEP": Row(ue.SEP),
+    "EM": Row(ue.EM),
+    "TAP": Row(ue.TAP),
+    "OPS": Row(ue.OPS),
+    "ClassConvolution": Row(ue.ClassConvolution),
+    "PILNoise": Row(ue.PILNoise),
+    "REM": Row(ue.REM, preset="fast"),
+    "LSP": Row(ue.LSP),
+    "AR": Row(ue.AR),
+    "SEP 8/255": Row(ue.SEP, {"epsilon": 8 / 255}, LONGER),
+    "SEP-FA-VR 8/255": Row(ue.SEP, FA_VR, {**LONGER, "inner_steps": 4}),
+    "AUE": Row(ue.AUE),
+    "AAP": Row(ue.AAP),
+    "HYPO": Row(ue.HYPO),
+    "EM class-wise": Row(ue.EM, CLASS_WISE),
+    "AUE class-wise": Row(ue.AUE, CLASS_WISE),
+    "EM then OPS": Row(ue.OPS, on="EM"),
+    "RandomNoise": Row(ue.RandomNoise),
+    "RandomNoise class-wise": Row(ue.RandomNoise, CLASS_WISE),
 }
 
 
@@ -49,73 +100,128 @@ class AnyCIFAR10(CIFAR10):
         return True
 
 
-def method_of(name: str, args: argparse.Namespace) -> ue.Method | None:
-    entry = METHODS[name]
-    if entry is None:
-        return None
-    cls, overrides = entry
-    overrides = dict(overrides)
-    if "surrogate" in cls().get_params():
+def method_of(name: str, args: argparse.Namespace) -> ue.Method:
+    row = METHODS[name]
+    assert row is not None
+    overrides = {**row.overrides, **({} if args.preset == "paper" else row.small)}
+    known = row.method().get_params()
+    if "surrogate" in known:
         overrides["surrogate"] = args.surrogate
-    if args.train_steps and "train_steps" in cls().get_params():
+    if args.train_steps and "train_steps" in known:
         overrides["train_steps"] = args.train_steps
-    return cls.preset(args.preset, **overrides)
+    preset = (row.preset if args.preset == "paper" else None) or args.preset
+    return row.method.preset(preset, **overrides)
+
+
+def fit_through(
+    method: ue.Method, train: Any, checkpoint: Path, args: argparse.Namespace
+) -> dict[str, float]:
+    """Fits through a checkpoint, until --budget ends the start; what this start took in seconds."""
+    timer = None
+    if args.budget is not None:
+        left = max(0.0, args.started + args.budget - time.monotonic())
+        timer = threading.Timer(left, lambda: signal.raise_signal(signal.SIGINT))
+        timer.start()
+    start, worked = time.perf_counter(), time.process_time()
+    method.fit(
+        train,
+        device=args.device,
+        compile=args.compile,
+        checkpoint=checkpoint,
+        checkpoint_every=120,
+    )
+    if timer is not None:
+        timer.cancel()
+    taken = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - worked}
+    return {name: round(seconds, 1) for name, seconds in taken.items()}
 
 
 def perturbation_of(
-    name: str, train: Any, args: argparse.Namespace, cell: dict[str, Any]
-) -> ue.Perturbation | None:
+    name: str, train: Any, args: argparse.Namespace, record: Record
+) -> ue.Perturbation:
     """The fitted perturbation, from --work where an earlier start left it."""
-    method = method_of(name, args)
-    if method is None:
-        return None
-    folder = args.work / args.out.stem / name.replace(" ", "-")
+    row = METHODS[name]
+    assert row is not None
+    folder = args.work / args.out.stem / name.replace(" ", "-").replace("/", "-")
+    cell = record.cells.get(name, {"victims": {}})
     if "fit" in cell and folder.is_dir():
         return ue.Perturbation.from_pretrained(folder)
-    start = time.perf_counter()
-    method.fit(train, device=args.device)
-    seconds = time.perf_counter() - start
-    method.save_pretrained(folder, force=True)
+    below = None if row.on is None else perturbation_of(row.on, train, args, record)
+    method = method_of(name, args)
+    onto = train if below is None else ue.ProtectedDataset(train, below)
+    taken = fit_through(method, onto, folder.with_name(f"{folder.name}-checkpoint"), args)
+    perturbation = method.perturbation_ if below is None else below.then(method.perturbation_)
+    perturbation.save_pretrained(folder, force=True)
     cell["fit"] = {
         "method": repr(method),
-        "seconds": round(seconds, 1),
+        **taken,
         "passes": method.perturbation_.config["history"]["passes"],
-        "mean_change": round(float(np.abs(method.perturbation_.rows.astype(int)).mean()), 2),
     }
-    return method.perturbation_
+    change = ue.ProtectedDataset(train, perturbation).change(1000)._asdict()
+    cell["change"] = {name: round(value, 4) for name, value in change.items()}
+    record.put(name, cell)
+    return perturbation
+
+
+def mean_and_spread(victims: list[dict[str, Any]], which: str) -> str:
+    """In percent, over the seeds of one network."""
+    values = 100 * np.array([victim[which] for victim in victims])
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
 
 
 def table(result: dict[str, Any]) -> str:
-    """The README's table, from the committed JSON alone."""
-    machine = result["machine"]
-    settings = result["settings"]
-    seeds = max(len(cell.get("victims", {})) for cell in result["cells"].values())
-    caption = (
-        f"{settings['images']:,} images, surrogate and victim {settings['victim']}, preset "
-        f"{settings['preset']}, {settings['epochs']} epochs, one fit and {seeds} victims each: "
-        f"mean and spread in percent. {result['date']}, {machine['device']}, "
-        f"{machine['threads']} thread, torch {machine['torch']}."
-    )
-    lines = [
-        "| training images | test accuracy, last | peak | train accuracy | fit |",
-        "|---|---|---|---|---|",
-    ]
+    """The table of a result, from the committed JSON alone."""
+    machine, settings, cells = (result[name] for name in ("machine", "settings", "cells"))
+    on_gpu = not machine["device"].startswith(("x86", "aarch", "arm", "AMD64"))
+    # Victims by network; a network's seeds are one column.
+    networks: dict[str, int] = {}
+    for cell in cells.values():
+        for victim in cell["victims"]:
+            network, _, _ = victim.partition(", seed ")
+            seeds = sum(other.startswith(f"{network}, ") for other in cell["victims"])
+            networks[network] = max(networks.get(network, 0), seeds)
+    first, *others = networks
+    head = ["training images", "test accuracy, last", "peak", "train accuracy"]
+    head += [f"{network}, {which}" for network in others for which in ("last", "peak")]
+    changed = any("change" in cell for cell in cells.values())
+    head += ["fit", *(["L∞", "L2", "PSNR", "SSIM"] if changed else [])]
+    comparable = settings["surrogate"] == "resnet18"
+    head += ["published"] if comparable else []
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in METHODS:
-        cell = result["cells"].get(name, {})
-        victims = list(cell.get("victims", {}).values())
-        if not victims:
+        cell = cells.get(name, {"victims": {}})
+        if not cell["victims"]:
             continue
-
-        def figure(which: str, victims: list[dict[str, Any]] = victims) -> str:
-            values = 100 * np.array([victim[which] for victim in victims])
-            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            return f"{values.mean():.1f}{spread}"
-
-        fit = cell.get("fit")
-        seconds = f"{fit['seconds']:.0f} s" if fit else ""
-        lines.append(
-            f"| {name} | {figure('last')} | {figure('peak')} | {figure('train')} | {seconds} |"
-        )
+        columns = [name]
+        for network in networks:
+            of_it = [v for key, v in cell["victims"].items() if key.startswith(f"{network}, ")]
+            for which in ("last", "peak", "train") if network == first else ("last", "peak"):
+                columns.append(mean_and_spread(of_it, which) if of_it else "")
+        # On a processor that other work shares, its own time says more than the clock.
+        fit = cell.get("fit", {})
+        seconds = fit.get("seconds" if on_gpu else "cpu_seconds", fit.get("seconds"))
+        columns.append("" if seconds is None else f"{seconds:.0f} s")
+        if changed:
+            change = cell.get("change")
+            columns += ["", "", "", ""] if change is None else [
+                f"{change['linf']:.0f}/255",
+                f"{change['l2']:.2f}",
+                f"{change['psnr']:.1f} dB",
+                f"{change['ssim']:.3f}",
+            ]  # fmt: skip
+        columns += [published_range(name)] if comparable else []
+        lines.append(f"| {' | '.join(columns)} |")
+    victims = " and ".join(f"{seeds} {network}" for network, seeds in networks.items())
+    peak = settings.get("peak_images")
+    caption = (
+        f"{settings['images']:,} images, surrogate {settings['surrogate']}, preset "
+        f"{settings['preset']}, {settings['epochs']} epochs, one fit each, victims {victims}: mean "
+        f"and spread in percent"
+        + (f", the peak on {peak:,} of the test images" if peak else "")
+        + f". {result['date']}, {machine['device']}, {machine['threads']} thread, "
+        f"torch {machine['torch']}."
+    )
     return "\n".join([*lines, "", caption])
 
 
@@ -128,39 +234,59 @@ def main() -> None:
     parser.add_argument("--preset", default="paper", choices=["paper", "fast", "demo"])
     parser.add_argument("--surrogate", default="resnet18")
     parser.add_argument("--train-steps", type=int, help="surrogate steps of REM and SEM")
-    parser.add_argument("--victim", default="resnet18")
+    parser.add_argument("--victims", nargs="+", default=["resnet18"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[3], help="of each network")
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peak-images", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--budget", type=float, help="seconds after which to stop")
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
-    parser.add_argument("--out", type=Path, default=RESULTS / "cifar10-gpu.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "methods-gpu.json")
     parser.add_argument("--table", action="store_true", help="print the table of --out and end")
     args = parser.parse_args()
+    args.started = time.monotonic()
     if args.table:
         print(table(json.loads(args.out.read_text())))
         return
 
-    chosen = ("images", "preset", "surrogate", "train_steps", "victim", "epochs")
+    chosen = ("images", "preset", "surrogate", "train_steps", "epochs", "peak_images")
     record = Record(args.out, {name: getattr(args, name) for name in chosen}, args.device)
     train: Any = AnyCIFAR10(args.root)
     train = Subset(train, range(args.images)) if args.images < len(train) else train
     test = AnyCIFAR10(args.root, train=False)
 
     # Fits and first seeds of all methods come before second seeds of any.
-    for seed in range(args.seeds):
+    rounds = [
+        (network, seed)
+        for seed in range(max(args.seeds))
+        for network, seeds in zip(args.victims, args.seeds, strict=True)
+        if seed < seeds
+    ]
+    for network, seed in rounds:
         for name in args.only:
-            cell = record.cells.get(name, {"victims": {}})
-            if str(seed) in cell["victims"]:
+            victim = f"{network}, seed {seed}"
+            if victim in record.cells.get(name, {"victims": {}})["victims"]:
                 continue
-            perturbation = perturbation_of(name, train, args, cell)
-            record.put(name, cell)
-            dataset = train if perturbation is None else ue.ProtectedDataset(train, perturbation)
+            dataset = train
+            if METHODS[name] is not None:
+                dataset = ue.ProtectedDataset(train, perturbation_of(name, train, args, record))
+            left = (args.budget or float("inf")) - (time.monotonic() - args.started)
+            if left < 0:
+                raise SystemExit("the budget is spent; the same command goes on from here")
             start = time.perf_counter()
             evaluation = ue.evaluate(
-                dataset, test, args.victim, epochs=args.epochs, seeds=[seed], device=args.device
+                dataset,
+                test,
+                network,
+                epochs=args.epochs,
+                seeds=[seed],
+                peak_images=args.peak_images,
+                device=args.device,
             )
-            cell["victims"][str(seed)] = {
+            cell = record.cells.get(name, {"victims": {}})
+            cell["victims"][victim] = {
                 "last": evaluation.last[0],
                 "peak": evaluation.peak[0],
                 "train": round(evaluation.train[0], 4),
@@ -169,8 +295,7 @@ def main() -> None:
             }
             record.put(name, cell)
             print(f"{name}, seed {seed}: {evaluation}", flush=True)
-    result = json.loads(args.out.read_text())
-    print(table(result))
+    print(table(json.loads(args.out.read_text())))
 
 
 if __name__ == "__main__":

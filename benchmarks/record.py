@@ -16,6 +16,7 @@ import unlearnable
 from unlearnable.output import write_json
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def machine(device: str = "auto") -> dict[str, Any]:
@@ -67,3 +68,17 @@ class Record:
         result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, result)
+
+
+def filled(page: Path, command: str, table: str) -> str:
+    """A page's text with a table in the place that its comments keep for a command."""
+    start, end = f"<!-- made by benchmarks/{command} -->", "<!-- end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(start)
+    if not found:
+        raise ValueError(f"expected {start} in {page}")
+    return f"{before}{start}\n\n{table}\n\n{end}{rest.partition(end)[2]}"
+
+
+def fill(page: Path, command: str, table: str) -> None:
+    """Writes a table into a page."""
+    page.write_text(filled(page, command, table), encoding="utf-8")

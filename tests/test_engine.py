@@ -21,6 +21,7 @@ from unlearnable.learning.distributed import Group
 from unlearnable.learning.run import Run
 from unlearnable.learning.stream import StreamedImages
 from unlearnable.methods import fitting
+from unlearnable.output import LOCK
 from unlearnable.rows import RowBuffer, RowFile
 
 
@@ -400,6 +401,20 @@ def test_a_finished_fit_leaves_no_checkpoint_and_takes_nobodys_files(tmp_path):
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["notes.txt"]
 
 
+def test_two_fits_do_not_share_a_checkpoint(tmp_path):
+    options = {"progress": False, "checkpoint": tmp_path / "c"}
+    others = []
+
+    def start_another(record):
+        with pytest.raises(RuntimeError, match="no other process") as caught:
+            sem().fit(Shapes(size=43), **options)
+        others.append(caught.value)
+
+    sem().fit(Shapes(size=43), callback=start_another, checkpoint_every=0, **options)
+    assert others and not (tmp_path / "c").exists()
+    sem().fit(Shapes(size=43), **options)  # the lock is gone with its owner
+
+
 def test_a_kept_checkpoint_ends_at_once(tmp_path, monkeypatch):
     options = {"progress": False, "checkpoint": tmp_path / "c", "keep_checkpoint": True}
     first = sem().fit(Shapes(size=43), **options)
@@ -519,6 +534,7 @@ def test_profile_says_where_the_time_went():
 def test_checkpoints_hold_json_and_safetensors_alone(tmp_path, monkeypatch):
     crash_in_fit(sem(), tmp_path / "c", monkeypatch)
     found = sorted(path.name for path in (tmp_path / "c").iterdir())
+    assert found.pop(0) == LOCK
     assert found == ["checkpoint.json", "rows.bin", "rows.bin.journal-2-0", "state.safetensors"]
     described = json.loads((tmp_path / "c" / "checkpoint.json").read_text())
     assert described["format"] == "unlearnable-checkpoint" and described["method"] == "SEM"

@@ -37,6 +37,16 @@ def test_a_victim_follows_from_its_seed_and_leaves_the_global_state_alone(evalua
     assert again.losses == evaluation.losses[1:] and again.curves == evaluation.curves[1:]
 
 
+def test_the_peak_may_be_watched_on_some_images_and_the_last_is_on_all(evaluation):
+    test = Shapes(train=False, size=50)
+    few = ue.evaluate(
+        Shapes(size=64), test, "tiny", epochs=2, seeds=1, peak_images=5, progress=False
+    )
+    assert few.losses == evaluation.losses[:1] and few.last == evaluation.last[:1]
+    assert few.peak == [max(few.curves[0])]
+    assert all(accuracy * 5 == pytest.approx(round(accuracy * 5)) for accuracy in few.curves[0])
+
+
 def test_the_datasets_own_transforms_are_ignored(evaluation):
     def broken(image):
         raise AssertionError("the protocol has its own augmentation")
@@ -80,6 +90,7 @@ def test_victims_may_be_modules_and_are_not_changed():
         ({"victim": "resnet19"}, "tiny"),
         ({"epochs": 0}, "epoch"),
         ({"seeds": 0}, "seed"),
+        ({"peak_images": 0}, "peak"),
         ({"precision": "fp16"}, "bf16"),
     ],
 )

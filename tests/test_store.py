@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch.utils.data import Subset
 import unlearnable as ue
 from unlearnable import store as store_module
 from unlearnable.datasets import Shapes
+from unlearnable.output import LOCK, locked
 from unlearnable.store import bytes_of_images, read_images
 
 
@@ -50,6 +52,22 @@ def test_images_are_decoded_by_workers_in_order_and_without_the_global_generator
     assert_same(found, read_images(Shapes(size=40)))
 
 
+def test_two_processes_do_not_build_the_same_store(tmp_path):
+    found = []
+
+    def build():
+        found.append(read_images(Shapes(size=20), folder=tmp_path / "store"))
+
+    (tmp_path / "store").mkdir()
+    with locked(tmp_path / "store", wait=True):
+        builder = threading.Thread(target=build)
+        builder.start()
+        builder.join(0.3)
+        assert builder.is_alive() and not (tmp_path / "store" / "store.json").exists()
+    builder.join(30)
+    assert_same(found[0], read_images(Shapes(size=20)))
+
+
 def test_resized_images_are_stored_resized(tmp_path):
     found = read_images(Shapes(size=8), 16, folder=tmp_path / "store")
     assert found.images.shape == (8, 3, 16, 16)
@@ -81,7 +99,7 @@ def test_a_build_that_was_killed_is_begun_anew(tmp_path, monkeypatch):
         (folder / name).write_bytes(b"half")
     assert_same(read_images(Shapes(size=20), folder=folder), read_images(Shapes(size=20)))
     assert sorted(path.name for path in folder.iterdir()) == [
-        "images.bin", "index.safetensors", "store.json",
+        LOCK, "images.bin", "index.safetensors", "store.json",
     ]  # fmt: skip
 
 
@@ -126,7 +144,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         patch.setattr(store_module.os, "posix_fallocate", full)
         with pytest.raises(OSError, match="no room for 61,440 bytes of images"):
             read_images(Shapes(size=20), folder=tmp_path / "store")
-    assert list((tmp_path / "store").iterdir()) == []
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [LOCK]
     read_images(Shapes(size=20), folder=tmp_path / "store")
 
 

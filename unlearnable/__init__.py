@@ -6,6 +6,8 @@ from . import datasets
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import Evaluation, evaluate
+from .hf import from_hf
+from .importers import import_perturbation
 from .methods import (
     AAP,
     AR,
@@ -54,4 +56,6 @@ __all__ = [
     "UnknownImageError",
     "datasets",
     "evaluate",
+    "from_hf",
+    "import_perturbation",
 ]

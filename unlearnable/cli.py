@@ -11,6 +11,8 @@ from typing import Any
 from . import __version__, commands
 from .commands import DATASET_HELP, METHOD_NAMES
 from .errors import ArtefactError, UnknownImageError
+from .export import FORMATS
+from .importers import FORMATS as IMPORT_FORMATS
 from .learning.models import MODELS
 
 
@@ -88,7 +90,23 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("out", help="folder for the protected images")
     added.add_argument("--perturbation", help="apply this saved perturbation instead of fitting")
     added.add_argument("--fraction", type=float, default=1.0, help="share of images to protect")
-    added.add_argument("--format", default="png", help="png or webp, both lossless (%(default)s)")
+    added.add_argument(
+        "--format", default="png", help=f"{', '.join(FORMATS)}; all lossless (%(default)s)"
+    )
+    added = command("import", commands.import_file, force)
+    added.add_argument("path", help="file that another program wrote, or folder of PNGs by index")
+    added.add_argument("dataset", help=f"what it was made for: {DATASET_HELP}")
+    added.add_argument("out", help="folder for the perturbation")
+    added.add_argument("--method", required=True, help="name of the method, to be kept")
+    added.add_argument("--epsilon", required=True, help="its budget, such as 8/255")
+    added.add_argument("--norm", default="Linf", choices=["Linf", "L2"])
+    added.add_argument("--granularity", choices=["sample-wise", "class-wise"])
+    added.add_argument(
+        "--format",
+        choices=IMPORT_FORMATS,
+        help="what values are: levels of 1/255, in [0, 1] units, or whole protected images",
+    )
+    added.add_argument("--image-size", type=int, nargs="+", metavar="PIXELS")
     added = command("evaluate", commands.evaluate_victims, compute)
     added.add_argument("train", help=f"trained on: {DATASET_HELP}")
     added.add_argument("test", help="tested on: the same, its test split where it has one")

@@ -13,6 +13,7 @@ from .datasets import Shapes
 from .demo import demo_table, run_demo
 from .evaluation import evaluate
 from .export import check_target
+from .importers import import_perturbation
 from .learning.distributed import Group
 from .methods import METHODS, Method
 from .methods.fitting import remove_checkpoint
@@ -159,8 +160,15 @@ def protect(args: argparse.Namespace) -> None:
     """Write a protected copy of a dataset as lossless images."""
     times: dict[str, str] = {}
     folder = Path(args.dataset)
-    sources = [folder] if folder.is_dir() else []
-    check_target(args.out, args.format, sources=sources, force=args.force)
+    dataset = open_dataset(args.dataset)
+    check_target(
+        args.out,
+        args.format,
+        sources=[folder] if folder.is_dir() else [],
+        force=args.force,
+        dataset=dataset if args.perturbation is None else None,
+        image_size=_image_size(args),
+    )
     if args.perturbation is None:
         method = _fit(args)
         perturbation, times = method.perturbation_, _times(method)
@@ -174,7 +182,6 @@ def protect(args: argparse.Namespace) -> None:
                 f"expected no {', '.join(ignored)} beside --perturbation, which is fitted already"
             )
         perturbation = Perturbation.from_pretrained(args.perturbation)
-    dataset = open_dataset(args.dataset)
     protected = ProtectedDataset(dataset, perturbation, fraction=args.fraction, seed=args.seed)
     with Group.join().first() as first:
         if first:
@@ -190,6 +197,23 @@ def protect(args: argparse.Namespace) -> None:
             }
             _show(args, values | times)
             _done(args)
+
+
+def import_file(args: argparse.Namespace) -> None:
+    """Make a perturbation of a file that another program wrote."""
+    _check_out(args, CONFIG)
+    perturbation = import_perturbation(
+        args.path,
+        open_dataset(args.dataset),
+        method=args.method,
+        epsilon=_value(args.epsilon),
+        norm=args.norm,
+        granularity=args.granularity,
+        format=args.format,
+        image_size=_image_size(args),
+    )
+    folder = perturbation.save_pretrained(args.out, force=args.force)
+    _show(args, perturbation.info() | {"folder": str(folder)})
 
 
 def evaluate_victims(args: argparse.Namespace) -> None:

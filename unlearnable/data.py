@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets.vision import StandardTransform
 
+from .hf import from_hf, is_hf_dataset, refuse_collections
+
 Pixels = NDArray[np.uint8]  # (C, H, W)
 Transforms = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -200,8 +202,9 @@ class RawDataset:
     """A dataset's raw images and labels, and apart from them the transforms it would apply.
 
     Args:
-        dataset: Any map-style dataset of (image, label) pairs, or a tuple (images, labels). Images
-            are PIL images, uint8 tensors (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3).
+        dataset: Any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column
+            of each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H,
+            W) or uint8 arrays (H, W, 1 or 3).
 
     Attributes:
         classes: Names of the classes in the order of their indices, or None where unknown.
@@ -215,6 +218,7 @@ class RawDataset:
     def __init__(self, dataset: Any) -> None:
         if isinstance(dataset, tuple) and len(dataset) == 2:
             dataset = _Pairs(*dataset)
+        refuse_collections(dataset)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(
                 f"expected a map-style dataset with __getitem__ and __len__, got "
@@ -226,6 +230,7 @@ class RawDataset:
             )
         self.originals: list[Any] = []
         self._leaf_of, self._index_in = self._flatten(dataset)
+        self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
         self._bare = [_bare(leaf) for leaf in self.originals]
         self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
         named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]

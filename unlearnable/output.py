@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+LOCK = ".unlearnable-lock"
+
+logger = logging.getLogger(__name__)
 
 
 def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Path:
@@ -24,12 +33,41 @@ def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Pat
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    if not force and any(folder.iterdir()) and not is_ours(folder, marker):
+    holds = any(path.name != LOCK for path in folder.iterdir())
+    if not force and holds and not is_ours(folder, marker):
         raise FileExistsError(
             f"expected an empty folder or one that this package wrote, got {folder} with other "
             f"files in it; choose another one, or pass force=True (--force) to write beside them"
         )
     return folder
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Keeps other processes that ask for it out of a folder; a killed process lets go of it.
+
+    Args:
+        folder: Exists.
+        wait: Wait for the other process instead of refusing.
+
+    Raises:
+        RuntimeError: Another process has it, and ``wait`` is off.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise RuntimeError(
+                f"expected a folder that no other process works in, got {folder}; wait for the "
+                f"other one to end, or choose another folder"
+            ) from None
+        logger.info("waiting for another process that works in %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_ours(folder: Path, marker: str) -> bool:

@@ -18,7 +18,7 @@ from torchvision.datasets import VisionDataset
 from .change import Change, measure_change
 from .data import Item, RawDataset, image_key
 from .errors import UnknownImageError
-from .export import export_images
+from .export import export_images, to_hf_dataset
 from .kinds import Row
 from .perturbation import Perturbation
 from .pictures import html_strip
@@ -217,11 +217,14 @@ class ProtectedDataset(VisionDataset):
         force: bool = False,
         progress: bool = True,
     ) -> Path:
-        """Writes the protected images as class folders that ``ImageFolder`` reads, without loss.
+        """Writes the protected images before transforms, without loss.
 
         Args:
             folder: Where to; built beside its place and renamed, so it is whole or not there.
-            format: ``"png"`` or ``"webp"`` (lossless).
+            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads.
+                ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
+                RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
+                ``datasets.load_dataset`` reads; needs the extra ``hf``.
             force: Go on although the folder exists: an earlier export is replaced; in any other
                 folder the images are added and what was there stays.
             progress: Show a bar.
@@ -230,8 +233,10 @@ class ProtectedDataset(VisionDataset):
             The folder.
 
         Raises:
-            ValueError: The format loses pixels (JPEG does), or is not known.
-            FileExistsError: The folder holds something.
+            ValueError: The format loses pixels (JPEG does), is not known, or cannot hold images
+                like these.
+            FileExistsError: The folder holds something, or is a symbolic link.
+            ImportError: The package that the format needs is not installed.
         """
         return export_images(
             self.without_transforms(),
@@ -250,6 +255,17 @@ class ProtectedDataset(VisionDataset):
             force=force,
             progress=progress,
         )
+
+    def to_hf_dataset(self) -> Any:
+        """The protected images before transforms as a Hugging Face ``datasets.Dataset``.
+
+        Its columns are ``image``, encoded as PNG without loss, and ``label``, with the class names.
+        It is held in memory; ``export(folder, "parquet")`` is not.
+
+        Raises:
+            ImportError: The extra ``hf`` is not installed.
+        """
+        return to_hf_dataset(RawDataset(self.without_transforms()), range(len(self)))
 
     def extra_repr(self) -> str:
         share = f"{self.fraction:.0%} of images protected"

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .data import Fit, Pixels, RawDataset, check_labels, image_key, thumbnail
 from .errors import ArtefactError
-from .output import claim_folder, is_ours, write_json
+from .output import claim_folder, is_ours, locked, write_json
 from .tensorfile import map_tensors, write_tensors
 
 _STORE, _IMAGES, _INDEX = "store.json", "images.bin", "index.safetensors"
@@ -106,12 +106,15 @@ def read_images(
     if folder is None:
         return _in_memory(decoder, progress)
     folder = Path(folder)
-    if (folder / _BUILDING).exists() and not is_ours(folder, _STORE):
-        for name in (f".{_IMAGES}.partial", _IMAGES, _INDEX, f".{_STORE}.partial", _BUILDING):
-            (folder / name).unlink(missing_ok=True)  # left by a build that was killed
-    claim_folder(folder, _STORE)
-    if not is_ours(folder, _STORE):
-        _write_store(decoder, folder, progress)
+    if not (folder / _BUILDING).exists():
+        claim_folder(folder, _STORE)
+    with locked(folder, wait=True):
+        if (folder / _BUILDING).exists() and not is_ours(folder, _STORE):
+            for name in (f".{_IMAGES}.partial", _IMAGES, _INDEX, f".{_STORE}.partial", _BUILDING):
+                (folder / name).unlink(missing_ok=True)  # left by a build that was killed
+        claim_folder(folder, _STORE)
+        if not is_ours(folder, _STORE):
+            _write_store(decoder, folder, progress)
     return _open_store(decoder, folder)
 
 

@@ -29,9 +29,10 @@ class Evaluation:
         epochs: Epochs of training.
         seeds: Seed of each victim.
         last: Clean-test accuracy after the last epoch.
-        peak: The best clean-test accuracy of any epoch: what a victim that stops early gets.
+        peak: The best clean-test accuracy of any epoch: what a victim that stops early gets; on
+            ``peak_images`` of the test images where that was given.
         train: Accuracy on the training images as they were given, after the last epoch.
-        curves: Clean-test accuracy after each epoch, a list per seed.
+        curves: Clean-test accuracy after each epoch, a list per seed; on the images of the peak.
         losses: Mean training loss of each epoch, a list per seed.
     """
 
@@ -78,6 +79,7 @@ def evaluate(
     epochs: int = 60,
     seeds: int | Iterable[int] = 3,
     batch_size: int = 128,
+    peak_images: int | None = None,
     image_size: int | Sequence[int] | None = None,
     device: str | torch.device = "auto",
     precision: str = "auto",
@@ -95,6 +97,8 @@ def evaluate(
         epochs: Passes over the training images.
         seeds: Number of victims (seeds 0, 1, …), or the seeds themselves.
         batch_size: Images of a step.
+        peak_images: Number of test images, spread evenly over the set, that accuracy after each
+            epoch is measured on, to save time; the last accuracy is on all of them.
         image_size: Size that images of both datasets are resized and cropped to, where they vary.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"`` by device.
@@ -104,10 +108,10 @@ def evaluate(
         ValueError: An argument is out of range, or the datasets do not belong together.
     """
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not chosen or epochs < 1 or batch_size < 1:
+    if not chosen or min(epochs, batch_size, 1 if peak_images is None else peak_images) < 1:
         raise ValueError(
-            f"expected at least one seed, epoch and image per batch, got seeds={seeds}, "
-            f"epochs={epochs}, batch_size={batch_size}"
+            f"expected at least one seed, epoch, image per batch and image for the peak, got "
+            f"seeds={seeds}, epochs={epochs}, batch_size={batch_size}, peak_images={peak_images}"
         )
     if isinstance(victim, str):
         check_model_name(victim)
@@ -134,21 +138,28 @@ def evaluate(
             progress=Progress(show=progress, title=f"{name}, seed {seed}"),
         )
         try:
-            curve, losses, on_train = _train_victim(run, victim, tested, epochs, batch_size)
+            curve, losses, last, on_train = _train_victim(
+                run, victim, tested, epochs, batch_size, peak_images
+            )
         finally:
             run.close()
         result.curves.append(curve)
         result.losses.append(losses)
-        result.last.append(curve[-1])
+        result.last.append(last)
         result.peak.append(max(curve))
         result.train.append(on_train)
     return result
 
 
 def _train_victim(
-    run: Run, victim: str | nn.Module, tested: ImageStore, epochs: int, batch_size: int
-) -> tuple[list[float], list[float], float]:
-    """Test accuracy and loss after each epoch, and training accuracy after the last."""
+    run: Run,
+    victim: str | nn.Module,
+    tested: ImageStore,
+    epochs: int,
+    batch_size: int,
+    peak_images: int | None,
+) -> tuple[list[float], list[float], float, float]:
+    """Test accuracy and loss after each epoch; test and training accuracy after the last."""
     if isinstance(victim, str):
         channels = run.images.shape[1]
         model = build_model(victim, run.num_classes, channels, seed=run.weight_seed("victim"))
@@ -160,6 +171,8 @@ def _train_victim(
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
     run.track(victim=model, optimizer=optimizer, scheduler=scheduler)
     images, labels = tested.images.to(run.device), tested.labels.to(run.device)
+    count = len(labels) if peak_images is None else min(peak_images, len(labels))
+    watched = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).long().to(run.device)
 
     def accuracy(images: Tensor, labels: Tensor) -> float:
         correct = torch.zeros((), dtype=torch.int64, device=run.device)
@@ -178,8 +191,9 @@ def _train_victim(
             inputs=augmented(run),
             scheduler=scheduler,
         )
-        run.log(loss=learned["loss"], accuracy=accuracy(images, labels))
+        run.log(loss=learned["loss"], accuracy=accuracy(images[watched], labels[watched]))
     curve = [record["accuracy"] for record in run.history]
     losses = [record["loss"] for record in run.history]
     every = torch.arange(len(run.labels), device=run.device)
-    return curve, losses, accuracy(run.images[every], run.labels)
+    last = curve[-1] if count == len(labels) else accuracy(images, labels)
+    return curve, losses, last, accuracy(run.images[every], run.labels)

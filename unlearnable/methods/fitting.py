@@ -24,7 +24,7 @@ from ..learning.distributed import Group
 from ..learning.progress import Progress
 from ..learning.run import Images, Run
 from ..learning.stream import StreamedImages
-from ..output import claim_folder, write_json
+from ..output import LOCK, claim_folder, locked, write_json
 from ..perturbation import Perturbation
 from ..rows import Levels, RowBuffer, RowFile
 from ..store import ImageStore, bytes_of_images, read_images
@@ -107,6 +107,7 @@ class Fitting:
         self._show = options.progress and self._group.rank == 0
         self._file: RowFile | None = None
         self._rows: RowBuffer | None = None
+        self._lock = contextlib.ExitStack()
         with contextlib.ExitStack() as cleanup:
             self._resident = self._decide(dataset, image_size)
             self._scratch = self._make_scratch(cleanup)
@@ -118,7 +119,7 @@ class Fitting:
                 "fit": None if self.images.fit is None else list(self.images.fit),
                 "precision": self._precision,
             }
-            folder = self._claim(identity)
+            folder = self._claim(identity, cleanup)
             if rows is not None:
                 self._rows = self._make_rows(folder or self._scratch, *rows, cleanup)
             self.run = self._make_run(folder, cleanup, seed, on_rate)
@@ -181,14 +182,19 @@ class Fitting:
             raise ValueError("expected the same dataset in all processes, got different ones")
         return images
 
-    def _claim(self, identity: dict[str, Any]) -> Path | None:
+    def _claim(self, identity: dict[str, Any], cleanup: contextlib.ExitStack) -> Path | None:
         """The checkpoint's folder, new or of this very fit."""
         if self._options.checkpoint is None:
             return None
         folder = Path(self._options.checkpoint)
         with self._group.first() as first:
             if first:
-                (folder / f".{_MARKER}.partial").unlink(missing_ok=True)
+                partial = folder / f".{_MARKER}.partial"
+                if not partial.exists():
+                    claim_folder(folder, _MARKER)
+                self._lock = cleanup.enter_context(contextlib.ExitStack())
+                self._lock.enter_context(locked(folder, wait=False))
+                partial.unlink(missing_ok=True)
                 claim_folder(folder, _MARKER)
                 described = {"format": "unlearnable-checkpoint"} | identity
                 if (folder / _MARKER).exists():
@@ -292,6 +298,7 @@ class Fitting:
         self._group.wait()  # all processes have read what is deleted here
         folder = self._options.checkpoint
         if folder is not None and self._group.rank == 0 and not self._options.keep_checkpoint:
+            self._lock.close()
             remove_checkpoint(folder)
         return perturbation
 
@@ -324,7 +331,7 @@ def remove_checkpoint(folder: str | Path) -> None:
     """Deletes what a fit kept in a folder, and the folder where nothing else is in it."""
     folder = Path(folder)
     # The marker last: until then the folder is still known as a checkpoint.
-    for pattern in (STATE, "once-*", f"{_ROWS}*", ".*.partial", _MARKER):
+    for pattern in (STATE, "once-*", f"{_ROWS}*", ".*.partial", LOCK, _MARKER):
         for file in folder.glob(pattern):
             file.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
