@@ -266,6 +266,10 @@ HOSTILE = {
         "b": {"dtype": "I8", "shape": [2], "data_offsets": [2, 4]},
     },
     "gap": {"a": {"dtype": "I8", "shape": [3], "data_offsets": [1, 4]}},
+    "gap and overlap": {
+        "a": {"dtype": "I8", "shape": [2], "data_offsets": [0, 2]},
+        "b": {"dtype": "I8", "shape": [2], "data_offsets": [0, 2]},
+    },
     "left over": {"a": {"dtype": "I8", "shape": [3], "data_offsets": [0, 3]}},
     "float": {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
     "list": [],
