@@ -44,6 +44,7 @@ class Record:
 
     def __init__(self, path: Path, settings: dict[str, Any], device: str = "auto") -> None:
         self.path = path
+        self.settings = settings
         self._start = {"settings": settings, "machine": machine(device), "cells": {}}
         found = self._read()
         if found["settings"] != json.loads(json.dumps(settings)):
@@ -60,6 +61,11 @@ class Record:
         """Everything measured so far, by this start or another one."""
         cells: dict[str, Any] = self._read()["cells"]
         return cells
+
+    @property
+    def date(self) -> str:
+        """When the last cell was measured."""
+        return str(self._read()["date"])
 
     def put(self, name: str, cell: dict[str, Any]) -> None:
         """Writes one cell; those that other starts wrote meanwhile stay."""

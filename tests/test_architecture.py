@@ -18,10 +18,15 @@ ALLOWED = {
     "datasets": set(),
     "callbacks": set(),
     "learning": {"learning"},
+    "photos": set(),
+    "photo_folder": {"photos"},
+    "arrays": {"datasets"},
+    "batches": {"arrays"},
     "hf": set(),
-    "data": {"hf"},
-    "pictures": {"data", "protected"},  # protected for its type alone
-    "export": {"data", "export", "output"},
+    "data": {"arrays", "batches", "hf", "photos"},
+    "pictures": {"batches", "data", "protected"},  # protected for its type alone
+    "manifest": {"batches", "data", "photos"},
+    "export": {"batches", "data", "export", "manifest", "output"},
     "joined": set(),
     "sharing": {"joined"},
     "strict_json": {"errors"},
@@ -29,31 +34,38 @@ ALLOWED = {
     "rows": set(),
     "change": {"data", "protected"},  # likewise
     "generators": {"rows"},
-    "kinds": {"data", "errors", "generators", "rows"},
-    "stack": {"data", "errors", "kinds"},
+    "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
+    "stack": {"arrays", "batches", "kinds"},
+    "fullsize": {"arrays", "batches", "data", "kinds", "stack"},
     "config": {"errors", "stack", "strict_json"},
     "artefact": {
         "config", "errors", "joined", "kinds", "output", "stack", "strict_json", "tensorfile",
     },
-    "store": {"data", "errors", "output", "tensorfile"},
+    "store": {"batches", "data", "errors", "output", "tensorfile"},
     "concat": {"joined", "kinds", "store"},
-    "about": {"data", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
+    "about": {"batches", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
     "perturbation": {
-        "about", "artefact", "concat", "data", "errors", "joined", "kinds", "rows", "sharing",
-        "stack", "store", "strict_json",
+        "about", "arrays", "artefact", "batches", "concat", "data", "errors", "fullsize", "joined",
+        "kinds", "rows", "sharing", "stack", "store", "strict_json",
     },
-    "protected": {"change", "data", "errors", "export", "kinds", "perturbation", "pictures"},
+    "protected": {
+        "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
+        "perturbation", "pictures",
+    },
+    "verify": {
+        "batches", "data", "manifest", "perturbation", "photo_folder", "photos", "protected",
+    },
     "methods": {
         "methods", "learning", "about", "config", "data", "errors", "generators", "output",
         "perturbation", "protected", "rows", "store", "__init__",
     },
     "pickled": {"errors"},
-    "foreign": {"data", "errors", "pickled"},
+    "foreign": {"batches", "data", "errors", "pickled"},
     "importers": {
         "__init__", "about", "config", "foreign", "learning", "methods", "perturbation", "rows",
         "store",
     },
-    "evaluation": {"evaluation", "learning", "protected", "store"},
+    "evaluation": {"evaluation", "batches", "data", "datasets", "learning", "protected", "store"},
     "demo": None,
     "commands": None,
     "cli": {"__init__", "commands", "errors", "export", "importers", "learning"},

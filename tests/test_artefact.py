@@ -62,7 +62,7 @@ def joined():
     [
         0, 4, 5, 11, -1, -12, np.int64(6), np.array(7), slice(None), slice(3, 9, 2),
         slice(9, 2, -3), [11, 0, 5, 5], np.array([[1, 6], [-1, 4]]), np.arange(12) % 3 == 0,
-        slice(0, 0), [],
+        slice(0, 0), [], [7], [-1], np.array([[[3]]]),
     ],
     ids=str,
 )  # fmt: skip
@@ -87,7 +87,9 @@ def test_joined_rows_tell_their_shape_and_views_are_not_copied(joined):
     np.testing.assert_array_equal(np.asarray(part), array[4:7])
 
 
-@pytest.mark.parametrize("index", [12, -13, [12], np.zeros(11, bool), (0, 1)], ids=str)
+@pytest.mark.parametrize(
+    "index", [12, -13, [12], [-13], [0, 12], np.zeros(11, bool), (0, 1)], ids=str
+)
 def test_joined_rows_end(index, joined):
     with pytest.raises(IndexError):
         joined[0][index]

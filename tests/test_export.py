@@ -228,16 +228,17 @@ def test_no_class_name_leads_out_of_the_folder(format, fit, tmp_path):
 
 @pytest.mark.parametrize("format", sorted(FORMATS))
 def test_failure_midway_leaves_nothing(format, protected, tmp_path, monkeypatch):
-    read = type(protected)._read
-    calls = []
+    read = type(protected).raw_batches
+    seen = []
 
-    def fail(self, index, protect):
-        calls.append(index)
-        if len(calls) == 20:
-            raise OSError("No space left on device")
-        return read(self, index, protect)
+    def fail(self, indices, **options):
+        for batch in read(self, indices, **options):
+            seen.extend(batch.indices.tolist())
+            if len(seen) >= 20:
+                raise OSError("No space left on device")
+            yield batch
 
-    monkeypatch.setattr(type(protected), "_read", fail)
+    monkeypatch.setattr(type(protected), "raw_batches", fail)
     with pytest.raises(OSError, match="No space left"):
         protected.export(tmp_path / "out", format)
     assert list(tmp_path.iterdir()) == []

@@ -122,10 +122,10 @@ def test_6500_configs(made):
         if kind.shape[1] * kind.shape[2] > 64 * 64:
             continue  # sound, and for images that would take long
         for index in (0, 7):
-            pixels = kind.prepare(images[index])
+            pixels = found.prepare(images[index])
             pixels = np.resize(pixels, (3, *kind.shape[1:]))  # images such as it is for
             try:
-                after = kind.apply(pixels, kind.find(images[index], index % 3, index))
+                after = found.apply(pixels, found.find(images[index], index % 3, index))
             except ArtefactError:
                 continue
             assert after.shape == pixels.shape and after.dtype == np.uint8

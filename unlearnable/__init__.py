@@ -28,6 +28,7 @@ from .methods import (
 )
 from .perturbation import Perturbation
 from .protected import ProtectedDataset
+from .verify import Verification, verify
 
 __all__ = [
     "AAP",
@@ -54,8 +55,10 @@ __all__ = [
     "ProtectedDataset",
     "RandomNoise",
     "UnknownImageError",
+    "Verification",
     "datasets",
     "evaluate",
     "from_hf",
     "import_perturbation",
+    "verify",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from .data import to_pil
+from .batches import to_pil
 from .kinds import Kind
 from .pictures import html_image
 
@@ -74,7 +74,7 @@ def page(perturbation: Perturbation) -> str:
 def _picture(kind: Kind) -> Image.Image:
     canvas = kind.canvas()
     examples = [kind.example(index) for index in range(min(8, len(kind)))]
-    shown = np.stack([kind.apply(canvas, row) for row in examples]).astype(np.int16)
+    shown = kind.apply(np.stack([canvas] * len(examples)), examples).astype(np.int16)
     strip = np.clip(128 + 8 * (shown - canvas), 0, 255).astype(np.uint8)
     picture = to_pil(np.concatenate(list(strip), axis=2))
     scale = max(1, 64 // strip.shape[2])

@@ -34,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         nargs="+",
         metavar="PIXELS",
-        help="a side, or height and width, that images of varying size are resized and cropped to",
+        help="a side, or height and width, that images are learned at: resized and cropped to it. "
+        "For photos of varying size, 224 unless they are smaller",
     )
     seed = argparse.ArgumentParser(add_help=False)
     seed.add_argument("--seed", type=int, default=0)
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("--preset", default="fast", choices=["paper", "fast", "demo"])
     learn.add_argument("--epsilon", help="budget, such as 8/255")
     learn.add_argument("--granularity", choices=["sample-wise", "class-wise"])
-    learn.add_argument("--surrogate", choices=sorted(MODELS))
+    learn.add_argument("--surrogate", help=f"one of {', '.join(MODELS)}, or torchvision:NAME")
     learn.add_argument(
         "--set",
         nargs="+",
@@ -93,6 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--format", default="png", help=f"{', '.join(FORMATS)}; all lossless (%(default)s)"
     )
+    added.add_argument(
+        "--resize",
+        action="store_true",
+        help="copies of the size that was learned at, not of the photos' own",
+    )
+    added.add_argument(
+        "--keep-metadata", action="store_true", help="keep EXIF, but for the place and thumbnails"
+    )
+    added.add_argument("--keep-gps", action="store_true", help="keep the place, too")
     added = command("import", commands.import_file, force)
     added.add_argument("path", help="file that another program wrote, or folder of PNGs by index")
     added.add_argument("dataset", help=f"what it was made for: {DATASET_HELP}")
@@ -107,11 +117,19 @@ def _parser() -> argparse.ArgumentParser:
         help="what values are: levels of 1/255, in [0, 1] units, or whole protected images",
     )
     added.add_argument("--image-size", type=int, nargs="+", metavar="PIXELS")
+    added = command("verify", commands.verify_folder)
+    added.add_argument("folder", help="folder of images")
+    added.add_argument("perturbation", help="folder of a saved perturbation")
+    added.add_argument(
+        "--originals",
+        metavar="DATASET",
+        help="compare with what the perturbation makes of the clean images: " + DATASET_HELP,
+    )
     added = command("evaluate", commands.evaluate_victims, compute)
     added.add_argument("train", help=f"trained on: {DATASET_HELP}")
     added.add_argument("test", help="tested on: the same, its test split where it has one")
     added.add_argument("--perturbation", help="protect the training images by this one first")
-    added.add_argument("--victim", default="resnet18", choices=sorted(MODELS))
+    added.add_argument("--victim", default="resnet18", help="as --surrogate of fit: %(default)s")
     added.add_argument("--epochs", type=int, default=60)
     added.add_argument("--seeds", type=int, default=3, help="number of victims (%(default)s)")
     added = command("info", commands.info)
@@ -120,11 +138,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0, 1 for an error that is explained, 130 for Ctrl-C."""
+    """Runs the command line.
+
+    Returns:
+        0; 1 for an error that is explained, or a folder that is not wholly protected; 130 for
+        Ctrl-C.
+    """
     args = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except (
         ValueError, TypeError, OSError, RuntimeError, ImportError, ArtefactError, UnknownImageError
     ) as error:  # fmt: skip
@@ -133,4 +156,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"unlearnable: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
-    return 0

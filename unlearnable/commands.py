@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
+
+from torchvision import datasets
+from torchvision.datasets import ImageFolder
 
 from .artefact import CONFIG
 from .callbacks import TensorBoard
 from .datasets import Shapes
 from .demo import demo_table, run_demo
 from .evaluation import evaluate
-from .export import check_target
+from .export import ONE_SIZE, check_target
 from .importers import import_perturbation
 from .learning.distributed import Group
 from .methods import METHODS, Method
 from .methods.fitting import remove_checkpoint
 from .output import claim_folder
 from .perturbation import Perturbation
+from .photo_folder import Survey, open_folder, survey_folder
 from .protected import ProtectedDataset
+from .verify import verify
+
+logger = logging.getLogger(__name__)
 
 METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
 DATASET_HELP = (
@@ -34,8 +42,6 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
     Raises:
         ValueError: The name is not known, or the files are not there.
     """
-    from torchvision import datasets
-
     kind, _, root = name.partition(":")
     split = "train" if train else "test"
     makers: dict[str, Any] = {
@@ -54,7 +60,7 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
             raise ValueError(f"could not open {name}: {error}") from error
     if not Path(name).is_dir():
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
-    return datasets.ImageFolder(name)
+    return open_folder(name)
 
 
 def _value(text: str) -> Any:
@@ -91,9 +97,31 @@ def _image_size(args: argparse.Namespace) -> int | tuple[int, ...] | None:
     return args.image_size[0] if len(args.image_size) == 1 else tuple(args.image_size)
 
 
-def _fit(args: argparse.Namespace) -> Method:
+def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
+    """Looks through a folder of photos before the work; None for other datasets.
+
+    Where it is needed, and none was asked for, a size to learn at is chosen.
+    """
+    if not isinstance(dataset, ImageFolder):
+        return None
+    group = Group.join()
+    with group.first() as first:
+        found = survey_folder(dataset, progress=not args.quiet) if first else None
+    survey: Survey = group.share(found)
+    fitted = getattr(args, "perturbation", None) is not None
+    if args.image_size is None and not fitted and survey.learning_size is not None:
+        args.image_size = [survey.learning_size]
+        if group.rank == 0:
+            logger.info(
+                "photos vary in size or are large: learning at %d pixels (--image-size)",
+                survey.learning_size,
+            )
+    return survey
+
+
+def _fit(args: argparse.Namespace, dataset: Any) -> Method:
     return _method(args).fit(
-        open_dataset(args.dataset),
+        dataset,
         device=args.device,
         precision=args.precision,
         image_size=_image_size(args),
@@ -148,7 +176,9 @@ def fit(args: argparse.Namespace) -> None:
     with Group.join().first() as first:
         if first:
             _check_out(args, CONFIG)
-    method = _fit(args)
+    dataset = open_dataset(args.dataset)
+    _survey(args, dataset)
+    method = _fit(args, dataset)
     with Group.join().first() as first:
         if first:
             folder = method.save_pretrained(args.out, force=args.force)
@@ -159,44 +189,76 @@ def fit(args: argparse.Namespace) -> None:
 def protect(args: argparse.Namespace) -> None:
     """Write a protected copy of a dataset as lossless images."""
     times: dict[str, str] = {}
-    folder = Path(args.dataset)
+    if args.keep_gps and not args.keep_metadata:
+        raise ValueError("expected --keep-metadata with --keep-gps")
+    sources = [Path(args.dataset)] if Path(args.dataset).is_dir() else []
+    options = {"sources": sources, "force": args.force, "metadata": args.keep_metadata}
+    check_target(args.out, args.format, **options)
+    perturbation = _ready(args)
     dataset = open_dataset(args.dataset)
-    check_target(
-        args.out,
-        args.format,
-        sources=[folder] if folder.is_dir() else [],
-        force=args.force,
-        dataset=dataset if args.perturbation is None else None,
-        image_size=_image_size(args),
-    )
-    if args.perturbation is None:
-        method = _fit(args)
-        perturbation, times = method.perturbation_, _times(method)
-    else:
-        ignored = [
-            f"--{name}" for name in ("epsilon", "granularity", "surrogate") if vars(args)[name]
-        ]
-        ignored += ["--set"] * bool(args.set) + ["--image-size"] * bool(args.image_size)
-        if ignored:
+    survey = _survey(args, dataset)
+    resize = args.resize or args.format in ONE_SIZE
+    if perturbation is None:
+        size = _image_size(args)
+        check_target(args.out, args.format, dataset=dataset, image_size=size, **options)
+        if size is not None and not resize and METHOD_NAMES[args.method].kind == "pixel":
             raise ValueError(
-                f"expected no {', '.join(ignored)} beside --perturbation, which is fitted already"
+                f"expected --resize with --method {args.method}: single pixels are for the size "
+                f"that they were learned at alone"
             )
-        perturbation = Perturbation.from_pretrained(args.perturbation)
-    protected = ProtectedDataset(dataset, perturbation, fraction=args.fraction, seed=args.seed)
+        method = _fit(args, dataset)
+        perturbation, times = method.perturbation_, _times(method)
+    learned = tuple(perturbation.config["image_shape"][:0:-1])
+    others = perturbation.fit_size is not None  # sizes than the one that was learned at
+    others = others or (survey is not None and set(survey.sizes) != {learned})
+    full_size = others and not resize
+    protected = ProtectedDataset(
+        dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
+    )
     with Group.join().first() as first:
         if first:
             folder = protected.export(
-                args.out, args.format, force=args.force, progress=not args.quiet
+                args.out,
+                args.format,
+                force=args.force,
+                metadata=args.keep_metadata,
+                gps=args.keep_gps,
+                progress=not args.quiet,
             )
             values = {
                 "folder": str(folder),
                 "images": len(protected),
                 "protected": f"{args.fraction:.0%}",
+                "size": "as the photos" if full_size else "x".join(map(str, learned)),
                 "perturbation": repr(perturbation),
                 "change": str(protected.change(64)),
             }
+            if survey is not None:
+                values["photos"] = "; ".join(survey.told()) or "taken as they are"
             _show(args, values | times)
             _done(args)
+
+
+def _ready(args: argparse.Namespace) -> Perturbation | None:
+    """The saved perturbation that is to be applied, or None."""
+    if args.perturbation is None:
+        return None
+    ignored = [f"--{name}" for name in ("epsilon", "granularity", "surrogate") if vars(args)[name]]
+    ignored += ["--set"] * bool(args.set) + ["--image-size"] * bool(args.image_size)
+    if ignored:
+        raise ValueError(
+            f"expected no {', '.join(ignored)} beside --perturbation, which is fitted already"
+        )
+    return Perturbation.from_pretrained(args.perturbation)
+
+
+def verify_folder(args: argparse.Namespace) -> int:
+    """Say which files of a folder are protected by a perturbation."""
+    originals = None if args.originals is None else open_dataset(args.originals)
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    found = verify(args.folder, perturbation, originals, progress=not args.quiet)
+    _show(args, found.to_dict(), str(found))
+    return 0 if found.whole else 1
 
 
 def import_file(args: argparse.Namespace) -> None:

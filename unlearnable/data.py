@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,49 +19,28 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torchvision.datasets.folder import default_loader
 from torchvision.datasets.vision import StandardTransform
 
+from .arrays import Images, gives_what_it_holds, held_by, interleaved
+from .batches import Batch, Item, Pixels, read_batches, to_pil
 from .hf import from_hf, is_hf_dataset, refuse_collections
+from .photos import load_photo, named, standard
 
-Pixels = NDArray[np.uint8]  # (C, H, W)
 Transforms = Callable[[Any, Any], tuple[Any, Any]]
 
 _TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 _LABEL_NAMES = ("targets", "labels", "_labels")
-_RGB_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
-_GREY_MODES = ("L", "1", "LA", "La")
-
-
-class Item(NamedTuple):
-    """One raw image: canonical pixels, label, and what turns pixels back into the caller's type."""
-
-    pixels: Pixels
-    label: Any
-    restore: Callable[[Pixels], Any]
 
 
 # --- one image -----------------------------------------------------------------------------------
 
 
 def _from_pil(image: Image.Image) -> Pixels:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in _GREY_MODES:
-        return np.asarray(image.convert("L"))[None]
-    if image.mode not in _RGB_MODES:
-        raise ValueError(
-            f"expected an image of 8 bits per channel, got mode {image.mode!r}; convert it to "
-            f"RGB or L first"
-        )
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
-
-
-def to_pil(pixels: Pixels) -> Image.Image:
-    """A PIL image, mode L or RGB, from uint8 pixels of shape (1 or 3, H, W)."""
-    if len(pixels) == 1:
-        return Image.fromarray(pixels[0])
-    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    image = standard(image)
+    if image.mode == "L":
+        return np.asarray(image)[None]
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _like_array(pixels: Pixels, ndim: int) -> Pixels:
@@ -103,11 +83,20 @@ def pixels_of(image: Any) -> Pixels:
 
 def image_key(pixels: Pixels) -> int:
     """64-bit BLAKE2b of an image's size and its pixels as RGB: grey and RGB copies share a key."""
-    _, height, width = pixels.shape
-    rgb = np.broadcast_to(pixels, (3, height, width)).transpose(1, 2, 0)
-    digest = hashlib.blake2b(struct.pack("<II", height, width), digest_size=8)
-    digest.update(np.ascontiguousarray(rgb).tobytes())
-    return int.from_bytes(digest.digest(), "little")
+    return int(image_keys(pixels[None])[0])
+
+
+def image_keys(images: Images) -> NDArray[np.uint64]:
+    """:func:`image_key` of each of (B, 1 or 3, H, W) images."""
+    count, _, height, width = images.shape
+    rgb = interleaved(np.broadcast_to(images, (count, 3, height, width)))
+    start = hashlib.blake2b(struct.pack("<II", height, width), digest_size=8)
+    digests = []
+    for image in rgb:
+        digest = start.copy()
+        digest.update(image)
+        digests.append(digest.digest())
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def thumbnail(pixels: Pixels) -> Pixels:
@@ -169,6 +158,8 @@ def _bare(dataset: Any) -> Any:
     if hasattr(dataset, "without_transforms"):
         return dataset.without_transforms()
     bare = copy.copy(dataset)
+    if getattr(dataset, "loader", None) is default_loader:
+        bare.loader = load_photo
     names = [n for n in _TRANSFORM_NAMES if getattr(dataset, n, None) is not None]
     for name in names:
         setattr(bare, name, None)
@@ -232,6 +223,7 @@ class RawDataset:
         self._leaf_of, self._index_in = self._flatten(dataset)
         self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
         self._bare = [_bare(leaf) for leaf in self.originals]
+        self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
         self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
         named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
         self.classes: list[str] | None = None
@@ -266,7 +258,13 @@ class RawDataset:
 
     def _pair(self, index: int) -> tuple[Any, Any]:
         leaf = self._bare[self._leaf_of[index]]
-        pair = leaf[int(self._index_in[index])]
+        try:
+            pair = leaf[int(self._index_in[index])]
+        except Exception as error:
+            path = self.path(index)
+            if path is None or str(path) in str(error):
+                raise
+            raise named(error, path) from error
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(
                 f"expected {type(leaf).__name__} to give (image, label) pairs, got "
@@ -276,9 +274,40 @@ class RawDataset:
         return pair[0], pair[1]
 
     def __getitem__(self, index: int) -> Item:
+        return next(self.items([index]))
+
+    def items(self, indices: Sequence[int] | NDArray[np.int64]) -> Iterator[Item]:
+        """Raw images one after the other, read together where that is possible."""
+        for batch in self.batches(np.asarray(indices, dtype=np.int64)):
+            yield from map(Item, batch.pixels, batch.labels, batch.restores)
+
+    def batches(self, indices: NDArray[np.int64]) -> Iterator[Batch]:
+        """Raw images in the order asked for: runs of one size, and few enough for the cache."""
+        leaves, places = self._leaf_of[indices], self._index_in[indices]
+        datasets: dict[int, Any] = {}
+        for leaf in set(leaves.tolist()):
+            held = held_by(self._bare[leaf]) if self._holds[leaf] else None
+            datasets[leaf] = self._bare[leaf] if held is None else held
+        return read_batches(indices, leaves, places, datasets, self._item)
+
+    def _item(self, index: int) -> Item:
         image, label = self._pair(index)
-        pixels, restore = _canonical(image)
+        try:
+            pixels, restore = _canonical(image)
+        except ValueError as error:
+            path = self.path(index)
+            if path is None:
+                raise
+            raise ValueError(f"{path}: {error}") from error
         return Item(pixels, label, restore)
+
+    def path(self, index: int) -> Path | None:
+        """The file that an image is read from, where its dataset lists files."""
+        files = getattr(self.originals[self._leaf_of[index]], "samples", None)
+        if not isinstance(files, list):
+            return None
+        file = files[int(self._index_in[index])]
+        return Path(file[0]) if isinstance(file, tuple) and isinstance(file[0], str) else None
 
     def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
         """What the caller's dataset would make of this image and label."""

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .data import Pixels, pixels_of
+from .batches import Pixels
+from .data import pixels_of
 from .errors import ArtefactError
 from .pickled import read_pickled_array
 

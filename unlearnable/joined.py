@@ -61,14 +61,26 @@ class JoinedRows:
         try:
             number = operator.index(index)
         except TypeError:
-            return self._gather(np.arange(len(self))[index])
+            return self._gather(self._numbers(index))
         if not -len(self) <= number < len(self):
             raise IndexError(f"expected a row below {len(self)}, got {number}")
         number %= len(self)
         part = bisect_right(self._starts, number) - 1
         return self.parts[part][number - self._starts[part]]
 
+    def _numbers(self, index: Any) -> NDArray[np.int64]:
+        """Which rows a slice or an array of numbers or booleans means."""
+        count = len(self)
+        numbers = np.asarray(index) if isinstance(index, (list, np.ndarray)) else None
+        if numbers is None or numbers.dtype.kind not in "iu" or not numbers.size:
+            return np.arange(count)[index]
+        if numbers.min() < -count or numbers.max() >= count:
+            raise IndexError(f"expected rows below {count}, got {index}")
+        return np.where(numbers < 0, numbers + count, numbers)
+
     def _gather(self, numbers: NDArray[np.int64]) -> Rows:
+        if numbers.size == 1:  # the usual case needs no search
+            return self[numbers.item()].copy().reshape(*numbers.shape, *self.shape[1:])
         rows = np.empty((*numbers.shape, *self.shape[1:]), np.int8)
         owners = np.searchsorted(self._starts, numbers, "right") - 1
         for part in np.unique(owners).tolist():

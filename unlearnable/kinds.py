@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import Fit, Pixels, image_key, thumbnail
+from .arrays import Images
+from .batches import Pixels
+from .data import Fit, image_keys, thumbnail
 from .errors import ArtefactError, UnknownImageError
 from .generators import GENERATORS, levels
 from .rows import UNIT, Levels
@@ -94,35 +96,38 @@ class Kind(ABC):
         """A picture on which can be seen what it does."""
         return np.full(self.shape, 128, np.uint8)
 
-    def prepare(self, pixels: Pixels) -> Pixels:
-        """The image as it is before anything is applied: resized, and in colour if need be."""
-        if self.fit is not None:
-            pixels = self.fit(pixels)
-        if len(pixels) < self.shape[0]:
-            pixels = np.repeat(pixels, 3, axis=0)  # a grey image among colour ones
-        return pixels
+    def prepare(self, images: Images) -> Images:
+        """Images as they are before anything is applied: resized, and in colour if need be."""
+        if self.fit is not None and images.shape[2:] != self.fit:
+            images = np.stack([self.fit(pixels) for pixels in images])
+        if images.shape[1] < self.shape[0]:
+            images = np.repeat(images, 3, axis=1)  # grey images among colour ones
+        return images
 
-    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
-        """As :meth:`Perturbation.find`; here, the class."""
-        if not 0 <= label < self.num_classes:
-            raise UnknownImageError(
-                f"expected a class index below {self.num_classes}, got {label}: the perturbation "
-                f"has no row for it"
-            )
-        return int(label)
+    def find(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> list[Row]:
+        """As :meth:`Perturbation.find_batch`; here, the classes."""
+        for label in labels:
+            if not 0 <= label < self.num_classes:
+                raise UnknownImageError(
+                    f"expected a class index below {self.num_classes}, got {label}: the "
+                    f"perturbation has no row for it"
+                )
+        return list(labels)
 
-    def apply(self, pixels: Pixels, row: Row) -> Pixels:
-        """As :meth:`Perturbation.apply`."""
-        if pixels.shape[1:] != self.shape[1:] or len(pixels) < self.shape[0]:
+    def apply(self, images: Images, rows: Sequence[Row]) -> Images:
+        """As :meth:`Perturbation.apply_batch`."""
+        if images.shape[2:] != self.shape[1:] or images.shape[1] < self.shape[0]:
             raise ValueError(
                 f"expected an image of shape {self.shape} (channels, height, width) as the "
-                f"perturbation's rows, got {tuple(pixels.shape)}"
+                f"perturbation's rows, got {tuple(images.shape[1:])}"
             )
-        return self._change(pixels, row)
+        return self._change(images, rows)
 
     @abstractmethod
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
-        """The perturbed image, of pixels whose shape has been checked."""
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        """The perturbed images, of images whose shape has been checked; those stay as they are."""
 
 
 class Additive(Kind):
@@ -161,41 +166,67 @@ class Additive(Kind):
     def describe(self) -> str:
         return "rows"
 
-    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
+    def find(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> list[Row]:
         if not self.keyed:
-            return super().find(pixels, label, index)
-        keys, labels = self.tensors["keys"], self.tensors["labels"]
-        key = np.uint64(image_key(pixels))
-        if index is not None and index < len(keys) and keys[index] == key:
-            return index
-        if self._order is None:
-            self._order = np.argsort(keys, kind="stable")
-        lo = np.searchsorted(keys, key, "left", sorter=self._order)
-        hi = np.searchsorted(keys, key, "right", sorter=self._order)
-        candidates = self._order[lo:hi]
-        if not len(candidates):
+            return super().find(images, labels, indices)
+        found = self.search(images, labels, indices)
+        if (found < 0).any():
+            place = int(np.flatnonzero(found < 0)[0])
             raise UnknownImageError(
                 f"expected an image that {self.config['method']} was fitted on "
                 f"({self.config['source']['name']}, {len(self):,} images), got another one"
-                + (f" at index {index}" if index is not None else "")
+                + (f" at index {indices[place]}" if indices is not None else "")
                 + "; use method.extend(dataset) to learn rows for new images"
             )
-        same_label = candidates[labels[candidates] == label]
-        return int(same_label[0] if len(same_label) else candidates[0])
+        return found.tolist()
+
+    def search(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """Numbers of the images' rows; -1 where there is none."""
+        keys = self.tensors["keys"]
+        wanted = image_keys(images)
+        found = np.full(len(wanted), -1)
+        if indices is not None:
+            inside = np.flatnonzero((indices >= 0) & (indices < len(keys)))
+            hit = inside[keys[indices[inside]] == wanted[inside]]
+            found[hit] = indices[hit]
+        rest = np.flatnonzero(found < 0)
+        if not len(rest):
+            return found
+        if self._order is None:
+            self._order = np.argsort(keys, kind="stable")
+        low = np.searchsorted(keys, wanted[rest], "left", sorter=self._order)
+        high = np.searchsorted(keys, wanted[rest], "right", sorter=self._order)
+        once = high - low == 1
+        found[rest[once]] = self._order[low[once]]
+        for number in np.flatnonzero(high - low > 1):
+            candidates = self._order[low[number] : high[number]]
+            same_label = candidates[self.tensors["labels"][candidates] == labels[rest[number]]]
+            found[rest[number]] = same_label[0] if len(same_label) else candidates[0]
+        return found
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
         """As :meth:`Perturbation.resembles`."""
         own = self.tensors["thumbnails"][row].astype(np.int16)
         return bool(np.abs(own - thumbnail(pixels)).max() <= _THUMBNAIL_TOLERANCE)
 
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
-        added = np.asarray(self.tensors["rows"][row])
-        if zlib.crc32(added.tobytes()) != self.tensors["checksums"][row]:
-            raise ArtefactError(
-                f"expected row {row} to match its checksum, got other bytes: {self.where} was "
-                f"damaged or edited; get it anew"
-            )
-        return _sum(pixels, added)
+    def rows(self, rows: Sequence[Row]) -> Levels:
+        """int8 rows, (B, C, H, W), of which the checksums are right."""
+        added = np.ascontiguousarray(self.tensors["rows"][rows])
+        checksums = self.tensors["checksums"][rows].tolist()
+        for row, content, checksum in zip(rows, added, checksums, strict=True):
+            if zlib.crc32(content) != checksum:
+                raise ArtefactError(
+                    f"expected row {row} to match its checksum, got other bytes: {self.where} was "
+                    f"damaged or edited; get it anew"
+                )
+        return added
+
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        return _sum(images, self.rows(rows))
 
 
 class Pixel(Kind):
@@ -218,10 +249,15 @@ class Pixel(Kind):
         number = self.tensors["positions"].shape[1]
         return f"{number} pixel{'s' if number > 1 else ''}"
 
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
-        changed = pixels.copy()
-        rows, columns = self.tensors["positions"][row].T
-        changed[:, rows, columns] = self.tensors["colours"][row].T
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        changed = images.copy()
+        positions = self.tensors["positions"][rows]  # (B, pixels, 2)
+        changed[
+            np.arange(len(images))[:, None, None],
+            np.arange(images.shape[1])[:, None],
+            positions[:, None, :, 0],
+            positions[:, None, :, 1],
+        ] = self.tensors["colours"][rows].transpose(0, 2, 1)
         return changed
 
 
@@ -253,16 +289,27 @@ class Convolution(Kind):
         dot[:, self.shape[1] // 2, self.shape[2] // 2] = 255
         return dot
 
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
-        kernel = self.tensors["kernels"][row]
-        half, (_, height, width) = len(kernel) // 2, pixels.shape
-        padded = np.pad(pixels.astype(np.int64), ((0, 0), (half, half), (half, half)))
-        total = np.zeros(pixels.shape, np.int64)
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        return self.convolve(images, rows)
+
+    def convolve(self, images: Images, rows: Sequence[Row]) -> Images:
+        """The convolved images, of whatever size."""
+        changed = np.empty_like(images)
+        classes = np.asarray(rows)
+        for row in np.unique(classes):
+            mine = np.flatnonzero(classes == row)
+            changed[mine] = self._convolve(images[mine], self.tensors["kernels"][row])
+        return changed
+
+    def _convolve(self, images: Images, kernel: NDArray[np.int64]) -> Images:
+        half, (_, _, height, width) = len(kernel) // 2, images.shape
+        padded = np.pad(images.astype(np.int64), ((0, 0), (0, 0), (half, half), (half, half)))
+        total = np.zeros(images.shape, np.int64)
         for down, right in np.argwhere(kernel):
-            seen = padded[:, down : down + height, right : right + width]
+            seen = padded[..., down : down + height, right : right + width]
             total += kernel[down, right] * seen
         if self.settings["normalize"] == "max":
-            whole = max(int(total.max()), 1)  # a black image stays black
+            whole = np.maximum(total.max(axis=(1, 2, 3), keepdims=True), 1)  # black stays black
             return ((total * 510 + whole) // (2 * whole)).astype(np.uint8)
         whole = int(kernel.sum())
         return ((2 * total + whole) // (2 * whole)).astype(np.uint8)
@@ -301,8 +348,11 @@ class Procedural(Kind):
     def example(self, index: int) -> Row:
         return index, index
 
-    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
-        return super().find(pixels, label, index), image_key(pixels)
+    def find(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> list[Row]:
+        classes = super().find(images, labels, indices)
+        return list(zip(classes, image_keys(images).tolist(), strict=True))
 
     def levels(self, labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> Levels:
         """int8 rows of images of these classes and keys, (B, C, H, W)."""
@@ -310,13 +360,20 @@ class Procedural(Kind):
         fields = generator.fields(self.tensors, self.settings, self.shape, labels, keys)
         return levels(fields, self.config["epsilon"])
 
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
+    def rows(self, rows: Sequence[Row]) -> Levels:
+        """int8 rows, (B, C, H, W), computed."""
+        labels, keys = zip(*rows, strict=True)
         try:
-            added = self.levels(np.array(row[:1], np.int64), np.array(row[1:], np.uint64))[0]
+            return self.levels(np.array(labels, np.int64), np.array(keys, np.uint64))
         except ValueError as error:
             raise ArtefactError(f"could not compute a row of {self.where}: {error}") from error
-        return _sum(pixels, added)
+
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        return _sum(images, self.rows(rows))
 
 
-def _sum(pixels: Pixels, added: Levels) -> Pixels:
-    return np.clip(pixels.astype(np.int16) + added, 0, 255).astype(np.uint8)
+def _sum(images: Images, added: Levels) -> Images:
+    total = np.add(images, added, dtype=np.int16)
+    np.maximum(total, 0, out=total)
+    np.minimum(total, 255, out=total)
+    return total.astype(np.uint8)

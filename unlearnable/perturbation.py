@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import about, artefact
+from .arrays import Images
+from .batches import Pixels
 from .concat import concatenated
-from .data import Fit, Pixels
+from .data import Fit
 from .errors import ArtefactError
+from .fullsize import apply_full_size, check_full_size, prepare_full_size
 from .joined import JoinedRows
 from .kinds import Additive, Kind, Row
 from .rows import Levels, Result
@@ -280,29 +283,60 @@ class Perturbation:
         Raises:
             UnknownImageError: Nothing belongs to the image.
         """
-        return self._kind.find(pixels, label, index)
+        indices = None if index is None else np.array([index])
+        return self._kind.find(pixels[None], [label], indices)[0]
+
+    def find_batch(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> list[Row]:
+        """:meth:`find` of each of (B, 1 or 3, H, W) images, at once."""
+        return self._kind.find(images, labels, indices)
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
         """Whether an image looks like the row's own at 4x4 pixels, whatever decoded it."""
         assert isinstance(self._kind, Additive)
         return self._kind.resembles(pixels, row)
 
-    def prepare(self, pixels: Pixels) -> Pixels:
-        """The image before anything is applied: resized and cropped, and in colour if need be."""
-        return self._kind.prepare(pixels)
+    def prepare(self, pixels: Pixels, *, full_size: bool = False) -> Pixels:
+        """The image before anything is applied: resized and cropped, and in colour if need be.
 
-    def apply(self, pixels: Pixels, row: Row) -> Pixels:
+        Args:
+            pixels: uint8, (1 or 3, H, W).
+            full_size: Not resized and cropped.
+        """
+        return self.prepare_batch(pixels[None], full_size=full_size)[0]
+
+    def prepare_batch(self, images: Images, *, full_size: bool = False) -> Images:
+        """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return prepare_full_size(self._kind, images)
+        return self._kind.prepare(images)
+
+    def apply(self, pixels: Pixels, row: Row, *, full_size: bool = False) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).
 
         Args:
             pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
             row: From :meth:`find`.
+            full_size: Enlarge what is done to ``pixels`` of any size: see docs/photos.md.
 
         Raises:
             ValueError: The image has another shape.
             ArtefactError: The row is damaged.
         """
-        return self._kind.apply(pixels, row)
+        return self.apply_batch(pixels[None], [row], full_size=full_size)[0]
+
+    def apply_batch(
+        self, images: Images, rows: Sequence[Row], *, full_size: bool = False
+    ) -> Images:
+        """:meth:`apply` to each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return apply_full_size(self._kind, images, rows)
+        return self._kind.apply(images, rows)
+
+    def check_full_size(self) -> None:
+        """Raises ``ValueError`` if what it does cannot be enlarged."""
+        check_full_size(self._kind)
 
     # Files
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .data import Pixels, RawDataset, pixels_of, to_pil
+from .batches import Pixels, to_pil
+from .data import RawDataset, pixels_of
 
 if TYPE_CHECKING:
     from .protected import ProtectedDataset

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
+from .arrays import Images
+from .batches import Batch
 from .change import Change, measure_change
-from .data import Item, RawDataset, image_key
+from .data import RawDataset, image_keys
 from .errors import UnknownImageError
 from .export import export_images, to_hf_dataset
 from .kinds import Row
+from .manifest import Manifest
 from .perturbation import Perturbation
 from .pictures import html_strip
 
@@ -43,6 +46,8 @@ class ProtectedDataset(VisionDataset):
         align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
             for decoders that give slightly other pixels, and checks each image against a 4x4
             thumbnail.
+        full_size: Leave photos as large as they are, and enlarge what was learned at the
+            perturbation's size: see docs/photos.md.
 
     Attributes:
         base: The dataset that was given.
@@ -70,6 +75,7 @@ class ProtectedDataset(VisionDataset):
         fraction: float = 1.0,
         seed: int = 0,
         align: str = "content",
+        full_size: bool = False,
     ) -> None:
         raw = RawDataset(dataset)
         if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
@@ -87,8 +93,11 @@ class ProtectedDataset(VisionDataset):
         self.fraction = fraction
         self.seed = seed
         self.align = align
+        self.full_size = full_size
         self._raw = raw
         self._bare = False
+        if full_size:
+            perturbation.check_full_size()
         self._class_of = _match_classes(raw, perturbation)
         if align == "index":
             if perturbation.kind != "additive" or not perturbation.keyed:
@@ -105,50 +114,77 @@ class ProtectedDataset(VisionDataset):
                 "a 4x4 thumbnail",
                 stacklevel=2,
             )
-        for index in np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(int)):
-            self._row(int(index), raw[int(index)])
+        for batch in raw.batches(np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(np.int64))):
+            self._rows(batch)
         self._chosen = self._choose() if fraction < 1 else None
 
     def _choose(self) -> NDArray[np.bool_]:
         """Which images are protected, bool of shape (N,)."""
         salt = int(self.seed).to_bytes(8, "little", signed=True)
         ranks = []
-        for index in range(len(self)):
-            key = image_key(self._raw[index].pixels).to_bytes(8, "little")
-            rank = hashlib.blake2b(key, digest_size=8, key=salt).digest()
-            ranks.append((int.from_bytes(rank, "little"), index))
+        for batch in self._raw.batches(np.arange(len(self))):
+            for index, key in zip(batch.indices.tolist(), image_keys(batch.pixels), strict=True):
+                rank = hashlib.blake2b(key.astype("<u8").tobytes(), digest_size=8, key=salt)
+                ranks.append((int.from_bytes(rank.digest(), "little"), index))
         chosen = np.zeros(len(self), dtype=bool)
         for _, index in sorted(ranks)[: round(self.fraction * len(self))]:
             chosen[index] = True
         return chosen
 
-    def _row(self, index: int, item: Item) -> Row:
-        label = int(item.label)
+    def _rows(self, batch: Batch) -> list[Row]:
+        labels = [int(label) for label in batch.labels]
         if self._class_of is not None:
-            if not 0 <= label < len(self._class_of):
-                raise UnknownImageError(
-                    f"expected a class index below {len(self._class_of)}, got {label} for image "
-                    f"{index}"
-                )
-            label = self._class_of[label]
+            for index, label in zip(batch.indices.tolist(), labels, strict=True):
+                if not 0 <= label < len(self._class_of):
+                    raise UnknownImageError(
+                        f"expected a class index below {len(self._class_of)}, got {label} for "
+                        f"image {index}"
+                    )
+            labels = [self._class_of[label] for label in labels]
         if self.align == "content":
-            return self.perturbation.find(item.pixels, label, index)
-        if not self.perturbation.resembles(item.pixels, index):
-            raise UnknownImageError(
-                f"expected image {index} to look like the one that was fitted, got another one; "
-                f"the dataset's order or content differs"
-            )
-        return index
+            return self.perturbation.find_batch(batch.pixels, labels, batch.indices)
+        for index, pixels in zip(batch.indices.tolist(), batch.pixels, strict=True):
+            if not self.perturbation.resembles(pixels, index):
+                raise UnknownImageError(
+                    f"expected image {index} to look like the one that was fitted, got another "
+                    f"one; the dataset's order or content differs"
+                )
+        return batch.indices.tolist()
 
-    def _read(self, index: int, protect: bool) -> tuple[Any, Any]:
-        item = self._raw[index]
-        pixels = self.perturbation.prepare(item.pixels)
-        if protect and (self._chosen is None or self._chosen[index]):
-            pixels = self.perturbation.apply(pixels, self._row(index, item))
-        image = item.restore(pixels)
-        if self._bare:
-            return image, item.label
-        return self._raw.transform(index, image, item.label)
+    def _is_protected(self, index: int) -> bool:
+        return self._chosen is None or bool(self._chosen[index])
+
+    def raw_batches(self, indices: NDArray[np.int64], *, protect: bool = True) -> Iterator[Batch]:
+        """Images as they leave, before the dataset's own transforms, in the order asked for.
+
+        Args:
+            indices: int64, from 0 to the number of images.
+            protect: False leaves the perturbation out.
+        """
+        for batch in self._raw.batches(indices):
+            images = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
+            if protect and self._chosen is None:
+                images = self._apply(images, batch)
+            elif protect and self._chosen is not None:
+                chosen = np.flatnonzero(self._chosen[batch.indices])
+                if len(chosen):
+                    images = images.copy()
+                    images[chosen] = self._apply(images[chosen], batch.part(chosen))
+            yield batch._replace(pixels=images)
+
+    def _apply(self, images: Images, batch: Batch) -> Images:
+        rows = self._rows(batch)
+        return self.perturbation.apply_batch(images, rows, full_size=self.full_size)
+
+    def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
+        pairs = []
+        for batch in self.raw_batches(np.array(indices, np.int64), protect=protect):
+            read = zip(batch.indices.tolist(), batch.images(), batch.labels, strict=True)
+            if self._bare:
+                pairs += [(image, label) for _, image, label in read]
+            else:
+                pairs += [self._raw.transform(*item) for item in read]
+        return pairs
 
     def _index(self, index: Any) -> int:
         number = operator.index(index)
@@ -161,24 +197,42 @@ class ProtectedDataset(VisionDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """The protected image and its label, after the dataset's own transforms."""
-        return self._read(self._index(index), protect=True)
+        return self._read([self._index(index)], protect=True)[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """What ``DataLoader`` asks for: a batch of items, each of them protected."""
-        return [self[index] for index in indices]
+        if type(self).__getitem__ is not ProtectedDataset.__getitem__:
+            return [self[index] for index in indices]
+        return self._read([self._index(index) for index in indices], protect=True)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[index] for index in range(len(self)))
 
     def clean(self, index: int) -> tuple[Any, Any]:
         """The image without its perturbation, resized and transformed just as the protected one."""
-        return self._read(self._index(index), protect=False)
+        return self._read([self._index(index)], protect=False)[0]
 
     def without_transforms(self) -> ProtectedDataset:
         """The same protected images before the dataset's own transforms."""
         bare = object.__new__(ProtectedDataset)
         bare.__dict__.update(self.__dict__, _bare=True)
         return bare
+
+    def with_fraction(self, fraction: float) -> ProtectedDataset:
+        """The same images with another share of them protected, by the same ranking."""
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+        other = object.__new__(ProtectedDataset)
+        other.__dict__.update(self.__dict__, fraction=fraction)
+        other._chosen = other._choose() if fraction < 1 else None
+        return other
+
+    @property
+    def chosen(self) -> NDArray[np.bool_]:
+        """Which images are protected, bool of shape (N,)."""
+        if self._chosen is None:
+            return np.ones(len(self), dtype=bool)
+        return self._chosen.copy()
 
     @property
     def targets(self) -> list[int]:
@@ -204,9 +258,18 @@ class ProtectedDataset(VisionDataset):
         return measure_change(self, images)
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
-        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
-        bare = RawDataset(self)
-        images = np.stack([bare[index].pixels for index in range(len(self))])
+        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
+
+        Raises:
+            ValueError: They are photos of several sizes.
+        """
+        batches = [batch.pixels for batch in self.raw_batches(np.arange(len(self)))]
+        if len({pixels.shape[1:] for pixels in batches}) > 1:
+            raise ValueError(
+                "expected images of one size, got several; without full_size=True they have the "
+                "size that was learned at"
+            )
+        images = np.concatenate(batches)
         return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
 
     def export(
@@ -215,6 +278,8 @@ class ProtectedDataset(VisionDataset):
         format: str = "png",
         *,
         force: bool = False,
+        metadata: bool = False,
+        gps: bool = False,
         progress: bool = True,
     ) -> Path:
         """Writes the protected images before transforms, without loss.
@@ -227,6 +292,9 @@ class ProtectedDataset(VisionDataset):
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
             force: Go on although the folder exists: an earlier export is replaced; in any other
                 folder the images are added and what was there stays.
+            metadata: Keep the EXIF of files, but for orientation, thumbnails, makers' notes and
+                place; nothing is kept otherwise. Colours are sRGB in any case.
+            gps: Keep the place, too.
             progress: Show a bar.
 
         Returns:
@@ -238,6 +306,7 @@ class ProtectedDataset(VisionDataset):
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
+        manifest = Manifest(self._raw, self._is_protected, metadata=metadata, gps=gps)
         return export_images(
             self.without_transforms(),
             folder,
@@ -249,7 +318,9 @@ class ProtectedDataset(VisionDataset):
                 "digest": self.perturbation.digest,
                 "fraction": self.fraction,
                 "seed": self.seed,
+                "full_size": self.full_size,
             },
+            manifest=manifest,
             # A folder of class folders, that is; below an archive's root there is room.
             sources=[leaf.root for leaf in self._raw.originals if hasattr(leaf, "samples")],
             force=force,
@@ -269,7 +340,9 @@ class ProtectedDataset(VisionDataset):
 
     def extra_repr(self) -> str:
         share = f"{self.fraction:.0%} of images protected"
-        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{share}, aligned by {self.align}"
+        size = ", full size" if self.full_size else ""
+        way = f"{share}, aligned by {self.align}{size}"
+        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{way}"
 
     def _repr_html_(self) -> str:
         return html_strip(self)

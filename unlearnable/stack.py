@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .data import Pixels
-from .errors import UnknownImageError
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Images
+from .batches import Pixels
 from .kinds import Additive, Convolution, Kind, Pixel, Procedural, Row, Tensors
 
 
@@ -46,25 +49,45 @@ class Stack(Kind):
     def canvas(self) -> Pixels:
         return self.parts[0].canvas()
 
-    def find(self, pixels: Pixels, label: int, index: int | None = None) -> Row:
-        rows: list[Row] = []
+    def find(
+        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+    ) -> list[Row]:
+        found: list[list[Row]] = []
         for number, part in enumerate(self.parts):
-            try:
-                rows.append(part.find(pixels, label, index))
-            except UnknownImageError:
-                if not number or not part.keyed:
-                    raise
-                # It was fitted on what the parts before it give.
-                seen = self.prepare(pixels)
-                for earlier, row in zip(self.parts, rows, strict=False):
-                    seen = earlier.apply(seen, row)
-                rows.append(part.find(seen, label, index))
-        return tuple(rows)
+            if number and isinstance(part, Additive) and part.keyed:
+                found.append(self._find_above(number, found, images, labels, indices))
+            else:
+                found.append(part.find(images, labels, indices))
+        return list(zip(*found, strict=True))
 
-    def _change(self, pixels: Pixels, row: Row) -> Pixels:
-        for part, own in zip(self.parts, row, strict=True):
-            pixels = part.apply(pixels, own)
-        return pixels
+    def _find_above(
+        self,
+        number: int,
+        below: Sequence[Sequence[Row]],
+        images: Images,
+        labels: Sequence[int],
+        indices: NDArray[np.int64] | None,
+    ) -> list[Row]:
+        """Rows of part ``number``, fitted on clean images or on what the parts below it give."""
+        part = self.parts[number]
+        assert isinstance(part, Additive)
+        rows = part.search(images, labels, indices)
+        rest = np.flatnonzero(rows < 0)
+        if len(rest):
+            seen = self.prepare(images[rest])
+            for earlier, own in zip(self.parts, below, strict=False):
+                seen = earlier.apply(seen, [own[place] for place in rest.tolist()])
+            rows[rest] = part.find(
+                seen,
+                [labels[place] for place in rest.tolist()],
+                None if indices is None else indices[rest],
+            )
+        return rows.tolist()
+
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        for part, own in zip(self.parts, zip(*rows, strict=True), strict=True):
+            images = part.apply(images, list(own))
+        return images
 
 
 KINDS: dict[str, type[Kind]] = {

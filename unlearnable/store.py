@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .data import Fit, Pixels, RawDataset, check_labels, image_key, thumbnail
+from .batches import Pixels
+from .data import Fit, RawDataset, check_labels, image_key, thumbnail
 from .errors import ArtefactError
 from .output import claim_folder, is_ours, locked, write_json
 from .tensorfile import map_tensors, write_tensors

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..data import Pixels, RawDataset, to_pil
+from ..batches import Pixels, to_pil
+from ..data import RawDataset
+from ..manifest import Manifest
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "png": {},
@@ -27,13 +29,14 @@ def class_folders(raw: RawDataset) -> list[str]:
     if raw.classes is None:
         return indices
     safe = [re.sub(r"[^\w .()+,-]", "_", name).strip(" .") for name in raw.classes]
-    if safe == raw.classes and sorted(set(safe)) == safe:
+    folded = {name.casefold() for name in safe}  # some file systems take a and A for one
+    if safe == raw.classes and sorted(set(safe)) == safe and len(folded) == len(safe):
         return safe
     return [f"{index}_{name}" for index, name in zip(indices, safe, strict=True)]
 
 
 def write_folders(
-    raw: RawDataset, indices: Iterable[int], folder: Path, format: str
+    raw: RawDataset, indices: Iterable[int], folder: Path, format: str, manifest: Manifest
 ) -> dict[str, Any]:
     """Writes an image file per index into the folder of its class."""
     names = class_folders(raw)
@@ -42,8 +45,9 @@ def write_folders(
     digits = len(str(len(raw) - 1))
     for index in indices:
         item = raw[index]
-        path = folder / names[int(item.label)] / f"{index:0{digits}d}.{format}"
-        to_pil(item.pixels).save(path, **_OPTIONS[format])
+        file = f"{names[int(item.label)]}/{index:0{digits}d}.{format}"
+        metadata = manifest.add(index, file, item.pixels)
+        to_pil(item.pixels).save(folder / file, **_OPTIONS[format], **metadata)
     return {"folders": names}
 
 

@@ -6,9 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..manifest import MARKER
 from ..output import claim_folder
-
-MARKER = "unlearnable.json"
 
 
 def check_folder(
