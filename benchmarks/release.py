@@ -27,10 +27,10 @@ from cifar10 import CLASS_WISE, AnyCIFAR10
 from record import RESULTS, Record
 from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10
-from unlearnable.card import write_card
-from unlearnable.catalogue import FILE, describe
 
 import unlearnable as ue
+from unlearnable.card import write_card
+from unlearnable.catalogue import FILE, describe
 from unlearnable.output import write_json
 
 # Small enough for the package: a row, a pixel or a kernel per class, or an algorithm.

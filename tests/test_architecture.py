@@ -44,9 +44,14 @@ ALLOWED = {
     "store": {"batches", "data", "errors", "output", "tensorfile"},
     "concat": {"joined", "kinds", "store"},
     "about": {"batches", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
+    "hub": {"errors", "__init__"},  # for the version
+    "catalogue": {"errors", "hub", "perturbation"},  # hub when called, perturbation for its type
+    "card": {"about", "perturbation"},
+    "publish": {"card", "config", "hub", "perturbation"},  # when called by perturbation
     "perturbation": {
-        "about", "arrays", "artefact", "batches", "concat", "data", "errors", "fullsize", "joined",
-        "kinds", "rows", "sharing", "stack", "store", "strict_json",
+        "about", "arrays", "artefact", "batches", "catalogue", "concat", "data", "errors",
+        "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack", "store",
+        "strict_json",
     },
     "protected": {
         "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",

@@ -124,8 +124,10 @@ def test_bad_photos_are_all_named_before_the_work(command, photos, tmp_path, cap
 
 
 def test_verify(photos, tmp_path, capsys):
+    (photos / "loose.gif").touch()
     quiet = ("--method", "randomnoise", "--quiet")
-    assert run(capsys, "fit", photos, tmp_path / "p", *quiet)[0] == 0
+    code, out, _ = run(capsys, "fit", photos, tmp_path / "p", *quiet)
+    assert code == 0 and "left out" in out and "loose.gif" in out
     arguments = ("--perturbation", tmp_path / "p", "--quiet")
     assert run(capsys, "protect", photos, tmp_path / "out", *arguments)[0] == 0
     for originals in ((), ("--originals", photos)):

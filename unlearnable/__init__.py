@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from . import datasets
+from .catalogue import list_pretrained
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 from .evaluation import Evaluation, evaluate
@@ -60,5 +61,6 @@ __all__ = [
     "evaluate",
     "from_hf",
     "import_perturbation",
+    "list_pretrained",
     "verify",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import __version__, commands
-from .commands import DATASET_HELP, METHOD_NAMES
+from .commands import DATASET_HELP, METHOD_NAMES, PERTURBATION_HELP
 from .errors import ArtefactError, UnknownImageError
 from .export import FORMATS
 from .importers import FORMATS as IMPORT_FORMATS
@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     added = command("protect", commands.protect, compute, learn, seed, force)
     added.add_argument("dataset", help=DATASET_HELP)
     added.add_argument("out", help="folder for the protected images")
-    added.add_argument("--perturbation", help="apply this saved perturbation instead of fitting")
+    added.add_argument(
+        "--perturbation", help=f"apply this one instead of fitting: {PERTURBATION_HELP}"
+    )
     added.add_argument("--fraction", type=float, default=1.0, help="share of images to protect")
     added.add_argument(
         "--format", default="png", help=f"{', '.join(FORMATS)}; all lossless (%(default)s)"
@@ -133,7 +135,21 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--epochs", type=int, default=60)
     added.add_argument("--seeds", type=int, default=3, help="number of victims (%(default)s)")
     added = command("info", commands.info)
-    added.add_argument("perturbation", help="folder of a saved perturbation")
+    added.add_argument("perturbation", help=PERTURBATION_HELP)
+    command("list", commands.list_names)
+    added = command("pull", commands.pull, force)
+    added.add_argument("name", help=PERTURBATION_HELP)
+    added.add_argument("out", nargs="?", help="folder to copy it to; it stays in the cache as well")
+    added.add_argument("--revision", help="branch, tag or commit of the repository")
+    added.add_argument("--force-download", action="store_true", help="take nothing from the cache")
+    added = command("push", commands.push)
+    added.add_argument("folder", help="folder of a saved perturbation")
+    added.add_argument("repo", help="owner/name; made if there is none")
+    added.add_argument("--public", action="store_true", help="for everybody to read")
+    added.add_argument("--license", help="for the card, such as cc-by-4.0")
+    added.add_argument("--branch", help="in place of main; made if there is none")
+    added.add_argument("--create-pr", action="store_true", help="propose it as a pull request")
+    added.add_argument("--message", help="a word on the change")
     return parser
 
 

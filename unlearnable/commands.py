@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torchvision import datasets
 from torchvision.datasets import ImageFolder
 
+from . import catalogue
 from .artefact import CONFIG
 from .callbacks import TensorBoard
 from .datasets import Shapes
@@ -33,6 +36,10 @@ METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
 DATASET_HELP = (
     "a folder of class folders, or NAME:ROOT with NAME one of cifar10, cifar100, mnist, "
     "fashion-mnist, svhn, stl10 (torchvision's files below ROOT), or shapes (generated)"
+)
+PERTURBATION_HELP = (
+    "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
+    "'unlearnable list'"
 )
 
 
@@ -119,6 +126,13 @@ def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
     return survey
 
 
+def _told(survey: Survey | None) -> dict[str, str]:
+    """What becomes of photos, for people."""
+    if survey is None:
+        return {}
+    return {"photos": "; ".join(survey.told()) or "taken as they are"}
+
+
 def _fit(args: argparse.Namespace, dataset: Any) -> Method:
     return _method(args).fit(
         dataset,
@@ -177,12 +191,13 @@ def fit(args: argparse.Namespace) -> None:
         if first:
             _check_out(args, CONFIG)
     dataset = open_dataset(args.dataset)
-    _survey(args, dataset)
+    survey = _survey(args, dataset)
     method = _fit(args, dataset)
     with Group.join().first() as first:
         if first:
             folder = method.save_pretrained(args.out, force=args.force)
-            _show(args, method.perturbation_.info() | {"folder": str(folder)} | _times(method))
+            values = method.perturbation_.info() | {"folder": str(folder)} | _told(survey)
+            _show(args, values | _times(method))
             _done(args)
 
 
@@ -233,9 +248,7 @@ def protect(args: argparse.Namespace) -> None:
                 "perturbation": repr(perturbation),
                 "change": str(protected.change(64)),
             }
-            if survey is not None:
-                values["photos"] = "; ".join(survey.told()) or "taken as they are"
-            _show(args, values | times)
+            _show(args, values | _told(survey) | times)
             _done(args)
 
 
@@ -304,3 +317,57 @@ def info(args: argparse.Namespace) -> None:
     if args.json:
         values |= {"config": perturbation.config}
     _show(args, values)
+
+
+def pull(args: argparse.Namespace) -> None:
+    """Get a perturbation from the Hub, or a pre-made one."""
+    _quiet_hub(args)
+    if args.out is not None:
+        _check_out(args, CONFIG)
+    perturbation = Perturbation.from_pretrained(
+        args.name, revision=args.revision, force_download=args.force_download
+    )
+    folder = perturbation.folder
+    if args.out is not None and folder is not None:
+        card, folder = (
+            folder / "README.md",
+            perturbation.save_pretrained(args.out, force=args.force),
+        )
+        if card.is_file():
+            shutil.copyfile(card, folder / card.name)
+    _show(args, perturbation.info() | {"folder": str(folder)})
+
+
+def push(args: argparse.Namespace) -> None:
+    """Send a saved perturbation to a dataset repository on the Hub, private unless --public."""
+    _quiet_hub(args)
+    pushed = Perturbation.from_pretrained(Path(args.folder)).push_to_hub(
+        args.repo,
+        private=not args.public,
+        license=args.license,
+        branch=args.branch,
+        create_pr=args.create_pr,
+        commit_message=args.message,
+    )
+    _show(args, pushed._asdict())
+
+
+def list_names(args: argparse.Namespace) -> None:
+    """List the pre-made perturbations that can be loaded by name."""
+    entries = [asdict(entry) | {"where": entry.where} for entry in catalogue.list_pretrained()]
+    if args.json:
+        print(json.dumps(entries, indent=2))
+    elif not entries:
+        print("No pre-made perturbations come with this release.")
+    for entry in [] if args.json else entries:
+        size = f"{entry['bytes'] / 1e6:.1f} MB"
+        extent = f"{entry['norm']} {entry['epsilon']}" if entry["epsilon"] else ""
+        told = [entry["name"], entry["method"], entry["dataset"], extent, size, entry["where"]]
+        print("  ".join(part for part in told if part))
+
+
+def _quiet_hub(args: argparse.Namespace) -> None:
+    if args.quiet:
+        from . import hub
+
+        hub.hide_progress()

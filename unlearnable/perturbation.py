@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from . import about, artefact
 from .arrays import Images
 from .batches import Pixels
+from .catalogue import locate
 from .concat import concatenated
 from .data import Fit
 from .errors import ArtefactError
@@ -24,6 +25,9 @@ from .sharing import share, unshare
 from .stack import parts_of, stacked
 from .store import ImageStore
 from .strict_json import as_json
+
+if TYPE_CHECKING:
+    from .hub import Pushed
 
 _IN_MEMORY = "the perturbation"
 
@@ -365,14 +369,103 @@ class Perturbation:
         return artefact.save(folder, self._kind, force=force, max_shard_size=max_shard_size)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Perturbation:
-        """Loads what :meth:`save_pretrained` wrote; rows stay on disk until they are read.
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        endpoint: str | None = None,
+    ) -> Perturbation:
+        """Loads what was saved or pushed; rows stay on disk until they are read.
+
+        All that is downloaded is checked against its checksums before it is used the first time.
+
+        Args:
+            name: A folder; else ``"owner/name"``, a dataset repository on the Hugging Face Hub;
+                else a pre-made perturbation of :func:`unlearnable.list_pretrained`. The other
+                arguments are for what is on the Hub.
+            revision: Branch, tag or commit of the repository.
+            token: To read private and gated repositories; the one that was logged in with unless
+                given.
+            cache_dir: Where downloads are kept, in place of the Hub client's own cache.
+            local_files_only: Take what was downloaded before, without the network.
+            force_download: Download again what was downloaded before.
+            endpoint: Address of another Hub.
 
         Raises:
-            FileNotFoundError: There is no such folder.
+            FileNotFoundError: Nothing has that name.
+            HubError: The Hub could not give it; the message says what to do.
             ArtefactError: A file is missing, damaged, edited, or of a later format.
         """
-        folder = Path(folder).absolute()
+        source = locate(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            endpoint=endpoint,
+        )
+        return source.open(cls._load)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        license: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        commit_message: str | None = None,
+    ) -> Pushed:
+        """Uploads it with a card to a dataset repository on the Hugging Face Hub, as one commit.
+
+        Private unless told otherwise: a published perturbation lets others take it off again.
+
+        Args:
+            repo_id: ``"owner/name"``; made if there is none.
+            private: Make it private, and refuse to push into a repository that is public.
+            license: For the card, such as ``"cc-by-4.0"``; None names none.
+            branch: Push there instead of ``main``; made if there is none.
+            create_pr: Propose it as a pull request.
+            token: Of a user who may write there; the one that was logged in with unless given.
+            endpoint: Address of another Hub.
+            commit_message: A word on the change.
+
+        Returns:
+            ``repo_id``, ``commit`` and ``url``; the last commit if nothing has changed.
+
+        Raises:
+            ArtefactError: It is damaged.
+            HubError: The Hub did not take it; the message says what to do.
+        """
+        from .publish import publish
+
+        return publish(
+            self,
+            repo_id,
+            private=private,
+            license=license,
+            branch=branch,
+            create_pr=create_pr,
+            token=token,
+            endpoint=endpoint,
+            commit_message=commit_message,
+        )
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it was loaded from, or None."""
+        return self._path
+
+    @classmethod
+    def _load(cls, folder: Path) -> Perturbation:
         self = cls.__new__(cls)
         self._set(artefact.load(folder), folder)
         return self

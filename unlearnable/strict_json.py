@@ -91,17 +91,12 @@ def _finite(text: str) -> float:
 
 
 def _check(value: Any, levels: int) -> None:
-    """Raises ``ValueError`` where values are nested too deeply or text cannot be written."""
-    if isinstance(value, str):
-        value.encode()
-    elif isinstance(value, (dict, list)):
+    """Raises ``ValueError`` where values are nested too deeply."""
+    if isinstance(value, (dict, list)):
         if not levels:
             raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
-        for item in value:
+        for item in value.values() if isinstance(value, dict) else value:
             _check(item, levels - 1)
-        if isinstance(value, dict):
-            for item in value.values():
-                _check(item, levels - 1)
 
 
 def _plain(value: Any) -> Any:
