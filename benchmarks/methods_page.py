@@ -17,7 +17,7 @@ from published import best_countermeasure, published_range
 from record import DOCS, RESULTS, fill
 
 import unlearnable as ue
-from unlearnable.perturbation import format_epsilon
+from unlearnable.about import format_epsilon
 
 PAGE = DOCS / "methods.md"
 OURS = RESULTS / "methods-cpu.json"

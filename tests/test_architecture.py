@@ -27,22 +27,31 @@ ALLOWED = {
     "pictures": {"batches", "data", "protected"},  # protected for its type alone
     "manifest": {"batches", "data", "photos"},
     "export": {"batches", "data", "export", "manifest", "output"},
-    "tensorfile": {"errors"},
+    "joined": set(),
+    "sharing": {"joined"},
+    "strict_json": {"errors"},
+    "tensorfile": {"errors", "joined", "strict_json"},
     "rows": set(),
     "change": {"batches", "data", "protected"},  # likewise
     "generators": {"rows"},
     "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
     "stack": {"arrays", "batches", "kinds"},
     "fullsize": {"arrays", "batches", "data", "kinds", "stack"},
-    "config": {"errors", "stack"},
+    "config": {"errors", "stack", "strict_json"},
+    "artefact": {
+        "config", "errors", "joined", "kinds", "output", "stack", "strict_json", "tensorfile",
+    },
     "store": {"batches", "data", "errors", "output", "tensorfile"},
+    "concat": {"joined", "kinds", "store"},
+    "about": {"batches", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
     "hub": {"errors", "__init__"},  # for the version
     "catalogue": {"errors", "hub", "perturbation"},  # hub when called, perturbation for its type
-    "card": {"perturbation"},
+    "card": {"about", "perturbation"},
     "publish": {"card", "config", "hub", "perturbation"},  # when called by perturbation
     "perturbation": {
-        "arrays", "batches", "catalogue", "config", "data", "errors", "fullsize", "hub", "kinds",
-        "output", "pictures", "publish", "rows", "stack", "store", "tensorfile",
+        "about", "arrays", "artefact", "batches", "catalogue", "concat", "data", "errors",
+        "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack", "store",
+        "strict_json",
     },
     "protected": {
         "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
@@ -52,13 +61,14 @@ ALLOWED = {
         "batches", "data", "manifest", "perturbation", "photo_folder", "photos", "protected",
     },
     "methods": {
-        "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
-        "protected", "rows", "store", "__init__",
+        "methods", "learning", "about", "config", "data", "errors", "generators", "output",
+        "perturbation", "protected", "rows", "store", "__init__",
     },
     "pickled": {"errors"},
     "foreign": {"batches", "data", "errors", "pickled"},
     "importers": {
-        "__init__", "config", "foreign", "learning", "methods", "perturbation", "rows", "store",
+        "__init__", "about", "config", "foreign", "learning", "methods", "perturbation", "rows",
+        "store",
     },
     "evaluation": {
         "evaluation", "batches", "change", "data", "datasets", "errors", "learning", "output",

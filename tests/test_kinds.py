@@ -12,6 +12,7 @@ from torchvision.transforms import PILToTensor
 
 import unlearnable as ue
 from unlearnable import ArtefactError, Perturbation, ProtectedDataset, UnknownImageError
+from unlearnable.artefact import digest_of
 from unlearnable.data import image_key
 from unlearnable.datasets import Shapes
 from unlearnable.generators import autoregress, levels, normals
@@ -372,15 +373,13 @@ def test_change_by_class_is_exact_on_known_changes():
 
 def forge(perturbation, folder, change):
     """An artefact with a sound digest and whatever else a hostile author writes."""
-    from unlearnable.perturbation import _digest
-
     perturbation.save_pretrained(folder)
     described = json.loads((folder / "config.json").read_text())
     tensors = {n: t.copy() for n, t in map_tensors(folder / "perturbation.safetensors").items()}
     change(described, tensors)
     write_tensors(folder / "perturbation.safetensors", tensors, "x")
     config = {n: v for n, v in described.items() if n not in ("format", "format_version", "digest")}
-    described["digest"] = _digest(map_tensors(folder / "perturbation.safetensors"), config)
+    described["digest"] = digest_of(map_tensors(folder / "perturbation.safetensors"), config)
     (folder / "config.json").write_text(json.dumps(described))
 
 
@@ -411,7 +410,7 @@ HOSTILE = [
             ("num_classes", 11), ("classes", ["a"]), ("classes", 3), ("granularity", "wise"),
             ("preprocessing", {"fit": [1 << 40, 2]}), ("preprocessing", [1]), ("source", None),
             ("method", None), ("norm", "L1"), ("source", {"images": 4}),
-            ("epsilon", "8/255"), ("epsilon", -1), ("epsilon", float("nan")), ("settings", [1]),
+            ("epsilon", "8/255"), ("epsilon", -1), ("settings", [1]),
         ]
     ),
     ("pixel", tensor("positions", lambda t: t + 32)),

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .perturbation import Perturbation, format_epsilon
+from .about import format_epsilon
+from .perturbation import Perturbation
 
 _LONGEST = 200  # characters of a name or value
 _MARKUP = set("\\`*_{}[]<>#!|~&:@$^")  # what means something inside a line, links among it

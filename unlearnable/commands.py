@@ -14,6 +14,7 @@ from torchvision import datasets
 from torchvision.datasets import ImageFolder
 
 from . import catalogue
+from .artefact import CONFIG
 from .callbacks import TensorBoard
 from .datasets import Shapes
 from .demo import demo_table, run_demo
@@ -25,7 +26,7 @@ from .learning.distributed import Group
 from .methods import METHODS, Method
 from .methods.fitting import remove_checkpoint
 from .output import claim_folder
-from .perturbation import CONFIG, Perturbation
+from .perturbation import Perturbation
 from .photo_folder import Survey, open_folder, survey_folder
 from .protected import ProtectedDataset
 from .verify import verify

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from . import __version__
+from .about import format_epsilon
 from .config import GRANULARITIES
 from .foreign import read_array, read_indexed_images
 from .learning.pgd import NORMS
 from .methods.parameters import check_epsilon
-from .perturbation import Perturbation, format_epsilon
+from .perturbation import Perturbation
 from .rows import Levels, Result, quantize
 from .store import ImageStore, read_images
 

@@ -21,7 +21,7 @@ from .errors import ArtefactError, UnknownImageError
 from .generators import GENERATORS, levels
 from .rows import UNIT, Levels
 
-Tensors: TypeAlias = dict[str, NDArray[Any]]
+Tensors: TypeAlias = dict[str, Any]  # arrays; rows may be JoinedRows
 Row: TypeAlias = Any  # what find gives and apply takes: an index, or more in some kinds
 
 _THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
@@ -48,7 +48,7 @@ class Kind(ABC):
     keyed = False
     by_class = True
 
-    def __init__(self, tensors: Tensors, config: Mapping[str, Any], where: str) -> None:
+    def __init__(self, tensors: Tensors, config: dict[str, Any], where: str) -> None:
         self.tensors = tensors
         self.config = config
         self.where = where
