@@ -233,7 +233,7 @@ def test_failure_midway_leaves_nothing(format, protected, tmp_path, monkeypatch)
 
     def fail(self, indices, **options):
         for batch in read(self, indices, **options):
-            seen.extend(batch.indices.tolist())
+            seen.extend(batch.indices)
             if len(seen) >= 20:
                 raise OSError("No space left on device")
             yield batch

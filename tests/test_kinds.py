@@ -92,6 +92,26 @@ def test_convolution_equals_a_direct_depthwise_one(normalize, size, shapes):
             assert found.max() == 255
 
 
+@pytest.mark.parametrize("normalize", ["max", "sum"])
+@pytest.mark.parametrize("most", [2, UNIT, 64 * UNIT])
+def test_convolutions_are_rounded_as_whole_numbers_are(normalize, most, shapes):
+    rng = np.random.default_rng(most)
+    p = ue.ClassConvolution(normalize=normalize).fit(shapes, progress=False).perturbation_
+    kernels = rng.integers(0, most + 1, (10, 7, 7))
+    kernels[:, 3, 3] = most
+    p = Perturbation.of_kind({"kernels": kernels}, p.config)
+    image = rng.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    padded = np.pad(image.astype(object), ((0, 0), (3, 3), (3, 3)))
+    for label in range(10):
+        total = np.zeros(image.shape, object)
+        for down, right in np.ndindex(7, 7):
+            seen = padded[:, down : down + 32, right : right + 32]
+            total += int(kernels[label, down, right]) * seen
+        above, below = (255, total.max()) if normalize == "max" else (1, int(kernels[label].sum()))
+        expected = (2 * above * total + below) // (2 * below)
+        np.testing.assert_array_equal(p.apply(image, label), expected.astype(np.uint8))
+
+
 def test_a_black_image_stays_black_under_a_convolution(made):
     black = np.zeros((3, 32, 32), np.uint8)
     for label in range(10):
@@ -134,6 +154,9 @@ def test_levels_have_the_norm_before_rounding_and_refuse_what_explodes():
     exact = 255 * 1.5 * fields / np.linalg.norm(fields.reshape(4, -1), axis=1)[:, None, None, None]
     assert np.abs(rows - exact).max() <= 0.5 + 1e-3
     assert not levels(np.zeros((1, 1, 4, 4)), 1.0).any()
+    many = np.random.default_rng(1).normal(size=(90, 3, 16, 16))  # more than are done at once
+    alone = [levels(field[None], 1.5)[0] for field in many]
+    np.testing.assert_array_equal(levels(many, 1.5), alone)
     for bad in (np.inf, np.nan):
         fields[1, 0, 0, 0] = bad
         with pytest.raises(ValueError, match="finite"):
@@ -425,6 +448,7 @@ HOSTILE = [
     ("convolution", tensor("kernels", lambda t: t.reshape(-1)[0])),
     ("pixel", tensor("positions", lambda t: t.reshape(-1)[0])),
     ("convolution", tensor("kernels", lambda t: -t)),
+    ("convolution", tensor("kernels", lambda t: np.full((10, 255, 255), 64 * UNIT))),
     ("convolution", tensor("kernels", lambda t: t + (1 << 60))),
     ("convolution", tensor("kernels", lambda t: t[:, :, :2])),
     ("convolution", tensor("kernels", lambda t: t[:, :2, :2].copy())),

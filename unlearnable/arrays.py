@@ -75,20 +75,21 @@ def held_by(dataset: Any) -> Held | None:
 
 
 def gather(
-    held: Mapping[int, Held], leaves: NDArray[np.int64], places: NDArray[np.int64]
+    held: Mapping[int, Held], leaves: Sequence[int], places: Sequence[int]
 ) -> tuple[Images, list[Any]]:
-    """Images and labels of one shape: from the datasets ``leaves`` at ``places``, (B,) each."""
-    first = held[int(leaves[0])]
-    if (leaves == leaves[0]).all():
-        return planar(first.images[places]), first.labels(places.tolist())
+    """Images of one shape and their labels, from the datasets ``leaves`` at ``places``."""
+    first = held[leaves[0]]
+    if len(held) == 1:
+        return planar(first.images[places]), first.labels(places)
     images = np.empty((len(leaves), *first.images.shape[1:]), np.uint8)
-    labels = np.empty(len(leaves), dtype=object)
-    for leaf in np.unique(leaves).tolist():
-        mine = np.flatnonzero(leaves == leaf)
-        images[mine] = held[leaf].images[places[mine]]
-        for place, label in zip(mine, held[leaf].labels(places[mine].tolist()), strict=True):
-            labels[place] = label
-    return images, labels.tolist()
+    labels: list[Any] = [None] * len(leaves)
+    for leaf in set(leaves):
+        mine = [number for number, own in enumerate(leaves) if own == leaf]
+        wanted = [places[number] for number in mine]
+        images[mine] = held[leaf].images[wanted]
+        for number, label in zip(mine, held[leaf].labels(wanted), strict=True):
+            labels[number] = label
+    return images, labels
 
 
 def gives_what_it_holds(dataset: Any) -> bool:

@@ -83,20 +83,21 @@ def pixels_of(image: Any) -> Pixels:
 
 def image_key(pixels: Pixels) -> int:
     """64-bit BLAKE2b of an image's size and its pixels as RGB: grey and RGB copies share a key."""
-    return int(image_keys(pixels[None])[0])
+    return image_keys(pixels[None])[0]
 
 
-def image_keys(images: Images) -> NDArray[np.uint64]:
+def image_keys(images: Images) -> list[int]:
     """:func:`image_key` of each of (B, 1 or 3, H, W) images."""
-    count, _, height, width = images.shape
-    rgb = interleaved(np.broadcast_to(images, (count, 3, height, width)))
+    count, channels, height, width = images.shape
+    if channels == 1:
+        images = np.broadcast_to(images, (count, 3, height, width))
     start = hashlib.blake2b(struct.pack("<II", height, width), digest_size=8)
-    digests = []
-    for image in rgb:
+    keys = []
+    for image in interleaved(images):
         digest = start.copy()
         digest.update(image)
-        digests.append(digest.digest())
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+        keys.append(int.from_bytes(digest.digest(), "little"))
+    return keys
 
 
 def thumbnail(pixels: Pixels) -> Pixels:
@@ -221,6 +222,7 @@ class RawDataset:
             )
         self.originals: list[Any] = []
         self._leaf_of, self._index_in = self._flatten(dataset)
+        self._in_order = self.originals[0] is dataset
         self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
         self._bare = [_bare(leaf) for leaf in self.originals]
         self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
@@ -276,16 +278,19 @@ class RawDataset:
     def __getitem__(self, index: int) -> Item:
         return next(self.items([index]))
 
-    def items(self, indices: Sequence[int] | NDArray[np.int64]) -> Iterator[Item]:
+    def items(self, indices: Sequence[int]) -> Iterator[Item]:
         """Raw images one after the other, read together where that is possible."""
-        for batch in self.batches(np.asarray(indices, dtype=np.int64)):
+        for batch in self.batches(indices):
             yield from map(Item, batch.pixels, batch.labels, batch.restores)
 
-    def batches(self, indices: NDArray[np.int64]) -> Iterator[Batch]:
+    def batches(self, indices: Sequence[int]) -> Iterator[Batch]:
         """Raw images in the order asked for: runs of one size, and few enough for the cache."""
-        leaves, places = self._leaf_of[indices], self._index_in[indices]
+        indices = list(indices)
+        leaves, places = [0] * len(indices), indices
+        if not self._in_order:
+            leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
         datasets: dict[int, Any] = {}
-        for leaf in set(leaves.tolist()):
+        for leaf in set(leaves):
             held = held_by(self._bare[leaf]) if self._holds[leaf] else None
             datasets[leaf] = self._bare[leaf] if held is None else held
         return read_batches(indices, leaves, places, datasets, self._item)

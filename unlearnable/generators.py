@@ -27,6 +27,7 @@ _FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 _LANES = np.arange(0, 64, 16, dtype=np.uint64)
 _LANE = np.uint64(0xFFFF)
+_CACHED = 1 << 15  # values that are worked on at once
 _PRECISION = 20  # bits that a field is rounded to before its norm is taken
 
 
@@ -63,14 +64,30 @@ def levels(fields: Floats, epsilon: float) -> Levels:
     Raises:
         ValueError: A field is not finite.
     """
-    largest = np.abs(fields).max(axis=(1, 2, 3))
+    rows = np.empty(fields.shape, np.int8)
+    step = max(1, _CACHED * len(fields) // max(1, fields.size))
+    for start in range(0, len(fields), step):
+        rows[start : start + step] = _levels(fields[start : start + step], epsilon)
+    return rows
+
+
+def _levels(fields: Floats, epsilon: float) -> Levels:
+    axes = (1, 2, 3)
+    largest = np.maximum(fields.max(axes), -fields.min(axes))
     if not np.isfinite(largest).all():
         raise ValueError("expected a process that stays finite, got one that explodes")
     exponent = np.frexp(largest)[1]
-    whole = np.rint(np.ldexp(fields, (_PRECISION - exponent)[:, None, None, None]))
-    squares = (whole.astype(np.int64) ** 2).sum(axis=(1, 2, 3))  # whole numbers: in any order
-    scale = 255 * epsilon / np.sqrt(np.maximum(squares, 1).astype(np.float64))
-    return np.clip(np.rint(whole * scale[:, None, None, None]), -127, 127).astype(np.int8)
+    whole = np.ldexp(fields, (_PRECISION - exponent)[:, None, None, None])
+    np.rint(whole, out=whole)
+    squares = whole.astype(np.int64)
+    np.square(squares, out=squares)
+    total = squares.sum(axes)  # of whole numbers: the same in any order
+    scale = 255 * epsilon / np.sqrt(np.maximum(total, 1).astype(np.float64))
+    whole *= scale[:, None, None, None]
+    np.rint(whole, out=whole)
+    np.maximum(whole, -127, out=whole)
+    np.minimum(whole, 127, out=whole)
+    return whole.astype(np.int8)
 
 
 # --- autoregressive ------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ Row: TypeAlias = Any  # what find gives and apply takes: an index, or more in so
 
 _THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
 _MOST = 64 * UNIT  # no weight of a kernel or process is that large: sums stay far from overflow
+_WEIGHT = 1 << 35  # nor all of a kernel: 510 times a sum of pixels is exact in float64
 
 
 class Kind(ABC):
@@ -105,7 +106,7 @@ class Kind(ABC):
         return images
 
     def find(
-        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[Row]:
         """As :meth:`Perturbation.find_batch`; here, the classes."""
         for label in labels:
@@ -167,45 +168,45 @@ class Additive(Kind):
         return "rows"
 
     def find(
-        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[Row]:
         if not self.keyed:
             return super().find(images, labels, indices)
         found = self.search(images, labels, indices)
-        if (found < 0).any():
-            place = int(np.flatnonzero(found < 0)[0])
+        if -1 in found:
+            place = found.index(-1)
             raise UnknownImageError(
                 f"expected an image that {self.config['method']} was fitted on "
                 f"({self.config['source']['name']}, {len(self):,} images), got another one"
                 + (f" at index {indices[place]}" if indices is not None else "")
                 + "; use method.extend(dataset) to learn rows for new images"
             )
-        return found.tolist()
+        return found
 
     def search(
-        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
-    ) -> NDArray[np.int64]:
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
+    ) -> list[int]:
         """Numbers of the images' rows; -1 where there is none."""
-        keys = self.tensors["keys"]
-        wanted = image_keys(images)
-        found = np.full(len(wanted), -1)
-        if indices is not None:
-            inside = np.flatnonzero((indices >= 0) & (indices < len(keys)))
-            hit = inside[keys[indices[inside]] == wanted[inside]]
-            found[hit] = indices[hit]
-        rest = np.flatnonzero(found < 0)
-        if not len(rest):
+        keys, wanted = self.tensors["keys"], image_keys(images)
+        found = [-1] * len(wanted)
+        if indices is not None and len(keys):
+            same = zip(keys.take(indices, mode="clip").tolist(), wanted, indices, strict=True)
+            found = [i if own == key and i < len(keys) else -1 for own, key, i in same]
+        rest = [place for place, number in enumerate(found) if number < 0]
+        if not rest:
             return found
         if self._order is None:
             self._order = np.argsort(keys, kind="stable")
-        low = np.searchsorted(keys, wanted[rest], "left", sorter=self._order)
-        high = np.searchsorted(keys, wanted[rest], "right", sorter=self._order)
-        once = high - low == 1
-        found[rest[once]] = self._order[low[once]]
-        for number in np.flatnonzero(high - low > 1):
-            candidates = self._order[low[number] : high[number]]
-            same_label = candidates[self.tensors["labels"][candidates] == labels[rest[number]]]
-            found[rest[number]] = same_label[0] if len(same_label) else candidates[0]
+        left = np.array([wanted[place] for place in rest], np.uint64)
+        low = np.searchsorted(keys, left, "left", sorter=self._order).tolist()
+        high = np.searchsorted(keys, left, "right", sorter=self._order).tolist()
+        for place, first, end in zip(rest, low, high, strict=True):
+            if end > first + 1:
+                candidates = self._order[first:end]
+                same_label = candidates[self.tensors["labels"][candidates] == labels[place]]
+                found[place] = int((same_label if len(same_label) else candidates)[0])
+            elif end > first:
+                found[place] = int(self._order[first])
         return found
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
@@ -275,8 +276,11 @@ class Convolution(Kind):
         kernels = self._expect("kernels", np.int64, (self.num_classes, size, size))
         if size % 2 == 0 or size > 255:
             raise ValueError(f"expected kernels of an odd size up to 255, got {size}")
-        if (kernels < 0).any() or (kernels > _MOST).any() or not kernels.any((1, 2)).all():
-            raise ValueError("expected kernels of moderate weights, none negative and not all zero")
+        weights = kernels.sum((1, 2))
+        if (kernels < 0).any() or (kernels > _MOST).any() or (weights >= _WEIGHT).any():
+            raise ValueError("expected kernels of moderate weights, none negative")
+        if not weights.all():
+            raise ValueError("expected kernels that are not all zero")
         if self.settings.get("normalize") not in ("max", "sum"):
             raise ValueError(f"expected normalize of {self.settings} to be 'max' or 'sum'")
 
@@ -302,17 +306,22 @@ class Convolution(Kind):
         return changed
 
     def _convolve(self, images: Images, kernel: NDArray[np.int64]) -> Images:
-        half, (_, _, height, width) = len(kernel) // 2, images.shape
-        padded = np.pad(images.astype(np.int64), ((0, 0), (0, 0), (half, half), (half, half)))
-        total = np.zeros(images.shape, np.int64)
-        for down, right in np.argwhere(kernel):
+        half, (count, channels, height, width) = len(kernel) // 2, images.shape
+        weight = int(kernel.sum())
+        kind = np.int32 if 255 * weight < 1 << 31 else np.int64
+        padded = np.zeros((count, channels, height + 2 * half, width + 2 * half), kind)
+        padded[..., half : half + height, half : half + width] = images
+        total, term = np.zeros(images.shape, kind), np.empty(images.shape, kind)
+        for down, right in np.argwhere(kernel).tolist():
             seen = padded[..., down : down + height, right : right + width]
-            total += kernel[down, right] * seen
+            total += np.multiply(seen, kernel[down, right].astype(kind), out=term)
+        # In floats, which divide faster: whole numbers below 2^53 by ones below 2^46, so that no
+        # quotient is rounded up to the next whole number, and casting rounds it down.
         if self.settings["normalize"] == "max":
-            whole = np.maximum(total.max(axis=(1, 2, 3), keepdims=True), 1)  # black stays black
-            return ((total * 510 + whole) // (2 * whole)).astype(np.uint8)
-        whole = int(kernel.sum())
-        return ((2 * total + whole) // (2 * whole)).astype(np.uint8)
+            most = np.maximum(total.max(axis=(1, 2, 3), keepdims=True), 1)  # black stays black
+            largest = most.astype(np.float64)
+            return ((total * 510.0 + largest) / (2 * largest)).astype(np.uint8)
+        return ((total * 2.0 + weight) / (2 * weight)).astype(np.uint8)
 
 
 class Procedural(Kind):
@@ -349,10 +358,10 @@ class Procedural(Kind):
         return index, index
 
     def find(
-        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[Row]:
         classes = super().find(images, labels, indices)
-        return list(zip(classes, image_keys(images).tolist(), strict=True))
+        return list(zip(classes, image_keys(images), strict=True))
 
     def levels(self, labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> Levels:
         """int8 rows of images of these classes and keys, (B, C, H, W)."""

@@ -287,11 +287,11 @@ class Perturbation:
         Raises:
             UnknownImageError: Nothing belongs to the image.
         """
-        indices = None if index is None else np.array([index])
+        indices = None if index is None or index < 0 else [index]
         return self._kind.find(pixels[None], [label], indices)[0]
 
     def find_batch(
-        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[Row]:
         """:meth:`find` of each of (B, 1 or 3, H, W) images, at once."""
         return self._kind.find(images, labels, indices)

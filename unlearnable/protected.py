@@ -114,7 +114,9 @@ class ProtectedDataset(VisionDataset):
                 "a 4x4 thumbnail",
                 stacklevel=2,
             )
-        for batch in raw.batches(np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(np.int64))):
+        for batch in raw.batches(
+            sorted(set(np.linspace(0, len(raw) - 1, _PEEK).astype(int).tolist()))
+        ):
             self._rows(batch)
         self._chosen = self._choose() if fraction < 1 else None
 
@@ -122,9 +124,9 @@ class ProtectedDataset(VisionDataset):
         """Which images are protected, bool of shape (N,)."""
         salt = int(self.seed).to_bytes(8, "little", signed=True)
         ranks = []
-        for batch in self._raw.batches(np.arange(len(self))):
-            for index, key in zip(batch.indices.tolist(), image_keys(batch.pixels), strict=True):
-                rank = hashlib.blake2b(key.astype("<u8").tobytes(), digest_size=8, key=salt)
+        for batch in self._raw.batches(range(len(self))):
+            for index, key in zip(batch.indices, image_keys(batch.pixels), strict=True):
+                rank = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, key=salt)
                 ranks.append((int.from_bytes(rank.digest(), "little"), index))
         chosen = np.zeros(len(self), dtype=bool)
         for _, index in sorted(ranks)[: round(self.fraction * len(self))]:
@@ -134,7 +136,7 @@ class ProtectedDataset(VisionDataset):
     def _rows(self, batch: Batch) -> list[Row]:
         labels = [int(label) for label in batch.labels]
         if self._class_of is not None:
-            for index, label in zip(batch.indices.tolist(), labels, strict=True):
+            for index, label in zip(batch.indices, labels, strict=True):
                 if not 0 <= label < len(self._class_of):
                     raise UnknownImageError(
                         f"expected a class index below {len(self._class_of)}, got {label} for "
@@ -143,22 +145,22 @@ class ProtectedDataset(VisionDataset):
             labels = [self._class_of[label] for label in labels]
         if self.align == "content":
             return self.perturbation.find_batch(batch.pixels, labels, batch.indices)
-        for index, pixels in zip(batch.indices.tolist(), batch.pixels, strict=True):
+        for index, pixels in zip(batch.indices, batch.pixels, strict=True):
             if not self.perturbation.resembles(pixels, index):
                 raise UnknownImageError(
                     f"expected image {index} to look like the one that was fitted, got another "
                     f"one; the dataset's order or content differs"
                 )
-        return batch.indices.tolist()
+        return list(batch.indices)
 
     def _is_protected(self, index: int) -> bool:
         return self._chosen is None or bool(self._chosen[index])
 
-    def raw_batches(self, indices: NDArray[np.int64], *, protect: bool = True) -> Iterator[Batch]:
+    def raw_batches(self, indices: Sequence[int], *, protect: bool = True) -> Iterator[Batch]:
         """Images as they leave, before the dataset's own transforms, in the order asked for.
 
         Args:
-            indices: int64, from 0 to the number of images.
+            indices: From 0 to the number of images.
             protect: False leaves the perturbation out.
         """
         for batch in self._raw.batches(indices):
@@ -166,8 +168,8 @@ class ProtectedDataset(VisionDataset):
             if protect and self._chosen is None:
                 images = self._apply(images, batch)
             elif protect and self._chosen is not None:
-                chosen = np.flatnonzero(self._chosen[batch.indices])
-                if len(chosen):
+                chosen = np.flatnonzero(self._chosen[batch.indices]).tolist()
+                if chosen:
                     images = images.copy()
                     images[chosen] = self._apply(images[chosen], batch.part(chosen))
             yield batch._replace(pixels=images)
@@ -178,8 +180,8 @@ class ProtectedDataset(VisionDataset):
 
     def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
         pairs = []
-        for batch in self.raw_batches(np.array(indices, np.int64), protect=protect):
-            read = zip(batch.indices.tolist(), batch.images(), batch.labels, strict=True)
+        for batch in self.raw_batches(indices, protect=protect):
+            read = zip(batch.indices, batch.images(), batch.labels, strict=True)
             if self._bare:
                 pairs += [(image, label) for _, image, label in read]
             else:
@@ -271,7 +273,7 @@ class ProtectedDataset(VisionDataset):
         Raises:
             ValueError: They are photos of several sizes.
         """
-        batches = [batch.pixels for batch in self.raw_batches(np.arange(len(self)))]
+        batches = [batch.pixels for batch in self.raw_batches(range(len(self)))]
         if len({pixels.shape[1:] for pixels in batches}) > 1:
             raise ValueError(
                 "expected images of one size, got several; without full_size=True they have the "

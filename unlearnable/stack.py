@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .arrays import Images
 from .batches import Pixels
 from .kinds import Additive, Convolution, Kind, Pixel, Procedural, Row, Tensors
@@ -50,7 +47,7 @@ class Stack(Kind):
         return self.parts[0].canvas()
 
     def find(
-        self, images: Images, labels: Sequence[int], indices: NDArray[np.int64] | None = None
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[Row]:
         found: list[list[Row]] = []
         for number, part in enumerate(self.parts):
@@ -66,23 +63,22 @@ class Stack(Kind):
         below: Sequence[Sequence[Row]],
         images: Images,
         labels: Sequence[int],
-        indices: NDArray[np.int64] | None,
+        indices: Sequence[int] | None,
     ) -> list[Row]:
         """Rows of part ``number``, fitted on clean images or on what the parts below it give."""
         part = self.parts[number]
         assert isinstance(part, Additive)
         rows = part.search(images, labels, indices)
-        rest = np.flatnonzero(rows < 0)
-        if len(rest):
+        rest = [place for place, row in enumerate(rows) if row < 0]
+        if rest:
             seen = self.prepare(images[rest])
             for earlier, own in zip(self.parts, below, strict=False):
-                seen = earlier.apply(seen, [own[place] for place in rest.tolist()])
-            rows[rest] = part.find(
-                seen,
-                [labels[place] for place in rest.tolist()],
-                None if indices is None else indices[rest],
-            )
-        return rows.tolist()
+                seen = earlier.apply(seen, [own[place] for place in rest])
+            own_labels = [labels[place] for place in rest]
+            own_indices = None if indices is None else [indices[place] for place in rest]
+            for place, row in zip(rest, part.find(seen, own_labels, own_indices), strict=True):
+                rows[place] = row
+        return rows
 
     def _change(self, images: Images, rows: Sequence[Row]) -> Images:
         for part, own in zip(self.parts, zip(*rows, strict=True), strict=True):

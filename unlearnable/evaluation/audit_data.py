@@ -204,7 +204,7 @@ def _rank(key: int) -> int:
 def _keys(dataset: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
     raw = RawDataset(dataset)
     keys = np.empty(len(raw), dtype=np.uint64)
-    for batch in raw.batches(np.arange(len(raw))):
+    for batch in raw.batches(range(len(raw))):
         keys[batch.indices] = image_keys(batch.pixels)
     return keys
 
