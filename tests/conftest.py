@@ -11,7 +11,9 @@ from torchvision.datasets import CIFAR10, ImageFolder
 from unlearnable import RandomNoise
 from unlearnable.datasets import Shapes
 
-CIFAR_CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR_CLASSES = [
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+]  # fmt: skip
 
 
 class AnyCIFAR10(CIFAR10):

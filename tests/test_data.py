@@ -147,7 +147,7 @@ def test_dataset_that_calls_its_joint_transforms_unasked():
 
 def test_cifar10(cifar10):
     raw = RawDataset(cifar10)
-    assert len(raw) == 40 and raw.name == "AnyCIFAR10" and raw.classes[0] == "plane"
+    assert len(raw) == 40 and raw.name == "AnyCIFAR10" and raw.classes[0] == "airplane"
     np.testing.assert_array_equal(raw[17].pixels, cifar10.data[17].transpose(2, 0, 1))
     assert raw.labels.tolist() == cifar10.targets
     assert raw[17].restore(raw[17].pixels).mode == "RGB"

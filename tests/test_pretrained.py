@@ -1,0 +1,67 @@
+"""The perturbations that are part of the package."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+
+import unlearnable as ue
+from unlearnable.catalogue import FILE
+
+SHIPPED = [entry for entry in ue.list_pretrained() if entry.repo is None]
+CLASSES = [
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+]  # fmt: skip
+
+
+class LikeCIFAR10:
+    """Noise in CIFAR-10's shape, with its classes."""
+
+    classes = CLASSES
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        shape = (32, 32, 3)
+        return np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8), index % 10
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*args):
+        raise AssertionError("the network was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_there_is_one_of_each_kind_that_is_small():
+    assert {entry.method for entry in SHIPPED} == {"AR", "ClassConvolution", "EM", "LSP", "OPS"}
+    assert len(SHIPPED) == len(json.loads(FILE.read_text(encoding="utf-8")))
+    files = [file for entry in SHIPPED for file in entry.folder.iterdir()]
+    assert sum(file.stat().st_size for file in files) <= 3_000_000
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
+def test_they_are_whole_measured_and_for_cifar10(entry):
+    perturbation = ue.Perturbation.from_pretrained(entry.name)
+    perturbation.verify()
+    assert perturbation.config["classes"] == CLASSES and entry.dataset == "CIFAR10"
+    strength = perturbation.config["strength"]
+    assert len(strength["protected"]) == len(strength["clean"]) == len(strength["seeds"])
+    protected = ue.ProtectedDataset(LikeCIFAR10(), perturbation)
+    clean = np.stack([protected.clean(index)[0] for index in range(20)]).astype(int)
+    change = np.stack([protected[index][0] for index in range(20)]) - clean
+    assert change.reshape(20, -1).any(axis=1).all()
+    if entry.norm == "Linf":
+        assert np.abs(change).max() <= round(255 * perturbation.config["epsilon"])
+    elif entry.norm == "L2":
+        largest = np.sqrt((change**2).sum(axis=(1, 2, 3))).max() / 255
+        assert largest <= 1.05 * perturbation.config["epsilon"]
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
+def test_they_fit_torchvisions_cifar10(entry, cifar10):
+    protected = ue.ProtectedDataset(cifar10, ue.Perturbation.from_pretrained(entry.name))
+    assert protected[0][0].tobytes() != protected.clean(0)[0].tobytes()
