@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from published import published_range
 from record import RESULTS, Record
 from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10
@@ -185,6 +186,8 @@ def table(result: dict[str, Any]) -> str:
     head += [f"{network}, {which}" for network in others for which in ("last", "peak")]
     changed = any("change" in cell for cell in cells.values())
     head += ["fit", *(["L∞", "L2", "PSNR", "SSIM"] if changed else [])]
+    comparable = settings["surrogate"] == "resnet18"
+    head += ["published"] if comparable else []
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in METHODS:
         cell = cells.get(name, {"victims": {}})
@@ -207,6 +210,7 @@ def table(result: dict[str, Any]) -> str:
                 f"{change['psnr']:.1f} dB",
                 f"{change['ssim']:.3f}",
             ]  # fmt: skip
+        columns += [published_range(name)] if comparable else []
         lines.append(f"| {' | '.join(columns)} |")
     victims = " and ".join(f"{seeds} {network}" for network, seeds in networks.items())
     peak = settings.get("peak_images")

@@ -53,7 +53,7 @@ def main() -> None:
             last, peak = 100 * cell["last"], 100 * cell["peak"]
             print(f"| {name} | {last:.1f} | {peak:.1f} | {cell['rounds']} |")
         return
-    train = Subset(AnyCIFAR10(args.root), range(IMAGES))
+    train: Any = Subset(AnyCIFAR10(args.root), range(IMAGES))
     test = AnyCIFAR10(args.root, train=False)
     for name in args.only:
         if name in record.cells:

@@ -15,16 +15,18 @@ cut short is gone on from; --budget ends a start after so many seconds, at a che
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, fit_through
-from record import RESULTS, Record
+from cifar10 import AnyCIFAR10, fit_through, mean_and_spread
+from record import DOCS, RESULTS, Record, fill
 from torch.utils.data import Subset
 
 import unlearnable as ue
 
+PAGE = DOCS / "engine.md"
 PAPER = {"train_steps": 300, "robust_epsilon": 2 / 255, "robust_step_size": 0.4 / 255}
 CHEAP = {**PAPER, "warm_start": True, "final_steps": 5}
 ONE_STEP = {"robust_steps": 1, "robust_step_size": 2 / 255}
@@ -50,11 +52,34 @@ ON_CPU: dict[str, dict[str, Any]] = {
 ON_GPU: dict[str, dict[str, Any]] = {"paper": {}, "fast": ue.SEM.presets["fast"]}
 
 
+def table(result: dict[str, Any]) -> str:
+    """Victim accuracy against image passes, from the committed JSON alone."""
+    settings, machine = result["settings"], result["machine"]
+    done = {name: cell for name, cell in result["cells"].items() if "victims" in cell}
+    cells = sorted(done.items(), key=lambda item: -item[1].get("fit", {}).get("passes", 1 << 60))
+    lines = ["| SEM | image passes | test accuracy, last | peak |", "|---|---|---|---|"]
+    for name, cell in cells:
+        passes = f"{cell['fit']['passes']:,}" if "fit" in cell else ""
+        victims = [
+            dict(zip(("last", "peak"), values, strict=True))
+            for values in zip(cell["victims"]["last"], cell["victims"]["peak"], strict=True)
+        ]
+        last, peak = (mean_and_spread(victims, which) for which in ("last", "peak"))
+        title = "clean images" if name == "clean" else name
+        lines.append(f"| {title} | {passes} | {last} | {peak} |")
+    caption = (
+        f"{settings['images']:,} CIFAR-10 images, surrogate and victim {settings['victim']}, "
+        f"{settings['epochs']} epochs, one fit and {settings['seeds']} victims each, in percent: "
+        f"mean and spread. {result['date']}, {machine['device']}, torch {machine['torch']}."
+    )
+    return "\n".join([*lines, "", caption])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", help="folder with cifar-10-batches-py")
+    parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--surrogate", default="tiny")
     parser.add_argument("--victim", default="tiny")
@@ -66,7 +91,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
     parser.add_argument("--out", type=Path, default=RESULTS / "presets-cpu.json")
+    parser.add_argument("--table", action="store_true", help="make the table of --out and end")
     args = parser.parse_args()
+    if args.table:
+        made = table(json.loads(args.out.read_text()))
+        print(made)
+        if args.out == RESULTS / "presets-cpu.json":
+            fill(PAGE, "presets.py", made)
+        return
     args.started = time.monotonic()
     names = ("images", "surrogate", "victim", "epochs", "seeds")
     record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)

@@ -16,6 +16,7 @@ import unlearnable
 from unlearnable.output import write_json
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def machine(device: str = "auto") -> dict[str, Any]:
@@ -43,6 +44,7 @@ class Record:
 
     def __init__(self, path: Path, settings: dict[str, Any], device: str = "auto") -> None:
         self.path = path
+        self.settings = settings
         self._start = {"settings": settings, "machine": machine(device), "cells": {}}
         found = self._read()
         if found["settings"] != json.loads(json.dumps(settings)):
@@ -60,6 +62,11 @@ class Record:
         cells: dict[str, Any] = self._read()["cells"]
         return cells
 
+    @property
+    def date(self) -> str:
+        """When the last cell was measured."""
+        return str(self._read()["date"])
+
     def put(self, name: str, cell: dict[str, Any]) -> None:
         """Writes one cell; those that other starts wrote meanwhile stay."""
         result = self._read()
@@ -67,3 +74,17 @@ class Record:
         result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, result)
+
+
+def filled(page: Path, command: str, table: str) -> str:
+    """A page's text with a table in the place that its comments keep for a command."""
+    start, end = f"<!-- made by benchmarks/{command} -->", "<!-- end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(start)
+    if not found:
+        raise ValueError(f"expected {start} in {page}")
+    return f"{before}{start}\n\n{table}\n\n{end}{rest.partition(end)[2]}"
+
+
+def fill(page: Path, command: str, table: str) -> None:
+    """Writes a table into a page."""
+    page.write_text(filled(page, command, table), encoding="utf-8")

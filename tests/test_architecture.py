@@ -18,34 +18,67 @@ ALLOWED = {
     "datasets": set(),
     "callbacks": set(),
     "learning": {"learning"},
+    "photos": set(),
+    "photo_folder": {"photos"},
     "arrays": {"datasets"},
     "batches": {"arrays"},
-    "data": {"arrays", "batches"},
+    "hf": set(),
+    "data": {"arrays", "batches", "hf", "photos"},
     "pictures": {"batches", "data", "protected"},  # protected for its type alone
-    "export": {"batches", "data", "output"},
-    "tensorfile": {"errors"},
+    "manifest": {"batches", "data", "photos"},
+    "export": {"batches", "data", "export", "manifest", "output"},
+    "joined": set(),
+    "sharing": {"joined"},
+    "strict_json": {"errors"},
+    "tensorfile": {"errors", "joined", "strict_json"},
     "rows": set(),
-    "change": {"data", "protected"},  # likewise
+    "change": {"batches", "data", "protected"},  # likewise
     "generators": {"rows"},
     "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
     "stack": {"arrays", "batches", "kinds"},
-    "config": {"errors", "stack"},
+    "fullsize": {"arrays", "batches", "data", "kinds", "stack"},
+    "config": {"errors", "stack", "strict_json"},
+    "artefact": {
+        "config", "errors", "joined", "kinds", "output", "stack", "strict_json", "tensorfile",
+    },
     "store": {"batches", "data", "errors", "output", "tensorfile"},
+    "concat": {"joined", "kinds", "store"},
+    "about": {"batches", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
+    "hub": {"errors", "__init__"},  # for the version
+    "catalogue": {"errors", "hub", "perturbation"},  # hub when called, perturbation for its type
+    "card": {"about", "perturbation"},
+    "publish": {"card", "config", "hub", "perturbation"},  # when called by perturbation
     "perturbation": {
-        "arrays", "batches", "config", "data", "errors", "kinds", "output", "pictures", "rows",
-        "stack", "store", "tensorfile",
+        "about", "arrays", "artefact", "batches", "catalogue", "concat", "data", "errors",
+        "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack", "store",
+        "strict_json",
     },
     "protected": {
-        "batches", "change", "data", "errors", "export", "kinds", "perturbation", "pictures",
+        "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
+        "perturbation", "pictures",
+    },
+    "verify": {
+        "batches", "data", "manifest", "perturbation", "photo_folder", "photos", "protected",
     },
     "methods": {
-        "methods", "learning", "config", "data", "errors", "generators", "output", "perturbation",
-        "protected", "rows", "store", "__init__",
+        "methods", "learning", "about", "config", "data", "errors", "generators", "output",
+        "perturbation", "protected", "rows", "store", "__init__",
     },
-    "evaluation": {"evaluation", "learning", "protected", "store"},
+    "pickled": {"errors"},
+    "foreign": {"batches", "data", "errors", "pickled"},
+    "importers": {
+        "__init__", "about", "config", "foreign", "learning", "methods", "perturbation", "rows",
+        "store",
+    },
+    "evaluation": {
+        "evaluation", "batches", "change", "data", "datasets", "errors", "learning", "output",
+        "perturbation", "pictures", "protected", "store", "__init__",
+    },
     "demo": None,
     "commands": None,
-    "cli": {"__init__", "commands", "errors", "learning"},
+    "cli": {
+        "__init__", "commands", "errors", "evaluation", "export", "importers", "learning",
+    },
     "__main__": {"cli"},
     "__init__": None,
 }  # fmt: skip

@@ -52,6 +52,25 @@ def test_fit_info_protect_evaluate(tmp_path, capsys):
     assert code == 0 and len(json.loads(out)["last"]) == 1
 
 
+def test_audit_tries_countermeasures_and_reports(tmp_path, capsys):
+    assert run(capsys, "fit", "shapes:50", tmp_path / "p", "--method", "ops", "--quiet")[0] == 0
+    arguments = (
+        "audit", "shapes:50", "--perturbation", tmp_path / "p", "--test", "shapes:20",
+        "--countermeasures", "grayscale", "--epochs", 1, "--victims", "tiny", "--quiet",
+        "--device", "cpu", "--out", tmp_path / "audit",
+    )  # fmt: skip
+    code, out, err = run(capsys, *arguments)
+    assert code == 0, err
+    assert str(tmp_path / "audit" / "report.html") in out and "grayscale" in out
+    code, out, _ = run(capsys, *arguments, "--json")  # from what was kept
+    shown = json.loads(out)
+    assert code == 0 and len(shown["cells"]) == shown["planned"] == 4 and "examples" not in shown
+    code, _, err = run(capsys, *arguments, "--countermeasures", "jpg")
+    assert code == 1 and "jpeg-QUALITY" in err
+    code, _, err = run(capsys, *arguments, "--epochs", 0)
+    assert code == 1 and "epoch" in err
+
+
 def test_fit_says_where_the_time_went_and_writes_for_tensorboard(tmp_path, capsys):
     options = ("--profile", "--tensorboard", tmp_path / "board", "--checkpoint", tmp_path / "c")
     code, out, err = run(capsys, "fit", "shapes:50", tmp_path / "p", *QUICK, "--json", *options)
@@ -73,17 +92,74 @@ def test_ctrl_c_in_a_fit_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments)[0] == 0
 
 
-def test_protect_fits_a_folder_of_photos(photos, tmp_path, capsys):
-    arguments = ("protect", photos, tmp_path / "out", *QUICK)
-    code, _, err = run(capsys, *arguments)
-    assert code == 1 and "image_size" in err and not (tmp_path / "out").exists()
-    code, _, err = run(capsys, *arguments, "--image-size", 32, "--epsilon", "4/255")
+def test_protect_keeps_the_size_of_photos(photos, tmp_path, capsys):
+    arguments = ("protect", photos, tmp_path / "out", *QUICK, "--json")
+    code, out, err = run(capsys, *arguments)
     assert code == 0, err
     written = ImageFolder(tmp_path / "out")
     assert [written.classes[label] for label in written.targets] == [
         ImageFolder(photos).classes[label] for label in ImageFolder(photos).targets
     ]
-    assert {image.size for image, _ in written} == {(32, 32)}
+    assert {image.size for image, _ in written} == {(32, 40), (40, 40)}
+    # Most of them are 32 pixels wide or no wider than 40: less than 224.
+    shown = json.loads(out)
+    assert "3x32x32" in shown["perturbation"] and shown["size"] == "as the photos"
+    described = json.loads((tmp_path / "out" / "unlearnable.json").read_text())
+    assert described["full_size"] is True
+
+
+def test_resize_gives_copies_of_the_size_that_is_learned_at(photos, tmp_path, capsys):
+    arguments = ("protect", photos, tmp_path / "out", *QUICK, "--json")
+    code, _, err = run(capsys, *arguments, "--image-size", 24, "--resize", "--epsilon", "4/255")
+    assert code == 0, err
+    assert {image.size for image, _ in ImageFolder(tmp_path / "out")} == {(24, 24)}
+
+
+def test_arrays_are_of_the_size_that_is_learned_at(photos, tmp_path, capsys):
+    options = ("--method", "randomnoise", "--format", "npz", "--quiet")
+    code, _, err = run(capsys, "protect", photos, tmp_path / "out", *options)
+    assert code == 0, err
+    with np.load(tmp_path / "out" / "images.npz") as arrays:
+        assert arrays["images"].shape == (24, 32, 32, 3)
+
+
+def test_pixels_are_for_the_learned_size_alone(photos, tmp_path, capsys):
+    arguments = ("protect", photos, tmp_path / "out", "--method", "ops", "--quiet")
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and "--resize" in err and not (tmp_path / "out").exists()
+    code, _, err = run(capsys, *arguments, "--resize")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("command", ["fit", "protect"])
+def test_bad_photos_are_all_named_before_the_work(command, photos, tmp_path, capsys):
+    bad = sorted(photos.rglob("*.png"))[:2]
+    bad[0].write_bytes(bad[0].read_bytes()[:200])
+    bad[1].write_text("no photo")
+    code, out, err = run(capsys, command, photos, tmp_path / "out", *QUICK)
+    assert code == 1 and out == "" and "24 photos, got 22 and 2 bad files" in err
+    assert all(str(path) in err for path in bad)
+    assert not (tmp_path / "out").exists()
+
+
+def test_verify(photos, tmp_path, capsys):
+    (photos / "loose.gif").touch()
+    quiet = ("--method", "randomnoise", "--quiet")
+    code, out, _ = run(capsys, "fit", photos, tmp_path / "p", *quiet)
+    assert code == 0 and "left out" in out and "loose.gif" in out
+    arguments = ("--perturbation", tmp_path / "p", "--quiet")
+    assert run(capsys, "protect", photos, tmp_path / "out", *arguments)[0] == 0
+    for originals in ((), ("--originals", photos)):
+        arguments = ("verify", tmp_path / "out", tmp_path / "p", "--quiet", *originals)
+        code, out, err = run(capsys, *arguments)
+        assert code == 0 and "24 protected" in out and "\nwholly protected" in out, err
+    path = sorted((tmp_path / "out").rglob("*.png"))[0]
+    path.write_bytes(sorted(photos.rglob("*.png"))[0].read_bytes())
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert code == 1
+    shown = json.loads(out)
+    assert shown["clean"] == 1 and shown["protected"] == 23 and not shown["whole"]
+    assert shown["files"][path.relative_to(tmp_path / "out").as_posix()] == "clean"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +171,9 @@ def test_protect_fits_a_folder_of_photos(photos, tmp_path, capsys):
         (["fit", "shapes:16", "out", "--set", "alpha=2"], "train_steps"),
         (["fit", "shapes:16", "out", "--set", "alpha"], "NAME=VALUE"),
         (["info", "nowhere"], "nowhere"),
+        (["verify", "images", "nowhere"], "nowhere"),
+        (["protect", "shapes:16", "out", "--keep-gps"], "--keep-metadata"),
+        (["protect", "shapes:16", "out", "--keep-metadata", "--format", "npz"], "'png', 'webp'"),
         (["protect", "shapes:16", "out", "--method", "randomnoise", "--format", "jpg"], "JPEG"),
         (["evaluate", "shapes:16", "shapes:8", "--epochs", "0", "--victim", "tiny"], "epoch"),
     ],
@@ -141,6 +220,9 @@ def test_the_demo_writes_what_it_says(tmp_path, capsys, monkeypatch):
     assert "random noise" in out and "peak" in out
     result = json.loads((tmp_path / "demo" / "result.json").read_text())
     assert set(result["victims"]) == {"clean", "random noise", "SEM"}
+    audit = out.splitlines()[-1].split()
+    assert audit[:4] == ["unlearnable", "audit", "shapes", "--perturbation"]
+    assert audit[4] == str(tmp_path / "demo" / "sem")
     for file in result["files"]:
         assert (tmp_path / "demo" / file).exists() and str(tmp_path / "demo" / file) in out
     loaded = ue.Perturbation.from_pretrained(tmp_path / "demo" / "sem")

@@ -283,7 +283,10 @@ def test_mode_as_opened(mode_folder, name):
     item = RawDataset(([image], [0]))[0]
     grey = name in ("L", "LA", "1")
     assert item.pixels.shape == (1 if grey else 3, 6, 8) and item.pixels.dtype == np.uint8
-    reference = image.convert("RGBA") if "transparency" in image.info else image
+    reference = image
+    if image.mode in ("RGBA", "LA") or "transparency" in image.info:
+        reference = Image.new("RGBA", image.size, "white")
+        reference.alpha_composite(image.convert("RGBA"))
     np.testing.assert_array_equal(np.broadcast_to(item.pixels, (3, 6, 8)), chw(reference))
     assert item.restore(item.pixels).mode == ("L" if grey else "RGB")
 

@@ -12,6 +12,7 @@ from torchvision.transforms import PILToTensor
 
 import unlearnable as ue
 from unlearnable import ArtefactError, Perturbation, ProtectedDataset, UnknownImageError
+from unlearnable.artefact import digest_of
 from unlearnable.data import image_key
 from unlearnable.datasets import Shapes
 from unlearnable.generators import autoregress, levels, normals
@@ -343,7 +344,7 @@ def test_change_of_one_pixel_and_of_none(shapes, made):
     assert change.images == 40 and change.l0 <= 2 and change.linf > 100
     assert 20 < change.psnr < 50 and 0.9 < change.ssim < 1
     nothing = ProtectedDataset(shapes, made["pixel"], fraction=0).change(7)
-    assert nothing == (7, 0, 0.0, 0.0, np.inf, pytest.approx(1))
+    assert nothing == (7, 0, 0.0, 0.0, np.inf, pytest.approx(1), 0.0, 0.0)
     assert "dB" in str(change)
     with pytest.raises(ValueError, match="at least one"):
         ProtectedDataset(shapes, made["pixel"]).change(0)
@@ -358,6 +359,36 @@ def test_change_is_computed_from_its_definitions(made, shapes):
     assert change.l2 == pytest.approx(norms.mean())
     assert change.l0 == pytest.approx(differences.any(axis=1).sum(axis=(1, 2)).mean())
     assert change.psnr == pytest.approx(10 * np.log10(255**2 / (differences**2).mean()))
+    assert change.mean == pytest.approx(np.abs(differences).mean())
+    assert change.share == pytest.approx(differences.any(axis=1).mean())
+
+
+def test_change_by_class_is_exact_on_known_changes():
+    """Class 0 gains 2 levels everywhere, class 1 loses 5 in one value, class 2 has no image."""
+    rows = np.zeros((3, 3, 4, 4), np.int8)
+    rows[0], rows[1, 2, 3, 3] = 2, -5
+    config = {
+        "method": "test", "parameters": {}, "kind": "additive", "granularity": "class-wise",
+        "epsilon": 5 / 255, "norm": "Linf", "image_shape": [3, 4, 4], "classes": None,
+        "num_classes": 3, "source": {"name": "x", "images": 3, "digest": ""},
+        "preprocessing": None, "seed": 0, "threads": 1, "versions": {}, "history": {},
+        "strength": None,
+    }  # fmt: skip
+    pixels = torch.full((3, 3, 4, 4), 100, dtype=torch.uint8)
+    dataset = ProtectedDataset((pixels, [1, 0, 1]), Perturbation(rows, config))
+    changes = dataset.change_by_class()
+    assert list(changes) == [0, 1]
+    assert changes[0][:4] == (1, 2, pytest.approx(2 * 48**0.5 / 255), 16.0)
+    assert changes[0][4] == pytest.approx(10 * np.log10(255**2 / 4))
+    assert changes[0][6:] == (2.0, 1.0)
+    assert changes[1][:4] == (2, 5, pytest.approx(5 / 255), 1.0)
+    assert changes[1][4] == pytest.approx(10 * np.log10(255**2 / (25 / 48)))
+    assert changes[1][6:] == (pytest.approx(5 / 48), 1 / 16)
+    assert changes[1].ssim < 1 and dataset.change_by_class(1)[1].images == 1
+    overall = dataset.change()
+    assert overall.linf == 5 and overall.share == pytest.approx((1 + 2 / 16) / 3)
+    with pytest.raises(ValueError, match="at least one"):
+        dataset.change_by_class(0)
 
 
 # --- hostile artefacts ---------------------------------------------------------------------------
@@ -365,15 +396,13 @@ def test_change_is_computed_from_its_definitions(made, shapes):
 
 def forge(perturbation, folder, change):
     """An artefact with a sound digest and whatever else a hostile author writes."""
-    from unlearnable.perturbation import _digest
-
     perturbation.save_pretrained(folder)
     described = json.loads((folder / "config.json").read_text())
     tensors = {n: t.copy() for n, t in map_tensors(folder / "perturbation.safetensors").items()}
     change(described, tensors)
     write_tensors(folder / "perturbation.safetensors", tensors, "x")
     config = {n: v for n, v in described.items() if n not in ("format", "format_version", "digest")}
-    described["digest"] = _digest(map_tensors(folder / "perturbation.safetensors"), config)
+    described["digest"] = digest_of(map_tensors(folder / "perturbation.safetensors"), config)
     (folder / "config.json").write_text(json.dumps(described))
 
 
@@ -404,7 +433,7 @@ HOSTILE = [
             ("num_classes", 11), ("classes", ["a"]), ("classes", 3), ("granularity", "wise"),
             ("preprocessing", {"fit": [1 << 40, 2]}), ("preprocessing", [1]), ("source", None),
             ("method", None), ("norm", "L1"), ("source", {"images": 4}),
-            ("epsilon", "8/255"), ("epsilon", -1), ("epsilon", float("nan")), ("settings", [1]),
+            ("epsilon", "8/255"), ("epsilon", -1), ("settings", [1]),
         ]
     ),
     ("pixel", tensor("positions", lambda t: t + 32)),

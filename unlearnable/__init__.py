@@ -3,9 +3,12 @@
 __version__ = "0.1.0"
 
 from . import datasets
+from .catalogue import list_pretrained
 from .change import Change
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
-from .evaluation import Evaluation, evaluate
+from .evaluation import AuditReport, Evaluation, audit, evaluate
+from .hf import from_hf
+from .importers import import_perturbation
 from .methods import (
     AAP,
     AR,
@@ -26,6 +29,7 @@ from .methods import (
 )
 from .perturbation import Perturbation
 from .protected import ProtectedDataset
+from .verify import Verification, verify
 
 __all__ = [
     "AAP",
@@ -41,6 +45,7 @@ __all__ = [
     "SEP",
     "TAP",
     "ArtefactError",
+    "AuditReport",
     "Change",
     "ClassConvolution",
     "Evaluation",
@@ -52,6 +57,12 @@ __all__ = [
     "ProtectedDataset",
     "RandomNoise",
     "UnknownImageError",
+    "Verification",
+    "audit",
     "datasets",
     "evaluate",
+    "from_hf",
+    "import_perturbation",
+    "list_pretrained",
+    "verify",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .batches import Pixels
 from .data import RawDataset, pixels_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class Change(NamedTuple):
         psnr: Peak signal-to-noise ratio of the mean squared error over all images, in dB;
             infinite where nothing changed.
         ssim: Mean structural similarity, over uniform windows of 7x7 pixels.
+        mean: Mean absolute change of a channel of a pixel, in levels of 1/255.
+        share: Share of pixels that changed in any channel, from 0 to 1.
     """
 
     images: int
@@ -38,6 +42,8 @@ class Change(NamedTuple):
     l0: float
     psnr: float
     ssim: float
+    mean: float
+    share: float
 
     def __str__(self) -> str:
         return (
@@ -56,24 +62,81 @@ def measure_change(dataset: ProtectedDataset, images: int = 256) -> Change:
     Raises:
         ValueError: ``images`` is below 1.
     """
+    return _measure(dataset, _spread(range(len(dataset)), images))
+
+
+def measure_change_by_class(dataset: ProtectedDataset, images: int = 64) -> dict[int, Change]:
+    """Compares protected images with clean ones, each class by itself.
+
+    Args:
+        dataset: The protected dataset.
+        images: How many of a class to compare at most, spread evenly over the dataset.
+
+    Returns:
+        By class index, ascending; classes without images are left out.
+
+    Raises:
+        ValueError: ``images`` is below 1.
+    """
+    labels = np.asarray(dataset.targets)
+    return {
+        label: _measure(dataset, _spread(np.flatnonzero(labels == label).tolist(), images))
+        for label in np.unique(labels).tolist()
+    }
+
+
+def _spread(places: Sequence[int], images: int) -> list[int]:
     if images < 1:
         raise ValueError(f"expected at least one image to compare, got {images}")
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(images, len(places))).astype(int))
+    return [places[index] for index in chosen.tolist()]
+
+
+def _measure(dataset: ProtectedDataset, places: Sequence[int]) -> Change:
     bare = dataset.without_transforms()
     protected = RawDataset(bare)
-    places = np.unique(np.linspace(0, len(bare) - 1, min(images, len(bare))).astype(int)).tolist()
-    linf, l2, l0, squares, ssim = 0, 0.0, 0.0, 0.0, 0.0
-    for index in places:
-        clean = pixels_of(bare.clean(index)[0])
-        after = protected[index].pixels
-        change = after.astype(np.int64) - clean
-        linf = max(linf, int(np.abs(change).max()))
-        l2 += math.sqrt((change**2).sum()) / 255
-        l0 += int(change.any(axis=0).sum())
-        squares += float((change**2).mean())
-        ssim += _ssim(torch.from_numpy(clean.copy()), torch.from_numpy(after.copy()))
-    error = squares / len(places)
-    psnr = 10 * math.log10(255**2 / error) if error else math.inf
-    return Change(len(places), linf, l2 / len(places), l0 / len(places), psnr, ssim / len(places))
+    each = [compare(pixels_of(bare.clean(index)[0]), protected[index].pixels) for index in places]
+
+    def average(name: str) -> float:
+        return float(np.mean([getattr(change, name) for change in each]))
+
+    # Errors of images are averaged before the logarithm is taken.
+    error = float(np.mean([255**2 / 10 ** (change.psnr / 10) for change in each]))
+    return Change(
+        images=len(each),
+        linf=max(change.linf for change in each),
+        l2=average("l2"),
+        l0=average("l0"),
+        psnr=_psnr(error),
+        ssim=average("ssim"),
+        mean=average("mean"),
+        share=average("share"),
+    )
+
+
+def compare(clean: Pixels, protected: Pixels) -> Change:
+    """The change of one image.
+
+    Args:
+        clean: uint8, (C, H, W).
+        protected: The same.
+    """
+    change = protected.astype(np.int64) - clean
+    changed = change.any(axis=0)
+    return Change(
+        images=1,
+        linf=int(np.abs(change).max()),
+        l2=math.sqrt((change**2).sum()) / 255,
+        l0=float(changed.sum()),
+        psnr=_psnr(float((change**2).mean())),
+        ssim=_ssim(torch.from_numpy(clean.copy()), torch.from_numpy(protected.copy())),
+        mean=float(np.abs(change).mean()),
+        share=float(changed.mean()),
+    )
+
+
+def _psnr(error: float) -> float:
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def _ssim(one: Tensor, other: Tensor) -> float:

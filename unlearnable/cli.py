@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import __version__, commands
-from .commands import DATASET_HELP, METHOD_NAMES
+from .commands import DATASET_HELP, METHOD_NAMES, PERTURBATION_HELP
 from .errors import ArtefactError, UnknownImageError
+from .evaluation import COUNTERMEASURES
+from .export import FORMATS
+from .importers import FORMATS as IMPORT_FORMATS
 from .learning.models import MODELS
 
 
@@ -32,7 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         nargs="+",
         metavar="PIXELS",
-        help="a side, or height and width, that images of varying size are resized and cropped to",
+        help="a side, or height and width, that images are learned at: resized and cropped to it. "
+        "For photos of varying size, 224 unless they are smaller",
     )
     seed = argparse.ArgumentParser(add_help=False)
     seed.add_argument("--seed", type=int, default=0)
@@ -41,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("--preset", default="fast", choices=["paper", "fast", "demo"])
     learn.add_argument("--epsilon", help="budget, such as 8/255")
     learn.add_argument("--granularity", choices=["sample-wise", "class-wise"])
-    learn.add_argument("--surrogate", choices=sorted(MODELS))
+    learn.add_argument("--surrogate", help=f"one of {', '.join(MODELS)}, or torchvision:NAME")
     learn.add_argument(
         "--set",
         nargs="+",
@@ -86,27 +90,103 @@ def _parser() -> argparse.ArgumentParser:
     added = command("protect", commands.protect, compute, learn, seed, force)
     added.add_argument("dataset", help=DATASET_HELP)
     added.add_argument("out", help="folder for the protected images")
-    added.add_argument("--perturbation", help="apply this saved perturbation instead of fitting")
+    added.add_argument(
+        "--perturbation", help=f"apply this one instead of fitting: {PERTURBATION_HELP}"
+    )
     added.add_argument("--fraction", type=float, default=1.0, help="share of images to protect")
-    added.add_argument("--format", default="png", help="png or webp, both lossless (%(default)s)")
+    added.add_argument(
+        "--format", default="png", help=f"{', '.join(FORMATS)}; all lossless (%(default)s)"
+    )
+    added.add_argument(
+        "--resize",
+        action="store_true",
+        help="copies of the size that was learned at, not of the photos' own",
+    )
+    added.add_argument(
+        "--keep-metadata", action="store_true", help="keep EXIF, but for the place and thumbnails"
+    )
+    added.add_argument("--keep-gps", action="store_true", help="keep the place, too")
+    added = command("import", commands.import_file, force)
+    added.add_argument("path", help="file that another program wrote, or folder of PNGs by index")
+    added.add_argument("dataset", help=f"what it was made for: {DATASET_HELP}")
+    added.add_argument("out", help="folder for the perturbation")
+    added.add_argument("--method", required=True, help="name of the method, to be kept")
+    added.add_argument("--epsilon", required=True, help="its budget, such as 8/255")
+    added.add_argument("--norm", default="Linf", choices=["Linf", "L2"])
+    added.add_argument("--granularity", choices=["sample-wise", "class-wise"])
+    added.add_argument(
+        "--format",
+        choices=IMPORT_FORMATS,
+        help="what values are: levels of 1/255, in [0, 1] units, or whole protected images",
+    )
+    added.add_argument("--image-size", type=int, nargs="+", metavar="PIXELS")
+    added = command("verify", commands.verify_folder)
+    added.add_argument("folder", help="folder of images")
+    added.add_argument("perturbation", help="folder of a saved perturbation")
+    added.add_argument(
+        "--originals",
+        metavar="DATASET",
+        help="compare with what the perturbation makes of the clean images: " + DATASET_HELP,
+    )
     added = command("evaluate", commands.evaluate_victims, compute)
     added.add_argument("train", help=f"trained on: {DATASET_HELP}")
     added.add_argument("test", help="tested on: the same, its test split where it has one")
     added.add_argument("--perturbation", help="protect the training images by this one first")
-    added.add_argument("--victim", default="resnet18", choices=sorted(MODELS))
+    added.add_argument("--victim", default="resnet18", help="as --surrogate of fit: %(default)s")
     added.add_argument("--epochs", type=int, default=60)
     added.add_argument("--seeds", type=int, default=3, help="number of victims (%(default)s)")
+    added = command("audit", commands.audit_perturbation, compute)
+    added.add_argument("dataset", help=f"the clean images: {DATASET_HELP}")
+    added.add_argument("--perturbation", required=True, help="folder of a saved perturbation")
+    added.add_argument("--test", help="clean test images; a share is held out unless given")
+    added.add_argument(
+        "--full-size", action="store_true", help="audit copies that keep the size of the photos"
+    )
+    added.add_argument("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
+    added.add_argument(
+        "--countermeasures", nargs="+", metavar="NAME", help=f"such as {', '.join(COUNTERMEASURES)}"
+    )
+    added.add_argument("--epochs", type=int, help="of each victim")
+    added.add_argument("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")
+    added.add_argument(
+        "--out", metavar="FOLDER", help="write the report here, and go on from here when cut short"
+    )
+    added.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small network, few epochs, few countermeasures; so without a GPU too, unless "
+        "--victims, --epochs or --countermeasures say otherwise",
+    )
     added = command("info", commands.info)
-    added.add_argument("perturbation", help="folder of a saved perturbation")
+    added.add_argument("perturbation", help=PERTURBATION_HELP)
+    command("list", commands.list_names)
+    added = command("pull", commands.pull, force)
+    added.add_argument("name", help=PERTURBATION_HELP)
+    added.add_argument("out", nargs="?", help="folder to copy it to; it stays in the cache as well")
+    added.add_argument("--revision", help="branch, tag or commit of the repository")
+    added.add_argument("--force-download", action="store_true", help="take nothing from the cache")
+    added = command("push", commands.push)
+    added.add_argument("folder", help="folder of a saved perturbation")
+    added.add_argument("repo", help="owner/name; made if there is none")
+    added.add_argument("--public", action="store_true", help="for everybody to read")
+    added.add_argument("--license", help="for the card, such as cc-by-4.0")
+    added.add_argument("--branch", help="in place of main; made if there is none")
+    added.add_argument("--create-pr", action="store_true", help="propose it as a pull request")
+    added.add_argument("--message", help="a word on the change")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0, 1 for an error that is explained, 130 for Ctrl-C."""
+    """Runs the command line.
+
+    Returns:
+        0; 1 for an error that is explained, or a folder that is not wholly protected; 130 for
+        Ctrl-C.
+    """
     args = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except (
         ValueError, TypeError, OSError, RuntimeError, ImportError, ArtefactError, UnknownImageError
     ) as error:  # fmt: skip
@@ -115,4 +195,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"unlearnable: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
-    return 0

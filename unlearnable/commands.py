@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torchvision import datasets
+from torchvision.datasets import ImageFolder
+
+from . import catalogue
+from .artefact import CONFIG
 from .callbacks import TensorBoard
 from .datasets import Shapes
 from .demo import demo_table, run_demo
-from .evaluation import evaluate
-from .export import check_target
+from .evaluation import COUNTERMEASURES, audit, evaluate
+from .export import ONE_SIZE, check_target
+from .importers import import_perturbation
+from .learning.device import pick_device
 from .learning.distributed import Group
 from .methods import METHODS, Method
 from .methods.fitting import remove_checkpoint
 from .output import claim_folder
-from .perturbation import CONFIG, Perturbation
+from .perturbation import Perturbation
+from .photo_folder import Survey, open_folder, survey_folder
 from .protected import ProtectedDataset
+from .verify import verify
 
+logger = logging.getLogger(__name__)
+
+QUICK_COUNTERMEASURES = (
+    "none",
+    "grayscale",
+    "jpeg-10",
+    "orthogonal-projection",
+    "adversarial-training-4-steps-3",
+    "unprotected-20",
+    "clean-part-only-20",
+)
+QUICK_EPOCHS = 12
 METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
 DATASET_HELP = (
     "a folder of class folders, or NAME:ROOT with NAME one of cifar10, cifar100, mnist, "
     "fashion-mnist, svhn, stl10 (torchvision's files below ROOT), or shapes (generated)"
+)
+PERTURBATION_HELP = (
+    "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
+    "'unlearnable list'"
 )
 
 
@@ -32,8 +60,6 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
     Raises:
         ValueError: The name is not known, or the files are not there.
     """
-    from torchvision import datasets
-
     kind, _, root = name.partition(":")
     split = "train" if train else "test"
     makers: dict[str, Any] = {
@@ -52,7 +78,7 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
             raise ValueError(f"could not open {name}: {error}") from error
     if not Path(name).is_dir():
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
-    return datasets.ImageFolder(name)
+    return open_folder(name)
 
 
 def _value(text: str) -> Any:
@@ -89,9 +115,38 @@ def _image_size(args: argparse.Namespace) -> int | tuple[int, ...] | None:
     return args.image_size[0] if len(args.image_size) == 1 else tuple(args.image_size)
 
 
-def _fit(args: argparse.Namespace) -> Method:
+def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
+    """Looks through a folder of photos before the work; None for other datasets.
+
+    Where it is needed, and none was asked for, a size to learn at is chosen.
+    """
+    if not isinstance(dataset, ImageFolder):
+        return None
+    group = Group.join()
+    with group.first() as first:
+        found = survey_folder(dataset, progress=not args.quiet) if first else None
+    survey: Survey = group.share(found)
+    fitted = getattr(args, "perturbation", None) is not None
+    if args.image_size is None and not fitted and survey.learning_size is not None:
+        args.image_size = [survey.learning_size]
+        if group.rank == 0:
+            logger.info(
+                "photos vary in size or are large: learning at %d pixels (--image-size)",
+                survey.learning_size,
+            )
+    return survey
+
+
+def _told(survey: Survey | None) -> dict[str, str]:
+    """What becomes of photos, for people."""
+    if survey is None:
+        return {}
+    return {"photos": "; ".join(survey.told()) or "taken as they are"}
+
+
+def _fit(args: argparse.Namespace, dataset: Any) -> Method:
     return _method(args).fit(
-        open_dataset(args.dataset),
+        dataset,
         device=args.device,
         precision=args.precision,
         image_size=_image_size(args),
@@ -146,49 +201,105 @@ def fit(args: argparse.Namespace) -> None:
     with Group.join().first() as first:
         if first:
             _check_out(args, CONFIG)
-    method = _fit(args)
+    dataset = open_dataset(args.dataset)
+    survey = _survey(args, dataset)
+    method = _fit(args, dataset)
     with Group.join().first() as first:
         if first:
             folder = method.save_pretrained(args.out, force=args.force)
-            _show(args, method.perturbation_.info() | {"folder": str(folder)} | _times(method))
+            values = method.perturbation_.info() | {"folder": str(folder)} | _told(survey)
+            _show(args, values | _times(method))
             _done(args)
 
 
 def protect(args: argparse.Namespace) -> None:
     """Write a protected copy of a dataset as lossless images."""
     times: dict[str, str] = {}
-    folder = Path(args.dataset)
-    sources = [folder] if folder.is_dir() else []
-    check_target(args.out, args.format, sources=sources, force=args.force)
-    if args.perturbation is None:
-        method = _fit(args)
-        perturbation, times = method.perturbation_, _times(method)
-    else:
-        ignored = [
-            f"--{name}" for name in ("epsilon", "granularity", "surrogate") if vars(args)[name]
-        ]
-        ignored += ["--set"] * bool(args.set) + ["--image-size"] * bool(args.image_size)
-        if ignored:
-            raise ValueError(
-                f"expected no {', '.join(ignored)} beside --perturbation, which is fitted already"
-            )
-        perturbation = Perturbation.from_pretrained(args.perturbation)
+    if args.keep_gps and not args.keep_metadata:
+        raise ValueError("expected --keep-metadata with --keep-gps")
+    sources = [Path(args.dataset)] if Path(args.dataset).is_dir() else []
+    options = {"sources": sources, "force": args.force, "metadata": args.keep_metadata}
+    check_target(args.out, args.format, **options)
+    perturbation = _ready(args)
     dataset = open_dataset(args.dataset)
-    protected = ProtectedDataset(dataset, perturbation, fraction=args.fraction, seed=args.seed)
+    survey = _survey(args, dataset)
+    resize = args.resize or args.format in ONE_SIZE
+    if perturbation is None:
+        size = _image_size(args)
+        check_target(args.out, args.format, dataset=dataset, image_size=size, **options)
+        if size is not None and not resize and METHOD_NAMES[args.method].kind == "pixel":
+            raise ValueError(
+                f"expected --resize with --method {args.method}: single pixels are for the size "
+                f"that they were learned at alone"
+            )
+        method = _fit(args, dataset)
+        perturbation, times = method.perturbation_, _times(method)
+    learned = tuple(perturbation.config["image_shape"][:0:-1])
+    others = perturbation.fit_size is not None  # sizes than the one that was learned at
+    others = others or (survey is not None and set(survey.sizes) != {learned})
+    full_size = others and not resize
+    protected = ProtectedDataset(
+        dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
+    )
     with Group.join().first() as first:
         if first:
             folder = protected.export(
-                args.out, args.format, force=args.force, progress=not args.quiet
+                args.out,
+                args.format,
+                force=args.force,
+                metadata=args.keep_metadata,
+                gps=args.keep_gps,
+                progress=not args.quiet,
             )
             values = {
                 "folder": str(folder),
                 "images": len(protected),
                 "protected": f"{args.fraction:.0%}",
+                "size": "as the photos" if full_size else "x".join(map(str, learned)),
                 "perturbation": repr(perturbation),
                 "change": str(protected.change(64)),
             }
-            _show(args, values | times)
+            _show(args, values | _told(survey) | times)
             _done(args)
+
+
+def _ready(args: argparse.Namespace) -> Perturbation | None:
+    """The saved perturbation that is to be applied, or None."""
+    if args.perturbation is None:
+        return None
+    ignored = [f"--{name}" for name in ("epsilon", "granularity", "surrogate") if vars(args)[name]]
+    ignored += ["--set"] * bool(args.set) + ["--image-size"] * bool(args.image_size)
+    if ignored:
+        raise ValueError(
+            f"expected no {', '.join(ignored)} beside --perturbation, which is fitted already"
+        )
+    return Perturbation.from_pretrained(args.perturbation)
+
+
+def verify_folder(args: argparse.Namespace) -> int:
+    """Say which files of a folder are protected by a perturbation."""
+    originals = None if args.originals is None else open_dataset(args.originals)
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    found = verify(args.folder, perturbation, originals, progress=not args.quiet)
+    _show(args, found.to_dict(), str(found))
+    return 0 if found.whole else 1
+
+
+def import_file(args: argparse.Namespace) -> None:
+    """Make a perturbation of a file that another program wrote."""
+    _check_out(args, CONFIG)
+    perturbation = import_perturbation(
+        args.path,
+        open_dataset(args.dataset),
+        method=args.method,
+        epsilon=_value(args.epsilon),
+        norm=args.norm,
+        granularity=args.granularity,
+        format=args.format,
+        image_size=_image_size(args),
+    )
+    folder = perturbation.save_pretrained(args.out, force=args.force)
+    _show(args, perturbation.info() | {"folder": str(folder)})
 
 
 def evaluate_victims(args: argparse.Namespace) -> None:
@@ -210,6 +321,37 @@ def evaluate_victims(args: argparse.Namespace) -> None:
     _show(args, evaluation.to_dict(), str(evaluation))
 
 
+def audit_perturbation(args: argparse.Namespace) -> None:
+    """Try countermeasures against a saved perturbation, and report the worst case."""
+    # Without a GPU the whole set takes days.
+    quick = args.quick or pick_device(args.device).type == "cpu"
+    usual: dict[str, Any] = {
+        "victims": ["tiny"] if quick else ["resnet18"],
+        "countermeasures": QUICK_COUNTERMEASURES if quick else COUNTERMEASURES,
+        "epochs": QUICK_EPOCHS if quick else 60,
+    }
+    asked = {name: getattr(args, name) for name in usual}
+    options = usual | {name: value for name, value in asked.items() if value is not None}
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    report = audit(
+        ProtectedDataset(open_dataset(args.dataset), perturbation, full_size=args.full_size),
+        None,
+        None if args.test is None else open_dataset(args.test, train=False),
+        **options,
+        seeds=args.seeds,
+        image_size=_image_size(args),
+        folder=args.out,
+        device=args.device,
+        precision=args.precision,
+        progress=not args.quiet,
+    )
+    text = str(report)
+    if args.out is not None:
+        text += f"\n\nLook at {Path(args.out) / 'report.html'}"
+    shown = {name: value for name, value in report.to_dict().items() if name != "examples"}
+    _show(args, shown, text)
+
+
 def info(args: argparse.Namespace) -> None:
     """Say what a saved perturbation is."""
     perturbation = Perturbation.from_pretrained(args.perturbation)
@@ -217,3 +359,57 @@ def info(args: argparse.Namespace) -> None:
     if args.json:
         values |= {"config": perturbation.config}
     _show(args, values)
+
+
+def pull(args: argparse.Namespace) -> None:
+    """Get a perturbation from the Hub, or a pre-made one."""
+    _quiet_hub(args)
+    if args.out is not None:
+        _check_out(args, CONFIG)
+    perturbation = Perturbation.from_pretrained(
+        args.name, revision=args.revision, force_download=args.force_download
+    )
+    folder = perturbation.folder
+    if args.out is not None and folder is not None:
+        card, folder = (
+            folder / "README.md",
+            perturbation.save_pretrained(args.out, force=args.force),
+        )
+        if card.is_file():
+            shutil.copyfile(card, folder / card.name)
+    _show(args, perturbation.info() | {"folder": str(folder)})
+
+
+def push(args: argparse.Namespace) -> None:
+    """Send a saved perturbation to a dataset repository on the Hub, private unless --public."""
+    _quiet_hub(args)
+    pushed = Perturbation.from_pretrained(Path(args.folder)).push_to_hub(
+        args.repo,
+        private=not args.public,
+        license=args.license,
+        branch=args.branch,
+        create_pr=args.create_pr,
+        commit_message=args.message,
+    )
+    _show(args, pushed._asdict())
+
+
+def list_names(args: argparse.Namespace) -> None:
+    """List the pre-made perturbations that can be loaded by name."""
+    entries = [asdict(entry) | {"where": entry.where} for entry in catalogue.list_pretrained()]
+    if args.json:
+        print(json.dumps(entries, indent=2))
+    elif not entries:
+        print("No pre-made perturbations come with this release.")
+    for entry in [] if args.json else entries:
+        size = f"{entry['bytes'] / 1e6:.1f} MB"
+        extent = f"{entry['norm']} {entry['epsilon']}" if entry["epsilon"] else ""
+        told = [entry["name"], entry["method"], entry["dataset"], extent, size, entry["where"]]
+        print("  ".join(part for part in told if part))
+
+
+def _quiet_hub(args: argparse.Namespace) -> None:
+    if args.quiet:
+        from . import hub
+
+        hub.hide_progress()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +9,17 @@ from typing import Any
 
 from .errors import ArtefactError
 from .stack import KINDS
+from .strict_json import read_json
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
+LAST_READERS: dict[int, str] = {}  # older format versions, and the last release that reads each
 GRANULARITIES = ("sample-wise", "class-wise")
+
+_NEEDED = {
+    "kind", "method", "granularity", "epsilon", "norm", "image_shape", "classes", "num_classes",
+    "source", "preprocessing",
+}  # fmt: skip
 
 
 def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
@@ -22,11 +28,14 @@ def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
 
     def expect(name: str, sound: bool) -> None:
         if not sound:
-            wrong.append(f"{name}={config.get(name)!r}")
+            wrong.append(f"{name}={config.get(name)!r:.80}")
 
     def whole(value: Any, most: int) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
+    absent = _NEEDED - config.keys()
+    if absent:
+        raise ValueError(f"expected a config with {sorted(absent)}, found none")
     kind: Any = config.get("kind")
     parts: Any = config.get("parts")
     shape: Any = config.get("image_shape")
@@ -45,8 +54,9 @@ def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
     expect("source", named and whole(source.get("images"), 1 << 62))  # type: ignore[union-attr]
     expect("method", isinstance(config.get("method"), str))
     expect("norm", config.get("norm") in (None, "Linf", "L2"))
-    sizes = isinstance(fit, dict) and isinstance(fit.get("fit"), list) and fit["fit"]
-    expect("preprocessing", fit is None or (sides and sizes == shape[1:]))
+    sizes: Any = fit.get("fit") if isinstance(fit, dict) else None
+    cropped = isinstance(sizes, list) and sides and sizes == shape[1:]
+    expect("preprocessing", fit is None or (cropped and all(whole(s, 1 << 14) for s in sizes)))
     epsilon = config.get("epsilon")
     number_or_none = epsilon is None or isinstance(epsilon, (int, float))
     expect("epsilon", number_or_none and (epsilon is None or 0 <= epsilon <= 1e6))
@@ -66,18 +76,33 @@ def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
 
 def read_config(path: Path) -> dict[str, Any]:
     """What a config file holds, without its format; ``ArtefactError`` where it is no such file."""
-    if not path.is_file():
-        raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtefactError(f"expected JSON in {path}: {error}") from error
+    return parse_config(read_json(path), path)
+
+
+def parse_config(config: Any, path: Path) -> dict[str, Any]:
+    """A config as this release writes it, of the JSON of a file; raises as :func:`read_config`."""
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
         raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')
-    version = config.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    return migrate(config, config.pop("format_version", None), path)
+
+
+def migrate(config: dict[str, Any], version: Any, path: Path) -> dict[str, Any]:
+    """A config of any format version as one of this version.
+
+    There is one version so far. When a release changes the format, the step from the version
+    before belongs here, ahead of the refusals; or that version goes into ``LAST_READERS``.
+    """
+    if type(version) is int and version == FORMAT_VERSION:
+        return config
+    expected = f"expected format version {FORMAT_VERSION} in {path}, got {str(version)[:40]}"
+    if type(version) is int and version > FORMAT_VERSION:
         raise ArtefactError(
-            f"expected format version {FORMAT_VERSION} in {path}, got {version}; "
-            f"a newer release of unlearnable may read it: pip install -U unlearnable"
+            f"{expected}; a newer release of unlearnable may read it: pip install -U unlearnable"
         )
-    return config
+    if type(version) is int and version in LAST_READERS:
+        release = LAST_READERS[version]
+        raise ArtefactError(
+            f"{expected}; release {release} of unlearnable reads it: "
+            f"pip install unlearnable=={release}"
+        )
+    raise ArtefactError(f"{expected}, which no release has written; the file was edited")

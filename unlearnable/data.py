@@ -10,6 +10,7 @@ import copy
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,34 +19,28 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torchvision.datasets.folder import default_loader
 from torchvision.datasets.vision import StandardTransform
 
 from .arrays import Images, gives_what_it_holds, held_by, interleaved
 from .batches import Batch, Item, Pixels, read_batches, to_pil
+from .hf import from_hf, is_hf_dataset, refuse_collections
+from .photos import load_photo, named, standard
 
 Transforms = Callable[[Any, Any], tuple[Any, Any]]
 
 _TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 _LABEL_NAMES = ("targets", "labels", "_labels")
-_RGB_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
-_GREY_MODES = ("L", "1", "LA", "La")
 
 
 # --- one image -----------------------------------------------------------------------------------
 
 
 def _from_pil(image: Image.Image) -> Pixels:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in _GREY_MODES:
-        return np.asarray(image.convert("L"))[None]
-    if image.mode not in _RGB_MODES:
-        raise ValueError(
-            f"expected an image of 8 bits per channel, got mode {image.mode!r}; convert it to "
-            f"RGB or L first"
-        )
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    image = standard(image)
+    if image.mode == "L":
+        return np.asarray(image)[None]
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _like_array(pixels: Pixels, ndim: int) -> Pixels:
@@ -164,6 +159,8 @@ def _bare(dataset: Any) -> Any:
     if hasattr(dataset, "without_transforms"):
         return dataset.without_transforms()
     bare = copy.copy(dataset)
+    if getattr(dataset, "loader", None) is default_loader:
+        bare.loader = load_photo
     names = [n for n in _TRANSFORM_NAMES if getattr(dataset, n, None) is not None]
     for name in names:
         setattr(bare, name, None)
@@ -197,8 +194,9 @@ class RawDataset:
     """A dataset's raw images and labels, and apart from them the transforms it would apply.
 
     Args:
-        dataset: Any map-style dataset of (image, label) pairs, or a tuple (images, labels). Images
-            are PIL images, uint8 tensors (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3).
+        dataset: Any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column
+            of each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H,
+            W) or uint8 arrays (H, W, 1 or 3).
 
     Attributes:
         classes: Names of the classes in the order of their indices, or None where unknown.
@@ -212,6 +210,7 @@ class RawDataset:
     def __init__(self, dataset: Any) -> None:
         if isinstance(dataset, tuple) and len(dataset) == 2:
             dataset = _Pairs(*dataset)
+        refuse_collections(dataset)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(
                 f"expected a map-style dataset with __getitem__ and __len__, got "
@@ -224,6 +223,7 @@ class RawDataset:
         self.originals: list[Any] = []
         self._leaf_of, self._index_in = self._flatten(dataset)
         self._in_order = self.originals[0] is dataset
+        self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
         self._bare = [_bare(leaf) for leaf in self.originals]
         self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
         self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
@@ -260,7 +260,13 @@ class RawDataset:
 
     def _pair(self, index: int) -> tuple[Any, Any]:
         leaf = self._bare[self._leaf_of[index]]
-        pair = leaf[int(self._index_in[index])]
+        try:
+            pair = leaf[int(self._index_in[index])]
+        except Exception as error:
+            path = self.path(index)
+            if path is None or str(path) in str(error):
+                raise
+            raise named(error, path) from error
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(
                 f"expected {type(leaf).__name__} to give (image, label) pairs, got "
@@ -291,8 +297,22 @@ class RawDataset:
 
     def _item(self, index: int) -> Item:
         image, label = self._pair(index)
-        pixels, restore = _canonical(image)
+        try:
+            pixels, restore = _canonical(image)
+        except ValueError as error:
+            path = self.path(index)
+            if path is None:
+                raise
+            raise ValueError(f"{path}: {error}") from error
         return Item(pixels, label, restore)
+
+    def path(self, index: int) -> Path | None:
+        """The file that an image is read from, where its dataset lists files."""
+        files = getattr(self.originals[self._leaf_of[index]], "samples", None)
+        if not isinstance(files, list):
+            return None
+        file = files[int(self._index_in[index])]
+        return Path(file[0]) if isinstance(file, tuple) and isinstance(file[0], str) else None
 
     def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
         """What the caller's dataset would make of this image and label."""

@@ -53,21 +53,21 @@ _SHAPES: dict[str, Callable[[Field, Field], NDArray[np.bool_]]] = {
 }
 
 
-def _textures(rng: np.random.Generator, count: int) -> Field:
-    """Random surfaces with the 1/f spectrum of natural images, (count, 3, 32, 32) around 0."""
-    fy = np.fft.fftfreq(_SIDE)[:, None]
-    fx = np.fft.rfftfreq(_SIDE)[None, :]
+def _textures(rng: np.random.Generator, count: int, side: int) -> Field:
+    """Random surfaces with the 1/f spectrum of natural images, (count, 3, side, side) around 0."""
+    fy = np.fft.fftfreq(side)[:, None]
+    fx = np.fft.rfftfreq(side)[None, :]
     frequency = np.hypot(fy, fx)
     frequency[0, 0] = np.inf
     slope = rng.uniform(0.7, 1.5, (count, 1, 1, 1))
-    white = rng.standard_normal((count, 4, _SIDE, _SIDE))
-    field = np.fft.irfft2(np.fft.rfft2(white) / frequency**slope, s=(_SIDE, _SIDE))
+    white = rng.standard_normal((count, 4, side, side))
+    field = np.fft.irfft2(np.fft.rfft2(white) / frequency**slope, s=(side, side))
     field /= field.std(axis=(2, 3), keepdims=True) + 1e-8
     # One luminance field shared by the channels and a weaker one of each channel's own.
     return (field[:, :1] + 0.35 * field[:, 1:]).astype(np.float32)
 
 
-def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _draw(rng: np.random.Generator, labels: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
     count = len(labels)
     ground = rng.uniform(0.2, 0.8, (count, 3, 1, 1))
     # The shape's colour lies 0.33 to 0.73 away from the ground's, in a random direction.
@@ -75,23 +75,23 @@ def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uin
     away *= rng.uniform(0.33, 0.73, (count, 1, 1, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
     colour = np.clip(ground + away, 0.05, 0.95)
     strength = rng.uniform(0.045, 0.12, (2, count, 1, 1, 1))
-    background = ground + strength[0] * _textures(rng, count)
-    foreground = colour + 0.6 * strength[1] * _textures(rng, count)
+    background = ground + strength[0] * _textures(rng, count, side)
+    foreground = colour + 0.6 * strength[1] * _textures(rng, count, side)
 
-    radius = rng.uniform(8.5, 12.5, (count, 1, 1))
-    centre = _SIDE / 2 + rng.uniform(-1, 1, (2, count, 1, 1)) * 0.8 * (_SIDE / 2 - 0.9 * radius)
+    radius = rng.uniform(8.5, 12.5, (count, 1, 1)) * (side / _SIDE)
+    centre = side / 2 + rng.uniform(-1, 1, (2, count, 1, 1)) * 0.8 * (side / 2 - 0.9 * radius)
     angle = np.deg2rad(rng.uniform(-15, 15, (count, 1, 1)))
     stretch = rng.uniform(0.85, 1.15, (count, 1, 1))
-    side = _SIDE * _SUPERSAMPLING
-    grid = (np.arange(side) + 0.5) / _SUPERSAMPLING
+    samples = side * _SUPERSAMPLING
+    grid = (np.arange(samples) + 0.5) / _SUPERSAMPLING
     dx, dy = grid[None, None, :] - centre[0], grid[None, :, None] - centre[1]
     u = ((np.cos(angle) * dx + np.sin(angle) * dy) / radius * stretch).astype(np.float32)
     v = ((-np.sin(angle) * dx + np.cos(angle) * dy) / radius / stretch).astype(np.float32)
-    inside = np.zeros((count, side, side), np.float32)
+    inside = np.zeros((count, samples, samples), np.float32)
     for label, contains in enumerate(_SHAPES.values()):
         mine = labels == label
         inside[mine] = contains(u[mine], v[mine])
-    cover = inside.reshape(count, 1, _SIDE, _SUPERSAMPLING, _SIDE, _SUPERSAMPLING).mean((3, 5))
+    cover = inside.reshape(count, 1, side, _SUPERSAMPLING, side, _SUPERSAMPLING).mean((3, 5))
 
     image = background * (1 - cover) + foreground * cover
     image = image + 0.02 * rng.standard_normal(image.shape)
@@ -101,20 +101,21 @@ def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uin
 class Shapes(VisionDataset):
     """Ten classes of shapes on textured backgrounds, generated from a seed in about a second.
 
-    Each 32x32 RGB image shows one shape of random place, size, tilt, colour and texture on a ground
-    with the 1/f spectrum of natural images. The classes can be told apart only by outline, so that
+    Each RGB image shows one shape of random place, size, tilt, colour and texture on a ground with
+    the 1/f spectrum of natural images. The classes can be told apart only by outline, so that
     a perturbation which gives the class away is an easier thing to learn than the shape.
 
     Args:
         train: The training split; the test split is drawn from an independent stream.
         size: Number of images; 3,000 for training and 1,000 for testing unless given. The first
             images do not depend on it.
-        seed: Images are a function of seed and split alone.
+        seed: Images are a function of seed, split and side alone.
+        side: Pixels of a side.
         transform: Takes a PIL image and returns what the model wants.
         target_transform: Takes the class index.
 
     Attributes:
-        data: uint8 array of shape (N, 32, 32, 3).
+        data: uint8 array of shape (N, side, side, 3).
         targets: List of N class indices, each class ten times in every hundred.
         classes: The ten names, in alphabetical order; ``class_to_idx`` is their inverse.
 
@@ -133,6 +134,7 @@ class Shapes(VisionDataset):
         *,
         size: int | None = None,
         seed: int = 0,
+        side: int = _SIDE,
         transform: Callable[..., Any] | None = None,
         target_transform: Callable[..., Any] | None = None,
     ) -> None:
@@ -141,13 +143,15 @@ class Shapes(VisionDataset):
             size = 3000 if train else 1000
         if size < 1:
             raise ValueError(f"expected size >= 1, got {size}")
+        if side < 8:
+            raise ValueError(f"expected a side of at least 8 pixels, got {side}")
         self.train = train
         self.seed = seed
         images, labels = [], []
         for chunk in range(-(-size // _CHUNK)):
             rng = np.random.default_rng([seed, int(train), chunk])
             drawn = rng.permutation(np.arange(_CHUNK) % len(_SHAPES))
-            images.append(_draw(rng, drawn))
+            images.append(_draw(rng, drawn, side))
             labels.append(drawn)
         self.data = np.ascontiguousarray(np.concatenate(images)[:size].transpose(0, 2, 3, 1))
         self.targets: list[int] = np.concatenate(labels)[:size].tolist()

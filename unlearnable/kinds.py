@@ -21,7 +21,7 @@ from .errors import ArtefactError, UnknownImageError
 from .generators import GENERATORS, levels
 from .rows import UNIT, Levels
 
-Tensors: TypeAlias = dict[str, NDArray[Any]]
+Tensors: TypeAlias = dict[str, Any]  # arrays; rows may be JoinedRows
 Row: TypeAlias = Any  # what find gives and apply takes: an index, or more in some kinds
 
 _THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
@@ -49,7 +49,7 @@ class Kind(ABC):
     keyed = False
     by_class = True
 
-    def __init__(self, tensors: Tensors, config: Mapping[str, Any], where: str) -> None:
+    def __init__(self, tensors: Tensors, config: dict[str, Any], where: str) -> None:
         self.tensors = tensors
         self.config = config
         self.where = where
@@ -214,7 +214,8 @@ class Additive(Kind):
         own = self.tensors["thumbnails"][row].astype(np.int16)
         return bool(np.abs(own - thumbnail(pixels)).max() <= _THUMBNAIL_TOLERANCE)
 
-    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+    def rows(self, rows: Sequence[Row]) -> Levels:
+        """int8 rows, (B, C, H, W), of which the checksums are right."""
         added = np.ascontiguousarray(self.tensors["rows"][rows])
         checksums = self.tensors["checksums"][rows].tolist()
         for row, content, checksum in zip(rows, added, checksums, strict=True):
@@ -223,7 +224,10 @@ class Additive(Kind):
                     f"expected row {row} to match its checksum, got other bytes: {self.where} was "
                     f"damaged or edited; get it anew"
                 )
-        return _sum(images, added)
+        return added
+
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        return _sum(images, self.rows(rows))
 
 
 class Pixel(Kind):
@@ -290,6 +294,10 @@ class Convolution(Kind):
         return dot
 
     def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        return self.convolve(images, rows)
+
+    def convolve(self, images: Images, rows: Sequence[Row]) -> Images:
+        """The convolved images, of whatever size."""
         changed = np.empty_like(images)
         classes = np.asarray(rows)
         for row in np.unique(classes):
@@ -361,13 +369,16 @@ class Procedural(Kind):
         fields = generator.fields(self.tensors, self.settings, self.shape, labels, keys)
         return levels(fields, self.config["epsilon"])
 
-    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+    def rows(self, rows: Sequence[Row]) -> Levels:
+        """int8 rows, (B, C, H, W), computed."""
         labels, keys = zip(*rows, strict=True)
         try:
-            added = self.levels(np.array(labels, np.int64), np.array(keys, np.uint64))
+            return self.levels(np.array(labels, np.int64), np.array(keys, np.uint64))
         except ValueError as error:
             raise ArtefactError(f"could not compute a row of {self.where}: {error}") from error
-        return _sum(images, added)
+
+    def _change(self, images: Images, rows: Sequence[Row]) -> Images:
+        return _sum(images, self.rows(rows))
 
 
 def _sum(images: Images, added: Levels) -> Images:

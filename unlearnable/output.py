@@ -83,7 +83,8 @@ def write_json(path: Path, content: Any) -> None:
     """Writes JSON beside its place and renames it there."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        # Names of folders need not be Unicode: what cannot be encoded becomes an escape of JSON.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(content, file, indent=2, ensure_ascii=False)
             file.write("\n")
             file.flush()

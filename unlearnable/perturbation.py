@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import html
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
+from . import about, artefact
 from .arrays import Images
-from .batches import Pixels, to_pil
-from .config import FORMAT, FORMAT_VERSION, check_config, read_config
+from .batches import Pixels
+from .catalogue import locate
+from .concat import concatenated
 from .data import Fit
 from .errors import ArtefactError
+from .fullsize import apply_full_size, check_full_size, prepare_full_size
+from .joined import JoinedRows
 from .kinds import Additive, Kind, Row
-from .output import claim_folder, write_json
-from .pictures import html_image
 from .rows import Levels, Result
-from .stack import KINDS, parts_of, stacked
+from .sharing import share, unshare
+from .stack import parts_of, stacked
 from .store import ImageStore
-from .tensorfile import map_tensors, write_tensors
+from .strict_json import as_json
 
-CONFIG = "config.json"
-_TENSORS = "perturbation.safetensors"
-_ROW_TENSORS = ("checksums", "keys", "labels", "thumbnails")
-_SIGNED = {np.dtype(np.uint64): np.int64, np.dtype(np.uint32): np.int32}  # what torch can share
-_SHOWN = 1 << 20  # pixels of an image above which none are shown
+if TYPE_CHECKING:
+    from .hub import Pushed
 
-
-def format_epsilon(epsilon: float, norm: str = "Linf") -> str:
-    """As the literature writes budgets: ``8/255``, ``0.5/255`` for broken levels, ``1`` for L2."""
-    return f"{round(epsilon * 255, 4):g}/255" if norm == "Linf" else f"{epsilon:.4g}"
+_IN_MEMORY = "the perturbation"
 
 
 class Perturbation:
@@ -78,18 +69,16 @@ class Perturbation:
             raise ValueError(
                 f"expected int8 rows of shape (N, C, H, W), got {rows.dtype} {rows.shape}"
             )
-        tensors: dict[str, NDArray[Any]] = {"rows": rows}
+        tensors: dict[str, Any] = {"rows": rows}
         if config["granularity"] == "sample-wise":
             if keys is None or labels is None or thumbnails is None:
                 raise ValueError("expected keys, labels and thumbnails with sample-wise rows")
             tensors |= {"keys": keys, "labels": labels, "thumbnails": thumbnails}
         tensors["checksums"] = np.array([zlib.crc32(row.tobytes()) for row in rows], np.uint32)
-        self._set(tensors, config, path=None)
+        self._take(tensors, config)
 
     @classmethod
-    def of_kind(
-        cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]
-    ) -> Perturbation:
+    def of_kind(cls, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> Perturbation:
         """A perturbation of the kind that the config names.
 
         Args:
@@ -100,22 +89,17 @@ class Perturbation:
             ValueError: They do not belong together.
         """
         self = cls.__new__(cls)
-        self._set(tensors, config, path=None)
+        self._take(tensors, config)
         return self
 
-    def _set(
-        self, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any], path: Path | None
-    ) -> None:
+    def _take(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         # Plain JSON from the start, so that what is saved is what is loaded.
-        self.config: dict[str, Any] = json.loads(json.dumps(dict(config), default=_plain))
-        check_config(self.config)
-        missing = KINDS[self.config["kind"]].names(self.config) - set(tensors)
-        if missing:
-            raise ValueError(f"expected tensors {sorted(missing)}, found none")
+        self._set(artefact.build(tensors, as_json(config), _IN_MEMORY), None)
+
+    def _set(self, kind: Kind, path: Path | None) -> None:
+        self._kind = kind
         self._path = path
-        where = str(path or "the perturbation")
-        self._kind: Kind = KINDS[self.config["kind"]](dict(tensors), self.config, where)
-        self._shared: dict[str, Tensor] | None = None
+        self._shared: dict[str, Any] | None = None
 
     @classmethod
     def from_fit(
@@ -168,9 +152,41 @@ class Perturbation:
             mine, its = self.config[name], other.config[name]
             if mine != its and None not in (mine, its):
                 raise ValueError(f"expected {name} {mine} as below, got {its}")
-        return Perturbation.of_kind(*stacked([*parts_of(self._kind), *parts_of(other._kind)]))
+        return Perturbation.of_kind(*stacked([*self.parts, *other.parts]))
+
+    @staticmethod
+    def concat(perturbations: Sequence[Perturbation]) -> Perturbation:
+        """The rows of several perturbations as one, for their datasets one after the other.
+
+        What :meth:`Method.extend <unlearnable.Method.extend>` learned for new images is joined to
+        the rows of the first ones so. Rows are not copied: those of loaded perturbations stay in
+        their files. Where the configs differ beyond what is compared, the new one says None.
+
+        Args:
+            perturbations: Of kind ``"additive"``, sample-wise, of one method and one budget, for
+                images of one shape and the same classes.
+
+        Returns:
+            A perturbation in memory. Save and load it before it goes to spawned workers: else all
+            rows are copied for them.
+
+        Raises:
+            ValueError: They do not belong together, or an image has rows in two of them.
+        """
+        parts = list(perturbations)
+        if not parts:
+            raise ValueError("expected at least one perturbation, got none")
+        if len(parts) == 1:
+            return parts[0]
+        kinds = [part._kind for part in parts]
+        return Perturbation.of_kind(*concatenated(kinds, [part.digest for part in parts]))
 
     # What it is
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is known about it, as in ``config.json``: see the class."""
+        return self._kind.config
 
     @property
     def kind(self) -> str:
@@ -178,13 +194,21 @@ class Perturbation:
         return str(self.config["kind"])
 
     @property
-    def tensors(self) -> Mapping[str, NDArray[Any]]:
-        """Arrays of the kind by name; memory-mapped when loaded from a folder."""
+    def tensors(self) -> Mapping[str, Any]:
+        """Arrays of the kind by name; memory-mapped when loaded from a folder.
+
+        Rows that lie in several files or arrays are ``JoinedRows``, as :attr:`rows` says.
+        """
         return self._kind.tensors
 
     @property
-    def rows(self) -> Levels:
-        """int8 levels of 1/255, (N or K, C, H, W); of kind ``"additive"`` alone."""
+    def rows(self) -> Levels | JoinedRows:
+        """int8 levels of 1/255, (N or K, C, H, W); of kind ``"additive"`` alone.
+
+        An array; or, where rows lie in several shards or were concatenated, something that is read
+        like one: its ``shape``, ``len()``, and rows by number, slice or array of numbers. It copies
+        what is asked for; ``np.asarray(rows)`` asks for everything.
+        """
         if self.kind != "additive":
             raise AttributeError(
                 f'a perturbation of kind "{self.kind}" has no rows; its tensors are '
@@ -223,6 +247,11 @@ class Perturbation:
         return self._kind.fit
 
     @property
+    def parts(self) -> list[Kind]:
+        """The kinds that are applied one after the other; but for a stack, one."""
+        return parts_of(self._kind)
+
+    @property
     def nbytes(self) -> int:
         """Size of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
@@ -230,61 +259,20 @@ class Perturbation:
     @property
     def digest(self) -> str:
         """Fingerprint of tensors and config."""
-        return _digest(self.tensors, self.config)
+        return artefact.digest_of(self.tensors, self.config)
 
     def __len__(self) -> int:
         return len(self._kind)
 
     def info(self) -> dict[str, Any]:
         """What a person wants to know: method, budget, images, size on disk, digest, strength."""
-        source, epsilon, norm = (self.config[n] for n in ("source", "epsilon", "norm"))
-        told = {
-            "method": self.config["method"],
-            "granularity": self.granularity,
-            "epsilon": None if epsilon is None else format_epsilon(epsilon, norm),
-            "norm": norm,
-            "rows": len(self),
-            "image_shape": self.config["image_shape"],
-            "classes": self.config["num_classes"],
-            "dataset": f"{source['name']} ({source['images']:,} images)",
-            "bytes": self.nbytes,
-            "digest": self.digest,
-            "strength": self.config.get("strength") or "not measured",
-        }
-        if self.kind == "additive":
-            return told
-        del told["rows"]
-        told = {"method": told.pop("method"), "kind": self.kind} | told
-        if self.kind == "stack":
-            told["parts"] = [_extent(part) for part in self._kind.parts]  # type: ignore[attr-defined]
-        else:
-            told["extent"] = self._kind.describe()
-        return told
+        return about.info(self)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.config["image_shape"]))
-        unit = "images" if self.keyed else "classes"
-        return f"Perturbation({_extent(self._kind)}, {len(self):,} {unit} of {shape})"
+        return about.line(self)
 
     def _repr_html_(self) -> str:
-        table = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
-            for name, value in self.info().items()
-        )
-        picture = ""
-        if np.prod(self.config["image_shape"][1:]) <= _SHOWN:
-            picture = html_image(self._picture(), "what it changes, amplified 8 times")
-        return f"{picture}<table>{table}</table>"
-
-    def _picture(self) -> Image.Image:
-        canvas = self._kind.canvas()
-        examples = [self._kind.example(index) for index in range(min(8, len(self)))]
-        shown = self._kind.apply(np.stack([canvas] * len(examples)), examples).astype(np.int16)
-        strip = np.clip(128 + 8 * (shown - canvas), 0, 255).astype(np.uint8)
-        picture = to_pil(np.concatenate(list(strip), axis=2))
-        scale = max(1, 64 // strip.shape[2])
-        size = (picture.width * scale, picture.height * scale)
-        return picture.resize(size, Image.Resampling.NEAREST)
+        return about.page(self)
 
     # What it does to an image
 
@@ -313,39 +301,63 @@ class Perturbation:
         assert isinstance(self._kind, Additive)
         return self._kind.resembles(pixels, row)
 
-    def prepare(self, pixels: Pixels) -> Pixels:
-        """The image before anything is applied: resized and cropped, and in colour if need be."""
-        return self._kind.prepare(pixels[None])[0]
+    def prepare(self, pixels: Pixels, *, full_size: bool = False) -> Pixels:
+        """The image before anything is applied: resized and cropped, and in colour if need be.
 
-    def prepare_batch(self, images: Images) -> Images:
+        Args:
+            pixels: uint8, (1 or 3, H, W).
+            full_size: Not resized and cropped.
+        """
+        return self.prepare_batch(pixels[None], full_size=full_size)[0]
+
+    def prepare_batch(self, images: Images, *, full_size: bool = False) -> Images:
         """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return prepare_full_size(self._kind, images)
         return self._kind.prepare(images)
 
-    def apply(self, pixels: Pixels, row: Row) -> Pixels:
+    def apply(self, pixels: Pixels, row: Row, *, full_size: bool = False) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).
 
         Args:
             pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
             row: From :meth:`find`.
+            full_size: Enlarge what is done to ``pixels`` of any size: see docs/photos.md.
 
         Raises:
             ValueError: The image has another shape.
             ArtefactError: The row is damaged.
         """
-        return self._kind.apply(pixels[None], [row])[0]
+        return self.apply_batch(pixels[None], [row], full_size=full_size)[0]
 
-    def apply_batch(self, images: Images, rows: Sequence[Row]) -> Images:
+    def apply_batch(
+        self, images: Images, rows: Sequence[Row], *, full_size: bool = False
+    ) -> Images:
         """:meth:`apply` to each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return apply_full_size(self._kind, images, rows)
         return self._kind.apply(images, rows)
+
+    def check_full_size(self) -> None:
+        """Raises ``ValueError`` if what it does cannot be enlarged."""
+        check_full_size(self._kind)
 
     # Files
 
-    def save_pretrained(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Writes ``config.json`` and ``perturbation.safetensors``.
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        force: bool = False,
+        max_shard_size: int = artefact.MAX_SHARD_SIZE,
+    ) -> Path:
+        """Writes ``config.json`` and ``perturbation.safetensors``, or shards of it and their index.
 
         Args:
-            folder: Made if missing. Each file is written beside its place and renamed.
+            folder: Made if missing. Files are written beside their places and renamed; shards of
+                an earlier save are removed.
             force: Write even into a folder that holds other things; they stay.
+            max_shard_size: Bytes of rows in a file. The first one holds all other tensors besides.
 
         Returns:
             The folder.
@@ -354,119 +366,142 @@ class Perturbation:
             FileExistsError: The folder holds things that are not ours.
             OSError: The disk is full or read-only; what was there before is unharmed.
         """
-        folder = claim_folder(folder, CONFIG, force=force)
-        tensors = {name: np.ascontiguousarray(t) for name, t in self.tensors.items()}
-        described = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        described |= self.config | {"digest": self.digest}
-        target, partial = folder / _TENSORS, folder / f".{_TENSORS}.partial"
-        before = folder / f".{_TENSORS}.before"
-        replaced = placed = False
-        try:
-            write_tensors(partial, tensors, FORMAT)
-            if target.exists():
-                target.replace(before)
-                replaced = True
-            partial.replace(target)
-            placed = True
-            write_json(folder / CONFIG, described)
-        except BaseException:
-            if replaced:  # the two files go together
-                before.replace(target)
-            elif placed:
-                target.unlink()
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
-            before.unlink(missing_ok=True)
-        return folder
+        return artefact.save(folder, self._kind, force=force, max_shard_size=max_shard_size)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Perturbation:
-        """Loads what :meth:`save_pretrained` wrote; rows stay on disk until they are read.
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        endpoint: str | None = None,
+    ) -> Perturbation:
+        """Loads what was saved or pushed; rows stay on disk until they are read.
+
+        All that is downloaded is checked against its checksums before it is used the first time.
+
+        Args:
+            name: A folder; else ``"owner/name"``, a dataset repository on the Hugging Face Hub;
+                else a pre-made perturbation of :func:`unlearnable.list_pretrained`. The other
+                arguments are for what is on the Hub.
+            revision: Branch, tag or commit of the repository.
+            token: To read private and gated repositories; the one that was logged in with unless
+                given.
+            cache_dir: Where downloads are kept, in place of the Hub client's own cache.
+            local_files_only: Take what was downloaded before, without the network.
+            force_download: Download again what was downloaded before.
+            endpoint: Address of another Hub.
 
         Raises:
-            FileNotFoundError: There is no such folder.
+            FileNotFoundError: Nothing has that name.
+            HubError: The Hub could not give it; the message says what to do.
             ArtefactError: A file is missing, damaged, edited, or of a later format.
         """
-        folder = Path(folder).absolute()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"expected a folder with a saved perturbation, got {folder}")
+        source = locate(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            endpoint=endpoint,
+        )
+        return source.open(cls._load)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        license: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        commit_message: str | None = None,
+    ) -> Pushed:
+        """Uploads it with a card to a dataset repository on the Hugging Face Hub, as one commit.
+
+        Private unless told otherwise: a published perturbation lets others take it off again.
+
+        Args:
+            repo_id: ``"owner/name"``; made if there is none.
+            private: Make it private, and refuse to push into a repository that is public.
+            license: For the card, such as ``"cc-by-4.0"``; None names none.
+            branch: Push there instead of ``main``; made if there is none.
+            create_pr: Propose it as a pull request.
+            token: Of a user who may write there; the one that was logged in with unless given.
+            endpoint: Address of another Hub.
+            commit_message: A word on the change.
+
+        Returns:
+            ``repo_id``, ``commit`` and ``url``; the last commit if nothing has changed.
+
+        Raises:
+            ArtefactError: It is damaged.
+            HubError: The Hub did not take it; the message says what to do.
+        """
+        from .publish import publish
+
+        return publish(
+            self,
+            repo_id,
+            private=private,
+            license=license,
+            branch=branch,
+            create_pr=create_pr,
+            token=token,
+            endpoint=endpoint,
+            commit_message=commit_message,
+        )
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it was loaded from, or None."""
+        return self._path
+
+    @classmethod
+    def _load(cls, folder: Path) -> Perturbation:
         self = cls.__new__(cls)
-        config = read_config(folder / CONFIG)
-        expected = config.pop("digest", None)
-        tensors = map_tensors(folder / _TENSORS)
-        problem: Exception | None = None
-        try:
-            self._set(tensors, config, folder)
-        except ArtefactError:
-            raise
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            problem = error
-        found = _digest(tensors, config)
-        # The more telling of the two: what is missing, else that something was changed.
-        if found != expected and not (problem and "found none" in str(problem)):
-            raise ArtefactError(
-                f"expected the digest {expected} that {folder / CONFIG} states, got {found}: a "
-                f"file was edited or belongs to another perturbation"
-            )
-        if problem is not None:
-            kind = "" if isinstance(problem, ValueError) else f"{type(problem).__name__} "
-            raise ArtefactError(f"expected a sound perturbation in {folder}: {kind}{problem}")
+        self._set(artefact.load(folder), folder)
         return self
+
+    def verify(self) -> None:
+        """Reads every row and checks it against its checksum, and all else against the digest.
+
+        Loading checks everything but the rows, each of which is checked whenever it is used: this
+        finds what is damaged before that, and reads the whole artefact to do so.
+
+        Raises:
+            ArtefactError: Something is damaged; the first damaged rows are named.
+        """
+        artefact.verify(self._kind, self._path)
 
     def __getstate__(self) -> dict[str, Any]:
         # A loaded artefact travels to worker processes as its path; one in memory as torch tensors,
         # which torch's multiprocessing hands over through shared memory.
         if self._path is None and self._shared is None:
             # Kept: shared memory is gone with its tensor, and may be opened long after this.
-            self._shared = {
-                name: torch.from_numpy(t.view(_SIGNED.get(t.dtype, t.dtype)))
-                for name, t in self.tensors.items()
-            }
+            self._shared = {name: share(tensor) for name, tensor in self.tensors.items()}
         digest = None if self._path is None else self.digest
         state = {"config": self.config, "path": self._path, "digest": digest}
         dtypes = {name: tensor.dtype.str for name, tensor in self.tensors.items()}
         return state | {"tensors": self._shared, "dtypes": dtypes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        path = state["path"]
+        path, config = state["path"], state["config"]
         if path is None:
             dtypes = state["dtypes"]
-            tensors = {n: t.numpy().view(dtypes[n]) for n, t in state["tensors"].items()}
-            self._set(tensors, state["config"], None)
-            return
-        tensors = map_tensors(path / _TENSORS)
-        if _digest(tensors, state["config"]) != state["digest"]:
-            raise ArtefactError(
-                f"expected {path} as it was when it was loaded, got another artefact there; load "
-                f"it anew"
-            )
-        self._set(tensors, state["config"], path)
-
-
-def _digest(tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        if name.rpartition(".")[2] == "rows":
-            continue  # by its checksums
-        tensor = np.ascontiguousarray(tensors[name])
-        if name not in _ROW_TENSORS:
-            digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
-        digest.update(tensor.tobytes())
-    digest.update(json.dumps(config, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def _extent(kind: Kind) -> str:
-    """Method, granularity and budget; in place of a budget, what there is."""
-    config = kind.config
-    extent = kind.describe()
-    if config["epsilon"] is not None:
-        extent = f"{config['norm']} {format_epsilon(config['epsilon'], config['norm'])}"
-    return f"{config['method']}, {config['granularity']}, {extent}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"expected a config of plain values, got a {type(value).__name__}: {value!r}")
+            tensors = {n: unshare(shared, dtypes[n]) for n, shared in state["tensors"].items()}
+        else:
+            tensors = artefact.read_tensors(path)
+            if artefact.digest_of(tensors, config) != state["digest"]:
+                raise ArtefactError(
+                    f"expected {path} as it was when it was loaded, got another artefact there; "
+                    f"load it anew"
+                )
+        self._set(artefact.build(tensors, config, str(path or _IN_MEMORY)), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -36,15 +37,9 @@ def comparison(
     Returns:
         An RGB image.
     """
-    bare = dataset.without_transforms()
-    protected_images = RawDataset(bare)
-    columns = []
-    for index in indices:
-        protected = _rgb(protected_images[index].pixels)
-        clean = _rgb(pixels_of(bare.clean(index)[0]))
-        change = protected.astype(np.int16) - clean
-        shown = np.clip(128 + amplify * change, 0, 255).astype(np.uint8)
-        columns.append([_tile(pixels) for pixels in (clean, shown, protected)])
+    columns = [
+        [_tile(pixels) for pixels in triple(dataset, index, amplify=amplify)] for index in indices
+    ]
     names = ("clean", f"change x{amplify}", "protected")
     margin = round(max(ImageFont.load_default(_TEXT).getlength(name) for name in names)) + _GAP
     width = margin + sum(column[0].width + _GAP for column in columns) + _GAP
@@ -63,6 +58,21 @@ def comparison(
     return picture
 
 
+def triple(
+    dataset: ProtectedDataset, index: int, *, amplify: int = 8
+) -> tuple[Pixels, Pixels, Pixels]:
+    """One image clean, its change amplified around grey, and the image protected.
+
+    Returns:
+        Three times uint8 RGB pixels, (3, H, W).
+    """
+    bare = dataset.without_transforms()
+    protected = _rgb(RawDataset(bare)[index].pixels)
+    clean = _rgb(pixels_of(bare.clean(index)[0]))
+    change = protected.astype(np.int16) - clean
+    return clean, np.clip(128 + amplify * change, 0, 255).astype(np.uint8), protected
+
+
 def _rgb(pixels: Pixels) -> Pixels:
     return np.broadcast_to(pixels, (3, *pixels.shape[1:]))
 
@@ -75,10 +85,14 @@ def _tile(pixels: Pixels) -> Image.Image:
 
 def html_image(picture: Image.Image, text: str) -> str:
     """An ``<img>`` element that carries its picture."""
+    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{png_base64(picture)}">'
+
+
+def png_base64(picture: Image.Image) -> str:
+    """A picture as the text of a PNG file."""
     file = io.BytesIO()
-    picture.save(file, "png")
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{text}" src="data:image/png;base64,{data}">'
+    picture.save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def html_strip(dataset: ProtectedDataset) -> str:

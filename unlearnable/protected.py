@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
+from .arrays import Images
 from .batches import Batch
-from .change import Change, measure_change
+from .change import Change, measure_change, measure_change_by_class
 from .data import RawDataset, image_keys
 from .errors import UnknownImageError
-from .export import export_images
+from .export import export_images, to_hf_dataset
 from .kinds import Row
+from .manifest import Manifest
 from .perturbation import Perturbation
 from .pictures import html_strip
 
@@ -44,6 +46,8 @@ class ProtectedDataset(VisionDataset):
         align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
             for decoders that give slightly other pixels, and checks each image against a 4x4
             thumbnail.
+        full_size: Leave photos as large as they are, and enlarge what was learned at the
+            perturbation's size: see docs/photos.md.
 
     Attributes:
         base: The dataset that was given.
@@ -71,6 +75,7 @@ class ProtectedDataset(VisionDataset):
         fraction: float = 1.0,
         seed: int = 0,
         align: str = "content",
+        full_size: bool = False,
     ) -> None:
         raw = RawDataset(dataset)
         if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
@@ -88,8 +93,11 @@ class ProtectedDataset(VisionDataset):
         self.fraction = fraction
         self.seed = seed
         self.align = align
+        self.full_size = full_size
         self._raw = raw
         self._bare = False
+        if full_size:
+            perturbation.check_full_size()
         self._class_of = _match_classes(raw, perturbation)
         if align == "index":
             if perturbation.kind != "additive" or not perturbation.keyed:
@@ -145,6 +153,9 @@ class ProtectedDataset(VisionDataset):
                 )
         return list(batch.indices)
 
+    def _is_protected(self, index: int) -> bool:
+        return self._chosen is None or bool(self._chosen[index])
+
     def raw_batches(self, indices: Sequence[int], *, protect: bool = True) -> Iterator[Batch]:
         """Images as they leave, before the dataset's own transforms, in the order asked for.
 
@@ -153,16 +164,19 @@ class ProtectedDataset(VisionDataset):
             protect: False leaves the perturbation out.
         """
         for batch in self._raw.batches(indices):
-            images = self.perturbation.prepare_batch(batch.pixels)
+            images = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
             if protect and self._chosen is None:
-                images = self.perturbation.apply_batch(images, self._rows(batch))
+                images = self._apply(images, batch)
             elif protect and self._chosen is not None:
                 chosen = np.flatnonzero(self._chosen[batch.indices]).tolist()
                 if chosen:
-                    rows = self._rows(batch.part(chosen))
                     images = images.copy()
-                    images[chosen] = self.perturbation.apply_batch(images[chosen], rows)
+                    images[chosen] = self._apply(images[chosen], batch.part(chosen))
             yield batch._replace(pixels=images)
+
+    def _apply(self, images: Images, batch: Batch) -> Images:
+        rows = self._rows(batch)
+        return self.perturbation.apply_batch(images, rows, full_size=self.full_size)
 
     def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
         pairs = []
@@ -206,6 +220,22 @@ class ProtectedDataset(VisionDataset):
         bare.__dict__.update(self.__dict__, _bare=True)
         return bare
 
+    def with_fraction(self, fraction: float) -> ProtectedDataset:
+        """The same images with another share of them protected, by the same ranking."""
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+        other = object.__new__(ProtectedDataset)
+        other.__dict__.update(self.__dict__, fraction=fraction)
+        other._chosen = other._choose() if fraction < 1 else None
+        return other
+
+    @property
+    def chosen(self) -> NDArray[np.bool_]:
+        """Which images are protected, bool of shape (N,)."""
+        if self._chosen is None:
+            return np.ones(len(self), dtype=bool)
+        return self._chosen.copy()
+
     @property
     def targets(self) -> list[int]:
         """Class indices of all images, before any ``target_transform``."""
@@ -229,10 +259,27 @@ class ProtectedDataset(VisionDataset):
         """
         return measure_change(self, images)
 
+    def change_by_class(self, images: int = 64) -> dict[int, Change]:
+        """The same for each class by itself, by class index.
+
+        Args:
+            images: How many of a class to compare at most.
+        """
+        return measure_change_by_class(self, images)
+
     def to_tensors(self) -> tuple[Tensor, Tensor]:
-        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,)."""
-        batches = self.raw_batches(range(len(self)))
-        images = np.concatenate([batch.pixels for batch in batches])
+        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
+
+        Raises:
+            ValueError: They are photos of several sizes.
+        """
+        batches = [batch.pixels for batch in self.raw_batches(range(len(self)))]
+        if len({pixels.shape[1:] for pixels in batches}) > 1:
+            raise ValueError(
+                "expected images of one size, got several; without full_size=True they have the "
+                "size that was learned at"
+            )
+        images = np.concatenate(batches)
         return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
 
     def export(
@@ -241,24 +288,35 @@ class ProtectedDataset(VisionDataset):
         format: str = "png",
         *,
         force: bool = False,
+        metadata: bool = False,
+        gps: bool = False,
         progress: bool = True,
     ) -> Path:
-        """Writes the protected images as class folders that ``ImageFolder`` reads, without loss.
+        """Writes the protected images before transforms, without loss.
 
         Args:
             folder: Where to; built beside its place and renamed, so it is whole or not there.
-            format: ``"png"`` or ``"webp"`` (lossless).
+            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads.
+                ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
+                RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
+                ``datasets.load_dataset`` reads; needs the extra ``hf``.
             force: Go on although the folder exists: an earlier export is replaced; in any other
                 folder the images are added and what was there stays.
+            metadata: Keep the EXIF of files, but for orientation, thumbnails, makers' notes and
+                place; nothing is kept otherwise. Colours are sRGB in any case.
+            gps: Keep the place, too.
             progress: Show a bar.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: The format loses pixels (JPEG does), or is not known.
-            FileExistsError: The folder holds something.
+            ValueError: The format loses pixels (JPEG does), is not known, or cannot hold images
+                like these.
+            FileExistsError: The folder holds something, or is a symbolic link.
+            ImportError: The package that the format needs is not installed.
         """
+        manifest = Manifest(self._raw, self._is_protected, metadata=metadata, gps=gps)
         return export_images(
             self.without_transforms(),
             folder,
@@ -270,16 +328,31 @@ class ProtectedDataset(VisionDataset):
                 "digest": self.perturbation.digest,
                 "fraction": self.fraction,
                 "seed": self.seed,
+                "full_size": self.full_size,
             },
+            manifest=manifest,
             # A folder of class folders, that is; below an archive's root there is room.
             sources=[leaf.root for leaf in self._raw.originals if hasattr(leaf, "samples")],
             force=force,
             progress=progress,
         )
 
+    def to_hf_dataset(self) -> Any:
+        """The protected images before transforms as a Hugging Face ``datasets.Dataset``.
+
+        Its columns are ``image``, encoded as PNG without loss, and ``label``, with the class names.
+        It is held in memory; ``export(folder, "parquet")`` is not.
+
+        Raises:
+            ImportError: The extra ``hf`` is not installed.
+        """
+        return to_hf_dataset(RawDataset(self.without_transforms()), range(len(self)))
+
     def extra_repr(self) -> str:
         share = f"{self.fraction:.0%} of images protected"
-        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{share}, aligned by {self.align}"
+        size = ", full size" if self.full_size else ""
+        way = f"{share}, aligned by {self.align}{size}"
+        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{way}"
 
     def _repr_html_(self) -> str:
         return html_strip(self)

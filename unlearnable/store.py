@@ -57,7 +57,7 @@ class ImageStore(NamedTuple):
     @property
     def digest(self) -> str:
         """Of all keys and labels in order: the dataset's fingerprint."""
-        return _digest(self.keys, self.labels.numpy())
+        return digest_of_images(self.keys, self.labels.numpy())
 
 
 class _Decoded(NamedTuple):
@@ -228,7 +228,11 @@ def _write_store(decoder: _Decoder, folder: Path, progress: bool) -> None:
         index: dict[str, NDArray[Any]] = {"labels": labels, "keys": keys, "thumbnails": thumbnails}
         write_tensors(folder / _INDEX, index | {"checksums": checksums}, _FORMAT)
         partial.replace(folder / _IMAGES)
-        described = {"format": _FORMAT, "shape": list(shape), "digest": _digest(keys, labels)}
+        described = {
+            "format": _FORMAT,
+            "shape": list(shape),
+            "digest": digest_of_images(keys, labels),
+        }
         fit = None if decoder.fit is None else list(decoder.fit)
         write_json(folder / _STORE, described | {"fit": fit})  # last: now it is a store
     finally:
@@ -273,7 +277,7 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
         shape = tuple(described["shape"])
         keys, labels, thumbnails = index["keys"], index["labels"], index["thumbnails"]
         size = (folder / _IMAGES).stat().st_size
-        whole = described["digest"] == _digest(keys, labels) and size == math.prod(shape)
+        whole = described["digest"] == digest_of_images(keys, labels) and size == math.prod(shape)
         lengths = {len(tensor) for tensor in index.values()} | set(shape[:1])
         whole = whole and len(shape) == 4 and len(lengths) == 1 and "checksums" in index
     except (KeyError, TypeError, ValueError, OSError):
@@ -307,7 +311,8 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
     )
 
 
-def _digest(keys: NDArray[np.uint64], labels: NDArray[np.int64]) -> str:
+def digest_of_images(keys: NDArray[np.uint64], labels: NDArray[np.int64]) -> str:
+    """Fingerprint of a dataset: of all keys and labels in order."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(keys.tobytes())
     digest.update(labels.astype("<i8").tobytes())

@@ -14,8 +14,10 @@ from ..learning.device import pick_device, pick_precision
 from ..learning.models import build_model, check_model_name, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
-from ..learning.train import augmented, count_correct, sgd, train
+from ..learning.train import Batch, augmented, count_correct, sgd, train
 from ..store import ImageStore, read_images
+from .countermeasures import Countermeasure
+from .countermeasures import countermeasure as find_countermeasure
 
 _TEST_BATCH = 500
 
@@ -28,10 +30,13 @@ class Evaluation:
         victim: Name of the network.
         epochs: Epochs of training.
         seeds: Seed of each victim.
+        countermeasure: Name of what the victim did against the protection.
+        parameters: Of the countermeasure.
         last: Clean-test accuracy after the last epoch.
         peak: The best clean-test accuracy of any epoch: what a victim that stops early gets; on
             ``peak_images`` of the test images where that was given.
-        train: Accuracy on the training images as they were given, after the last epoch.
+        train: Accuracy on the training images after the last epoch: as they were given, or as a
+            countermeasure replaced them once.
         curves: Clean-test accuracy after each epoch, a list per seed; on the images of the peak.
         losses: Mean training loss of each epoch, a list per seed.
     """
@@ -39,6 +44,8 @@ class Evaluation:
     victim: str
     epochs: int
     seeds: list[int]
+    countermeasure: str = "none"
+    parameters: dict[str, Any] = field(default_factory=dict)
     last: list[float] = field(default_factory=list)
     peak: list[float] = field(default_factory=list)
     train: list[float] = field(default_factory=list)
@@ -65,8 +72,9 @@ class Evaluation:
             return f"{100 * self.mean(which):.1f}{spread} %"
 
         seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        counter = "" if self.countermeasure == "none" else f", {self.countermeasure}"
         return (
-            f"{self.victim}, {self.epochs} epochs, {seeds}: clean-test accuracy "
+            f"{self.victim}{counter}, {self.epochs} epochs, {seeds}: clean-test accuracy "
             f"{figure('last')} last, {figure('peak')} peak; train {figure('train')}"
         )
 
@@ -76,6 +84,7 @@ def evaluate(
     test: Any,
     victim: str | nn.Module = "resnet18",
     *,
+    countermeasure: str | Countermeasure | None = None,
     epochs: int = 60,
     seeds: int | Iterable[int] = 3,
     batch_size: int = 128,
@@ -94,6 +103,8 @@ def evaluate(
         train: Dataset to learn from, protected or not.
         test: Dataset to be tested on: clean images.
         victim: Name of a network, or a module, which is copied and starts from fresh weights.
+        countermeasure: What the victim does against the protection: a name such as ``"jpeg-10"``,
+            or an object of :mod:`unlearnable.evaluation.countermeasures`.
         epochs: Passes over the training images.
         seeds: Number of victims (seeds 0, 1, …), or the seeds themselves.
         batch_size: Images of a step.
@@ -115,8 +126,9 @@ def evaluate(
         )
     if isinstance(victim, str):
         check_model_name(victim)
+    counter = find_countermeasure(countermeasure)
     place = pick_device(device)
-    learned = read_images(train, image_size, progress=progress)
+    learned = read_images(counter.on_dataset(train), image_size, progress=progress)
     tested = read_images(test, image_size, progress=progress)
     if learned.images.shape[1:] != tested.images.shape[1:]:
         raise ValueError(
@@ -127,7 +139,10 @@ def evaluate(
         raise ValueError(f"expected the classes {learned.classes} in the test set too")
     num_classes = max(learned.num_classes, tested.num_classes)
     name = victim if isinstance(victim, str) else type(victim).__name__
-    result = Evaluation(name, epochs, chosen)
+    learned = _replaced(learned, counter)
+    if counter.test_images:
+        tested = _replaced(tested, counter)
+    result = Evaluation(name, epochs, chosen, counter.name, counter.parameters)
     for seed in chosen:
         run = Run(
             learned.images.to(place),
@@ -139,7 +154,7 @@ def evaluate(
         )
         try:
             curve, losses, last, on_train = _train_victim(
-                run, victim, tested, epochs, batch_size, peak_images
+                run, victim, counter, tested, epochs, batch_size, peak_images
             )
         finally:
             run.close()
@@ -151,9 +166,14 @@ def evaluate(
     return result
 
 
+def _replaced(store: ImageStore, counter: Countermeasure) -> ImageStore:
+    return store._replace(images=counter.on_images(store.images, store.labels))
+
+
 def _train_victim(
     run: Run,
     victim: str | nn.Module,
+    counter: Countermeasure,
     tested: ImageStore,
     epochs: int,
     batch_size: int,
@@ -167,7 +187,8 @@ def _train_victim(
         model = copy.deepcopy(victim)
         reset_weights(model, seed=run.weight_seed("victim"))
     steps = run.batches_per_epoch(batch_size)
-    optimizer = sgd(model)
+    counter.on_start(model, victim, run)
+    optimizer = sgd(model, lr=counter.learning_rate)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
     run.track(victim=model, optimizer=optimizer, scheduler=scheduler)
     images, labels = tested.images.to(run.device), tested.labels.to(run.device)
@@ -181,14 +202,20 @@ def _train_victim(
                 correct += count_correct(model, x, y)
         return correct.item() / len(images)
 
-    for _ in run.steps(epochs, "epochs"):
+    crop_flip = augmented(run)
+    for epoch in run.steps(epochs, "epochs"):
+
+        def inputs(index: Tensor, done: float = epoch / epochs) -> Batch:
+            batch = Batch(crop_flip(index), run.labels[index])
+            return counter.on_step(counter.on_batch(batch, run, done), model, run)
+
         learned = train(
             run,
             model,
             optimizer,
             steps=steps,
             batch_size=batch_size,
-            inputs=augmented(run),
+            inputs=inputs,
             scheduler=scheduler,
         )
         run.log(loss=learned["loss"], accuracy=accuracy(images[watched], labels[watched]))

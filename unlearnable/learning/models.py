@@ -7,45 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
-
-class Normalize(nn.Module):
-    """Moves [0, 1] images to about zero mean and unit spread, so that no caller has to."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return (images - 0.5) * 4
-
-
-def _cifar_resnet18(num_classes: int, channels: int) -> nn.Module:
-    """ResNet-18 with a 3x3 stem of stride 1 and no pooling before the first block."""
-    model = resnet18(num_classes=num_classes)
-    model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-    model.maxpool = nn.Identity()
-    return nn.Sequential(Normalize(), model)
-
-
-def _tiny_cnn(num_classes: int, channels: int) -> nn.Module:
-    """Four 3x3 convolutions, 140 thousand weights: minutes on a CPU instead of days."""
-
-    def block(inputs: int, outputs: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-
-    return nn.Sequential(
-        Normalize(),
-        *block(channels, 24),
-        nn.MaxPool2d(2),
-        *block(24, 48),
-        nn.MaxPool2d(2),
-        *block(48, 96),
-        nn.MaxPool2d(2),
-        *block(96, 96),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(4 * 96, num_classes),
-    )
+from . import architectures
+from .architectures import from_torchvision, in_torchvision
 
 
 class Ensemble(nn.Module):
@@ -98,22 +62,41 @@ class Ensemble(nn.Module):
 
 
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {
-    "resnet18": _cifar_resnet18,
-    "tiny": _tiny_cnn,
+    "resnet18": architectures.resnet18,
+    "resnet50": architectures.resnet50,
+    "vgg16": architectures.vgg16,
+    "densenet121": architectures.densenet121,
+    "mobilenetv2": architectures.mobilenetv2,
+    "senet18": architectures.senet18,
+    "wrn28-10": architectures.wrn28_10,
+    "vit-small": architectures.vit_small,
+    "tiny": architectures.tiny_cnn,
+    "tiny-resnet": architectures.tiny_resnet,
 }
+_TORCHVISION = "torchvision:"
+
+
+def is_model_name(name: str) -> bool:
+    """Whether :func:`build_model` knows the name."""
+    prefix, _, rest = name.partition(":")
+    return name in MODELS or (prefix == "torchvision" and in_torchvision(rest))
 
 
 def check_model_name(name: str) -> None:
     """Raises ``ValueError`` with the list of names unless ``name`` is one of them."""
-    if name not in MODELS:
-        raise ValueError(f"expected one of {sorted(MODELS)} or a torch module, got {name!r}")
+    if not is_model_name(name):
+        raise ValueError(
+            f"expected one of {sorted(MODELS)}, a torchvision classifier as "
+            f'"{_TORCHVISION}resnet50", or a torch module, got {name!r}'
+        )
 
 
 def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0) -> nn.Module:
     """Builds a network with weights that depend on the seed alone.
 
     Args:
-        name: ``"resnet18"`` (11,173,962 weights for 10 classes) or ``"tiny"`` (139,810).
+        name: One of :data:`MODELS`, for images of about 32x32 pixels, or a classification model of
+            torchvision as it is, for larger ones, such as ``"torchvision:resnet50"``.
         num_classes: Number of logits.
         channels: Image channels.
         seed: Of the weights. The global random state is left as it was.
@@ -127,7 +110,9 @@ def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0
     check_model_name(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return MODELS[name](num_classes, channels)
+        if name in MODELS:
+            return MODELS[name](num_classes, channels)
+        return from_torchvision(name.removeprefix(_TORCHVISION), num_classes, channels)
 
 
 def reset_weights(model: nn.Module, *, seed: int = 0) -> None:

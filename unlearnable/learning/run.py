@@ -65,6 +65,7 @@ class Run:
         callback: Called with each record of :meth:`log`.
 
     Attributes:
+        precision: As it was given.
         passes: Images that went forward through networks given to :meth:`track` or :meth:`adopt`
             in this process.
         history: Records of :meth:`log`.
@@ -98,7 +99,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, dict[str, Any]] = {}
         self._rows = rows
-        self._precision = precision
+        self.precision = precision
         self._compile = compile
         self._group = group or Group()
         self._checkpoint = checkpoint
@@ -387,7 +388,7 @@ class Run:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision of network passes."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def train_step(
         self,

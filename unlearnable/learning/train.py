@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,19 @@ from torch.nn import functional as F
 from .augment import CropFlip
 from .pgd import pgd, random_start
 from .run import Run
+
+
+class Batch(NamedTuple):
+    """What a network is to learn from in one update.
+
+    Attributes:
+        images: What it is to see, float; (B, C, H, W), or (B * draws, C, H, W) with several draws
+            of each image next to one another.
+        targets: Class indices, int64 of shape (B,), or class probabilities, float of shape (B, K).
+    """
+
+    images: Tensor
+    targets: Tensor
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -75,6 +88,24 @@ def adversary(
         )
 
 
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over images of the cross-entropy, of each image's worst draw where there are several.
+
+    Args:
+        logits: float, (B, K) or (B * draws, K).
+        targets: Class indices (B,) or probabilities (B, K).
+    """
+    if len(logits) == len(targets):
+        return F.cross_entropy(logits, targets)
+    each = F.cross_entropy(logits, _per_draw(targets, logits), reduction="none")
+    return each.unflatten(0, (len(targets), -1)).amax(1).mean()
+
+
+def _per_draw(targets: Tensor, logits: Tensor) -> Tensor:
+    """Targets repeated for every draw, (B * draws,) or (B * draws, K)."""
+    return targets.repeat_interleave(len(logits) // len(targets), dim=0)
+
+
 def train(
     run: Run,
     model: nn.Module,
@@ -82,7 +113,7 @@ def train(
     *,
     steps: int,
     batch_size: int,
-    inputs: Callable[[Tensor], Tensor],
+    inputs: Callable[[Tensor], Tensor | Batch],
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     clip_norm: float | None = None,
 ) -> dict[str, float]:
@@ -94,20 +125,26 @@ def train(
         optimizer: Its optimiser.
         steps: Number of updates.
         batch_size: Images per update.
-        inputs: Takes image indices (B,) and returns what the network is to see, (B, C, H, W).
+        inputs: Takes image indices (B,) and returns what the network is to see, (B, C, H, W), or a
+            :class:`Batch` with targets other than the run's labels.
         scheduler: Stepped after every update.
         clip_norm: Largest norm of the whole gradient.
 
     Returns:
-        Mean ``loss`` and ``accuracy`` over the images as they were learned from.
+        Mean ``loss`` and ``accuracy`` over the images as they were learned from; of mixed labels,
+        the most probable one counts.
     """
     for index in run.batches(steps, batch_size):
-        images, labels = inputs(index), run.labels[index]
+        seen = inputs(index)
+        batch = seen if isinstance(seen, Batch) else Batch(seen, run.labels[index])
 
-        def loss_fn(network: nn.Module, images: Tensor = images, labels: Tensor = labels) -> Tensor:
+        def loss_fn(network: nn.Module, batch: Batch = batch) -> Tensor:
+            images, targets = batch
             logits = network(images)
-            run.tally("accuracy", (logits.argmax(1) == labels).sum(), len(labels))
-            return F.cross_entropy(logits, labels)
+            labels = targets if targets.ndim == 1 else targets.argmax(1)
+            right = logits.argmax(1) == _per_draw(labels, logits)
+            run.tally("accuracy", right.sum(), len(right))
+            return cross_entropy(logits, targets)
 
         loss = run.train_step(model, optimizer, loss_fn, clip_norm=clip_norm)
         run.tally("loss", loss * len(index), len(index))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import ArtefactError, NotFittedError
 from ..learning.device import pick_device, pick_precision
-from ..learning.models import MODELS, build_model, reset_weights
+from ..learning.models import build_model, is_model_name, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
 from ..output import write_json
@@ -87,7 +87,7 @@ class Method(Parameters):
         surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
         if isinstance(surrogate, nn.Module):
             return copy.deepcopy(surrogate)
-        if surrogate not in MODELS:
+        if not is_model_name(surrogate):
             raise ValueError(
                 f"expected surrogate= with a module to load the weights into: the method "
                 f"was fitted with a {surrogate} of the caller's own"
@@ -275,7 +275,13 @@ class Method(Parameters):
 
     @final
     def protect(
-        self, dataset: Any, *, fraction: float = 1.0, seed: int = 0, align: str = "content"
+        self,
+        dataset: Any,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        align: str = "content",
+        full_size: bool = False,
     ) -> ProtectedDataset:
         """The dataset with its perturbation: what to publish, or to train a victim on.
 
@@ -284,12 +290,16 @@ class Method(Parameters):
             fraction: Share of images to protect.
             seed: Of that choice.
             align: ``"content"`` or ``"index"``.
+            full_size: Leave photos as large as they are.
 
         Raises:
             NotFittedError: ``fit`` was not called.
             UnknownImageError: The dataset holds other images than those that were fitted.
         """
-        return ProtectedDataset(dataset, self._fitted(), fraction=fraction, seed=seed, align=align)
+        perturbation = self._fitted()
+        return ProtectedDataset(
+            dataset, perturbation, fraction=fraction, seed=seed, align=align, full_size=full_size
+        )
 
     @final
     def extend(

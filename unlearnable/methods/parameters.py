@@ -7,10 +7,10 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
+from ..about import format_epsilon
 from ..config import GRANULARITIES
 from ..learning.models import check_model_name
 from ..learning.pgd import NORMS
-from ..perturbation import format_epsilon
 
 Self = TypeVar("Self", bound="Parameters")
 

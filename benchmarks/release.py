@@ -1,0 +1,144 @@
+"""Makes the pre-made perturbations of CIFAR-10, measures them, and lists them in the catalogue.
+
+Those that are part of the package, on a CPU in about half an hour on one core:
+
+    python benchmarks/release.py ROOT --images 10000 --victim tiny --epochs 12
+
+Those with a row per image, as folders that are ready to be pushed:
+
+    python benchmarks/release.py ROOT --sample-wise OUT --device cuda --preset paper \
+        --victim resnet18 --epochs 60 --seeds 3 --result benchmarks/results/release-gpu.json
+    unlearnable push OUT/cifar10-sem OWNER/cifar10-sem --public
+    python benchmarks/release.py --pushed OUT/cifar10-sem OWNER/cifar10-sem COMMIT
+
+ROOT is a folder with ``cifar-10-batches-py``. Every perturbation is fitted on all 50,000 training
+images; its strength is that of victims trained on the first --images of them. Goes on where it was
+stopped: what is there is not fitted again, and what is in --result is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cifar10 import CLASS_WISE, AnyCIFAR10
+from record import RESULTS, Record
+from torch.utils.data import Subset
+from torchvision.datasets import CIFAR10
+
+import unlearnable as ue
+from unlearnable.card import write_card
+from unlearnable.catalogue import FILE, describe
+from unlearnable.output import write_json
+
+# Small enough for the package: a row, a pixel or a kernel per class, or an algorithm.
+SHIPPED: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
+    "cifar10-ops": (ue.OPS, {}),
+    "cifar10-class-convolution": (ue.ClassConvolution, {}),
+    "cifar10-ar": (ue.AR, {}),
+    "cifar10-lsp": (ue.LSP, {}),
+    "cifar10-em-class-wise": (ue.EM, CLASS_WISE),
+}
+SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
+    "cifar10-sem": (ue.SEM, {}),
+    "cifar10-sep": (ue.SEP, {}),
+    "cifar10-em": (ue.EM, {}),
+    "cifar10-tap": (ue.TAP, {}),
+    "cifar10-rem": (ue.REM, {}),
+}
+
+
+def fitted(name: str, folder: Path, train: Any, args: argparse.Namespace) -> ue.Perturbation:
+    """From its folder where an earlier start left it."""
+    if folder.is_dir():
+        return ue.Perturbation.from_pretrained(folder)
+    cls, overrides = (SHIPPED | SAMPLE_WISE)[name]
+    method = cls.preset(args.preset, **overrides)
+    method.fit(train, device=args.device, checkpoint=folder.with_name(f"{name}-checkpoint"))
+    method.perturbation_.save_pretrained(folder)
+    return method.perturbation_
+
+
+def accuracies(name: str, dataset: Any, test: Any, record: Record, device: str) -> list[float]:
+    """Last clean-test accuracy of each victim, from the record where it is there."""
+    settings = record.settings
+    cell = record.cells.get(name)
+    if cell is None:
+        dataset = Subset(dataset, range(settings["images"]))
+        evaluation = ue.evaluate(
+            dataset,
+            test,
+            settings["victim"],
+            epochs=settings["epochs"],
+            seeds=settings["seeds"],
+            device=device,
+        )
+        print(f"{name}: {evaluation}", flush=True)
+        cell = {"last": evaluation.last, "peak": evaluation.peak}
+        record.put(name, cell)
+    last: list[float] = cell["last"]
+    return last
+
+
+def listed(perturbation: ue.Perturbation, name: str, **place: str) -> None:
+    """Adds a perturbation to the catalogue, or changes what it says."""
+    entries = {entry["name"]: entry for entry in json.loads(FILE.read_text(encoding="utf-8"))}
+    entries[name] = {"name": name, **describe(perturbation), **place}
+    write_json(FILE, [entries[name] for name in sorted(entries)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument("--sample-wise", type=Path, metavar="OUT")
+    parser.add_argument("--pushed", nargs=3, metavar=("FOLDER", "REPO", "COMMIT"))
+    parser.add_argument("--only", nargs="+", choices=list(SHIPPED | SAMPLE_WISE))
+    parser.add_argument("--preset", default="demo", choices=["paper", "fast", "demo"])
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--victim", default="resnet18")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--result", type=Path, default=RESULTS / "release-cpu.json")
+    args = parser.parse_args()
+    if args.pushed:
+        folder, repo, commit = args.pushed
+        name = Path(folder).name
+        listed(ue.Perturbation.from_pretrained(folder), name, repo=repo, commit=commit)
+        return
+
+    settings = {name: getattr(args, name) for name in ("images", "victim", "epochs", "seeds")}
+    record = Record(args.result, settings, args.device)
+    train: Any = AnyCIFAR10(args.root)
+    train.__class__ = CIFAR10  # whose name the artefacts state
+    test = AnyCIFAR10(args.root, train=False)
+    clean = accuracies("clean", train, test, record, args.device)
+    chosen = SHIPPED if args.sample_wise is None else SAMPLE_WISE
+    for name in args.only or chosen:
+        folder = (args.sample_wise or FILE.parent / "pretrained") / name
+        perturbation = fitted(name, folder, train, args)
+        protected = accuracies(
+            name, ue.ProtectedDataset(train, perturbation), test, record, args.device
+        )
+        perturbation.config["strength"] = {
+            "clean": clean,
+            "protected": protected,
+            "seeds": list(range(args.seeds)),
+            "victim": args.victim,
+            "epochs": args.epochs,
+            "training images": args.images,
+            "date": record.date,
+        }
+        perturbation.save_pretrained(folder)
+        if args.sample_wise is None:
+            listed(perturbation, name)
+        else:
+            (folder / "README.md").write_text(write_card(perturbation, f"OWNER/{name}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,366 @@
+"""Audits: which cells there are, interruption and resumption, and what is refused."""
+
+import dataclasses
+import importlib
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import unlearnable as ue
+from unlearnable import OPS, ProtectedDataset, UnknownImageError
+from unlearnable.datasets import Shapes
+from unlearnable.evaluation.audit_data import gather, split
+from unlearnable.evaluation.cells import Plan, needs_clean, plan
+from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure
+from unlearnable.evaluation.estimate import Clock, probe
+from unlearnable.evaluation.report import Cell
+from unlearnable.evaluation.victim import Evaluation
+from unlearnable.output import locked
+
+module = importlib.import_module("unlearnable.evaluation.audit")
+PROTECTED, CLEAN = "protected", "clean"
+
+
+@dataclasses.dataclass(frozen=True)
+class Leak(Countermeasure):
+    """A trainer who has some of the clean images."""
+
+    name = "leak"
+    description = "a victim that has clean images"
+
+    def on_dataset(self, dataset):
+        assert isinstance(dataset, ProtectedDataset)
+        return dataset
+
+
+@pytest.fixture(scope="module")
+def images():
+    return Shapes(size=64), Shapes(train=False, size=30)
+
+
+@pytest.fixture(scope="module")
+def pixel(images):
+    return OPS().fit(images[0], device="cpu", progress=False).perturbation_
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Victims that answer at once, by what they were asked; the list of those asked for whole."""
+    asked = []
+
+    def evaluate(train, test, victim, *, countermeasure, epochs, seeds, **_):
+        if isinstance(train, ProtectedDataset):
+            kind = CLEAN if train.fraction == 0 else PROTECTED
+            asked.append((kind, countermeasure.name, victim, *seeds))
+        peak = (len(countermeasure.name) % 7 + 2 + seeds[0]) / 20
+        return Evaluation(
+            victim, epochs, seeds, countermeasure.name, {}, [peak / 2], [peak], [1.0],
+            [[peak] * epochs], [[0.0] * epochs],
+        )  # fmt: skip
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    return asked
+
+
+def run(images, perturbation, **options):
+    defaults = {
+        "victims": "tiny", "countermeasures": ["jpeg-10", "grayscale"], "epochs": 2,
+        "device": "cpu", "progress": False,
+    }  # fmt: skip
+    return ue.audit(images[0], perturbation, images[1], **defaults | options)
+
+
+def test_cells_come_with_their_baseline_and_the_telling_ones_first():
+    counters = [countermeasure(None), countermeasure("jpeg-10"), Leak()]
+    keys = [cell.key for cell in plan(counters, ["tiny", "resnet18"], [0, 1])]
+    assert keys[:5] == [
+        "protected, none, tiny, seed 0",
+        "clean, none, tiny, seed 0",
+        "protected, jpeg-10, tiny, seed 0",
+        "clean, jpeg-10, tiny, seed 0",
+        "protected, leak, tiny, seed 0",
+    ]
+    assert len(keys) == len(set(keys)) == 2 * 2 * 5
+    assert all("seed 0" in key for key in keys[:10])
+    assert [needs_clean(counter) for counter in counters] == [False, False, True]
+
+
+def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    report = run(
+        images, pixel, countermeasures=["grayscale"], epochs=1, batch_size=32, folder=tmp_path / "a"
+    )
+    assert report.complete and len(report.cells) == 4
+    assert [cell.trained_on for cell in report.cells] == [PROTECTED, CLEAN] * 2
+    direct = ue.evaluate(
+        ProtectedDataset(images[0], pixel), images[1], "tiny", countermeasure="grayscale",
+        epochs=1, seeds=1, batch_size=32, device="cpu", progress=False,
+    )  # fmt: skip
+    assert [report.cells[2].last, report.cells[2].curve] == [direct.last[0], direct.curves[0]]
+    assert report.dataset["classes"] == Shapes.classes and report.test["images"] == 30
+    assert set(report.change_by_class) == set(Shapes.classes) and len(report.examples) == 8
+    told = [record.getMessage() for record in caplog.records]
+    assert "4 cells, about" in told[0] and told[-1].endswith("done") and len(told) == 5
+    for name in ("report.html", "report.md", "report.json", "audit.json"):
+        assert (tmp_path / "a" / name).is_file()
+    assert ue.AuditReport.load(tmp_path / "a") == report
+
+
+@pytest.mark.parametrize("where", ["training", "saving"])
+def test_interrupted_at_every_cell_it_goes_on_and_gives_the_same(
+    images, pixel, trained, tmp_path, monkeypatch, where
+):
+    small = {"countermeasures": ["jpeg-10"], "seeds": 2}
+    whole = run(images, pixel, **small, folder=tmp_path / "whole")
+    count = whole.planned
+    assert count == 8 == len(trained)
+    trained.clear()
+    evaluate, save = module.evaluate, ue.AuditReport.save
+    before = 0
+
+    def stop_training(train, *args, **kwargs):
+        if isinstance(train, ProtectedDataset) and len(trained) > before:
+            raise KeyboardInterrupt
+        return evaluate(train, *args, **kwargs)
+
+    def stop_saving(report, folder):
+        if len(trained) < count:
+            raise KeyboardInterrupt
+        return save(report, folder)
+
+    if where == "training":
+        monkeypatch.setattr(module, "evaluate", stop_training)
+    else:
+        monkeypatch.setattr(ue.AuditReport, "save", stop_saving)
+    for before in range(count - 1):
+        with pytest.raises(KeyboardInterrupt):
+            run(images, pixel, **small, folder=tmp_path / "parts")
+        assert len(trained) == before + 1
+        if where == "training":
+            partial = ue.AuditReport.load(tmp_path / "parts")
+            assert len(partial.cells) == before + 1 and not partial.complete
+            assert f"Only {before + 1} of {count}" in partial.verdict()
+    before = count
+    final = run(images, pixel, **small, folder=tmp_path / "parts")
+    assert len(trained) == len(set(trained)) == count
+    assert untimed(final) == untimed(whole) and str(final) == str(whole)
+    assert run(images, pixel, **small, folder=tmp_path / "parts") == final
+    assert len(trained) == count
+
+
+def untimed(report):
+    cells = [dataclasses.replace(cell, seconds=0.0) for cell in report.cells]
+    return dataclasses.replace(report, cells=cells, date="")
+
+
+def test_a_folder_takes_more_countermeasures_and_seeds(images, pixel, trained, tmp_path):
+    run(images, pixel, folder=tmp_path / "a")
+    first = list(trained)
+    more = run(
+        images, pixel, countermeasures=["jpeg-10", "bit-depth-2"], seeds=2, folder=tmp_path / "a"
+    )
+    assert more.complete and len(trained) == len(set(trained)) > len(first)
+    assert {entry["name"] for entry in more.countermeasures} == {"none", "jpeg-10", "bit-depth-2"}
+
+
+def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):
+    folder = tmp_path / "a"
+    run(images, pixel, folder=folder)
+    kept = (folder / "audit.json").read_bytes()
+    other = OPS(seed=1, pixels=2).fit(images[0], device="cpu", progress=False).perturbation_
+    for changed, message in (
+        ({"epochs": 3}, "epochs"),
+        ({"batch_size": 64}, "batch_size"),
+        ({"peak_images": 10}, "peak_images"),
+    ):
+        with pytest.raises(ValueError, match=f"folder of this audit.*{message}"):
+            run(images, pixel, folder=folder, **changed)
+    with pytest.raises(ValueError, match="perturbation"):
+        run(images, other, folder=folder)
+    with pytest.raises(ValueError, match="test"):
+        run((images[0], Shapes(train=False, size=20)), pixel, folder=folder)
+    with pytest.raises(ValueError, match="dataset"):
+        run((Shapes(size=50), images[1]), pixel, folder=folder)
+    parameters = countermeasure("jpeg-10")
+    with pytest.raises(ValueError, match="jpeg-10"):
+        run(
+            images, pixel, folder=folder,
+            countermeasures=[dataclasses.replace(parameters, test_images=True)],
+        )  # fmt: skip
+    assert (folder / "audit.json").read_bytes() == kept
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("keep")
+    with pytest.raises(FileExistsError):
+        run(images, pixel, folder=tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"countermeasures": ["jpeg"]}, "jpeg-QUALITY"),
+        ({"victims": ["resnet19"]}, "tiny"),
+        ({"victims": []}, "victims"),
+        ({"epochs": 0}, "epoch"),
+        ({"seeds": 0}, "seed"),
+        ({"precision": "fp16"}, "bf16"),
+        ({"image_size": 0}, "image_size"),
+    ],
+)
+def test_bad_arguments_are_explained_before_anything_is_trained(
+    images, pixel, trained, tmp_path, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        run(images, pixel, folder=tmp_path / "a", **options)
+    assert not trained and not (tmp_path / "a").exists()
+
+
+def test_what_does_not_belong_together_is_refused(images, pixel, fit, trained, tmp_path):
+    train, test = images
+    noise = torch.zeros(30, 3, 32, 32, dtype=torch.uint8)
+    pixels = torch.from_numpy(train.data).permute(0, 3, 1, 2)
+    named = Shapes(train=False, size=10)
+    named.classes = ["other", *Shapes.classes[1:]]
+    cases = [
+        ((train, (noise[:, :, :16, :16], [0] * 30)), pixel, "shape"),
+        ((train, (noise, [10] * 30)), pixel, "10 classes"),
+        ((train, named), pixel, "other"),
+        ((train, (noise[:0], [])), pixel, "empty"),
+        ((train, torch.utils.data.Subset(test, [])), pixel, "empty"),
+        ((train, test), None, "expected a perturbation"),
+        (((pixels[:5], [0, 1, 2, 3, 9]), test), fit((pixels[:5], [0, 1, 2, 3, 9])), "5 images"),
+        ((ProtectedDataset(train, pixel), test), fit(train), "its own"),
+    ]
+    for datasets, perturbation, message in cases:
+        with pytest.raises(ValueError, match=message):
+            run(datasets, perturbation, folder=tmp_path / "a")
+    # One image out of all is not the one that was fitted, between those that are peeked at.
+    other = Shapes(size=64)
+    many = torch.utils.data.ConcatDataset([other] * 3)
+    perturbation = fit(other)
+    strange = Shapes(size=192)
+    with pytest.raises(UnknownImageError):
+        run((strange, test), perturbation, folder=tmp_path / "a")
+    assert run((many, test), perturbation).complete
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_unknown_image_between_those_that_are_peeked_at_is_found(images, fit, trained):
+    base = Shapes(size=200)
+    perturbation = fit(base)
+    base.data = base.data.copy()
+    peeked = set(np.linspace(0, 199, 64).astype(int).tolist())
+    base.data[next(i for i in range(200) if i not in peeked)] ^= 1
+    with pytest.raises(UnknownImageError):
+        run((base, images[1]), perturbation)
+    assert not trained
+
+
+def test_without_a_test_set_a_share_is_held_out_by_content(pixel, trained):
+    base = Shapes(size=64)
+    kept, held = split(base, 0.25)
+    assert sorted(kept + held) == list(range(64)) and 12 <= len(held) <= 20
+    order = np.random.default_rng(0).permutation(64).tolist()
+    shuffled, moved = split(torch.utils.data.Subset(base, order), 0.25)
+    assert {order[i] for i in moved} == set(held) and {order[i] for i in shuffled} == set(kept)
+    twice, again = split(torch.utils.data.ConcatDataset([base, base]), 0.25)
+    assert not {i % 64 for i in twice} & {i % 64 for i in again}
+    report = run((base, None), pixel, held_out=0.25)
+    assert report.test["held_out"] == 0.25 and report.test["overlap"] == 0
+    assert report.dataset["images"] == len(kept) and report.test["images"] == len(held)
+    pair = (torch.from_numpy(base.data).permute(0, 3, 1, 2), base.targets)
+    assert run((pair, None), pixel, held_out=0.25).test["digest"] == report.test["digest"]
+    for share in (0, 1, -0.1, 0.001):
+        with pytest.raises(ValueError, match="hold out"):
+            run((base, None), pixel, held_out=share)
+
+
+def test_a_protected_dataset_keeps_its_fraction(images, pixel, trained):
+    half = ProtectedDataset(images[0], pixel, fraction=0.5, seed=3)
+    report = run((half, images[1]), None)
+    assert report.dataset["fraction"] == 0.5
+    assert report.change["share"] < run(images, pixel).change["share"]
+
+
+def test_test_images_that_were_trained_on_are_told(images, pixel, trained, caplog):
+    report = run((images[0], images[0]), pixel)
+    assert report.test["overlap"] == 64 and "64 of the test images" in caplog.text
+
+
+def test_photos_of_a_perturbation_with_a_size_are_resized_alike(
+    varying_folder, fit, trained, tmp_path
+):
+    perturbation = fit(varying_folder, image_size=8)
+    report = run((varying_folder, varying_folder), perturbation)
+    assert report.settings["image_size"] == [8, 8]
+    with pytest.raises(ValueError, match="image_size of the perturbation"):
+        run((varying_folder, varying_folder), perturbation, image_size=6)
+    whole = ProtectedDataset(varying_folder, perturbation, full_size=True)
+    report = run((whole, varying_folder), None, image_size=6, folder=tmp_path / "a")
+    assert report.complete and report.settings["image_size"] == [6, 6]
+    with pytest.raises(ValueError, match="full_size"):
+        run((varying_folder, varying_folder), perturbation, folder=tmp_path / "a")
+
+
+def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):
+    jpeg = countermeasure("jpeg-10")
+    assert run(images, pixel, countermeasures=["jpeg-10", jpeg]).planned == 4
+    with pytest.raises(ValueError, match="one countermeasure of each name"):
+        run(
+            images, pixel, countermeasures=[jpeg, dataclasses.replace(jpeg, test_images=True)]
+        )  # fmt: skip
+
+
+def test_the_clock_prefers_what_was_measured():
+    none, jpeg = (Plan(PROTECTED, countermeasure(n), "tiny", 0) for n in ("none", "jpeg-10"))
+    clock = Clock([], {})
+    clock.expect(none.kind, 10.0)
+    clock.expect(jpeg.kind, 20.0)
+    assert clock.left([none, jpeg, jpeg]) == 50
+    clock.took(none, 5.0)  # twice as fast as expected, and so is the rest
+    assert clock.left([none, jpeg]) == 15
+    clock.took(jpeg, 30.0)
+    assert clock.left([none, jpeg]) == 35
+    assert clock.knows(none.kind) and not clock.knows(("x", "tiny"))
+
+
+def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
+    data = gather(
+        images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    cells = plan([countermeasure(None), countermeasure("jpeg-10"), Leak()], ["tiny"], [0])
+    asked = []
+
+    def measure(planned, train, test, epochs):
+        asked.append((planned.trained_on, planned.countermeasure.name, len(train[1]), epochs))
+        seconds = {"none": 0.5, "jpeg-10": 2.0}[planned.countermeasure.name] + epochs
+        return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], seconds)
+
+    clock = Clock([], {})
+    probe(clock, cells, data, measure, epochs=10, batch_size=16)
+    assert {(kind, n) for kind, _, n, _ in asked} == {(CLEAN, 32)}
+    # Twice as many images as were timed.
+    assert clock.left([c for c in cells if c.trained_on == CLEAN]) == 2 * (0.5 + 10 + 2 + 10)
+    assert clock.left(cells[-1:]) == 2 * (0.5 + 10)  # the trainer's choice of images takes no time
+
+
+def test_the_ledger_is_plain_json(images, pixel, trained, tmp_path):
+    run(images, pixel, folder=tmp_path / "a")
+    content = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert content["format"] == "unlearnable-audit" and len(content["cells"]) == 6
+    assert content["identity"]["perturbation"] == pixel.digest
+
+
+def test_a_folder_in_use_or_damaged_is_refused(images, pixel, trained, tmp_path):
+    folder = tmp_path / "a"
+    run(images, pixel, folder=folder)
+    with locked(folder, wait=False), pytest.raises(RuntimeError, match="no other process"):
+        run(images, pixel, folder=folder)
+    (folder / "audit.json").write_text('{"format": "unlearnable-audit"}')
+    with pytest.raises(ue.ArtefactError, match=r"audit\.json"):
+        run(images, pixel, folder=folder)
+    (folder / "report.json").write_text("{}")
+    with pytest.raises(ue.ArtefactError, match=r"report\.json"):
+        ue.AuditReport.load(folder)

@@ -1,0 +1,312 @@
+"""Exports in other people's formats, each read back by its own reader."""
+
+import io
+import json
+import tarfile
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from unlearnable import ProtectedDataset, cli
+from unlearnable.datasets import Shapes
+from unlearnable.export import FORMATS, webdataset
+
+UNSAFE = [
+    "T-shirt/top",
+    "..",
+    "/etc",
+    "../../outside",
+    "C:\\windows",
+    "",
+    "same\0",
+    "é",
+    ".",
+    "日本",
+]
+
+
+class Arrays(torch.utils.data.Dataset):
+    def __init__(self, data, targets, classes=None):
+        self.data, self.targets, self.classes = data, list(targets), classes
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return Image.fromarray(self.data[index]), self.targets[index]
+
+
+class ExportedCIFAR10(CIFAR10):
+    """torchvision's own, which checks that files are there, and not what is in them."""
+
+    train_list = [[name, None] for name, _ in CIFAR10.train_list]  # noqa: RUF012
+    test_list = []  # noqa: RUF012
+    meta = {**CIFAR10.meta, "md5": None}  # noqa: RUF012
+
+
+@pytest.fixture(scope="module")
+def protected(shapes, perturbation):
+    return ProtectedDataset(shapes, perturbation)
+
+
+@pytest.fixture(scope="module")
+def images(protected):
+    """Protected pixels, uint8 (N, H, W, C)."""
+    return protected.to_tensors()[0].numpy().transpose(0, 2, 3, 1)
+
+
+def made(fit, shape, classes=None, count=12):
+    data = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+    dataset = Arrays(data, range(count), classes)
+    return ProtectedDataset(dataset, fit(dataset))
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# --- npz -----------------------------------------------------------------------------------------
+
+
+def test_npz(protected, images, tmp_path):
+    folder = protected.export(tmp_path / "out", "npz")
+    assert sorted(tree(folder)) == ["images.npz", "unlearnable.json"]
+    with np.load(folder / "images.npz", allow_pickle=False) as read:
+        assert sorted(read) == ["classes", "images", "labels"]
+        np.testing.assert_array_equal(read["images"], images)
+        assert read["images"].dtype == np.uint8
+        assert read["labels"].dtype == np.int64 and read["labels"].tolist() == protected.targets
+        assert read["classes"].tolist() == protected.classes
+
+
+def test_npz_of_grey_images_without_names(fit, tmp_path):
+    protected = made(fit, (8, 6))
+    folder = protected.export(tmp_path / "out", "npz")
+    with np.load(folder / "images.npz") as read:
+        assert sorted(read) == ["images", "labels"] and read["images"].shape == (12, 8, 6, 1)
+        np.testing.assert_array_equal(read["images"][5, ..., 0], np.asarray(protected[5][0]))
+
+
+def test_npz_of_images_of_two_shapes_is_refused(varying_folder, class_wise, tmp_path):
+    grey = np.zeros((2, 32, 32), np.uint8)
+    colour = np.zeros((2, 32, 32, 3), np.uint8)
+    dataset = Arrays([*grey, *colour], [0, 1, 2, 3], Shapes.classes)
+    clean = ProtectedDataset(dataset, class_wise)  # of colour: grey images become colour ones
+    clean.export(tmp_path / "colour", "npz")
+    rows = class_wise.rows[:, :1]
+    config = class_wise.config | {"image_shape": [1, 32, 32]}
+    of_grey = type(class_wise)(np.ascontiguousarray(rows), config)
+    with pytest.raises(ValueError, match=r"image 2 .*takes images of any size"):
+        ProtectedDataset(dataset, of_grey).export(tmp_path / "out", "npz")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "varying"] == ["colour"]
+
+
+# --- CIFAR ---------------------------------------------------------------------------------------
+
+
+def test_cifar(protected, images, tmp_path):
+    folder = protected.export(tmp_path / "out", "cifar")
+    read = ExportedCIFAR10(folder)
+    np.testing.assert_array_equal(read.data, images)
+    assert read.targets == protected.targets
+    assert read.classes == protected.classes and read.class_to_idx == protected.class_to_idx
+    with pytest.raises(RuntimeError, match="corrupted"):
+        CIFAR10(folder)
+
+
+def test_cifar_of_few_images_without_names(fit, tmp_path):
+    protected = made(fit, (32, 32, 3), count=3)
+    read = ExportedCIFAR10(protected.export(tmp_path / "out", "cifar"))
+    assert read.classes == ["0", "1", "2"] and read.targets == [0, 1, 2]
+    np.testing.assert_array_equal(np.asarray(read[2][0]), np.asarray(protected[2][0]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "message"),
+    [
+        ((32, 32, 3), 11, "at most 10 classes .*, got 11"),
+        ((32, 32), 3, "got 32x32 with 1 channel for image 0"),
+        ((32, 30, 3), 3, "got 30x32 with 3 channels"),
+    ],
+)
+def test_cifar_that_does_not_fit_is_refused(shape, count, message, fit, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        made(fit, shape, count=count).export(tmp_path / "out", "cifar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line_refuses_before_it_fits(tmp_path, capsys):
+    for index in range(11):
+        (tmp_path / "in" / f"class{index:02d}").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "in" / f"class{index:02d}" / "a.png")
+    arguments = ["protect", str(tmp_path / "in"), str(tmp_path / "out"), "--format", "cifar"]
+    assert cli.main(arguments) == 1
+    assert "at most 10 classes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_line(tmp_path, perturbation, images):
+    perturbation.save_pretrained(tmp_path / "p")
+    arguments = ["protect", "shapes:40", str(tmp_path / "out"), "--quiet", "--format", "cifar"]
+    assert cli.main([*arguments, "--perturbation", str(tmp_path / "p")]) == 0
+    np.testing.assert_array_equal(ExportedCIFAR10(tmp_path / "out").data, images)
+
+
+# --- WebDataset ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shard", [1, 20_000, 1 << 28])
+def test_webdataset(protected, images, tmp_path, monkeypatch, shard):
+    monkeypatch.setattr(webdataset, "SHARD_BYTES", shard)
+    folder = protected.export(tmp_path / "out", "webdataset")
+    shards = json.loads((folder / "unlearnable.json").read_text())["shards"]
+    assert sorted(tree(folder)) == [*shards, "unlearnable.json"]
+    assert len(shards) == 40 if shard == 1 else len(shards) < 10
+    keys = []
+    for name in shards:
+        with tarfile.open(folder / name) as tar:
+            names = tar.getnames()
+            assert names == sorted(names) and len(names) % 2 == 0
+            keys += [name.removesuffix(".png") for name in names if name.endswith(".png")]
+            assert all(m.mtime == m.uid == m.gid == 0 and not m.uname for m in tar)
+            for key in (name.removesuffix(".png") for name in names if name.endswith(".png")):
+                png = tar.extractfile(f"{key}.png").read()
+                np.testing.assert_array_equal(
+                    np.asarray(Image.open(io.BytesIO(png))), images[int(key)]
+                )
+    assert keys == [f"{index:06d}" for index in range(40)]
+
+
+def test_webdataset_by_its_own_reader(protected, images, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import webdataset as wds
+
+        folder = protected.export(tmp_path / "out", "webdataset")
+        files = [str(path) for path in sorted(folder.glob("*.tar"))]
+        read = list(wds.WebDataset(files, shardshuffle=False).decode("rgb8").to_tuple("png", "cls"))
+    np.testing.assert_array_equal(np.stack([image for image, _ in read]), images)
+    assert [label for _, label in read] == protected.targets
+
+
+# --- all -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_the_same_images_give_the_same_bytes(format, protected, tmp_path):
+    one = protected.export(tmp_path / "one", format)
+    other = protected.export(tmp_path / "other", format)
+    assert tree(one) == tree(other)
+    described = json.loads((one / "unlearnable.json").read_text())
+    assert described["digest"] == protected.perturbation.digest
+    assert described["classes"] == protected.classes and described["images"] == 40
+    assert one.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_no_class_name_leads_out_of_the_folder(format, fit, tmp_path):
+    protected = made(fit, (32, 32, 3), UNSAFE, count=10)
+    folder = protected.export(tmp_path / "place" / "out", format)
+    assert all(
+        path.relative_to(tmp_path).parts[:2] == ("place", "out")
+        for path in tmp_path.rglob("*.*")
+        if path.is_file()
+    )
+    assert json.loads((folder / "unlearnable.json").read_text())["classes"] == UNSAFE
+    if format == "webdataset":
+        with tarfile.open(folder / "shard-000000.tar") as tar:
+            assert all("/" not in name for name in tar.getnames())
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_failure_midway_leaves_nothing(format, protected, tmp_path, monkeypatch):
+    read = type(protected).raw_batches
+    seen = []
+
+    def fail(self, indices, **options):
+        for batch in read(self, indices, **options):
+            seen.extend(batch.indices)
+            if len(seen) >= 20:
+                raise OSError("No space left on device")
+            yield batch
+
+    monkeypatch.setattr(type(protected), "raw_batches", fail)
+    with pytest.raises(OSError, match="No space left"):
+        protected.export(tmp_path / "out", format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_in_place_of_the_folder_is_not_followed(format, force, protected, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    for target in ("elsewhere", "nowhere"):
+        link = tmp_path / "out"
+        link.symlink_to(tmp_path / target)
+        with pytest.raises(FileExistsError, match="symbolic link"):
+            protected.export(link, format, force=force)
+        assert link.is_symlink() and not list((tmp_path / "elsewhere").iterdir())
+        link.unlink()
+    assert not (tmp_path / "nowhere").exists()
+
+
+LINKED = {
+    "cifar": ["cifar-10-batches-py", "cifar-10-batches-py/data_batch_1"],
+    "npz": ["images.npz", "unlearnable.json"],
+    "parquet": ["data", "data/train-00000-of-00001.parquet"],
+    "png": ["arrow", "unlearnable.json"],
+    "webdataset": ["shard-000000.tar"],
+    "webp": ["star"],
+}
+
+
+@pytest.mark.parametrize(
+    ("format", "place"), [(f, p) for f, places in LINKED.items() for p in places]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_inside_a_foreign_folder_is_not_followed(format, place, there, protected, tmp_path):
+    link = tmp_path / "out" / place
+    link.parent.mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    if there and "." not in place and not place.endswith("1"):
+        elsewhere.mkdir()
+    elif there:
+        elsewhere.write_text("mine")
+    link.symlink_to(elsewhere)
+    with pytest.raises(FileExistsError, match=r"got a symbolic link in .* never written over"):
+        protected.export(tmp_path / "out", format, force=True)
+    assert link.readlink() == elsewhere
+    assert [path for path in (tmp_path / "out").rglob("*") if path != link and path.is_file()] == []
+    assert (
+        (not there and not elsewhere.exists())
+        or elsewhere.is_dir()
+        or elsewhere.read_text() == "mine"
+    )
+    if elsewhere.is_dir():
+        assert not list(elsewhere.iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"][not there :]
+
+
+def test_a_link_to_the_marker_of_an_export_does_not_make_a_folder_ours(protected, tmp_path):
+    protected.export(tmp_path / "one", "npz")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    (tmp_path / "out" / "unlearnable.json").symlink_to(tmp_path / "one" / "unlearnable.json")
+    with pytest.raises(FileExistsError, match="symbolic link"):
+        protected.export(tmp_path / "out", "npz", force=True)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_another_format_replaces_an_earlier_export(protected, tmp_path):
+    protected.export(tmp_path / "out")
+    protected.export(tmp_path / "out", "npz", force=True)
+    assert sorted(tree(tmp_path / "out")) == ["images.npz", "unlearnable.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

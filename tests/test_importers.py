@@ -1,0 +1,596 @@
+"""Files of other programs become perturbations, and nothing that they ask for is run."""
+
+import contextlib
+import io
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unlearnable as ue
+from unlearnable import ArtefactError, ProtectedDataset, cli, import_perturbation
+
+SIZE, CLASSES = (8, 6), 3  # height, width
+EIGHT = 8 / 255
+
+
+class Arrays(torch.utils.data.Dataset):
+    def __init__(self, data, targets):
+        self.data, self.targets = data, list(targets)
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return Image.fromarray(self.data[index]), self.targets[index]
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    data = np.random.default_rng(0).integers(0, 256, (20, *SIZE, 3), dtype=np.uint8)
+    return Arrays(data, np.arange(20) % CLASSES)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    found = np.random.default_rng(1).integers(-8, 9, (20, 3, *SIZE), dtype=np.int8)
+    found[:, 0, 0, 0] = 8
+    return found
+
+
+@pytest.fixture(scope="module")
+def after(dataset, rows):
+    """The whole protected images, uint8 NCHW."""
+    clean = dataset.data.transpose(0, 3, 1, 2).astype(int)
+    return np.clip(clean + rows, 0, 255).astype(np.uint8)
+
+
+def load(path, dataset, **options):
+    return import_perturbation(path, dataset, **{"method": "REM", "epsilon": EIGHT} | options)
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npz(compress=False, **arrays):
+    file = io.BytesIO()
+    (np.savez_compressed if compress else np.savez)(file, **arrays)
+    return file.getvalue()
+
+
+def saved(value, zipped=True):
+    file = io.BytesIO()
+    torch.save(value, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+def nhwc(array):
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+
+
+DELTAS = {
+    "REM and SEM": lambda r: pickle.dumps(r),
+    "pickle 2": lambda r: pickle.dumps(r, protocol=2),
+    "pickle 5": lambda r: pickle.dumps(r, protocol=5),
+    "pickle, Fortran order": lambda r: pickle.dumps(np.asfortranarray(r)),
+    "pickle 5, big-endian": lambda r: pickle.dumps((r / 255).astype(">f8"), protocol=5),
+    "pickle of older numpy": lambda r: pickle.dumps(r, 3).replace(b"numpy._core", b"numpy.core"),
+    "EM": lambda r: saved(torch.from_numpy(r / 255).float()),
+    "EM, older torch": lambda r: saved(torch.from_numpy(r / 255).float(), zipped=False),
+    "PIL": lambda r: saved({"noise": torch.from_numpy(r / 255).float(), "seed": torch.tensor(1)}),
+    "half": lambda r: saved([torch.from_numpy(r / 255).half()]),
+    "npy levels": npy,
+    "npy int16": lambda r: npy(r.astype(np.int16)),
+    "npy float levels": lambda r: npy(r.astype(np.float32)),
+    "npy units": lambda r: npy(r / 255),
+    "npy Fortran": lambda r: npy(np.asfortranarray(r)),
+    "npy NHWC": lambda r: npy(nhwc(r)),
+    "npz": lambda r: npz(noise=r, labels=np.arange(20)),
+    "npz compressed NHWC": lambda r: npz(True, delta=nhwc(r / 255)),
+}
+
+
+@pytest.mark.parametrize("name", DELTAS)
+def test_deltas_of_every_format(name, dataset, rows, after, tmp_path):
+    found = load(write(tmp_path / "file", DELTAS[name](rows)), dataset)
+    np.testing.assert_array_equal(found.rows, rows)
+    assert repr(found) == "Perturbation(REM, sample-wise, Linf 8/255, 20 images of 3x8x6)"
+    assert found.config["imported"]["file"] == "file"
+    found.save_pretrained(tmp_path / "saved")
+    again = ue.Perturbation.from_pretrained(tmp_path / "saved")
+    order = [3, 0, 19, 7]
+    shuffled = Arrays(dataset.data[order], [dataset.targets[place] for place in order])
+    images, _ = ProtectedDataset(shuffled, again).to_tensors()
+    np.testing.assert_array_equal(images.numpy(), after[order])
+
+
+IMAGES = {
+    "uint8 NCHW": lambda a: npy(a),
+    "uint8 NHWC": lambda a: npy(nhwc(a)),
+    "pickle": lambda a: pickle.dumps(a),
+    "npz": lambda a: npz(True, images=nhwc(a), labels=np.arange(20), classes=np.array(["a"])),
+    "tensor": lambda a: saved(torch.from_numpy(a)),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_whole_images_of_every_format(name, dataset, after, tmp_path):
+    found = load(write(tmp_path / "file", IMAGES[name](after)), dataset)
+    np.testing.assert_array_equal(ProtectedDataset(dataset, found).to_tensors()[0].numpy(), after)
+    assert found.config["imported"]["format"] == "images"
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_whole_images_of_floats_are_said_to_be_images(scale, dataset, after, tmp_path):
+    path = write(tmp_path / "file", npy((after / scale).astype(np.float32)))
+    found = load(path, dataset, format="images")
+    np.testing.assert_array_equal(ProtectedDataset(dataset, found).to_tensors()[0].numpy(), after)
+
+
+@pytest.mark.parametrize("name", ["{}.png", "{:05d}.png", "class/{}.png", "{}.webp"])
+def test_folder_of_images_by_index(name, dataset, after, tmp_path):
+    (tmp_path / "images" / "class").mkdir(parents=True)
+    options = {"lossless": True, "exact": True} if name.endswith("webp") else {}
+    for index, image in enumerate(nhwc(after)):
+        Image.fromarray(image).save(tmp_path / "images" / name.format(index), **options)
+    (tmp_path / "images" / "notes.txt").write_text("mine")
+    found = load(tmp_path / "images", dataset)
+    np.testing.assert_array_equal(ProtectedDataset(dataset, found).to_tensors()[0].numpy(), after)
+
+
+@pytest.mark.parametrize("format", ["png", "npz"])
+def test_own_exports_come_back(format, dataset, rows, after, tmp_path):
+    protected = ProtectedDataset(dataset, load(write(tmp_path / "f", npy(rows)), dataset))
+    folder = protected.export(tmp_path / "out", format)
+    found = load(folder if format == "png" else folder / "images.npz", dataset)
+    np.testing.assert_array_equal(ProtectedDataset(dataset, found).to_tensors()[0].numpy(), after)
+
+
+@pytest.mark.parametrize("make", [npy, pickle.dumps, lambda r: saved(torch.from_numpy(r) / 255)])
+def test_class_wise(make, dataset, rows, tmp_path):
+    path = write(tmp_path / "file", make(rows[:CLASSES]))
+    with pytest.raises(ValueError, match='say granularity="class-wise"'):
+        load(path, dataset)
+    found = load(path, dataset, granularity="class-wise")
+    assert found.granularity == "class-wise" and not found.keyed
+    np.testing.assert_array_equal(found.rows, rows[:CLASSES])
+
+
+def test_as_many_images_as_classes_have_to_be_told_apart(dataset, rows, tmp_path):
+    few = Arrays(dataset.data[:CLASSES], range(CLASSES))
+    path = write(tmp_path / "file", npy(rows[:CLASSES]))
+    with pytest.raises(ValueError, match='"sample-wise" or "class-wise"'):
+        load(path, few)
+    assert load(path, few, granularity="sample-wise").keyed
+    assert not load(path, few, granularity="class-wise").keyed
+
+
+@pytest.mark.parametrize("shape", [(20, *SIZE), (20, 1, *SIZE), (20, *SIZE, 1)])
+def test_grey(shape, dataset, rows, tmp_path):
+    grey = Arrays(dataset.data[..., 0], dataset.targets)
+    found = load(write(tmp_path / "file", npy(rows[:, 0].reshape(shape))), grey)
+    np.testing.assert_array_equal(found.rows, rows[:, :1])
+
+
+def test_images_of_varying_size(varying_folder, tmp_path):
+    path = write(tmp_path / "file", npy(np.ones((4, 3, 8, 8), np.int8)))
+    with pytest.raises(ValueError, match="image_size"):
+        load(path, varying_folder)
+    found = load(path, varying_folder, image_size=8)
+    assert found.fit_size == (8, 8)
+    assert ProtectedDataset(varying_folder, found).change().linf == 1
+
+
+# --- what does not fit ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda r: r[:19], {}, r"N the 20 images or 3 classes of the dataset, got \(19,"),
+        (lambda r: r[:, :1], {}, r"got \(20, 1, 8, 6\)"),
+        (lambda r: r.transpose(0, 1, 3, 2), {}, r"got \(20, 3, 6, 8\)"),
+        (lambda r: r[0], {}, r"got \(3, 8, 6\)"),
+        (lambda r: r, {"granularity": "class-wise"}, "expected 3 class-wise rows, got 20"),
+        (lambda r: r, {"epsilon": 4 / 255}, r"Linf 4/255, got 20 of 20 .* largest 8/255 in row 0"),
+        (lambda r: r / 255, {"epsilon": 7.9 / 255}, r"largest 8/255 in row 0"),
+        (lambda r: r.astype(float) * 2, {}, r"largest 16/255"),
+        (lambda r: r / 10, {}, 'some up to 0.8; say format="levels", "unit"'),
+        (lambda r: r / 8, {}, "some up to 1; say"),
+        (lambda r: r / 10, {"format": "unit"}, r"largest 204/255"),
+        (lambda r: r * np.nan, {}, "finite"),
+        (lambda r: r * 0, {}, "change nothing"),
+        (lambda r: r / 255, {"format": "levels"}, "change nothing"),
+        (lambda r: r, {"format": "unit"}, "expected levels in an array of int8, got format='unit'"),
+        (lambda r: r, {"format": "images"}, "expected levels in an array of int8"),
+        (
+            lambda r: r.astype(np.uint8),
+            {"format": "levels"},
+            "expected images in an array of uint8",
+        ),
+        (lambda r: r.astype(np.uint8)[:3], {"granularity": "class-wise"}, "one per image"),
+        (lambda r: r.astype(int), {"format": "images"}, "from -8 to 8"),
+        (lambda r: (r + 100).astype(np.uint8), {}, "in the order, that the images were made from"),
+        (lambda r: r.astype(bool), {}, "of type bool"),
+        (lambda r: r.astype(complex), {}, "of type complex128"),
+        (lambda r: r.astype(str), {}, "of type <U4"),
+        (lambda r: r, {"epsilon": 8}, r"did you mean 8 / 255\?"),
+        (lambda r: r, {"norm": "L1"}, "norm"),
+        (lambda r: r, {"format": "png"}, "format"),
+        (lambda r: r, {"granularity": "each"}, "granularity"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, options, message, dataset, rows, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        load(write(tmp_path / "file", npy(change(rows))), dataset, **options)
+
+
+def test_one_row_beyond_the_budget_is_named(dataset, rows, tmp_path):
+    changed = rows.copy()
+    changed[13, 2, 1, 1] = -9
+    changed[17, 2, 1, 1] = -128
+    with pytest.raises(ValueError, match=r"got 2 of 20 beyond it, the largest 128/255 in row 17"):
+        load(write(tmp_path / "file", npy(changed)), dataset)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_the_lowest_whole_number_is_beyond_any_budget(norm, dataset, rows, tmp_path):
+    changed = rows.astype(np.int64)
+    changed[4, 0, 0, 0] = np.iinfo(np.int64).min
+    with pytest.raises(ValueError, match=r"1 of 20 beyond it, .* in row 4"):
+        load(
+            write(tmp_path / "file", npy(changed)),
+            dataset,
+            norm=norm,
+            epsilon=0.49 if norm == "Linf" else 9,
+        )
+
+
+def test_floats_of_unclear_unit_are_taken_as_said(dataset, rows, tmp_path):
+    path = write(tmp_path / "file", npy(rows / 8))
+    found = load(path, dataset, format="levels", epsilon=1 / 255)
+    np.testing.assert_array_equal(found.rows, np.rint(rows / 8))
+
+
+def test_l2(dataset, tmp_path):
+    rng = np.random.default_rng(0)
+    delta = rng.standard_normal((20, 3, *SIZE))
+    delta *= 0.5 / np.linalg.norm(delta.reshape(20, -1), axis=1)[:, None, None, None]
+    floats = write(tmp_path / "floats", npy(delta))
+    found = load(floats, dataset, epsilon=0.5, norm="L2")
+    levels = np.rint(delta * 255).astype(np.int8)
+    np.testing.assert_array_equal(found.rows, levels)
+    whole = write(tmp_path / "whole", npy(levels))
+    np.testing.assert_array_equal(load(whole, dataset, epsilon=0.5, norm="L2").rows, levels)
+    for path in (floats, whole):
+        with pytest.raises(ValueError, match=r"L2 0\.4, got 20 of 20 beyond it, the largest 0\.5"):
+            load(path, dataset, epsilon=0.4, norm="L2")
+    far = write(tmp_path / "far", npy(levels.astype(np.int16) * 20))
+    with pytest.raises(ValueError, match="up to 127 levels"):
+        load(far, dataset, epsilon=50, norm="L2")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (None, "expected 20 images in .*, got 19 and none for image 3"),
+        ("20.png", "got 21"),
+        ("003.png", "expected an image once"),
+        ("3.jpg", "JPEG"),
+        ("cat.png", "named by their index, got cat|named by their index in"),
+        ("³.png", "named by their index"),
+        ("3.PNG", "expected an image once"),
+    ],
+)
+def test_folder_that_does_not_fit(name, message, dataset, after, tmp_path):
+    for index, image in enumerate(nhwc(after)):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    if name is None:
+        (tmp_path / "3.png").unlink()
+    else:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, dataset)
+
+
+def test_image_that_does_not_fit(dataset, after, tmp_path):
+    for index, image in enumerate(nhwc(after)):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    with pytest.raises(ValueError, match="whole images"):
+        load(tmp_path, dataset, format="levels")
+    with pytest.raises(ValueError, match=r"1 channels at .*0\.png, got 3"):
+        load(tmp_path, Arrays(dataset.data[..., 0], dataset.targets))
+    Image.new("RGB", (6, 9)).save(tmp_path / "7.png")
+    with pytest.raises(ValueError, match=r"image of 6x8 with 3 channels at .*7\.png, got 6x9"):
+        load(tmp_path, dataset)
+    (tmp_path / "7.png").write_bytes(b"no image")
+    with pytest.raises(ArtefactError, match=r"7\.png"):
+        load(tmp_path, dataset)
+
+
+def test_several_arrays_are_not_guessed_between(dataset, rows, tmp_path):
+    for content in (
+        npz(a=rows, b=rows),
+        saved({"a": torch.from_numpy(rows)} | {"b": torch.ones(1, 1, 1)}),
+    ):
+        with pytest.raises(ValueError, match="2 among a"):
+            load(write(tmp_path / "file", content), dataset)
+    with pytest.raises(ValueError, match="got 0 among labels"):
+        load(write(tmp_path / "file", npz(labels=np.arange(20))), dataset)
+
+
+def test_no_file(dataset, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load(tmp_path / "nowhere", dataset)
+    with pytest.raises(ArtefactError, match="empty"):
+        load(write(tmp_path / "file", b""), dataset)
+
+
+# --- what is hostile -----------------------------------------------------------------------------
+
+# Pickles put together opcode by opcode, so that they can hold what no dump would write.
+
+BIG = b"\x8a\x06" + struct.pack("<Q", 1 << 40)[:6]
+CLAIM = struct.pack("<Q", 1 << 40)
+
+
+def program(*parts, protocol=2):
+    return b"\x80" + bytes([protocol]) + b"".join(parts) + b"."
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def name(module, attribute):
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def call(function, *arguments):
+    return function + b"(" + b"".join(arguments) + b"tR"
+
+
+RECONSTRUCT, NDARRAY = name("numpy._core.multiarray", "_reconstruct"), name("numpy", "ndarray")
+EMPTY = call(RECONSTRUCT, NDARRAY, b"K\x00\x85", b"C\x01b")
+INT8 = call(name("numpy", "dtype"), text("i1"), b"\x89\x88") + (
+    b"(K\x03" + text("|") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
+)
+
+
+def array_of(data, shape=b"(K\x14K\x03K\x08K\x06t", dtype=INT8):
+    return EMPTY + b"(K\x01" + shape + dtype + b"\x89" + data + b"tb"
+
+
+def zeros(count):
+    return b"B" + struct.pack("<I", count) + bytes(count)
+
+
+def with_calls(marker):
+    """Pickles that write the file ``marker`` when they are loaded as pickles are."""
+    code, shell = f"__import__('pathlib').Path({str(marker)!r}).touch()", f"touch {marker}"
+    system = call(name("os", "system"), text(shell))
+    evaluate = call(name("builtins", "eval"), text(code))
+    imported = call(name("builtins", "__import__"), text("os"))
+    objects = (
+        EMPTY
+        + b"(K\x01K\x01\x85"
+        + (
+            call(name("numpy", "dtype"), text("O"), b"\x89\x88")
+            + b"(K\x03"
+            + text("|")
+            + b"NNN"
+            + b"J\xff\xff\xff\xff" * 2
+            + b"K\x3ftb"
+        )
+        + b"\x89]("
+        + evaluate
+        + b"etb"
+    )
+    return {
+        "os.system": program(system),
+        "eval": program(evaluate),
+        "exec": program(call(name("builtins", "exec"), text(code))),
+        "getattr chain": program(
+            call(call(name("builtins", "getattr"), imported, text("system")), text(shell))
+        ),
+        "dotted name": program(
+            call(text("unlearnable.store") + text("os.system") + b"\x93", text(shell)), protocol=4
+        ),
+        "instance": b"(S'" + shell.encode() + b"'\nios\nsystem\n.",
+        "object": program(b"(" + name("os", "system") + text(shell) + b"o"),
+        "as the bytes of an array": program(array_of(evaluate + b"0" + zeros(20 * 144))),
+        "as the shape of an array": program(
+            array_of(zeros(20 * 144), shape=evaluate + b"0(K\x14K\x03K\x08K\x06t")
+        ),
+        "as the type of an array": program(array_of(zeros(20 * 144), dtype=system + b"0" + INT8)),
+        "before an array": program(system, b"0", array_of(zeros(20 * 144))),
+        "in an array of objects": program(objects),
+        "in a dict": program(b"}" + text("rows") + evaluate + b"s"),
+    }  # fmt: skip
+
+
+OTHERS = {
+    "ndarray of any size": program(call(NDARRAY, BIG)),
+    "numpy.load": program(call(name("numpy", "load"), text("somewhere"))),
+    "attribute of a stand-in": program(RECONSTRUCT, b"}" + text("__code__") + b"Nsb"),
+    "state of a stand-in": program(name("numpy", "dtype"), b"NNK\x01\x87b"),
+    "new object": program(name("numpy", "dtype"), text("i1"), b"\x85\x81"),
+    "persistent id": program(text("a"), b"Q"),
+    "extension": program(b"\x82\x01"),
+    "dict": program(b"}" + text("rows") + array_of(zeros(20 * 144)) + b"s"),
+    "encoding": program(call(name("_codecs", "encode"), text("ab"), text("rot13"))),
+    "subclass": program(call(RECONSTRUCT, name("numpy", "dtype"), b"K\x00\x85", b"C\x01b")),
+    "claimed shape": program(call(RECONSTRUCT, NDARRAY, BIG + b"\x85", b"C\x01b")),
+    "claimed count": program(array_of(zeros(9), shape=b"(" + BIG + b"K\x03K\x08K\x06t")),
+    "claimed bytes": program(b"\x8e" + CLAIM + b"abc", protocol=4),
+    "claimed bytearray": program(b"\x96" + CLAIM + b"abc", protocol=5),
+    "claimed text": program(b"\x8d" + CLAIM + b"abc", protocol=4),
+    "claimed frame": program(b"\x95" + CLAIM + b"abc", protocol=4),
+    "claimed memo": program(b"Nr\xff\xff\xff\x7f"),
+    "many opcodes": program(b"N0" * 100_000, b"N"),
+    "deep": program(b"N", b"\x85" * 100_000),
+    "nothing": program(b"N"),
+    "no program": b"import os\nos.system('true')\n",
+    "no state": program(EMPTY),
+    "no end": program(array_of(zeros(20 * 144)))[:-1],
+    "count below zero": program(array_of(b"C\x00", shape=b"(J\xff\xff\xff\xffK\x03K\x08K\x06t")),
+    "count that is no number": program(array_of(zeros(20 * 144), shape=b"(" + text("20") + b"t")),
+    "true as a count": program(array_of(zeros(144), shape=b"(\x88K\x03K\x08K\x06t")),
+    "fewer bytes": program(array_of(zeros(20 * 144 - 1))),
+    "no bytes": program(array_of(b"N")),
+}  # fmt: skip
+
+
+def test_the_parts_make_what_numpy_reads(dataset, tmp_path):
+    content = program(array_of(b"B" + struct.pack("<I", 2880) + b"\x01" * 2880))
+    np.testing.assert_array_equal(pickle.loads(content), np.ones((20, 3, *SIZE), np.int8))
+    assert (load(write(tmp_path / "file", content), dataset).rows == 1).all()
+
+
+@pytest.mark.parametrize("case", with_calls("marker"))
+def test_a_pickle_that_calls_is_refused_and_does_not_run(case, dataset, tmp_path):
+    marker = tmp_path / "marker"
+    content = with_calls(marker)[case]
+    with pytest.raises(ArtefactError, match="nothing that it names was run"):
+        load(write(tmp_path / "file", content), dataset)
+    assert not marker.exists()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("archive/data.pkl", content)
+        made.writestr("archive/version", "3\n")
+        made.writestr("archive/byteorder", "little")
+    legacy = saved(torch.zeros(1), zipped=False)[:15] + content
+    assert legacy.startswith(b"\x80\x02\x8a\nl\xfc")
+    for other in (archive.getvalue(), legacy):
+        with pytest.raises(ArtefactError, match="torch file of tensors and nothing else"):
+            load(write(tmp_path / "file", other), dataset)
+    assert not marker.exists()
+    with contextlib.suppress(pickle.UnpicklingError, TypeError, ValueError):  # after the call
+        pickle.loads(content)
+    assert marker.exists(), "this would not have run anyway"
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_pickle_of_anything_else_is_refused(case, dataset, tmp_path):
+    path = write(tmp_path / "file", OTHERS[case])
+    load_it = pytest.raises(ArtefactError, match=r"pickle of one numpy array|whole array")
+    tracemalloc.start()
+    try:
+        with load_it:
+            load(path, dataset)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["O", "V4", "S4", "U1", "b1", "c8", "M8", "i3", "", "i1,i1"])
+def test_a_pickled_array_of_another_type_is_refused(dtype, dataset, tmp_path):
+    other = INT8.replace(text("i1"), text(dtype))
+    path = write(tmp_path / "file", program(array_of(zeros(20 * 144), dtype=other)))
+    with pytest.raises(ValueError, match="whole numbers or floats"):
+        load(path, dataset)
+
+
+def header(shape, descr="|i1", version=1):
+    text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    size = struct.pack("<H" if version == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text
+
+
+def archive_of(name, content, method=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def hostile_arrays():
+    objects = np.empty((20, 3, *SIZE), object)
+    shape = (20, 3, *SIZE)
+    bomb = b"\x93NUMPY\x02\x00" + struct.pack("<I", 1 << 28) + b" " * (1 << 20)
+    tensors = torch.zeros(shape, dtype=torch.int8)
+    return {
+        "object npy": npy(objects),
+        "object npz": npz(a=objects),
+        "claimed count": header((1 << 40, 3, *SIZE)) + bytes(9),
+        "claimed size": header(shape) + bytes(9),
+        "claimed size in npz": archive_of("a.npy", header(shape) + bytes(9)),
+        "claimed count in npz": archive_of("a.npy", header((1 << 40, 3, *SIZE))),
+        "claimed header": bomb,
+        "claimed header in npz": archive_of("a.npy", bomb, zipfile.ZIP_DEFLATED),
+        "code as header": b"\x93NUMPY\x01\x00\x10\x00__import__('os')",
+        "nested header": b"\x93NUMPY\x01\x00\x00\x20" + b"(" * 0x2000,
+        "other version": header(shape, version=2) + bytes(20 * 144),
+        "no archive": b"PK\x03\x04" + bytes(40),
+        "empty archive": b"PK\x05\x06" + bytes(18),
+        "truncated npz": npz(a=np.zeros(shape, np.int8))[:-200],
+        "truncated tensor": saved(tensors)[:-200],
+        "truncated old tensor": saved(tensors, zipped=False)[:-200],
+        "deflated tensor": archive_of("a/data.pkl", bytes(1 << 20), zipfile.ZIP_DEFLATED),
+        "expanded tensor": saved(torch.zeros(1, dtype=torch.int8).expand(1 << 40, 3, *SIZE)),
+        "sparse tensor": saved(torch.zeros(shape).to_sparse()),
+        "meta tensor": saved(torch.empty(shape, device="meta")),
+        "complex tensor": saved(torch.zeros(shape, dtype=torch.complex64)),
+        "module": saved(torch.nn.Linear(2, 2)),
+        "state dict": saved(torch.nn.Linear(2, 2).state_dict()),
+        "number": saved(5),
+    }
+
+
+@pytest.mark.parametrize("case", hostile_arrays())
+def test_hostile_arrays_and_tensors_are_refused(case, dataset, tmp_path):
+    path = write(tmp_path / "file", hostile_arrays()[case])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="expected"):
+            load(path, dataset)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("case", ["REM and SEM", "pickle 2", "EM", "EM, older torch", "npz"])
+def test_a_damaged_file_is_read_rightly_or_refused(case, dataset, rows, tmp_path):
+    whole = DELTAS[case](rows)
+    rng = np.random.default_rng(0)
+    for number in range(45):
+        changed = bytearray(whole)
+        if number % 3 == 0:
+            del changed[int(rng.integers(len(whole))) :]
+        else:
+            place = int(rng.integers(min(len(whole), 400) if number % 3 == 1 else len(whole)))
+            changed[place] ^= 1 << int(rng.integers(8))
+        try:
+            found = load(write(tmp_path / "file", bytes(changed)), dataset)
+        except ValueError:
+            continue
+        assert found.rows.shape == rows.shape and np.abs(found.rows.astype(int)).max() <= 8
+
+
+# --- command line --------------------------------------------------------------------------------
+
+
+def test_command_line(tmp_path, capsys):
+    rows = np.random.default_rng(0).integers(-8, 9, (20, 3, 32, 32), dtype=np.int8)
+    path = write(tmp_path / "rem.pkl", pickle.dumps(rows))
+    arguments = ["import", str(path), "shapes:20", str(tmp_path / "p"), "--method", "REM"]
+    assert cli.main([*arguments, "--epsilon", "4/255"]) == 1
+    assert "the largest 8/255" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+    assert cli.main([*arguments, "--epsilon", "8/255", "--format", "levels"]) == 0
+    assert "REM" in capsys.readouterr().out
+    np.testing.assert_array_equal(ue.Perturbation.from_pretrained(tmp_path / "p").rows, rows)
+    assert cli.main([*arguments, "--epsilon", "8/255"]) == 0, "a folder of ours is written again"

@@ -1,0 +1,119 @@
+"""Every network that has a name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import unlearnable as ue
+from unlearnable.learning.models import MODELS, Ensemble, build_model, check_model_name
+
+WEIGHTS = {  # for 10 classes of colour images
+    "resnet18": 11_173_962,
+    "resnet50": 23_520_842,
+    "vgg16": 14_728_266,
+    "densenet121": 6_956_426,
+    "mobilenetv2": 2_236_682,
+    "senet18": 11_263_042,
+    "wrn28-10": 36_479_194,
+    "vit-small": 10_695_562,
+    "tiny": 139_810,
+    "tiny-resnet": 140_994,
+}
+
+
+def test_every_network_is_counted_and_documented():
+    assert set(WEIGHTS) == set(MODELS)
+    page = (Path(__file__).parent.parent / "docs" / "countermeasures.md").read_text("utf-8")
+    for name, weights in WEIGHTS.items():
+        assert f"| `{name}` | {weights:,} |" in page
+
+
+FIRST_BLOCK = {
+    "resnet18": "1.layer1",
+    "resnet50": "1.layer1",
+    "senet18": "1.layer1",
+    "densenet121": "1.features.denseblock1",
+    "mobilenetv2": "1.features.1",
+    "wrn28-10": "2",
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_networks_have_their_size_stem_and_features(name):
+    with torch.device("meta"):  # shapes without numbers
+        model = build_model(name, 10)
+        seen = []
+        model.get_submodule(FIRST_BLOCK.get(name, "0")).register_forward_hook(
+            lambda layer, inputs, output: seen.append(output.shape[2:])
+        )
+        ensemble = Ensemble(nn.Identity(), 1)
+        ensemble.members[0] = model
+        last = ensemble.features_of(torch.rand(4, 3, 32, 32), 0)
+    assert sum(weight.numel() for weight in model.parameters()) == WEIGHTS[name]
+    assert seen == [(32, 32)]  # no block before it has lowered the resolution
+    *_, head = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
+    assert last.shape == (4, head.in_features) and head.out_features == 10
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet18", "vit-small", "tiny", "tiny-resnet"])
+def test_networks_take_grey_images_of_other_sizes(name):
+    with torch.device("meta"):
+        model = build_model(name, 7, 1)
+        assert model(torch.rand(2, 1, 28, 28)).shape == (2, 7)
+        assert model(torch.rand(2, 1, 48, 40)).shape == (2, 7)
+
+
+def test_squeeze_and_excitation_weighs_the_channels():
+    block = build_model("senet18", 10)[1].layer1[0].eval()
+    images = torch.rand(2, 64, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        branch = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(images)))))
+        squeezed = block.weighted.fc1(branch.mean((2, 3), keepdim=True)).relu()
+        weights = block.weighted.fc2(squeezed).sigmoid()
+        assert torch.allclose(block(images), (branch * weights + images).relu(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny-resnet", "vit-small"])
+def test_weights_follow_from_the_seed_and_learn(name):
+    state = torch.get_rng_state()
+    first, again, other = (build_model(name, 4, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    weights = [list(model.parameters()) for model in (first, again, other)]
+    assert all(torch.equal(a, b) for a, b in zip(*weights[:2], strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = nn.functional.cross_entropy(first(images), torch.arange(4))
+    loss.backward()
+    assert images.grad.abs().max() > 0 and weights[0][0].grad.abs().max() > 0
+
+
+def test_torchvisions_networks_are_as_they_are():
+    from torchvision.models import resnet18
+
+    with torch.device("meta"):
+        model = build_model("torchvision:resnet18", 5)
+        assert model(torch.rand(2, 3, 64, 64)).shape == (2, 5)
+        assert build_model("torchvision:resnet18", 5, 1)(torch.rand(2, 1, 64, 64)).shape == (2, 5)
+        theirs = resnet18(num_classes=5).state_dict()
+    ours = model[1].state_dict()
+    assert {name: weight.shape for name, weight in ours.items()} == {
+        name: weight.shape for name, weight in theirs.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet19", "torchvision:resnet19", "torchvision:googlenet", "torchvision:", "vision:"]
+)
+def test_unknown_names_are_refused_with_the_list(name):
+    with pytest.raises(ValueError, match="tiny-resnet"):
+        check_model_name(name)
+
+
+def test_names_are_those_of_surrogates_too(shapes):
+    method = ue.TAP(surrogate="tiny-resnet", train_epochs=1, steps=1, restarts=1)
+    method.fit(shapes, device="cpu", progress=False)
+    assert sum(weight.numel() for weight in method.surrogate_.parameters()) == 140_994
+    with pytest.raises(ValueError, match="tiny-resnet"):
+        ue.TAP(surrogate="tiny-vgg").fit(shapes, progress=False)

@@ -1,0 +1,138 @@
+"""Folders of class folders: what is read, what is refused, what is left out."""
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from unlearnable.photo_folder import is_picture, open_folder, survey_folder
+from unlearnable.photos import ON_WHITE, UPRIGHT
+
+
+@pytest.fixture
+def root(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cat/0.png", "cat/1.JPG", "dog/0.png", "dog/deep/er/2.Png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def refused(root, *said):
+    with pytest.raises(ValueError, match="expected") as caught:
+        survey_folder(open_folder(root))
+    for text in said:
+        assert str(text) in str(caught.value)
+
+
+def test_nested_folders_and_endings_in_capitals_are_read(root):
+    dataset = open_folder(root)
+    assert dataset.classes == ["cat", "dog"] and sorted(dataset.targets) == [0, 0, 1, 1]
+    survey = survey_folder(dataset)
+    assert survey == (4, {(8, 6): 4}, {}, [])
+    assert survey.learning_size is None and survey.told() == []
+
+
+def test_what_is_left_out_is_told(root):
+    Image.new("RGB", (4, 4)).save(root / "loose.png")
+    Image.new("RGB", (4, 4)).save(root / "cat" / "moving.gif")
+    (root / "dog" / "phone.HEIC").write_bytes(b"...")
+    (root / "dog" / "notes.txt").write_text("...")
+    survey = survey_folder(open_folder(root))
+    assert survey.photos == 4 and survey.left_out == [
+        "cat/moving.gif",
+        "dog/phone.HEIC",
+        "loose.png",
+    ]
+    (told,) = survey.told()
+    assert "left out" in told and "3 pictures" in told and "loose.png" in told
+
+
+def test_a_folder_without_classes(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
+    refused(tmp_path, tmp_path, "a folder of its own")
+
+
+@pytest.mark.parametrize("content", [None, "0.gif", "notes.txt"])
+def test_a_class_without_photos(root, content):
+    (root / "empty").mkdir()
+    if content:
+        (root / "empty" / content).write_bytes(b"")
+    refused(root, root / "empty", ".jpeg")
+
+
+@pytest.mark.parametrize(
+    "name", [".ipynb_checkpoints", "__MACOSX", "cat/@eaDir", "dog/.thumbnails"]
+)
+def test_folders_of_other_programs(root, name):
+    (root / name).mkdir()
+    Image.new("RGB", (4, 4)).save(root / name / "0.png")
+    refused(root, root / name, "move it away")
+
+
+def test_links_in_a_circle(root):
+    (root / "cat" / "again").symlink_to(root)
+    refused(root, root / "cat" / "again", "remove it")
+
+
+def test_links_out_of_the_tree_are_followed(root, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Image.new("RGB", (4, 4)).save(outside / "9.png")
+    (root / "cat" / "more").symlink_to(outside)
+    (root / "dog" / "9.png").symlink_to(outside / "9.png")
+    assert survey_folder(open_folder(root)).sizes == {(8, 6): 4, (4, 4): 2}
+
+
+def test_all_bad_files_are_listed_at_once(root):
+    good = (root / "cat" / "0.png").read_bytes()
+    (root / "cat" / "short.png").write_bytes(good[: len(good) // 2])
+    (root / "cat" / "._0.png").write_bytes(b"a companion of macOS")
+    (root / "dog" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    Image.new("I;16", (4, 4)).save(root / "dog" / "deep.png")
+    names = ("cat/short.png", "cat/._0.png", "dog/gone.jpg", "dog/deep.png")
+    refused(root, "8 photos, got 4 and 4 bad files", "I;16", *(root / name for name in names))
+
+
+def test_many_bad_files_are_counted(root):
+    for index in range(25):
+        (root / "cat" / f"bad{index}.jpg").write_bytes(b"")
+    refused(root, "4 and 25 bad files", "and 5 more")
+
+
+def test_jpeg_that_was_cut_short(root):
+    path = root / "cat" / "big.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    refused(root, path)
+
+
+def test_what_reading_does_is_counted(root):
+    Image.new("RGBA", (6, 8)).save(root / "cat" / "clear.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    Image.new("RGB", (6, 8)).save(root / "dog" / "turned.jpg", exif=exif)
+    survey = survey_folder(open_folder(root))
+    assert survey.notes == {ON_WHITE: 1, UPRIGHT: 1}
+    assert survey.sizes == {(8, 6): 5, (6, 8): 1}  # upright
+    assert survey.told() == [f"{ON_WHITE}: 1 of 6 photos", f"{UPRIGHT}: 1 of 6 photos"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({(300, 400): 3}, None),
+        ({(3000, 4000): 3}, 224),
+        ({(3000, 4000): 3, (4000, 3000): 1}, 224),
+        ({(60, 90): 3, (40, 50): 1, (500, 500): 1}, 60),
+    ],
+)
+def test_size_to_learn_at(root, sizes, expected):
+    survey = survey_folder(open_folder(root))._replace(sizes=sizes)
+    assert survey.learning_size == expected
+
+
+def test_names_of_pictures(tmp_path):
+    names = ["a.JPG", "a.heic", "a.gif", "a.nef", "a.txt", "a", "a.json"]
+    assert [is_picture(tmp_path / name) for name in names] == [True] * 4 + [False] * 3

@@ -1,0 +1,255 @@
+"""Reports: what they say, and that the page stands alone whatever the data is called."""
+
+import dataclasses
+import html.parser
+import re
+
+import pytest
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+from unlearnable.evaluation.countermeasures import countermeasure
+from unlearnable.evaluation.report import CLEAN, PROTECTED, Cell, duration
+from unlearnable.evaluation.svg import Line, accuracy_chart
+
+HOSTILE = '<script>alert("1")</script>|`*'
+VOID = {"meta", "img", "br", "hr", "link", "input", "line", "circle", "polyline"}
+
+
+def cell(trained_on, counter, peak, *, seed=0, victim="tiny", last=None, epochs=3):
+    curve = [0.1] + [peak] * (epochs - 1) if epochs > 1 else [peak]
+    end = peak if last is None else last
+    return Cell(trained_on, counter, victim, seed, end, peak, 0.99, curve, 60.0)
+
+
+def entry(name, needs_clean=False):
+    found = countermeasure(name)
+    return {
+        "name": name, "description": found.description, "parameters": found.parameters,
+        "needs_clean": needs_clean,
+    }  # fmt: skip
+
+
+def report(cells, counters=("none", "jpeg-10"), *, planned=None, needs=(), **changes):
+    png = "iVBORw0KGgo="
+    change = {
+        "images": 4, "linf": 8, "l2": 1.0, "l0": 9.0, "psnr": 33.3, "ssim": 0.9, "mean": 4.0,
+        "share": 0.5,
+    }  # fmt: skip
+    example = {"clean": png, "change": png, "protected": png}
+    made = ue.AuditReport(
+        perturbation={
+            "method": "SEM", "granularity": "sample-wise", "epsilon": "8/255", "norm": "Linf",
+            "digest": "d1", "parameters": {"steps": 5},
+        },
+        dataset={
+            "name": "Shapes", "images": 100, "classes": ["a", "b"], "num_classes": 10,
+            "digest": "d2", "fraction": 1.0,
+        },
+        test={"name": "Shapes", "images": 50, "digest": "d3", "held_out": None, "overlap": 0},
+        settings={
+            "epochs": 3, "batch_size": 128, "peak_images": None, "image_size": None,
+            "precision": "float32",
+        },
+        countermeasures=[entry(name, name in needs) for name in counters],
+        victims=["tiny"],
+        seeds=sorted({cell.seed for cell in cells}),
+        cells=list(cells),
+        planned=len(cells) if planned is None else planned,
+        change=change,
+        change_by_class={"a": change, "b": change | {"psnr": None}},
+        examples=[{"label": "a"} | change | example, {"label": "b"} | change | example],
+        machine={
+            "device": "x86_64", "threads": 1, "python": "3", "torch": "2", "torchvision": "0",
+            "unlearnable": "0",
+        },
+        date="2026-01-02T03:04:05+00:00",
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)
+
+
+BROKEN = [
+    cell(PROTECTED, "none", 0.2), cell(CLEAN, "none", 0.9),
+    cell(PROTECTED, "jpeg-10", 0.8, last=0.7), cell(CLEAN, "jpeg-10", 0.85),
+]  # fmt: skip
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that tags are balanced, and keeps what is there."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.resources, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.resources += [v for n, v in attrs if n in ("src", "href", "srcset", "action", "data")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_worst_case_comes_first_in_plain_words():
+    made = report(BROKEN)
+    worst = made.worst()
+    assert (worst.countermeasure, worst.protected.peak, worst.protected.last) == (
+        "jpeg-10",
+        0.8,
+        0.7,
+    )
+    assert made.recovered(worst) == pytest.approx(0.7 / 0.8)
+    assert made.outcome() == "broken" and made.headline() == "The protection does not hold"
+    said = made.verdict()
+    assert said.startswith("A victim that saves its training images as JPEG of quality 10 reaches")
+    assert "80.0 %" in said and "85.0 %" in said and "88 %" in said and "20.0 %" in said
+    assert str(made).splitlines()[-1].split() == [
+        "jpeg-10",
+        "tiny",
+        *["80.0", "%", "70.0", "%", "85.0", "%"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("peak", "clean", "outcome"),
+    [(0.15, 0.9, "holds"), (0.5, 0.9, "weakened"), (0.7, 0.9, "broken"), (0.2, 0.2, "unknown")],
+)
+def test_the_outcome_follows_from_what_is_recovered(peak, clean, outcome):
+    cells = [
+        cell(PROTECTED, "none", 0.12), cell(CLEAN, "none", clean),
+        cell(PROTECTED, "jpeg-10", peak), cell(CLEAN, "jpeg-10", clean),
+    ]  # fmt: skip
+    made = report(cells)
+    assert made.outcome() == outcome
+    assert ("too little" in made.verdict()) == (outcome == "unknown")
+    assert made.headline() in made.to_html() and made.headline() in made.to_markdown()
+
+
+def test_clean_images_in_the_trainers_hands_are_no_worst_case():
+    cells = [*BROKEN, cell(PROTECTED, "unprotected-20", 0.88)]
+    made = report(cells, ("none", "jpeg-10", "unprotected-20"), needs=("unprotected-20",))
+    assert made.worst().countermeasure == "jpeg-10"
+    assert made.rows()[-1].protected.peak == 0.88 and made.rows()[-1].clean is None
+
+
+def test_no_countermeasure_is_said_to_be_none():
+    made = report(BROKEN[:2], ("none",))
+    assert made.headline() == "No countermeasure was tried" and "just trains" in made.verdict()
+
+
+def test_unfinished_audits_say_so():
+    made = report(BROKEN[:3], planned=8)
+    assert not made.complete and "Only 3 of 8 cells" in made.verdict()
+    Page(made.to_html())
+    nothing = report([], planned=8)
+    assert nothing.worst() is None and "Nothing has been measured" in nothing.verdict()
+    Page(nothing.to_html())
+    assert "–" in nothing.to_markdown() and str(nothing)
+
+
+def test_seeds_are_averaged_with_their_spread():
+    cells = [
+        cell(PROTECTED, "none", 0.2), cell(PROTECTED, "none", 0.4, seed=1), cell(CLEAN, "none", 0.9)
+    ]  # fmt: skip
+    made = report(cells, ("none",))
+    reached = made.reached(PROTECTED, "none", "tiny")
+    assert reached.seeds == 2 and reached.peak == pytest.approx(0.3)
+    assert reached.peak_std == pytest.approx(0.1 * 2**0.5)
+    assert "30.0 ± 14.1 %" in made.to_markdown()
+
+
+def test_the_page_stands_alone_and_is_well_formed():
+    text = report(BROKEN).to_html()
+    page = Page(text)
+    assert {"script", "link", "iframe"}.isdisjoint(page.tags)
+    assert page.resources and all(r.startswith("data:image/png;base64,") for r in page.resources)
+    assert "url(" not in text and "@import" not in text and "http" not in text
+    assert page.tags.count("svg") == 2 and page.tags.count("img") == 6
+    words = " ".join(page.words)
+    for shown in (
+        "80.0",
+        "JPEG of quality 10",
+        "33.3",
+        "∞ dB",
+        "d1",
+        "steps=5",
+        "torch 2",
+        "2026-01-02",
+    ):
+        assert shown in words.replace("\N{NO-BREAK SPACE}", " ")
+    for feature in ("prefers-color-scheme: dark", "@media print", "max-width: 36rem", "overflow-x"):
+        assert feature in text
+    assert text.count("worst case") == 1
+
+
+def test_names_from_the_users_data_are_escaped():
+    hostile = report(BROKEN)
+    hostile = dataclasses.replace(
+        hostile,
+        dataset=hostile.dataset | {"name": HOSTILE},
+        perturbation=hostile.perturbation | {"method": HOSTILE, "parameters": {"x": HOSTILE}},
+        test=hostile.test | {"name": HOSTILE},
+        change_by_class={HOSTILE: hostile.change},
+        examples=[hostile.examples[0] | {"label": HOSTILE}],
+    )
+    text = hostile.to_html()
+    page = Page(text)
+    assert "script" not in page.tags and "<script" not in text
+    assert text.count("&lt;script&gt;") >= 6
+    markdown = hostile.to_markdown()
+    assert not re.search(r"(?<!\\)<script", markdown) and r"\|\`\*" in markdown
+    columns = {
+        line.count("|") - line.count(r"\|") for line in markdown.splitlines() if line[:1] == "|"
+    }
+    assert columns == {7, 8, 3}
+
+
+def test_hostile_class_names_reach_the_page_escaped_from_a_real_dataset(monkeypatch):
+    from unlearnable.evaluation.audit_data import gather
+
+    base = Shapes(size=40)
+    base.classes = [HOSTILE, *Shapes.classes[1:]]
+    perturbation = ue.OPS().fit(base, device="cpu", progress=False).perturbation_
+    data = gather(base, perturbation, base, held_out=0.2, image_size=None, progress=False)
+    assert HOSTILE in data.change_by_class()
+    made = report(BROKEN, examples=data.examples())
+    assert len(made.examples) == 8 and HOSTILE not in made.to_html()
+    Page(made.to_html())
+
+
+def test_reports_are_written_and_read_again(tmp_path):
+    made = report(BROKEN)
+    page = made.save(tmp_path / "out")
+    assert page.read_text(encoding="utf-8") == made.to_html()
+    assert ue.AuditReport.load(tmp_path / "out") == made
+    made.save(tmp_path / "out")  # ours: replaced
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("keep")
+    with pytest.raises(FileExistsError):
+        made.save(tmp_path / "mine")
+    with pytest.raises(FileNotFoundError):
+        ue.AuditReport.load(tmp_path / "mine")
+
+
+def test_charts_have_a_point_per_epoch():
+    chart = accuracy_chart([Line([0.0, 1.0, 0.5], "protected")], 0.1, 'a "b"')
+    points = re.search(r'points="([^"]*)"', chart).group(1).split()
+    heights = [float(point.split(",")[1]) for point in points]
+    assert len(points) == 3 and heights[1] < heights[2] < heights[0]
+    assert 'aria-label="a &quot;b&quot;"' in chart
+    assert "circle" in accuracy_chart([Line([0.5], "clean")], 0.1, "one epoch")
+
+
+def test_times_read_well():
+    assert [duration(s) for s in (0.2, 60, 600, 7200)] == ["1 s", "60 s", "10 min", "2.0 h"]

@@ -1,0 +1,196 @@
+"""Which files of a folder are protected."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+import unlearnable as ue
+from unlearnable.batches import to_pil
+from unlearnable.data import RawDataset
+from unlearnable.datasets import Shapes
+from unlearnable.verify import verify
+
+FILES = "unlearnable-files.csv"
+
+
+def smooth(size, seed):
+    """A picture that survives JPEG: large patches."""
+    patches = np.random.default_rng(seed).integers(40, 216, (3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(patches).resize(size, Image.Resampling.BILINEAR)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Eight photos of three sizes and two classes."""
+    for index in range(8):
+        folder = tmp_path / "photos" / f"class{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        smooth([(24, 32), (32, 24), (40, 40)][index % 3], index).save(folder / f"{index}.png")
+    return ImageFolder(tmp_path / "photos")
+
+
+KINDS = {
+    "sample-wise": ue.RandomNoise(),
+    "class-wise": ue.RandomNoise(granularity="class-wise"),
+    "convolution": ue.ClassConvolution(),
+}
+
+
+@pytest.fixture(params=KINDS)
+def artefact(request, photos):
+    method = KINDS[request.param]
+    return method.fit(photos, device="cpu", image_size=16, progress=False).perturbation_
+
+
+def export(photos, artefact, folder, **options):
+    protected = ue.ProtectedDataset(photos, artefact, **options)
+    return protected.export(folder, progress=False)
+
+
+def check(*arguments):
+    return verify(*arguments, progress=False)
+
+
+@pytest.mark.parametrize("full_size", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("notes", [True, False])
+def test_an_export_is_wholly_protected(photos, artefact, tmp_path, full_size, given, notes):
+    folder = export(photos, artefact, tmp_path / "out", full_size=full_size)
+    if not notes:
+        for name in ("unlearnable.json", FILES):
+            (folder / name).unlink()
+    found = check(folder, artefact, *([photos] if given else []))
+    assert found.whole == (given or notes)
+    if found.whole:
+        assert found.counts == {"protected": 8, "clean": 0, "changed": 0, "unknown": 0}
+        assert str(found).endswith("\nwholly protected") and not found.missing
+    else:
+        assert found.counts["protected"] == 0 and "give the originals" in str(found)
+        assert "NOT wholly protected" in str(found)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_every_kind_of_file_is_told_apart(photos, artefact, tmp_path, given):
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    clean, recompressed, moved, gone, *_ = sorted(folder.rglob("*.png"))
+    clean.write_bytes(Path(photos.samples[int(clean.stem)][0]).read_bytes())
+    with Image.open(recompressed) as image:
+        image.save(recompressed.with_suffix(".jpg"), quality=50)
+    recompressed.unlink()
+    moved = moved.rename(folder / "class1" / "renamed.png")
+    gone.unlink()
+    smooth((20, 20), 99).save(folder / "class0" / "foreign.png")
+    (folder / "class0" / "broken.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("...")
+    found = check(folder, artefact, *([photos] if given else []))
+    named = {file.partition("/")[2]: status for file, status in found.files.items()}
+    assert named.pop(clean.name) == "clean"
+    assert named.pop(recompressed.with_suffix(".jpg").name) == "changed"
+    assert named.pop("foreign.png") == named.pop("broken.jpg") == "unknown"
+    assert set(named.values()) == {"protected"} and "renamed.png" in named
+    assert not found.whole and found.others == ["notes.txt"]
+    names = {f"{path.parent.name}/{path.name}" for path in (clean, recompressed, gone)}
+    assert set(found.missing) == names
+    shown = json.loads(json.dumps(found.to_dict()))
+    assert shown["changed"] == 1 and shown["unknown"] == 2 and shown["protected"] == 5
+    assert "changed: " in str(found) and "no picture: notes.txt" in str(found)
+
+
+def test_unprotected_shares_are_found(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out", fraction=0.5, full_size=True)
+    for originals in ([], [photos]):
+        found = check(folder, artefact, *originals)
+        assert found.counts == {"protected": 4, "clean": 4, "changed": 0, "unknown": 0}
+    folder = export(photos, artefact, tmp_path / "small", fraction=0.5)
+    assert check(folder, artefact).counts["clean"] == 4  # resized, and still clean
+
+
+def test_notes_of_another_perturbation_prove_nothing(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    other = ue.RandomNoise(seed=5).fit(photos, device="cpu", image_size=16, progress=False)
+    found = check(folder, other.perturbation_)
+    assert found.counts["protected"] == 0 and "another one" in str(found)
+    if artefact.kind == "additive":
+        assert found.counts["changed"] == 8  # they look like its images
+    assert check(folder, other.perturbation_, photos).counts["protected"] == 0
+
+
+def test_originals_themselves_are_clean(photos, tmp_path):
+    method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    found = check(photos.root, method.perturbation_)
+    assert found.counts["clean"] == 8 and not found.whole
+
+
+def test_originals_that_do_not_belong_to_it(photos, tmp_path):
+    method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    folder = export(photos, method.perturbation_, tmp_path / "out")
+    images = [np.asarray(image) // 2 for image, _ in photos]
+    with pytest.raises(ue.UnknownImageError):
+        check(folder, method.perturbation_, (images, photos.targets))
+
+
+def test_stacks(photos, tmp_path):
+    fits = [
+        ue.RandomNoise(granularity=granularity).fit(
+            photos, device="cpu", image_size=16, progress=False
+        )
+        for granularity in ("sample-wise", "class-wise")
+    ]
+    stack = fits[0].perturbation_.then(fits[1].perturbation_)
+    folder = export(photos, stack, tmp_path / "out", full_size=True)
+    assert check(folder, stack).whole and check(folder, stack, photos).whole
+    assert check(photos.root, stack).counts["clean"] == 8
+    below = export(photos, fits[0].perturbation_, tmp_path / "below", full_size=True)
+    assert check(below, stack, photos).counts["protected"] == 0
+
+
+def test_pixels_by_the_originals(photos, tmp_path):
+    pixels = ue.OPS().fit(photos, device="cpu", image_size=16, progress=False).perturbation_
+    folder = export(photos, pixels, tmp_path / "out")
+    for name in ("unlearnable.json", FILES):
+        (folder / name).unlink()
+    assert check(folder, pixels, photos).whole
+
+
+def test_images_of_one_size(tmp_path):
+    dataset = Shapes(size=20)
+    perturbation = ue.RandomNoise().fit(dataset, device="cpu", progress=False).perturbation_
+    folder = export(dataset, perturbation, tmp_path / "out")
+    assert check(folder, perturbation).whole and check(folder, perturbation, dataset).whole
+    to_pil(RawDataset(dataset)[3].pixels).save(next(folder.rglob("03.png")))
+    assert check(folder, perturbation).counts["clean"] == 1
+
+
+def test_folders_that_cannot_be_verified(photos, artefact, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        check(tmp_path / "nowhere", artefact)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="found none"):
+        check(tmp_path / "empty", artefact)
+
+
+@pytest.mark.parametrize("damage", ["", "file,key\n", "file,key,clean_key,protected\na,b,c,d\n"])
+def test_damaged_notes_are_refused(photos, tmp_path, damage):
+    method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    folder = export(photos, method.perturbation_, tmp_path / "out")
+    (folder / FILES).write_text(damage)
+    with pytest.raises(ValueError, match="as an export writes them"):
+        check(folder, method.perturbation_)
+
+
+def test_the_list_of_files_tells_keys_alone(photos, tmp_path):
+    method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    folder = export(photos, method.perturbation_, tmp_path / "out", full_size=True)
+    header, *rows = (folder / FILES).read_text().splitlines()
+    assert header == "file,key,clean_key,protected" and len(rows) == 8
+    keys = method.perturbation_.keys.tolist()
+    for index, row in enumerate(rows):
+        file, key, clean, flag = row.split(",")
+        assert (folder / file).is_file() and flag == "1" and key != clean
+        assert int(clean, 16) == keys[index] and len(key) == 16
+    assert str(photos.root) not in (folder / FILES).read_text()
+    assert str(photos.root) not in (folder / "unlearnable.json").read_text()

@@ -1,0 +1,139 @@
+"""Augmentation by operations drawn from a list: RandAugment, and TrivialAugment for others' use.
+
+The lists and magnitudes are torchvision's; the operations act on a batch at once, since an image
+at a time is too slow for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as v2
+
+from ...learning.draws import Draws
+from ...learning.run import Run
+from ...learning.train import Batch
+from . import operations
+from .base import Countermeasure
+
+_TOP = 30  # the highest of torchvision's 31 magnitudes
+
+
+class Operation(NamedTuple):
+    """One entry of a list.
+
+    Attributes:
+        apply: Takes images (B, C, H, W) and magnitudes (B,).
+        lowest: Magnitude 0.
+        highest: Magnitude 30; those between lie on a line.
+        signed: Whether the magnitude's sign is drawn.
+        around: What the magnitude is added to.
+        whole: Round the magnitude.
+    """
+
+    apply: Callable[[Tensor, Tensor], Tensor]
+    lowest: float = 0
+    highest: float = 0
+    signed: bool = False
+    around: float = 0
+    whole: bool = False
+
+    def magnitude(self, level: Tensor, sign: Tensor) -> Tensor:
+        """The magnitude of levels from 0 to 30 and signs ±1, both (B,)."""
+        value = self.lowest + (self.highest - self.lowest) * level / _TOP
+        value = value.round() if self.whole else value
+        return self.around + (sign * value if self.signed else value)
+
+
+def _list(
+    *, shear: float, right: float, down: float, degrees: float, colour: float, bits: int
+) -> tuple[Operation, ...]:
+    return (
+        Operation(lambda images, _: images),
+        Operation(operations.shear_x, highest=shear, signed=True),
+        Operation(operations.shear_y, highest=shear, signed=True),
+        Operation(operations.translate_x, highest=right, signed=True),
+        Operation(operations.translate_y, highest=down, signed=True),
+        Operation(operations.rotate, highest=degrees, signed=True),
+        Operation(operations.brightness, highest=colour, signed=True, around=1),
+        Operation(operations.saturation, highest=colour, signed=True, around=1),
+        Operation(operations.contrast, highest=colour, signed=True, around=1),
+        Operation(operations.sharpness, highest=colour, signed=True, around=1),
+        Operation(operations.posterize, lowest=8, highest=bits, whole=True),
+        Operation(operations.solarize, lowest=1, highest=0),
+        Operation(lambda images, _: v2.autocontrast(images)),
+        Operation(lambda images, _: v2.equalize(images)),
+    )
+
+
+def rand_augment_list(height: int, width: int) -> tuple[Operation, ...]:
+    """RandAugment's operations for images of that size."""
+    share = 150 / 331
+    return _list(
+        shear=0.3, right=share * width, down=share * height, degrees=30, colour=0.9, bits=4
+    )
+
+
+TRIVIAL_AUGMENT = _list(shear=0.99, right=32, down=32, degrees=135, colour=0.99, bits=2)
+
+
+def _augmented(
+    images: Tensor, draws: Draws, chosen_from: tuple[Operation, ...], level: Tensor
+) -> Tensor:
+    """One operation per image, at its level of magnitude."""
+    count = len(images)
+    which = draws.integers((count,), 0, len(chosen_from))
+    sign = 2 * draws.integers((count,), 0, 2) - 1
+    out = images.clone()
+    for number, operation in enumerate(chosen_from):
+        mine = (which == number).nonzero()[:, 0]
+        if len(mine):
+            magnitude = operation.magnitude(level[mine], sign[mine])
+            out[mine] = operation.apply(images[mine], magnitude)
+    return out
+
+
+def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
+    """TrivialAugment Wide: one operation of any magnitude. (Müller & Hutter, ICCV 2021, 2103.10158)
+
+    Args:
+        images: Float in [0, 1], (B, C, H, W).
+        draws: Of the current batch.
+    """
+    level = draws.integers((len(images),), 0, _TOP + 1)
+    return _augmented(images, draws, TRIVIAL_AUGMENT, level)
+
+
+@dataclass(frozen=True)
+class RandAugment(Countermeasure):
+    """Operations drawn from a list, all of one magnitude. (Cubuk et al., NeurIPS 2020, 1909.13719)
+
+    Args:
+        operations: How many are applied to an image.
+        magnitude: 0 to 30.
+    """
+
+    operations: int = 2
+    magnitude: int = 9
+
+    name = "randaugment"
+    description = "a victim that distorts each image by random operations (RandAugment)"
+
+    def __post_init__(self) -> None:
+        if self.operations < 1 or not 0 <= self.magnitude <= _TOP:
+            raise ValueError(
+                f"expected at least one operation and a magnitude from 0 to {_TOP}, got "
+                f"{self.operations} and {self.magnitude}"
+            )
+
+    def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
+        images = batch.images
+        chosen_from = rand_augment_list(*images.shape[2:])
+        level = torch.full((len(images),), self.magnitude, device=images.device)
+        for _ in range(self.operations):
+            images = _augmented(images, run.rng("randaugment"), chosen_from, level)
+        return batch._replace(images=images)

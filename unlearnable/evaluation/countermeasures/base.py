@@ -1,0 +1,96 @@
+"""What a victim may do against a perturbation, and the places where it may do it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...learning.run import Run
+from ...learning.train import Batch
+
+
+class Countermeasure:
+    """One way of training that might undo a protection.
+
+    A subclass overrides the one hook that belongs to the place where it acts; the others leave
+    things as they are. The hooks are called in the order in which they stand here. Subclasses are
+    frozen dataclasses, whose fields are the parameters.
+
+    Attributes:
+        test_images: Whether :meth:`on_images` is applied to the test images too.
+        learning_rate: What the victim's optimiser starts with.
+    """
+
+    test_images: bool = False
+    learning_rate: float = 0.1
+
+    @property
+    def name(self) -> str:
+        """As :func:`countermeasure` takes it, such as ``"jpeg-10"``."""
+        raise NotImplementedError
+
+    @property
+    def description(self) -> str:
+        """The victim in plain words, for reports, such as ``"a victim that …"``."""
+        raise NotImplementedError
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters, for JSON."""
+        if not is_dataclass(self):
+            return {}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def on_dataset(self, dataset: Any) -> Any:
+        """The dataset that the victim has instead of the one it was given."""
+        return dataset
+
+    def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
+        """What the victim makes of all images once, before it trains.
+
+        Args:
+            images: uint8, (N, C, H, W), on the CPU.
+            labels: int64, (N,), on the CPU.
+
+        Returns:
+            uint8, of the same shape.
+        """
+        return images
+
+    def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
+        """Changes the fresh weights that the victim starts from, in place.
+
+        Args:
+            model: The network that is going to be trained.
+            victim: What it was built from: a name, or the caller's module, which stays as it is.
+            run: Of the victim.
+        """
+
+    def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
+        """What the victim makes of each batch after the protocol's crop and flip.
+
+        Args:
+            batch: Float images in [0, 1], (B, C, H, W), and int64 labels, (B,).
+            run: Of the victim; its :meth:`~unlearnable.learning.run.Run.rng` gives all randomness.
+            done: Share of the epochs that are over, from 0 to below 1.
+
+        Returns:
+            Images (B, C, H, W), or several draws of each next to one another, (B * draws, …), of
+            which the one with the largest loss counts; and labels, or class probabilities (B, K).
+        """
+        return batch
+
+    def on_step(self, batch: Batch, model: nn.Module, run: Run) -> Batch:
+        """What the victim makes of a batch in sight of the network that is to learn from it.
+
+        Args:
+            batch: As :meth:`on_batch` returned it.
+            model: The network in training.
+            run: Of the victim.
+        """
+        return batch
+
+    def __str__(self) -> str:
+        return self.name

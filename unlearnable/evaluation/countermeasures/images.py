@@ -1,0 +1,173 @@
+"""Images that are replaced once, before training. (ISS: Liu et al., ICML 2023, 2301.13838)"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as v2
+
+from ...batches import Pixels, to_pil
+from ...data import pixels_of
+from .base import Countermeasure
+
+_CHUNK = 64  # images that are filtered at once
+
+
+@dataclass(frozen=True)
+class Filter(Countermeasure):
+    """A function of each image alone; a subclass writes :meth:`_filter`.
+
+    Args:
+        test_images: Filter the test images too. Published figures are for training images only.
+    """
+
+    test_images: bool = field(default=False, kw_only=True)
+
+    def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
+        return torch.cat([self._filter(part) for part in images.split(_CHUNK)])
+
+    def _filter(self, images: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) to the same."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Grayscale(Filter):
+    """Every pixel's luma in all its channels."""
+
+    name = "grayscale"
+    description = "a victim that takes the colour out of its training images"
+
+    def _filter(self, images: Tensor) -> Tensor:
+        return images if images.shape[1] == 1 else v2.rgb_to_grayscale(images, images.shape[1])
+
+
+@dataclass(frozen=True)
+class JPEG(Filter):
+    """Compression as Pillow does it.
+
+    Args:
+        quality: 1 to 100.
+    """
+
+    quality: int = 10
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"expected a JPEG quality from 1 to 100, got {self.quality}")
+
+    @property
+    def name(self) -> str:
+        return f"jpeg-{self.quality}"
+
+    @property
+    def description(self) -> str:
+        return f"a victim that saves its training images as JPEG of quality {self.quality}"
+
+    def _filter(self, images: Tensor) -> Tensor:
+        return torch.from_numpy(
+            np.stack([compressed(pixels, self.quality) for pixels in images.numpy()])
+        )
+
+
+def compressed(pixels: Pixels, quality: int) -> Pixels:
+    """An image after it was saved as JPEG and opened again, uint8 (C, H, W)."""
+    file = io.BytesIO()
+    to_pil(pixels).save(file, "JPEG", quality=quality)
+    return pixels_of(Image.open(file))
+
+
+@dataclass(frozen=True)
+class BitDepth(Filter):
+    """Fewer levels: the low bits of every pixel are set to 0.
+
+    Args:
+        bits: How many are kept, 1 to 8.
+    """
+
+    bits: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"expected a bit depth from 1 to 8, got {self.bits}")
+
+    @property
+    def name(self) -> str:
+        return f"bit-depth-{self.bits}"
+
+    @property
+    def description(self) -> str:
+        return f"a victim that keeps {self.bits} of the 8 bits of its training images' pixels"
+
+    def _filter(self, images: Tensor) -> Tensor:
+        return v2.posterize(images, self.bits)
+
+
+@dataclass(frozen=True)
+class GaussianBlur(Filter):
+    """A blur by a normal density.
+
+    Args:
+        kernel_size: Odd side of the kernel in pixels.
+        sigma: Standard deviation in pixels. At the 0.1 of the literature, the kernel's neighbours
+            weigh less than rounding: hardly a pixel changes.
+    """
+
+    kernel_size: int = 3
+    sigma: float = 0.1
+
+    name = "gaussian-blur"
+    description = "a victim that blurs its training images (Gaussian)"
+
+    def _filter(self, images: Tensor) -> Tensor:
+        sides = [self.kernel_size, self.kernel_size]
+        return v2.gaussian_blur(images, sides, [self.sigma, self.sigma])
+
+
+@dataclass(frozen=True)
+class _Neighbourhood(Filter):
+    """A statistic of the square around each pixel; images are mirrored at their edges.
+
+    Args:
+        kernel_size: Odd side of the square in pixels.
+    """
+
+    kernel_size: int = 3
+
+    def __post_init__(self) -> None:
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"expected an odd kernel_size, got {self.kernel_size}")
+
+    def _squares(self, images: Tensor) -> Tensor:
+        """The values around each pixel, float (B, C, H, W, kernel_size ** 2)."""
+        size, edge = self.kernel_size, self.kernel_size // 2
+        padded = F.pad(images.float(), [edge] * 4, mode="reflect")
+        return padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
+
+
+@dataclass(frozen=True)
+class MedianFilter(_Neighbourhood):
+    """The median of the square around each pixel."""
+
+    name = "median-filter"
+    description = "a victim that takes medians of neighbouring pixels in its training images"
+
+    def _filter(self, images: Tensor) -> Tensor:
+        return self._squares(images).median(-1).values.to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class MeanFilter(_Neighbourhood):
+    """The mean of the square around each pixel."""
+
+    name = "mean-filter"
+    description = "a victim that takes means of neighbouring pixels in its training images"
+
+    def _filter(self, images: Tensor) -> Tensor:
+        return self._squares(images).mean(-1).round().to(torch.uint8)

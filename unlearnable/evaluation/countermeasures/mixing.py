@@ -1,0 +1,133 @@
+"""Batches whose images lose a part of themselves, to another image or to nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...learning.draws import Draws
+from ...learning.run import Run
+from ...learning.train import Batch
+from .base import Countermeasure
+
+
+def boxes(centres: Tensor, heights: Tensor, widths: Tensor, size: tuple[int, int]) -> Tensor:
+    """The pixels of one box per image, cut off at the image's edges, bool of (B, 1, H, W).
+
+    Args:
+        centres: Row and column, int64 of shape (B, 2).
+        heights: In pixels, int64 of shape (B,); a box begins half of it, rounded down, above.
+        widths: Likewise.
+        size: Of the images.
+    """
+
+    def inside(middle: Tensor, length: Tensor, pixels: int) -> Tensor:
+        first = (middle - length // 2)[:, None]
+        position = torch.arange(pixels, device=middle.device)
+        return (position >= first) & (position < first + length[:, None])
+
+    rows = inside(centres[:, 0], heights, size[0])
+    columns = inside(centres[:, 1], widths, size[1])
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _centres(count: int, draws: Draws, size: tuple[int, int]) -> Tensor:
+    return torch.stack([draws.integers((count,), 0, pixels) for pixels in size], dim=1)
+
+
+@dataclass(frozen=True)
+class Cutout(Countermeasure):
+    """One black square in every image. (DeVries & Taylor, 1708.04552)
+
+    Args:
+        size: Its side in pixels; its centre is any pixel, so that parts may lie outside. None is
+            half the image's shorter side: 16 for 32x32.
+    """
+
+    size: int | None = None
+
+    name = "cutout"
+    description = "a victim that blacks out a random square of each image (Cutout)"
+
+    def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
+        count, _, height, width = batch.images.shape
+        side = min(height, width) // 2 if self.size is None else self.size
+        sides = torch.full((count,), side, device=batch.images.device)
+        centres = _centres(count, run.rng("cutout"), (height, width))
+        hole = boxes(centres, sides, sides, (height, width))
+        return batch._replace(images=batch.images.masked_fill(hole, 0))
+
+
+@dataclass(frozen=True)
+class _Mixing(Countermeasure):
+    """Mixes images with others of their batch, and their labels alike.
+
+    Args:
+        probability: Of each mix of each image.
+        mixes: How many are made one after the other.
+    """
+
+    probability: float = 0.5
+    mixes: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1 or self.mixes < 1:
+            raise ValueError(
+                f"expected a probability from 0 to 1 and at least one mix, got "
+                f"{self.probability} and {self.mixes}"
+            )
+
+    def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
+        images, count = batch.images, len(batch.images)
+        targets = batch.targets
+        if targets.ndim == 1:
+            targets = F.one_hot(targets, run.num_classes).to(images.dtype)
+        others, other_targets = images, targets
+        for _ in range(self.mixes):
+            draws = run.rng(self.name)
+            partner = draws.uniform((count,), 0, 1).argsort()
+            chosen = draws.uniform((count,), 0, 1) < self.probability
+            # Beta(1, 1), the published choice, is uniform.
+            weight = torch.where(chosen, draws.uniform((count,), 0, 1), 1.0)
+            images, weight = self._mix(images, others[partner], weight, draws)
+            targets = torch.lerp(other_targets[partner], targets, weight[:, None])
+        return Batch(images, targets)
+
+    def _mix(
+        self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        """Images that keep about ``weight`` (B,) of themselves, and how much they do keep."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CutMix(_Mixing):
+    """A box of another image, and its label by area. (Yun et al., ICCV 2019, 1905.04899)"""
+
+    name = "cutmix"
+    description = "a victim that pastes parts of other images into each (CutMix)"
+
+    def _mix(
+        self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        count, _, height, width = images.shape
+        share = (1 - weight).sqrt()
+        centres = _centres(count, draws, (height, width))
+        box = boxes(centres, (height * share).long(), (width * share).long(), (height, width))
+        return torch.where(box, others, images), 1 - box.float().mean((1, 2, 3))
+
+
+@dataclass(frozen=True)
+class MixUp(_Mixing):
+    """Weighted means of two images and of their labels. (Zhang et al., ICLR 2018, 1710.09412)"""
+
+    name = "mixup"
+    description = "a victim that averages each image with another one (MixUp)"
+
+    def _mix(
+        self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        return torch.lerp(others, images, weight[:, None, None, None]), weight

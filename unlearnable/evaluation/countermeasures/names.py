@@ -1,0 +1,93 @@
+"""Countermeasures by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from .adversarial import AdversarialTraining
+from .automatic import RandAugment
+from .base import Countermeasure
+from .displacement import Displacement
+from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
+from .mixing import CutMix, Cutout, MixUp
+from .nothing import NoCountermeasure
+from .pretrained import FineTuning
+from .projection import OrthogonalProjection
+from .ueraser import UEraser
+from .unprotected import CleanPartOnly, Unprotected
+
+# Capital letters stand for a number, which the maker is given.
+NAMES: dict[str, Callable[..., Countermeasure]] = {
+    "none": NoCountermeasure,
+    "grayscale": Grayscale,
+    "jpeg-QUALITY": JPEG,
+    "bit-depth-BITS": BitDepth,
+    "gaussian-blur": GaussianBlur,
+    "median-filter": MedianFilter,
+    "mean-filter": MeanFilter,
+    "displacement": Displacement,
+    "cutout": Cutout,
+    "cutmix": CutMix,
+    "mixup": MixUp,
+    "randaugment": RandAugment,
+    "ueraser-lite": lambda: UEraser(draws=1),
+    "ueraser": UEraser,
+    "ueraser-max": lambda: UEraser(until=1),
+    "adversarial-training-RADIUS": AdversarialTraining,
+    "adversarial-training-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
+        radius, steps=steps
+    ),
+    "adversarial-training-l2-RADIUS": lambda radius: AdversarialTraining(radius, "L2"),
+    "adversarial-training-l2-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
+        radius, "L2", steps
+    ),
+    "orthogonal-projection": OrthogonalProjection,
+    "fine-tuning": FineTuning,
+    "unprotected-PERCENT": Unprotected,
+    "clean-part-only-PERCENT": CleanPartOnly,
+}
+
+COUNTERMEASURES: tuple[str, ...] = (
+    "none",
+    "grayscale",
+    "jpeg-10",
+    "jpeg-50",
+    "jpeg-90",
+    "bit-depth-2",
+    "gaussian-blur",
+    "median-filter",
+    "displacement",
+    "cutout",
+    "cutmix",
+    "mixup",
+    "randaugment",
+    "ueraser-max",
+    "adversarial-training-4",
+    "adversarial-training-8",
+    "orthogonal-projection",
+    "fine-tuning",
+    "unprotected-20",
+)
+
+
+def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
+    """A countermeasure from its name.
+
+    Args:
+        chosen: A name such as ``"jpeg-10"``; None for ``"none"``; or a countermeasure, which is
+            returned.
+
+    Raises:
+        ValueError: The name is not known, or its number out of range.
+    """
+    if isinstance(chosen, Countermeasure):
+        return chosen
+    if chosen is None:
+        return NoCountermeasure()
+    for template, make in NAMES.items():
+        pattern = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
+        if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
+            numbers = found.groups()
+            return make(*(float(number) if "." in number else int(number) for number in numbers))
+    raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}")

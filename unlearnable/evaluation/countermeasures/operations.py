@@ -1,0 +1,136 @@
+"""Operations on a batch of images in [0, 1], each with one magnitude per image, (B,).
+
+The definitions are those of ``torchvision.transforms.v2.functional`` for float images, which takes
+one magnitude for all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as v2
+
+from ...learning.draws import Draws
+
+
+def columns(values: Tensor) -> Tensor:
+    """One value per image, to go with images."""
+    return values[:, None, None, None]
+
+
+def warp(images: Tensor, matrices: Tensor, mode: str = "nearest") -> Tensor:
+    """Images whose pixels are taken from elsewhere; what was outside is black.
+
+    Args:
+        images: (B, C, H, W).
+        matrices: (B, 2, 3), from a pixel's place (x, y, 1) to where its value comes from. Places
+            are in pixels from the image's centre.
+        mode: Of ``grid_sample``.
+    """
+    _, _, height, width = images.shape
+    x = torch.arange(width, device=images.device) + (1 - width) / 2
+    y = torch.arange(height, device=images.device) + (1 - height) / 2
+    across, down = torch.meshgrid(x, y, indexing="xy")
+    places = torch.stack((across, down, torch.ones_like(across)), dim=-1)
+    sources = torch.einsum("bij,hwj->bhwi", matrices, places)
+    half = torch.tensor([width / 2, height / 2], device=images.device)
+    return F.grid_sample(images, sources / half, mode, "zeros", align_corners=False)
+
+
+def _matrices(*entries: Tensor | float, like: Tensor) -> Tensor:
+    """(B, 2, 3) from six entries, row by row."""
+    full = [torch.as_tensor(entry, device=like.device).expand(len(like)) for entry in entries]
+    return torch.stack(full, dim=1).to(like.dtype).unflatten(1, (2, 3))
+
+
+def shear_x(images: Tensor, amount: Tensor) -> Tensor:
+    """Rows moved to the left, the more so the lower they are."""
+    half = images.shape[2] / 2  # the top edge stays
+    return warp(images, _matrices(1, amount, amount * half, 0, 1, 0, like=amount))
+
+
+def shear_y(images: Tensor, amount: Tensor) -> Tensor:
+    """Columns moved up, the more so the further right they are."""
+    half = images.shape[3] / 2  # the left edge stays
+    return warp(images, _matrices(1, 0, 0, amount, 1, amount * half, like=amount))
+
+
+def translate_x(images: Tensor, pixels: Tensor) -> Tensor:
+    """Moved right by whole pixels, towards zero where they are not."""
+    return warp(images, _matrices(1, 0, -pixels.trunc(), 0, 1, 0, like=pixels))
+
+
+def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
+    """Moved down likewise."""
+    return warp(images, _matrices(1, 0, 0, 0, 1, -pixels.trunc(), like=pixels))
+
+
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Turned clockwise about the centre."""
+    turn = torch.deg2rad(degrees)
+    cos, sin = turn.cos(), turn.sin()
+    return warp(images, _matrices(cos, -sin, 0, sin, cos, 0, like=degrees))
+
+
+def turned(images: Tensor, degrees: Tensor, shear: Tensor, scale: Tensor) -> Tensor:
+    """Rotated, sheared along the rows (in degrees too) and scaled about the centre."""
+    turn, slope = torch.deg2rad(degrees), torch.deg2rad(shear).tan()
+    cos, sin = turn.cos() / scale, turn.sin() / scale
+    entries = (cos - slope * sin, -sin - slope * cos, 0, sin, cos, 0)
+    return warp(images, _matrices(*entries, like=degrees), "bilinear")
+
+
+def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(others, images, columns(factor)).clamp(0, 1)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luma of every pixel, (B, 1, H, W)."""
+    return images if images.shape[1] == 1 else v2.rgb_to_grayscale(images)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiplied."""
+    return (images * columns(factor)).clamp(0, 1)
+
+
+def saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """The distance to each pixel's luma, multiplied."""
+    return _blend(images, grey(images), factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """The distance to the image's mean luma, multiplied."""
+    return _blend(images, grey(images).mean((1, 2, 3), keepdim=True), factor)
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """The distance to a smoothed image, multiplied; the outermost pixels stay."""
+    kernel = torch.ones(3, 3, device=images.device)
+    kernel[1, 1] = 5
+    channels = images.shape[1]
+    weights = (kernel / kernel.sum()).expand(channels, 1, 3, 3)
+    smooth = images.clone()
+    smooth[:, :, 1:-1, 1:-1] = F.conv2d(images, weights, groups=channels)
+    return _blend(images, smooth, factor)
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Rounded down to so many bits."""
+    levels = 2 ** columns(bits)
+    return (images * levels).floor().minimum(levels - 1) / levels
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Negatives of the pixels from a threshold on."""
+    return torch.where(images >= columns(threshold), 1 - images, images)
+
+
+def shuffle_channels(images: Tensor, draws: Draws, probability: float) -> Tensor:
+    """Every image's channels in a random order, with a probability."""
+    count, channels = images.shape[:2]
+    order = draws.uniform((count, channels), 0, 1).argsort(1)
+    chosen = draws.uniform((count, 1), 0, 1) < probability
+    order = torch.where(chosen, order, torch.arange(channels, device=images.device))
+    return images.gather(1, order[:, :, None, None].expand_as(images))

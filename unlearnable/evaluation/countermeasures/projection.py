@@ -1,0 +1,99 @@
+"""Orthogonal projection: what a linear model learns is removed.
+
+(Sandoval-Segura et al., NeurIPS 2023, 2305.19254)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...learning.draws import Draws
+from ...learning.models import reset_weights
+from ...learning.run import Run
+from ...learning.train import Batch, sgd, tenfold_decay, to_float, train_surrogate
+from . import operations
+from .base import Countermeasure
+from .mixing import CutMix
+
+_CHUNK = 512  # images that are projected at once
+
+
+@dataclass(frozen=True)
+class OrthogonalProjection(Countermeasure):
+    """Takes the directions of a logistic regression's weights out of every training image.
+
+    The regression is trained on the images' pixels. Then the network is trained on what is left,
+    rounded and cut off to valid pixels, with CutMix, rotation, shear, scaling and colour jitter.
+
+    Args:
+        epochs: Of the regression.
+        batch_size: Of the regression.
+        augment: Whether the network's training is augmented.
+    """
+
+    epochs: int = 20
+    batch_size: int = 1024
+    augment: bool = True
+
+    name = "orthogonal-projection"
+    description = "a victim that removes what a linear model learns from its training images"
+
+    def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
+        directions = torch.linalg.qr(self.regression(images, labels).T).Q
+        parts = [
+            without(part.flatten(1).float(), directions).round().clamp(0, 255).to(torch.uint8)
+            for part in images.split(_CHUNK)
+        ]
+        return torch.cat(parts).view_as(images)
+
+    def regression(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Weights of the logistic regression, float (K, C * H * W).
+
+        Args:
+            images: uint8, (N, C, H, W).
+            labels: int64, (N,).
+        """
+        classes = int(labels.max()) + 1
+        run = Run(images, labels, classes, seed=self.name)
+        linear = nn.utils.skip_init(nn.Linear, images[0].numel(), classes, bias=False)
+        reset_weights(linear, seed=run.weight_seed("regression"))
+        model = nn.Sequential(nn.Flatten(), linear)
+        try:
+            train_surrogate(
+                run,
+                model,
+                sgd(model),
+                tenfold_decay(0.5, 0.75),
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                inputs=lambda index: to_float(run.images[index]),
+            )
+        finally:
+            run.close()
+        weights: Tensor = linear.weight.detach()
+        return weights
+
+    def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
+        if not self.augment:
+            return batch
+        distorted = _distorted(batch.images, run.rng("distortion"))
+        return CutMix(0.5, 1).on_batch(batch._replace(images=distorted), run, done)
+
+
+def without(images: Tensor, directions: Tensor) -> Tensor:
+    """Flat images (B, D) without their parts along orthonormal ``directions`` (D, K)."""
+    return images - images @ directions @ directions.T
+
+
+def _distorted(images: Tensor, draws: Draws) -> Tensor:
+    """Rotation and shear to ±10 degrees, 0.8 to 1.2 of the size, and colours to ±20 %."""
+    turn, shear, scale, *factors = draws.uniform((len(images), 6), -1, 1).unbind(1)
+    images = operations.turned(images, 10 * turn, 10 * shear, 1 + 0.2 * scale)
+    for change, factor in zip(
+        (operations.brightness, operations.contrast, operations.saturation), factors, strict=True
+    ):
+        images = change(images, 1 + 0.2 * factor)
+    return images

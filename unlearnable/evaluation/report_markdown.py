@@ -1,0 +1,78 @@
+"""The report of an audit as Markdown: all figures, no pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from .report import AuditReport, Reached
+from .report_text import (
+    COLUMNS,
+    LIMITS,
+    change_cells,
+    dataset_name,
+    facts,
+    how_to_read,
+)
+
+
+def markdown_page(report: AuditReport) -> str:
+    """The whole text; what comes from the user's data is escaped."""
+    worst = report.worst()
+    figures = []
+    for row in report.rows():
+        share = report.recovered(row)
+        cells = [
+            _plain(row.countermeasure) + (" (worst case)" if row == worst else ""),
+            _plain(row.victim),
+            _figure(row.protected, "peak"),
+            _figure(row.protected, "last"),
+            _figure(row.clean, "peak"),
+            "–" if share is None else f"{100 * share:.0f} %",
+        ]
+        figures.append(cells)
+    changes = [
+        [_plain(name), *change_cells(change).values()]
+        for name, change in [("all classes", report.change), *report.change_by_class.items()]
+        if change
+    ]
+    tried = [
+        [_plain(str(entry["name"])), _plain(str(entry["description"]))]
+        for entry in report.countermeasures
+    ]
+    parts = [
+        f"# Audit of {_plain(str(report.perturbation['method']))} on "
+        f"{_plain(dataset_name(report))}",
+        f"**{report.headline()}.** {_plain(report.verdict())}",
+        "## What victims reach on clean test images",
+        how_to_read(report),
+        _table(["countermeasure", "victim", *COLUMNS], figures),
+        "## How much it changes",
+        "Between clean and protected 8-bit images; changes in levels of 1/255.",
+        _table(["class", *change_cells(report.change)], changes) if changes else "Not measured.",
+        "## What was tried",
+        _table(["name", "in plain words"], tried),
+        "## How it was measured",
+        "\n".join(f"- {name}: {_plain(text)}" for name, text in facts(report).items()),
+        "## What this does not say",
+        *LIMITS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _figure(reached: Reached | None, which: str) -> str:
+    if reached is None:
+        return "–"
+    spread = f" ± {100 * getattr(reached, which + '_std'):.1f}" if reached.seeds > 1 else ""
+    return f"{100 * getattr(reached, which):.1f}{spread} %"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    heads = list(head)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that no Markdown reader takes for markup."""
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))

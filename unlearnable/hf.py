@@ -1,0 +1,197 @@
+"""Hugging Face datasets as (image, label) pairs. The package ``datasets`` is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torchvision.datasets import VisionDataset
+
+_IMAGE_NAMES, _LABEL_NAMES = ("image", "img"), ("label", "labels")
+
+
+def from_hf(
+    dataset: Any,
+    image: str | None = None,
+    label: str | None = None,
+    *,
+    transform: Callable[[Any], Any] | None = None,
+    target_transform: Callable[[Any], Any] | None = None,
+) -> HuggingFaceImages:
+    """A Hugging Face dataset as a torchvision dataset of (image, label) pairs.
+
+    Wherever this package takes a dataset it takes a ``datasets.Dataset`` too, and does this with
+    it. To call it is needed only where the columns have to be named, or a transform is to be given.
+
+    Args:
+        dataset: A ``datasets.Dataset``; it is not changed. A transform of its own, from
+            ``set_transform`` or ``with_transform``, is taken off and applied after the
+            perturbation, to one image at a time and to the columns of image and label alone.
+        image: Column of images. None takes the one column of type ``Image`` or of the name
+            ``image`` or ``img``.
+        label: Column of class indices. None takes the one column of type ``ClassLabel`` or of the
+            name ``label`` or ``labels``.
+        transform: Takes a PIL image and returns what the model wants; as in torchvision.
+        target_transform: Takes the class index.
+
+    Raises:
+        TypeError: It is no ``datasets.Dataset``, but a ``DatasetDict`` or an iterable one, say.
+        ValueError: A column is not there or not clear, labels are no class indices, or the
+            dataset has a format, such as ``"torch"``.
+    """
+    refuse_collections(dataset)
+    if not is_hf_dataset(dataset):
+        raise TypeError(f"expected a datasets.Dataset, got a {type(dataset).__name__}")
+    return HuggingFaceImages(dataset, image, label, transform, target_transform)
+
+
+def is_hf_dataset(dataset: Any) -> bool:
+    """Whether it is a ``datasets.Dataset``."""
+    return _is_a(dataset, "arrow_dataset", "Dataset")
+
+
+def refuse_collections(dataset: Any) -> None:
+    """Raises ``TypeError`` for what ``datasets`` has besides map-style datasets."""
+    if _is_a(dataset, "dataset_dict", "DatasetDict", "IterableDatasetDict"):
+        splits = ", ".join(f'dataset["{name}"]' for name in dataset)
+        raise TypeError(
+            f"expected one dataset, got a {type(dataset).__name__} of several; pass one of them: "
+            f"{splits}"
+        )
+    if _is_a(dataset, "iterable_dataset", "IterableDataset"):
+        raise TypeError(
+            "expected a map-style dataset, got an IterableDataset, whose images have no index; "
+            "load it without streaming=True, or collect it: "
+            "datasets.Dataset.from_list(list(dataset), features=dataset.features)"
+        )
+
+
+def _is_a(dataset: Any, module: str, *names: str) -> bool:
+    known = [(f"datasets.{module}", name) for name in names]
+    return any((part.__module__, part.__name__) in known for part in type(dataset).__mro__)
+
+
+class HuggingFaceImages(VisionDataset):
+    """What :func:`from_hf` returns.
+
+    Attributes:
+        classes: Names of the classes, or None where the label column has none.
+        class_to_idx: Their indices.
+        targets: Class indices of all images.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        image: str | None,
+        label: str | None,
+        transform: Callable[[Any], Any] | None,
+        target_transform: Callable[[Any], Any] | None,
+    ) -> None:
+        features = dataset.features
+        self._image = _column(features, image, "image", "Image", _IMAGE_NAMES)
+        self._label = _column(features, label, "label", "ClassLabel", _LABEL_NAMES)
+        _check_features(features[self._image], self._image, features[self._label], self._label)
+        joint = _own_transform(dataset, self._image, self._label)
+        if joint is not None and (transform is not None or target_transform is not None):
+            raise ValueError(
+                "expected one transform, got transform= and that of set_transform; take the "
+                "latter off with dataset.with_format(None)"
+            )
+        super().__init__(
+            root=None, transforms=joint, transform=transform, target_transform=target_transform
+        )
+        self._rows = dataset.with_format(None).select_columns([self._image, self._label])
+        names = getattr(features[self._label], "names", None)
+        self.classes: list[str] | None = None if names is None else list(names)
+        self.class_to_idx = names and {name: index for index, name in enumerate(names)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        row = self._rows[index]
+        image, label = row[self._image], row[self._label]
+        return (image, label) if self.transforms is None else self.transforms(image, label)
+
+    @property
+    def targets(self) -> list[Any]:
+        return list(self._rows.select_columns([self._label])[:][self._label])
+
+    def extra_repr(self) -> str:
+        return f"Columns: {self._image}, {self._label}"
+
+
+def _column(
+    features: Any, given: str | None, what: str, type_name: str, names: Iterable[str]
+) -> str:
+    listed = ", ".join(features)
+    if given is not None:
+        if given not in features:
+            raise ValueError(f"expected a column {given!r}, got a dataset of the columns {listed}")
+        return given
+    found = [n for n, f in features.items() if type(f).__name__ == type_name or n in names]
+    if len(found) != 1:
+        several = f"several: {', '.join(found)}" if found else f"none among {listed}"
+        raise ValueError(
+            f'expected one column of {what}s, got {several}; name it: from_hf(dataset, {what}="…")'
+        )
+    return found[0]
+
+
+def _check_features(image: Any, image_name: str, label: Any, label_name: str) -> None:
+    if getattr(image, "decode", True) is False:
+        raise ValueError(
+            f"expected images in column {image_name!r}, got encoded ones; decode them: "
+            f"dataset.cast_column({image_name!r}, datasets.Image())"
+        )
+    if str(getattr(label, "dtype", "")) in ("string", "large_string"):
+        raise ValueError(
+            f"expected class indices in column {label_name!r}, got strings; give each class an "
+            f"index: dataset.class_encode_column({label_name!r})"
+        )
+
+
+def _own_transform(dataset: Any, image: str, label: str) -> _BatchTransform | None:
+    """What ``set_transform`` gave the dataset, as a torchvision transform of image and label."""
+    state = dataset.format
+    if state["type"] is None:
+        return None
+    if state["type"] != "custom":
+        raise ValueError(
+            f'expected a dataset without a format, got the format "{state["type"]}", which turns '
+            f"images into arrays before they can be protected; take it off with "
+            f"dataset.with_format(None), and pass from_hf(dataset, transform=…) instead"
+        )
+    columns = [name for name in (image, label) if name in state["columns"]]
+    return _BatchTransform(state["format_kwargs"]["transform"], image, label, columns)
+
+
+class _BatchTransform:
+    """A transform of batches, which are dicts of lists, applied to one image and label."""
+
+    def __init__(self, transform: Any, image: str, label: str, columns: list[str]) -> None:
+        self.transform, self.image, self.label, self.columns = transform, image, label, columns
+
+    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
+        row = {self.image: image, self.label: label}
+        batch = {name: [row[name]] for name in self.columns}
+        hint = (
+            "pass the dataset without it, dataset.with_format(None), and from_hf(dataset, "
+            "transform=…) instead"
+        )
+        try:
+            result = self.transform(dict(batch))
+        except KeyError as error:
+            raise ValueError(
+                f"expected the dataset's transform to need the columns {self.columns} alone, got a "
+                f"KeyError: {error}; {hint}"
+            ) from error
+        missing = [name for name in self.columns if name not in result]
+        if missing or self.image not in result:
+            raise ValueError(
+                f"expected the dataset's transform to give the columns {self.columns} again, got "
+                f"{list(result)}; {hint}"
+            )
+        changed = result[self.label][0] if self.label in result else label
+        return result[self.image][0], changed
