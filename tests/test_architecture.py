@@ -75,9 +75,11 @@ ALLOWED = {
         "perturbation", "pictures", "protected", "store", "__init__",
     },
     "demo": None,
+    "arguments": {"datasets", "methods", "photo_folder"},
     "commands": None,
     "cli": {
-        "__init__", "commands", "errors", "evaluation", "export", "importers", "learning",
+        "__init__", "arguments", "commands", "errors", "evaluation", "export", "importers",
+        "learning",
     },
     "__main__": {"cli"},
     "__init__": None,

@@ -5,7 +5,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
-from unlearnable import cli, commands
+from unlearnable import arguments, cli
 from unlearnable.datasets import Shapes
 from unlearnable.learning.checkpoint import Checkpoint
 
@@ -203,8 +203,8 @@ def test_ctrl_c_exits_with_130(capsys, monkeypatch):
 
 
 def test_values_are_read_as_typed():
-    assert commands._value("8/255") == 8 / 255
-    assert [commands._value(text) for text in ("5", "0.5", "true", "null", "tiny")] == [
+    assert arguments.parse_value("8/255") == 8 / 255
+    assert [arguments.parse_value(text) for text in ("5", "0.5", "true", "null", "tiny")] == [
         5, 0.5, True, None, "tiny",
     ]  # fmt: skip
 

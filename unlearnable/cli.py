@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import __version__, commands
-from .commands import DATASET_HELP, METHOD_NAMES, PERTURBATION_HELP
+from .arguments import DATASET_HELP, METHOD_NAMES, PERTURBATION_HELP
 from .errors import ArtefactError, UnknownImageError
 from .evaluation import COUNTERMEASURES
 from .export import FORMATS

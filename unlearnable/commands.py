@@ -10,24 +10,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torchvision import datasets
 from torchvision.datasets import ImageFolder
 
 from . import catalogue
+from .arguments import METHOD_NAMES, image_size_of, method_of, open_dataset, parse_value
 from .artefact import CONFIG
 from .callbacks import TensorBoard
-from .datasets import Shapes
 from .demo import demo_table, run_demo
 from .evaluation import COUNTERMEASURES, audit, evaluate
 from .export import ONE_SIZE, check_target
 from .importers import import_perturbation
 from .learning.device import pick_device
 from .learning.distributed import Group
-from .methods import METHODS, Method
+from .methods import Method
 from .methods.fitting import remove_checkpoint
 from .output import claim_folder
 from .perturbation import Perturbation
-from .photo_folder import Survey, open_folder, survey_folder
+from .photo_folder import Survey, survey_folder
 from .protected import ProtectedDataset
 from .verify import verify
 
@@ -43,76 +42,6 @@ QUICK_COUNTERMEASURES = (
     "clean-part-only-20",
 )
 QUICK_EPOCHS = 12
-METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
-DATASET_HELP = (
-    "a folder of class folders, or NAME:ROOT with NAME one of cifar10, cifar100, mnist, "
-    "fashion-mnist, svhn, stl10 (torchvision's files below ROOT), or shapes (generated)"
-)
-PERTURBATION_HELP = (
-    "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
-    "'unlearnable list'"
-)
-
-
-def open_dataset(name: str, *, train: bool = True) -> Any:
-    """A dataset as the command line names it.
-
-    Raises:
-        ValueError: The name is not known, or the files are not there.
-    """
-    kind, _, root = name.partition(":")
-    split = "train" if train else "test"
-    makers: dict[str, Any] = {
-        "cifar10": lambda: datasets.CIFAR10(root, train=train),
-        "cifar100": lambda: datasets.CIFAR100(root, train=train),
-        "mnist": lambda: datasets.MNIST(root, train=train),
-        "fashion-mnist": lambda: datasets.FashionMNIST(root, train=train),
-        "svhn": lambda: datasets.SVHN(root, split=split),
-        "stl10": lambda: datasets.STL10(root, split=split),
-        "shapes": lambda: Shapes(train=train, size=int(root) if root else None),
-    }
-    if kind in makers and (root or kind == "shapes") and not Path(name).is_dir():
-        try:
-            return makers[kind]()
-        except RuntimeError as error:
-            raise ValueError(f"could not open {name}: {error}") from error
-    if not Path(name).is_dir():
-        raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
-    return open_folder(name)
-
-
-def _value(text: str) -> Any:
-    """A parameter as it is typed: 8/255, 5, 0.1, true, null, or a word."""
-    above, slash, below = text.partition("/")
-    try:
-        return float(above) / float(below) if slash else json.loads(text)
-    except (ValueError, ZeroDivisionError):
-        return text
-
-
-def _method(args: argparse.Namespace) -> Method:
-    params = {"seed": args.seed}
-    for assignment in args.set:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"expected --set NAME=VALUE, got {assignment!r}")
-        params[name] = _value(text)
-    method = METHOD_NAMES[args.method]
-    for name in ("epsilon", "granularity", "surrogate"):
-        if getattr(args, name) is not None:
-            text = getattr(args, name)
-            params[name] = _value(text) if name == "epsilon" else text
-    try:
-        return method.preset(args.preset, **params)
-    except TypeError as error:
-        known = ", ".join(method().get_params())
-        raise ValueError(f"{method.__name__} has the parameters {known}; {error}") from error
-
-
-def _image_size(args: argparse.Namespace) -> int | tuple[int, ...] | None:
-    if args.image_size is None:
-        return None
-    return args.image_size[0] if len(args.image_size) == 1 else tuple(args.image_size)
 
 
 def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
@@ -145,11 +74,11 @@ def _told(survey: Survey | None) -> dict[str, str]:
 
 
 def _fit(args: argparse.Namespace, dataset: Any) -> Method:
-    return _method(args).fit(
+    return method_of(args).fit(
         dataset,
         device=args.device,
         precision=args.precision,
-        image_size=_image_size(args),
+        image_size=image_size_of(args),
         checkpoint=args.checkpoint,
         checkpoint_every=args.checkpoint_every,
         keep_checkpoint=True,  # until the result is saved
@@ -225,7 +154,7 @@ def protect(args: argparse.Namespace) -> None:
     survey = _survey(args, dataset)
     resize = args.resize or args.format in ONE_SIZE
     if perturbation is None:
-        size = _image_size(args)
+        size = image_size_of(args)
         check_target(args.out, args.format, dataset=dataset, image_size=size, **options)
         if size is not None and not resize and METHOD_NAMES[args.method].kind == "pixel":
             raise ValueError(
@@ -292,11 +221,11 @@ def import_file(args: argparse.Namespace) -> None:
         args.path,
         open_dataset(args.dataset),
         method=args.method,
-        epsilon=_value(args.epsilon),
+        epsilon=parse_value(args.epsilon),
         norm=args.norm,
         granularity=args.granularity,
         format=args.format,
-        image_size=_image_size(args),
+        image_size=image_size_of(args),
     )
     folder = perturbation.save_pretrained(args.out, force=args.force)
     _show(args, perturbation.info() | {"folder": str(folder)})
@@ -313,7 +242,7 @@ def evaluate_victims(args: argparse.Namespace) -> None:
         args.victim,
         epochs=args.epochs,
         seeds=args.seeds,
-        image_size=_image_size(args),
+        image_size=image_size_of(args),
         device=args.device,
         precision=args.precision,
         progress=not args.quiet,
@@ -339,7 +268,7 @@ def audit_perturbation(args: argparse.Namespace) -> None:
         None if args.test is None else open_dataset(args.test, train=False),
         **options,
         seeds=args.seeds,
-        image_size=_image_size(args),
+        image_size=image_size_of(args),
         folder=args.out,
         device=args.device,
         precision=args.precision,
