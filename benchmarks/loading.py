@@ -84,7 +84,7 @@ def compare(plain: Any, protected: Any, args: argparse.Namespace) -> dict[str, A
     }
 
 
-def read(dataset: Any, images: int, queue: Any) -> None:
+def read(dataset: Any, images: int, answer: Any) -> None:
     """What a spawned worker does; says how much memory it then has."""
     torch.set_num_threads(1)
     for start in range(0, images, 128):
@@ -94,7 +94,7 @@ def read(dataset: Any, images: int, queue: Any) -> None:
     rollup = Path("/proc/self/smaps_rollup").read_text()
     kilobytes = {name: int(size) for name, size in re.findall(r"(\w+): +(\d+) kB", rollup)}
     # What is mapped from files or shared with the parent is there once for all workers.
-    queue.put({"own": kilobytes["Anonymous"] / 1024, "resident": kilobytes["Rss"] / 1024})
+    answer.send({"own": kilobytes["Anonymous"] / 1024, "resident": kilobytes["Rss"] / 1024})
 
 
 def memory(
@@ -102,10 +102,11 @@ def memory(
 ) -> Iterator[tuple[str, dict[str, float]]]:
     context = multiprocessing.get_context("spawn")
     for name, dataset in datasets.items():
-        queue = context.SimpleQueue()
-        process = context.Process(target=read, args=(dataset, args.images, queue))
+        answer, end = context.Pipe(duplex=False)
+        process = context.Process(target=read, args=(dataset, args.images, end))
         process.start()
-        yield name, {what: round(size, 1) for what, size in queue.get().items()}
+        end.close()
+        yield name, {what: round(size, 1) for what, size in answer.recv().items()}
         process.join()
 
 

@@ -35,23 +35,24 @@ ALLOWED = {
     "change": {"batches", "data", "protected"},  # likewise
     "generators": {"rows"},
     "kinds": {"arrays", "batches", "data", "errors", "generators", "rows"},
-    "stack": {"arrays", "batches", "kinds"},
-    "fullsize": {"arrays", "batches", "data", "kinds", "stack"},
+    "additive": {"arrays", "batches", "data", "errors", "kinds", "rows"},
+    "stack": {"additive", "arrays", "batches", "kinds"},
+    "fullsize": {"additive", "arrays", "batches", "data", "kinds", "stack"},
     "config": {"errors", "stack", "strict_json"},
     "artefact": {
         "config", "errors", "joined", "kinds", "output", "stack", "strict_json", "tensorfile",
     },
     "store": {"batches", "data", "errors", "output", "tensorfile"},
-    "concat": {"joined", "kinds", "store"},
+    "concat": {"additive", "joined", "kinds", "store"},
     "about": {"batches", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
     "hub": {"errors", "__init__"},  # for the version
     "catalogue": {"errors", "hub", "perturbation"},  # hub when called, perturbation for its type
     "card": {"about", "perturbation"},
     "publish": {"card", "config", "hub", "perturbation"},  # when called by perturbation
     "perturbation": {
-        "about", "arrays", "artefact", "batches", "catalogue", "concat", "data", "errors",
-        "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack", "store",
-        "strict_json",
+        "about", "additive", "arrays", "artefact", "batches", "catalogue", "concat", "data",
+        "errors", "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack",
+        "store", "strict_json",
     },
     "protected": {
         "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .additive import Additive
 from .joined import JoinedRows
-from .kinds import Additive, Kind, Tensors
+from .kinds import Kind, Tensors
 from .store import digest_of_images
 
 _SAME = ("method", "epsilon", "norm", "image_shape", "num_classes", "preprocessing")

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .additive import Additive
 from .arrays import Images
 from .batches import Pixels, to_pil
 from .data import pixels_of
-from .kinds import Additive, Convolution, Kind, Pixel, Procedural, Row
+from .kinds import Convolution, Kind, Pixel, Procedural, Row
 from .stack import Stack, parts_of
 
 _BITS = 11  # of a weight: 255 levels times two weights stay below 2^31

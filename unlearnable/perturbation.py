@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import about, artefact
+from .additive import Additive
 from .arrays import Images
 from .batches import Pixels
 from .catalogue import locate
@@ -19,7 +20,7 @@ from .data import Fit
 from .errors import ArtefactError
 from .fullsize import apply_full_size, check_full_size, prepare_full_size
 from .joined import JoinedRows
-from .kinds import Additive, Kind, Row
+from .kinds import Kind, Row
 from .rows import Levels, Result
 from .sharing import share, unshare
 from .stack import parts_of, stacked

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .additive import Additive
 from .arrays import Images
 from .batches import Pixels
-from .kinds import Additive, Convolution, Kind, Pixel, Procedural, Row, Tensors
+from .kinds import Convolution, Kind, Pixel, Procedural, Row, Tensors
 
 
 class Stack(Kind):
