@@ -25,8 +25,9 @@ _CHUNK = 512  # images that are projected at once
 class OrthogonalProjection(Countermeasure):
     """Takes the directions of a logistic regression's weights out of every training image.
 
-    The regression is trained on the images' pixels. Then the network is trained on what is left,
-    rounded and cut off to valid pixels, with CutMix, rotation, shear, scaling and colour jitter.
+    The regression is trained on the images' pixels. Then the network is trained on what is left
+    around the mean image, rounded and cut off to valid pixels, with CutMix, rotation, shear,
+    scaling and colour jitter.
 
     Args:
         epochs: Of the regression.
@@ -43,11 +44,14 @@ class OrthogonalProjection(Countermeasure):
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         directions = torch.linalg.qr(self.regression(images, labels).T).Q
+        # Around the mean image: without its part along them, half of all pixels would be cut off.
+        mean = sum(part.sum(0, dtype=torch.float64) for part in images.split(_CHUNK)) / len(images)
+        mean = mean.flatten().float()
         parts = [
-            without(part.flatten(1).float(), directions).round().clamp(0, 255).to(torch.uint8)
+            (mean + without(part.flatten(1).float() - mean, directions)).round().clamp(0, 255)
             for part in images.split(_CHUNK)
         ]
-        return torch.cat(parts).view_as(images)
+        return torch.cat([part.to(torch.uint8) for part in parts]).view_as(images)
 
     def regression(self, images: Tensor, labels: Tensor) -> Tensor:
         """Weights of the logistic regression, float (K, C * H * W).
