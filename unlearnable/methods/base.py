@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
@@ -36,7 +37,7 @@ _SURROGATE = "surrogate.safetensors"
 _LONG = 3600  # seconds of estimated work that nobody should start unawares
 
 
-class Method(Parameters):
+class Method(Parameters, ABC):
     """A protection method: parameters, and after :meth:`fit` what was learned.
 
     A subclass stores its parameters verbatim in ``__init__``, writes ``_learn`` against
@@ -61,9 +62,9 @@ class Method(Parameters):
 
     # What a subclass writes
 
+    @abstractmethod
     def _learn(self, run: Run) -> nn.Module | None:
         """The algorithm: writes ``run.rows`` or ``run.result``; returns the surrogate if any."""
-        raise NotImplementedError
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
         """Final perturbations of a batch, float (B, C, H, W), from a fitted surrogate."""

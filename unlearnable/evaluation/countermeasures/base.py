@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from ...learning.run import Run
 from ...learning.train import Batch
 
 
-class Countermeasure:
+class Countermeasure(ABC):
     """One way of training that might undo a protection.
 
     A subclass overrides the one hook that belongs to the place where it acts; the others leave
@@ -27,14 +28,14 @@ class Countermeasure:
     learning_rate: float = 0.1
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """As :func:`countermeasure` takes it, such as ``"jpeg-10"``."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def description(self) -> str:
         """The victim in plain words, for reports, such as ``"a victim that …"``."""
-        raise NotImplementedError
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class Countermeasure:
         """
         return images
 
-    def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
+    def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:  # noqa: B027
         """Changes the fresh weights that the victim starts from, in place.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,9 +33,9 @@ class Filter(Countermeasure):
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         return torch.cat([self._filter(part) for part in images.split(_CHUNK)])
 
+    @abstractmethod
     def _filter(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) to the same."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -96,11 +97,11 @@ class _Mixing(Countermeasure):
             targets = torch.lerp(other_targets[partner], targets, weight[:, None])
         return Batch(images, targets)
 
+    @abstractmethod
     def _mix(
         self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Images that keep about ``weight`` (B,) of themselves, and how much they do keep."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
