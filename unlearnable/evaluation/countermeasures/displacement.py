@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import Filter
+from .base import Countermeasure
 
 
 @dataclass(frozen=True)
-class Displacement(Filter):
+class Displacement(Countermeasure):
     """Each pixel takes its value from a random place near it, interpolated linearly.
 
     Args:
         distance: Largest move down or right, up or left, in pixels; beyond the image's edge, the
             edge's pixels go on.
         seed: Of the moves, which are drawn once.
+        test_images: Move the pixels of the test images too.
     """
 
     distance: float = 2.0
     seed: int = 0
+    test_images: bool = field(default=False, kw_only=True)
 
     name = "displacement"
     description = "a victim that moves every pixel of its training images at random (COIN)"
