@@ -108,6 +108,25 @@ def test_protect_keeps_the_size_of_photos(photos, tmp_path, capsys):
     assert described["full_size"] is True
 
 
+def test_protect_keeps_what_it_learned_if_asked(photos, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    arguments = ("protect", photos, tmp_path / "out", *QUICK, "--save-perturbation", kept)
+    code, _, err = run(capsys, *arguments)
+    assert code == 0, err
+    assert run(capsys, "verify", tmp_path / "out", kept)[0] == 0
+    assert ue.SEM.from_pretrained(kept).surrogate_ is not None
+    # A folder that holds other things is refused before the work.
+    code, _, err = run(
+        capsys, "protect", photos, tmp_path / "o2", *QUICK, "--save-perturbation", photos
+    )
+    assert code == 1 and "--force" in err and not (tmp_path / "o2").exists()
+    code, _, err = run(
+        capsys, "protect", photos, tmp_path / "o2", "--perturbation", kept,
+        "--save-perturbation", tmp_path / "again",
+    )  # fmt: skip
+    assert code == 1 and "expected no --save-perturbation" in err
+
+
 def test_resize_gives_copies_of_the_size_that_is_learned_at(photos, tmp_path, capsys):
     arguments = ("protect", photos, tmp_path / "out", *QUICK, "--json")
     code, _, err = run(capsys, *arguments, "--image-size", 24, "--resize", "--epsilon", "4/255")

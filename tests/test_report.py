@@ -136,6 +136,30 @@ def test_the_outcome_follows_from_what_is_recovered(peak, clean, outcome):
     assert made.headline() in made.to_html() and made.headline() in made.to_markdown()
 
 
+def test_a_countermeasure_that_spoils_clean_images_too_says_little():
+    cells = [
+        cell(PROTECTED, "none", 0.12), cell(CLEAN, "none", 0.9),
+        cell(PROTECTED, "jpeg-10", 0.2), cell(CLEAN, "jpeg-10", 0.8),
+    ]  # fmt: skip
+    spoilt = [cell(PROTECTED, "grayscale", 0.3), cell(CLEAN, "grayscale", 0.33)]
+    names = ("none", "jpeg-10", "grayscale")
+    made = report([*cells, *spoilt], names)
+    assert [made.says_little(row) for row in made.rows()] == [False, False, True]
+    assert (
+        made.headline()
+        == "The protection held against all that was tried, but some of it says little"
+    )
+    assert made.verdict().endswith("learn next to nothing with grayscale.")
+    assert "grayscale (worst case) (says little)" in made.to_markdown()
+    assert made.to_html().count('<span class="mark">says little</span>') == 1
+    learnt = report([*cells, spoilt[0], cell(CLEAN, "grayscale", 0.35)], names)
+    assert not any(map(learnt.says_little, learnt.rows()))
+    assert learnt.headline() == "The protection held against all that was tried"
+    # Where it is broken all the same, that is what counts.
+    broken = report([*cells[:2], cell(PROTECTED, "jpeg-10", 0.8), cells[3], *spoilt], names)
+    assert broken.outcome() == "broken" and "next to nothing" not in broken.verdict()
+
+
 def test_clean_images_in_the_trainers_hands_are_no_worst_case():
     cells = [*BROKEN, cell(PROTECTED, "unprotected-20", 0.88)]
     made = report(cells, ("none", "jpeg-10", "unprotected-20"), needs=("unprotected-20",))

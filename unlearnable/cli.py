@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--perturbation", help=f"apply this one instead of fitting: {PERTURBATION_HELP}"
     )
+    added.add_argument(
+        "--save-perturbation",
+        metavar="FOLDER",
+        help="keep what was fitted, to verify and audit the copies and to protect more of them",
+    )
     added.add_argument("--fraction", type=float, default=1.0, help="share of images to protect")
     added.add_argument(
         "--format", default="png", help=f"{', '.join(FORMATS)}; all lossless (%(default)s)"

@@ -90,9 +90,9 @@ def _fit(args: argparse.Namespace, dataset: Any) -> Method:
     )
 
 
-def _check_out(args: argparse.Namespace, marker: str) -> None:
-    """Says before the work, not after it, that a folder cannot be written."""
-    folder = claim_folder(args.out, marker, force=args.force)
+def _check_out(out: str, *, force: bool) -> None:
+    """Says before the work, not after it, that a perturbation cannot be saved in a folder."""
+    folder = claim_folder(out, CONFIG, force=force)
     if not any(folder.iterdir()):
         folder.rmdir()
 
@@ -129,7 +129,7 @@ def fit(args: argparse.Namespace) -> None:
     """Learn a perturbation and save it with its surrogate."""
     with Group.join().first() as first:
         if first:
-            _check_out(args, CONFIG)
+            _check_out(args.out, force=args.force)
     dataset = open_dataset(args.dataset)
     survey = _survey(args, dataset)
     method = _fit(args, dataset)
@@ -161,8 +161,14 @@ def protect(args: argparse.Namespace) -> None:
                 f"expected --resize with --method {args.method}: single pixels are for the size "
                 f"that they were learned at alone"
             )
+        with Group.join().first() as first:
+            if first and args.save_perturbation is not None:
+                _check_out(args.save_perturbation, force=args.force)
         method = _fit(args, dataset)
         perturbation, times = method.perturbation_, _times(method)
+        with Group.join().first() as first:
+            if first and args.save_perturbation is not None:
+                method.save_pretrained(args.save_perturbation, force=args.force)
     learned = tuple(perturbation.config["image_shape"][:0:-1])
     others = perturbation.fit_size is not None  # sizes than the one that was learned at
     others = others or (survey is not None and set(survey.sizes) != {learned})
@@ -198,6 +204,7 @@ def _ready(args: argparse.Namespace) -> Perturbation | None:
         return None
     ignored = [f"--{name}" for name in ("epsilon", "granularity", "surrogate") if vars(args)[name]]
     ignored += ["--set"] * bool(args.set) + ["--image-size"] * bool(args.image_size)
+    ignored += ["--save-perturbation"] * bool(args.save_perturbation)
     if ignored:
         raise ValueError(
             f"expected no {', '.join(ignored)} beside --perturbation, which is fitted already"
@@ -216,7 +223,7 @@ def verify_folder(args: argparse.Namespace) -> int:
 
 def import_file(args: argparse.Namespace) -> None:
     """Make a perturbation of a file that another program wrote."""
-    _check_out(args, CONFIG)
+    _check_out(args.out, force=args.force)
     perturbation = import_perturbation(
         args.path,
         open_dataset(args.dataset),
@@ -294,7 +301,7 @@ def pull(args: argparse.Namespace) -> None:
     """Get a perturbation from the Hub, or a pre-made one."""
     _quiet_hub(args)
     if args.out is not None:
-        _check_out(args, CONFIG)
+        _check_out(args.out, force=args.force)
     perturbation = Perturbation.from_pretrained(
         args.name, revision=args.revision, force_download=args.force_download
     )

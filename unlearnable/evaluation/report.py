@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,6 +179,17 @@ class AuditReport:
             return None
         return (row.protected.peak - self.chance) / (clean.peak - self.chance)
 
+    def says_little(self, row: Row) -> bool:
+        """Whether victims fail with the countermeasure on clean images too.
+
+        They do if no more of the accuracy without a countermeasure is left on clean images than
+        what counts as a protection that holds: it is the countermeasure then that keeps them out.
+        """
+        clean = self.reached(CLEAN, "none", row.victim)
+        if row.clean is None or clean is None:
+            return False
+        return row.clean.peak - self.chance <= HOLDS * (clean.peak - self.chance)
+
     def describe(self, name: str) -> str:
         """A countermeasure in plain words."""
         return next(str(e["description"]) for e in self.countermeasures if e["name"] == name)
@@ -206,7 +217,10 @@ class AuditReport:
             "weakened": "The protection holds in part",
             "holds": "The protection held against all that was tried",
             "unknown": "Nothing can be said about the protection yet",
-        }[self.outcome()]
+        }[self.outcome()] + (", but some of it says little" if self._held_by_default() else "")
+
+    def _held_by_default(self) -> bool:
+        return self.outcome() == "holds" and any(map(self.says_little, self.rows()))
 
     def verdict(self) -> str:
         """What was found, in plain words: the worst case first."""
@@ -232,6 +246,9 @@ class AuditReport:
             )
         if without is not None and without.protected and worst.countermeasure != "none":
             text += f" With none, protected images give {percent(without.protected.peak)}."
+        if self._held_by_default():
+            names = dict.fromkeys(r.countermeasure for r in self.rows() if self.says_little(r))
+            text += f" On clean images, too, victims learn next to nothing with {_listed(names)}."
         if not self.complete:
             text += f" Only {len(self.cells)} of {self.planned} cells have been measured so far."
         return text
@@ -332,6 +349,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _peak(reached: Reached | None) -> float:

@@ -15,6 +15,7 @@ from .report_text import (
     dataset_name,
     facts,
     how_to_read,
+    marks,
     title,
 )
 from .svg import Line, accuracy_chart
@@ -111,9 +112,9 @@ def _table(report: AuditReport) -> str:
 def _table_row(report: AuditReport, row: Row, many: bool, worst: bool) -> str:
     share = report.recovered(row)
     recovered = "–" if share is None else f"{100 * share:.0f} %"
-    mark = ' <span class="mark">worst case</span>' if worst else ""
+    marked = "".join(f' <span class="mark">{mark}</span>' for mark in marks(report, row))
     cells = [
-        f'<th scope="row">{escape(row.countermeasure)}{mark}</th>',
+        f'<th scope="row">{escape(row.countermeasure)}{marked}</th>',
         *([f"<td>{escape(row.victim)}</td>"] if many else []),
         _accuracy(row.protected, "peak", "heat"),
         _accuracy(row.protected, "last", "heat"),

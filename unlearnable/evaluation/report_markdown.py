@@ -13,17 +13,18 @@ from .report_text import (
     dataset_name,
     facts,
     how_to_read,
+    marks,
 )
 
 
 def markdown_page(report: AuditReport) -> str:
     """The whole text; what comes from the user's data is escaped."""
-    worst = report.worst()
     figures = []
     for row in report.rows():
         share = report.recovered(row)
+        marked = "".join(f" ({mark})" for mark in marks(report, row))
         cells = [
-            _plain(row.countermeasure) + (" (worst case)" if row == worst else ""),
+            _plain(row.countermeasure) + marked,
             _plain(row.victim),
             _figure(row.protected, "peak"),
             _figure(row.protected, "last"),

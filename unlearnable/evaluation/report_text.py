@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .report import BREAKS, HOLDS, AuditReport, duration
+from .report import BREAKS, HOLDS, AuditReport, Row, duration
 
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
 LIMITS = (
@@ -35,8 +35,15 @@ def how_to_read(report: AuditReport) -> str:
         "the clean column is the same victim and countermeasure on clean images. Recovered is the "
         "peak on protected images as a share of what clean images give without a countermeasure, "
         f"both beyond guessing ({100 * report.chance:.1f} %): up to {100 * HOLDS:.0f} % the "
-        f"protection held, from {100 * BREAKS:.0f} % it does not."
+        f"protection held, from {100 * BREAKS:.0f} % it does not. A countermeasure says little "
+        f"about the protection where it leaves clean images no more than {100 * HOLDS:.0f} %."
     )
+
+
+def marks(report: AuditReport, row: Row) -> list[str]:
+    """What stands beside the name of a countermeasure in the table."""
+    found = {"worst case": row == report.worst(), "says little": report.says_little(row)}
+    return [mark for mark, holds in found.items() if holds]
 
 
 def change_cells(change: Mapping[str, Any]) -> dict[str, str]:

@@ -174,7 +174,7 @@ class Method(Parameters, ABC):
             callback=callback,
         )
         identity = {"method": type(self).__name__, "parameters": self._json_params()}
-        surrogate_digest = {"surrogate": _structure_of(getattr(self, "surrogate", None))}
+        surrogate_digest = {"surrogate": _fingerprint_of(getattr(self, "surrogate", None))}
         start = time.perf_counter()
         with Fitting(
             dataset,
@@ -241,7 +241,7 @@ class Method(Parameters, ABC):
                 else:
                     message += f" of the smaller network {surrogate!r}."
         if not torch.cuda.is_available():
-            message += ' A GPU (device="cuda") is 100 to 1,000 times faster.'
+            message += ' A GPU (device="cuda") does many times more passes a second.'
         return message
 
     @property
@@ -440,7 +440,7 @@ class Method(Parameters, ABC):
         return self
 
 
-def _structure_of(surrogate: Any) -> str | None:
+def _fingerprint_of(surrogate: Any) -> str | None:
     """A fingerprint of a caller's network: names, shapes and values of what it holds."""
     if not isinstance(surrogate, nn.Module):
         return None
