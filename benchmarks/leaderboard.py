@@ -14,15 +14,13 @@ ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cel
 informative cells first, and a second start goes on where the first one ended. Several starts may
 share the rows by --only, and columns by --countermeasures. Fitted perturbations are kept in --work.
 
-    python benchmarks/leaderboard.py --page
-
-writes docs/leaderboard.md from the committed results, the published figures beside them.
+leaderboard_page.py writes docs/leaderboard.md from the committed results, the published figures
+beside them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -37,8 +35,6 @@ from unlearnable.evaluation.countermeasures import countermeasure
 from unlearnable.output import locked
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "leaderboard.md"
-PUBLISHED = HERE / "published.json"
 
 # Rows of cifar10.py.
 METHODS = (
@@ -125,111 +121,11 @@ def fill(record: Record, train: Any, test: Any, args: argparse.Namespace) -> Non
             print(f"{cell}: {shown}, {found['seconds']:.0f} s", flush=True)
 
 
-# --- the page ------------------------------------------------------------------------------------
-
-
-def heading(result: dict[str, Any]) -> str:
-    settings, machine = result["settings"], result["machine"]
-    return f"{settings['victim']}, {settings['images']:,} images, on {machine['device']}"
-
-
-def table(result: dict[str, Any], which: str) -> list[str]:
-    """Peak or last by method and countermeasure; the worst case of each row is bold."""
-    cells = result["cells"]
-    parsed = [tuple(name.rsplit(", ", 2)) for name in cells]
-    counters = [c for c in COUNTERMEASURES if any(c == found for _, found, _ in parsed)]
-    others = sorted({found for _, found, _ in parsed} - set(counters))
-    counters += others
-    chosen = {c for c in counters if not needs_clean(countermeasure(c))}
-    lines = [f"| trained on | {' | '.join(counters)} |", "|---" * (len(counters) + 1) + "|"]
-    for method in METHODS:
-        reached: dict[str, list[float]] = {}
-        for name, (of, counter, _) in zip(cells, parsed, strict=True):
-            if of == method:
-                reached.setdefault(counter, []).append(100 * cells[name][which])
-        if not reached:
-            continue
-        means = {counter: sum(values) / len(values) for counter, values in reached.items()}
-        worst = max((c for c in means if c in chosen), key=lambda c: means[c], default=None)
-        shown = [f"{means[c]:.1f}" if c in means else "" for c in counters]
-        if method != "clean" and worst is not None:
-            place = counters.index(worst)
-            shown[place] = f"**{shown[place]}**"
-        lines.append(f"| {method} | {' | '.join(shown)} |")
-    return lines
-
-
-def caption(result: dict[str, Any]) -> str:
-    settings, machine = result["settings"], result["machine"]
-    seeds = sorted({name.rsplit(", ", 1)[1] for name in result["cells"]})
-    peak = settings["peak_images"]
-    return (
-        f"{settings['images']:,} training images of CIFAR-10, victim {settings['victim']}, "
-        f"epochs: {settings['epochs']}, {' and '.join(seeds)}; methods with preset "
-        f"{settings['preset']}, surrogate {settings['surrogate']}"
-        + (f", {settings['train_steps']} surrogate steps" if settings["train_steps"] else "")
-        + (f"; peak on {peak:,} test images that are spread over the set" if peak else "")
-        + f". {result['date']}, {machine['device']}, {machine['threads']} thread, torch "
-        f"{machine['torch']}."
-    )
-
-
-def published_table() -> list[str]:
-    """What others published: several figures of a cell stand beside one another."""
-    content = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    marks = {source: number for number, source in enumerate(content["sources"], 1)}
-    figures: dict[tuple[str, str], list[str]] = {}
-    for entry in content["figures"]:
-        shown = f"{entry['accuracy']:.1f} [{marks[entry['source']]}]"
-        figures.setdefault((entry["method"], entry["countermeasure"]), []).append(shown)
-    found = dict.fromkeys(counter for _, counter in figures)
-    counters = [c for c in COUNTERMEASURES if c in found]
-    counters += [c for c in found if c not in counters]
-    methods = dict.fromkeys([*METHODS, *(method for method, _ in figures)])
-    lines = [f"| trained on | {' | '.join(counters)} |", "|---" * (len(counters) + 1) + "|"]
-    for method in methods:
-        row = ["; ".join(figures.get((method, counter), [])) for counter in counters]
-        if any(row):
-            lines.append(f"| {method} | {' | '.join(row)} |")
-    sources = [
-        f"{marks[source]}. {entry['title']}, {entry['where']}"
-        for source, entry in content["sources"].items()
-    ]
-    return [content["about"], "", *lines, "", "Sources:", "", *sources]
-
-
-def page(results: list[dict[str, Any]]) -> str:
-    """docs/leaderboard.md, from committed files alone."""
-    lines = [
-        "# Leaderboard",
-        "",
-        "What networks reach on clean CIFAR-10 test images, in percent, after training on",
-        "protected images with a countermeasure. Low figures mean a strong protection; in the row",
-        "*clean* nothing is protected. The largest figure of each row is bold: the worst case. The",
-        "columns *unprotected* and *clean-part-only* are about clean images that a trainer has",
-        "besides, and do not count for it. `benchmarks/leaderboard.py` measures the figures and",
-        "writes this page.",
-        "",
-    ]
-    for result in results:
-        lines += [f"## Measured: {heading(result)}", ""]
-        lines += ["Best epoch (peak):", "", *table(result, "peak"), ""]
-        lines += ["Last epoch:", "", *table(result, "last"), "", caption(result), ""]
-    lines += ["## Published", ""]
-    lines += published_table()
-    lines += [
-        "",
-        "Published and measured figures are not directly comparable: networks, numbers of images,",
-        "budgets and schedules differ, and the same method's published figures differ too.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument("root", help="folder with cifar-10-batches-py")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--preset", default="demo", choices=["paper", "fast", "demo"])
     parser.add_argument("--surrogate", default="tiny")
@@ -245,17 +141,8 @@ def main() -> None:
     parser.add_argument("--countermeasures", nargs="+", default=list(COUNTERMEASURES))
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--out", type=Path, default=RESULTS / "leaderboard-cpu.json")
-    parser.add_argument("--page", action="store_true", help=f"write docs/{PAGE.name} and end")
     args = parser.parse_args()
     args.started = time.monotonic()
-    if args.page:
-        found = [
-            json.loads(path.read_text()) for path in sorted(RESULTS.glob("leaderboard-*.json"))
-        ]
-        PAGE.write_text(page(found), encoding="utf-8")
-        return
-    if args.root is None:
-        parser.error("ROOT is needed, but for --page")
     for counter in args.countermeasures:
         countermeasure(counter)
     names = (

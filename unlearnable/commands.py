@@ -36,6 +36,7 @@ QUICK_COUNTERMEASURES = (
     "none",
     "grayscale",
     "jpeg-10",
+    "jpeg-30",
     "orthogonal-projection",
     "adversarial-training-4-steps-3",
     "unprotected-20",

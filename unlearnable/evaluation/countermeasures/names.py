@@ -52,6 +52,7 @@ COUNTERMEASURES: tuple[str, ...] = (
     "none",
     "grayscale",
     "jpeg-10",
+    "jpeg-30",
     "jpeg-50",
     "jpeg-90",
     "bit-depth-2",
