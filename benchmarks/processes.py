@@ -1,6 +1,7 @@
 """The same fit in 1, 2 and 4 processes: how equal are the rows, and do they protect as well?
 
     python benchmarks/processes.py
+    python benchmarks/processes.py --table
 
 Batches and random draws do not depend on the number of processes; what differs is that BatchNorm
 sees the images of one process, and the order of floating-point sums.
@@ -9,6 +10,7 @@ sees the images of one process, and the order of floating-point sums.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -18,17 +20,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import RESULTS, Record
+from record import DOCS, RESULTS, Record, fill
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 
+PAGE = DOCS / "engine.md"
 IMAGES, EPOCHS = 1501, 12  # divisible by nothing
 METHODS: dict[str, ue.Method] = {
     "EM": ue.EM.preset("demo"),
     "REM": ue.REM.preset("demo"),
     "SEM": ue.SEM.preset("demo"),
 }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Rows and victims by number of processes, from the committed JSON alone."""
+    lines = [
+        "| fit | equal values of rows | images without a row | test accuracy |",
+        "|---|---|---|---|",
+    ]
+    for name, cell in result["cells"].items():
+        shown = ", ".join(f"{100 * accuracy:.1f}" for accuracy in cell["last"])
+        equal = f"{100 * cell['equal_to_one_process']:.0f} %"
+        shown_name = name.replace(" 1 processes", " 1 process")
+        lines.append(f"| {shown_name} | {equal} | {cell['rows_without_change']} | {shown} |")
+    settings, machine = result["settings"], result["machine"]
+    note = (
+        f"{settings['images']:,} Shapes, preset demo; test accuracy in percent of "
+        f"{settings['seeds']} tiny victims, {settings['epochs']} epochs, last. {result['date']}, "
+        f"{machine['device']}, 1 thread a process, torch {machine['torch']}."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def fit(name: str, folder: str) -> None:
@@ -47,7 +70,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS / "processes-cpu.json")
     parser.add_argument("--fit", nargs=2, metavar=("METHOD", "FOLDER"), help="one process's part")
+    parser.add_argument("--table", action="store_true", help=f"write the table of {PAGE.name}")
     args = parser.parse_args()
+    if args.table:
+        fill(PAGE, "processes.py", table(json.loads(args.out.read_text())))
+        return
     if args.fit:
         fit(*args.fit)
         return

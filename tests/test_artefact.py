@@ -7,6 +7,7 @@ import os
 import pickle
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from unlearnable.tensorfile import header_of
 
 ROW = 3 * 32 * 32
 INDEX = "perturbation.safetensors.index.json"
+DATA = "perturbation.safetensors"
 SHARDS = [f"perturbation-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
 
 
@@ -345,8 +347,73 @@ def test_a_truncated_shard(name, kept, sharded):
 def test_shards_beside_a_single_file(perturbation, sharded, tmp_path):
     single = perturbation.save_pretrained(tmp_path / "single") / "perturbation.safetensors"
     (sharded / single.name).write_bytes(single.read_bytes())
-    with pytest.raises(ArtefactError, match="found both"):
+    with pytest.raises(ArtefactError, match=f"found {single.name} of another one"):
         Perturbation.from_pretrained(sharded)
+
+
+def test_shards_beside_a_single_file_that_no_index_names(perturbation, sharded, tmp_path):
+    folder = perturbation.save_pretrained(tmp_path / "single")
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"mine")
+    (folder / SHARDS[1]).symlink_to(secret)
+    with pytest.raises(ArtefactError, match=f"found {SHARDS[1]} of another one"):
+        Perturbation.from_pretrained(folder)
+    (sharded / "perturbation-00004-of-00004.safetensors").write_bytes(b"")
+    with pytest.raises(ArtefactError, match="found perturbation-00004"):
+        Perturbation.from_pretrained(sharded)
+
+
+def test_all_processes_may_save_into_one_folder(perturbation, sharded, tmp_path):
+    ones = [perturbation, Perturbation.from_pretrained(sharded)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: one.save_pretrained(tmp_path / "p"), ones))
+    Perturbation.from_pretrained(tmp_path / "p").verify()
+    assert names(tmp_path / "p") == ["config.json", "perturbation.safetensors"]
+
+
+def test_what_a_killed_first_save_leaves_is_in_nobodys_way(perturbation, tmp_path):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for name in (".perturbation.safetensors.partial", ".config.json.partial"):
+        (folder / name).write_bytes(b"half")
+    perturbation.save_pretrained(folder)
+    assert names(folder) == ["config.json", "perturbation.safetensors"]
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / ".mine").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        perturbation.save_pretrained(tmp_path / "q")
+    assert names(tmp_path / "q") == [".mine"]
+
+
+@pytest.mark.parametrize("name", [".perturbation.safetensors.partial", ".config.json.partial"])
+def test_saving_follows_no_link_out_of_the_folder(perturbation, tmp_path, name):
+    folder = perturbation.save_pretrained(tmp_path / "p")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    (folder / name).symlink_to(victim)
+    Perturbation.from_pretrained(folder).save_pretrained(folder)
+    assert victim.read_bytes() == b"mine" and not (folder / DATA).is_symlink()
+    Perturbation.from_pretrained(folder).verify()
+
+
+def test_what_could_not_be_read_again_is_not_saved(perturbation, tmp_path):
+    folder = perturbation.save_pretrained(tmp_path / "p")
+    before = files(folder)
+    loaded = Perturbation.from_pretrained(folder)
+    loaded.config["epsilon"] = "8/255"
+    with pytest.raises(ValueError, match="epsilon='8/255'"):
+        loaded.save_pretrained(folder)
+    assert files(folder) == before
+    # What the file says beside the config is no part of it.
+    config = json.loads((folder / "config.json").read_text())
+    rows, tensors = perturbation.rows, perturbation.tensors
+    keyed = {name: tensors[name] for name in ("keys", "labels", "thumbnails")}
+    again = Perturbation(rows, config, **keyed)
+    again.save_pretrained(tmp_path / "again")
+    assert files(tmp_path / "again") == before
+    nothing = {name: tensor[:0] for name, tensor in keyed.items()}
+    with pytest.raises(ValueError, match="at least one row"):
+        Perturbation(rows[:0], config, **nothing)
 
 
 def test_exchanged_shards_serve_no_wrong_row(sharded, shapes):

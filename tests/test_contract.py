@@ -239,6 +239,13 @@ def test_a_saved_method_comes_back_whole(fitted, dataset, tmp_path):
     other = next(method for method in ue.METHODS if method is not type(fitted))
     with pytest.raises(ue.ArtefactError, match=type(fitted).__name__):
         other.from_pretrained(folder)
+    # Another one in the same folder leaves nothing of this one.
+    ue.RandomNoise(seed=1).fit(dataset, progress=False).save_pretrained(folder)
+    assert ue.RandomNoise.from_pretrained(folder).surrogate_ is None
+    fitted.save_pretrained(folder)
+    ue.RandomNoise(seed=2).fit(dataset, progress=False).perturbation_.save_pretrained(folder)
+    with pytest.raises(ue.ArtefactError, match="another perturbation"):
+        type(fitted).from_pretrained(folder)
 
 
 @pytest.mark.parametrize("method", SAMPLE_WISE)

@@ -29,13 +29,13 @@ def test_the_readmes_table_is_made_from_the_committed_result(benchmarks):
         assert row in readme, f"run benchmarks/cifar10.py --table: {row}"
 
 
-@pytest.mark.parametrize("command", ["methods_page", "presets"])
+@pytest.mark.parametrize("command", ["methods_page", "presets", "processes"])
 def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchmarks):
     from record import RESULTS, filled
 
     made = importlib.import_module(command)
-    result = RESULTS / "presets-cpu.json"
-    arguments = [json.loads(result.read_text())] if command == "presets" else []
+    result = RESULTS / f"{command}-cpu.json"
+    arguments = [json.loads(result.read_text())] if result.exists() else []
     page = filled(made.PAGE, f"{command}.py", made.table(*arguments))
     assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
 

@@ -233,7 +233,8 @@ for name in ("owner/missing", "owner/private", "owner/gated", "owner/other", "ow
 told["revision"] = attempt(load, "owner/open", revision="v9")
 told["token"] = attempt(load, "owner/open", token="hf_" + "wrong" * 5)
 told["reader"] = attempt(load, "owner/private", token={READER[:9]!r} + {READER[9:]!r})
-told["owner"] = repr(load("owner/private", token={WRITER[:9]!r} + {WRITER[9:]!r}))
+told["owner"] = repr(load("owner/private", token={WRITER[:9]!r} + {WRITER[9:]!r} + "\\n"))
+told["odd"] = attempt(load, "owner/open", token="hf_" + "wrong" * 5 + "\\nwrong")
 """,
     )
     for name in ("owner/missing", "owner/private", "reader"):
@@ -244,6 +245,7 @@ told["owner"] = repr(load("owner/private", token={WRITER[:9]!r} + {WRITER[9:]!r}
     said(told["owner/partial"], DATA, "owner/partial", "force_download", error="ArtefactError")
     said(told["revision"], "'v9'", "owner/open")
     said(told["token"], "401", "not valid", "hf auth login")
+    assert told["odd"]["error"] == "HubError"
     assert "wrongwrong" not in json.dumps(told)
     assert "RandomNoise" in told["owner"]
 
@@ -260,6 +262,7 @@ told["none"] = attempt(push, "owner/x", token=True)
 told["reader"] = attempt(push, "owner/x", token=reader)
 told["public"] = attempt(push, "owner/public", token=writer)
 told["name"] = attempt(push, "owner/a/b", token=writer)
+told["bare"] = attempt(push, "bare", token=writer)
 told["shown"] = push("owner/public", token=writer, private=False)
 """,
     )
@@ -269,7 +272,40 @@ told["shown"] = push("owner/public", token=writer, private=False)
     said(told["reader"], "403", "may not write")
     said(told["public"], "is public", "private=False")
     said(told["name"], "owner/name", "owner/a/b")
+    said(told["bare"], "owner/name", "'bare'")
     assert told["shown"][1] == server.repos["owner/public"].refs["main"]
+
+
+def test_a_measured_strength_is_pushed_without_a_copy_of_the_rows(server, client, saved, tmp_path):
+    told = client(
+        server,
+        f"""
+import contextlib, tempfile
+p = ue.Perturbation.from_pretrained({str(saved)!r})
+p.config["strength"] = {{"victim": "tiny", "accuracy": 0.12}}
+made = tempfile.TemporaryDirectory
+tempfile.TemporaryDirectory = lambda: contextlib.nullcontext("/dev/null/no-place-for-a-copy")
+p.push_to_hub("owner/p", token={WRITER[:9]!r} + {WRITER[9:]!r})
+tempfile.TemporaryDirectory = made
+told["strength"] = ue.Perturbation.from_pretrained(
+    "owner/p", token={WRITER[:9]!r} + {WRITER[9:]!r}
+).config["strength"]
+""",
+    )
+    assert told["strength"] == {"victim": "tiny", "accuracy": 0.12}
+
+
+def test_a_folder_without_write_permission(server, client, saved, tmp_path):
+    server.put("owner/p", saved)
+    (tmp_path / "file").write_text("")
+    told = client(
+        server,
+        f"""
+place = {str(tmp_path / "file" / "cache")!r}
+told["p"] = attempt(ue.Perturbation.from_pretrained, "owner/p", cache_dir=place)
+""",
+    )
+    said(told["p"], str(tmp_path / "file"), "check the cache", "cache_dir=")
 
 
 def test_a_failing_server_and_tokens_in_its_answers(server, client, saved):

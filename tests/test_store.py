@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 import unlearnable as ue
 from unlearnable import store as store_module
 from unlearnable.datasets import Shapes
-from unlearnable.output import LOCK, locked
+from unlearnable.output import locked
 from unlearnable.store import bytes_of_images, read_images
 
 
@@ -99,7 +99,7 @@ def test_a_build_that_was_killed_is_begun_anew(tmp_path, monkeypatch):
         (folder / name).write_bytes(b"half")
     assert_same(read_images(Shapes(size=20), folder=folder), read_images(Shapes(size=20)))
     assert sorted(path.name for path in folder.iterdir()) == [
-        LOCK, "images.bin", "index.safetensors", "store.json",
+        "images.bin", "index.safetensors", "store.json",
     ]  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         patch.setattr(store_module.os, "posix_fallocate", full)
         with pytest.raises(OSError, match="no room for 61,440 bytes of images"):
             read_images(Shapes(size=20), folder=tmp_path / "store")
-    assert [path.name for path in (tmp_path / "store").iterdir()] == [LOCK]
+    assert [path.name for path in (tmp_path / "store").iterdir()] == []
     read_images(Shapes(size=20), folder=tmp_path / "store")
 
 

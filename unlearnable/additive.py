@@ -36,6 +36,8 @@ class Additive(Kind):
                 f"expected int8 rows of shape (N, {', '.join(map(str, self.shape))}), got "
                 f"{rows.dtype} {rows.shape}"
             )
+        if not len(rows):
+            raise ValueError("expected at least one row, got none")
         self._expect("checksums", np.uint32, (len(rows),))
         self.keyed = "keys" in self.tensors
         self.by_class = not self.keyed

@@ -17,7 +17,7 @@ from .config import FORMAT, FORMAT_VERSION, check_config, read_config
 from .errors import ArtefactError
 from .joined import JoinedRows
 from .kinds import Kind, Tensors
-from .output import claim_folder, write_json
+from .output import claim_folder, locked, write_json
 from .stack import KINDS
 from .strict_json import as_json, read_json
 from .tensorfile import map_tensors, write_tensors
@@ -77,16 +77,30 @@ def save(
     """As :meth:`Perturbation.save_pretrained`."""
     if max_shard_size < 1:
         raise ValueError(f"expected a shard size in bytes, got {max_shard_size}")
+    config = as_json(kind.config)  # anybody may have changed it
+    build(kind.tensors, config, kind.where)
     folder = claim_folder(folder, CONFIG, force=force)
+    # All processes of a fit end with the whole result, and may all save it.
+    with locked(folder, wait=True):
+        _save(claim_folder(folder, CONFIG, force=force), kind.tensors, config, max_shard_size)
+    return folder
+
+
+def described(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` says."""
+    first = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    return first | dict(config) | {"digest": digest_of(tensors, config)}
+
+
+def _save(
+    folder: Path, given: Mapping[str, Any], config: dict[str, Any], max_shard_size: int
+) -> None:
     tensors = {
         name: tensor if isinstance(tensor, JoinedRows) else np.ascontiguousarray(tensor)
-        for name, tensor in kind.tensors.items()
+        for name, tensor in given.items()
     }
     shards = _divide(tensors, max_shard_size)
     names = [TENSORS] if len(shards) == 1 else shard_names(len(shards))
-    config = as_json(kind.config)  # anybody may have changed it
-    described = {"format": FORMAT, "format_version": FORMAT_VERSION, **config}
-    described["digest"] = digest_of(tensors, config)
     new = [*names, *([INDEX] if len(shards) > 1 else [])]
     moved: list[str] = []
     placed: list[str] = []
@@ -105,7 +119,7 @@ def save(
         for name in new:
             _partial(folder, name).replace(folder / name)
             placed.append(name)
-        write_json(folder / CONFIG, described)
+        write_json(folder / CONFIG, described(tensors, config))
     except BaseException:
         for name in placed:
             (folder / name).unlink()
@@ -118,7 +132,6 @@ def save(
     for path in folder.iterdir():  # also what a killed process left
         if _LEFT.fullmatch(path.name):
             path.unlink()
-    return folder
 
 
 def shard_names(count: int) -> list[str]:
@@ -225,20 +238,12 @@ def read_tensors(folder: Path) -> Tensors:
     Raises:
         ArtefactError: A file is missing, not whole, or not where the index says.
     """
-    present = _present(folder)
-    if INDEX not in present:
-        if TENSORS not in present and present:
-            raise ArtefactError(f"expected {INDEX} beside {present[0]} in {folder}, found none")
+    names, shards = _listed(folder)
+    if not shards:
         return dict(map_tensors(folder / TENSORS))
-    if TENSORS in present:
-        raise ArtefactError(
-            f"expected {TENSORS} or shards in {folder}, found both: one is left of another "
-            f"perturbation; get it anew into an empty folder"
-        )
-    shards = parse_index(read_json(folder / INDEX), folder / INDEX)
     tensors: Tensors = {}
     parts: dict[str, list[NDArray[np.int8]]] = {}
-    for number, (name, ranges) in enumerate(zip(shard_names(len(shards)), shards, strict=True)):
+    for number, (name, ranges) in enumerate(zip(names, shards, strict=True)):
         found = map_tensors(folder / name)
         for tensor, (first, end) in ranges.items():
             rows = found.pop(tensor, None)
@@ -258,6 +263,38 @@ def read_tensors(folder: Path) -> Tensors:
         return tensors | {name: JoinedRows(arrays) for name, arrays in parts.items()}
     except ValueError as error:
         raise ArtefactError(f"expected shards of one perturbation in {folder}: {error}") from error
+
+
+def files_of(folder: Path) -> list[str]:
+    """Names of an artefact's files but for its config, in the order to read them.
+
+    Raises:
+        ArtefactError: Files are missing, or some are of another perturbation.
+    """
+    names, shards = _listed(folder)
+    return [*names, INDEX] if shards else names
+
+
+def _listed(folder: Path) -> tuple[list[str], list[Ranges]]:
+    """Names of the tensor files, and what is in each; of one that is no shard, nothing."""
+    present = _present(folder)
+    if INDEX not in present:
+        if TENSORS not in present and present:
+            raise ArtefactError(f"expected {INDEX} beside {present[0]} in {folder}, found none")
+        _refuse_others(folder, set(present) - {TENSORS})
+        return [TENSORS], []
+    shards = parse_index(read_json(folder / INDEX), folder / INDEX)
+    names = shard_names(len(shards))
+    _refuse_others(folder, set(present) - {*names, INDEX})
+    return names, shards
+
+
+def _refuse_others(folder: Path, others: set[str]) -> None:
+    if others:
+        raise ArtefactError(
+            f"expected one perturbation in {folder}, found {min(others)} of another one as well; "
+            f"get it anew into an empty folder"
+        )
 
 
 def parse_index(index: Any, path: Path) -> list[Ranges]:

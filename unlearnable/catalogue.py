@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ArtefactError
+from .errors import ArtefactError, FormatVersionError
 
 if TYPE_CHECKING:
     from .perturbation import Perturbation
@@ -19,7 +19,7 @@ _SHIPPED = "pretrained"
 _CONFIG = "config.json"
 _VERIFIED = ".unlearnable-verified"  # beside what was downloaded, once all of it was checked
 _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
-_REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Pretrained:
             raise ValueError(f"expected a name of a-z, 0-9 and hyphens, got {self.name!r}")
         if (self.repo is None) != (self.commit is None):
             raise ValueError(f"expected {self.name} to have both repo and commit, or neither")
-        if self.repo is not None and not re.fullmatch(_REPO, self.repo):
+        if self.repo is not None and not re.fullmatch(REPO, self.repo):
             raise ValueError(f"expected {self.name} to be at owner/name, got {self.repo!r}")
         if self.commit is not None and not re.fullmatch("[0-9a-f]{40}", self.commit):
             raise ValueError(
@@ -113,7 +113,7 @@ class Source:
                 perturbation.verify()
                 _note(self.folder / _VERIFIED, perturbation.digest)
         except ArtefactError as error:
-            if self.repo is None:
+            if self.repo is None or isinstance(error, FormatVersionError):
                 raise
             raise ArtefactError(
                 f"{error}; downloaded from {self.repo}: get it again with force_download=True "
@@ -152,7 +152,7 @@ def locate(
     if entry is not None and entry.repo is None:
         return Source(entry.folder, digest=entry.digest)
     repo, commit = (name, revision) if entry is None else (entry.repo, entry.commit)
-    if repo is None or not re.fullmatch(_REPO, repo):
+    if repo is None or not re.fullmatch(REPO, repo):
         known = ", ".join(e.name for e in list_pretrained()) or "none in this release"
         raise FileNotFoundError(
             f"expected a folder with a saved perturbation, owner/name on the Hub, or the name of a "

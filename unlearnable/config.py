@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ArtefactError
+from .errors import ArtefactError, FormatVersionError
 from .stack import KINDS
 from .strict_json import read_json
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
 LAST_READERS: dict[int, str] = {}  # older format versions, and the last release that reads each
+OF_THE_FILE = ("format", "format_version", "digest")  # beside the config in config.json
 GRANULARITIES = ("sample-wise", "class-wise")
 
 _NEEDED = {
@@ -96,12 +97,12 @@ def migrate(config: dict[str, Any], version: Any, path: Path) -> dict[str, Any]:
         return config
     expected = f"expected format version {FORMAT_VERSION} in {path}, got {str(version)[:40]}"
     if type(version) is int and version > FORMAT_VERSION:
-        raise ArtefactError(
+        raise FormatVersionError(
             f"{expected}; a newer release of unlearnable may read it: pip install -U unlearnable"
         )
     if type(version) is int and version in LAST_READERS:
         release = LAST_READERS[version]
-        raise ArtefactError(
+        raise FormatVersionError(
             f"{expected}; release {release} of unlearnable reads it: "
             f"pip install unlearnable=={release}"
         )

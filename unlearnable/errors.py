@@ -15,5 +15,9 @@ class ArtefactError(ValueError):
     """A saved artefact is missing a part, damaged, or of a format that this version cannot read."""
 
 
+class FormatVersionError(ArtefactError):
+    """A saved artefact is sound, but of a format version for another release of this package."""
+
+
 class HubError(RuntimeError):
     """The Hugging Face Hub could not give or take what was asked for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from . import __version__
+from .catalogue import REPO
 from .errors import HubError
 
 CONFIG, CARD = "config.json", "README.md"
@@ -79,6 +80,7 @@ def download(
     Raises:
         HubError: It says what went wrong and what to do.
     """
+    token = _stripped(token)
     call = _Call(repo_id, revision, token, endpoint, local_files_only, cache_dir)
     with call.explained():
         folder = snapshot_download(
@@ -103,9 +105,8 @@ def download(
 
 
 def upload(
-    folder: str | Path,
+    files: Mapping[str, Path | bytes],
     repo_id: str,
-    card: str,
     *,
     private: bool = True,
     branch: str | None = None,
@@ -120,9 +121,8 @@ def upload(
     perturbation: no reader sees half of it. Files that are there already are not sent again.
 
     Args:
-        folder: Of :meth:`Perturbation.save_pretrained`; other files in it stay where they are.
+        files: Names in the repository, and what goes there: files of a perturbation, or bytes.
         repo_id: ``owner/name``; made if there is none.
-        card: The repository's ``README.md``.
         private: Make it private, and refuse to push into one that is public.
         branch: Push there; made if there is none.
         create_pr: Propose the commit as a pull request.
@@ -135,9 +135,11 @@ def upload(
     """
     if create_pr and branch is not None:
         raise ValueError("expected branch or create_pr, got both; a pull request is for main")
+    if not re.fullmatch(REPO, repo_id):
+        # The client would put the user's own name before it, and the card would name another one.
+        raise HubError(f"expected a repository as owner/name, got {repo_id!r}")
+    token = _stripped(token)
     call = _Call(repo_id, branch, token, endpoint, writing=True)
-    files = {path.name: path for path in Path(folder).iterdir() if _DATA.fullmatch(path.name)}
-    files = dict(sorted(files.items())) | {CONFIG: Path(folder) / CONFIG}
     with call.explained():
         api = HfApi(
             endpoint=endpoint, token=token, library_name=_LIBRARY, library_version=__version__
@@ -156,8 +158,10 @@ def upload(
         done = api.create_commit(
             repo_id,
             [
-                *(CommitOperationAdd(name, str(path)) for name, path in files.items()),
-                CommitOperationAdd(CARD, card.encode()),
+                *(
+                    CommitOperationAdd(name, what if isinstance(what, bytes) else str(what))
+                    for name, what in files.items()
+                ),
                 *(
                     CommitOperationDelete(name)
                     for name in there
@@ -175,6 +179,11 @@ def upload(
 def hide_progress() -> None:
     """No bars from the Hub's client, for as long as the process runs."""
     disable_progress_bars()
+
+
+def _stripped(token: str | bool | None) -> str | bool | None:
+    """Without the line break of the file it was read from, which the client would send."""
+    return token.strip() if isinstance(token, str) else token
 
 
 class _Call(NamedTuple):
@@ -206,8 +215,12 @@ class _Call(NamedTuple):
             told = " ".join(self._explain(error).split())
             if not secret:
                 raise HubError(told) from error
-            spelled = any(secret in str(link) for link in _chain(error))
-            raise HubError(told.replace(secret, "hf_…")) from (None if spelled else error)
+            # As it is, and as libraries quote it.
+            spellings = {secret, repr(secret)[1:-1]}
+            spelled = any(text in str(link) for link in _chain(error) for text in spellings)
+            for text in spellings:
+                told = told.replace(text, "hf_…")
+            raise HubError(told) from (None if spelled else error)
 
     def _explain(self, error: Exception) -> str:
         if any(_is_full(link) for link in _chain(error)):
@@ -236,6 +249,12 @@ class _Call(NamedTuple):
         if isinstance(error, HfHubHTTPError):
             return self._explain_status(error)
         verb = "send" if self.writing else "get"
+        if isinstance(error, OSError) and error.filename is not None:
+            place = self.cache_dir or constants.HF_HUB_CACHE
+            return (
+                f"could not {verb} {self.what} ({type(error).__name__}: {error}): check the cache "
+                f"{place}, or pass cache_dir= with another place"
+            )
         return (
             f"could not {verb} {self.what} ({type(error).__name__}: {error}): check the connection "
             f"to {self.hub} and try again; nothing half-written is left"

@@ -6,13 +6,15 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 LOCK = ".unlearnable-lock"
+_LEFT = re.compile(r"\..+\.(partial|before)")  # what a process that was killed leaves
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Pat
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    holds = any(path.name != LOCK for path in folder.iterdir())
+    holds = any(p.name != LOCK and not _LEFT.fullmatch(p.name) for p in folder.iterdir())
     if not force and holds and not is_ours(folder, marker):
         raise FileExistsError(
             f"expected an empty folder or one that this package wrote, got {folder} with other "
@@ -67,6 +69,9 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        if os.name == "posix":  # elsewhere an open file stays
+            # Still held: who waits for it sees that it is gone, and makes another one.
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
@@ -79,14 +84,25 @@ def is_ours(folder: Path, marker: str) -> bool:
     return isinstance(found, dict) and str(found.get("format", "")).startswith("unlearnable-")
 
 
+def open_new(path: Path) -> BinaryIO:
+    """Opens a file to write; what is in its place is removed, never followed if it is a link."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON as this package writes it."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # Names of folders need not be Unicode: what cannot be encoded becomes an escape of JSON.
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON beside its place and renames it there."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        # Names of folders need not be Unicode: what cannot be encoded becomes an escape of JSON.
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(content, file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        with open_new(partial) as file:
+            file.write(json_bytes(content))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

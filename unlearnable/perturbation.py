@@ -16,6 +16,7 @@ from .arrays import Images
 from .batches import Pixels
 from .catalogue import locate
 from .concat import concatenated
+from .config import OF_THE_FILE
 from .data import Fit
 from .errors import ArtefactError
 from .fullsize import apply_full_size, check_full_size, prepare_full_size
@@ -95,7 +96,8 @@ class Perturbation:
 
     def _take(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         # Plain JSON from the start, so that what is saved is what is loaded.
-        self._set(artefact.build(tensors, as_json(config), _IN_MEMORY), None)
+        plain = {n: value for n, value in as_json(config).items() if n not in OF_THE_FILE}
+        self._set(artefact.build(tensors, plain, _IN_MEMORY), None)
 
     def _set(self, kind: Kind, path: Path | None) -> None:
         self._kind = kind

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from . import hub
+from .artefact import described, files_of
 from .card import write_card
-from .config import read_config
+from .output import json_bytes
 from .perturbation import Perturbation
+from .strict_json import as_json
 
 
 def publish(
@@ -18,15 +20,10 @@ def publish(
     """As :meth:`Perturbation.push_to_hub`; ``where`` as for :func:`hub.upload`."""
     perturbation.verify()
     card = write_card(perturbation, repo_id, license=license)
+    config = described(perturbation.tensors, as_json(perturbation.config))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = _unchanged(perturbation) or perturbation.save_pretrained(scratch)
-        return hub.upload(folder, repo_id, card, **where)
-
-
-def _unchanged(perturbation: Perturbation) -> Path | None:
-    """The folder it was loaded from, if that still holds the same: it can be very large."""
-    folder = perturbation.folder
-    if folder is None or not (folder / hub.CONFIG).is_file():
-        return None
-    same = read_config(folder / hub.CONFIG).get("digest") == perturbation.digest
-    return folder if same else None
+        # Tensors can be very large: those of a loaded one are sent from where they are.
+        folder = perturbation.folder or perturbation.save_pretrained(scratch)
+        files: dict[str, Path | bytes] = {name: folder / name for name in files_of(folder)}
+        files |= {hub.CONFIG: json_bytes(config), hub.CARD: card.encode()}
+        return hub.upload(files, repo_id, **where)

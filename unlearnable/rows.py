@@ -66,6 +66,11 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
         epsilon: Budget, for rows.
         norm: Its norm.
     """
+    for name, tensor in parts.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            broken = int((~tensor.isfinite()).sum())
+            if broken:
+                raise ValueError(_not_finite(broken, name))
     if kind == "class-wise":
         assert epsilon is not None and norm is not None
         return Result(
@@ -78,6 +83,13 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
                 tensor = (tensor.double() * UNIT).round().to(torch.int64)
             tensors[name] = tensor.cpu().numpy()
     return Result(kind, tensors, {n: value for n, value in parts.items() if n not in tensors})
+
+
+def _not_finite(count: int, what: str = "rows") -> str:
+    return (
+        f"expected finite numbers, got {count:,} {what} with NaN or infinite ones: the surrogate "
+        f'has diverged; lower its learning rate, or use precision="float32"'
+    )
 
 
 def _write(file: int, data: bytes, offset: int | None = None) -> None:
@@ -230,6 +242,7 @@ class RowBuffer:
         self._device = device
         self._file = file
         self.written = torch.zeros(shape[0], dtype=torch.bool, device=device)
+        self._broken = torch.zeros((), dtype=torch.int64, device=device)
         self._levels: Tensor | None = None
         if resident:
             self._levels = torch.zeros(shape, dtype=torch.int8, device=device)
@@ -245,6 +258,7 @@ class RowBuffer:
         return levels.to(self._device).float() / 255
 
     def __setitem__(self, index: Tensor, delta: Tensor) -> None:
+        self._broken += (~delta.isfinite()).flatten(1).any(1).sum()
         levels = quantize(delta, self._epsilon, self._norm)
         if self._levels is not None:
             self._levels[index] = levels
@@ -255,7 +269,12 @@ class RowBuffer:
         self.written[index] = True
 
     def flush(self) -> None:
-        """Writes to the file what is not there yet, and returns when it is on the disk."""
+        """Writes to the file what is not there yet, and returns when it is on the disk.
+
+        Raises:
+            ValueError: Rows were given that are not finite.
+        """
+        self._refuse_broken()
         if self._file is None:
             return
         if self._levels is not None:
@@ -263,6 +282,11 @@ class RowBuffer:
                 self._file.write(index.cpu().numpy(), self._levels[index].cpu().numpy())
             self._dirty.zero_()
         self._file.sync()
+
+    def _refuse_broken(self) -> None:
+        # Not where they are given: on a GPU, asking would wait for it at every step.
+        if self._broken:
+            raise ValueError(_not_finite(int(self._broken)))
 
     def load(self) -> None:
         """Takes rows over from the file."""
@@ -280,7 +304,12 @@ class RowBuffer:
             self._file.go_back(number)
 
     def levels(self) -> Levels:
-        """All rows, int8 of shape (N, C, H, W): those of the file where there is one."""
+        """All rows, int8 of shape (N, C, H, W): those of the file where there is one.
+
+        Raises:
+            ValueError: Rows were given that are not finite.
+        """
+        self._refuse_broken()
         if self._file is not None:
             self.flush()
             return self._file.rows

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import ArtefactError
 from .joined import JoinedRows
+from .output import open_new
 from .strict_json import parse_json
 
 _DTYPES = {"I8": "i1", "U8": "u1", "I64": "<i8", "U64": "<u8", "U32": "<u4"}
@@ -37,7 +38,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | JoinedRows], 
     """
     # Widest first: every tensor then begins at a multiple of its own width.
     order = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
-    with path.open("wb") as file:
+    with open_new(path) as file:
         file.write(header_of({name: tensors[name] for name in order}, kind))
         for name in order:
             for piece in _pieces(tensors[name]):

@@ -22,7 +22,7 @@ from ..learning.device import pick_device, pick_precision
 from ..learning.models import build_model, is_model_name, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
-from ..output import write_json
+from ..output import locked, write_json
 from ..perturbation import Perturbation
 from ..protected import ProtectedDataset
 from ..rows import Result, RowBuffer, encode
@@ -383,17 +383,24 @@ class Method(Parameters, ABC):
             NotFittedError: ``fit`` was not called.
         """
         folder = self._fitted().save_pretrained(folder, force=force)
-        if self.surrogate_ is not None:
-            partial = folder / f".{_SURROGATE}.partial"
-            try:
-                safetensors.torch.save_file(
-                    {n: t.contiguous() for n, t in self.surrogate_.state_dict().items()}, partial
-                )
-                partial.replace(folder / _SURROGATE)
-            finally:
-                partial.unlink(missing_ok=True)
-        description = {"method": type(self).__name__, "parameters": self._json_params()}
-        write_json(folder / _METHOD, description | {"history": self.history_})
+        description = {
+            "method": type(self).__name__,
+            "parameters": self._json_params(),
+            "digest": self.perturbation_.digest,
+            "history": self.history_,
+        }
+        with locked(folder, wait=True):
+            (folder / _SURROGATE).unlink(missing_ok=True)
+            if self.surrogate_ is not None:
+                weights = {n: t.contiguous() for n, t in self.surrogate_.state_dict().items()}
+                partial = folder / f".{_SURROGATE}.partial"
+                try:
+                    partial.unlink(missing_ok=True)  # a link would be followed
+                    safetensors.torch.save_file(weights, partial)
+                    partial.replace(folder / _SURROGATE)
+                finally:
+                    partial.unlink(missing_ok=True)
+            write_json(folder / _METHOD, description)
         return folder
 
     @classmethod
@@ -414,6 +421,7 @@ class Method(Parameters, ABC):
         try:
             saved = json.loads((folder / _METHOD).read_text(encoding="utf-8"))
             found, params, history = saved["method"], saved["parameters"], saved["history"]
+            digest = saved["digest"]
         except (OSError, ValueError, KeyError) as error:
             raise ArtefactError(
                 f"expected a fitted method in {folder}, found no readable {_METHOD}; "
@@ -421,6 +429,12 @@ class Method(Parameters, ABC):
             ) from error
         if found != cls.__name__:
             raise ArtefactError(f"expected a fitted {cls.__name__} in {folder}, found {found}")
+        if digest != perturbation.digest:
+            raise ArtefactError(
+                f"expected the method of the perturbation in {folder}, got one of another "
+                f"perturbation that was saved there before; Perturbation.from_pretrained reads "
+                f"the perturbation alone"
+            )
         try:
             self = cls(**(params | ({} if surrogate is None else {"surrogate": surrogate})))
         except TypeError as error:
