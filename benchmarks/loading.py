@@ -5,7 +5,7 @@
 ROOT is a folder with ``cifar-10-batches-py``. Epochs of the plain and of the protected dataset are
 read in turn, with the usual augmentation and workers that stay alive; each pair of epochs gives a
 ratio, and the cell its median, so that what else the machine does weighs on both. The cell "memory"
-has what a spawned worker takes once it has read that many images.
+has what a spawned worker takes when it starts, and once it has read that many images.
 """
 
 from __future__ import annotations
@@ -85,16 +85,21 @@ def compare(plain: Any, protected: Any, args: argparse.Namespace) -> dict[str, A
 
 
 def read(dataset: Any, images: int, answer: Any) -> None:
-    """What a spawned worker does; says how much memory it then has."""
+    """What a spawned worker does; says how much memory it has before and after."""
     torch.set_num_threads(1)
+    first = {f"{what}, at first": size for what, size in _megabytes().items()}
     for start in range(0, images, 128):
         indices: Any = range(start, min(start + 128, images))
         many = getattr(dataset, "__getitems__", None)
         _ = many(indices) if many else [dataset[index] for index in indices]
+    answer.send(first | _megabytes())
+
+
+def _megabytes() -> dict[str, float]:
     rollup = Path("/proc/self/smaps_rollup").read_text()
     kilobytes = {name: int(size) for name, size in re.findall(r"(\w+): +(\d+) kB", rollup)}
     # What is mapped from files or shared with the parent is there once for all workers.
-    answer.send({"own": kilobytes["Anonymous"] / 1024, "resident": kilobytes["Rss"] / 1024})
+    return {"own": kilobytes["Anonymous"] / 1024, "resident": kilobytes["Rss"] / 1024}
 
 
 def memory(
