@@ -15,7 +15,7 @@ import unlearnable as ue
 from unlearnable import ProtectedDataset
 from unlearnable.datasets import Shapes
 from unlearnable.evaluation import COUNTERMEASURES, Countermeasure, countermeasure
-from unlearnable.evaluation.countermeasures import NAMES, automatic, operations
+from unlearnable.evaluation.countermeasures import NAMES, automatic, operations, projection
 from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
 from unlearnable.evaluation.countermeasures.displacement import Displacement, displaced
 from unlearnable.evaluation.countermeasures.images import GaussianBlur, MeanFilter, MedianFilter
@@ -390,7 +390,7 @@ def test_adversarial_examples_are_inside_their_ball_and_worse(pixels, radius, no
 
 def test_projection_is_orthogonal_to_the_learned_weights(pixels):
     images, labels = pixels
-    counter = OrthogonalProjection(epochs=3)
+    counter = OrthogonalProjection(epochs=3, min_updates=1)
     weights = counter.regression(images, labels)
     assert weights.shape == (3, 3 * 16 * 12)
     mean = images.flatten(1).float().mean(0)
@@ -404,6 +404,20 @@ def test_projection_is_orthogonal_to_the_learned_weights(pixels):
     assert np.allclose(weights.T.numpy() @ coordinates, (flat - left).T.numpy(), atol=0.02)
     found = counter.on_images(images, labels)
     assert (found.flatten(1) - (mean + left).clamp(0, 255)).abs().max() <= 0.5 + 1e-3
+
+
+def test_projection_learns_as_long_on_few_images(pixels, monkeypatch):
+    counted = []
+
+    def counting(*args, epochs, batch_size, **rest):
+        counted.append((epochs, batch_size))
+
+    monkeypatch.setattr(projection, "train_surrogate", counting)
+    images, labels = pixels
+    OrthogonalProjection().regression(images, labels)
+    many = images[:1].expand(50_000, -1, -1, -1)
+    OrthogonalProjection().regression(many, torch.zeros(50_000, dtype=torch.int64))
+    assert counted == [(960, 1024), (20, 1024)]
 
 
 def test_projection_removes_a_linear_shortcut():
