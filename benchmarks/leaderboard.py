@@ -64,8 +64,9 @@ COUNTERMEASURES = (
 def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Perturbation:
     """The fitted perturbation, from --work where this or another start left it."""
     folder = args.work / args.out.stem / name.replace(" ", "-").replace("/", "-")
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, wait=True):  # starts that share rows fit each once
+    lock = folder.with_name(f"{folder.name}-lock")
+    lock.mkdir(parents=True, exist_ok=True)
+    with locked(lock, wait=True):  # starts that share rows fit each once
         if not (folder / "config.json").exists():
             method = method_of(name, args)
             fit_through(method, train, folder.with_name(f"{folder.name}-checkpoint"), args)
