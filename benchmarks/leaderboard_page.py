@@ -2,8 +2,8 @@
 
     python benchmarks/leaderboard_page.py
 
-Where a measured figure and the published ones are more than ten points apart, the page says so and
-gives the reason that causes.json has for it.
+Where a measured figure and the published ones are more than ten points apart, or a known pattern
+does not appear, the page says so and gives the reason that causes.json has for it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leaderboard import COUNTERMEASURES, METHODS
+from patterns import section as patterns_section
 from published import PUBLISHED, published
 from record import DOCS, RESULTS
 
@@ -77,6 +78,10 @@ def table(result: dict[str, Any], which: str) -> list[str]:
         if method != "clean" and open_to_all:
             worst = max(open_to_all, key=lambda c: getattr(row[c], which))
             shown[worst] = f"**{shown[worst]}**"
+        if which == "peak":
+            for c in row:
+                if known := known_figures(method, c):
+                    shown[c] += f" ({_span(min(known), max(known), 0)})"
         lines.append(f"| {method} | {' | '.join(shown.get(c, '') for c in counters)} |")
     return lines
 
@@ -116,16 +121,19 @@ class Difference(NamedTuple):
     gap: float
 
 
+def known_figures(method: str, counter: str) -> list[float]:
+    """What others published for a cell, in percent."""
+    names = SAME.get(counter, (counter,))
+    return [
+        f["accuracy"] for f in published() if f["method"] == method and f["countermeasure"] in names
+    ]
+
+
 def differences(result: dict[str, Any]) -> list[Difference]:
     """Where ours and the published figures are more than ten points apart."""
     far = []
     for (method, counter), figure in figures_of(result).items():
-        names = SAME.get(counter, (counter,))
-        known = [
-            f["accuracy"]
-            for f in published()
-            if f["method"] == method and f["countermeasure"] in names
-        ]
+        known = known_figures(method, counter)
         if not known:
             continue
         low, high = sorted((figure.last, figure.peak))
@@ -142,7 +150,7 @@ def cause_of(difference: Difference) -> str:
     Raises:
         LookupError: There is none, so it has to be written.
     """
-    for name, cause in json.loads(CAUSES.read_text(encoding="utf-8")).items():
+    for name, cause in causes("differences").items():
         methods, counters = cause.get("methods"), cause.get("countermeasures")
         if (
             (methods is None or difference.method in methods)
@@ -153,8 +161,15 @@ def cause_of(difference: Difference) -> str:
     raise LookupError(f"expected a cause in {CAUSES.name} for {difference}")
 
 
-def _span(low: float, high: float) -> str:
-    return f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} to {high:.1f}"
+def causes(of: str) -> dict[str, Any]:
+    """What causes.json says of ``"differences"`` or ``"patterns"``."""
+    found: dict[str, Any] = json.loads(CAUSES.read_text(encoding="utf-8"))[of]
+    return found
+
+
+def _span(low: float, high: float, digits: int = 1) -> str:
+    shown = (f"{low:.{digits}f}", f"{high:.{digits}f}")
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
 
 
 def differences_section(result: dict[str, Any]) -> list[str]:
@@ -162,7 +177,7 @@ def differences_section(result: dict[str, Any]) -> list[str]:
     found = differences(result)
     if not found:
         return []
-    causes = json.loads(CAUSES.read_text(encoding="utf-8"))
+    texts = causes("differences")
     used = list(dict.fromkeys(cause_of(difference) for difference in found))
     lines = [
         f"More than {APART} points from the published figures, from the last to the best epoch:",
@@ -176,7 +191,7 @@ def differences_section(result: dict[str, Any]) -> list[str]:
             f"{_span(*difference.published)} | {difference.gap:+.1f} | {cause_of(difference)} |"
         )
     lines += ["", "Likely causes:", ""]
-    return [*lines, *(f"- **{name}**: {causes[name]['text']}" for name in used), ""]
+    return [*lines, *(f"- **{name}**: {texts[name]['text']}" for name in used), ""]
 
 
 def published_table() -> list[str]:
@@ -222,8 +237,20 @@ def page(results: Sequence[dict[str, Any]]) -> str:
             f"## Measured: {settings['victim']}, {settings['images']:,} images, "
             f"{settings['epochs']} epochs, on {machine['device']}",
             "",
-            *["Best epoch (peak):", "", *table(result, "peak"), ""],
-            *["Last epoch:", "", *table(result, "last"), "", caption(result), ""],
+            "Best epoch (peak), and what others published for a ResNet-18 and the whole set:",
+            "",
+            *table(result, "peak"),
+            "",
+            "Last epoch:",
+            "",
+            *table(result, "last"),
+            "",
+            caption(result),
+            "",
+            *patterns_section(
+                {key: figure.peak for key, figure in figures_of(result).items()},
+                causes("patterns"),
+            ),
             *differences_section(result),
         ]
     lines += [

@@ -85,6 +85,22 @@ def test_the_leaderboard_marks_the_worst_case_of_what_a_trainer_may_choose(bench
     assert table(result, "peak") == [
         "| trained on | none | jpeg-10 | unprotected-20 |",
         "|---|---|---|---|",
-        "| clean | 90.0 |  |  |",
-        "| SEM | 20.0 ± 14.1 | **60.0** | 80.0 |",
+        "| clean | 90.0 (92 to 95) |  |  |",
+        "| SEM | 20.0 ± 14.1 (16) | **60.0** (82) | 80.0 |",
     ]
+
+
+def test_known_patterns_are_held_against_a_leaderboard(benchmarks):
+    from patterns import ADVERSARIAL, findings, section
+
+    figures = {("clean", "jpeg-10"): 60.0, ("EM", "jpeg-10"): 55.0, ("AR", "jpeg-10"): 50.0}
+    figures[("SEM", "jpeg-10")] = 20.0
+    (jpeg,) = findings(figures)
+    assert jpeg.appears and jpeg.measured == "2 of 3 additive methods; not SEM 20 %"
+    figures |= {("clean", ADVERSARIAL): 50.0, ("EM", ADVERSARIAL): 30.0}
+    figures |= {("REM", ADVERSARIAL): 32.0, ("SEM", ADVERSARIAL): 20.0}
+    _, order = findings(figures)
+    assert not order.appears and order.measured == "EM 50 %, REM 55 %, SEM 25 %"
+    with pytest.raises(LookupError, match="adversarial training undoes EM"):
+        section(figures, {})
+    assert f"Why not: {order.pattern}? few steps" in section(figures, {order.pattern: "few steps"})
