@@ -213,11 +213,13 @@ def table(result: dict[str, Any]) -> str:
         columns += [published_range(name)] if comparable else []
         lines.append(f"| {' | '.join(columns)} |")
     victims = " and ".join(f"{seeds} {network}" for network, seeds in networks.items())
+    fits = max(len({v.get("fit") for v in cell["victims"].values()}) for cell in cells.values())
     peak = settings.get("peak_images")
     caption = (
         f"{settings['images']:,} images, surrogate {settings['surrogate']}, preset "
-        f"{settings['preset']}, {settings['epochs']} epochs, one fit each, victims {victims}: mean "
-        f"and spread in percent"
+        f"{settings['preset']}, {settings['epochs']} epochs, "
+        f"{'one fit' if fits == 1 else f'1 to {fits} fits'} each, "
+        f"victims {victims}: mean and spread in percent"
         + (f", the peak on {peak:,} of the test images" if peak else "")
         + f". {result['date']}, {machine['device']}, {machine['threads']} thread, "
         f"torch {machine['torch']}."
@@ -269,9 +271,12 @@ def main() -> None:
             victim = f"{network}, seed {seed}"
             if victim in record.cells.get(name, {"victims": {}})["victims"]:
                 continue
-            dataset = train
+            dataset, fit = train, {}
             if METHODS[name] is not None:
-                dataset = ue.ProtectedDataset(train, perturbation_of(name, train, args, record))
+                perturbation = perturbation_of(name, train, args, record)
+                dataset = ue.ProtectedDataset(train, perturbation)
+                # Another start without the first one's --work fits anew.
+                fit = {"fit": perturbation.digest[:16]}
             left = (args.budget or float("inf")) - (time.monotonic() - args.started)
             if left < 0:
                 raise SystemExit("the budget is spent; the same command goes on from here")
@@ -292,6 +297,7 @@ def main() -> None:
                 "train": round(evaluation.train[0], 4),
                 "curve": evaluation.curves[0],
                 "seconds": round(time.perf_counter() - start, 1),
+                **fit,
             }
             record.put(name, cell)
             print(f"{name}, seed {seed}: {evaluation}", flush=True)

@@ -1,4 +1,4 @@
-"""The table of docs/methods.md, from the classes of the methods and from committed results.
+"""The tables of docs/methods.md, from the classes of the methods and from committed results.
 
     python benchmarks/methods_page.py
 
@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from cifar10 import METHODS, mean_and_spread
+from cifar10 import table as whole_table
 from published import best_countermeasure, published_range
 from record import DOCS, RESULTS, fill
 
@@ -45,6 +46,11 @@ def paper_of(cls: type[ue.Method]) -> str:
     return f"{authors}, [{number}](https://arxiv.org/abs/{number})"
 
 
+def tiny_victims(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """The seeds of the network that all figures here are of."""
+    return [victim for name, victim in cell["victims"].items() if name.startswith("tiny, ")]
+
+
 def line_of(cls: type[ue.Method], cells: dict[str, Any]) -> str:
     """A method's row, with every row of the benchmark that is of its class."""
     rows = [name for name, row in METHODS.items() if row and row.method is cls and row.on is None]
@@ -60,9 +66,7 @@ def line_of(cls: type[ue.Method], cells: dict[str, Any]) -> str:
         )
 
     ours = {
-        name: mean_and_spread(
-            [v for key, v in cells[name]["victims"].items() if key.startswith("tiny, ")], "last"
-        )
+        name: mean_and_spread(tiny_victims(cells[name]), "last")
         for name in rows
         if cells.get(name, {}).get("victims")
     }
@@ -83,7 +87,7 @@ def line_of(cls: type[ue.Method], cells: dict[str, Any]) -> str:
 def table() -> str:
     result = json.loads(OURS.read_text(encoding="utf-8"))
     settings, cells = result["settings"], result["cells"]
-    clean = mean_and_spread(list(cells["clean"]["victims"].values())[:1], "last")
+    clean = mean_and_spread(tiny_victims(cells["clean"]), "last")
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     lines += [line_of(cls, cells) for cls in ue.METHODS]
     note = (
@@ -100,3 +104,4 @@ def table() -> str:
 
 if __name__ == "__main__":
     fill(PAGE, "methods_page.py", table())
+    fill(PAGE, "cifar10.py", whole_table(json.loads(OURS.read_text(encoding="utf-8"))))

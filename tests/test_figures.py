@@ -40,6 +40,15 @@ def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchma
     assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
 
 
+def test_the_table_of_all_methods_is_made_from_the_committed_result(benchmarks):
+    from cifar10 import table
+    from methods_page import OURS, PAGE
+    from record import filled
+
+    page = filled(PAGE, "cifar10.py", table(json.loads(OURS.read_text(encoding="utf-8"))))
+    assert page == PAGE.read_text(encoding="utf-8"), "run benchmarks/methods_page.py"
+
+
 def test_published_figures_name_their_source(benchmarks):
     from cifar10 import METHODS
     from published import published, published_range
