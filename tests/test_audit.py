@@ -16,7 +16,7 @@ from unlearnable.evaluation.audit_data import gather, split
 from unlearnable.evaluation.cells import Plan, needs_clean, plan
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure
 from unlearnable.evaluation.estimate import Clock, probe
-from unlearnable.evaluation.report import Cell
+from unlearnable.evaluation.figures import Cell
 from unlearnable.evaluation.victim import Evaluation
 from unlearnable.output import locked
 
@@ -101,6 +101,7 @@ def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
     )  # fmt: skip
     assert [report.cells[2].last, report.cells[2].curve] == [direct.last[0], direct.curves[0]]
     assert report.dataset["classes"] == Shapes.classes and report.test["images"] == 30
+    assert report.chance == max(np.bincount(images[1].targets)) / 30
     assert set(report.change_by_class) == set(Shapes.classes) and len(report.examples) == 8
     told = [record.getMessage() for record in caplog.records]
     assert "4 cells, about" in told[0] and told[-1].endswith("done") and len(told) == 5

@@ -22,7 +22,8 @@ from .audit_data import gather, plain_change
 from .cells import Ledger, Plan, needs_clean, plan
 from .countermeasures import COUNTERMEASURES, Countermeasure, countermeasure
 from .estimate import Clock, probe
-from .report import PROTECTED, AuditReport, Cell, duration
+from .figures import PROTECTED, Cell, duration
+from .report import AuditReport
 from .victim import evaluate
 
 logger = logging.getLogger(__name__)

@@ -142,6 +142,7 @@ def gather(
         "name": held.name,
         "images": len(held.labels),
         "digest": held.digest,
+        "chance": int(held.labels.bincount().max()) / len(held.labels),
         "held_out": held_out if test is None else None,
         "overlap": overlap,
     }

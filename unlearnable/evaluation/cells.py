@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import ArtefactError
 from ..output import claim_folder, locked, write_json
 from .countermeasures import Countermeasure
-from .report import CLEAN, PROTECTED, Cell
+from .figures import CLEAN, PROTECTED, Cell
 
 FORMAT = "unlearnable-audit"
 AUDIT = "audit.json"

@@ -14,7 +14,7 @@ from .audit_data import AuditData
 from .cells import Ledger, Plan, needs_clean
 from .countermeasures.base import Countermeasure
 from .countermeasures.nothing import NoCountermeasure
-from .report import CLEAN, Cell
+from .figures import CLEAN, Cell
 
 Measure = Callable[[Plan, Any, Any, int], Cell]
 

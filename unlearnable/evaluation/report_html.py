@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from .report import CLEAN, PROTECTED, AuditReport, Reached, Row, duration, percent
+from .figures import CLEAN, PROTECTED, Reached, Row, duration, percent
+from .report import AuditReport
 from .report_style import STYLE
 from .report_text import (
     COLUMNS,

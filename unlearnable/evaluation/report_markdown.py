@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .report import AuditReport, Reached
+from .figures import Reached
+from .report import AuditReport
 from .report_text import (
     COLUMNS,
     LIMITS,

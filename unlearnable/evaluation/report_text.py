@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .report import BREAKS, HOLDS, AuditReport, Row, duration
+from .figures import Row, duration, percent
+from .report import BREAKS, HOLDS, AuditReport
 
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
 LIMITS = (
@@ -28,15 +29,79 @@ def title(report: AuditReport) -> str:
     return f"Audit of {report.perturbation['method']} on {report.dataset['name']}"
 
 
+def verdict(report: AuditReport, *, by_default: bool) -> str:
+    """What was found, the worst case first.
+
+    Args:
+        report: Of an audit.
+        by_default: Whether the protection held, but countermeasures were tried that say little.
+    """
+    worst, without = report.worst(), report.without()
+    if worst is None or worst.protected is None:
+        return "Nothing has been measured yet."
+    who = report.describe(worst.countermeasure)
+    network = f" ({worst.victim})" if len(report.victims) > 1 else ""
+    text = (
+        f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.protected.peak)} accuracy "
+        f"at its best"
+    )
+    if worst.clean is not None:
+        text += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
+    text += "."
+    share = report.recovered(worst)
+    if report.clean is not None and not report.learnt:
+        text += " Victims learn too little from clean images to compare with."
+    elif share is not None:
+        of_what = "without any countermeasure" if report.says_little(worst) else "that victim"
+        text += (
+            f" Beyond guessing, that is {100 * share:.0f} % of what clean images give {of_what}."
+        )
+    if without is not None and without.protected and worst.countermeasure != "none":
+        text += f" With none, protected images give {percent(without.protected.peak)}."
+    for row in report.waiting():
+        text += (
+            f" With {_name(report, row)}, protected images give {percent(_peak(row))}; the clean "
+            f"baseline has not been measured yet."
+        )
+    if by_default:
+        little = [_name(report, row) for row in report.rows() if report.says_little(row)]
+        text += f" On clean images, too, victims learn next to nothing with {_listed(little)}."
+    if not report.complete:
+        text += f" Only {len(report.cells)} of {report.planned} cells have been measured so far."
+    return text
+
+
+def plain_table(report: AuditReport) -> str:
+    """Accuracies in aligned columns, for a terminal."""
+    table: list[tuple[str, ...]] = [
+        ("countermeasure", "victim", "protected, peak", "last", "clean, peak")
+    ]
+    for row in report.rows():
+        p, c = row.protected, row.clean
+        figures = (p and p.peak, p and p.last, c and c.peak)
+        shown = ("-" if value is None else percent(value) for value in figures)
+        table.append((row.countermeasure, row.victim, *shown))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if number < 2 else text.rjust(width)
+            for number, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    )
+
+
 def how_to_read(report: AuditReport) -> str:
     """What the columns of the table say."""
     return (
         "High figures mean a weak protection. Peak is the best epoch, last the end of training; "
         "the clean column is the same victim and countermeasure on clean images. Recovered is the "
-        "peak on protected images as a share of what clean images give without a countermeasure, "
-        f"both beyond guessing ({100 * report.chance:.1f} %): up to {100 * HOLDS:.0f} % the "
-        f"protection held, from {100 * BREAKS:.0f} % it does not. A countermeasure says little "
-        f"about the protection where it leaves clean images no more than {100 * HOLDS:.0f} %."
+        "peak on protected images as a share of that on clean ones, both beyond guessing "
+        f"({100 * report.chance:.1f} %, the most frequent class of the test images): up to "
+        f"{100 * HOLDS:.0f} % the protection held, from {100 * BREAKS:.0f} % it does not. A "
+        f"countermeasure says little about the protection where it leaves clean images no more "
+        f"than {100 * HOLDS:.0f} % of what they give without any; its share is then of the latter, "
+        f"and so is that of countermeasures that need clean images."
     )
 
 
@@ -98,3 +163,16 @@ def facts(report: AuditReport) -> dict[str, str]:
     if test["overlap"]:
         told["Warning"] = f"{test['overlap']} test images are among the training images"
     return told
+
+
+def _name(report: AuditReport, row: Row) -> str:
+    return row.countermeasure + (f" ({row.victim})" if len(report.victims) > 1 else "")
+
+
+def _peak(row: Row) -> float:
+    return 0.0 if row.protected is None else row.protected.peak
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
