@@ -270,6 +270,8 @@ def test_names_from_the_users_data_are_escaped():
         test=hostile.test | {"name": HOSTILE},
         change_by_class={HOSTILE: hostile.change},
         examples=[hostile.examples[0] | {"label": HOSTILE}],
+        change=hostile.change | {"linf": HOSTILE, "images": HOSTILE},
+        planned=HOSTILE,
     )
     text = hostile.to_html()
     page = Page(text)
@@ -281,6 +283,8 @@ def test_names_from_the_users_data_are_escaped():
         line.count("|") - line.count(r"\|") for line in markdown.splitlines() if line[:1] == "|"
     }
     assert columns == {7, 8, 3}
+    linked = dataclasses.replace(hostile, test=hostile.test | {"name": "&lt; $x$ http://a.b"})
+    assert r"\&lt; \$x\$ http\://a.b" in linked.to_markdown()
 
 
 def test_hostile_class_names_reach_the_page_escaped_from_a_real_dataset(monkeypatch):
@@ -308,6 +312,21 @@ def test_reports_are_written_and_read_again(tmp_path):
         made.save(tmp_path / "mine")
     with pytest.raises(FileNotFoundError):
         ue.AuditReport.load(tmp_path / "mine")
+
+
+def test_names_that_are_no_unicode_are_written(tmp_path):
+    odd = "caf\udce9 \x00 \u202e <b>"
+    made = report(BROKEN, change_by_class={odd: report(BROKEN).change})
+    made = dataclasses.replace(
+        made,
+        dataset=made.dataset | {"name": odd, "classes": [odd, "b"]},
+        perturbation=made.perturbation | {"method": odd},
+        examples=[made.examples[0] | {"label": odd}],
+    )
+    page = made.save(tmp_path / "out").read_text(encoding="utf-8")
+    assert r"caf\udce9" in page and "<b>" not in page
+    assert r"caf\udce9" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert ue.AuditReport.load(tmp_path / "out") == made
 
 
 def test_charts_have_a_point_per_epoch():

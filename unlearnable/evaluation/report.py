@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArtefactError
-from ..output import claim_folder, write_json
+from ..output import claim_folder, write_bytes, write_json
 from .figures import CLEAN, PROTECTED, Cell, Reached, Row, mean_and_spread
 
 FORMAT = "unlearnable-audit-report"
@@ -255,9 +255,8 @@ class AuditReport:
         if not (folder / "audit.json").exists():
             claim_folder(folder, REPORT)
         for name, text in (("report.html", self.to_html()), ("report.md", self.to_markdown())):
-            partial = folder / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / name)
+            # Names of classes need not be Unicode, as those of folders.
+            write_bytes(folder / name, text.encode("utf-8", "backslashreplace"))
         write_json(folder / REPORT, self.to_dict())
         return folder / "report.html"
 
