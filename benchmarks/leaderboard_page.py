@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from leaderboard import COUNTERMEASURES, METHODS
 from published import PUBLISHED, published
-from record import DOCS, RESULTS
+from record import DOCS, RESULTS, where
 
 from unlearnable.evaluation.cells import needs_clean
 from unlearnable.evaluation.countermeasures import countermeasure
@@ -82,7 +82,7 @@ def table(result: dict[str, Any], which: str) -> list[str]:
 
 
 def caption(result: dict[str, Any]) -> str:
-    settings, machine = result["settings"], result["machine"]
+    settings = result["settings"]
     peak = settings["peak_images"]
     return (
         f"{settings['images']:,} training images of CIFAR-10, victim {settings['victim']}, "
@@ -90,8 +90,7 @@ def caption(result: dict[str, Any]) -> str:
         f"{settings['preset']}, surrogate {settings['surrogate']}"
         + (f", {settings['train_steps']} surrogate steps" if settings["train_steps"] else "")
         + (f"; peak on {peak:,} test images that are spread over the set" if peak else "")
-        + f". {result['date']}, {machine['device']}, {machine['threads']} thread, torch "
-        f"{machine['torch']}."
+        + f". {result['date']}, {where(result)}."
     )
 
 

@@ -354,6 +354,34 @@ def test_the_ledger_is_plain_json(images, pixel, trained, tmp_path):
     assert content["identity"]["perturbation"] == pixel.digest
 
 
+def test_cells_keep_their_machine_and_those_of_another_version_are_refused(
+    images, pixel, trained, tmp_path, monkeypatch
+):
+    folder = tmp_path / "a"
+    run(images, pixel, countermeasures=[], folder=folder)
+    here = module._machine(torch.device("cpu"))
+    monkeypatch.setattr(module, "_machine", lambda place: here | {"device": "GPU <9>"})
+    report = run(images, pixel, folder=folder)
+    assert [cell.machine["device"] for cell in report.cells[1:3]] == [here["device"], "GPU <9>"]
+    assert report.machines == [here, here | {"device": "GPU <9>"}]
+    assert f"{here['threads']} threads; GPU" in report.to_markdown()
+    assert report.to_markdown().count(f"torch {torch.__version__}") == 1
+    assert "GPU &lt;9&gt;" in report.to_html() and ue.AuditReport.load(folder) == report
+    content = json.loads((folder / "audit.json").read_text())
+    for machine in ({"unlearnable": "0.0.1"}, None):
+        changed = json.loads(json.dumps(content))
+        cell = changed["cells"]["clean, jpeg-10, tiny, seed 0"]
+        del cell["machine"]
+        if machine is not None:
+            cell["machine"] = machine
+        kept = json.dumps(changed)
+        (folder / "audit.json").write_text(kept)
+        measured_by = "0.0.1" if machine else "an unknown version"
+        with pytest.raises(ValueError, match=rf"{measured_by} .*jpeg-10.*--out"):
+            run(images, pixel, folder=folder)
+        assert (folder / "audit.json").read_text() == kept
+
+
 def test_a_folder_in_use_or_damaged_is_refused(images, pixel, trained, tmp_path):
     folder = tmp_path / "a"
     run(images, pixel, folder=folder)

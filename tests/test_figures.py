@@ -40,6 +40,28 @@ def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchma
     assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
 
 
+def test_results_continued_elsewhere_say_which_cells_come_from_there(
+    benchmarks, tmp_path, monkeypatch
+):
+    import record
+
+    here = record.machine("cpu")
+    there = here | {"device": "GPU", "unlearnable": "0.0.1"}
+    path = tmp_path / "result.json"
+    record.Record(path, {"epochs": 1}, "cpu").put("EM", {"peak": 0.1})
+    assert record.where(json.loads(path.read_text())).startswith(here["device"])
+    monkeypatch.setattr(record, "machine", lambda device: there)
+    elsewhere = record.Record(path, {"epochs": 1}, "cpu")
+    for name in ("SEM", "SEM", "REM"):
+        elsewhere.put(name, {"peak": 0.2})
+    monkeypatch.setattr(record, "machine", lambda device: here)
+    record.Record(path, {"epochs": 1}, "cpu").put("TAP", {"peak": 0.3})
+    result = json.loads(path.read_text())
+    assert result["machine"] == here and len(result["cells"]) == 4
+    assert result["further"] == [{"machine": there, "cells": ["SEM", "REM"]}]
+    assert "; some cells: GPU, " in record.where(result)
+
+
 def test_published_figures_name_their_source(benchmarks):
     from cifar10 import METHODS
     from published import published, published_range

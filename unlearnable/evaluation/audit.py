@@ -69,7 +69,8 @@ def audit(
             perturbation unless given.
         held_out: Share of the images to test on where there is no ``test``.
         folder: Keeps every finished cell and the report. Started again, the audit goes on from
-            there; it may be given more countermeasures, victims or seeds.
+            there; it may be given more countermeasures, victims or seeds. Cells of another version
+            of this package are refused.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         precision: As for :func:`evaluate`.
         progress: Show bars, where standard error is a terminal.
@@ -139,6 +140,7 @@ def audit(
         for number, planned in enumerate(todo, 1):
             train = data.protected if planned.trained_on == PROTECTED else data.clean
             cell = measure(planned, train, data.test, epochs, progress=progress)
+            cell = dataclasses.replace(cell, machine=empty.machine)
             ledger.put(planned, cell)
             clock.took(planned, cell.seconds)
             left = todo[number:]

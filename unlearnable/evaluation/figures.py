@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 PROTECTED, CLEAN = "protected", "clean"
 
@@ -25,6 +25,7 @@ class Cell:
         train: Accuracy on the training images.
         curve: Clean-test accuracy after each epoch.
         seconds: What it took.
+        machine: Processor, threads and versions that it was measured with.
     """
 
     trained_on: str
@@ -36,6 +37,7 @@ class Cell:
     train: float
     curve: list[float]
     seconds: float
+    machine: dict[str, Any] = field(default_factory=dict)
 
 
 class Reached(NamedTuple):

@@ -40,7 +40,7 @@ class AuditReport:
         change_by_class: The same by class name.
         examples: Images to look at: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
             ``protected`` as PNG in base64.
-        machine: Processor, threads and versions.
+        machine: Processor, threads and versions of the last start.
         date: Of the last cell, ISO format.
     """
 
@@ -68,6 +68,16 @@ class AuditReport:
     def seconds(self) -> float:
         """What all cells took."""
         return sum(cell.seconds for cell in self.cells)
+
+    @property
+    def machines(self) -> list[dict[str, Any]]:
+        """Those that cells were measured on, each once."""
+        found: list[dict[str, Any]] = []
+        for cell in self.cells:
+            machine = cell.machine or self.machine
+            if machine not in found:
+                found.append(machine)
+        return found or [self.machine]
 
     @property
     def chance(self) -> float:

@@ -17,6 +17,7 @@ LIMITS = (
     "Keep clean originals and the perturbation to yourself: pairs of clean and protected images "
     "are enough to learn to undo it.",
 )
+_VERSIONS = ("unlearnable", "torch", "torchvision", "python")
 
 
 def dataset_name(report: AuditReport) -> str:
@@ -127,7 +128,6 @@ def change_cells(change: Mapping[str, Any]) -> dict[str, str]:
 def facts(report: AuditReport) -> dict[str, str]:
     """Everything that the figures depend on, by name."""
     own, data, test, used = report.perturbation, report.dataset, report.test, report.settings
-    machine = report.machine
     parameters = ", ".join(f"{name}={value}" for name, value in own["parameters"].items())
     held = test["held_out"]
     from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images held out"
@@ -153,9 +153,12 @@ def facts(report: AuditReport) -> dict[str, str]:
         "Cells": f"{len(report.cells)} of {report.planned}",
         "Time taken": duration(report.seconds),
         "Date": report.date,
-        "Machine": f"{machine['device']}, {machine['threads']} threads",
-        "Versions": ", ".join(
-            f"{name} {machine[name]}" for name in ("unlearnable", "torch", "torchvision", "python")
+        "Machine": _all(
+            f"{machine['device']}, {machine['threads']} threads" for machine in report.machines
+        ),
+        "Versions": _all(
+            ", ".join(f"{name} {machine[name]}" for name in _VERSIONS)
+            for machine in report.machines
         ),
     }
     if used["image_size"] is not None:
@@ -171,6 +174,10 @@ def _name(report: AuditReport, row: Row) -> str:
 
 def _peak(row: Row) -> float:
     return 0.0 if row.protected is None else row.protected.peak
+
+
+def _all(entries: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(entries))
 
 
 def _listed(names: Iterable[str]) -> str:
