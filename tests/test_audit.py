@@ -227,6 +227,7 @@ def test_what_does_not_belong_together_is_refused(images, pixel, fit, trained, t
     cases = [
         ((train, (noise[:, :, :16, :16], [0] * 30)), pixel, "shape"),
         ((train, (noise, [10] * 30)), pixel, "10 classes"),
+        ((train, ProtectedDataset(train, pixel)), pixel, "clean images to test on"),
         ((train, named), pixel, "other"),
         ((train, (noise[:0], [])), pixel, "empty"),
         ((train, torch.utils.data.Subset(test, [])), pixel, "empty"),
@@ -335,7 +336,8 @@ def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
     asked = []
 
     def measure(planned, train, test, epochs):
-        asked.append((planned.trained_on, planned.countermeasure.name, len(train[1]), epochs))
+        assert train.classes == test.classes == Shapes.classes
+        asked.append((planned.trained_on, planned.countermeasure.name, len(train), epochs))
         seconds = {"none": 0.5, "jpeg-10": 2.0}[planned.countermeasure.name] + epochs
         return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], seconds)
 

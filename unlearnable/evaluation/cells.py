@@ -80,7 +80,8 @@ class Ledger:
 
     Raises:
         FileExistsError: The folder holds other things. On entering: ValueError where it holds
-            another audit or another version's cells, RuntimeError where another process works in it.
+            another audit or another version's cells, RuntimeError where another process works in
+            it.
     """
 
     def __init__(
