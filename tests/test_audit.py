@@ -15,6 +15,7 @@ from unlearnable.datasets import Shapes
 from unlearnable.evaluation.audit_data import gather, split
 from unlearnable.evaluation.cells import Plan, needs_clean, plan
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure
+from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.estimate import Clock, probe
 from unlearnable.evaluation.figures import Cell
 from unlearnable.evaluation.victim import Evaluation
@@ -165,6 +166,28 @@ def test_a_folder_takes_more_countermeasures_and_seeds(images, pixel, trained, t
     )
     assert more.complete and len(trained) == len(set(trained)) > len(first)
     assert {entry["name"] for entry in more.countermeasures} == {"none", "jpeg-10", "bit-depth-2"}
+
+
+def test_fine_tuning_from_other_images_is_another_cell(images, pixel, trained, tmp_path):
+    starts = [FineTuning(Shapes(size=size, seed=2), 1) for size in (8, 9)]
+    run(images, pixel, countermeasures=starts[:1], folder=tmp_path / "a")
+    report = run(images, pixel, countermeasures=starts, folder=tmp_path / "a")
+    content = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert len(report.cells) == len(content["cells"]) == len(trained) == 6
+    for start in starts:
+        assert f"protected, {start.name}, tiny, seed 0" in content["cells"]
+        assert start.digest in content["countermeasures"][start.name]["dataset"]
+
+
+def test_a_victim_that_cannot_be_fine_tuned_is_refused_before_anything_is_trained(
+    images, pixel, trained
+):
+    with pytest.raises(ValueError, match="Linear layer"):
+        run(
+            images, pixel, victims=["tiny", "torchvision:squeezenet1_1"],
+            countermeasures=["fine-tuning"],
+        )  # fmt: skip
+    assert not trained
 
 
 def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import logging
 import platform
 import time
@@ -87,6 +88,8 @@ def audit(
             f"expected at least one seed, epoch, image per batch and image for the peak, got "
             f"seeds={seeds}, epochs={epochs}, batch_size={batch_size}, peak_images={peak_images}"
         )
+    for counter, name in itertools.product(counters, names):
+        counter.check_victim(name)
     place = pick_device(device)
     data = gather(
         dataset, perturbation, test, held_out=held_out, image_size=image_size, progress=progress

@@ -132,6 +132,7 @@ def evaluate(
     if isinstance(victim, str):
         check_model_name(victim)
     counter = find_countermeasure(countermeasure)
+    counter.check_victim(victim)
     place = pick_device(device)
     refuse_protected(test)
     chosen_by_victim = counter.on_dataset(train)
