@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import unlearnable as ue
 from unlearnable import OPS, ProtectedDataset, UnknownImageError
@@ -370,6 +371,29 @@ def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
     # Twice as many images as were timed.
     assert clock.left([c for c in cells if c.trained_on == CLEAN]) == 2 * (0.5 + 10 + 2 + 10)
     assert clock.left(cells[-1:]) == 2 * (0.5 + 10)  # the trainer's choice of images takes no time
+
+
+def test_what_is_timed_has_the_classes_of_all_images(fit):
+    """Also where no image of a class is among those that are timed."""
+    pixels = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    pixels = pixels.to(torch.uint8)
+    labels = [0, 2, *[0, 1] * 9]
+    data = gather(
+        (pixels, labels), fit((pixels, labels)), (pixels, [2] * 20), held_out=0.2,
+        image_size=None, progress=False,
+    )  # fmt: skip
+
+    def measure(planned, train, test, epochs):
+        assert train.classes == test.classes == ["0", "1", "2"]
+        assert 2 not in train.tensors[1] and 2 in test.tensors[1]
+        victim = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+        ue.evaluate(train, test, victim, epochs=1, seeds=1, device="cpu", progress=False)
+        return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], 1.0)
+
+    cells = plan([countermeasure(None)], ["tiny"], [0])
+    clock = Clock([], {})
+    probe(clock, cells, data, measure, epochs=1, batch_size=2)
+    assert clock.knows(cells[0].kind)
 
 
 def test_the_ledger_is_plain_json(images, pixel, trained, tmp_path):
