@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from published import published_range
-from record import RESULTS, Record
+from record import RESULTS, Record, where
 from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10
 
@@ -221,8 +221,7 @@ def table(result: dict[str, Any]) -> str:
         f"{'one fit' if fits == 1 else f'1 to {fits} fits'} each, "
         f"victims {victims}: mean and spread in percent"
         + (f", the peak on {peak:,} of the test images" if peak else "")
-        + f". {result['date']}, {machine['device']}, {machine['threads']} thread, "
-        f"torch {machine['torch']}."
+        + f". {result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", caption])
 

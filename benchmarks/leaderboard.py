@@ -12,7 +12,8 @@ On a GPU, the whole set by the papers' recipes:
 
 ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell, the most
 informative cells first, and a second start goes on where the first one ended. Several starts may
-share the rows by --only, and columns by --countermeasures. Fitted perturbations are kept in --work.
+share the rows by --only, and columns by --countermeasures. Fitted perturbations are kept in --work,
+with a note of what made them.
 
 leaderboard_page.py writes docs/leaderboard.md from the committed results, the published figures
 beside them.
@@ -21,6 +22,7 @@ beside them.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from torch.utils.data import Subset
 import unlearnable as ue
 from unlearnable.evaluation.cells import needs_clean
 from unlearnable.evaluation.countermeasures import countermeasure
-from unlearnable.output import locked
+from unlearnable.output import locked, write_json
 
 HERE = Path(__file__).parent
 
@@ -41,6 +43,8 @@ METHODS = (
     "clean", "SEM", "EM", "OPS", "TAP", "SEP 8/255", "ClassConvolution", "LSP", "PILNoise", "AR",
     "REM",
 )  # fmt: skip
+# What a perturbation depends on beside its method.
+FIT_SETTINGS = ("images", "preset", "surrogate", "train_steps")
 # The most telling first. Adversarial training takes a number of network passes per image.
 COUNTERMEASURES = (
     "none",
@@ -62,16 +66,33 @@ COUNTERMEASURES = (
 
 
 def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Perturbation:
-    """The fitted perturbation, from --work where this or another start left it."""
+    """The fitted perturbation, from --work where this or another start left it.
+
+    A note beside it tells what it was made with; what was made with anything else is refused.
+    """
     folder = args.work / args.out.stem / name.replace(" ", "-").replace("/", "-")
-    lock = folder.with_name(f"{folder.name}-lock")
-    lock.mkdir(parents=True, exist_ok=True)
-    with locked(lock, wait=True):  # starts that share rows fit each once
+    beside = folder.with_name(f"{folder.name}-note")
+    note = beside / "note.json"
+    beside.mkdir(parents=True, exist_ok=True)
+    method = method_of(name, args)
+    made_with = {"settings": {s: getattr(args, s) for s in FIT_SETTINGS}, "method": repr(method)}
+    with locked(beside, wait=True):  # starts that share rows fit each once
         if not (folder / "config.json").exists():
-            method = method_of(name, args)
             fit_through(method, train, folder.with_name(f"{folder.name}-checkpoint"), args)
+            write_json(note, made_with)  # first: what is saved without one may be of any start
             method.perturbation_.save_pretrained(folder)
-        return ue.Perturbation.from_pretrained(folder)
+        kept = ue.Perturbation.from_pretrained(folder)
+        found = json.loads(note.read_text()) if note.exists() else None
+        if found is None:
+            of_kept = {name: kept.config[name] for name in ("method", "parameters")}
+            own = {"method": type(method).__name__, "parameters": method.get_params()}
+            found = made_with if of_kept == json.loads(json.dumps(own)) else of_kept
+        if found != made_with:
+            raise SystemExit(
+                f"expected in {folder} what {made_with} gives, found what was made with {found}; "
+                f"delete that folder, or choose another --work"
+            )
+        return kept
 
 
 def measure(dataset: Any, test: Any, counter: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -146,9 +167,7 @@ def main() -> None:
     args.started = time.monotonic()
     for counter in args.countermeasures:
         countermeasure(counter)
-    names = (
-        "images", "preset", "surrogate", "train_steps", "victim", "epochs", "peak_images"
-    )  # fmt: skip
+    names = (*FIT_SETTINGS, "victim", "epochs", "peak_images")
     args.work.mkdir(parents=True, exist_ok=True)
     record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
     train: Any = AnyCIFAR10(args.root)

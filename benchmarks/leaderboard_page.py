@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from leaderboard import COUNTERMEASURES, METHODS
 from patterns import section as patterns_section
 from published import PUBLISHED, published
-from record import DOCS, RESULTS
+from record import DOCS, RESULTS, where
 
 from unlearnable.evaluation.cells import needs_clean
 from unlearnable.evaluation.countermeasures import countermeasure
@@ -87,7 +87,7 @@ def table(result: dict[str, Any], which: str) -> list[str]:
 
 
 def caption(result: dict[str, Any]) -> str:
-    settings, machine = result["settings"], result["machine"]
+    settings = result["settings"]
     peak = settings["peak_images"]
     return (
         f"{settings['images']:,} training images of CIFAR-10, victim {settings['victim']}, "
@@ -95,8 +95,7 @@ def caption(result: dict[str, Any]) -> str:
         f"{settings['preset']}, surrogate {settings['surrogate']}"
         + (f", {settings['train_steps']} surrogate steps" if settings["train_steps"] else "")
         + (f"; peak on {peak:,} test images that are spread over the set" if peak else "")
-        + f". {result['date']}, {machine['device']}, {machine['threads']} thread, torch "
-        f"{machine['torch']}."
+        + f". {result['date']}, {where(result)}."
     )
 
 

@@ -36,6 +36,9 @@ def machine(device: str = "auto") -> dict[str, Any]:
 class Record:
     """A result file that is written cell by cell and goes on where it ended.
 
+    ``machine`` is where it began. Other machines and versions that went on with it stand in
+    ``further``, each with the cells that it wrote.
+
     Args:
         path: Of the JSON file.
         settings: What the figures depend on; a file with others is refused.
@@ -45,7 +48,8 @@ class Record:
     def __init__(self, path: Path, settings: dict[str, Any], device: str = "auto") -> None:
         self.path = path
         self.settings = settings
-        self._start = {"settings": settings, "machine": machine(device), "cells": {}}
+        self.machine = machine(device)
+        self._start = {"settings": settings, "machine": self.machine, "cells": {}}
         found = self._read()
         if found["settings"] != json.loads(json.dumps(settings)):
             raise SystemExit(f"{path} holds other settings: {found['settings']}")
@@ -71,9 +75,23 @@ class Record:
         """Writes one cell; those that other starts wrote meanwhile stay."""
         result = self._read()
         result["cells"][name] = cell
+        if self.machine != result["machine"]:
+            further = result.setdefault("further", [])
+            mine = next((other for other in further if other["machine"] == self.machine), None)
+            if mine is None:
+                mine = {"machine": self.machine, "cells": []}
+                further.append(mine)
+            mine["cells"] = list(dict.fromkeys([*mine["cells"], name]))
         result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, result)
+
+
+def where(result: dict[str, Any]) -> str:
+    """The machines of a result, for the caption of a table."""
+    machines = [result["machine"], *(other["machine"] for other in result.get("further", []))]
+    told = (f"{m['device']}, {m['threads']} thread, torch {m['torch']}" for m in machines)
+    return "; some cells: ".join(dict.fromkeys(told))
 
 
 def filled(page: Path, command: str, table: str) -> str:

@@ -30,7 +30,7 @@ ALLOWED = {
     "joined": set(),
     "sharing": {"joined"},
     "strict_json": {"errors"},
-    "tensorfile": {"errors", "joined", "strict_json"},
+    "tensorfile": {"errors", "joined", "output", "strict_json"},
     "rows": set(),
     "change": {"batches", "data", "protected"},  # likewise
     "generators": {"rows"},
@@ -45,13 +45,13 @@ ALLOWED = {
     "store": {"batches", "data", "errors", "output", "tensorfile"},
     "concat": {"additive", "joined", "kinds", "store"},
     "about": {"batches", "kinds", "perturbation", "pictures"},  # perturbation for its type alone
-    "hub": {"errors", "__init__"},  # for the version
+    "hub": {"catalogue", "errors", "__init__"},  # for what names look like, and the version
     "catalogue": {"errors", "hub", "perturbation"},  # hub when called, perturbation for its type
     "card": {"about", "perturbation"},
-    "publish": {"card", "config", "hub", "perturbation"},  # when called by perturbation
+    "publish": {"artefact", "card", "hub", "output", "perturbation", "strict_json"},
     "perturbation": {
-        "about", "additive", "arrays", "artefact", "batches", "catalogue", "concat", "data",
-        "errors", "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack",
+        "about", "additive", "arrays", "artefact", "batches", "catalogue", "concat", "config",
+        "data", "errors", "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack",
         "store", "strict_json",
     },
     "protected": {

@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import unlearnable as ue
 from unlearnable import OPS, ProtectedDataset, UnknownImageError
@@ -15,8 +16,9 @@ from unlearnable.datasets import Shapes
 from unlearnable.evaluation.audit_data import gather, split
 from unlearnable.evaluation.cells import Plan, needs_clean, plan
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure
+from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.estimate import Clock, probe
-from unlearnable.evaluation.report import Cell
+from unlearnable.evaluation.figures import Cell
 from unlearnable.evaluation.victim import Evaluation
 from unlearnable.output import locked
 
@@ -101,6 +103,7 @@ def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
     )  # fmt: skip
     assert [report.cells[2].last, report.cells[2].curve] == [direct.last[0], direct.curves[0]]
     assert report.dataset["classes"] == Shapes.classes and report.test["images"] == 30
+    assert report.chance == max(np.bincount(images[1].targets)) / 30
     assert set(report.change_by_class) == set(Shapes.classes) and len(report.examples) == 8
     told = [record.getMessage() for record in caplog.records]
     assert "4 cells, about" in told[0] and told[-1].endswith("done") and len(told) == 5
@@ -166,6 +169,28 @@ def test_a_folder_takes_more_countermeasures_and_seeds(images, pixel, trained, t
     assert {entry["name"] for entry in more.countermeasures} == {"none", "jpeg-10", "bit-depth-2"}
 
 
+def test_fine_tuning_from_other_images_is_another_cell(images, pixel, trained, tmp_path):
+    starts = [FineTuning(Shapes(size=size, seed=2), 1) for size in (8, 9)]
+    run(images, pixel, countermeasures=starts[:1], folder=tmp_path / "a")
+    report = run(images, pixel, countermeasures=starts, folder=tmp_path / "a")
+    content = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert len(report.cells) == len(content["cells"]) == len(trained) == 6
+    for start in starts:
+        assert f"protected, {start.name}, tiny, seed 0" in content["cells"]
+        assert start.digest in content["countermeasures"][start.name]["dataset"]
+
+
+def test_a_victim_that_cannot_be_fine_tuned_is_refused_before_anything_is_trained(
+    images, pixel, trained
+):
+    with pytest.raises(ValueError, match="Linear layer"):
+        run(
+            images, pixel, victims=["tiny", "torchvision:squeezenet1_1"],
+            countermeasures=["fine-tuning"],
+        )  # fmt: skip
+    assert not trained
+
+
 def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):
     folder = tmp_path / "a"
     run(images, pixel, folder=folder)
@@ -226,6 +251,7 @@ def test_what_does_not_belong_together_is_refused(images, pixel, fit, trained, t
     cases = [
         ((train, (noise[:, :, :16, :16], [0] * 30)), pixel, "shape"),
         ((train, (noise, [10] * 30)), pixel, "10 classes"),
+        ((train, ProtectedDataset(train, pixel)), pixel, "clean images to test on"),
         ((train, named), pixel, "other"),
         ((train, (noise[:0], [])), pixel, "empty"),
         ((train, torch.utils.data.Subset(test, [])), pixel, "empty"),
@@ -334,7 +360,8 @@ def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
     asked = []
 
     def measure(planned, train, test, epochs):
-        asked.append((planned.trained_on, planned.countermeasure.name, len(train[1]), epochs))
+        assert train.classes == test.classes == Shapes.classes
+        asked.append((planned.trained_on, planned.countermeasure.name, len(train), epochs))
         seconds = {"none": 0.5, "jpeg-10": 2.0}[planned.countermeasure.name] + epochs
         return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], seconds)
 
@@ -346,11 +373,62 @@ def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
     assert clock.left(cells[-1:]) == 2 * (0.5 + 10)  # the trainer's choice of images takes no time
 
 
+def test_what_is_timed_has_the_classes_of_all_images(fit):
+    """Also where no image of a class is among those that are timed."""
+    pixels = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    pixels = pixels.to(torch.uint8)
+    labels = [0, 2, *[0, 1] * 9]
+    data = gather(
+        (pixels, labels), fit((pixels, labels)), (pixels, [2] * 20), held_out=0.2,
+        image_size=None, progress=False,
+    )  # fmt: skip
+
+    def measure(planned, train, test, epochs):
+        assert train.classes == test.classes == ["0", "1", "2"]
+        assert 2 not in train.tensors[1] and 2 in test.tensors[1]
+        victim = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+        ue.evaluate(train, test, victim, epochs=1, seeds=1, device="cpu", progress=False)
+        return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], 1.0)
+
+    cells = plan([countermeasure(None)], ["tiny"], [0])
+    clock = Clock([], {})
+    probe(clock, cells, data, measure, epochs=1, batch_size=2)
+    assert clock.knows(cells[0].kind)
+
+
 def test_the_ledger_is_plain_json(images, pixel, trained, tmp_path):
     run(images, pixel, folder=tmp_path / "a")
     content = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert content["format"] == "unlearnable-audit" and len(content["cells"]) == 6
     assert content["identity"]["perturbation"] == pixel.digest
+
+
+def test_cells_keep_their_machine_and_those_of_another_version_are_refused(
+    images, pixel, trained, tmp_path, monkeypatch
+):
+    folder = tmp_path / "a"
+    run(images, pixel, countermeasures=[], folder=folder)
+    here = module._machine(torch.device("cpu"))
+    monkeypatch.setattr(module, "_machine", lambda place: here | {"device": "GPU <9>"})
+    report = run(images, pixel, folder=folder)
+    assert [cell.machine["device"] for cell in report.cells[1:3]] == [here["device"], "GPU <9>"]
+    assert report.machines == [here, here | {"device": "GPU <9>"}]
+    assert f"{here['threads']} threads; GPU" in report.to_markdown()
+    assert report.to_markdown().count(f"torch {torch.__version__}") == 1
+    assert "GPU &lt;9&gt;" in report.to_html() and ue.AuditReport.load(folder) == report
+    content = json.loads((folder / "audit.json").read_text())
+    for machine in ({"unlearnable": "0.0.1"}, None):
+        changed = json.loads(json.dumps(content))
+        cell = changed["cells"]["clean, jpeg-10, tiny, seed 0"]
+        del cell["machine"]
+        if machine is not None:
+            cell["machine"] = machine
+        kept = json.dumps(changed)
+        (folder / "audit.json").write_text(kept)
+        measured_by = "0.0.1" if machine else "an unknown version"
+        with pytest.raises(ValueError, match=rf"{measured_by} .*jpeg-10.*--out"):
+            run(images, pixel, folder=folder)
+        assert (folder / "audit.json").read_text() == kept
 
 
 def test_a_folder_in_use_or_damaged_is_refused(images, pixel, trained, tmp_path):

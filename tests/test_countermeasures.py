@@ -16,6 +16,7 @@ from unlearnable import ProtectedDataset
 from unlearnable.datasets import Shapes
 from unlearnable.evaluation import COUNTERMEASURES, Countermeasure, countermeasure
 from unlearnable.evaluation.countermeasures import NAMES, automatic, operations, projection
+from unlearnable.evaluation.countermeasures import pretrained as pretraining
 from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
 from unlearnable.evaluation.countermeasures.displacement import Displacement, displaced
 from unlearnable.evaluation.countermeasures.images import GaussianBlur, MeanFilter, MedianFilter
@@ -490,7 +491,7 @@ def test_fine_tuning_starts_from_the_pretrained_weights(victim):
             assert torch.equal(weight, fresh[name]) == stays, name
     body = [name for name in fresh if not name.startswith(f"{head}.")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in body)
-    learned = pretrained(victim, counter.dataset, (3, 32, 32), 1, "cpu", "float32")
+    learned = pretrained(victim, counter, (3, 32, 32), "cpu", "float32")
     assert all(torch.equal(models[0][name], learned[name]) for name in body)
     assert learned[f"{head}.weight"].shape[0] == 10
 
@@ -505,13 +506,47 @@ def test_pretraining_happens_once(pixels):
     assert pretrained.cache_info().misses == before + 1
 
 
-def test_fine_tuning_needs_a_layer_to_replace(pixels):
-    victim = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ValueError, match="Linear"):
-        ue.evaluate(
-            pixels, pixels, victim, countermeasure=FineTuning(Shapes(size=16), 1), seeds=1,
+def test_fine_tuning_needs_a_layer_to_replace(pixels, monkeypatch):
+    def train(*args, **kwargs):
+        raise AssertionError("nothing is to be trained")
+
+    monkeypatch.setattr(pretraining, "train_surrogate", train)
+    convolutions = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for victim in (convolutions, "torchvision:squeezenet1_1"):
+        with pytest.raises(ValueError, match="Linear layer"):
+            ue.evaluate(
+                pixels, pixels, victim, countermeasure=FineTuning(Shapes(size=16), 1), seeds=1,
+                device="cpu", progress=False,
+            )  # fmt: skip
+    for name in MODELS:
+        FineTuning().check_victim(name)
+
+
+@pytest.mark.parametrize("as_array", [torch.as_tensor, np.asarray], ids=["tensors", "arrays"])
+def test_fine_tuning_from_arrays_is_told_apart_by_their_content(pixels, as_array):
+    images, labels = pixels
+
+    def tuning(images, labels, **options):
+        if as_array is np.asarray:
+            images = images.permute(0, 2, 3, 1)
+        return FineTuning((as_array(images), as_array(labels)), epochs=1, **options)
+
+    first, copy = tuning(images, labels), tuning(images.clone(), labels.clone())
+    assert first == copy and hash(first) == hash(copy) and len({first, copy}) == 1
+    assert first.name == copy.name == f"fine-tuning-{first.digest[:8]}"
+    assert first.parameters["dataset"] == f"arrays, 24 images, digest {first.digest}"
+    assert "24" not in repr(first)
+    others = [tuning(255 - images, labels), tuning(images, (labels + 1) % 3), FineTuning(epochs=1)]
+    assert len({first, *others}) == len({other.name for other in (first, *others)}) == 4
+    assert first != tuning(images, labels, learning_rate=0.1)
+    before = pretrained.cache_info().misses
+    victim = linear()
+    for counter in (first, copy):
+        found = ue.evaluate(
+            pixels, pixels, victim, countermeasure=counter, epochs=1, seeds=1, device="cpu",
             progress=False,
         )  # fmt: skip
+    assert pretrained.cache_info().misses == before + 1 and found.countermeasure == first.name
 
 
 # --- in evaluations ------------------------------------------------------------------------------
@@ -586,7 +621,7 @@ def test_victims_follow_from_their_seed_and_leave_the_global_state_alone(
     )  # fmt: skip
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
-    assert first.losses == again.losses and first.countermeasure == name
+    assert first.losses == again.losses and first.countermeasure == counter.name
     assert json.loads(json.dumps(first.to_dict()))["parameters"] == counter.parameters
 
 

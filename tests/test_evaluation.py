@@ -1,10 +1,16 @@
+import dataclasses
+import importlib
+
 import pytest
 import torch
 from torch import nn
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
+from unlearnable.evaluation.countermeasures import Countermeasure
 from unlearnable.evaluation.curves import plot_curves
+
+module = importlib.import_module("unlearnable.evaluation.victim")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,74 @@ def test_a_test_set_of_another_kind_is_refused():
     other = (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), [0, 1, 2, 3])
     with pytest.raises(ValueError, match="shape"):
         ue.evaluate(Shapes(size=8), other, "tiny", progress=False)
+
+
+def refused(monkeypatch, *args, match, **options):
+    """Asserts that an evaluation is refused, and that before it would have trained."""
+
+    def train(*args, **kwargs):
+        raise AssertionError("nothing is to be trained")
+
+    monkeypatch.setattr(module, "_train_victim", train)
+    with pytest.raises(ValueError, match=match):
+        ue.evaluate(*args, **{"device": "cpu", "progress": False} | options)
+
+
+def test_labels_that_no_training_image_may_have_are_refused(monkeypatch):
+    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    refused(
+        monkeypatch, (images, [0, 1, 0, 1]), (images, [0, 1, 2, 1]), "tiny",
+        match="of the 2 classes.*labels up to 2",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoClasses(Countermeasure):
+    name = "two-classes"
+    description = "a victim that leaves the last class out"
+
+    def on_dataset(self, dataset):
+        images, labels = dataset
+        return images[labels < 2], labels[labels < 2]
+
+
+def test_classes_are_those_of_the_whole_training_set(tensors):
+    """Of which a victim that chooses its images need not see all."""
+    found = ue.evaluate(
+        tensors, tensors, "tiny", countermeasure=TwoClasses(), epochs=1, seeds=1, device="cpu",
+        progress=False,
+    )  # fmt: skip
+    assert 0 <= found.last[0] <= 1
+
+
+def test_protected_images_to_test_on_are_refused(monkeypatch, shapes, perturbation):
+    protected = ue.ProtectedDataset(shapes, perturbation)
+    for test in (protected, torch.utils.data.Subset(protected, [0, 1])):
+        refused(monkeypatch, shapes, test, "tiny", match=r"clean images to test on.*\.base")
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+@pytest.mark.parametrize(
+    ("head", "found"), [(nn.Linear(8, 12), r"\(2, 12\)"), (Pair(), "tuple"), (nn.Identity(), "8")]
+)
+def test_a_victim_of_another_width_is_refused_and_left_as_it_was(monkeypatch, head, found):
+    victim = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+    )
+    victim[1].eval()
+    before = {name: value.clone() for name, value in victim.state_dict().items()}
+    state = torch.get_rng_state()
+    refused(
+        monkeypatch, Shapes(size=16), Shapes(size=8), victim,
+        match=f"each of the 10 classes.*got .*{found}",
+    )  # fmt: skip
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in victim.state_dict().items())
+    assert [layer.training for layer in victim] == [True, False, True, True, True]
 
 
 def test_curves_are_drawn(evaluation, tmp_path):

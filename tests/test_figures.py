@@ -1,11 +1,15 @@
 """Figures in the README are those of the committed results."""
 
+import argparse
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+import unlearnable as ue
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +51,62 @@ def test_the_table_of_all_methods_is_made_from_the_committed_result(benchmarks):
 
     page = filled(PAGE, "cifar10.py", table(json.loads(OURS.read_text(encoding="utf-8"))))
     assert page == PAGE.read_text(encoding="utf-8"), "run benchmarks/methods_page.py"
+
+
+def test_results_continued_elsewhere_say_which_cells_come_from_there(
+    benchmarks, tmp_path, monkeypatch
+):
+    import record
+
+    here = record.machine("cpu")
+    there = here | {"device": "GPU", "unlearnable": "0.0.1"}
+    path = tmp_path / "result.json"
+    record.Record(path, {"epochs": 1}, "cpu").put("EM", {"peak": 0.1})
+    assert record.where(json.loads(path.read_text())).startswith(here["device"])
+    monkeypatch.setattr(record, "machine", lambda device: there)
+    elsewhere = record.Record(path, {"epochs": 1}, "cpu")
+    for name in ("SEM", "SEM", "REM"):
+        elsewhere.put(name, {"peak": 0.2})
+    monkeypatch.setattr(record, "machine", lambda device: here)
+    record.Record(path, {"epochs": 1}, "cpu").put("TAP", {"peak": 0.3})
+    result = json.loads(path.read_text())
+    assert result["machine"] == here and len(result["cells"]) == 4
+    assert result["further"] == [{"machine": there, "cells": ["SEM", "REM"]}]
+    assert "; some cells: GPU, " in record.where(result)
+
+
+def test_the_leaderboard_takes_kept_perturbations_of_its_own_settings_alone(
+    benchmarks, tmp_path, shapes
+):
+    from leaderboard import perturbation_of
+
+    def start(name="OPS", **changes):
+        args = {
+            "work": tmp_path, "out": Path("board.json"), "images": 40, "preset": "demo",
+            "surrogate": "tiny", "train_steps": None, "device": "cpu", "compile": False,
+            "budget": None, "started": 0.0,
+        }  # fmt: skip
+        return perturbation_of(name, shapes, argparse.Namespace(**args | changes))
+
+    folder = tmp_path / "board" / "OPS"
+    made = start()
+    written = (folder / "config.json").stat().st_mtime_ns
+    assert start().digest == made.digest
+    for changes in ({"images": 20}, {"preset": "fast"}):
+        with pytest.raises(SystemExit, match=r"OPS .*delete that folder, or choose another --work"):
+            start(**changes)
+    (note,) = (tmp_path / "board").rglob("note.json")
+    note.unlink()  # as of a start that kept none: parameters are compared
+    assert start().digest == made.digest
+    assert (folder / "config.json").stat().st_mtime_ns == written
+    content = json.loads((folder / "config.json").read_text())
+    ue.OPS(pixels=2).fit(shapes, device="cpu", progress=False).perturbation_.save_pretrained(folder)
+    with pytest.raises(SystemExit, match="'pixels': 2"):
+        start()
+    shutil.rmtree(folder)
+    start()
+    assert json.loads((folder / "config.json").read_text())["digest"] == content["digest"]
+    assert json.loads(note.read_text())["method"] == "OPS()"
 
 
 def test_published_figures_name_their_source(benchmarks):

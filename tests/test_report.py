@@ -9,7 +9,7 @@ import pytest
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.evaluation.countermeasures import countermeasure
-from unlearnable.evaluation.report import CLEAN, PROTECTED, Cell, duration
+from unlearnable.evaluation.figures import CLEAN, PROTECTED, Cell, duration
 from unlearnable.evaluation.svg import Line, accuracy_chart
 
 HOSTILE = '<script>alert("1")</script>|`*'
@@ -46,7 +46,10 @@ def report(cells, counters=("none", "jpeg-10"), *, planned=None, needs=(), **cha
             "name": "Shapes", "images": 100, "classes": ["a", "b"], "num_classes": 10,
             "digest": "d2", "fraction": 1.0,
         },
-        test={"name": "Shapes", "images": 50, "digest": "d3", "held_out": None, "overlap": 0},
+        test={
+            "name": "Shapes", "images": 50, "digest": "d3", "chance": 0.1, "held_out": None,
+            "overlap": 0,
+        },
         settings={
             "epochs": 3, "batch_size": 128, "peak_images": None, "image_size": None,
             "precision": "float32",
@@ -160,6 +163,36 @@ def test_a_countermeasure_that_spoils_clean_images_too_says_little():
     assert broken.outcome() == "broken" and "next to nothing" not in broken.verdict()
 
 
+def test_the_worst_case_is_the_largest_share_of_what_a_victim_learns_from_clean_images():
+    cells = [
+        cell(PROTECTED, "none", 0.3), cell(CLEAN, "none", 0.9),
+        cell(PROTECTED, "none", 0.28, victim="tiny-resnet"),
+        cell(CLEAN, "none", 0.4, victim="tiny-resnet"),
+    ]  # fmt: skip
+    made = report(cells, ("none",), victims=["tiny", "tiny-resnet"])
+    assert made.worst().victim == "tiny-resnet" and made.outcome() == "weakened"
+    assert made.recovered(made.worst()) == pytest.approx(0.18 / 0.3)
+    assert "60 % of what clean images give without any countermeasure" in made.verdict()
+
+
+def test_a_victim_that_learns_nothing_is_no_worst_case():
+    cells = [
+        cell(PROTECTED, "none", 0.2), cell(CLEAN, "none", 0.9),
+        cell(PROTECTED, "none", 0.13, victim="vit-small"),
+        cell(CLEAN, "none", 0.12, victim="vit-small"),
+    ]  # fmt: skip
+    made = report(cells, ("none",), victims=["tiny", "vit-small"])
+    assert made.worst().victim == "tiny"
+    assert [made.says_little(row) for row in made.rows()] == [False, True]
+
+
+def test_guessing_is_naming_the_most_frequent_class():
+    made = report(BROKEN[:2], ("none",))
+    often = dataclasses.replace(made, test=made.test | {"chance": 0.19})
+    assert often.recovered(often.worst()) == pytest.approx(0.01 / 0.71)
+    assert "19.0 %" in often.to_markdown()
+
+
 def test_clean_images_in_the_trainers_hands_are_no_worst_case():
     cells = [*BROKEN, cell(PROTECTED, "unprotected-20", 0.88)]
     made = report(cells, ("none", "jpeg-10", "unprotected-20"), needs=("unprotected-20",))
@@ -176,6 +209,11 @@ def test_unfinished_audits_say_so():
     made = report(BROKEN[:3], planned=8)
     assert not made.complete and "Only 3 of 8 cells" in made.verdict()
     Page(made.to_html())
+    first = report(BROKEN[:1], planned=8)
+    assert first.outcome() == "unknown" and "too little" not in first.verdict()
+    assert "the clean baseline has not been measured yet" in first.verdict()
+    two = report(BROKEN[:2], planned=8)
+    assert two.headline() == "No countermeasure was tried"
     nothing = report([], planned=8)
     assert nothing.worst() is None and "Nothing has been measured" in nothing.verdict()
     Page(nothing.to_html())
@@ -226,6 +264,8 @@ def test_names_from_the_users_data_are_escaped():
         test=hostile.test | {"name": HOSTILE},
         change_by_class={HOSTILE: hostile.change},
         examples=[hostile.examples[0] | {"label": HOSTILE}],
+        change=hostile.change | {"linf": HOSTILE, "images": HOSTILE},
+        planned=HOSTILE,
     )
     text = hostile.to_html()
     page = Page(text)
@@ -237,6 +277,8 @@ def test_names_from_the_users_data_are_escaped():
         line.count("|") - line.count(r"\|") for line in markdown.splitlines() if line[:1] == "|"
     }
     assert columns == {7, 8, 3}
+    linked = dataclasses.replace(hostile, test=hostile.test | {"name": "&lt; $x$ http://a.b"})
+    assert r"\&lt; \$x\$ http\://a.b" in linked.to_markdown()
 
 
 def test_hostile_class_names_reach_the_page_escaped_from_a_real_dataset(monkeypatch):
@@ -264,6 +306,21 @@ def test_reports_are_written_and_read_again(tmp_path):
         made.save(tmp_path / "mine")
     with pytest.raises(FileNotFoundError):
         ue.AuditReport.load(tmp_path / "mine")
+
+
+def test_names_that_are_no_unicode_are_written(tmp_path):
+    odd = "caf\udce9 \x00 \u202e <b>"
+    made = report(BROKEN, change_by_class={odd: report(BROKEN).change})
+    made = dataclasses.replace(
+        made,
+        dataset=made.dataset | {"name": odd, "classes": [odd, "b"]},
+        perturbation=made.perturbation | {"method": odd},
+        examples=[made.examples[0] | {"label": odd}],
+    )
+    page = made.save(tmp_path / "out").read_text(encoding="utf-8")
+    assert r"caf\udce9" in page and "<b>" not in page
+    assert r"caf\udce9" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert ue.AuditReport.load(tmp_path / "out") == made
 
 
 def test_charts_have_a_point_per_epoch():

@@ -99,10 +99,15 @@ def json_bytes(content: Any) -> bytes:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON beside its place and renames it there."""
+    write_bytes(path, json_bytes(content))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file beside its place and renames it there."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open_new(partial) as file:
-            file.write(json_bytes(content))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

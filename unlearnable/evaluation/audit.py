@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import logging
 import platform
 import time
@@ -22,7 +23,8 @@ from .audit_data import gather, plain_change
 from .cells import Ledger, Plan, needs_clean, plan
 from .countermeasures import COUNTERMEASURES, Countermeasure, countermeasure
 from .estimate import Clock, probe
-from .report import PROTECTED, AuditReport, Cell, duration
+from .figures import PROTECTED, Cell, duration
+from .report import AuditReport
 from .victim import evaluate
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,8 @@ def audit(
             perturbation unless given.
         held_out: Share of the images to test on where there is no ``test``.
         folder: Keeps every finished cell and the report. Started again, the audit goes on from
-            there; it may be given more countermeasures, victims or seeds.
+            there; it may be given more countermeasures, victims or seeds. Cells of another version
+            of this package are refused.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         precision: As for :func:`evaluate`.
         progress: Show bars, where standard error is a terminal.
@@ -85,6 +88,8 @@ def audit(
             f"expected at least one seed, epoch, image per batch and image for the peak, got "
             f"seeds={seeds}, epochs={epochs}, batch_size={batch_size}, peak_images={peak_images}"
         )
+    for counter, name in itertools.product(counters, names):
+        counter.check_victim(name)
     place = pick_device(device)
     data = gather(
         dataset, perturbation, test, held_out=held_out, image_size=image_size, progress=progress
@@ -138,6 +143,7 @@ def audit(
         for number, planned in enumerate(todo, 1):
             train = data.protected if planned.trained_on == PROTECTED else data.clean
             cell = measure(planned, train, data.test, epochs, progress=progress)
+            cell = dataclasses.replace(cell, machine=empty.machine)
             ledger.put(planned, cell)
             clock.took(planned, cell.seconds)
             left = todo[number:]

@@ -18,6 +18,7 @@ from ..perturbation import Perturbation
 from ..pictures import png_base64, triple
 from ..protected import ProtectedDataset
 from ..store import ImageStore, read_images
+from .victim import check_pair, refuse_protected
 
 _OPTIONS = ("fraction", "seed", "align", "full_size")  # of a protected dataset
 
@@ -142,6 +143,7 @@ def gather(
         "name": held.name,
         "images": len(held.labels),
         "digest": held.digest,
+        "chance": int(held.labels.bincount().max()) / len(held.labels),
         "held_out": held_out if test is None else None,
         "overlap": overlap,
     }
@@ -166,6 +168,7 @@ def _divide(
     if test is not None:
         if hasattr(test, "__len__") and not len(test):
             raise ValueError("expected a test set with images, got an empty one")
+        refuse_protected(test)
         return ProtectedDataset(dataset, perturbation, **options), test
     if options.get("align") == "index":
         raise ValueError('expected test= with align="index", whose images cannot be divided')
@@ -222,23 +225,7 @@ def _image_size(
 
 
 def _check(learned: ImageStore, tested: ImageStore) -> None:
-    shapes = [tuple(store.images.shape[1:]) for store in (learned, tested)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"expected test images of the training images' shape {shapes[0]}, got {shapes[1]}; "
-            f"pass image_size="
-        )
-    if learned.classes is not None and tested.classes not in (None, learned.classes):
-        raise ValueError(
-            f"expected the training images' classes {learned.classes} in the test set, got "
-            f"{tested.classes}"
-        )
-    found = max(tested.num_classes, int(tested.labels.max()) + 1)
-    if found > learned.num_classes:
-        raise ValueError(
-            f"expected test images of {learned.num_classes} classes, got labels up to "
-            f"{int(tested.labels.max())} and {found} classes"
-        )
+    check_pair(learned, tested)
     if learned.num_classes < 2 or len(learned.labels) < learned.num_classes:
         raise ValueError(
             f"expected at least two classes and an image of each to train on, got "

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import __version__
 from ..errors import ArtefactError
 from ..output import claim_folder, locked, write_json
 from .countermeasures import Countermeasure
-from .report import CLEAN, PROTECTED, Cell
+from .figures import CLEAN, PROTECTED, Cell
 
 FORMAT = "unlearnable-audit"
 AUDIT = "audit.json"
@@ -79,7 +80,8 @@ class Ledger:
 
     Raises:
         FileExistsError: The folder holds other things. On entering: ValueError where it holds
-            another audit, RuntimeError where another process works in it.
+            another audit or another version's cells, RuntimeError where another process works in
+            it.
     """
 
     def __init__(
@@ -125,6 +127,15 @@ class Ledger:
             if found["countermeasures"].get(name, parameters) != parameters:
                 held = f"{name} of {found['countermeasures'][name]} instead of {parameters}"
                 raise ValueError(other.format(self._folder, held))
+        for key, cell in found["cells"].items():
+            version = cell["machine"]["unlearnable"] if "machine" in cell else "an unknown version"
+            if version != __version__:
+                raise ValueError(
+                    f"expected cells of unlearnable {__version__} in {self._folder}, got one "
+                    f"measured by {version} ({key}): versions need not give the same figures. "
+                    f"Choose another folder (--out), delete this one to measure all anew, or go on "
+                    f"with that version"
+                )
         found["countermeasures"] |= mine["countermeasures"]
         self._content = found
 

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import Subset, TensorDataset
 
 from ..store import read_images
 from .audit_data import AuditData
 from .cells import Ledger, Plan, needs_clean
 from .countermeasures.base import Countermeasure
 from .countermeasures.nothing import NoCountermeasure
-from .report import CLEAN, Cell
+from .figures import CLEAN, Cell
 
 Measure = Callable[[Plan, Any, Any, int], Cell]
 
@@ -84,8 +83,8 @@ def probe(
     """
     count, tests = data.dataset["images"], data.tested["images"]
     few = min(count, _STEPS * batch_size)
-    train = _part(data.clean, few, data.image_size)
-    test = _part(data.test, max(1, round(tests * few / count)), data.image_size)
+    train = _Part(data, data.clean, few)
+    test = _Part(data, data.test, max(1, round(tests * few / count)))
     warm = False
     for cell in cells:
         if clock.knows(cell.kind):
@@ -109,7 +108,12 @@ def _costs_nothing(counter: Countermeasure) -> bool:
     return needs_clean(counter) or type(counter).on_start is not Countermeasure.on_start
 
 
-def _part(dataset: Any, few: int, image_size: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:
-    chosen = torch.linspace(0, len(dataset) - 1, few).long().tolist()
-    store = read_images(Subset(dataset, chosen), image_size)
-    return store.images, store.labels
+class _Part(TensorDataset):
+    """Some of the images, with the classes of all."""
+
+    def __init__(self, data: AuditData, dataset: Any, few: int) -> None:
+        chosen = torch.linspace(0, len(dataset) - 1, few).long().tolist()
+        store = read_images(Subset(dataset, chosen), data.image_size)
+        super().__init__(store.images, store.labels)
+        names = data.dataset["classes"]
+        self.classes = names or [str(number) for number in range(data.dataset["num_classes"])]

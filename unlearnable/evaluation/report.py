@@ -4,74 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ArtefactError
-from ..output import claim_folder, write_json
+from ..output import claim_folder, write_bytes, write_json
+from .figures import CLEAN, PROTECTED, Cell, Reached, Row, mean_and_spread
 
 FORMAT = "unlearnable-audit-report"
 REPORT = "report.json"
-PROTECTED, CLEAN = "protected", "clean"
 HOLDS, BREAKS = 0.3, 0.7  # recovered shares up to and from which the verdict says so
 _LEARNS = 0.3  # of the way from chance to certainty that the clean baseline has to get
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One victim of an audit. Accuracies are shares from 0 to 1.
-
-    Attributes:
-        trained_on: ``"protected"`` or ``"clean"`` images.
-        countermeasure: Name.
-        victim: Name of the network.
-        seed: Of the victim.
-        last: Clean-test accuracy after the last epoch.
-        peak: The best of any epoch.
-        train: Accuracy on the training images.
-        curve: Clean-test accuracy after each epoch.
-        seconds: What it took.
-    """
-
-    trained_on: str
-    countermeasure: str
-    victim: str
-    seed: int
-    last: float
-    peak: float
-    train: float
-    curve: list[float]
-    seconds: float
-
-
-class Reached(NamedTuple):
-    """Mean and spread over seeds: peak and last clean-test accuracy."""
-
-    seeds: int
-    peak: float
-    peak_std: float
-    last: float
-    last_std: float
-
-
-class Row(NamedTuple):
-    """One countermeasure against one victim; None is what has not been measured yet.
-
-    Attributes:
-        countermeasure: Name.
-        victim: Name of the network.
-        protected: What victims reached that were trained on protected images.
-        clean: What the same victims reached on clean images.
-    """
-
-    countermeasure: str
-    victim: str
-    protected: Reached | None
-    clean: Reached | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +27,8 @@ class AuditReport:
         perturbation: What :meth:`Perturbation.info` says, and ``parameters`` of the method.
         dataset: ``name``, ``images``, ``classes`` (names or None), ``num_classes``, ``digest``,
             ``fraction`` of images that were protected.
-        test: ``name``, ``images``, ``digest``, ``held_out`` (share of the dataset, or None).
+        test: ``name``, ``images``, ``digest``, ``chance`` (share of the most frequent class),
+            ``held_out`` (share of the dataset, or None), ``overlap`` with the training images.
         settings: ``epochs``, ``batch_size``, ``image_size``, ``precision``.
         countermeasures: ``name``, ``description``, ``parameters`` and ``needs_clean`` (whether the
             trainer has to have clean images of the dataset) of each, in order.
@@ -94,7 +40,7 @@ class AuditReport:
         change_by_class: The same by class name.
         examples: Images to look at: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
             ``protected`` as PNG in base64.
-        machine: Processor, threads and versions.
+        machine: Processor, threads and versions of the last start.
         date: Of the last cell, ISO format.
     """
 
@@ -124,9 +70,25 @@ class AuditReport:
         return sum(cell.seconds for cell in self.cells)
 
     @property
+    def machines(self) -> list[dict[str, Any]]:
+        """Those that cells were measured on, each once."""
+        found: list[dict[str, Any]] = []
+        for cell in self.cells:
+            machine = cell.machine or self.machine
+            if machine not in found:
+                found.append(machine)
+        return found or [self.machine]
+
+    @property
     def chance(self) -> float:
-        """Accuracy of guessing, classes being equally frequent."""
-        return 1 / float(self.dataset["num_classes"])
+        """Accuracy of guessing: the share of the most frequent class among the test images."""
+        return float(self.test.get("chance", 1 / self.dataset["num_classes"]))
+
+    @property
+    def clean(self) -> float | None:
+        """What the best victim reaches on clean images with no countermeasure, once measured."""
+        found = [self.reached(CLEAN, "none", victim) for victim in self.victims]
+        return max((reached.peak for reached in found if reached), default=None)
 
     def reached(self, trained_on: str, countermeasure: str, victim: str) -> Reached | None:
         """Mean and spread over the seeds measured so far, or None without any."""
@@ -134,7 +96,7 @@ class AuditReport:
         if not found:
             return None
         peaks, lasts = [cell.peak for cell in found], [cell.last for cell in found]
-        return Reached(len(found), *_mean_std(peaks), *_mean_std(lasts))
+        return Reached(len(found), *mean_and_spread(peaks), *mean_and_spread(lasts))
 
     def curves(self, trained_on: str, countermeasure: str, victim: str) -> list[Cell]:
         """The cells of all seeds."""
@@ -155,14 +117,18 @@ class AuditReport:
         ]
 
     def worst(self) -> Row | None:
-        """Where the protection fails most: the highest peak of any countermeasure and victim.
+        """Where the protection fails most: the largest recovered share of what was compared.
 
         Countermeasures that need clean images of the dataset are left out: they tell what the
         images that are out already are worth, not what the protected ones are.
         """
-        needs = {entry["name"] for entry in self.countermeasures if entry["needs_clean"]}
-        rows = [r for r in self.rows() if r.protected and r.countermeasure not in needs]
-        return max(rows, key=lambda row: _peak(row.protected), default=None)
+        rows = [row for row in self.rows() if row.protected and not self._needs_clean(row)]
+        compared = [row for row in rows if self.recovered(row) is not None]
+        return max(
+            compared or rows,
+            key=lambda row: (self.recovered(row) or 0.0, _peak(row.protected)),
+            default=None,
+        )
 
     def without(self) -> Row | None:
         """Training with no countermeasure, of the victim that gets furthest."""
@@ -172,12 +138,23 @@ class AuditReport:
     def recovered(self, row: Row) -> float | None:
         """Share of clean accuracy above chance that victims get: 0 is guessing, 1 is no protection.
 
-        Clean accuracy is that of the same victim without any countermeasure.
+        Clean accuracy is that of the same victim without any countermeasure, which is what the
+        images are worth to it; where the victim learns little from them, that of the best victim.
         """
-        clean = self.reached(CLEAN, "none", row.victim)
-        if row.protected is None or clean is None or clean.peak <= self.chance:
+        baseline = self._worth(row.victim)
+        if row.protected is None or baseline is None or baseline <= self.chance:
             return None
-        return (row.protected.peak - self.chance) / (clean.peak - self.chance)
+        return (row.protected.peak - self.chance) / (baseline - self.chance)
+
+    def _worth(self, victim: str) -> float | None:
+        own = self.reached(CLEAN, "none", victim)
+        if own is None:
+            return None
+        return self.clean if self._little(own.peak) else own.peak
+
+    def _little(self, accuracy: float) -> bool:
+        assert self.clean is not None
+        return accuracy - self.chance <= HOLDS * (self.clean - self.chance)
 
     def says_little(self, row: Row) -> bool:
         """Whether victims fail with the countermeasure on clean images too.
@@ -185,10 +162,17 @@ class AuditReport:
         They do if no more of the accuracy without a countermeasure is left on clean images than
         what counts as a protection that holds: it is the countermeasure then that keeps them out.
         """
-        clean = self.reached(CLEAN, "none", row.victim)
-        if row.clean is None or clean is None:
-            return False
-        return row.clean.peak - self.chance <= HOLDS * (clean.peak - self.chance)
+        return None not in (row.clean, self.clean) and self._little(_peak(row.clean))
+
+    def waiting(self) -> list[Row]:
+        """Measured on protected images of victims whose clean baseline is not measured yet."""
+        rows = [row for row in self.rows() if row.protected and not self._needs_clean(row)]
+        return [row for row in rows if self._worth(row.victim) is None]
+
+    def _needs_clean(self, row: Row) -> bool:
+        return any(
+            e["name"] == row.countermeasure and e["needs_clean"] for e in self.countermeasures
+        )
 
     def describe(self, name: str) -> str:
         """A countermeasure in plain words."""
@@ -198,17 +182,22 @@ class AuditReport:
         """``"broken"``, ``"weakened"``, ``"holds"``, or ``"unknown"``."""
         worst = self.worst()
         share = None if worst is None else self.recovered(worst)
-        clean = max(
-            (r.peak for v in self.victims if (r := self.reached(CLEAN, "none", v))), default=0.0
-        )
-        if share is None or clean < self.chance + _LEARNS * (1 - self.chance):
+        if share is None or not self.learnt:
             return "unknown"
-        return "broken" if share >= BREAKS else "weakened" if share > HOLDS else "holds"
+        if share > HOLDS:
+            return "broken" if share >= BREAKS else "weakened"
+        return "unknown" if self.waiting() else "holds"
+
+    @property
+    def learnt(self) -> bool:
+        """Whether victims learn enough from clean images to compare with."""
+        return self.clean is not None and self.clean >= self.chance + _LEARNS * (1 - self.chance)
 
     def headline(self) -> str:
         """The outcome in a few words."""
-        tried = len(
-            [e for e in self.countermeasures if e["name"] != "none" and not e["needs_clean"]]
+        tried = any(
+            row.protected and row.countermeasure != "none" and not self._needs_clean(row)
+            for row in self.rows()
         )
         if not tried and self.outcome() != "unknown":
             return "No countermeasure was tried"
@@ -224,51 +213,14 @@ class AuditReport:
 
     def verdict(self) -> str:
         """What was found, in plain words: the worst case first."""
-        worst, without = self.worst(), self.without()
-        if worst is None or worst.protected is None:
-            return "Nothing has been measured yet."
-        who = self.describe(worst.countermeasure)
-        network = f" ({worst.victim})" if len(self.victims) > 1 else ""
-        text = (
-            f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.protected.peak)} accuracy "
-            f"at its best"
-        )
-        if worst.clean is not None:
-            text += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
-        text += "."
-        share = self.recovered(worst)
-        if self.outcome() == "unknown":
-            text += " Victims learn too little from clean images to compare with."
-        elif share is not None:
-            text += (
-                f" Beyond guessing, that is {100 * share:.0f} % of what clean images give without "
-                f"any countermeasure."
-            )
-        if without is not None and without.protected and worst.countermeasure != "none":
-            text += f" With none, protected images give {percent(without.protected.peak)}."
-        if self._held_by_default():
-            names = dict.fromkeys(r.countermeasure for r in self.rows() if self.says_little(r))
-            text += f" On clean images, too, victims learn next to nothing with {_listed(names)}."
-        if not self.complete:
-            text += f" Only {len(self.cells)} of {self.planned} cells have been measured so far."
-        return text
+        from .report_text import verdict
+
+        return verdict(self, by_default=self._held_by_default())
 
     def __str__(self) -> str:
-        table = [("countermeasure", "victim", "protected, peak", "last", "clean, peak")]
-        for row in self.rows():
-            p, c = row.protected, row.clean
-            figures = (p and p.peak, p and p.last, c and c.peak)
-            peak, last, clean = ("-" if value is None else percent(value) for value in figures)
-            table.append((row.countermeasure, row.victim, peak, last, clean))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                text.ljust(width) if number < 2 else text.rjust(width)
-                for number, (text, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
-        ]
-        return "\n".join([f"{self.headline()}. {self.verdict()}", "", *lines])
+        from .report_text import plain_table
+
+        return f"{self.headline()}. {self.verdict()}\n\n{plain_table(self)}"
 
     # Files
 
@@ -317,9 +269,8 @@ class AuditReport:
         if not (folder / "audit.json").exists():
             claim_folder(folder, REPORT)
         for name, text in (("report.html", self.to_html()), ("report.md", self.to_markdown())):
-            partial = folder / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / name)
+            # Names of classes need not be Unicode, as those of folders.
+            write_bytes(folder / name, text.encode("utf-8", "backslashreplace"))
         write_json(folder / REPORT, self.to_dict())
         return folder / "report.html"
 
@@ -339,27 +290,5 @@ class AuditReport:
             raise ArtefactError(f"expected the report of an audit in {path}: {error}") from error
 
 
-def percent(share: float) -> str:
-    """As reports write accuracies."""
-    return f"{100 * share:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    """As reports write times: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _listed(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def _peak(reached: Reached | None) -> float:
     return -1.0 if reached is None else reached.peak
-
-
-def _mean_std(values: Sequence[float]) -> tuple[float, float]:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return statistics.fmean(values), spread

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from .report import CLEAN, PROTECTED, AuditReport, Reached, Row, duration, percent
+from .figures import CLEAN, PROTECTED, Reached, Row, duration, percent
+from .report import AuditReport
 from .report_style import STYLE
 from .report_text import (
     COLUMNS,
@@ -54,7 +55,11 @@ def html_page(report: AuditReport) -> str:
 
 def _head(report: AuditReport) -> str:
     outcome = report.outcome()
-    left = "" if report.complete else f" · {len(report.cells)} of {report.planned} cells so far"
+    left = (
+        ""
+        if report.complete
+        else f" · {escape(f'{len(report.cells)} of {report.planned}')} cells so far"
+    )
     return f"""<header>
 <p class="kicker">Audit of a protection</p>
 <h1>{escape(str(report.perturbation["method"]))} on {escape(dataset_name(report))}</h1>
@@ -189,7 +194,9 @@ def _pictures(report: AuditReport) -> str:
     )
     measured = "".join(
         f'<tr><th scope="row">{name}</th>'
-        + "".join(f"<td>{change_cells(example)[column]}</td>" for example in report.examples)
+        + "".join(
+            f"<td>{escape(change_cells(example)[column])}</td>" for example in report.examples
+        )
         + "</tr>"
         for name, column in (("PSNR", "PSNR"), ("SSIM", "SSIM"))
     )
@@ -217,7 +224,9 @@ def _imperceptibility(report: AuditReport) -> str:
     columns = list(change_cells(report.change))
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f'<td class="number">{text}</td>' for text in change_cells(change).values())
+        + "".join(
+            f'<td class="number">{escape(text)}</td>' for text in change_cells(change).values()
+        )
         + "</tr>"
         for name, change in rows
     )

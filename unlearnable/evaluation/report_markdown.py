@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .report import AuditReport, Reached
+from .figures import Reached
+from .report import AuditReport
 from .report_text import (
     COLUMNS,
     LIMITS,
@@ -33,7 +34,7 @@ def markdown_page(report: AuditReport) -> str:
         ]
         figures.append(cells)
     changes = [
-        [_plain(name), *change_cells(change).values()]
+        [_plain(name), *map(_plain, change_cells(change).values())]
         for name, change in [("all classes", report.change), *report.change_by_class.items()]
         if change
     ]
@@ -76,4 +77,4 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text that no Markdown reader takes for markup."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#~&$]|:(?=//))", r"\\\1", " ".join(text.split()))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .report import BREAKS, HOLDS, AuditReport, Row, duration
+from .figures import Row, duration, percent
+from .report import BREAKS, HOLDS, AuditReport
 
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
 LIMITS = (
@@ -16,6 +17,7 @@ LIMITS = (
     "Keep clean originals and the perturbation to yourself: pairs of clean and protected images "
     "are enough to learn to undo it.",
 )
+_VERSIONS = ("unlearnable", "torch", "torchvision", "python")
 
 
 def dataset_name(report: AuditReport) -> str:
@@ -28,15 +30,78 @@ def title(report: AuditReport) -> str:
     return f"Audit of {report.perturbation['method']} on {report.dataset['name']}"
 
 
+def verdict(report: AuditReport, *, by_default: bool) -> str:
+    """What was found, the worst case first.
+
+    Args:
+        report: Of an audit.
+        by_default: Whether the protection held, but countermeasures were tried that say little.
+    """
+    worst, without = report.worst(), report.without()
+    if worst is None or worst.protected is None:
+        return "Nothing has been measured yet."
+    who = report.describe(worst.countermeasure)
+    network = f" ({worst.victim})" if len(report.victims) > 1 else ""
+    text = (
+        f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.protected.peak)} accuracy "
+        f"at its best"
+    )
+    if worst.clean is not None:
+        text += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
+    text += "."
+    share = report.recovered(worst)
+    if report.clean is not None and not report.learnt:
+        text += " Victims learn too little from clean images to compare with."
+    elif share is not None:
+        text += (
+            f" Beyond guessing, that is {100 * share:.0f} % of what clean images give without any "
+            f"countermeasure."
+        )
+    if without is not None and without.protected and worst.countermeasure != "none":
+        text += f" With none, protected images give {percent(without.protected.peak)}."
+    for row in report.waiting():
+        text += (
+            f" With {_name(report, row)}, protected images give {percent(_peak(row))}; the clean "
+            f"baseline has not been measured yet."
+        )
+    if by_default:
+        little = [_name(report, row) for row in report.rows() if report.says_little(row)]
+        text += f" On clean images, too, victims learn next to nothing with {_listed(little)}."
+    if not report.complete:
+        text += f" Only {len(report.cells)} of {report.planned} cells have been measured so far."
+    return text
+
+
+def plain_table(report: AuditReport) -> str:
+    """Accuracies in aligned columns, for a terminal."""
+    table: list[tuple[str, ...]] = [
+        ("countermeasure", "victim", "protected, peak", "last", "clean, peak")
+    ]
+    for row in report.rows():
+        p, c = row.protected, row.clean
+        figures = (p and p.peak, p and p.last, c and c.peak)
+        shown = ("-" if value is None else percent(value) for value in figures)
+        table.append((row.countermeasure, row.victim, *shown))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if number < 2 else text.rjust(width)
+            for number, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    )
+
+
 def how_to_read(report: AuditReport) -> str:
     """What the columns of the table say."""
     return (
         "High figures mean a weak protection. Peak is the best epoch, last the end of training; "
         "the clean column is the same victim and countermeasure on clean images. Recovered is the "
         "peak on protected images as a share of what clean images give without a countermeasure, "
-        f"both beyond guessing ({100 * report.chance:.1f} %): up to {100 * HOLDS:.0f} % the "
-        f"protection held, from {100 * BREAKS:.0f} % it does not. A countermeasure says little "
-        f"about the protection where it leaves clean images no more than {100 * HOLDS:.0f} %."
+        f"both beyond guessing ({100 * report.chance:.1f} %, the most frequent class of the test "
+        f"images): up to {100 * HOLDS:.0f} % the protection held, from {100 * BREAKS:.0f} % it "
+        f"does not. A countermeasure says little about the protection where it leaves clean images "
+        f"no more than {100 * HOLDS:.0f} %."
     )
 
 
@@ -62,7 +127,6 @@ def change_cells(change: Mapping[str, Any]) -> dict[str, str]:
 def facts(report: AuditReport) -> dict[str, str]:
     """Everything that the figures depend on, by name."""
     own, data, test, used = report.perturbation, report.dataset, report.test, report.settings
-    machine = report.machine
     parameters = ", ".join(f"{name}={value}" for name, value in own["parameters"].items())
     held = test["held_out"]
     from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images held out"
@@ -88,9 +152,12 @@ def facts(report: AuditReport) -> dict[str, str]:
         "Cells": f"{len(report.cells)} of {report.planned}",
         "Time taken": duration(report.seconds),
         "Date": report.date,
-        "Machine": f"{machine['device']}, {machine['threads']} threads",
-        "Versions": ", ".join(
-            f"{name} {machine[name]}" for name in ("unlearnable", "torch", "torchvision", "python")
+        "Machine": _all(
+            f"{machine['device']}, {machine['threads']} threads" for machine in report.machines
+        ),
+        "Versions": _all(
+            ", ".join(f"{name} {machine[name]}" for name in _VERSIONS)
+            for machine in report.machines
         ),
     }
     if used["image_size"] is not None:
@@ -98,3 +165,20 @@ def facts(report: AuditReport) -> dict[str, str]:
     if test["overlap"]:
         told["Warning"] = f"{test['overlap']} test images are among the training images"
     return told
+
+
+def _name(report: AuditReport, row: Row) -> str:
+    return row.countermeasure + (f" ({row.victim})" if len(report.victims) > 1 else "")
+
+
+def _peak(row: Row) -> float:
+    return 0.0 if row.protected is None else row.protected.peak
+
+
+def _all(entries: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(entries))
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data import RawDataset
 from ..learning.device import pick_device, pick_precision
 from ..learning.models import build_model, check_model_name, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
-from ..learning.train import Batch, augmented, count_correct, sgd, train
+from ..learning.train import Batch, augmented, count_correct, sgd, to_float, train
+from ..protected import ProtectedDataset
 from ..store import ImageStore, read_images
 from .countermeasures import Countermeasure
 from .countermeasures import countermeasure as find_countermeasure
@@ -101,8 +103,9 @@ def evaluate(
 
     Args:
         train: Dataset to learn from, protected or not.
-        test: Dataset to be tested on: clean images.
-        victim: Name of a network, or a module, which is copied and starts from fresh weights.
+        test: Dataset to be tested on: clean images, of the training set's classes.
+        victim: Name of a network, or a module, which is copied and starts from fresh weights; it
+            gives a logit for each class of the training set.
         countermeasure: What the victim does against the protection: a name such as ``"jpeg-10"``,
             or an object of :mod:`unlearnable.evaluation.countermeasures`.
         epochs: Passes over the training images.
@@ -116,7 +119,9 @@ def evaluate(
         progress: Show bars, where standard error is a terminal.
 
     Raises:
-        ValueError: An argument is out of range, or the datasets do not belong together.
+        ValueError: An argument is out of range, the datasets do not belong together, the test set
+            is protected, or the victim gives other than a logit for each class. All is checked
+            before any training.
     """
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not chosen or min(epochs, batch_size, 1 if peak_images is None else peak_images) < 1:
@@ -127,17 +132,19 @@ def evaluate(
     if isinstance(victim, str):
         check_model_name(victim)
     counter = find_countermeasure(countermeasure)
+    counter.check_victim(victim)
     place = pick_device(device)
-    learned = read_images(counter.on_dataset(train), image_size, progress=progress)
+    refuse_protected(test)
+    chosen_by_victim = counter.on_dataset(train)
+    learned = read_images(chosen_by_victim, image_size, progress=progress)
+    if chosen_by_victim is not train:  # which need not have an image of each class
+        all_classes = int(RawDataset(train).labels.max()) + 1
+        learned = learned._replace(num_classes=max(learned.num_classes, all_classes))
     tested = read_images(test, image_size, progress=progress)
-    if learned.images.shape[1:] != tested.images.shape[1:]:
-        raise ValueError(
-            f"expected test images of the training images' shape "
-            f"{tuple(learned.images.shape[1:])}, got {tuple(tested.images.shape[1:])}"
-        )
-    if learned.classes is not None and tested.classes not in (None, learned.classes):
-        raise ValueError(f"expected the classes {learned.classes} in the test set too")
-    num_classes = max(learned.num_classes, tested.num_classes)
+    check_pair(learned, tested)
+    num_classes = learned.num_classes
+    if not isinstance(victim, str):
+        _check_width(victim, learned.images[:2].to(place), num_classes)
     name = victim if isinstance(victim, str) else type(victim).__name__
     learned = _replaced(learned, counter)
     if counter.test_images:
@@ -164,6 +171,50 @@ def evaluate(
         result.peak.append(max(curve))
         result.train.append(on_train)
     return result
+
+
+def refuse_protected(test: Any) -> None:
+    """Raises ``ValueError`` where images to test on carry a perturbation."""
+    if any(isinstance(leaf, ProtectedDataset) for leaf in RawDataset(test).originals):
+        raise ValueError(
+            "expected clean images to test on, got a ProtectedDataset; pass the dataset below it "
+            "(its .base)"
+        )
+
+
+def check_pair(learned: ImageStore, tested: ImageStore) -> None:
+    """Raises ``ValueError`` where images to learn from and to test on do not belong together."""
+    shapes = [tuple(store.images.shape[1:]) for store in (learned, tested)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"expected test images of the training images' shape {shapes[0]}, got {shapes[1]}; "
+            f"pass image_size="
+        )
+    if learned.classes is not None and tested.classes not in (None, learned.classes):
+        raise ValueError(
+            f"expected the training images' classes {learned.classes} in the test set, got "
+            f"{tested.classes}"
+        )
+    highest = int(tested.labels.max())
+    if highest >= learned.num_classes:
+        raise ValueError(
+            f"expected test images of the {learned.num_classes} classes of the training images, "
+            f"got labels up to {highest}"
+        )
+
+
+def _check_width(victim: nn.Module, images: Tensor, num_classes: int) -> None:
+    """Asks a copy of a victim for its logits, so that the victim itself stays as it is."""
+    model = copy.deepcopy(victim).to(images.device).eval()
+    devices = [images.device] if images.is_cuda else []
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        logits = model(to_float(images))
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (len(images), num_classes):
+        raise ValueError(
+            f"expected a victim that gives a logit for each of the {num_classes} classes, "
+            f"{(len(images), num_classes)} for {len(images)} images, got {shape}"
+        )
 
 
 def _replaced(store: ImageStore, counter: Countermeasure) -> ImageStore:

@@ -44,6 +44,16 @@ class Countermeasure(ABC):
             return {}
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def check_victim(self, victim: str | nn.Module) -> None:  # noqa: B027
+        """Asked before anything is trained.
+
+        Args:
+            victim: Name or module.
+
+        Raises:
+            ValueError: The victim cannot do this.
+        """
+
     def on_dataset(self, dataset: Any) -> Any:
         """The dataset that the victim has instead of the one it was given."""
         return dataset

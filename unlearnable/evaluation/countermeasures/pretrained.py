@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...data import RawDataset, check_labels, image_keys
 from ...datasets import Shapes
 from ...learning.models import build_model, reset_weights
 from ...learning.run import Run
 from ...learning.train import augmented, sgd, train_surrogate
-from ...store import read_images
+from ...store import digest_of_images, read_images
 from .base import Countermeasure
 
 
@@ -26,18 +28,31 @@ class FineTuning(Countermeasure):
     process. Published fine-tuning starts from ImageNet; here nothing is downloaded, and weights
     from few or simple images are a weaker start than those.
 
+    Two are equal, and have one name, if their images and labels are. So a dataset is read once when
+    it is given.
+
     Args:
         dataset: What to pretrain on, read like any other; None is generated images
             (:class:`~unlearnable.datasets.Shapes`, seed 1).
         epochs: Of pretraining.
         learning_rate: Of the training that follows.
+
+    Attributes:
+        digest: Fingerprint of the dataset, or None for generated images.
     """
 
-    dataset: Any = None
+    dataset: Any = field(default=None, compare=False, repr=False)
     epochs: int = 10
     learning_rate: float = 0.001
+    digest: str | None = field(default=None, init=False)
 
-    name = "fine-tuning"
+    def __post_init__(self) -> None:
+        if self.dataset is not None:
+            object.__setattr__(self, "digest", digest_of(self.dataset))
+
+    @property
+    def name(self) -> str:
+        return "fine-tuning" if self.digest is None else f"fine-tuning-{self.digest[:8]}"
 
     @property
     def description(self) -> str:
@@ -45,18 +60,28 @@ class FineTuning(Countermeasure):
 
     @property
     def _source(self) -> str:
-        return "generated images" if self.dataset is None else type(self.dataset).__name__
+        if self.dataset is None:
+            return "generated images"
+        return "arrays" if isinstance(self.dataset, tuple) else type(self.dataset).__name__
 
     @property
     def parameters(self) -> dict[str, Any]:
-        count = "" if self.dataset is None else f", {len(self.dataset):,} images"
-        return super().parameters | {"dataset": self._source + count}
+        told = self._source
+        if self.dataset is not None:
+            told += f", {len(RawDataset(self.dataset)):,} images, digest {self.digest}"
+        own = super().parameters | {"dataset": told}
+        del own["digest"]
+        return own
+
+    def check_victim(self, victim: str | nn.Module) -> None:
+        if isinstance(victim, str):
+            with torch.device("meta"):
+                victim = build_model(victim, 2)
+        last_linear(victim)
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
         shape = tuple(run.images.shape[1:])
-        learned = pretrained(
-            victim, self.dataset, shape, self.epochs, str(run.device), run.precision
-        )
+        learned = pretrained(victim, self, shape, str(run.device), run.precision)
         head = last_linear(model)
         weights = {
             name: weight for name, weight in learned.items() if not name.startswith(f"{head}.")
@@ -64,12 +89,22 @@ class FineTuning(Countermeasure):
         model.load_state_dict(weights, strict=False)
 
 
+def digest_of(dataset: Any) -> str:
+    """Fingerprint of a dataset: of its images as they are, before any resize, and their labels."""
+    raw = RawDataset(dataset)
+    keys: list[int] = []
+    labels: list[Any] = []
+    for batch in raw.batches(range(len(raw))):
+        keys += image_keys(batch.pixels)
+        labels += batch.labels
+    return digest_of_images(np.array(keys, dtype=np.uint64), check_labels(labels, raw.classes))
+
+
 @functools.lru_cache(maxsize=8)
 def pretrained(
     victim: str | nn.Module,
-    dataset: Any,
+    counter: FineTuning,
     shape: tuple[int, int, int],
-    epochs: int,
     device: str,
     precision: str,
 ) -> dict[str, Tensor]:
@@ -77,13 +112,12 @@ def pretrained(
 
     Args:
         victim: Name or module.
-        dataset: What to train on; None is generated images.
+        counter: Whose dataset and epochs they are.
         shape: (C, H, W), which the images are resized to.
-        epochs: Of training.
         device: Where to train.
         precision: Of network passes.
     """
-    store = read_images(Shapes(seed=1) if dataset is None else dataset, shape[1:])
+    store = read_images(Shapes(seed=1) if counter.digest is None else counter.dataset, shape[1:])
     images = store.images
     if len(images[0]) != shape[0]:
         grey = images.float().mean(1, keepdim=True).round().to(torch.uint8)
@@ -108,7 +142,7 @@ def pretrained(
             model,
             sgd(model),
             torch.optim.lr_scheduler.CosineAnnealingLR,
-            epochs=epochs,
+            epochs=counter.epochs,
             batch_size=128,
             inputs=augmented(run),
         )
