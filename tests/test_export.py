@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,3 +311,114 @@ def test_another_format_replaces_an_earlier_export(protected, tmp_path):
     protected.export(tmp_path / "out", "npz", force=True)
     assert sorted(tree(tmp_path / "out")) == ["images.npz", "unlearnable.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+# --- over an earlier export ----------------------------------------------------------------------
+
+
+def described(folder):
+    return json.loads((folder / "unlearnable.json").read_text())
+
+
+def listing(folder, *names):
+    """Makes an earlier export list these files too."""
+    content = described(folder)
+    content["files"] += names
+    (folder / "unlearnable.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_an_export_lists_what_it_wrote(format, protected, tmp_path):
+    folder = protected.export(tmp_path / "out", format)
+    found = described(folder)["files"]
+    assert [name for name in found if not name.endswith("/")] == sorted(
+        name for name in tree(folder) if name != "unlearnable.json"
+    )
+    assert {name for name in found if name.endswith("/")} == {
+        f"{path.relative_to(folder)}/" for path in folder.rglob("*") if path.is_dir()
+    }
+
+
+@pytest.mark.parametrize("format", ["npz", "png", "webp"])
+def test_files_beside_an_earlier_export_stay(format, protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    mine = {"mine.txt": b"mine", "arrow/mine.png": b"mine too", "own/deep/a.txt": b"deep"}
+    for name, content in mine.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "empty").mkdir()
+    protected.export(folder, format, force=True)
+    expected = tree(protected.export(tmp_path / "expected", format)) | mine
+    assert tree(folder) == expected and (folder / "empty").is_dir()
+    assert (folder / "star").is_dir() == (format != "npz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["expected", "out"]
+
+
+def test_files_in_the_way_stop_it_before_anything_is_deleted(protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    (folder / "images.npz").write_bytes(b"mine")
+    before = tree(tmp_path)
+    with pytest.raises(FileExistsError, match="never written over"):
+        protected.export(folder, "npz", force=True)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [1, 30, 60, 84])
+def test_a_failure_midway_keeps_what_was_there(number, protected, tmp_path, monkeypatch):
+    folder = protected.export(tmp_path / "out")
+    (folder / "mine.txt").write_text("mine")
+    before, rename, calls = tree(tmp_path), Path.rename, []
+
+    def fail(self, target):
+        calls.append(target)
+        if len(calls) == number:
+            raise OSError("No space left on device")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OSError, match="No space left"):
+            protected.export(folder, "webp", force=True)
+    assert tree(tmp_path) == before and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../mine.txt", "/etc/passwd", "arrow/../../mine.txt", "..", "", "C:\\mine.txt", 3]
+)
+def test_a_list_that_leads_out_of_the_folder_is_refused(name, protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    (tmp_path / "mine.txt").write_text("mine")
+    listing(folder, name)
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="nothing was deleted"):
+        protected.export(folder, "npz", force=True)
+    assert tree(tmp_path) == before
+
+
+def test_links_in_an_earlier_export_are_not_followed(protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").write_text("mine")
+    (folder / "link").symlink_to(tmp_path / "mine")
+    (folder / "file.png").symlink_to(tmp_path / "mine" / "a.png")
+    listing(folder, "link/a.png", "link/", "file.png", "gone.png")
+    protected.export(folder, "npz", force=True)
+    assert (tmp_path / "mine" / "a.png").read_text() == "mine"
+    assert (folder / "link").is_symlink() and (folder / "file.png").is_symlink()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "file.png",
+        "images.npz",
+        "link",
+        "unlearnable.json",
+    ]
+
+
+def test_an_earlier_export_without_a_list_is_refused(protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    content = described(folder)
+    del content["files"]
+    (folder / "unlearnable.json").write_text(json.dumps(content))
+    before = tree(folder)
+    with pytest.raises(FileExistsError, match="lists its files"):
+        protected.export(folder, force=True)
+    assert tree(folder) == before

@@ -16,6 +16,7 @@ from .batches import Pixels
 from .data import RawDataset, image_key
 from .photos import exif_of, notes_of, open_photo
 
+FORMAT = "unlearnable-export"
 MARKER = "unlearnable.json"
 FILES = "unlearnable-files.csv"
 
@@ -104,7 +105,7 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], list[Entry]]:
         return {}, []
     try:
         described = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        if not isinstance(described, dict) or described.get("format") != "unlearnable-export":
+        if not isinstance(described, dict) or described.get("format") != FORMAT:
             return {}, []
         if not (folder / FILES).is_file():
             return described, []

@@ -300,8 +300,8 @@ class ProtectedDataset(VisionDataset):
                 ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
                 RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
-            force: Go on although the folder exists: an earlier export is replaced; in any other
-                folder the images are added and what was there stays.
+            force: Go on although the folder exists: the files that an earlier export wrote, as its
+                ``unlearnable.json`` lists them, are replaced; all others stay.
             metadata: Keep the EXIF of files, but for orientation, thumbnails, makers' notes and
                 place; nothing is kept otherwise. Colours are sRGB in any case.
             gps: Keep the place, too.
