@@ -25,7 +25,8 @@ ALLOWED = {
     "hf": set(),
     "data": {"arrays", "batches", "hf", "photos"},
     "pictures": {"batches", "data", "protected"},  # protected for its type alone
-    "manifest": {"batches", "data", "photos"},
+    "seal": {"artefact", "perturbation"},
+    "manifest": {"batches", "data", "photos", "seal"},
     "export": {"batches", "data", "export", "manifest", "output"},
     "joined": set(),
     "sharing": {"joined"},
@@ -56,10 +57,11 @@ ALLOWED = {
     },
     "protected": {
         "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
-        "perturbation", "pictures",
+        "perturbation", "pictures", "seal",
     },
     "verify": {
         "batches", "data", "manifest", "perturbation", "photo_folder", "photos", "protected",
+        "seal",
     },
     "methods": {
         "methods", "learning", "about", "config", "data", "errors", "generators", "output",

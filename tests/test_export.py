@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from unlearnable import ProtectedDataset, cli
+from unlearnable import ProtectedDataset, RandomNoise, cli
+from unlearnable.data import image_key
 from unlearnable.datasets import Shapes
 from unlearnable.export import FORMATS, webdataset
+from unlearnable.seal import Seal
 
 UNSAFE = [
     "T-shirt/top",
@@ -207,7 +209,7 @@ def test_the_same_images_give_the_same_bytes(format, protected, tmp_path):
     other = protected.export(tmp_path / "other", format)
     assert tree(one) == tree(other)
     described = json.loads((one / "unlearnable.json").read_text())
-    assert described["digest"] == protected.perturbation.digest
+    assert described["perturbation_id"] == Seal(protected.perturbation).perturbation_id
     assert described["classes"] == protected.classes and described["images"] == 40
     assert one.stat().st_mode & 0o777 == 0o755
 
@@ -311,6 +313,21 @@ def test_another_format_replaces_an_earlier_export(protected, tmp_path):
     protected.export(tmp_path / "out", "npz", force=True)
     assert sorted(tree(tmp_path / "out")) == ["images.npz", "unlearnable.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_exports_tell_neither_seeds_nor_digests_nor_keys(format, shapes, tmp_path):
+    method = RandomNoise(seed=987654321).fit(shapes, device="cpu", progress=False)
+    protected = method.protect(shapes, fraction=0.5, seed=123456789)
+    folder = protected.export(tmp_path / "out", format)
+    written = (folder / "unlearnable.json").read_text()
+    assert "seed" not in written and "digest" not in written
+    if format in ("png", "webp"):
+        written += (folder / "unlearnable-files.csv").read_text()
+    plain = [image_key(pixels.numpy()) for pixels in protected.to_tensors()[0]]
+    hidden = [f"{key:016x}" for key in [*plain, *method.perturbation_.keys.tolist()]]
+    hidden += [method.perturbation_.digest, "987654321", "123456789"]
+    assert [secret for secret in hidden if secret in written] == []
 
 
 # --- over an earlier export ----------------------------------------------------------------------

@@ -17,6 +17,7 @@ from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from unlearnable import Perturbation, ProtectedDataset, RandomNoise, UnknownImageError
 from unlearnable.datasets import Shapes
+from unlearnable.seal import Seal
 
 
 class Arrays(VisionDataset):
@@ -573,7 +574,8 @@ def test_export_is_read_back_without_loss(protected, tmp_path, format):
     assert read.classes == protected.classes
     assert {Path(path).suffix for path, _ in read.samples} == {f".{format}"}
     described = json.loads((folder / "unlearnable.json").read_text())
-    assert described["images"] == 40 and described["digest"] == protected.perturbation.digest
+    assert described["images"] == 40 and described["format_version"] == 2
+    assert described["perturbation_id"] == Seal(protected.perturbation).perturbation_id
     assert [p.name for p in folder.parent.iterdir()] == ["out"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 import warnings
@@ -25,6 +26,7 @@ from .kinds import Row
 from .manifest import Manifest
 from .perturbation import Perturbation
 from .pictures import html_strip
+from .seal import Seal
 
 _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 
@@ -316,7 +318,11 @@ class ProtectedDataset(VisionDataset):
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
-        manifest = Manifest(self._raw, self._is_protected, metadata=metadata, gps=gps)
+        seal = Seal(self.perturbation)
+        prepare = functools.partial(self.perturbation.prepare, full_size=self.full_size)
+        manifest = Manifest(
+            self._raw, seal, prepare, self._is_protected, metadata=metadata, gps=gps
+        )
         return export_images(
             self.without_transforms(),
             folder,
@@ -325,9 +331,8 @@ class ProtectedDataset(VisionDataset):
                 "perturbation": self.perturbation.config["method"],
                 "epsilon": self.perturbation.info()["epsilon"],
                 "norm": self.perturbation.config["norm"],
-                "digest": self.perturbation.digest,
+                "perturbation_id": seal.perturbation_id,
                 "fraction": self.fraction,
-                "seed": self.seed,
                 "full_size": self.full_size,
             },
             manifest=manifest,

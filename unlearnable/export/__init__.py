@@ -11,7 +11,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..data import Fit, RawDataset
-from ..manifest import FORMAT, MARKER, Manifest
+from ..manifest import FORMAT, FORMAT_VERSION, MARKER, Manifest
 from ..output import write_json
 from .arrays import check_cifar, write_cifar, write_npz
 from .folders import write_folders
@@ -115,7 +115,7 @@ def export_images(
         else:
             about = _WRITERS[format](raw, indices, partial)
         about |= {"classes": raw.classes} | manifest.described()
-        content = {"format": FORMAT, "format_version": 1, "images": len(raw)}
+        content = {"format": FORMAT, "format_version": FORMAT_VERSION, "images": len(raw)}
         about |= dict(described) | {"files": paths_of(partial)}
         write_json(partial / MARKER, content | about)
         partial.chmod(0o755)
