@@ -215,6 +215,13 @@ def test_warm_starts_go_on_from_the_stored_rows():
     assert torch.allclose(found, (images + 3 / 255).clamp(0, 1) - images, atol=1e-6)
 
 
+def test_one_level_is_the_least_budget():
+    rows = ue.RandomNoise(epsilon=1 / 255).fit(Shapes(size=8), progress=False).perturbation_.rows
+    assert set(np.unique(rows)) == {-1, 0, 1}
+    ue.RandomNoise(epsilon=0.9 / 255, norm="L2")._validate()
+    ue.REM(robust_epsilon=0.5 / 255, step_size=0.3 / 255)._validate()  # these are not rounded
+
+
 def test_random_noise_is_uniform_within_the_budget():
     rows = ue.RandomNoise().fit(Shapes(size=64), progress=False).perturbation_.rows
     shares = np.bincount(rows.ravel() + 8, minlength=17) / rows.size

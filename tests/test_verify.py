@@ -149,6 +149,42 @@ def test_stacks(photos, tmp_path):
     assert check(below, stack, photos).counts["protected"] == 0
 
 
+@pytest.mark.parametrize("full_size", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("granularity", ["sample-wise", "class-wise"])
+def test_rows_of_zeros_protect_nothing(photos, tmp_path, full_size, given, granularity):
+    method = ue.RandomNoise(granularity=granularity)
+    made = method.fit(photos, device="cpu", image_size=16, progress=False).perturbation_
+    rows = made.rows.copy()
+    rows[0] = 0
+    if granularity == "class-wise":
+        artefact, still = ue.Perturbation(rows, made.config), 4
+    else:
+        extra = {"keys": made.keys, "labels": made.labels}
+        thumbnails = made.tensors["thumbnails"]
+        artefact, still = ue.Perturbation(rows, made.config, **extra, thumbnails=thumbnails), 7
+    folder = export(photos, artefact, tmp_path / "out", full_size=full_size)
+    found = check(folder, artefact, *([photos] if given else []))
+    assert found.counts == {"protected": still, "clean": 8 - still, "changed": 0, "unknown": 0}
+    assert not found.whole and not found.missing
+
+
+def test_an_original_is_clean_whatever_an_older_export_says(photos, tmp_path):
+    """Its key is that of a protected file in a list that was made where nothing was compared."""
+    artefact = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    artefact = artefact.perturbation_
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    seal, original = Seal(artefact), Path(photos.samples[0][0])
+    (folder / "class0" / "0.png").write_bytes(original.read_bytes())
+    key = int(artefact.keys[0])
+    header, first, *rest = (folder / FILES).read_text().splitlines()
+    file, sealed = first.split(",")[0], seal.key(key)
+    state = seal.state(file, sealed, protected=True)
+    first = ",".join([file, sealed, state, seal.origin(key)])
+    (folder / FILES).write_text("\n".join([header, first, *rest]))
+    assert check(folder, artefact).counts["clean"] == 1
+
+
 def test_pixels_by_the_originals(photos, tmp_path):
     pixels = ue.OPS().fit(photos, device="cpu", image_size=16, progress=False).perturbation_
     folder = export(photos, pixels, tmp_path / "out")
