@@ -205,6 +205,28 @@ def test_the_last_sweep_reaches_images_that_no_full_batch_holds():
     assert method.perturbation_.rows.any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize("cls", [ue.REM, ue.SEM])
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"final_steps": 0}, "final_steps >= 1 without warm_start=True"),
+        ({"steps": 0}, "steps to be a whole number >= 1, got 0"),
+        ({"steps": 0, "final_steps": 5}, "steps to be a whole number >= 1, got 0"),
+        ({"steps": 0, "warm_start": True}, "steps to be a whole number >= 1, got 0"),
+    ],
+)
+def test_searches_without_a_step_are_refused(cls, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        cls("tiny", **parameters).fit(Shapes(size=16), progress=False)
+
+
+def test_no_last_sweep_leaves_warm_rows_as_they_are():
+    dataset = Shapes(size=16)
+    method = ue.SEM.preset("demo", train_steps=2, batch_size=16, final_steps=0)
+    rows = method.fit(dataset, progress=False).perturbation_.rows
+    assert rows.any(axis=(1, 2, 3)).all()
+
+
 def test_warm_starts_go_on_from_the_stored_rows():
     method = ue.SEM(smooth(), warm_start=True)
     run = make_run_in_batch()
