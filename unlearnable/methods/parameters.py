@@ -112,6 +112,19 @@ def check_whole(name: str, value: Any, least: int | None = None) -> None:
         )
 
 
+def check_moves(steps: int, step_size: float) -> None:
+    """Raises ``ValueError`` for visits that together do not reach the next pixel level.
+
+    What is stored between visits is rounded to whole levels, so that a visit which moves it by half
+    a level or less moves it never.
+    """
+    if steps * step_size * 255 <= 0.5 + 1e-6:
+        raise ValueError(
+            f"expected steps * step_size above half a pixel level, 0.5 / 255, got {steps} * "
+            f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay zero"
+        )
+
+
 def check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:
     """Raises ``ValueError`` for a budget out of range.
 
