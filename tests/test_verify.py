@@ -202,6 +202,25 @@ def test_images_of_one_size(tmp_path):
     assert check(folder, perturbation).counts["clean"] == 1
 
 
+def test_linked_folders_are_looked_into(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    (tmp_path / "outside" / "deep").mkdir(parents=True)
+    smooth((20, 20), 99).save(tmp_path / "outside" / "deep" / "foreign.png")
+    (folder / "class0" / "more").symlink_to(tmp_path / "outside")
+    found = check(folder, artefact)
+    assert found.files["class0/more/deep/foreign.png"] == "unknown" and not found.whole
+
+
+def test_links_in_a_circle_are_looked_into_once(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    (folder / "class0" / "all").symlink_to(folder)
+    (folder / "class0" / "other").symlink_to(folder / "class1")
+    (folder / "class1" / "other").symlink_to(folder / "class0")
+    found = check(folder, artefact)
+    assert found.whole and found.counts["protected"] == 8
+    assert {Path(file).parent.name for file in found.files} == {"class0", "class1"}
+
+
 def test_folders_that_cannot_be_verified(photos, artefact, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         check(tmp_path / "nowhere", artefact)

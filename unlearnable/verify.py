@@ -15,7 +15,7 @@ from .batches import Pixels
 from .data import RawDataset, image_key, pixels_of, thumbnail
 from .manifest import FILES, MARKER, Entry, read_manifest
 from .perturbation import Perturbation
-from .photo_folder import is_picture
+from .photo_folder import files_below, is_picture
 from .photos import load_photo
 from .protected import ProtectedDataset
 from .seal import Seal
@@ -86,7 +86,8 @@ def verify(
     """Looks at every picture of a folder, by its pixels.
 
     Args:
-        folder: Such as :meth:`ProtectedDataset.export` writes, or what became of one.
+        folder: Such as :meth:`ProtectedDataset.export` writes, or what became of one. Links are
+            followed, as ``ImageFolder`` follows them.
         perturbation: What the pictures should be protected by.
         originals: The clean dataset. With it, what the perturbation gives is computed anew and
             compared. Without it, a file is protected if its pixels are those that the export
@@ -132,8 +133,7 @@ def verify(
 def _contents(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder of images, got {folder}")
-    found = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    found = [path for path in found if path.name not in (MARKER, FILES)]
+    found = sorted(path for path in files_below(folder) if path.name not in (MARKER, FILES))
     pictures = [path for path in found if is_picture(path)]
     if not pictures:
         raise ValueError(f"expected pictures in {folder}, found none")
