@@ -112,11 +112,20 @@ def _check_folders(root: Path, folder: Path) -> None:
                 f"expected folders of photos alone in {root}, got {here}, which another program "
                 f"made; move it away"
             )
-        if here.is_symlink() and here.parent.resolve().is_relative_to(here.resolve()):
+        if here.is_symlink() and _leads_back(here):
             raise ValueError(
                 f"expected folders without circles, got the link {here} to {here.resolve()}, "
-                f"which it lies in: its photos would be read again and again; remove it"
+                f"which leads back to itself: its photos would be read again and again; remove it"
             )
+
+
+def _leads_back(link: Path) -> bool:
+    """Whether a link goes to a folder that it lies in, or that was passed on the way to it."""
+    found = link.stat()
+    passed = (parent.stat() for parent in link.absolute().parents)
+    return link.parent.resolve().is_relative_to(link.resolve()) or any(
+        (at.st_dev, at.st_ino) == (found.st_dev, found.st_ino) for at in passed
+    )
 
 
 def _is_read(path: Path) -> bool:
