@@ -304,8 +304,8 @@ class ProtectedDataset(VisionDataset):
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
             force: Go on although the folder exists: the files that an earlier export wrote, as its
                 ``unlearnable.json`` lists them, are replaced; all others stay.
-            metadata: Keep the EXIF of files, but for orientation, thumbnails, makers' notes and
-                place; nothing is kept otherwise. Colours are sRGB in any case.
+            metadata: Keep the EXIF of files that tells author, camera, times and exposure; nothing
+                is kept otherwise. Colours are sRGB in any case.
             gps: Keep the place, too.
             progress: Show a bar.
 
