@@ -23,7 +23,8 @@ ALLOWED = {
     "arrays": {"datasets"},
     "batches": {"arrays"},
     "hf": set(),
-    "data": {"arrays", "batches", "hf", "photos"},
+    "listed": set(),
+    "data": {"arrays", "batches", "hf", "listed", "photos"},
     "pictures": {"batches", "data", "protected"},  # protected for its type alone
     "seal": {"artefact", "perturbation"},
     "manifest": {"batches", "data", "photos", "seal"},
@@ -56,7 +57,7 @@ ALLOWED = {
         "store", "strict_json",
     },
     "protected": {
-        "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
+        "arrays", "batches", "change", "data", "errors", "export", "kinds", "listed", "manifest",
         "perturbation", "pictures", "seal",
     },
     "verify": {

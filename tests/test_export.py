@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from unlearnable import ProtectedDataset, RandomNoise, cli
-from unlearnable.data import image_key
+from unlearnable.data import RawDataset, image_key
 from unlearnable.datasets import Shapes
 from unlearnable.export import FORMATS, webdataset
 from unlearnable.seal import Seal
@@ -328,6 +328,68 @@ def test_exports_tell_neither_seeds_nor_digests_nor_keys(format, shapes, tmp_pat
     hidden = [f"{key:016x}" for key in [*plain, *method.perturbation_.keys.tolist()]]
     hidden += [method.perturbation_.digest, "987654321", "123456789"]
     assert [secret for secret in hidden if secret in written] == []
+
+
+class Listing(Arrays):
+    """Has ``samples``, which need not be those of an ImageFolder."""
+
+    def __init__(self, samples, root=None):
+        data = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        super().__init__(data, [0, 1, 0, 1])
+        self.samples = samples
+        if root is not None:
+            self.root = root
+
+
+ODD = {
+    "identifiers": [("id0", 0), ("id1", 1), ("id2", 0), ("id3", 1)],
+    "numbers": [(0, 0), (1, 1), (2, 0), (3, 1)],
+    "names alone": ["a.png", "b.png", "c.png", "d.png"],
+    "fewer": [("a.png", 0)],
+    "dicts": [{"path": "a.png"}] * 4,
+    "empty": [()] * 4,
+    "not paths": [("a\0", 0), ("", 1), (None, 0), (b"x", 1)],
+    "array": np.zeros((4, 2)),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("format", ["png", "npz"])
+@pytest.mark.parametrize("samples", ODD)
+def test_samples_of_another_kind_are_not_taken_for_files(samples, format, fit, tmp_path):
+    for place, root in (("a", None), ("b", tmp_path), ("c", 5)):
+        dataset = Listing(ODD[samples], root)
+        protected = ProtectedDataset(dataset, fit(dataset))
+        options = {"metadata": True} if format == "png" else {}
+        folder = protected.export(tmp_path / place, format, **options)
+        assert described(folder)["notes"] == {}
+        assert RawDataset(dataset).path(3) is None
+        if format == "png":
+            assert sorted(path.name for path in folder.rglob("*.png")) == [
+                f"{index}.png" for index in range(4)
+            ]
+
+
+def test_files_that_are_no_photos_have_no_metadata(fit, tmp_path):
+    paths = [tmp_path / "in" / f"{index}.npy" for index in range(4)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        np.save(path, np.zeros(3))
+    dataset = Listing([(path, 0) for path in paths], tmp_path / "in")
+    assert RawDataset(dataset).path(3) == paths[3]
+    protected = ProtectedDataset(dataset, fit(dataset))
+    with pytest.raises(ValueError, match="originals are never written over"):
+        protected.export(tmp_path / "in" / "out", metadata=True)
+    assert described(protected.export(tmp_path / "out", metadata=True))["notes"] == {}
+
+
+def test_errors_of_a_dataset_with_other_samples_stay_as_they_are():
+    class Broken(Listing):
+        def __getitem__(self, index):
+            raise KeyError(f"nothing at {index}")
+
+    with pytest.raises(KeyError, match="nothing at 2"):
+        RawDataset(Broken(ODD["identifiers"]))[2]
 
 
 # --- over an earlier export ----------------------------------------------------------------------

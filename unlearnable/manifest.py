@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .batches import Pixels
 from .data import RawDataset, image_key
-from .photos import exif_of, notes_of, open_photo
+from .photos import exif_of, is_photo, notes_of, open_photo
 from .seal import Seal
 
 FORMAT = "unlearnable-export"
@@ -93,15 +93,20 @@ class Manifest:
         protected = self._is_protected(index) and key != image_key(self._unchanged(clean))
         origin = self._seal.origin(image_key(clean))
         self._entries.append(Entry(file, self._seal.key(key), origin, protected))
-        path = self._source.path(index) if self.keeps_metadata else None
+        path = self._photo(index) if self.keeps_metadata else None
         exif = None if path is None else exif_of(path, gps=self._gps)
         return {} if exif is None else {"exif": exif}
+
+    def _photo(self, index: int) -> Path | None:
+        """The file of an image, unless it is one of arrays, or whatever else a dataset reads."""
+        path = self._source.path(index)
+        return path if path is not None and is_photo(path) else None
 
     def described(self) -> dict[str, Any]:
         """For the folder's ``unlearnable.json``: what was kept, and done to how many photos."""
         notes: Counter[str] = Counter()
         for index in range(len(self._source)):
-            path = self._source.path(index)
+            path = self._photo(index)
             if path is not None:
                 with open_photo(path) as image:
                     notes.update(notes_of(image))

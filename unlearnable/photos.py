@@ -222,6 +222,15 @@ def open_photo(path: str | Path) -> Iterator[Image.Image]:
         raise named(error, path) from error
 
 
+def is_photo(path: str | Path) -> bool:
+    """Whether Pillow knows a file's format."""
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # of any type, as above
+        return False
+
+
 def named(error: Exception, path: str | Path) -> Exception:
     """The error of reading a file, as one that names the file and says what to do."""
     path = Path(path)

@@ -23,6 +23,7 @@ from .data import RawDataset, image_keys
 from .errors import UnknownImageError
 from .export import export_images, to_hf_dataset
 from .kinds import Row
+from .listed import folder_of
 from .manifest import Manifest
 from .perturbation import Perturbation
 from .pictures import html_strip
@@ -337,7 +338,7 @@ class ProtectedDataset(VisionDataset):
             },
             manifest=manifest,
             # A folder of class folders, that is; below an archive's root there is room.
-            sources=[leaf.root for leaf in self._raw.originals if hasattr(leaf, "samples")],
+            sources=[folder_of(leaf) for leaf in self._raw.originals],
             force=force,
             progress=progress,
         )
