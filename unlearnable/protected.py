@@ -299,7 +299,8 @@ class ProtectedDataset(VisionDataset):
 
         Args:
             folder: Where to; built beside its place and renamed, so it is whole or not there.
-            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads.
+            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
+                (with ``allow_empty=True`` if a class has no images, which is warned of).
                 ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
                 RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
