@@ -23,9 +23,11 @@ ALLOWED = {
     "arrays": {"datasets"},
     "batches": {"arrays"},
     "hf": set(),
-    "data": {"arrays", "batches", "hf", "photos"},
+    "listed": set(),
+    "data": {"arrays", "batches", "hf", "listed", "photos"},
     "pictures": {"batches", "data", "protected"},  # protected for its type alone
-    "manifest": {"batches", "data", "photos"},
+    "seal": {"artefact", "perturbation"},
+    "manifest": {"batches", "data", "photos", "seal"},
     "export": {"batches", "data", "export", "manifest", "output"},
     "joined": set(),
     "sharing": {"joined"},
@@ -55,11 +57,12 @@ ALLOWED = {
         "store", "strict_json",
     },
     "protected": {
-        "arrays", "batches", "change", "data", "errors", "export", "kinds", "manifest",
-        "perturbation", "pictures",
+        "arrays", "batches", "change", "data", "errors", "export", "kinds", "listed", "manifest",
+        "perturbation", "pictures", "seal",
     },
     "verify": {
         "batches", "data", "manifest", "perturbation", "photo_folder", "photos", "protected",
+        "seal",
     },
     "methods": {
         "methods", "learning", "about", "config", "data", "errors", "generators", "output",

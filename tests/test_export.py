@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from unlearnable import ProtectedDataset, cli
+from unlearnable import ProtectedDataset, RandomNoise, cli
+from unlearnable.data import RawDataset, image_key
 from unlearnable.datasets import Shapes
 from unlearnable.export import FORMATS, webdataset
+from unlearnable.seal import Seal
 
 UNSAFE = [
     "T-shirt/top",
@@ -206,7 +209,7 @@ def test_the_same_images_give_the_same_bytes(format, protected, tmp_path):
     other = protected.export(tmp_path / "other", format)
     assert tree(one) == tree(other)
     described = json.loads((one / "unlearnable.json").read_text())
-    assert described["digest"] == protected.perturbation.digest
+    assert described["perturbation_id"] == Seal(protected.perturbation).perturbation_id
     assert described["classes"] == protected.classes and described["images"] == 40
     assert one.stat().st_mode & 0o777 == 0o755
 
@@ -310,3 +313,191 @@ def test_another_format_replaces_an_earlier_export(protected, tmp_path):
     protected.export(tmp_path / "out", "npz", force=True)
     assert sorted(tree(tmp_path / "out")) == ["images.npz", "unlearnable.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_exports_tell_neither_seeds_nor_digests_nor_keys(format, shapes, tmp_path):
+    method = RandomNoise(seed=987654321).fit(shapes, device="cpu", progress=False)
+    protected = method.protect(shapes, fraction=0.5, seed=123456789)
+    folder = protected.export(tmp_path / "out", format)
+    written = (folder / "unlearnable.json").read_text()
+    assert "seed" not in written and "digest" not in written
+    if format in ("png", "webp"):
+        written += (folder / "unlearnable-files.csv").read_text()
+    plain = [image_key(pixels.numpy()) for pixels in protected.to_tensors()[0]]
+    hidden = [f"{key:016x}" for key in [*plain, *method.perturbation_.keys.tolist()]]
+    hidden += [method.perturbation_.digest, "987654321", "123456789"]
+    assert [secret for secret in hidden if secret in written] == []
+
+
+class Listing(Arrays):
+    """Has ``samples``, which need not be those of an ImageFolder."""
+
+    def __init__(self, samples, root=None):
+        data = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        super().__init__(data, [0, 1, 0, 1])
+        self.samples = samples
+        if root is not None:
+            self.root = root
+
+
+ODD = {
+    "identifiers": [("id0", 0), ("id1", 1), ("id2", 0), ("id3", 1)],
+    "numbers": [(0, 0), (1, 1), (2, 0), (3, 1)],
+    "names alone": ["a.png", "b.png", "c.png", "d.png"],
+    "fewer": [("a.png", 0)],
+    "dicts": [{"path": "a.png"}] * 4,
+    "empty": [()] * 4,
+    "not paths": [("a\0", 0), ("", 1), (None, 0), (b"x", 1)],
+    "array": np.zeros((4, 2)),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("format", ["png", "npz"])
+@pytest.mark.parametrize("samples", ODD)
+def test_samples_of_another_kind_are_not_taken_for_files(samples, format, fit, tmp_path):
+    for place, root in (("a", None), ("b", tmp_path), ("c", 5)):
+        dataset = Listing(ODD[samples], root)
+        protected = ProtectedDataset(dataset, fit(dataset))
+        options = {"metadata": True} if format == "png" else {}
+        folder = protected.export(tmp_path / place, format, **options)
+        assert described(folder)["notes"] == {}
+        assert RawDataset(dataset).path(3) is None
+        if format == "png":
+            assert sorted(path.name for path in folder.rglob("*.png")) == [
+                f"{index}.png" for index in range(4)
+            ]
+
+
+def test_files_that_are_no_photos_have_no_metadata(fit, tmp_path):
+    paths = [tmp_path / "in" / f"{index}.npy" for index in range(4)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        np.save(path, np.zeros(3))
+    dataset = Listing([(path, 0) for path in paths], tmp_path / "in")
+    assert RawDataset(dataset).path(3) == paths[3]
+    protected = ProtectedDataset(dataset, fit(dataset))
+    with pytest.raises(ValueError, match="originals are never written over"):
+        protected.export(tmp_path / "in" / "out", metadata=True)
+    assert described(protected.export(tmp_path / "out", metadata=True))["notes"] == {}
+
+
+def test_errors_of_a_dataset_with_other_samples_stay_as_they_are():
+    class Broken(Listing):
+        def __getitem__(self, index):
+            raise KeyError(f"nothing at {index}")
+
+    with pytest.raises(KeyError, match="nothing at 2"):
+        RawDataset(Broken(ODD["identifiers"]))[2]
+
+
+# --- over an earlier export ----------------------------------------------------------------------
+
+
+def described(folder):
+    return json.loads((folder / "unlearnable.json").read_text())
+
+
+def listing(folder, *names):
+    """Makes an earlier export list these files too."""
+    content = described(folder)
+    content["files"] += names
+    (folder / "unlearnable.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_an_export_lists_what_it_wrote(format, protected, tmp_path):
+    folder = protected.export(tmp_path / "out", format)
+    found = described(folder)["files"]
+    assert [name for name in found if not name.endswith("/")] == sorted(
+        name for name in tree(folder) if name != "unlearnable.json"
+    )
+    assert {name for name in found if name.endswith("/")} == {
+        f"{path.relative_to(folder)}/" for path in folder.rglob("*") if path.is_dir()
+    }
+
+
+@pytest.mark.parametrize("format", ["npz", "png", "webp"])
+def test_files_beside_an_earlier_export_stay(format, protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    mine = {"mine.txt": b"mine", "arrow/mine.png": b"mine too", "own/deep/a.txt": b"deep"}
+    for name, content in mine.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "empty").mkdir()
+    protected.export(folder, format, force=True)
+    expected = tree(protected.export(tmp_path / "expected", format)) | mine
+    assert tree(folder) == expected and (folder / "empty").is_dir()
+    assert (folder / "star").is_dir() == (format != "npz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["expected", "out"]
+
+
+def test_files_in_the_way_stop_it_before_anything_is_deleted(protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    (folder / "images.npz").write_bytes(b"mine")
+    before = tree(tmp_path)
+    with pytest.raises(FileExistsError, match="never written over"):
+        protected.export(folder, "npz", force=True)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [1, 30, 60, 84])
+def test_a_failure_midway_keeps_what_was_there(number, protected, tmp_path, monkeypatch):
+    folder = protected.export(tmp_path / "out")
+    (folder / "mine.txt").write_text("mine")
+    before, rename, calls = tree(tmp_path), Path.rename, []
+
+    def fail(self, target):
+        calls.append(target)
+        if len(calls) == number:
+            raise OSError("No space left on device")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OSError, match="No space left"):
+            protected.export(folder, "webp", force=True)
+    assert tree(tmp_path) == before and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../mine.txt", "/etc/passwd", "arrow/../../mine.txt", "..", "", "C:\\mine.txt", 3]
+)
+def test_a_list_that_leads_out_of_the_folder_is_refused(name, protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    (tmp_path / "mine.txt").write_text("mine")
+    listing(folder, name)
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="nothing was deleted"):
+        protected.export(folder, "npz", force=True)
+    assert tree(tmp_path) == before
+
+
+def test_links_in_an_earlier_export_are_not_followed(protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").write_text("mine")
+    (folder / "link").symlink_to(tmp_path / "mine")
+    (folder / "file.png").symlink_to(tmp_path / "mine" / "a.png")
+    listing(folder, "link/a.png", "link/", "file.png", "gone.png")
+    protected.export(folder, "npz", force=True)
+    assert (tmp_path / "mine" / "a.png").read_text() == "mine"
+    assert (folder / "link").is_symlink() and (folder / "file.png").is_symlink()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "file.png",
+        "images.npz",
+        "link",
+        "unlearnable.json",
+    ]
+
+
+def test_an_earlier_export_without_a_list_is_refused(protected, tmp_path):
+    folder = protected.export(tmp_path / "out")
+    content = described(folder)
+    del content["files"]
+    (folder / "unlearnable.json").write_text(json.dumps(content))
+    before = tree(folder)
+    with pytest.raises(FileExistsError, match="lists its files"):
+        protected.export(folder, force=True)
+    assert tree(folder) == before

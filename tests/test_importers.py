@@ -262,6 +262,8 @@ def test_the_lowest_whole_number_is_beyond_any_budget(norm, dataset, rows, tmp_p
 def test_floats_of_unclear_unit_are_taken_as_said(dataset, rows, tmp_path):
     path = write(tmp_path / "file", npy(rows / 8))
     found = load(path, dataset, format="levels", epsilon=1 / 255)
+    with pytest.raises(ValueError, match="at least 1 / 255"):
+        load(path, dataset, format="levels", epsilon=0.5 / 255)
     np.testing.assert_array_equal(found.rows, np.rint(rows / 8))
 
 

@@ -17,6 +17,7 @@ from unlearnable.data import image_key
 from unlearnable.datasets import Shapes
 from unlearnable.generators import autoregress, levels, normals
 from unlearnable.rows import UNIT
+from unlearnable.seal import Seal
 from unlearnable.tensorfile import map_tensors, write_tensors
 
 KINDS = {
@@ -319,7 +320,7 @@ def test_they_tell_what_they_are(name, made):
 def test_exports_say_what_was_done(name, made, shapes, tmp_path):
     folder = ProtectedDataset(shapes, made[name]).export(tmp_path / "out", progress=False)
     described = json.loads((folder / "unlearnable.json").read_text())
-    assert described["digest"] == made[name].digest
+    assert described["perturbation_id"] == Seal(made[name]).perturbation_id
     assert (described["epsilon"] is None) is (name not in ("lsp", "ar"))
 
 

@@ -205,6 +205,76 @@ def test_the_last_sweep_reaches_images_that_no_full_batch_holds():
     assert method.perturbation_.rows.any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize("cls", [ue.REM, ue.SEM])
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"final_steps": 0}, "final_steps >= 1 without warm_start=True"),
+        ({"steps": 0}, "steps to be a whole number >= 1, got 0"),
+        ({"steps": 0, "final_steps": 5}, "steps to be a whole number >= 1, got 0"),
+        ({"steps": 0, "warm_start": True}, "steps to be a whole number >= 1, got 0"),
+    ],
+)
+def test_searches_without_a_step_are_refused(cls, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        cls("tiny", **parameters).fit(Shapes(size=16), progress=False)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ue.EM("tiny", steps=1, step_size=0.5 / 255),
+        ue.EM("tiny", steps=0),
+        ue.AUE("tiny", steps=2, step_size=0.25 / 255),
+        ue.AUE("tiny", epsilon=1 / 255),  # 5 steps of a tenth of a level
+        ue.REM("tiny", steps=1, step_size=0.4 / 255, warm_start=True),
+        ue.SEM("tiny", steps=2, step_size=0.2 / 255, warm_start=True),
+    ],
+)
+def test_steps_that_rounding_undoes_are_refused(method):
+    with pytest.raises(ValueError, match=r"half a pixel level, 0\.5 / 255, got \d \* 0"):
+        method.fit(Shapes(size=16), progress=False)
+
+
+def test_steps_that_are_not_undone_are_taken():
+    for method in (
+        ue.EM(steps=1, step_size=0.51 / 255),
+        ue.EM(step_size=0.1 / 255, granularity="class-wise"),  # not rounded before the end
+        ue.AUE(step_size=0.1 / 255, granularity="class-wise"),
+        ue.REM(steps=1, step_size=0.4 / 255),  # from random starts
+        *(cls.preset(name) for cls in (ue.EM, ue.AUE, ue.REM, ue.SEM) for name in cls.presets),
+    ):
+        method._validate()
+
+
+@pytest.mark.parametrize("granularity", ["sample-wise", "class-wise"])
+def test_rows_that_are_all_zero_are_warned_of(granularity):
+    options = {"granularity": granularity, "round_steps": 1, "max_rounds": 1, "stop_error": 1.0}
+    method = ue.EM(Still(), **options)
+    with pytest.warns(UserWarning, match="EM made rows that are all zero.*nothing is protected"):
+        method.fit(Shapes(size=16), progress=False)
+    if granularity == "sample-wise":
+        with pytest.warns(UserWarning, match="rows that are all zero"):
+            method.extend(Shapes(size=8), progress=False)
+
+
+class Still(nn.Linear):
+    """The same answer for every image, whatever is learned: no slope to go down."""
+
+    def __init__(self):
+        super().__init__(3 * 32 * 32, 10)
+
+    def forward(self, images):
+        return 0 * super().forward(images.flatten(1))
+
+
+def test_no_last_sweep_leaves_warm_rows_as_they_are():
+    dataset = Shapes(size=16)
+    method = ue.SEM.preset("demo", train_steps=2, batch_size=16, final_steps=0)
+    rows = method.fit(dataset, progress=False).perturbation_.rows
+    assert rows.any(axis=(1, 2, 3)).all()
+
+
 def test_warm_starts_go_on_from_the_stored_rows():
     method = ue.SEM(smooth(), warm_start=True)
     run = make_run_in_batch()
@@ -213,6 +283,13 @@ def test_warm_starts_go_on_from_the_stored_rows():
     found = method._search(run, index, smooth(), steps=0)
     images = to_float(run.images)
     assert torch.allclose(found, (images + 3 / 255).clamp(0, 1) - images, atol=1e-6)
+
+
+def test_one_level_is_the_least_budget():
+    rows = ue.RandomNoise(epsilon=1 / 255).fit(Shapes(size=8), progress=False).perturbation_.rows
+    assert set(np.unique(rows)) == {-1, 0, 1}
+    ue.RandomNoise(epsilon=0.9 / 255, norm="L2")._validate()
+    ue.REM(robust_epsilon=0.5 / 255, step_size=0.3 / 255)._validate()  # these are not rounded
 
 
 def test_random_noise_is_uniform_within_the_budget():

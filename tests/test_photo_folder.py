@@ -75,6 +75,28 @@ def test_links_in_a_circle(root):
     refused(root, root / "cat" / "again", "remove it")
 
 
+def test_links_to_one_another(root):
+    (root / "cat" / "dogs").symlink_to(root / "dog")
+    (root / "dog" / "cats").symlink_to(root / "cat")
+    refused(root, root / "cat" / "dogs" / "cats", "leads back to itself", "remove it")
+
+
+def test_links_of_three_folders_outside(root, tmp_path):
+    for name, target in (("x", "y"), ("y", "z"), ("z", "x")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "next").symlink_to(tmp_path / target)
+    (root / "cat" / "x").symlink_to(tmp_path / "x")
+    refused(root, root / "cat" / "x" / "next" / "next" / "next", "remove it")
+
+
+def test_two_links_to_one_folder_are_no_circle(root, tmp_path):
+    (tmp_path / "outside").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "outside" / "9.png")
+    for name in ("cat", "dog"):
+        (root / name / "more").symlink_to(tmp_path / "outside")
+    assert survey_folder(open_folder(root)).sizes == {(8, 6): 4, (4, 4): 2}
+
+
 def test_links_out_of_the_tree_are_followed(root, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -295,6 +295,13 @@ def camera_exif():
         {
             ExifTags.Base.DateTimeOriginal: "2024:01:02 03:04:05",
             ExifTags.Base.MakerNote: b"secret serial number",
+            ExifTags.Base.UserComment: b"ASCII\0\0\0secret comment",
+            ExifTags.Base.CameraOwnerName: "secret owner",
+            ExifTags.Base.BodySerialNumber: "secret 42",
+            ExifTags.Base.OffsetTimeOriginal: "+02:00",
+            0xFDE8: "secret of a tag that nobody knows",
+            ExifTags.Base.FNumber: 2.8,
+            ExifTags.Base.LensModel: "Lens",
             ExifTags.Base.ColorSpace: 0xFFFF,
         }
     )
@@ -359,6 +366,10 @@ def test_exif_is_kept_when_asked_for_and_the_place_alone_when_asked_twice(
         details = exif.get_ifd(ExifTags.IFD.Exif)
         assert details[ExifTags.Base.DateTimeOriginal] == "2024:01:02 03:04:05"
         assert details[ExifTags.Base.ColorSpace] == 1
+        assert details[ExifTags.Base.FNumber] == 2.8
+        assert details[ExifTags.Base.LensModel] == "Lens"
+        kept = ("DateTimeOriginal", "ColorSpace", "FNumber", "LensModel")
+        assert set(details) == {ExifTags.Base[name] for name in kept}
         assert bool(exif.get_ifd(ExifTags.IFD.GPSInfo)) == gps
         assert image.size == (6, 8)
     with Image.open(folder / "class" / f"1.{format}") as image:

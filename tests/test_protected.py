@@ -5,6 +5,7 @@ import errno
 import html.parser
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from unlearnable import Perturbation, ProtectedDataset, RandomNoise, UnknownImageError
 from unlearnable.datasets import Shapes
+from unlearnable.seal import Seal
+from unlearnable.verify import verify
 
 
 class Arrays(VisionDataset):
@@ -573,7 +576,8 @@ def test_export_is_read_back_without_loss(protected, tmp_path, format):
     assert read.classes == protected.classes
     assert {Path(path).suffix for path, _ in read.samples} == {f".{format}"}
     described = json.loads((folder / "unlearnable.json").read_text())
-    assert described["images"] == 40 and described["digest"] == protected.perturbation.digest
+    assert described["images"] == 40 and described["format_version"] == 2
+    assert described["perturbation_id"] == Seal(protected.perturbation).perturbation_id
     assert [p.name for p in folder.parent.iterdir()] == ["out"]
 
 
@@ -629,8 +633,24 @@ def test_class_names_that_are_no_folder_names_keep_their_order(classes, fit, tmp
 def test_export_keeps_the_place_of_a_class_without_images(shapes, perturbation, tmp_path):
     part = [index for index, label in enumerate(shapes.targets) if label != 4]
     protected = ProtectedDataset(Subset(shapes, part), perturbation)
-    read = ImageFolder(protected.export(tmp_path / "out"), allow_empty=True)
+    name = shapes.classes[4]
+    with pytest.warns(UserWarning, match=rf"no images of 1 of 10 .*\({name}\)"):
+        folder = protected.export(tmp_path / "out")
+    read = ImageFolder(folder, allow_empty=True)
     assert read.classes == shapes.classes and set(read.targets) == set(range(10)) - {4}
+    assert [label for _, label in read] == read.targets and not list((folder / name).iterdir())
+    assert verify(folder, perturbation, progress=False).whole
+    with pytest.raises(FileNotFoundError, match=name):
+        ImageFolder(folder)
+
+
+def test_export_warns_of_nothing_else(protected, fit, tmp_path):
+    whole = Shapes(size=48)
+    assert set(whole.targets) == set(range(10)) > set(protected.targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ProtectedDataset(whole, fit(whole)).export(tmp_path / "out")
+        protected.export(tmp_path / "arrays", "npz")  # which has the names of all
 
 
 @pytest.mark.parametrize("format", ["jpg", "jpeg", "JPEG"])

@@ -10,8 +10,9 @@ from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
 from unlearnable.batches import to_pil
-from unlearnable.data import RawDataset
+from unlearnable.data import RawDataset, image_key, pixels_of
 from unlearnable.datasets import Shapes
+from unlearnable.seal import Seal
 from unlearnable.verify import verify
 
 FILES = "unlearnable-files.csv"
@@ -148,6 +149,42 @@ def test_stacks(photos, tmp_path):
     assert check(below, stack, photos).counts["protected"] == 0
 
 
+@pytest.mark.parametrize("full_size", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("granularity", ["sample-wise", "class-wise"])
+def test_rows_of_zeros_protect_nothing(photos, tmp_path, full_size, given, granularity):
+    method = ue.RandomNoise(granularity=granularity)
+    made = method.fit(photos, device="cpu", image_size=16, progress=False).perturbation_
+    rows = made.rows.copy()
+    rows[0] = 0
+    if granularity == "class-wise":
+        artefact, still = ue.Perturbation(rows, made.config), 4
+    else:
+        extra = {"keys": made.keys, "labels": made.labels}
+        thumbnails = made.tensors["thumbnails"]
+        artefact, still = ue.Perturbation(rows, made.config, **extra, thumbnails=thumbnails), 7
+    folder = export(photos, artefact, tmp_path / "out", full_size=full_size)
+    found = check(folder, artefact, *([photos] if given else []))
+    assert found.counts == {"protected": still, "clean": 8 - still, "changed": 0, "unknown": 0}
+    assert not found.whole and not found.missing
+
+
+def test_an_original_is_clean_whatever_an_older_export_says(photos, tmp_path):
+    """Its key is that of a protected file in a list that was made where nothing was compared."""
+    artefact = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    artefact = artefact.perturbation_
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    seal, original = Seal(artefact), Path(photos.samples[0][0])
+    (folder / "class0" / "0.png").write_bytes(original.read_bytes())
+    key = int(artefact.keys[0])
+    header, first, *rest = (folder / FILES).read_text().splitlines()
+    file, sealed = first.split(",")[0], seal.key(key)
+    state = seal.state(file, sealed, protected=True)
+    first = ",".join([file, sealed, state, seal.origin(key)])
+    (folder / FILES).write_text("\n".join([header, first, *rest]))
+    assert check(folder, artefact).counts["clean"] == 1
+
+
 def test_pixels_by_the_originals(photos, tmp_path):
     pixels = ue.OPS().fit(photos, device="cpu", image_size=16, progress=False).perturbation_
     folder = export(photos, pixels, tmp_path / "out")
@@ -165,6 +202,25 @@ def test_images_of_one_size(tmp_path):
     assert check(folder, perturbation).counts["clean"] == 1
 
 
+def test_linked_folders_are_looked_into(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    (tmp_path / "outside" / "deep").mkdir(parents=True)
+    smooth((20, 20), 99).save(tmp_path / "outside" / "deep" / "foreign.png")
+    (folder / "class0" / "more").symlink_to(tmp_path / "outside")
+    found = check(folder, artefact)
+    assert found.files["class0/more/deep/foreign.png"] == "unknown" and not found.whole
+
+
+def test_links_in_a_circle_are_looked_into_once(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    (folder / "class0" / "all").symlink_to(folder)
+    (folder / "class0" / "other").symlink_to(folder / "class1")
+    (folder / "class1" / "other").symlink_to(folder / "class0")
+    found = check(folder, artefact)
+    assert found.whole and found.counts["protected"] == 8
+    assert {Path(file).parent.name for file in found.files} == {"class0", "class1"}
+
+
 def test_folders_that_cannot_be_verified(photos, artefact, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         check(tmp_path / "nowhere", artefact)
@@ -173,7 +229,7 @@ def test_folders_that_cannot_be_verified(photos, artefact, tmp_path):
         check(tmp_path / "empty", artefact)
 
 
-@pytest.mark.parametrize("damage", ["", "file,key\n", "file,key,clean_key,protected\na,b,c,d\n"])
+@pytest.mark.parametrize("damage", ["", "file,key\n", "file,key,state,origin\na,b,c,d\n"])
 def test_damaged_notes_are_refused(photos, tmp_path, damage):
     method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
     folder = export(photos, method.perturbation_, tmp_path / "out")
@@ -182,15 +238,60 @@ def test_damaged_notes_are_refused(photos, tmp_path, damage):
         check(folder, method.perturbation_)
 
 
+@pytest.mark.parametrize("version", [1, 3, None])
+def test_notes_of_another_version_are_refused(photos, tmp_path, version):
+    method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    folder = export(photos, method.perturbation_, tmp_path / "out")
+    described = json.loads((folder / "unlearnable.json").read_text())
+    (folder / "unlearnable.json").write_text(json.dumps(described | {"format_version": version}))
+    with pytest.raises(ValueError, match=rf"format_version 2, got {version}.*or delete them"):
+        check(folder, method.perturbation_)
+
+
+def test_nobody_can_list_a_clean_file_as_protected(photos, tmp_path):
+    """Not without the perturbation, that is: rows cannot be moved from file to file either."""
+    method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    folder = export(photos, method.perturbation_, tmp_path / "out", fraction=0.5)
+    seal = Seal(method.perturbation_)
+    header, *rows = (folder / FILES).read_text().splitlines()
+    split = [row.split(",") for row in rows]
+    shares = [state == seal.state(f, key, protected=True) for f, key, state, _ in split]
+    assert sum(shares) == 4
+    split[shares.index(False)][2] = split[shares.index(True)][2]
+    (folder / FILES).write_text("\n".join([header, *map(",".join, split)]))
+    with pytest.raises(ValueError, match="expected the state of"):
+        check(folder, method.perturbation_)
+
+
+def test_seals_are_the_artefacts_own(photos, tmp_path):
+    first, other = (
+        ue.RandomNoise(seed=seed)
+        .fit(photos, device="cpu", image_size=16, progress=False)
+        .perturbation_
+        for seed in (0, 1)
+    )
+    first.save_pretrained(tmp_path / "p")
+    again = Seal(ue.Perturbation.from_pretrained(str(tmp_path / "p")))
+    one = Seal(first)
+    assert one.perturbation_id == again.perturbation_id != Seal(other).perturbation_id
+    assert one.key(5) == again.key(5) != Seal(other).key(5)
+    assert len({one.key(5), one.origin(5), one.key(6)}) == 3
+    assert first.digest not in (one.perturbation_id, one._secret.hex())
+
+
 def test_the_list_of_files_tells_keys_alone(photos, tmp_path):
     method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
     folder = export(photos, method.perturbation_, tmp_path / "out", full_size=True)
     header, *rows = (folder / FILES).read_text().splitlines()
-    assert header == "file,key,clean_key,protected" and len(rows) == 8
-    keys = method.perturbation_.keys.tolist()
-    for index, row in enumerate(rows):
-        file, key, clean, flag = row.split(",")
-        assert (folder / file).is_file() and flag == "1" and key != clean
-        assert int(clean, 16) == keys[index] and len(key) == 16
+    assert header == "file,key,state,origin" and len(rows) == 8
+    seal = Seal(method.perturbation_)
+    hashes = set()
+    for row, clean in zip(rows, method.perturbation_.keys.tolist(), strict=True):
+        file, key, state, origin = row.split(",")
+        with Image.open(folder / file) as image:
+            assert key == seal.key(image_key(pixels_of(image)))
+        assert origin == seal.origin(clean) and state == seal.state(file, key, protected=True)
+        hashes |= {key, state, origin}
+    assert len(hashes) == 24 and {len(sealed) for sealed in hashes} == {16}
     assert str(photos.root) not in (folder / FILES).read_text()
     assert str(photos.root) not in (folder / "unlearnable.json").read_text()

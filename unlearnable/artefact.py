@@ -50,9 +50,15 @@ def build(tensors: Mapping[str, Any], config: dict[str, Any], where: str) -> Kin
     return KINDS[config["kind"]](dict(tensors), config, where)
 
 
-def digest_of(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Fingerprint of tensors and config; of rows, by their checksums."""
-    digest = hashlib.blake2b(digest_size=16)
+def digest_of(tensors: Mapping[str, Any], config: Mapping[str, Any], purpose: bytes = b"") -> str:
+    """Fingerprint of tensors and config; of rows, by their checksums.
+
+    Args:
+        tensors: By name.
+        config: Of the perturbation.
+        purpose: At most 16 bytes: fingerprints for other purposes tell nothing of one another.
+    """
+    digest = hashlib.blake2b(digest_size=16, person=purpose)
     for name in sorted(tensors):
         if _is_rows(name):
             continue

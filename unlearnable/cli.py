@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         help="copies of the size that was learned at, not of the photos' own",
     )
     added.add_argument(
-        "--keep-metadata", action="store_true", help="keep EXIF, but for the place and thumbnails"
+        "--keep-metadata", action="store_true", help="keep EXIF: author, camera, times, exposure"
     )
     added.add_argument("--keep-gps", action="store_true", help="keep the place, too")
     added = command("import", commands.import_file, force)

@@ -25,6 +25,7 @@ from torchvision.datasets.vision import StandardTransform
 from .arrays import Images, gives_what_it_holds, held_by, interleaved
 from .batches import Batch, Item, Pixels, read_batches, to_pil
 from .hf import from_hf, is_hf_dataset, refuse_collections
+from .listed import file_of
 from .photos import load_photo, named, standard
 
 Transforms = Callable[[Any, Any], tuple[Any, Any]]
@@ -308,11 +309,7 @@ class RawDataset:
 
     def path(self, index: int) -> Path | None:
         """The file that an image is read from, where its dataset lists files."""
-        files = getattr(self.originals[self._leaf_of[index]], "samples", None)
-        if not isinstance(files, list):
-            return None
-        file = files[int(self._index_in[index])]
-        return Path(file[0]) if isinstance(file, tuple) and isinstance(file[0], str) else None
+        return file_of(self.originals[self._leaf_of[index]], int(self._index_in[index]))
 
     def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
         """What the caller's dataset would make of this image and label."""

@@ -94,7 +94,7 @@ def open_folder(folder: str | Path) -> ImageFolder:
         )
     for path in classes:
         _check_folders(root, path)
-        if not any(_is_read(file) for file in _files(path)):
+        if not any(_is_read(file) for file in files_below(path)):
             raise ValueError(
                 f"expected photos in each class folder, found none in {path}; formats that are "
                 f"read are {', '.join(IMG_EXTENSIONS)}"
@@ -112,19 +112,43 @@ def _check_folders(root: Path, folder: Path) -> None:
                 f"expected folders of photos alone in {root}, got {here}, which another program "
                 f"made; move it away"
             )
-        if here.is_symlink() and here.parent.resolve().is_relative_to(here.resolve()):
+        if here.is_symlink() and _leads_back(here):
             raise ValueError(
                 f"expected folders without circles, got the link {here} to {here.resolve()}, "
-                f"which it lies in: its photos would be read again and again; remove it"
+                f"which leads back to itself: its photos would be read again and again; remove it"
             )
+
+
+def _leads_back(link: Path) -> bool:
+    """Whether a link goes to a folder that it lies in, or that was passed on the way to it."""
+    found = link.stat()
+    passed = (parent.stat() for parent in link.absolute().parents)
+    return link.parent.resolve().is_relative_to(link.resolve()) or any(
+        (at.st_dev, at.st_ino) == (found.st_dev, found.st_ino) for at in passed
+    )
 
 
 def _is_read(path: Path) -> bool:
     return path.name.lower().endswith(IMG_EXTENSIONS)
 
 
-def _files(folder: Path) -> list[Path]:
-    return [Path(at, name) for at, _, names in os.walk(folder, followlinks=True) for name in names]
+def files_below(folder: Path) -> list[Path]:
+    """All files at whatever depth, through links too; each folder once, by its own path first."""
+    files: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    pending = [folder]
+    while pending:
+        for at, folders, names in os.walk(pending.pop(0)):
+            here = Path(at)
+            found = here.stat()
+            if (found.st_dev, found.st_ino) in seen:  # by another link, or one in a circle
+                folders.clear()
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            files += [here / name for name in names]
+            folders.sort()
+            pending += [here / name for name in folders if (here / name).is_symlink()]
+    return files
 
 
 def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
@@ -157,7 +181,7 @@ def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
         raise ValueError(_list_bad(bad, len(paths)))
     root = Path(dataset.root)
     read = set(paths)
-    left = [path for path in _files(root) if path not in read and is_picture(path)]
+    left = [path for path in files_below(root) if path not in read and is_picture(path)]
     left_out = sorted(str(path.relative_to(root)) for path in left)
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 

@@ -37,18 +37,30 @@ ON_WHITE = "transparency laid on white"
 TO_SRGB = "colours converted to sRGB"
 FIRST_FRAME = "first frame or page alone"
 
-# What is kept of EXIF when it is asked for. Not there: thumbnails and makers' notes, which may hold
-# the unprotected photo in small; the orientation, which has been applied; where pixels lie.
+# What is kept of EXIF when it is asked for, and nothing else. Not there: thumbnails and makers'
+# notes, which may hold the unprotected photo in small; the orientation, which has been applied;
+# where pixels lie; free comments, owners, serial numbers and identifiers; time zones and the place.
 _KEPT = tuple(
     ExifTags.Base[name]
     for name in (
         "ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright",
     )
 )  # fmt: skip
-_DROPPED = tuple(
+_KEPT_DETAILS = tuple(
     ExifTags.Base[name]
-    for name in ("MakerNote", "ExifImageWidth", "ExifImageHeight", "ExifInteroperabilityOffset")
-)
+    for name in (
+        "ExifVersion", "DateTimeOriginal", "DateTimeDigitized",
+        "SubsecTime", "SubsecTimeOriginal", "SubsecTimeDigitized",
+        "ExposureTime", "FNumber", "ExposureProgram", "ExposureMode", "ExposureBiasValue",
+        "ISOSpeedRatings", "SensitivityType", "StandardOutputSensitivity",
+        "RecommendedExposureIndex", "ISOSpeed", "GainControl",
+        "ShutterSpeedValue", "ApertureValue", "MaxApertureValue", "BrightnessValue",
+        "MeteringMode", "LightSource", "Flash", "WhiteBalance", "SubjectDistance",
+        "FocalLength", "FocalLengthIn35mmFilm", "DigitalZoomRatio",
+        "SceneCaptureType", "Contrast", "Saturation", "Sharpness",
+        "LensSpecification", "LensMake", "LensModel",
+    )
+)  # fmt: skip
 _SRGB_COLOURS = 1
 
 
@@ -210,6 +222,15 @@ def open_photo(path: str | Path) -> Iterator[Image.Image]:
         raise named(error, path) from error
 
 
+def is_photo(path: str | Path) -> bool:
+    """Whether Pillow knows a file's format."""
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # of any type, as above
+        return False
+
+
 def named(error: Exception, path: str | Path) -> Exception:
     """The error of reading a file, as one that names the file and says what to do."""
     path = Path(path)
@@ -244,8 +265,8 @@ def named(error: Exception, path: str | Path) -> Exception:
 def exif_of(path: str | Path, *, gps: bool = False) -> bytes | None:
     """EXIF of a file as a protected copy may carry it, or None where there is nothing to keep.
 
-    Description, author, camera, times and exposure are kept. Orientation, thumbnails, makers' notes
-    and, unless ``gps``, the place are not.
+    Description, author, camera, times and exposure are kept, by the names of their tags; all else
+    is not, and the place only with ``gps``.
     """
     with open_photo(path) as image:
         try:
@@ -261,7 +282,7 @@ def _kept(found: Image.Exif, gps: bool) -> bytes | None:
         if tag in found:
             kept[tag] = found[tag]
     details = found.get_ifd(ExifTags.IFD.Exif)
-    details = {tag: value for tag, value in details.items() if tag not in _DROPPED}
+    details = {tag: details[tag] for tag in _KEPT_DETAILS if tag in details}
     place = found.get_ifd(ExifTags.IFD.GPSInfo) if gps else {}
     if details:
         details[ExifTags.Base.ColorSpace] = _SRGB_COLOURS

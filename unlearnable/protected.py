@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 import warnings
@@ -22,9 +23,11 @@ from .data import RawDataset, image_keys
 from .errors import UnknownImageError
 from .export import export_images, to_hf_dataset
 from .kinds import Row
+from .listed import folder_of
 from .manifest import Manifest
 from .perturbation import Perturbation
 from .pictures import html_strip
+from .seal import Seal
 
 _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 
@@ -296,14 +299,15 @@ class ProtectedDataset(VisionDataset):
 
         Args:
             folder: Where to; built beside its place and renamed, so it is whole or not there.
-            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads.
+            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
+                (with ``allow_empty=True`` if a class has no images, which is warned of).
                 ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
                 RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
-            force: Go on although the folder exists: an earlier export is replaced; in any other
-                folder the images are added and what was there stays.
-            metadata: Keep the EXIF of files, but for orientation, thumbnails, makers' notes and
-                place; nothing is kept otherwise. Colours are sRGB in any case.
+            force: Go on although the folder exists: the files that an earlier export wrote, as its
+                ``unlearnable.json`` lists them, are replaced; all others stay.
+            metadata: Keep the EXIF of files that tells author, camera, times and exposure; nothing
+                is kept otherwise. Colours are sRGB in any case.
             gps: Keep the place, too.
             progress: Show a bar.
 
@@ -316,7 +320,11 @@ class ProtectedDataset(VisionDataset):
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
-        manifest = Manifest(self._raw, self._is_protected, metadata=metadata, gps=gps)
+        seal = Seal(self.perturbation)
+        prepare = functools.partial(self.perturbation.prepare, full_size=self.full_size)
+        manifest = Manifest(
+            self._raw, seal, prepare, self._is_protected, metadata=metadata, gps=gps
+        )
         return export_images(
             self.without_transforms(),
             folder,
@@ -325,14 +333,13 @@ class ProtectedDataset(VisionDataset):
                 "perturbation": self.perturbation.config["method"],
                 "epsilon": self.perturbation.info()["epsilon"],
                 "norm": self.perturbation.config["norm"],
-                "digest": self.perturbation.digest,
+                "perturbation_id": seal.perturbation_id,
                 "fraction": self.fraction,
-                "seed": self.seed,
                 "full_size": self.full_size,
             },
             manifest=manifest,
             # A folder of class folders, that is; below an archive's root there is room.
-            sources=[leaf.root for leaf in self._raw.originals if hasattr(leaf, "samples")],
+            sources=[folder_of(leaf) for leaf in self._raw.originals],
             force=force,
             progress=progress,
         )

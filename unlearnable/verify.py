@@ -15,9 +15,10 @@ from .batches import Pixels
 from .data import RawDataset, image_key, pixels_of, thumbnail
 from .manifest import FILES, MARKER, Entry, read_manifest
 from .perturbation import Perturbation
-from .photo_folder import is_picture
+from .photo_folder import files_below, is_picture
 from .photos import load_photo
 from .protected import ProtectedDataset
+from .seal import Seal
 
 PROTECTED, CLEAN, CHANGED, UNKNOWN = "protected", "clean", "changed", "unknown"
 _SHOWN = 10  # files of a kind that are named in print
@@ -85,7 +86,8 @@ def verify(
     """Looks at every picture of a folder, by its pixels.
 
     Args:
-        folder: Such as :meth:`ProtectedDataset.export` writes, or what became of one.
+        folder: Such as :meth:`ProtectedDataset.export` writes, or what became of one. Links are
+            followed, as ``ImageFolder`` follows them.
         perturbation: What the pictures should be protected by.
         originals: The clean dataset. With it, what the perturbation gives is computed anew and
             compared. Without it, a file is protected if its pixels are those that the export
@@ -98,16 +100,16 @@ def verify(
     """
     folder = Path(folder)
     pictures, others = _contents(folder)
-    described, entries = read_manifest(folder)
-    own = bool(entries) and described.get("digest") == perturbation.digest
     known = _Known(perturbation)
+    described, listed, entries = read_manifest(folder, known.seal)
+    own = bool(entries)
     if originals is not None:
         full_size = described.get("full_size") if own else None
         known.add_originals(originals, perturbation, full_size, progress)
         basis = "the originals"
     elif own:
         basis = f"{FILES} of the export"
-    elif entries:
+    elif listed:
         basis = "the perturbation alone: the folder was exported with another one"
     else:
         basis = f"the perturbation alone: there is no {FILES}; give the originals"
@@ -115,7 +117,7 @@ def verify(
         known.add_entries(entries, trusted=originals is None)
     names = {str(Path(entry.file).with_suffix("")) for entry in entries}
     files: dict[str, str] = {}
-    keys: set[int] = set()
+    keys: set[str] = set()
     for path in tqdm(pictures, desc="verifying", disable=None if progress else True, delay=2):
         file = path.relative_to(folder)
         status, key = known.judge(path)
@@ -124,15 +126,14 @@ def verify(
         files[file.as_posix()] = status
         if status == PROTECTED and key is not None:
             keys.add(key)
-    missing = [entry.file for entry in entries if own and entry.protected and entry.key not in keys]
+    missing = [entry.file for entry in entries if entry.protected and entry.key not in keys]
     return Verification(files, missing, others, basis)
 
 
 def _contents(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder of images, got {folder}")
-    found = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    found = [path for path in found if path.name not in (MARKER, FILES)]
+    found = sorted(path for path in files_below(folder) if path.name not in (MARKER, FILES))
     pictures = [path for path in found if is_picture(path)]
     if not pictures:
         raise ValueError(f"expected pictures in {folder}, found none")
@@ -148,18 +149,21 @@ class _Known:
             perturbation.tensors.get(name, perturbation.tensors.get(f"0.{name}"))
             for name in ("keys", "thumbnails")
         )
+        self.seal = Seal(perturbation)
         self._clean: set[int] = set() if keys is None else set(keys.tolist())
         self._protected: set[int] = set()
+        self._origins: set[str] = set()
+        self._listed: dict[str, str] = {}  # what a file is, by its sealed key
         self._looks: list[Pixels] = [] if thumbnails is None else [np.asarray(thumbnails)]
         self._stacked: NDArray[np.int16] | None = None
 
     def add_entries(self, entries: Iterable[Entry], *, trusted: bool) -> None:
         for entry in entries:
-            self._clean.add(entry.clean_key)
+            self._origins.add(entry.origin)
             if not entry.protected:
-                self._clean.add(entry.key)
+                self._listed[entry.key] = CLEAN
             elif trusted:
-                self._protected.add(entry.key)
+                self._listed.setdefault(entry.key, PROTECTED)
 
     def add_originals(
         self, originals: Any, perturbation: Perturbation, full_size: bool | None, progress: bool
@@ -179,18 +183,21 @@ class _Known:
                 self._clean.add(image_key(perturbation.prepare(clean, full_size=full)))
                 self._looks.append(thumbnail(clean)[None])
 
-    def judge(self, path: Path) -> tuple[str, int | None]:
-        """What a file is, and the key of its pixels."""
+    def judge(self, path: Path) -> tuple[str, str | None]:
+        """What a file is, and the sealed key of its pixels."""
         try:
             pixels = pixels_of(load_photo(path))
         except (OSError, ValueError):
             return UNKNOWN, None
         key = image_key(pixels)
-        if key in self._protected:
-            return PROTECTED, key
-        if key in self._clean:
-            return CLEAN, key
-        return (CHANGED if self._looks_known(pixels) else UNKNOWN), key
+        sealed = self.seal.key(key)
+        listed = self._listed.get(sealed)
+        # First of all: a perturbation that changes nothing protects nothing.
+        if key in self._clean or listed == CLEAN or self.seal.origin(key) in self._origins:
+            return CLEAN, sealed
+        if key in self._protected or listed == PROTECTED:
+            return PROTECTED, sealed
+        return (CHANGED if self._looks_known(pixels) else UNKNOWN), sealed
 
     def _looks_known(self, pixels: Pixels) -> bool:
         if not self._looks:

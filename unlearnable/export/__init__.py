@@ -11,12 +11,12 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..data import Fit, RawDataset
-from ..manifest import MARKER, Manifest
-from ..output import is_ours, write_json
+from ..manifest import FORMAT, FORMAT_VERSION, MARKER, Manifest
+from ..output import write_json
 from .arrays import check_cifar, write_cifar, write_npz
 from .folders import write_folders
 from .huggingface import import_datasets, to_hf_dataset, write_parquet
-from .target import check_folder, move
+from .target import check_folder, move, paths_of
 from .webdataset import write_webdataset
 
 __all__ = ["FORMATS", "ONE_SIZE", "check_target", "export_images", "to_hf_dataset"]
@@ -57,7 +57,8 @@ def check_target(
     Raises:
         ValueError: The format loses pixels, is not known or cannot hold the dataset or metadata;
             originals would be written over.
-        FileExistsError: The folder holds something, or is a symbolic link.
+        FileExistsError: The folder holds something, is a symbolic link, or an earlier export that
+            does not list its files.
         ImportError: The format needs a package that is not installed.
     """
     if format not in FORMATS:
@@ -103,7 +104,6 @@ def export_images(
     folder = check_target(
         folder, format, sources=sources, force=force, metadata=manifest.keeps_metadata
     )
-    replace = is_ours(folder, MARKER) and not (folder / MARKER).is_symlink()
     raw = RawDataset(dataset)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
@@ -115,10 +115,11 @@ def export_images(
         else:
             about = _WRITERS[format](raw, indices, partial)
         about |= {"classes": raw.classes} | manifest.described()
-        content = {"format": "unlearnable-export", "format_version": 1, "images": len(raw)}
-        write_json(partial / MARKER, content | about | dict(described))
+        content = {"format": FORMAT, "format_version": FORMAT_VERSION, "images": len(raw)}
+        about |= dict(described) | {"files": paths_of(partial)}
+        write_json(partial / MARKER, content | about)
         partial.chmod(0o755)
-        move(partial, folder, replace=replace)
+        move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

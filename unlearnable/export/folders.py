@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,12 @@ def class_folders(raw: RawDataset) -> list[str]:
 def write_folders(
     raw: RawDataset, indices: Iterable[int], folder: Path, format: str, manifest: Manifest
 ) -> dict[str, Any]:
-    """Writes an image file per index into the folder of its class."""
+    """Writes an image file per index into the folder of its class; each class has a folder."""
     names = class_folders(raw)
     for name in names:
         (folder / name).mkdir()
+    filled = set(raw.labels.tolist())
+    _warn_of_empty([name for label, name in enumerate(names) if label not in filled], len(names))
     digits = len(str(len(raw) - 1))
     for index in indices:
         item = raw[index]
@@ -49,6 +52,17 @@ def write_folders(
         metadata = manifest.add(index, file, item.pixels)
         to_pil(item.pixels).save(folder / file, **_OPTIONS[format], **metadata)
     return {"folders": names}
+
+
+def _warn_of_empty(names: Sequence[str], number: int) -> None:
+    if names:
+        some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        warnings.warn(
+            f"there are no images of {len(names):,} of {number:,} classes ({some}); their folders "
+            f"are empty, so that the others keep their indices: ImageFolder(folder, "
+            f"allow_empty=True) reads them",
+            stacklevel=2,
+        )
 
 
 def png_bytes(pixels: Pixels) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..manifest import MARKER
-from ..output import claim_folder
+from ..manifest import FORMAT, MARKER
 
 
 def check_folder(
@@ -30,50 +30,135 @@ def check_folder(
             f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "
             f"(--force)"
         )
+    if folder.exists():
+        _earlier(folder)
     return folder
 
 
-def move(partial: Path, folder: Path, *, replace: bool) -> None:
-    """Renames a finished folder to its place.
+def paths_of(folder: Path) -> list[str]:
+    """All that lies in a finished folder, as its marker lists it; folders end with a slash."""
+    paths = sorted(folder.rglob("*"))
+    return [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in paths]
+
+
+def move(partial: Path, folder: Path) -> None:
+    """Renames a finished folder to its place; of what was there an earlier export's files go.
 
     Args:
         partial: The finished folder, beside its place.
         folder: Its place: nothing, an earlier export, or a folder of others that it is added to.
-        replace: An earlier export is there.
 
     Raises:
         FileExistsError: A file of others, or a symbolic link, is in the way; nothing was moved.
+        ValueError: The earlier export lists files outside of its folder; nothing was moved.
     """
     if not folder.exists():
         partial.rename(folder)
         return
-    if replace:
-        old = partial.with_name(partial.name + "-old")
+    earlier = _earlier(folder)
+    old = partial.with_name(partial.name + "-old")
+    if earlier and set(earlier) == set(folder.rglob("*")):
         folder.rename(old)
         try:
             partial.rename(folder)
         except BaseException:
             old.rename(folder)
             raise
-        shutil.rmtree(old)
-        return
-    claim_folder(folder, MARKER, force=True)
-    paths = sorted(partial.rglob("*"))
-    for path in paths:
+    else:
+        _check_free(partial, folder, set(earlier))
+        _exchange(partial, folder, earlier, old)
+    shutil.rmtree(old)
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """What an earlier export wrote into a folder and is still there; its marker first."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
+    marker = folder / MARKER
+    try:
+        described = None if marker.is_symlink() else json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        return []
+    names = described.get("files")
+    if not isinstance(names, list):
+        raise FileExistsError(
+            f"expected an earlier export that lists its files, got one without a list in {folder}, "
+            f"so that others cannot be told from them; delete it, or choose another folder"
+        )
+    for name in names:
+        if not _is_below(name):
+            raise ValueError(
+                f"expected {marker} to list files of its folder, got {name!r}; nothing was deleted"
+            )
+    return [folder / name for name in [MARKER, *names] if _is_there(folder, name)]
+
+
+def _is_below(name: object) -> bool:
+    """Whether a path as :func:`paths_of` writes them stays inside of its folder."""
+    if not isinstance(name, str) or any(sign in name for sign in "\\:\0"):
+        return False
+    return all(part not in ("", ".", "..") for part in name.removesuffix("/").split("/"))
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """Whether what is listed is there, of its kind, and no link is on the way to it."""
+    *parents, last = name.removesuffix("/").split("/")
+    path = folder
+    for part in parents:
+        path /= part
+        if path.is_symlink() or not path.is_dir():
+            return False
+    path /= last
+    return not path.is_symlink() and (path.is_dir() if name.endswith("/") else path.is_file())
+
+
+def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
+    for path in sorted(partial.rglob("*")):
         target = folder / path.relative_to(partial)
+        free = target in earlier and not (target.is_dir() and path.is_file())
         merges = path.is_dir() and target.is_dir() and not target.is_symlink()
-        if (target.exists() or target.is_symlink()) and not merges:
+        if (target.exists() or target.is_symlink()) and not free and not merges:
             kind = "a symbolic link" if target.is_symlink() else "one"
             raise FileExistsError(
                 f"expected a folder without {path.relative_to(partial)}, got {kind} in {folder}; "
                 f"files of others are never written over"
             )
-    for path in paths:
-        target = folder / path.relative_to(partial)
-        if path.is_dir():
-            target.mkdir(exist_ok=True)
-        else:
-            path.replace(target)
+
+
+def _exchange(partial: Path, folder: Path, earlier: Iterable[Path], old: Path) -> None:
+    """Moves an earlier export's files out to ``old`` and the new ones in, or nothing at all."""
+    folders = [path for path in earlier if path.is_dir()]
+    leaving = [(path, old / path.relative_to(folder)) for path in earlier if path.is_file()]
+    coming = [(path, folder / path.relative_to(partial)) for path in sorted(partial.rglob("*"))]
+    coming.sort(key=lambda pair: pair[0] == partial / MARKER)  # last: then the export is whole
+    moved: list[tuple[Path, Path]] = []
+    made: list[Path] = []
+    old.mkdir()
+    try:
+        for source, target in leaving:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+            moved.append((source, target))
+        for source, target in coming:
+            if source.is_file():
+                source.rename(target)
+                moved.append((source, target))
+            elif not target.is_dir():
+                target.mkdir()
+                made.append(target)
+    except BaseException:
+        for source, target in reversed(moved):
+            target.rename(source)
+        for target in reversed(made):
+            target.rmdir()
+        shutil.rmtree(old)
+        raise
+    new = {target for _, target in coming}
+    for path in reversed(folders):
+        if path not in new and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _overlap(source: Path, target: Path) -> bool:

@@ -15,6 +15,7 @@ from ..learning.shards import images_per_epoch
 from ..learning.strong_augment import StrongAugment
 from ..learning.train import sgd, to_float, train
 from .base import Method
+from .parameters import check_moves
 
 _FAST: dict[str, Any] = {"steps": 1, "step_size": 2 / 255, "train_epochs": 20}
 
@@ -32,7 +33,8 @@ class AUE(Method):
         norm: ``"Linf"`` or ``"L2"``.
         step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``.
         steps: Steps of each perturbation after an epoch, each through a new draw of the
-            augmentation; None is 5 sample-wise and 1 class-wise.
+            augmentation; None is 5 sample-wise and 1 class-wise. Sample-wise, ``steps * step_size``
+            is above 0.5/255, half a pixel level.
         strength: Of the augmentation, 0 to 1; the paper has 0.6 for CIFAR-10, 1.0 for CIFAR-100.
         train_epochs: Epochs of the surrogate, and sweeps over the perturbations.
         extend_steps: Steps of each perturbation that :meth:`extend` makes; in a fit they add up
@@ -88,6 +90,12 @@ class AUE(Method):
         super()._validate()
         if not 0 <= self.strength <= 1:
             raise ValueError(f"expected strength from 0 to 1, got {self.strength}")
+        if self.granularity == "sample-wise":
+            check_moves(self._steps, self._step_size)
+
+    @property
+    def _step_size(self) -> float:
+        return self.epsilon / 10 if self.step_size is None else self.step_size
 
     @property
     def _steps(self) -> int:
@@ -161,7 +169,7 @@ class AUE(Method):
                 to_float(run.images[index]),
                 start,
                 epsilon=self.epsilon,
-                step_size=self.epsilon / 10 if self.step_size is None else self.step_size,
+                step_size=self._step_size,
                 steps=steps,
                 norm=self.norm,
             )

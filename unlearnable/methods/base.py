@@ -148,6 +148,9 @@ class Method(Parameters, ABC):
         Returns:
             The method itself, with ``perturbation_``, ``surrogate_`` and ``history_``.
 
+        Warns:
+            UserWarning: It will take long, or every row became zero: nothing is protected then.
+
         Raises:
             ValueError: A parameter, label or image size is not as expected, or the checkpoint or
                 the store belongs to something else.
@@ -210,6 +213,7 @@ class Method(Parameters, ABC):
             else:
                 (kind, parts), *_ = run.results.items()
                 result = encode(kind, parts, epsilon, norm)
+            self._warn_if_zero(result)
             made = Perturbation.from_fit(result, fitting.images, config)
             perturbation = fitting.finish(made)
         # Set together and last: a fit that fails leaves nothing that looks fitted.
@@ -224,6 +228,14 @@ class Method(Parameters, ABC):
         total = self.passes(num_images)
         if total is not None and total / rate > _LONG:
             warnings.warn(self._long_message(total, rate, num_images), stacklevel=4)
+
+    def _warn_if_zero(self, result: Result) -> None:
+        if result.kind == "additive" and not result.tensors["rows"].any():
+            warnings.warn(
+                f"{type(self).__name__} made rows that are all zero: images stay as they are, and "
+                f"nothing is protected; let it take more or longer steps",
+                stacklevel=3,
+            )
 
     def _long_message(self, total: int, rate: float, num_images: int) -> str:
         message = (
@@ -366,9 +378,9 @@ class Method(Parameters, ABC):
         finally:
             run.close()
         images = images._replace(classes=known, num_classes=config["num_classes"])
-        return Perturbation.from_fit(
-            Result("additive", {"rows": rows.levels()}, {}), images, config
-        )
+        result = Result("additive", {"rows": rows.levels()}, {})
+        self._warn_if_zero(result)
+        return Perturbation.from_fit(result, images, config)
 
     # Files
 

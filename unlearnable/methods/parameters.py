@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, ClassVar, TypeVar
 
 from torch import nn
@@ -111,13 +112,35 @@ def check_whole(name: str, value: Any, least: int | None = None) -> None:
         )
 
 
+def check_moves(steps: int, step_size: float) -> None:
+    """Raises ``ValueError`` for visits that together do not reach the next pixel level.
+
+    What is stored between visits is rounded to whole levels, so that a visit which moves it by half
+    a level or less moves it never.
+    """
+    if steps * step_size * 255 <= 0.5 + 1e-6:
+        raise ValueError(
+            f"expected steps * step_size above half a pixel level, 0.5 / 255, got {steps} * "
+            f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay zero"
+        )
+
+
 def check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:
-    """Raises ``ValueError`` for a budget out of range: negative, or in levels instead of [0, 1]."""
+    """Raises ``ValueError`` for a budget out of range.
+
+    That is a negative one, one in levels instead of [0, 1], or less than one level for ``epsilon``,
+    which is kept in whole levels.
+    """
     if value < 0 or (value == 0 and not zero):
         raise ValueError(f"expected {name} > 0, got {value}")
     if norm == "Linf" and value > 127 / 255:
         hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
         raise ValueError(f"expected {name} up to 127 / 255, got {value:g}{hint}")
+    if norm == "Linf" and name == "epsilon" and math.floor(value * 255 + 1e-6) < 1:
+        raise ValueError(
+            f"expected {name} of at least 1 / 255, got {value * 255:g} / 255, which 8-bit pixels "
+            f"round to nothing"
+        )
 
 
 def _readable(name: str, value: Any) -> str:

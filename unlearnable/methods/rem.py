@@ -13,6 +13,7 @@ from ..learning.pgd import pgd, random_start
 from ..learning.run import Run
 from ..learning.train import adversary, sgd, to_float, train
 from .base import Method
+from .parameters import check_moves, check_whole
 
 _BLOCK = 50  # surrogate steps between two records
 
@@ -48,16 +49,16 @@ class REM(Method):
         epsilon: Budget of the perturbation, in [0, 1] units (the paper's ρu).
         norm: ``"Linf"`` or ``"L2"``, of both budgets.
         step_size: Length of a step of the perturbation.
-        steps: Steps of the perturbation at each visit.
+        steps: Steps of the perturbation at each visit, at least 1.
         robust_epsilon: Budget of the adversary (the paper's ρa); 0 leaves it out.
         robust_step_size: Length of a step of the adversary.
         robust_steps: Steps of the adversary.
         eot_samples: Random crops and flips that each step's gradient is averaged over.
         train_steps: Surrogate steps in all; its learning rate falls tenfold at 40 and at 80 %.
         final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
-            ``steps``.
+            ``steps``, and 0, with ``warm_start`` alone, leaves the rows as training made them.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
-            very few steps do.
+            very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
         batch_size: Images of a step.
@@ -113,6 +114,17 @@ class REM(Method):
         self.pretrained_surrogate = pretrained_surrogate
         self.batch_size = batch_size
         self.seed = seed
+
+    def _validate(self) -> None:
+        super()._validate()
+        check_whole("steps", self.steps, 1)
+        if self.final_steps == 0 and not self.warm_start:
+            raise ValueError(
+                "expected final_steps >= 1 without warm_start=True, got 0: the last sweep would "
+                "replace what was learned by random starts"
+            )
+        if self.warm_start:
+            check_moves(self.steps, self.step_size)
 
     @property
     def _search_passes(self) -> int:
