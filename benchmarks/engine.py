@@ -33,15 +33,22 @@ from unlearnable.learning.train import sgd
 # Enough work for a steady rate; inner settings as in the papers where a CPU can do that.
 _LARGE = {
     "EM": {"steps": 20, "round_steps": 10, "max_rounds": 1, "stop_error": 1.0, "batch_size": 512},
-    "REM": {"train_steps": 3, "final_steps": 0, "batch_size": 128, "robust_steps": 4, "steps": 4},
-    "SEM": {"train_steps": 4, "final_steps": 0, "batch_size": 128},
+    "REM": {
+        "train_steps": 3,
+        "final_steps": 0,
+        "warm_start": True,
+        "batch_size": 128,
+        "robust_steps": 4,
+        "steps": 4,
+    },
+    "SEM": {"train_steps": 4, "final_steps": 0, "warm_start": True, "batch_size": 128},
 }
 _SMALL = {
     "EM": {"steps": 4, "round_steps": 4, "max_rounds": 1, "stop_error": 1.0, "batch_size": 64},
-    "REM": {"train_steps": 1, "final_steps": 0, "batch_size": 32, "robust_steps": 3, "steps": 2,
-            "eot_samples": 2},
-    "SEM": {"train_steps": 2, "final_steps": 0, "batch_size": 32, "steps": 3, "eot_samples": 2,
-            "robust_steps": 3},
+    "REM": {"train_steps": 1, "final_steps": 0, "warm_start": True, "batch_size": 32,
+            "robust_steps": 3, "steps": 2, "eot_samples": 2},
+    "SEM": {"train_steps": 2, "final_steps": 0, "warm_start": True, "batch_size": 32,
+            "steps": 3, "eot_samples": 2, "robust_steps": 3},
 }  # fmt: skip
 METHODS: dict[str, type[ue.Method]] = {"EM": ue.EM, "REM": ue.REM, "SEM": ue.SEM}
 

@@ -53,8 +53,8 @@ ALLOWED = {
     "publish": {"artefact", "card", "hub", "output", "perturbation", "strict_json"},
     "perturbation": {
         "about", "additive", "arrays", "artefact", "batches", "catalogue", "concat", "config",
-        "data", "errors", "fullsize", "hub", "joined", "kinds", "publish", "rows", "sharing", "stack",
-        "store", "strict_json",
+        "data", "errors", "fullsize", "hub", "joined", "kinds", "publish", "rows", "seal",
+        "sharing", "stack", "store", "strict_json",
     },
     "protected": {
         "arrays", "batches", "change", "data", "errors", "export", "kinds", "listed", "manifest",
