@@ -53,7 +53,7 @@ ALLOWED = {
     "publish": {"artefact", "card", "hub", "output", "perturbation", "strict_json"},
     "perturbation": {
         "about", "additive", "arrays", "artefact", "batches", "catalogue", "concat", "config",
-        "data", "errors", "fullsize", "hub", "joined", "kinds", "publish", "rows", "seal",
+        "data", "errors", "fullsize", "hub", "joined", "kinds", "publish", "rows",
         "sharing", "stack", "store", "strict_json",
     },
     "protected": {
