@@ -203,7 +203,7 @@ def test_feature_alignment_uses_each_checkpoints_own_mean_features():
 
 def test_checkpoints_are_equally_spaced_and_the_last_is_the_trained_surrogate():
     dataset = Noise(5, (8, 8, 3), size=20)
-    options = {"steps": 0, "batch_size": 8, "train_epochs": 4}
+    options = {"steps": 1, "batch_size": 8, "train_epochs": 4}
     every = ue.SEP(smooth(), checkpoints=4, **options).fit(dataset, progress=False).surrogate_
     second = ue.SEP(smooth(), checkpoints=2, **options).fit(dataset, progress=False).surrogate_
     last = ue.SEP(smooth(), checkpoints=1, **options).fit(dataset, progress=False).surrogate_
