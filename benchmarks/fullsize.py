@@ -6,24 +6,26 @@ Shapes are generated at 48 to 96 pixels, half of them cut to 3:4 or 4:3. Perturb
 at 32 pixels, and victims train at 32: on clean photos, on copies protected at 32, and on photos
 protected at their own size that the victim resizes by several filters. Beside the accuracy stands
 what is left of the learned change in the resized copy: its correlation with it, and its strength
-along it (1 would be all).
+along it (1 would be all). --table writes the table of docs/photos.md from the result.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from record import RESULTS, Record
+from record import DOCS, RESULTS, Record, fill, where
 from torch.utils.data import Dataset
 
 import unlearnable as ue
 from unlearnable.data import pixels_of
 from unlearnable.datasets import Shapes
 
+PAGE = DOCS / "photos.md"
 LEARNED = 32
 SIDES = (48, 64, 80, 96)
 FILTERS = {
@@ -96,6 +98,29 @@ def left(learned: Any, clean: Any, seen: Any, images: int = 200) -> dict[str, fl
     return {"correlation": round(float(np.corrcoef(a, b)[0, 1]), 3), "along": round(share, 3)}
 
 
+def table(result: dict[str, Any]) -> str:
+    """Accuracy on clean photos by method and by what the victim trains on."""
+    settings, cells = result["settings"], result["cells"]
+    head = ["method", f"copies of {LEARNED} pixels", *(f"full size, {name}" for name in FILTERS)]
+    head.append(f"left of the change, {' / '.join(FILTERS)}")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for method in METHODS:
+        if f"{method}, at {LEARNED}" not in cells:
+            continue
+        full = [cells.get(f"{method}, full size, {name}") for name in FILTERS]
+        columns = [f"{100 * cells[f'{method}, at {LEARNED}']['last']:.1f}"]
+        columns += ["" if cell is None else f"{100 * cell['last']:.1f}" for cell in full]
+        columns.append(" / ".join("" if c is None else f"{c['left']['along']:.2f}" for c in full))
+        lines.append(f"| {method} | {' | '.join(columns)} |")
+    note = (
+        f"Test accuracy on clean photos in percent after the last epoch, mean of "
+        f"{settings['seeds']} seeds; without protection {100 * cells['clean']['last']:.1f}. "
+        f"{settings['images']:,} generated photos of {min(SIDES)} to {max(SIDES)} pixels, network "
+        f"{settings['victim']}, {settings['epochs']} epochs. {result['date']}, {where(result)}."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -111,7 +136,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "fullsize")
     parser.add_argument("--out", type=Path, default=RESULTS / "fullsize-cpu.json")
+    parser.add_argument("--table", action="store_true", help=f"write the table of {PAGE.name}")
     args = parser.parse_args()
+    if args.table:
+        fill(PAGE, "fullsize.py", table(json.loads(args.out.read_text())))
+        return
     names = ("images", "test_images", "rounds", "train_steps", "victim", "epochs", "seeds")
     settings = {name: getattr(args, name) for name in names}
     record = Record(args.out, settings | {"sides": list(SIDES), "learned": LEARNED}, args.device)
