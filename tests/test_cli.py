@@ -116,10 +116,18 @@ def test_protect_keeps_what_it_learned_if_asked(photos, tmp_path, capsys):
     assert run(capsys, "verify", tmp_path / "out", kept)[0] == 0
     assert ue.SEM.from_pretrained(kept).surrogate_ is not None
     # A folder that holds other things is refused before the work.
-    code, _, err = run(
-        capsys, "protect", photos, tmp_path / "o2", *QUICK, "--save-perturbation", photos
-    )
+    arguments = ("protect", photos, tmp_path / "o2", *QUICK, "--save-perturbation")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("a")
+    code, _, err = run(capsys, *arguments, tmp_path / "mine")
     assert code == 1 and "--force" in err and not (tmp_path / "o2").exists()
+    # So is one among the images, clean or protected, whatever else is asked for.
+    for place in (photos, photos / "kept", tmp_path / "o2", tmp_path / "o2" / "kept"):
+        code, _, err = run(capsys, *arguments, place, "--force")
+        assert code == 1 and "apart from the images' own" in err
+        assert not (tmp_path / "o2").exists() and not (photos / "kept").exists()
+    code, _, err = run(capsys, "fit", photos, photos / "kept", *QUICK, "--force")
+    assert code == 1 and "apart" in err and not (photos / "kept").exists()
     code, _, err = run(
         capsys, "protect", photos, tmp_path / "o2", "--perturbation", kept,
         "--save-perturbation", tmp_path / "again",

@@ -1,7 +1,9 @@
 """Exports in other people's formats, each read back by its own reader."""
 
+import errno
 import io
 import json
+import shutil
 import tarfile
 import warnings
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, ImageFolder
 
 from unlearnable import ProtectedDataset, RandomNoise, cli
 from unlearnable.data import RawDataset, image_key
@@ -459,6 +461,60 @@ def test_a_failure_midway_keeps_what_was_there(number, protected, tmp_path, monk
         with pytest.raises(OSError, match="No space left"):
             protected.export(folder, "webp", force=True)
     assert tree(tmp_path) == before and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_an_interrupt_between_any_two_moves_leaves_all_or_nothing(
+    others, protected, tmp_path, monkeypatch
+):
+    rename, done = Path.rename, False
+    earlier = protected.export(tmp_path / "earlier")
+    if others:
+        (earlier / "mine.txt").write_text("mine")
+    before, number = tree(earlier), 1
+    while not done:
+        folder, calls = shutil.copytree(earlier, tmp_path / "out"), []
+
+        def interrupted(self, target, calls=calls, number=number):
+            moved = rename(self, target)
+            calls.append(target)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return moved
+
+        number += 10
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", interrupted)
+            try:
+                protected.export(folder, "npz", force=True, progress=False)
+            except KeyboardInterrupt:
+                assert tree(folder) == before
+            else:
+                done = True
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+        assert {path.name for path in tmp_path.iterdir()} == {"earlier", "out"}
+        if done:
+            assert (folder / "images.npz").is_file() and not (folder / "arrow").exists()
+            assert (folder / "mine.txt").exists() == others
+        shutil.rmtree(folder)
+    assert number > 60
+
+
+def test_a_folder_that_exists_is_filled_from_within(protected, tmp_path, monkeypatch):
+    """It may be a mount point: nothing can be renamed into it, nor it itself."""
+    (tmp_path / "out").mkdir()
+    rename = Path.rename
+
+    def on_one_device(self, target):
+        if not all(tmp_path / "out" in Path(path).parents for path in (self, target)):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", on_one_device)
+    folder = protected.export(tmp_path / "out")
+    assert protected.export(folder, force=True) == folder
+    assert len(ImageFolder(folder, allow_empty=True)) == len(protected)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(

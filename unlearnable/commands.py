@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .callbacks import TensorBoard
 from .demo import demo_table, run_demo
 from .evaluation import COUNTERMEASURES, audit, evaluate
 from .export import ONE_SIZE, check_target
+from .export.target import overlap
 from .importers import import_perturbation
 from .learning.device import pick_device
 from .learning.distributed import Group
@@ -91,11 +93,29 @@ def _fit(args: argparse.Namespace, dataset: Any) -> Method:
     )
 
 
-def _check_out(out: str, *, force: bool) -> None:
-    """Says before the work, not after it, that a perturbation cannot be saved in a folder."""
+def _check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> None:
+    """Says before the work, not after it, that a perturbation cannot be saved in a folder.
+
+    Args:
+        out: Where to save it.
+        force: Whether the folder may hold other things.
+        apart: Folders of images. A perturbation among them is published with them, or taken for
+            one of their classes.
+    """
+    for folder in apart:
+        if overlap(out, folder):
+            raise ValueError(
+                f"expected a folder for the perturbation apart from the images' own, {folder}, got "
+                f"{out}: it is to be kept from everybody"
+            )
     folder = claim_folder(out, CONFIG, force=force)
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _folders(dataset: str) -> list[Path]:
+    """The folder of a dataset that is one."""
+    return [Path(dataset)] if Path(dataset).is_dir() else []
 
 
 def _done(args: argparse.Namespace) -> None:
@@ -130,7 +150,7 @@ def fit(args: argparse.Namespace) -> None:
     """Learn a perturbation and save it with its surrogate."""
     with Group.join().first() as first:
         if first:
-            _check_out(args.out, force=args.force)
+            _check_out(args.out, force=args.force, apart=_folders(args.dataset))
     dataset = open_dataset(args.dataset)
     survey = _survey(args, dataset)
     method = _fit(args, dataset)
@@ -147,7 +167,7 @@ def protect(args: argparse.Namespace) -> None:
     times: dict[str, str] = {}
     if args.keep_gps and not args.keep_metadata:
         raise ValueError("expected --keep-metadata with --keep-gps")
-    sources = [Path(args.dataset)] if Path(args.dataset).is_dir() else []
+    sources = _folders(args.dataset)
     options = {"sources": sources, "force": args.force, "metadata": args.keep_metadata}
     check_target(args.out, args.format, **options)
     perturbation = _ready(args)
@@ -164,7 +184,8 @@ def protect(args: argparse.Namespace) -> None:
             )
         with Group.join().first() as first:
             if first and args.save_perturbation is not None:
-                _check_out(args.save_perturbation, force=args.force)
+                apart = [*sources, args.out]
+                _check_out(args.save_perturbation, force=args.force, apart=apart)
         method = _fit(args, dataset)
         perturbation, times = method.perturbation_, _times(method)
         with Group.join().first() as first:

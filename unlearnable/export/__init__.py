@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from ..output import write_json
 from .arrays import check_cifar, write_cifar, write_npz
 from .folders import write_folders
 from .huggingface import import_datasets, to_hf_dataset, write_parquet
-from .target import check_folder, move, paths_of
+from .target import check_folder, paths_of, written_apart
 from .webdataset import write_webdataset
 
 __all__ = ["FORMATS", "ONE_SIZE", "check_target", "export_images", "to_hf_dataset"]
@@ -105,9 +103,7 @@ def export_images(
         folder, format, sources=sources, force=force, metadata=manifest.keeps_metadata
     )
     raw = RawDataset(dataset)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    try:
+    with written_apart(folder) as partial:
         indices = tqdm(range(len(raw)), desc="exporting", disable=None if progress else True)
         if format in _FOLDERS:
             about = write_folders(raw, indices, partial, format, manifest)
@@ -118,8 +114,4 @@ def export_images(
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, "images": len(raw)}
         about |= dict(described) | {"files": paths_of(partial)}
         write_json(partial / MARKER, content | about)
-        partial.chmod(0o755)
-        move(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..manifest import FORMAT, MARKER
@@ -20,7 +22,7 @@ def check_folder(
             f"expected a folder, got the symbolic link {folder}; name the folder it stands for"
         )
     for source in sources:
-        if source and _overlap(Path(source), folder):
+        if source and Path(source).is_dir() and overlap(source, folder):
             raise ValueError(
                 f"expected a folder apart from the images' own, {source}, got {folder}: originals "
                 f"are never written over"
@@ -41,33 +43,37 @@ def paths_of(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in paths]
 
 
-def move(partial: Path, folder: Path) -> None:
-    """Renames a finished folder to its place; of what was there an earlier export's files go.
+@contextlib.contextmanager
+def written_apart(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, whose content is moved to its place in the end, or deleted on errors.
+
+    A folder that exists may be a mount point, or lie where nothing can be written: then the new one
+    is made inside of it.
 
     Args:
-        partial: The finished folder, beside its place.
-        folder: Its place: nothing, an earlier export, or a folder of others that it is added to.
+        folder: Its place: nothing, an empty folder, an earlier export, or a folder of others that
+            the export is added to. Of an earlier export the files that it lists go.
 
     Raises:
         FileExistsError: A file of others, or a symbolic link, is in the way; nothing was moved.
         ValueError: The earlier export lists files outside of its folder; nothing was moved.
     """
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    earlier = _earlier(folder)
-    old = partial.with_name(partial.name + "-old")
-    if earlier and set(earlier) == set(folder.rglob("*")):
-        folder.rename(old)
-        try:
+    exists = folder.exists()
+    if not exists:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder if exists else folder.parent
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=place))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if exists:
+            earlier = _earlier(folder)
+            _check_free(partial, folder, set(earlier))
+            _exchange(partial, folder, earlier)
+        else:
             partial.rename(folder)
-        except BaseException:
-            old.rename(folder)
-            raise
-    else:
-        _check_free(partial, folder, set(earlier))
-        _exchange(partial, folder, earlier, old)
-    shutil.rmtree(old)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _earlier(folder: Path) -> list[Path]:
@@ -127,42 +133,40 @@ def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
             )
 
 
-def _exchange(partial: Path, folder: Path, earlier: Iterable[Path], old: Path) -> None:
-    """Moves an earlier export's files out to ``old`` and the new ones in, or nothing at all."""
-    folders = [path for path in earlier if path.is_dir()]
+def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
+    """Moves an earlier export's files out and the new ones in, or nothing at all."""
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder))
+    new = sorted(partial.rglob("*"), key=lambda path: path == partial / MARKER)  # last: then whole
+    places = {path: folder / path.relative_to(partial) for path in new}
+    made = [places[path] for path in new if path.is_dir() and not places[path].is_dir()]
     leaving = [(path, old / path.relative_to(folder)) for path in earlier if path.is_file()]
-    coming = [(path, folder / path.relative_to(partial)) for path in sorted(partial.rglob("*"))]
-    coming.sort(key=lambda pair: pair[0] == partial / MARKER)  # last: then the export is whole
-    moved: list[tuple[Path, Path]] = []
-    made: list[Path] = []
-    old.mkdir()
+    coming = [(path, places[path]) for path in new if path.is_file()]
+    folders = [path for path in earlier if path.is_dir()]
     try:
-        for source, target in leaving:
+        for _, target in leaving:
             target.parent.mkdir(parents=True, exist_ok=True)
+        for path in made:
+            path.mkdir(parents=True, exist_ok=True)
+        for source, target in [*leaving, *coming]:
             source.rename(target)
-            moved.append((source, target))
-        for source, target in coming:
-            if source.is_file():
-                source.rename(target)
-                moved.append((source, target))
-            elif not target.is_dir():
-                target.mkdir()
-                made.append(target)
     except BaseException:
-        for source, target in reversed(moved):
-            target.rename(source)
-        for target in reversed(made):
-            target.rmdir()
-        shutil.rmtree(old)
+        # By what is where, and not by a list of what was done: an interrupt may fall between both.
+        for source, target in reversed([*leaving, *coming]):
+            if target.exists() and not source.exists():
+                target.rename(source)
+        _remove_empty([*made, *(path for path in old.rglob("*") if path.is_dir()), old])
         raise
-    new = {target for _, target in coming}
-    for path in reversed(folders):
-        if path not in new and not any(path.iterdir()):
+    shutil.rmtree(old)
+    _remove_empty(set(folders) - set(places.values()))
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 
-def _overlap(source: Path, target: Path) -> bool:
-    source, target = source.resolve(), target.resolve()
-    return source.is_dir() and (
-        source == target or source in target.parents or target in source.parents
-    )
+def overlap(one: str | Path, other: str | Path) -> bool:
+    """Whether two folders are the same, or one lies in the other; they need not exist."""
+    one, other = Path(one).resolve(), Path(other).resolve()
+    return one == other or one in other.parents or other in one.parents
