@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from unlearnable.evaluation.figures import whole_percent
+
 # Perturbations that are added to the pixels and bounded in L-infinity or L2.
 ADDITIVE = ("SEM", "EM", "TAP", "SEP 8/255", "LSP", "PILNoise", "AR", "REM")
 ADVERSARIAL = "adversarial-training-4-steps-3"
@@ -33,12 +35,10 @@ def recovered(figures: Figures, method: str, counter: str) -> float:
     return (figures[method, counter] - CHANCE) / (figures["clean", counter] - CHANCE)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
 def _undoes(counter: str, figures: Figures) -> Finding:
     shares = {m: recovered(figures, m, counter) for m in ADDITIVE if (m, counter) in figures}
+    if 2 * len(shares) < len(ADDITIVE):
+        raise KeyError("too few are measured yet")
     return _most(f"{counter} undoes most additive noise", "additive methods", shares)
 
 
@@ -46,7 +46,7 @@ def _most(pattern: str, what: str, shares: Mapping[str, float]) -> Finding:
     if not shares:
         raise KeyError(what)
     undone = [method for method, share in shares.items() if share >= MOST]
-    low = [f"{method} {_percent(share)}" for method, share in shares.items() if share < MOST]
+    low = [f"{method} {whole_percent(share)}" for method, share in shares.items() if share < MOST]
     measured = f"{len(undone)} of {len(shares)} {what}" + (f"; not {', '.join(low)}" if low else "")
     return Finding(pattern, measured, len(undone) > len(shares) / 2)
 
@@ -55,21 +55,21 @@ def _order(figures: Figures) -> Finding:
     shares = {method: recovered(figures, method, ADVERSARIAL) for method in ("EM", "REM", "SEM")}
     return Finding(
         "adversarial training undoes EM more than REM and SEM",
-        ", ".join(f"{method} {_percent(share)}" for method, share in shares.items()),
+        ", ".join(f"{method} {whole_percent(share)}" for method, share in shares.items()),
         shares["EM"] > max(shares["REM"], shares["SEM"]),
     )
 
 
 def _ops_survives(figures: Figures) -> Finding:
     share = recovered(figures, "OPS", ADVERSARIAL)
-    return Finding("OPS survives adversarial training", f"OPS {_percent(share)}", share < MOST)
+    return Finding("OPS survives adversarial training", f"OPS {whole_percent(share)}", share < MOST)
 
 
 def _ops_falls(counter: str, figures: Figures) -> Finding:
     plain, share = recovered(figures, "OPS", "none"), recovered(figures, "OPS", counter)
     return Finding(
         f"OPS falls to {counter}",
-        f"OPS {_percent(share)}, {_percent(plain)} without it",
+        f"OPS {whole_percent(share)}, {whole_percent(plain)} without it",
         share >= MOST,
     )
 
@@ -120,7 +120,7 @@ def section(figures: Figures, causes: Mapping[str, Any]) -> list[str]:
         return []
     lines = [
         f"Known patterns (percentages are of what clean images give beyond guessing; most is "
-        f"{_percent(MOST)} and more):",
+        f"{whole_percent(MOST)} and more):",
         "",
         "| known | measured | appears |",
         "|---|---|---|",

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 import unlearnable
-from unlearnable.output import write_json
+from unlearnable.output import locked, write_json
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -73,18 +73,19 @@ class Record:
 
     def put(self, name: str, cell: dict[str, Any]) -> None:
         """Writes one cell; those that other starts wrote meanwhile stay."""
-        result = self._read()
-        result["cells"][name] = cell
-        if self.machine != result["machine"]:
-            further = result.setdefault("further", [])
-            mine = next((other for other in further if other["machine"] == self.machine), None)
-            if mine is None:
-                mine = {"machine": self.machine, "cells": []}
-                further.append(mine)
-            mine["cells"] = list(dict.fromkeys([*mine["cells"], name]))
-        result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, result)
+        with locked(self.path.parent, wait=True):
+            result = self._read()
+            result["cells"][name] = cell
+            if self.machine != result["machine"]:
+                further = result.setdefault("further", [])
+                mine = next((other for other in further if other["machine"] == self.machine), None)
+                if mine is None:
+                    mine = {"machine": self.machine, "cells": []}
+                    further.append(mine)
+                mine["cells"] = list(dict.fromkeys([*mine["cells"], name]))
+            result["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+            write_json(self.path, result)
 
 
 def where(result: dict[str, Any]) -> str:

@@ -203,6 +203,14 @@ def test_clean_images_in_the_trainers_hands_are_no_worst_case():
 def test_no_countermeasure_is_said_to_be_none():
     made = report(BROKEN[:2], ("none",))
     assert made.headline() == "No countermeasure was tried" and "just trains" in made.verdict()
+    learnt = report([cell(PROTECTED, "none", 0.88), BROKEN[1]], ("none",))
+    assert learnt.headline() == "The protection does not hold"
+
+
+def test_less_than_guessing_recovers_nothing():
+    made = report([cell(PROTECTED, "none", 0.097), BROKEN[1]], ("none",))
+    for text in (made.verdict(), made.to_html(), made.to_markdown()):
+        assert not re.search(r"[ >]-0 %", text) and re.search(r"[ >]0 %", text)
 
 
 def test_unfinished_audits_say_so():

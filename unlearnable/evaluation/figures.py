@@ -77,6 +77,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def whole_percent(share: float) -> str:
+    """As reports write what was recovered; less than guessing is nothing."""
+    return f"{max(0, round(100 * share))} %"
+
+
 def duration(seconds: float) -> str:
     """As reports write times: 40 s, 12 min, 3.5 h."""
     if seconds < 90:

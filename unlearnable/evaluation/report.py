@@ -199,7 +199,7 @@ class AuditReport:
             row.protected and row.countermeasure != "none" and not self._needs_clean(row)
             for row in self.rows()
         )
-        if not tried and self.outcome() != "unknown":
+        if not tried and self.outcome() == "holds":
             return "No countermeasure was tried"
         return {
             "broken": "The protection does not hold",

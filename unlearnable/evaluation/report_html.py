@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from .figures import CLEAN, PROTECTED, Reached, Row, duration, percent
+from .figures import CLEAN, PROTECTED, Reached, Row, duration, percent, whole_percent
 from .report import AuditReport
 from .report_style import STYLE
 from .report_text import (
@@ -116,7 +116,7 @@ def _table(report: AuditReport) -> str:
 
 def _table_row(report: AuditReport, row: Row, many: bool, worst: bool) -> str:
     share = report.recovered(row)
-    recovered = "–" if share is None else f"{100 * share:.0f} %"
+    recovered = "–" if share is None else whole_percent(share)
     marked = "".join(f' <span class="mark">{mark}</span>' for mark in marks(report, row))
     cells = [
         f'<th scope="row">{escape(row.countermeasure)}{marked}</th>',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .figures import Reached
+from .figures import Reached, whole_percent
 from .report import AuditReport
 from .report_text import (
     COLUMNS,
@@ -30,7 +30,7 @@ def markdown_page(report: AuditReport) -> str:
             _figure(row.protected, "peak"),
             _figure(row.protected, "last"),
             _figure(row.clean, "peak"),
-            "–" if share is None else f"{100 * share:.0f} %",
+            "–" if share is None else whole_percent(share),
         ]
         figures.append(cells)
     changes = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .figures import Row, duration, percent
+from .figures import Row, duration, percent, whole_percent
 from .report import BREAKS, HOLDS, AuditReport
 
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
@@ -54,8 +54,8 @@ def verdict(report: AuditReport, *, by_default: bool) -> str:
         text += " Victims learn too little from clean images to compare with."
     elif share is not None:
         text += (
-            f" Beyond guessing, that is {100 * share:.0f} % of what clean images give without any "
-            f"countermeasure."
+            f" Beyond guessing, that is {whole_percent(share)} of what clean images give without "
+            f"any countermeasure."
         )
     if without is not None and without.protected and worst.countermeasure != "none":
         text += f" With none, protected images give {percent(without.protected.peak)}."
