@@ -210,7 +210,7 @@ def test_no_countermeasure_is_said_to_be_none():
 def test_less_than_guessing_recovers_nothing():
     made = report([cell(PROTECTED, "none", 0.097), BROKEN[1]], ("none",))
     for text in (made.verdict(), made.to_html(), made.to_markdown()):
-        assert not re.search(r"[ >]-0 %", text) and re.search(r"[ >]0 %", text)
+        assert not re.search(r"[ >]-0\s%", text) and re.search(r"[ >]0\s%", text)
 
 
 def test_unfinished_audits_say_so():
