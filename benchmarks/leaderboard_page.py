@@ -247,7 +247,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
             caption(result),
             "",
             *patterns_section(
-                {key: figure.peak for key, figure in figures_of(result).items()},
+                {key: figure.last for key, figure in figures_of(result).items()},
                 causes("patterns"),
             ),
             *differences_section(result),

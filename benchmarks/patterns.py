@@ -119,8 +119,8 @@ def section(figures: Figures, causes: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     lines = [
-        f"Known patterns (percentages are of what clean images give beyond guessing; most is "
-        f"{whole_percent(MOST)} and more):",
+        f"Known patterns, by the last epoch as others published them (percentages are of what "
+        f"clean images give beyond guessing; most is {whole_percent(MOST)} and more):",
         "",
         "| known | measured | appears |",
         "|---|---|---|",
