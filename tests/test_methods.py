@@ -273,6 +273,9 @@ def test_no_last_sweep_leaves_warm_rows_as_they_are():
     method = ue.SEM.preset("demo", train_steps=2, batch_size=16, final_steps=0)
     rows = method.fit(dataset, progress=False).perturbation_.rows
     assert rows.any(axis=(1, 2, 3)).all()
+    # New images have no rows that could be left as they are.
+    extended = method.extend(Shapes(size=8, seed=1), progress=False).rows
+    assert extended.any(axis=(1, 2, 3)).all()
 
 
 def test_warm_starts_go_on_from_the_stored_rows():

@@ -57,6 +57,7 @@ class REM(Method):
         train_steps: Surrogate steps in all; its learning rate falls tenfold at 40 and at 80 %.
         final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
             ``steps``, and 0, with ``warm_start`` alone, leaves the rows as training made them.
+            :meth:`extend`, whose rows start at zero then, takes ``steps`` for 0 too.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
             very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then.
         granularity: ``"sample-wise"``; the method has no other.
@@ -127,6 +128,10 @@ class REM(Method):
             check_moves(self.steps, self.step_size)
 
     @property
+    def _final_steps(self) -> int:
+        return self.steps if self.final_steps is None else self.final_steps
+
+    @property
     def _search_passes(self) -> int:
         """Image passes of one step's gradient, for each EOT sample."""
         return 1 + (self.robust_steps if self.robust_epsilon else 0)
@@ -135,9 +140,9 @@ class REM(Method):
         """Image passes of the whole fit."""
         adversary = self.robust_steps if self.robust_epsilon else 0
         search = self.eot_samples * self._search_passes
-        final = self.steps if self.final_steps is None else self.final_steps
         a_step = self.steps * search + adversary + 1
-        return self.train_steps * self.batch_size * a_step + num_images * final * search
+        final = num_images * self._final_steps * search
+        return self.train_steps * self.batch_size * a_step + final
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
@@ -167,14 +172,13 @@ class REM(Method):
             run.log(step=done + steps, **learned)
         # Early rows were made for a surrogate that is long gone: every image is visited once more.
         for index in run.sweep(self.batch_size, title="last sweep"):
-            run.rows[index] = self._perturb(run, index, surrogate)
+            run.rows[index] = self._search(run, index, surrogate, self._final_steps)
         return surrogate
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
         if surrogate is None:
             return super()._perturb(run, index, surrogate)
-        steps = self.steps if self.final_steps is None else self.final_steps
-        return self._search(run, index, surrogate, steps)
+        return self._search(run, index, surrogate, self._final_steps or self.steps)
 
     def _search(self, run: Run, index: Tensor, surrogate: nn.Module, steps: int) -> Tensor:
         """Perturbations that minimise the loss over augmentation and disturbance, (B, C, H, W)."""
