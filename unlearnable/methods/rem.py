@@ -13,7 +13,7 @@ from ..learning.pgd import pgd, random_start
 from ..learning.run import Run
 from ..learning.train import adversary, sgd, to_float, train
 from .base import Method
-from .parameters import check_moves, check_whole
+from .parameters import check_whole
 
 _BLOCK = 50  # surrogate steps between two records
 
@@ -59,7 +59,8 @@ class REM(Method):
             ``steps``, and 0, with ``warm_start`` alone, leaves the rows as training made them.
             :meth:`extend`, whose rows start at zero then, takes ``steps`` for 0 too.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
-            very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then.
+            very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then, and
+            for the norm L2 above that times the root of C * H * W.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
         batch_size: Images of a step.
@@ -124,8 +125,10 @@ class REM(Method):
                 "expected final_steps >= 1 without warm_start=True, got 0: the last sweep would "
                 "replace what was learned by random starts"
             )
-        if self.warm_start:
-            check_moves(self.steps, self.step_size)
+
+    @property
+    def _visit(self) -> tuple[int, float] | None:
+        return (self.steps, self.step_size) if self.warm_start else None
 
     @property
     def _final_steps(self) -> int:
