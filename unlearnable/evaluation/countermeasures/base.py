@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -44,11 +45,15 @@ class Countermeasure(ABC):
             return {}
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def check_victim(self, victim: str | nn.Module) -> None:  # noqa: B027
+    def check_victim(  # noqa: B027
+        self, victim: str | nn.Module, shape: Sequence[int] | None = None
+    ) -> None:
         """Asked before anything is trained.
 
         Args:
-            victim: Name or module.
+            victim: Name, or a module, which stays as it is.
+            shape: Of the images, (C, H, W), with a module; names are asked about before any image
+                is read.
 
         Raises:
             ValueError: The victim cannot do this.
