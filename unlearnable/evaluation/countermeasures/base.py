@@ -17,8 +17,8 @@ class Countermeasure(ABC):
     """One way of training that might undo a protection.
 
     A subclass overrides the one hook that belongs to the place where it acts; the others leave
-    things as they are. The hooks are called in the order in which they stand here. Subclasses are
-    frozen dataclasses, whose fields are the parameters.
+    things as they are. The hooks (``on_…``) are called in the order in which they stand here.
+    Subclasses are frozen dataclasses, whose fields are the parameters.
 
     Attributes:
         test_images: Whether :meth:`on_images` is applied to the test images too.
@@ -58,6 +58,18 @@ class Countermeasure(ABC):
         Raises:
             ValueError: The victim cannot do this.
         """
+
+    def for_timing(self, few: int, count: int) -> Countermeasure:
+        """What an audit times on a few images to tell how long this takes on all of them.
+
+        What it does to ``few`` images takes ``few / count`` of the time that this takes for
+        ``count``. That is this itself, unless its work does not grow with the number of images.
+
+        Args:
+            few: Images that are timed.
+            count: All images, as many or more.
+        """
+        return self
 
     def on_dataset(self, dataset: Any) -> Any:
         """The dataset that the victim has instead of the one it was given."""
