@@ -15,8 +15,9 @@ from unlearnable import OPS, ProtectedDataset, UnknownImageError
 from unlearnable.datasets import Shapes
 from unlearnable.evaluation.audit_data import gather, split
 from unlearnable.evaluation.cells import Plan, needs_clean, plan
-from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure
+from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure, projection
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning
+from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection
 from unlearnable.evaluation.estimate import Clock, probe
 from unlearnable.evaluation.figures import Cell
 from unlearnable.evaluation.victim import Evaluation
@@ -371,6 +372,32 @@ def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
     # Twice as many images as were timed.
     assert clock.left([c for c in cells if c.trained_on == CLEAN]) == 2 * (0.5 + 10 + 2 + 10)
     assert clock.left(cells[-1:]) == 2 * (0.5 + 10)  # the trainer's choice of images takes no time
+
+
+def test_the_estimate_of_updates_that_do_not_grow_with_the_images(images, pixel, monkeypatch):
+    data = gather(
+        images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    updates = []
+
+    def learn(run, *args, epochs, batch_size, **options):
+        updates.append(epochs * run.batches_per_epoch(batch_size))
+
+    def measure(planned, train, test, epochs):
+        pixels = torch.zeros(len(train), 3, 2, 2, dtype=torch.uint8)
+        planned.countermeasure.regression(pixels, torch.arange(len(train)) % 10)
+        return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], updates[-1] + epochs)
+
+    monkeypatch.setattr(projection, "train_surrogate", learn)
+    counter = OrthogonalProjection(epochs=1, min_updates=64, batch_size=8)
+    whole = plan([counter], ["tiny"], [0])[0]
+    assert measure(whole, data.clean, data.test, 0).seconds == 64
+    clock = Clock([], {})
+    probe(clock, [whole], data, measure, epochs=10, batch_size=16)
+    assert set(updates[1:]) == {32}  # on 32 of the 64 images
+    assert clock.left([whole]) == 64 + 2 * 10
+    assert OrthogonalProjection().for_timing(256, 50_000).epochs == 20
+    assert OrthogonalProjection().for_timing(256, 256).epochs == 960
 
 
 def test_what_is_timed_has_the_classes_of_all_images(fit):

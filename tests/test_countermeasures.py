@@ -21,7 +21,7 @@ from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraini
 from unlearnable.evaluation.countermeasures.displacement import Displacement, displaced
 from unlearnable.evaluation.countermeasures.images import GaussianBlur, MeanFilter, MedianFilter
 from unlearnable.evaluation.countermeasures.mixing import CutMix, Cutout, MixUp
-from unlearnable.evaluation.countermeasures.pretrained import FineTuning, pretrained
+from unlearnable.evaluation.countermeasures.pretrained import FineTuning, Start, pretrained
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection, without
 from unlearnable.evaluation.countermeasures.ueraser import UEraser, plasma
 from unlearnable.learning.models import MODELS, build_model, reset_weights
@@ -491,7 +491,8 @@ def test_fine_tuning_starts_from_the_pretrained_weights(victim):
             assert torch.equal(weight, fresh[name]) == stays, name
     body = [name for name in fresh if not name.startswith(f"{head}.")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in body)
-    learned = pretrained(victim, counter, (3, 32, 32), "cpu", "float32")
+    start = Start(counter.dataset, counter.digest, counter.epochs)
+    learned = pretrained(victim, start, (3, 32, 32), "cpu", "float32")
     assert all(torch.equal(models[0][name], learned[name]) for name in body)
     assert learned[f"{head}.weight"].shape[0] == 10
 
@@ -499,10 +500,11 @@ def test_fine_tuning_starts_from_the_pretrained_weights(victim):
 def test_pretraining_happens_once(pixels):
     victim, dataset = linear(), Shapes(size=16)
     before = pretrained.cache_info().misses
-    ue.evaluate(
-        pixels, pixels, victim, countermeasure=FineTuning(dataset, 1), epochs=1, seeds=3,
-        progress=False,
-    )  # fmt: skip
+    for learning_rate in (0.001, 0.01):
+        counter = FineTuning(dataset, 1, learning_rate)
+        ue.evaluate(
+            pixels, pixels, victim, countermeasure=counter, epochs=1, seeds=3, progress=False
+        )
     assert pretrained.cache_info().misses == before + 1
 
 
@@ -520,6 +522,43 @@ def test_fine_tuning_needs_a_layer_to_replace(pixels, monkeypatch):
             )  # fmt: skip
     for name in MODELS:
         FineTuning().check_victim(name)
+
+
+class OutOfOrder(nn.Module):
+    """The layer that gives the logits is defined before the one that it is used after."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.head = nn.Linear(hidden, 3)
+        self.first = nn.Linear(3 * 16 * 12, hidden)
+
+    def forward(self, images):
+        return self.head(self.first(self.norm(images).flatten(1)).relu())
+
+
+class Aside(OutOfOrder):
+    """The layer that is defined last is not used at all."""
+
+    def forward(self, images):
+        return images.flatten(2).mean(2)
+
+
+@pytest.mark.parametrize("victim", [OutOfOrder(8), OutOfOrder(10), Aside(8)])
+def test_fine_tuning_needs_the_logits_from_the_layer_that_is_defined_last(
+    victim, pixels, monkeypatch
+):
+    monkeypatch.setattr(pretraining, "train_surrogate", None)
+    weights = {name: weight.clone() for name, weight in victim.state_dict().items()}
+    state = torch.get_rng_state()
+    # With 10 hidden features, the wrong layer would fit as a head for the ten classes of Shapes.
+    with pytest.raises(ValueError, match=r"last Linear layer gives its logits.* first, defined"):
+        ue.evaluate(
+            pixels, pixels, victim, countermeasure=FineTuning(Shapes(size=16), 1), seeds=1,
+            device="cpu", progress=False,
+        )  # fmt: skip
+    assert torch.equal(torch.get_rng_state(), state) and victim.training
+    assert all(torch.equal(weight, weights[name]) for name, weight in victim.state_dict().items())
 
 
 @pytest.mark.parametrize("as_array", [torch.as_tensor, np.asarray], ids=["tensors", "arrays"])

@@ -15,7 +15,7 @@ from unlearnable.learning.progress import Progress
 from unlearnable.learning.run import Run
 from unlearnable.learning.train import to_float
 from unlearnable.methods import base
-from unlearnable.rows import RowBuffer
+from unlearnable.rows import Result, RowBuffer
 
 
 class Smooth(nn.Module):
@@ -226,7 +226,6 @@ def test_searches_without_a_step_are_refused(cls, parameters, message):
         ue.EM("tiny", steps=1, step_size=0.5 / 255),
         ue.EM("tiny", steps=0),
         ue.AUE("tiny", steps=2, step_size=0.25 / 255),
-        ue.AUE("tiny", epsilon=1 / 255),  # 5 steps of a tenth of a level
         ue.REM("tiny", steps=1, step_size=0.4 / 255, warm_start=True),
         ue.SEM("tiny", steps=2, step_size=0.2 / 255, warm_start=True),
     ],
@@ -234,6 +233,38 @@ def test_searches_without_a_step_are_refused(cls, parameters, message):
 def test_steps_that_rounding_undoes_are_refused(method):
     with pytest.raises(ValueError, match=r"half a pixel level, 0\.5 / 255, got \d \* 0"):
         method.fit(Shapes(size=16), progress=False)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ue.EM("tiny", norm="L2", epsilon=1.0),
+        ue.AUE.preset("demo", norm="L2", epsilon=1.0),
+        ue.SEM.preset("demo", norm="L2", epsilon=1.0),
+    ],
+)
+def test_l2_steps_that_rounding_undoes_are_refused_before_anything_is_made(method, tmp_path):
+    needed = r"half a pixel level, for the norm L2 and 3,072 values 0\.109, got .* step_size="
+    with pytest.raises(ValueError, match=needed):
+        method.fit(Shapes(size=16), checkpoint=tmp_path / "state", progress=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_l2_steps_that_are_not_undone_are_taken():
+    least = 0.5 / 255 * (3 * 32 * 32) ** 0.5
+    for cls in (ue.EM, ue.AUE):
+        cls(norm="L2", epsilon=1.0, steps=1, step_size=1.01 * least)._check_moves((3, 32, 32))
+        with pytest.raises(ValueError, match="half a pixel level"):
+            cls(norm="L2", steps=1, step_size=0.99 * least)._check_moves((3, 32, 32))
+    method = ue.AUE.preset("demo", norm="L2", epsilon=1.0, step_size=0.25, train_epochs=1)
+    assert method.fit(Shapes(size=16), progress=False).perturbation_.rows.any(axis=(1, 2, 3)).all()
+
+
+def test_the_default_step_of_aue_reaches_the_next_level():
+    assert ue.AUE()._step_size == ue.AUE(granularity="class-wise")._step_size == 8 / 255 / 10
+    assert ue.AUE(epsilon=1 / 255, granularity="class-wise")._step_size == 1 / 255 / 10
+    method = ue.AUE("tiny", epsilon=1 / 255, train_epochs=1)
+    assert method.fit(Shapes(size=16), progress=False).perturbation_.rows.any(axis=(1, 2, 3)).all()
 
 
 def test_steps_that_are_not_undone_are_taken():
@@ -244,18 +275,46 @@ def test_steps_that_are_not_undone_are_taken():
         ue.REM(steps=1, step_size=0.4 / 255),  # from random starts
         *(cls.preset(name) for cls in (ue.EM, ue.AUE, ue.REM, ue.SEM) for name in cls.presets),
     ):
-        method._validate()
+        method._check_moves((3, 32, 32))
 
 
 @pytest.mark.parametrize("granularity", ["sample-wise", "class-wise"])
 def test_rows_that_are_all_zero_are_warned_of(granularity):
     options = {"granularity": granularity, "round_steps": 1, "max_rounds": 1, "stop_error": 1.0}
     method = ue.EM(Still(), **options)
-    with pytest.warns(UserWarning, match="EM made rows that are all zero.*nothing is protected"):
-        method.fit(Shapes(size=16), progress=False)
+    dataset = Shapes(size=16)
+    count = 16 if granularity == "sample-wise" else len(set(dataset.targets))
+    with pytest.warns(UserWarning, match=f"EM made {count} of {count} rows all zero.*nothing prot"):
+        method.fit(dataset, progress=False)
     if granularity == "sample-wise":
-        with pytest.warns(UserWarning, match="rows that are all zero"):
+        with pytest.warns(UserWarning, match="made 8 of 8 rows all zero"):
             method.extend(Shapes(size=8), progress=False)
+
+
+@pytest.mark.parametrize(("zero", "warned"), [(400, False), (500, True), (999, True)])
+def test_half_of_the_rows_at_zero_are_warned_of(zero, warned):
+    rows = np.zeros((1000, 1, 2, 2), dtype=np.int8)
+    rows[zero:, 0, 1, 1] = -1
+    result = Result("additive", {"rows": rows}, {})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ue.EM()._warn_if_zero(result, None)
+    messages = [str(warning.message) for warning in caught]
+    assert bool(messages) is warned
+    assert not warned or messages[0].startswith(f"EM made {zero} of 1,000 rows all zero")
+
+
+def test_classes_without_images_are_not_warned_of():
+    few = [(image, label) for image, label in Shapes(size=40) if label < 4]
+    method = ue.AUE.preset("demo", granularity="class-wise", train_epochs=1)
+    method.fit(Named(few), progress=False)
+    assert method.perturbation_.rows.any(axis=(1, 2, 3)).sum() == 4
+
+
+class Named(list):
+    """Pairs with the names of all classes."""
+
+    classes = Shapes.classes
 
 
 class Still(nn.Linear):
@@ -273,6 +332,9 @@ def test_no_last_sweep_leaves_warm_rows_as_they_are():
     method = ue.SEM.preset("demo", train_steps=2, batch_size=16, final_steps=0)
     rows = method.fit(dataset, progress=False).perturbation_.rows
     assert rows.any(axis=(1, 2, 3)).all()
+    # New images have no rows that could be left as they are.
+    extended = method.extend(Shapes(size=8, seed=1), progress=False).rows
+    assert extended.any(axis=(1, 2, 3)).all()
 
 
 def test_warm_starts_go_on_from_the_stored_rows():

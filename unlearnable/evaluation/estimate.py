@@ -90,6 +90,7 @@ def probe(
         if clock.knows(cell.kind):
             continue
         counter = NoCountermeasure() if _costs_nothing(cell.countermeasure) else cell.countermeasure
+        counter = counter.for_timing(few, count)
         plain = cell._replace(trained_on=CLEAN, countermeasure=counter)
         if not warm:
             measure(plain, train, test, 1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data import RawDataset
 from ..learning.device import pick_device, pick_precision
-from ..learning.models import build_model, check_model_name, reset_weights
+from ..learning.models import answer, build_model, check_model_name, reset_weights
 from ..learning.progress import Progress
 from ..learning.run import Run
 from ..learning.train import Batch, augmented, count_correct, sgd, to_float, train
@@ -132,7 +132,8 @@ def evaluate(
     if isinstance(victim, str):
         check_model_name(victim)
     counter = find_countermeasure(countermeasure)
-    counter.check_victim(victim)
+    if isinstance(victim, str):
+        counter.check_victim(victim)
     place = pick_device(device)
     refuse_protected(test)
     chosen_by_victim = counter.on_dataset(train)
@@ -145,6 +146,7 @@ def evaluate(
     num_classes = learned.num_classes
     if not isinstance(victim, str):
         _check_width(victim, learned.images[:2].to(place), num_classes)
+        counter.check_victim(victim, learned.images.shape[1:])
     name = victim if isinstance(victim, str) else type(victim).__name__
     learned = _replaced(learned, counter)
     if counter.test_images:
@@ -204,11 +206,7 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> None:
 
 
 def _check_width(victim: nn.Module, images: Tensor, num_classes: int) -> None:
-    """Asks a copy of a victim for its logits, so that the victim itself stays as it is."""
-    model = copy.deepcopy(victim).to(images.device).eval()
-    devices = [images.device] if images.is_cuda else []
-    with torch.no_grad(), torch.random.fork_rng(devices):
-        logits = model(to_float(images))
+    logits = answer(victim, to_float(images))
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(images), num_classes):
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,19 @@ def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0
         if name in MODELS:
             return MODELS[name](num_classes, channels)
         return from_torchvision(name.removeprefix(_TORCHVISION), num_classes, channels)
+
+
+def answer(model: nn.Module, images: Tensor) -> Any:
+    """What a copy of a module gives; the module and the global random state stay as they are.
+
+    Args:
+        model: Any module.
+        images: float, (B, C, H, W); the copy goes to their device.
+    """
+    own = copy.deepcopy(model).to(images.device).eval()
+    devices = [images.device] if images.is_cuda else []
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        return own(images)
 
 
 def reset_weights(model: nn.Module, *, seed: int = 0) -> None:

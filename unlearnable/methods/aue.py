@@ -15,7 +15,8 @@ from ..learning.shards import images_per_epoch
 from ..learning.strong_augment import StrongAugment
 from ..learning.train import sgd, to_float, train
 from .base import Method
-from .parameters import check_moves
+
+_LEVEL = 1 / 255  # what a visit's steps reach at least, since rows are rounded after it
 
 _FAST: dict[str, Any] = {"steps": 1, "step_size": 2 / 255, "train_epochs": 20}
 
@@ -31,10 +32,13 @@ class AUE(Method):
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``.
+        step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``, or more
+            where that, sample-wise with Linf, keeps ``steps * step_size`` below 1/255. Presets
+            other than ``"paper"`` have one for Linf: with L2 give your own.
         steps: Steps of each perturbation after an epoch, each through a new draw of the
             augmentation; None is 5 sample-wise and 1 class-wise. Sample-wise, ``steps * step_size``
-            is above 0.5/255, half a pixel level.
+            is above 0.5/255, half a pixel level, and for the norm L2 above that times the root of
+            C * H * W.
         strength: Of the augmentation, 0 to 1; the paper has 0.6 for CIFAR-10, 1.0 for CIFAR-100.
         train_epochs: Epochs of the surrogate, and sweeps over the perturbations.
         extend_steps: Steps of each perturbation that :meth:`extend` makes; in a fit they add up
@@ -90,12 +94,17 @@ class AUE(Method):
         super()._validate()
         if not 0 <= self.strength <= 1:
             raise ValueError(f"expected strength from 0 to 1, got {self.strength}")
-        if self.granularity == "sample-wise":
-            check_moves(self._steps, self._step_size)
+
+    @property
+    def _visit(self) -> tuple[int, float] | None:
+        return (self._steps, self._step_size) if self.granularity == "sample-wise" else None
 
     @property
     def _step_size(self) -> float:
-        return self.epsilon / 10 if self.step_size is None else self.step_size
+        if self.step_size is not None:
+            return self.step_size
+        rounded = self.granularity == "sample-wise" and self.norm == "Linf"
+        return max(self.epsilon / 10, _LEVEL / max(1, self._steps) if rounded else 0.0)
 
     @property
     def _steps(self) -> int:

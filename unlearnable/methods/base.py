@@ -25,8 +25,8 @@ from ..learning.run import Run
 from ..output import locked, write_json
 from ..perturbation import Perturbation
 from ..protected import ProtectedDataset
-from ..rows import Result, RowBuffer, encode
-from ..store import read_images
+from ..rows import Levels, Result, RowBuffer, encode
+from ..store import ImageStore, read_images
 from .fitting import FitOptions, Fitting
 from .parameters import Parameters
 
@@ -34,6 +34,7 @@ Self = TypeVar("Self", bound="Method")
 
 _METHOD = "method.json"
 _SURROGATE = "surrogate.safetensors"
+_CHUNK = 256  # rows that are read at once
 _LONG = 3600  # seconds of estimated work that nobody should start unawares
 
 
@@ -149,7 +150,8 @@ class Method(Parameters, ABC):
             The method itself, with ``perturbation_``, ``surrogate_`` and ``history_``.
 
         Warns:
-            UserWarning: It will take long, or every row became zero: nothing is protected then.
+            UserWarning: It will take long, or half of the rows or more became zero, which protect
+                nothing.
 
         Raises:
             ValueError: A parameter, label or image size is not as expected, or the checkpoint or
@@ -159,6 +161,7 @@ class Method(Parameters, ABC):
             KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept.
         """
         self._validate()
+        self._check_moves()
         if checkpoint_every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -187,6 +190,7 @@ class Method(Parameters, ABC):
             rows=(self.epsilon, self.norm) if self._has_rows else None,
             seed=self.seed,
             identity=identity | surrogate_digest,
+            check_shape=self._check_moves,
             on_rate=self._warn_if_long,
         ) as fitting:
             run = fitting.run
@@ -213,7 +217,7 @@ class Method(Parameters, ABC):
             else:
                 (kind, parts), *_ = run.results.items()
                 result = encode(kind, parts, epsilon, norm)
-            self._warn_if_zero(result)
+            self._warn_if_zero(result, fitting.images)
             made = Perturbation.from_fit(result, fitting.images, config)
             perturbation = fitting.finish(made)
         # Set together and last: a fit that fails leaves nothing that looks fitted.
@@ -229,11 +233,17 @@ class Method(Parameters, ABC):
         if total is not None and total / rate > _LONG:
             warnings.warn(self._long_message(total, rate, num_images), stacklevel=4)
 
-    def _warn_if_zero(self, result: Result) -> None:
-        if result.kind == "additive" and not result.tensors["rows"].any():
+    def _warn_if_zero(self, result: Result, images: ImageStore) -> None:
+        if result.kind != "additive":
+            return
+        rows = result.tensors["rows"]
+        if not self._has_rows:  # classes without images have no row to learn
+            rows = rows[images.labels.unique().numpy()]
+        zero = _zero_rows(rows)
+        if 2 * zero >= len(rows):
             warnings.warn(
-                f"{type(self).__name__} made rows that are all zero: images stay as they are, and "
-                f"nothing is protected; let it take more or longer steps",
+                f"{type(self).__name__} made {zero:,} of {len(rows):,} rows all zero: their images "
+                f"stay as they are, and nothing protects them; let it take more or longer steps",
                 stacklevel=3,
             )
 
@@ -379,7 +389,7 @@ class Method(Parameters, ABC):
             run.close()
         images = images._replace(classes=known, num_classes=config["num_classes"])
         result = Result("additive", {"rows": rows.levels()}, {})
-        self._warn_if_zero(result)
+        self._warn_if_zero(result, images)
         return Perturbation.from_fit(result, images, config)
 
     # Files
@@ -464,6 +474,16 @@ class Method(Parameters, ABC):
         self.history_ = history
         self.perturbation_ = perturbation
         return self
+
+
+def _zero_rows(rows: Levels) -> int:
+    """How many rows are all zero; or 0, without reading on, once it is less than half of them."""
+    moved = 0
+    for start in range(0, len(rows), _CHUNK):
+        moved += int(rows[start : start + _CHUNK].any(axis=(1, 2, 3)).sum())
+        if 2 * moved > len(rows):
+            return 0
+    return len(rows) - moved
 
 
 def _fingerprint_of(surrogate: Any) -> str | None:

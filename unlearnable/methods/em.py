@@ -13,7 +13,6 @@ from ..learning.pgd import pgd
 from ..learning.run import Run
 from ..learning.train import sgd, to_float, train
 from .base import Method
-from .parameters import check_moves
 
 
 class EM(Method):
@@ -28,7 +27,8 @@ class EM(Method):
         norm: ``"Linf"`` or ``"L2"``.
         step_size: Length of a step of the perturbation.
         steps: Steps of each perturbation in a round; None is 20 sample-wise and 1 class-wise.
-            Sample-wise, ``steps * step_size`` is above 0.5/255, half a pixel level.
+            Sample-wise, ``steps * step_size`` is above 0.5/255, half a pixel level, and for the
+            norm L2 above that times the root of C * H * W.
         round_steps: Surrogate steps in a round.
         stop_error: The fit ends at a round that leaves no more than this share of perturbed images
             misclassified.
@@ -88,8 +88,10 @@ class EM(Method):
             raise ValueError(f"expected stop_error above 0 and up to 1, got {self.stop_error}")
         if self.round_steps < 1:
             raise ValueError(f"expected round_steps >= 1, got {self.round_steps}")
-        if self.granularity == "sample-wise":
-            check_moves(self._steps, self.step_size)
+
+    @property
+    def _visit(self) -> tuple[int, float] | None:
+        return (self._steps, self.step_size) if self.granularity == "sample-wise" else None
 
     @property
     def _steps(self) -> int:

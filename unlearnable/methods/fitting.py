@@ -78,6 +78,7 @@ class Fitting:
         rows: Budget (in [0, 1] units) and norm of rows per image; None where none are learned.
         seed: All randomness follows from it.
         identity: What a checkpoint must have in common with this fit to be resumed.
+        check_shape: Called with the images' shape (C, H, W) before anything is made for the fit.
         on_rate: Called once with image passes per second.
 
     Attributes:
@@ -95,6 +96,7 @@ class Fitting:
         rows: tuple[float, str] | None,
         seed: Hashable,
         identity: dict[str, Any],
+        check_shape: Callable[[Sequence[int]], None],
         on_rate: Callable[[float, int], None],
     ) -> None:
         self._options = options
@@ -112,6 +114,7 @@ class Fitting:
             self._resident = self._decide(dataset, image_size)
             self._scratch = self._make_scratch(cleanup)
             self.images = self._read(dataset, image_size)
+            check_shape(self.images.images.shape[1:])
             identity = identity | {
                 "version": __version__,
                 "dataset": self.images.digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 from torch import nn
@@ -100,6 +101,25 @@ class Parameters:
         if surrogate is not None and not isinstance(surrogate, nn.Module):
             check_model_name(surrogate)
 
+    @property
+    def _visit(self) -> tuple[int, float] | None:
+        """Steps of a visit that goes on from an image's stored row, and their length.
+
+        None where no visit does.
+        """
+        return None
+
+    def _check_moves(self, shape: Sequence[int] | None = None) -> None:
+        """Raises ``ValueError`` where rounding would undo each visit.
+
+        Args:
+            shape: Of an image, (C, H, W), which matters to the norm L2; None while it is unknown.
+        """
+        if self._visit is None:
+            return
+        spread_over = 1 if shape is None or self.norm == "Linf" else math.prod(shape)
+        check_moves(*self._visit, spread_over)
+
 
 def check_whole(name: str, value: Any, least: int | None = None) -> None:
     """Raises ``ValueError`` unless a parameter is a whole number, and not below ``least``."""
@@ -112,17 +132,27 @@ def check_whole(name: str, value: Any, least: int | None = None) -> None:
         )
 
 
-def check_moves(steps: int, step_size: float) -> None:
-    """Raises ``ValueError`` for visits that together do not reach the next pixel level.
+def check_moves(steps: int, step_size: float, spread_over: int = 1) -> None:
+    """Raises ``ValueError`` for visits that do not reach the next pixel level.
 
     What is stored between visits is rounded to whole levels, so that a visit which moves it by half
     a level or less moves it never.
+
+    Args:
+        steps: Of a visit.
+        step_size: Length of each, in [0, 1] units.
+        spread_over: Number of values that share an L2 length, each with the root of it; else 1.
     """
-    if steps * step_size * 255 <= 0.5 + 1e-6:
-        raise ValueError(
-            f"expected steps * step_size above half a pixel level, 0.5 / 255, got {steps} * "
-            f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay zero"
-        )
+    if steps * step_size * 255 > 0.5 * math.sqrt(spread_over) + 1e-6:
+        return
+    needed, hint = "0.5 / 255", ""
+    if spread_over > 1:
+        needed = f"for the norm L2 and {spread_over:,} values {0.5 / 255 * spread_over**0.5:.3g}"
+        hint = "; pass a longer step_size="
+    raise ValueError(
+        f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
+        f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay zero{hint}"
+    )
 
 
 def check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:

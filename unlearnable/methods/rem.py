@@ -13,7 +13,7 @@ from ..learning.pgd import pgd, random_start
 from ..learning.run import Run
 from ..learning.train import adversary, sgd, to_float, train
 from .base import Method
-from .parameters import check_moves, check_whole
+from .parameters import check_whole
 
 _BLOCK = 50  # surrogate steps between two records
 
@@ -57,8 +57,10 @@ class REM(Method):
         train_steps: Surrogate steps in all; its learning rate falls tenfold at 40 and at 80 %.
         final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
             ``steps``, and 0, with ``warm_start`` alone, leaves the rows as training made them.
+            :meth:`extend`, whose rows start at zero then, takes ``steps`` for 0 too.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
-            very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then.
+            very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then, and
+            for the norm L2 above that times the root of C * H * W.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
         batch_size: Images of a step.
@@ -123,8 +125,14 @@ class REM(Method):
                 "expected final_steps >= 1 without warm_start=True, got 0: the last sweep would "
                 "replace what was learned by random starts"
             )
-        if self.warm_start:
-            check_moves(self.steps, self.step_size)
+
+    @property
+    def _visit(self) -> tuple[int, float] | None:
+        return (self.steps, self.step_size) if self.warm_start else None
+
+    @property
+    def _final_steps(self) -> int:
+        return self.steps if self.final_steps is None else self.final_steps
 
     @property
     def _search_passes(self) -> int:
@@ -135,9 +143,9 @@ class REM(Method):
         """Image passes of the whole fit."""
         adversary = self.robust_steps if self.robust_epsilon else 0
         search = self.eot_samples * self._search_passes
-        final = self.steps if self.final_steps is None else self.final_steps
         a_step = self.steps * search + adversary + 1
-        return self.train_steps * self.batch_size * a_step + num_images * final * search
+        final = num_images * self._final_steps * search
+        return self.train_steps * self.batch_size * a_step + final
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
@@ -167,14 +175,13 @@ class REM(Method):
             run.log(step=done + steps, **learned)
         # Early rows were made for a surrogate that is long gone: every image is visited once more.
         for index in run.sweep(self.batch_size, title="last sweep"):
-            run.rows[index] = self._perturb(run, index, surrogate)
+            run.rows[index] = self._search(run, index, surrogate, self._final_steps)
         return surrogate
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
         if surrogate is None:
             return super()._perturb(run, index, surrogate)
-        steps = self.steps if self.final_steps is None else self.final_steps
-        return self._search(run, index, surrogate, steps)
+        return self._search(run, index, surrogate, self._final_steps or self.steps)
 
     def _search(self, run: Run, index: Tensor, surrogate: nn.Module, steps: int) -> Tensor:
         """Perturbations that minimise the loss over augmentation and disturbance, (B, C, H, W)."""

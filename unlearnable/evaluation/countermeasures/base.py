@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ class Countermeasure(ABC):
     """One way of training that might undo a protection.
 
     A subclass overrides the one hook that belongs to the place where it acts; the others leave
-    things as they are. The hooks are called in the order in which they stand here. Subclasses are
-    frozen dataclasses, whose fields are the parameters.
+    things as they are. The hooks (``on_…``) are called in the order in which they stand here.
+    Subclasses are frozen dataclasses, whose fields are the parameters.
 
     Attributes:
         test_images: Whether :meth:`on_images` is applied to the test images too.
@@ -44,15 +45,31 @@ class Countermeasure(ABC):
             return {}
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def check_victim(self, victim: str | nn.Module) -> None:  # noqa: B027
+    def check_victim(  # noqa: B027
+        self, victim: str | nn.Module, shape: Sequence[int] | None = None
+    ) -> None:
         """Asked before anything is trained.
 
         Args:
-            victim: Name or module.
+            victim: Name, or a module, which stays as it is.
+            shape: Of the images, (C, H, W), with a module; names are asked about before any image
+                is read.
 
         Raises:
             ValueError: The victim cannot do this.
         """
+
+    def for_timing(self, few: int, count: int) -> Countermeasure:
+        """What an audit times on a few images to tell how long this takes on all of them.
+
+        What it does to ``few`` images takes ``few / count`` of the time that this takes for
+        ``count``. That is this itself, unless its work does not grow with the number of images.
+
+        Args:
+            few: Images that are timed.
+            count: All images, as many or more.
+        """
+        return self
 
     def on_dataset(self, dataset: Any) -> Any:
         """The dataset that the victim has instead of the one it was given."""

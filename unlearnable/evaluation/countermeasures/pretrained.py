@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ...data import RawDataset, check_labels, image_keys
 from ...datasets import Shapes
-from ...learning.models import build_model, reset_weights
+from ...learning.models import answer, build_model, reset_weights
 from ...learning.run import Run
 from ...learning.train import augmented, sgd, train_surrogate
 from ...store import digest_of_images, read_images
@@ -21,12 +22,27 @@ from .base import Countermeasure
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a victim is pretrained on, and for how long.
+
+    Attributes:
+        dataset: As :class:`FineTuning` was given it.
+        digest: Of the dataset; stands for it in comparisons.
+        epochs: Of pretraining.
+    """
+
+    dataset: Any = field(compare=False, repr=False)
+    digest: str | None
+    epochs: int
+
+
+@dataclass(frozen=True)
 class FineTuning(Countermeasure):
     """Starts from a pretrained network and a new last layer, at a low learning rate.
 
-    Pretraining follows the protocol and is done once per victim, image shape and dataset in a
-    process. Published fine-tuning starts from ImageNet; here nothing is downloaded, and weights
-    from few or simple images are a weaker start than those.
+    Pretraining follows the protocol and is done once per victim, image shape, dataset and number of
+    epochs in a process. Published fine-tuning starts from ImageNet; here nothing is downloaded, and
+    weights from few or simple images are a weaker start than those.
 
     Two are equal, and have one name, if their images and labels are. So a dataset is read once when
     it is given.
@@ -73,15 +89,27 @@ class FineTuning(Countermeasure):
         del own["digest"]
         return own
 
-    def check_victim(self, victim: str | nn.Module) -> None:
+    def check_victim(self, victim: str | nn.Module, shape: Sequence[int] | None = None) -> None:
         if isinstance(victim, str):
             with torch.device("meta"):
                 victim = build_model(victim, 2)
-        last_linear(victim)
+        head = last_linear(victim)
+        if shape is None:
+            return
+        # One logit more than before: where another layer gives the logits, it does not show.
+        layer: Any = victim.get_submodule(head)
+        width = layer.out_features + 1
+        try:
+            logits = answer(with_head(victim, width), torch.zeros(2, *shape))
+        except RuntimeError as error:
+            raise ValueError(_not_the_head(victim, head)) from error
+        if logits.shape != (2, width):
+            raise ValueError(_not_the_head(victim, head))
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
         shape = tuple(run.images.shape[1:])
-        learned = pretrained(victim, self, shape, str(run.device), run.precision)
+        start = Start(self.dataset, self.digest, self.epochs)
+        learned = pretrained(victim, start, shape, str(run.device), run.precision)
         head = last_linear(model)
         weights = {
             name: weight for name, weight in learned.items() if not name.startswith(f"{head}.")
@@ -103,7 +131,7 @@ def digest_of(dataset: Any) -> str:
 @functools.lru_cache(maxsize=8)
 def pretrained(
     victim: str | nn.Module,
-    counter: FineTuning,
+    start: Start,
     shape: tuple[int, int, int],
     device: str,
     precision: str,
@@ -112,12 +140,12 @@ def pretrained(
 
     Args:
         victim: Name or module.
-        counter: Whose dataset and epochs they are.
+        start: Dataset and epochs.
         shape: (C, H, W), which the images are resized to.
         device: Where to train.
         precision: Of network passes.
     """
-    store = read_images(Shapes(seed=1) if counter.digest is None else counter.dataset, shape[1:])
+    store = read_images(Shapes(seed=1) if start.digest is None else start.dataset, shape[1:])
     images = store.images
     if len(images[0]) != shape[0]:
         grey = images.float().mean(1, keepdim=True).round().to(torch.uint8)
@@ -130,11 +158,7 @@ def pretrained(
     if isinstance(victim, str):
         model = build_model(victim, store.num_classes, shape[0], seed=seed)
     else:
-        model = copy.deepcopy(victim)
-        name = last_linear(model)
-        features: Any = model.get_submodule(name).in_features
-        head = nn.utils.skip_init(nn.Linear, features, store.num_classes)
-        model.set_submodule(name, head)
+        model = with_head(victim, store.num_classes)
         reset_weights(model, seed=seed)
     try:
         train_surrogate(
@@ -142,13 +166,22 @@ def pretrained(
             model,
             sgd(model),
             torch.optim.lr_scheduler.CosineAnnealingLR,
-            epochs=counter.epochs,
+            epochs=start.epochs,
             batch_size=128,
             inputs=augmented(run),
         )
     finally:
         run.close()
     return {name: weight.cpu() for name, weight in model.state_dict().items()}
+
+
+def with_head(victim: nn.Module, num_classes: int) -> nn.Module:
+    """A copy of a module with another last linear layer, whose weights are not set yet."""
+    model = copy.deepcopy(victim)
+    name = last_linear(model)
+    features: Any = model.get_submodule(name).in_features
+    model.set_submodule(name, nn.utils.skip_init(nn.Linear, features, num_classes))
+    return model
 
 
 def last_linear(model: nn.Module) -> str:
@@ -164,3 +197,11 @@ def last_linear(model: nn.Module) -> str:
             f"{type(model).__name__} without"
         )
     return names[-1]
+
+
+def _not_the_head(victim: nn.Module, name: str) -> str:
+    return (
+        f"expected a victim whose last Linear layer gives its logits, since fine-tuning replaces "
+        f"it, got a {type(victim).__name__} in which {name or 'the module itself'}, defined last, "
+        f"does not; define its layers in the order in which they are used"
+    )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...learning.draws import Draws
 from ...learning.models import reset_weights
 from ...learning.run import Run
+from ...learning.shards import Shards, images_per_epoch
 from ...learning.train import Batch, sgd, tenfold_decay, to_float, train_surrogate
 from . import operations
 from .base import Countermeasure
@@ -47,6 +48,16 @@ class OrthogonalProjection(Countermeasure):
     name = "orthogonal-projection"
     description = "a victim that removes what a linear model learns from its training images"
 
+    def for_timing(self, few: int, count: int) -> OrthogonalProjection:
+        # Each image is seen as often as among all: by min_updates it would be seen more often.
+        batches = Shards(count).batches_per_epoch(self.batch_size)
+        seen = self._epochs(batches) * images_per_epoch(count, self.batch_size) / count
+        return replace(self, epochs=max(1, round(seen)), min_updates=0)
+
+    def _epochs(self, batches: int) -> int:
+        """Of the regression, given its batches in one."""
+        return max(self.epochs, math.ceil(self.min_updates / batches))
+
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         directions = torch.linalg.qr(self.regression(images, labels).T).Q
         # Around the mean image: without its part along them, half of all pixels would be cut off.
@@ -70,14 +81,13 @@ class OrthogonalProjection(Countermeasure):
         linear = nn.utils.skip_init(nn.Linear, images[0].numel(), classes, bias=False)
         reset_weights(linear, seed=run.weight_seed("regression"))
         model = nn.Sequential(nn.Flatten(), linear)
-        updates = run.batches_per_epoch(self.batch_size)
         try:
             train_surrogate(
                 run,
                 model,
                 sgd(model),
                 tenfold_decay(0.5, 0.75),
-                epochs=max(self.epochs, math.ceil(self.min_updates / updates)),
+                epochs=self._epochs(run.batches_per_epoch(self.batch_size)),
                 batch_size=self.batch_size,
                 inputs=lambda index: to_float(run.images[index]),
             )
