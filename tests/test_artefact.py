@@ -1,5 +1,6 @@
 """The artefact's files: shards and their index, what a save replaces, verify, versions."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -368,6 +369,25 @@ def test_all_processes_may_save_into_one_folder(perturbation, sharded, tmp_path)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: one.save_pretrained(tmp_path / "p"), ones))
     Perturbation.from_pretrained(tmp_path / "p").verify()
+    assert names(tmp_path / "p") == ["config.json", "perturbation.safetensors"]
+
+
+def test_a_folder_is_looked_at_only_when_no_other_process_saves_into_it(
+    perturbation, tmp_path, monkeypatch
+):
+    """Halfway through another one's save its tensors lie there, and no config yet."""
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "perturbation.safetensors").write_bytes(b"of another process")
+    enter = unlearnable.artefact.locked
+
+    @contextlib.contextmanager
+    def once_it_is_done(folder, *, wait):
+        with enter(folder, wait=wait):
+            (folder / "perturbation.safetensors").unlink()
+            yield
+
+    monkeypatch.setattr(unlearnable.artefact, "locked", once_it_is_done)
+    perturbation.save_pretrained(tmp_path / "p")
     assert names(tmp_path / "p") == ["config.json", "perturbation.safetensors"]
 
 

@@ -17,7 +17,7 @@ from .config import FORMAT, FORMAT_VERSION, check_config, read_config
 from .errors import ArtefactError
 from .joined import JoinedRows
 from .kinds import Kind, Tensors
-from .output import claim_folder, locked, write_json
+from .output import claim_folder, locked, make_folder, write_json
 from .stack import KINDS
 from .strict_json import as_json, read_json
 from .tensorfile import map_tensors, write_tensors
@@ -85,8 +85,9 @@ def save(
         raise ValueError(f"expected a shard size in bytes, got {max_shard_size}")
     config = as_json(kind.config)  # anybody may have changed it
     build(kind.tensors, config, kind.where)
-    folder = claim_folder(folder, CONFIG, force=force)
-    # All processes of a fit end with the whole result, and may all save it.
+    folder = make_folder(folder)
+    # All processes of a fit end with the whole result, and may all save it. What the folder holds is
+    # looked at under the lock: while another one saves, tensors lie there without their config.
     with locked(folder, wait=True):
         _save(claim_folder(folder, CONFIG, force=force), kind.tensors, config, max_shard_size)
     return folder

@@ -19,6 +19,19 @@ _LEFT = re.compile(r"\..+\.(partial|before)")  # what a process that was killed 
 logger = logging.getLogger(__name__)
 
 
+def make_folder(folder: str | Path) -> Path:
+    """A folder, made with all above it if it is not there.
+
+    Raises:
+        NotADirectoryError: It is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Path:
     """Makes a folder to write into, or takes one that is empty or was written by this package.
 
@@ -31,10 +44,7 @@ def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Pat
         FileExistsError: It holds something else.
         NotADirectoryError: It is a file.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     holds = any(p.name != LOCK and not _LEFT.fullmatch(p.name) for p in folder.iterdir())
     if not force and holds and not is_ours(folder, marker):
         raise FileExistsError(
