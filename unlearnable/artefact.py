@@ -86,8 +86,8 @@ def save(
     config = as_json(kind.config)  # anybody may have changed it
     build(kind.tensors, config, kind.where)
     folder = make_folder(folder)
-    # All processes of a fit end with the whole result, and may all save it. What the folder holds is
-    # looked at under the lock: while another one saves, tensors lie there without their config.
+    # All processes of a fit end with the whole result, and may all save it. Looked at under the
+    # lock: while another one saves, tensors lie in the folder without their config.
     with locked(folder, wait=True):
         _save(claim_folder(folder, CONFIG, force=force), kind.tensors, config, max_shard_size)
     return folder
