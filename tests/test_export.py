@@ -500,6 +500,15 @@ def test_an_interrupt_between_any_two_moves_leaves_all_or_nothing(
     assert number > 60
 
 
+def test_a_class_folder_may_take_the_place_of_an_earlier_file(fit, protected, tmp_path):
+    folder = protected.export(tmp_path / "out", "npz")
+    named = made(fit, (8, 8, 3), classes=["images.npz"], count=1)
+    named.export(folder, force=True)
+    assert (folder / "images.npz" / "0.png").is_file()
+    with pytest.raises(FileExistsError):  # nor is a folder deleted for a file
+        protected.export(folder, "npz", force=True)
+
+
 def test_a_folder_that_exists_is_filled_from_within(protected, tmp_path, monkeypatch):
     """It may be a mount point: nothing can be renamed into it, nor it itself."""
     (tmp_path / "out").mkdir()

@@ -298,7 +298,7 @@ class ProtectedDataset(VisionDataset):
         """Writes the protected images before transforms, without loss.
 
         Args:
-            folder: Where to; built beside its place and renamed, so it is whole or not there.
+            folder: Where to; all is written apart and moved there in the end, or nothing is.
             format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
                 (with ``allow_empty=True`` if a class has no images, which is warned of).
                 ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32

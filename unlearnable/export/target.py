@@ -143,21 +143,28 @@ def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
     coming = [(path, places[path]) for path in new if path.is_file()]
     folders = [path for path in earlier if path.is_dir()]
     try:
-        for _, target in leaving:
+        for source, target in leaving:
             target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
         for path in made:
             path.mkdir(parents=True, exist_ok=True)
-        for source, target in [*leaving, *coming]:
+        for source, target in coming:
             source.rename(target)
     except BaseException:
-        # By what is where, and not by a list of what was done: an interrupt may fall between both.
-        for source, target in reversed([*leaving, *coming]):
-            if target.exists() and not source.exists():
-                target.rename(source)
-        _remove_empty([*made, *(path for path in old.rglob("*") if path.is_dir()), old])
+        _move_back(coming)
+        _remove_empty(made)
+        _move_back(leaving)
+        _remove_empty([*(path for path in old.rglob("*") if path.is_dir()), old])
         raise
     shutil.rmtree(old)
     _remove_empty(set(folders) - set(places.values()))
+
+
+def _move_back(moves: Iterable[tuple[Path, Path]]) -> None:
+    """Undoes moves by what is where: an interrupt may fall between a move and any note of it."""
+    for source, target in moves:
+        if target.exists() and not source.exists():
+            target.rename(source)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
