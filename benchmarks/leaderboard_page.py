@@ -1,4 +1,4 @@
-"""docs/leaderboard.md, from committed results and published figures.
+"""docs/leaderboard.md and its pictures, from committed results and published figures.
 
     python benchmarks/leaderboard_page.py
 
@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from leaderboard import COUNTERMEASURES, METHODS
+from leaderboard_chart import chart, worst_case
 from patterns import section as patterns_section
 from published import PUBLISHED, published
 from record import DOCS, RESULTS, where
-
-from unlearnable.evaluation.cells import needs_clean
-from unlearnable.evaluation.countermeasures import countermeasure
 
 PAGE = DOCS / "leaderboard.md"
 CAUSES = Path(__file__).parent / "causes.json"
@@ -62,21 +60,24 @@ def _figure(cells: Sequence[dict[str, Any]]) -> Figure:
     return Figure(*means, *spreads, len(cells))
 
 
+def columns(figures: Iterable[tuple[str, str]]) -> list[str]:
+    """Countermeasures of a leaderboard, in its order."""
+    found = {counter for _, counter in figures}
+    return [*(c for c in COUNTERMEASURES if c in found), *sorted(found - set(COUNTERMEASURES))]
+
+
 def table(result: dict[str, Any], which: str) -> list[str]:
     """Peak or last by method and countermeasure; the worst case of each row is bold."""
     figures = figures_of(result)
-    counters = [c for c in COUNTERMEASURES if any(c == found for _, found in figures)]
-    counters += sorted({found for _, found in figures} - set(counters))
-    chosen = [c for c in counters if not needs_clean(countermeasure(c))]
+    counters = columns(figures)
     lines = [f"| trained on | {' | '.join(counters)} |", "|---" * (len(counters) + 1) + "|"]
     for method in METHODS:
         row = {c: figures[method, c] for c in counters if (method, c) in figures}
         if not row:
             continue
         shown = {c: figure.shown(which) for c, figure in row.items()}
-        open_to_all = [c for c in chosen if c in row]
-        if method != "clean" and open_to_all:
-            worst = max(open_to_all, key=lambda c: getattr(row[c], which))
+        worst = worst_case({c: getattr(figure, which) for c, figure in row.items()})
+        if method != "clean" and worst:
             shown[worst] = f"**{shown[worst]}**"
         if which == "peak":
             for c in row:
@@ -84,6 +85,19 @@ def table(result: dict[str, Any], which: str) -> list[str]:
                     shown[c] += f" ({_span(min(known), max(known), 0)})"
         lines.append(f"| {method} | {' | '.join(shown.get(c, '') for c in counters)} |")
     return lines
+
+
+def picture_lines(name: str, result: dict[str, Any]) -> list[str]:
+    """Where a page shows the heat map."""
+    if picture(result) is None:
+        return []
+    return [
+        "Best epoch, the strongest protection by its worst case (framed) on top. The colour is",
+        "what was recovered, beyond guessing, of what clean images give without a countermeasure:",
+        "",
+        f"![Methods against countermeasures as a heat map]({name}.svg)",
+        "",
+    ]
 
 
 def caption(result: dict[str, Any]) -> str:
@@ -217,8 +231,20 @@ def published_table() -> list[str]:
     return [content["about"], "", *lines, "", "Sources:", "", *sources]
 
 
-def page(results: Sequence[dict[str, Any]]) -> str:
-    """The whole text, from committed files alone."""
+def picture(result: dict[str, Any]) -> str | None:
+    """A result's heat map as SVG; None before any row can be compared with clean images."""
+    peaks = {key: figure.peak for key, figure in figures_of(result).items()}
+    if ("clean", "none") not in peaks or all(method == "clean" for method, _ in peaks):
+        return None
+    return chart(peaks, columns(peaks), f"Accuracy on clean test images: {caption(result)}")
+
+
+def page(results: Mapping[str, dict[str, Any]]) -> str:
+    """The whole text, from committed files alone.
+
+    Args:
+        results: By the names of their files and pictures.
+    """
     lines = [
         "# Leaderboard",
         "",
@@ -230,12 +256,13 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         "`benchmarks/leaderboard_page.py` writes this page.",
         "",
     ]
-    for result in results:
+    for name, result in results.items():
         settings, machine = result["settings"], result["machine"]
         lines += [
             f"## Measured: {settings['victim']}, {settings['images']:,} images, "
             f"{settings['epochs']} epochs, on {machine['device']}",
             "",
+            *picture_lines(name, result),
             "Best epoch (peak), and what others published for a ResNet-18 and the whole set:",
             "",
             *table(result, "peak"),
@@ -263,11 +290,19 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def results() -> list[dict[str, Any]]:
-    """The committed ones."""
+def results() -> dict[str, dict[str, Any]]:
+    """The committed ones by their names."""
     paths = sorted(RESULTS.glob("leaderboard-*.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def main() -> None:
+    found = results()
+    PAGE.write_text(page(found), encoding="utf-8")
+    for name, result in found.items():
+        if svg := picture(result):
+            (DOCS / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(results()), encoding="utf-8")
+    main()

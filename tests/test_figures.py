@@ -116,10 +116,12 @@ def test_published_figures_name_their_source(benchmarks):
 def test_the_leaderboard_is_written_from_committed_files(benchmarks):
     import leaderboard_page
 
-    written = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
-    assert leaderboard_page.page(leaderboard_page.results()) == written, (
-        "run benchmarks/leaderboard_page.py"
-    )
+    results = leaderboard_page.results()
+    made = {"leaderboard.md": leaderboard_page.page(results)}
+    made |= {f"{name}.svg": leaderboard_page.picture(result) for name, result in results.items()}
+    for name, text in made.items():
+        written = (ROOT / "docs" / name).read_text(encoding="utf-8") if text else None
+        assert text == written, "run benchmarks/leaderboard_page.py"
 
 
 def test_figures_far_from_the_published_ones_are_explained(benchmarks):
@@ -151,6 +153,38 @@ def test_the_leaderboard_marks_the_worst_case_of_what_a_trainer_may_choose(bench
         "| clean | 90.0 (92 to 95) |  |  |",
         "| SEM | 20.0 ± 14.1 (16) | **60.0** (82) | 80.0 |",
     ]
+
+
+def test_the_heat_map_has_the_strongest_protection_on_top(benchmarks):
+    from xml.etree import ElementTree
+
+    from leaderboard_page import picture
+
+    figures = {
+        "clean, none, seed 0": 0.9, "OPS, none, seed 0": 0.1, "OPS, jpeg-10, seed 0": 0.8,
+        "SEM, none, seed 0": 0.2, "SEM, jpeg-10, seed 0": 0.62, "SEM, unprotected-20, seed 0": 0.85,
+    }  # fmt: skip
+    settings = {"images": 5, "victim": "tiny", "epochs": 1, "peak_images": None, "preset": "demo"}
+    settings |= {"surrogate": "tiny", "train_steps": None}
+    result = {
+        "settings": settings, "date": "today",
+        "machine": {"device": "x", "threads": 1, "torch": ""},
+        "cells": {name: {"peak": peak, "last": peak} for name, peak in figures.items()},
+    }  # fmt: skip
+    drawn = ElementTree.fromstring(picture(result))
+    texts = [e.text for e in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == [
+        "none", "jpeg-10", "unprotected-20",
+        "SEM", "20", "62", "85", "OPS", "10", "80", "clean", "90",
+    ]  # fmt: skip
+    rectangles = list(drawn.iter("{http://www.w3.org/2000/svg}rect"))
+    framed = [r.get("x") for r in rectangles if r.get("class") == "worst"]
+    jpeg = next(e for e in rectangles[2:] if e.get("class") == "heat")
+    assert framed == [jpeg.get("x")] * 2  # an unprotected part is not the trainer's to choose
+    strength = [float(e.get("fill-opacity")) for e in rectangles if e.get("class") == "heat"]
+    assert sorted(strength, reverse=True)[:2] == [strength[-1], strength[2]]
+    del result["cells"]["clean, none, seed 0"]
+    assert picture(result) is None
 
 
 def test_known_patterns_are_held_against_a_leaderboard(benchmarks):

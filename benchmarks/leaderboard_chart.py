@@ -1,0 +1,88 @@
+"""docs/leaderboard.svg: the committed leaderboard as a heat map, the strongest protection on top.
+
+leaderboard_page.py writes it together with the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from patterns import CHANCE
+
+from unlearnable.evaluation.cells import needs_clean
+from unlearnable.evaluation.countermeasures import countermeasure
+
+_CELL_WIDTH, _CELL_HEIGHT, _GAP = 56, 30, 14
+_LEFT, _TOP, _MARGIN = 132, 178, 16
+_STYLE = (
+    "svg { --ground: #fbfaf8; --ink: #1d1d1f; --soft: #5d5d66; --heat: #d65420; --worst: #b3261e }"
+    "@media (prefers-color-scheme: dark) { svg { --ground: #131417; --ink: #ececee;"
+    " --soft: #a5a6ae; --heat: #f06e32; --worst: #f47067 } }"
+    "text { font: 13px system-ui, 'Segoe UI', Roboto, 'Noto Sans', sans-serif; fill: var(--ink) }"
+    ".soft { fill: var(--soft) } .ground { fill: var(--ground) } .heat { fill: var(--heat) }"
+    ".worst { fill: none; stroke: var(--worst); stroke-width: 2 }"
+)
+
+
+def worst_case(row: Mapping[str, float]) -> str | None:
+    """The countermeasure of a row that helps most, of those that need no clean images."""
+    chosen = [c for c in row if not needs_clean(countermeasure(c))]
+    return max(chosen, key=lambda c: row[c], default=None)
+
+
+def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], text: str) -> str:
+    """A heat map as SVG, light or dark as the page around it.
+
+    Args:
+        figures: Clean-test accuracy in percent by method and countermeasure; the row ``"clean"`` is
+            what nothing was done to.
+        counters: Columns, in this order; those that need clean images go last.
+        text: What it shows, for those who cannot see it.
+    """
+    columns = sorted(counters, key=lambda c: needs_clean(countermeasure(c)))
+    rows: dict[str, dict[str, float]] = {}
+    for (method, counter), accuracy in figures.items():
+        rows.setdefault(method, {})[counter] = accuracy
+    clean = rows.pop("clean")
+    worst = {method: worst_case(row) for method, row in rows.items()}
+    known = {method: rows[method][counter] for method, counter in worst.items() if counter}
+    order = sorted(known, key=lambda method: known[method])
+    parts = []
+    lefts = {}
+    for number, counter in enumerate(columns):
+        left = _LEFT + number * _CELL_WIDTH + _GAP * needs_clean(countermeasure(counter))
+        lefts[counter] = left
+        place = f"translate({left + _CELL_WIDTH / 2 + 4:.0f} {_TOP - 10}) rotate(-50)"
+        parts.append(f'<text class="soft" transform="{place}">{escape(counter)}</text>')
+    for number, method in enumerate([*order, "clean"]):
+        row = rows.get(method, clean)
+        top = _TOP + number * _CELL_HEIGHT + _GAP * (method == "clean")
+        middle = top + _CELL_HEIGHT / 2 + 4.5
+        place = f'x="{_LEFT - 10}" y="{middle}" text-anchor="end"'
+        parts.append(f"<text {place}>{escape(method)}</text>")
+        for counter in columns:
+            if counter in row:
+                share = (row[counter] - CHANCE) / (clean["none"] - CHANCE)
+                framed = counter == worst.get(method)
+                parts += _cell(lefts[counter], top, row[counter], share, framed)
+    width = max(lefts.values()) + _CELL_WIDTH + 90  # the last label leans out
+    height = _TOP + (len(order) + 1) * _CELL_HEIGHT + _GAP + _MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img" aria-label="{escape(text)}">'
+        f'<style>{_STYLE}</style><rect class="ground" width="{width}" height="{height}"/>'
+        f"{''.join(parts)}</svg>\n"
+    )
+
+
+def _cell(left: float, top: float, accuracy: float, share: float, worst: bool) -> list[str]:
+    """A figure on a colour as strong as what was recovered of the clean accuracy."""
+    size = f'width="{_CELL_WIDTH - 3}" height="{_CELL_HEIGHT - 3}" rx="4"'
+    place = f'x="{left + 1.5}" y="{top + 1.5}"'
+    opacity = 0.06 + 0.7 * min(1.0, max(0.0, share))
+    parts = [f'<rect class="heat" {place} {size} fill-opacity="{opacity:.2f}"/>']
+    if worst:
+        parts.append(f'<rect class="worst" {place} {size}/>')
+    middle = f'x="{left + _CELL_WIDTH / 2}" y="{top + _CELL_HEIGHT / 2 + 4.5}"'
+    return [*parts, f'<text {middle} text-anchor="middle">{accuracy:.0f}</text>']
