@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import Subset
 from torchvision.transforms import v2
 
 import unlearnable as ue
@@ -461,6 +462,14 @@ def test_the_clean_images_of_a_larger_share_include_those_of_a_smaller(shapes, p
     )
     assert (~ten.chosen).sum() == 16 and (~five.chosen).sum() == 4
     assert (five.chosen | ~ten.chosen).all()
+
+
+def test_a_share_of_no_image_is_refused(shapes, perturbation):
+    few = ProtectedDataset(Subset(shapes, range(20)), perturbation)
+    assert (~countermeasure("unprotected-5").on_dataset(few).chosen).sum() == 1
+    for name in ("unprotected-2", "clean-part-only-2"):
+        with pytest.raises(ValueError, match=f"leave one unprotected by {name}, got 20"):
+            countermeasure(name).on_dataset(few)
 
 
 def test_only_protected_datasets_have_an_unprotected_share(shapes):

@@ -47,6 +47,29 @@ def test_l2_pgd_reaches_the_closed_form_optimum_of_a_linear_model():
     assert torch.allclose(found, (-0.5 * weight / weight.norm()).expand_as(found), atol=1e-5)
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_shared_perturbation_keeps_what_one_of_its_images_has_no_room_for(norm):
+    images = torch.stack([torch.ones(3, 2, 2), torch.full((3, 2, 2), 0.5)])
+    start = torch.full((2, 3, 2, 2), 0.03)
+    seen = []
+
+    def loss(perturbed):
+        seen.append(perturbed.detach())
+        return -perturbed.sum()
+
+    options = {"epsilon": 0.2, "step_size": 0.01, "steps": 2, "norm": norm}
+    alone = pgd(loss, images, start, **options)
+    seen.clear()
+    shared = pgd(loss, images, start, **options, shared=True)
+    assert alone[0].abs().max() == 0
+    assert torch.equal(shared[0], shared[1]) and torch.allclose(shared[1], alone[1])
+    assert (shared > start).all()
+    assert all(x.min() >= 0 and x.max() <= 1 for x in seen)  # the loss is that of real pixels
+    far = pgd(loss, images, 9 * start, **options, shared=True)
+    largest = far.abs().max() if norm == "Linf" else far.flatten(1).norm(dim=1).max()
+    assert largest == pytest.approx(0.2)
+
+
 def test_no_steps_give_the_projected_start():
     images = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3)
     start = torch.tensor([-1.0, 1.0, 1.0]).view(1, 1, 1, 3)

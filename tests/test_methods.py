@@ -168,11 +168,53 @@ def test_class_wise_em_moves_each_class_to_the_mean_of_its_images_steps():
     run, model = make_run(), smooth()
     index = next(run.batches(1, 16))
     by_class = torch.zeros(5, 3, 8, 8)
-    expected = method._descend(run, index, model, by_class[run.labels[index]])
+    expected = method._descend(run, index, model, by_class[run.labels[index]], 1)
     method._class_step(run, index, model, by_class)
     for label in range(5):
         mine = expected[run.labels[index] == label]
         assert torch.allclose(by_class[label], mine.mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [ue.EM, ue.AUE])
+def test_class_wise_rows_keep_what_a_white_image_has_no_room_for(cls):
+    run = make_run_in_batch()
+    run.images.fill_(255)
+    start = torch.full((16, 3, 8, 8), 8 / 255)
+    found = {}
+    for granularity in ("sample-wise", "class-wise"):
+        method = cls(smooth(), granularity=granularity, step_size=1 / 255)
+        found[granularity] = method._descend(run, torch.arange(16), smooth(), start, 1)
+    assert found["sample-wise"].max() <= 0
+    levels = 255 * found["class-wise"]
+    assert levels.min() > 6.99 and levels.max() < 8.01
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (ue.EM, {"max_rounds": 4, "stop_error": 1e-9, "steps": 1}),
+        (ue.SEM, {"train_steps": 40, "steps": 1, "final_steps": 0}),
+    ],
+)
+def test_new_images_get_rows_as_large_as_those_that_a_fit_adds_up(cls, options):
+    dataset = Shapes(size=32)
+    method = cls.preset("demo", **options, step_size=2 / 255, batch_size=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        learned = method.fit(dataset, progress=False).perturbation_.rows
+    extended = method.extend(Shapes(size=16, seed=1), progress=False).rows
+    assert np.abs(extended).max() == 8
+    assert np.abs(extended).mean() > 0.8 * np.abs(learned).mean()
+
+
+@pytest.mark.parametrize(("cls", "share"), [(ue.TAP, 20), (ue.HYPO, 10)])
+def test_steps_are_a_share_of_the_budget(cls, share):
+    rows = []
+    for step_size in (None, 4 / 255 / share):
+        run, model = make_run_in_batch(), smooth()
+        method = cls(model, epsilon=4 / 255, step_size=step_size, steps=2)
+        rows.append(method._perturb(run, torch.arange(16), model))
+    assert torch.equal(*rows) and rows[0].any()
 
 
 @pytest.mark.parametrize("cls", [ue.REM, ue.SEM])

@@ -9,6 +9,13 @@ from torch.nn import functional as F
 from .run import Run
 
 
+def class_rows(run: Run) -> Tensor:
+    """Tracked rows of zeros, (K, C, H, W)."""
+    rows = torch.zeros((run.num_classes, *run.images.shape[1:]), device=run.device)
+    run.track(by_class=rows)
+    return rows
+
+
 def move_to_means(run: Run, by_class: Tensor, labels: Tensor, delta: Tensor) -> None:
     """Sets each class's row to the mean of its images' perturbations, over all processes.
 

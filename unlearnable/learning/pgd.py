@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -26,11 +27,19 @@ def project(delta: Tensor, images: Tensor, epsilon: float, norm: str = "Linf") -
         epsilon: Radius of the budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
     """
+    return (images + into_budget(delta, epsilon, norm)).clamp(0, 1) - images
+
+
+def into_budget(delta: Tensor, epsilon: float, norm: str) -> Tensor:
+    """The nearest perturbation inside the budget, whatever image it is added to."""
     if norm == "Linf":
-        delta = delta.clamp(-epsilon, epsilon)
-    else:
-        delta = delta * (epsilon / _norms(delta).clamp_min(1e-12)).clamp_max(1)
-    return (images + delta).clamp(0, 1) - images
+        return delta.clamp(-epsilon, epsilon)
+    return delta * (epsilon / _norms(delta).clamp_min(1e-12)).clamp_max(1)
+
+
+def crossing(epsilon: float, step_size: float) -> int:
+    """Steps that lead from one end of the budget to the other."""
+    return math.ceil(2 * epsilon / step_size - 1e-9)
 
 
 def target_classes(labels: Tensor, shift: int, num_classes: int) -> Tensor:
@@ -56,6 +65,7 @@ def pgd(
     steps: int,
     norm: str = "Linf",
     maximize: bool = False,
+    shared: bool = False,
 ) -> Tensor:
     """Lowers (or raises) a loss over perturbations of a batch, step by projected step.
 
@@ -69,6 +79,9 @@ def pgd(
         steps: Number of steps; 0 gives the projected start.
         norm: ``"Linf"`` (steps along the sign of the gradient) or ``"L2"`` (along its direction).
         maximize: Ascend instead of descend.
+        shared: The perturbation is one of several images, so that it stays inside the budget alone
+            and is clipped to the valid pixels only where the loss is taken: what one image has no
+            room for, another one of its class has.
 
     Returns:
         The perturbation after the last step, inside budget and valid pixels, without gradient.
@@ -82,6 +95,7 @@ def pgd(
         steps=steps,
         norm=norm,
         maximize=maximize,
+        shared=shared,
     )
 
 
@@ -95,12 +109,13 @@ def follow(
     steps: int,
     norm: str = "Linf",
     maximize: bool = False,
+    shared: bool = False,
 ) -> Tensor:
     """As :func:`pgd`, along a gradient that is not simply that of a loss.
 
     Args:
         gradient_fn: Takes the perturbed images (B, C, H, W) and returns what to step against, of
-            the same shape, in a tensor of its own: it is overwritten.
+            the same shape.
         images: As for :func:`pgd`, as are the others.
         delta: Where to start.
         epsilon: Radius of the budget.
@@ -108,21 +123,29 @@ def follow(
         steps: Number of steps.
         norm: ``"Linf"`` or ``"L2"``.
         maximize: Step along the gradient instead of against it.
+        shared: Inside the budget alone.
     """
     signed_step = step_size if maximize else -step_size
-    delta = project(delta.detach(), images, epsilon, norm)
-    if norm != "Linf":
+
+    def nearest(delta: Tensor) -> Tensor:
+        if shared:
+            return into_budget(delta, epsilon, norm)
+        return project(delta, images, epsilon, norm)
+
+    delta = nearest(delta.detach())
+    if norm != "Linf" or shared:
         for _ in range(steps):
-            slope = gradient_fn(images + delta)
-            direction = slope / _norms(slope).clamp_min(1e-12)
-            delta = project(delta + signed_step * direction, images, epsilon, norm)
+            slope = gradient_fn((images + delta).clamp(0, 1))
+            linf = norm == "Linf"
+            direction = slope.sign() if linf else slope / _norms(slope).clamp_min(1e-12)
+            delta = nearest(delta + signed_step * direction)
         return delta
     # The box around each image, inside the valid pixels, once: three operations a step then do.
     low, high = (images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)
     perturbed = images + delta
     for _ in range(steps):
         slope = gradient_fn(perturbed)
-        perturbed = perturbed.add(slope.sign_(), alpha=signed_step).clamp_(low, high)
+        perturbed = perturbed.add(slope.sign(), alpha=signed_step).clamp_(low, high)
     return perturbed - images
 
 
@@ -160,7 +183,7 @@ def variance_reduced(
     def direction(moved: Tensor) -> Tensor:
         k = next(left)
         total.add_(slope_fn(k, moved) - slopes[k] + mean)
-        return total.clone()
+        return total
 
     follow(
         direction,

@@ -456,6 +456,19 @@ class Run:
         """The sum of ``value`` over all processes."""
         return self._group.sum(value)
 
+    def sum_into(self, totals: Tensor, index: Tensor, terms: Tensor) -> None:
+        """Adds each term to a row of ``totals``, over all processes.
+
+        Args:
+            totals: The same in all processes, (K, …), changed in place.
+            index: Rows that this process's terms belong to, (B,).
+            terms: What is added, (B, …).
+        """
+        if self._group.size == 1:
+            totals.index_add_(0, index, terms)
+        else:
+            totals += self.sum(torch.zeros_like(totals).index_add_(0, index, terms))
+
     # Results
 
     @property

@@ -14,6 +14,7 @@ from ..learning.draws import Draws, seed_of
 from ..learning.run import Run
 from ..rows import UNIT
 from .base import Method
+from .parameters import check_spread
 
 _CANDIDATES = 64  # processes drawn at once
 _ROUNDS = 10  # of candidates, without enough of them, after which the distance is lowered
@@ -68,14 +69,16 @@ class AR(Method):
             raise ValueError(f"expected distance above 0 and up to 2, got {self.distance}")
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
+        usual = math.sqrt(math.prod(shape) / (3 * 32 * 32))
         if self.epsilon is not None:
-            return self.epsilon, self.norm
-        return math.sqrt(math.prod(shape) / (3 * 32 * 32)), self.norm
+            check_spread(self.epsilon, usual, shape)
+        return self.epsilon or usual, self.norm
 
     def passes(self, num_images: int) -> int:
         return 0
 
     def _learn(self, run: Run) -> None:
+        self._budget(run.images.shape[1:])  # one that is too small is refused before the work
         found = run.once("processes", lambda: self._search(run))
         run.log(distance=found["distance"])
         run.result(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.class_rows import move_to_means
+from ..learning.class_rows import class_rows, move_to_means
 from ..learning.pgd import pgd
 from ..learning.run import Run
 from ..learning.shards import images_per_epoch
@@ -124,12 +124,11 @@ class AUE(Method):
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, self.train_epochs * epoch, eta_min=1e-6
         )
-        by_class = torch.zeros((run.num_classes, *run.images.shape[1:]), device=run.device)
-        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler, by_class=by_class)
-        sample_wise = self.granularity == "sample-wise"
+        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
+        by_class = None if self.granularity == "sample-wise" else class_rows(run)
 
         def augmented(index: Tensor) -> Tensor:
-            delta = run.rows[index] if sample_wise else by_class[run.labels[index]]
+            delta = run.rows[index] if by_class is None else by_class[run.labels[index]]
             perturbed = (to_float(run.images[index]) + delta).clamp(0, 1)
             return StrongAugment.draw(len(index), run.rng("train"), self.strength)(perturbed)
 
@@ -144,7 +143,7 @@ class AUE(Method):
                 scheduler=scheduler,
             )
             for index in run.sweep(self.batch_size, title="perturbations"):
-                if sample_wise:
+                if by_class is None:
                     start = run.rows[index]
                     run.rows[index] = self._descend(run, index, surrogate, start, self._steps)
                 else:
@@ -153,7 +152,7 @@ class AUE(Method):
                     delta = self._descend(run, index, surrogate, start, self._steps)
                     move_to_means(run, by_class, labels, delta)
             run.log(epoch=done + 1, **learned)
-        if not sample_wise:
+        if by_class is not None:
             run.result("class-wise", rows=by_class)
         return surrogate
 
@@ -181,4 +180,5 @@ class AUE(Method):
                 step_size=self._step_size,
                 steps=steps,
                 norm=self.norm,
+                shared=self.granularity == "class-wise",
             )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.class_rows import move_to_means
-from ..learning.pgd import pgd
+from ..learning.class_rows import class_rows, move_to_means
+from ..learning.pgd import crossing, pgd
 from ..learning.run import Run
 from ..learning.train import sgd, to_float, train
 from .base import Method
@@ -28,7 +28,8 @@ class EM(Method):
         step_size: Length of a step of the perturbation.
         steps: Steps of each perturbation in a round; None is 20 sample-wise and 1 class-wise.
             Sample-wise, ``steps * step_size`` is above 0.5/255, half a pixel level, and for the
-            norm L2 above that times the root of C * H * W.
+            norm L2 above that times the root of C * H * W; :meth:`extend` takes as many as lead
+            across the budget, if that is more.
         round_steps: Surrogate steps in a round.
         stop_error: The fit ends at a round that leaves no more than this share of perturbed images
             misclassified.
@@ -106,12 +107,11 @@ class EM(Method):
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
         optimizer = sgd(surrogate)
-        by_class = torch.zeros((run.num_classes, *run.images.shape[1:]), device=run.device)
-        run.track(surrogate=surrogate, optimizer=optimizer, by_class=by_class)
-        sample_wise = self.granularity == "sample-wise"
+        run.track(surrogate=surrogate, optimizer=optimizer)
+        by_class = None if self.granularity == "sample-wise" else class_rows(run)
 
         def perturbed(index: Tensor) -> Tensor:
-            delta = run.rows[index] if sample_wise else by_class[run.labels[index]]
+            delta = run.rows[index] if by_class is None else by_class[run.labels[index]]
             return (to_float(run.images[index]) + delta).clamp(0, 1)
 
         for number in run.steps(self.max_rounds, "rounds"):
@@ -125,8 +125,9 @@ class EM(Method):
                 clip_norm=5.0,
             )
             for index in run.sweep(self.batch_size, title="perturbations"):
-                if sample_wise:
-                    run.rows[index] = self._perturb(run, index, surrogate)
+                if by_class is None:
+                    start = run.rows[index]
+                    run.rows[index] = self._descend(run, index, surrogate, start, self._steps)
                 else:
                     self._class_step(run, index, surrogate, by_class)
             for index in run.sweep(self.batch_size, title="error"):
@@ -144,22 +145,26 @@ class EM(Method):
                 f"be weak",
                 stacklevel=3,
             )
-        if not sample_wise:
+        if by_class is not None:
             run.result("class-wise", rows=by_class)
         return surrogate
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
         if self.granularity == "class-wise" or surrogate is None:
             return super()._perturb(run, index, surrogate)
-        return self._descend(run, index, surrogate, run.rows[index])
+        # A fit's visits add up over its rounds; this is the only one that a new image gets.
+        steps = max(self._steps, crossing(self.epsilon, self.step_size))
+        return self._descend(run, index, surrogate, run.rows[index], steps)
 
     def _class_step(self, run: Run, index: Tensor, surrogate: nn.Module, by_class: Tensor) -> None:
         """Moves each class's row to the mean of its images' descended perturbations."""
         labels = run.labels[index]
-        delta = self._descend(run, index, surrogate, by_class[labels])
+        delta = self._descend(run, index, surrogate, by_class[labels], self._steps)
         move_to_means(run, by_class, labels, delta)
 
-    def _descend(self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor) -> Tensor:
+    def _descend(
+        self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor, steps: int
+    ) -> Tensor:
         labels = run.labels[index]
         with run.frozen(surrogate):
             return pgd(
@@ -168,6 +173,7 @@ class EM(Method):
                 start,
                 epsilon=self.epsilon,
                 step_size=self.step_size,
-                steps=self._steps,
+                steps=steps,
                 norm=self.norm,
+                shared=self.granularity == "class-wise",
             )

@@ -28,7 +28,7 @@ class HYPO(Method):
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget of the perturbation, in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``, of both budgets.
-        step_size: Length of a step of the perturbation.
+        step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``.
         steps: Steps of the perturbation.
         robust_epsilon: Budget of the adversary that the surrogate is trained against; 0 leaves it
             out.
@@ -75,7 +75,7 @@ class HYPO(Method):
         *,
         epsilon: float = 8 / 255,
         norm: str = "Linf",
-        step_size: float = 0.8 / 255,
+        step_size: float | None = None,
         steps: int = 100,
         robust_epsilon: float = 2 / 255,
         robust_step_size: float = 0.5 / 255,
@@ -99,6 +99,10 @@ class HYPO(Method):
         self.pretrained_surrogate = pretrained_surrogate
         self.batch_size = batch_size
         self.seed = seed
+
+    @property
+    def _step_size(self) -> float:
+        return self.epsilon / 10 if self.step_size is None else self.step_size
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
@@ -151,7 +155,7 @@ class HYPO(Method):
                 images,
                 torch.zeros_like(images),
                 epsilon=self.epsilon,
-                step_size=self.step_size,
+                step_size=self._step_size,
                 steps=self.steps,
                 norm=self.norm,
             )

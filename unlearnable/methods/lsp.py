@@ -12,7 +12,7 @@ from ..generators import grid_shape
 from ..learning.draws import seed_of
 from ..learning.run import Run
 from .base import Method
-from .parameters import check_whole
+from .parameters import check_spread, check_whole
 
 _RMS = 6 / 255  # root mean square of a row
 _CELLS = 4  # along the shorter side, unless the size of a cell is given
@@ -69,15 +69,17 @@ class LSP(Method):
             raise ValueError(f"expected separation above 0 and up to 60, got {self.separation}")
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
+        usual = _RMS * math.sqrt(math.prod(shape))
         if self.epsilon is not None:
-            return self.epsilon, self.norm
-        return _RMS * math.sqrt(math.prod(shape)), self.norm
+            check_spread(self.epsilon, usual, shape)
+        return self.epsilon or usual, self.norm
 
     def passes(self, num_images: int) -> int:
         return 0
 
     def _learn(self, run: Run) -> None:
         channels, height, width = run.images.shape[1:]
+        self._budget((channels, height, width))  # one that is too small is refused before the work
         cell = self.cell or max(1, min(height, width) // _CELLS)
         features = math.prod(grid_shape(cell, (channels, height, width)))
         if features < 62 and 2**features < run.num_classes:

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..learning.run import Run
 from .base import Method
@@ -75,15 +74,10 @@ class OPS(Method):
         for index in run.sweep(self.batch_size, title="statistics"):
             labels = run.labels[index]
             values = run.images[index].flatten(2).long()  # (B, C, H * W)
-
-            def total(terms: Tensor, labels: Tensor = labels) -> Tensor:
-                zeros = torch.zeros((classes, *terms.shape[1:]), dtype=terms.dtype).to(run.device)
-                return run.sum(zeros.index_add_(0, labels, terms))
-
-            counts += total(torch.ones_like(labels))
-            sums += total(values)
+            run.sum_into(counts, labels, torch.ones_like(labels))
+            run.sum_into(sums, labels, values)
             for number, (a, b) in enumerate(pairs):
-                products[:, number] += total(values[:, a] * values[:, b])
+                run.sum_into(products[:, number], labels, values[:, a] * values[:, b])
         positions, colours = choose(
             counts.cpu().numpy(), sums.cpu().numpy(), products.cpu().numpy(), self.pixels
         )

@@ -173,6 +173,23 @@ def check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:
         )
 
 
+def check_spread(epsilon: float, usual: float, shape: Sequence[int]) -> None:
+    """Raises ``ValueError`` for an L2 budget that spreads to less than half a pixel level.
+
+    Args:
+        epsilon: L2 norm of a row in [0, 1] units.
+        usual: What the paper has for images of this shape.
+        shape: Of an image, (C, H, W).
+    """
+    least = 0.5 / 255 * math.sqrt(math.prod(shape))
+    if epsilon < least:
+        raise ValueError(
+            f"expected epsilon of at least {least:.3g} for images of "
+            f"{'x'.join(map(str, shape))}: it is the L2 norm of all values together, {usual:.3g} "
+            f"in the paper, and {epsilon:.3g} would leave most pixels as they are"
+        )
+
+
 def _readable(name: str, value: Any) -> str:
     if isinstance(value, float) and ("epsilon" in name or "step_size" in name):
         levels = format_epsilon(value)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..learning.augment import CropFlip
-from ..learning.pgd import pgd, random_start
+from ..learning.pgd import crossing, pgd, random_start
 from ..learning.run import Run
 from ..learning.train import adversary, sgd, to_float, train
 from .base import Method
@@ -57,7 +57,8 @@ class REM(Method):
         train_steps: Surrogate steps in all; its learning rate falls tenfold at 40 and at 80 %.
         final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
             ``steps``, and 0, with ``warm_start`` alone, leaves the rows as training made them.
-            :meth:`extend`, whose rows start at zero then, takes ``steps`` for 0 too.
+            :meth:`extend`, whose rows start at zero with ``warm_start``, takes as many as lead
+            across the budget then, if that is more.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
             very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then, and
             for the norm L2 above that times the root of C * H * W.
@@ -181,7 +182,10 @@ class REM(Method):
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
         if surrogate is None:
             return super()._perturb(run, index, surrogate)
-        return self._search(run, index, surrogate, self._final_steps or self.steps)
+        steps = self._final_steps or self.steps
+        if self.warm_start:  # a fit's visits add up; this is the only one that a new image gets
+            steps = max(steps, crossing(self.epsilon, self.step_size))
+        return self._search(run, index, surrogate, steps)
 
     def _search(self, run: Run, index: Tensor, surrogate: nn.Module, steps: int) -> Tensor:
         """Perturbations that minimise the loss over augmentation and disturbance, (B, C, H, W)."""

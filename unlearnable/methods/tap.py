@@ -27,7 +27,7 @@ class TAP(Method):
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation.
+        step_size: Length of a step of the perturbation; None is a twentieth of ``epsilon``.
         steps: Steps of each restart.
         restarts: Random starts, of which each image keeps the one that ends with the lowest loss.
         targeted: Lower the loss to the target class; otherwise raise that to the image's own.
@@ -64,7 +64,7 @@ class TAP(Method):
         *,
         epsilon: float = 8 / 255,
         norm: str = "Linf",
-        step_size: float = 0.4 / 255,
+        step_size: float | None = None,
         steps: int = 250,
         restarts: int = 8,
         targeted: bool = True,
@@ -93,6 +93,10 @@ class TAP(Method):
         super()._validate()
         if self.shift is None:
             raise ValueError("expected shift to be a whole number, got None")
+
+    @property
+    def _step_size(self) -> float:
+        return 0.05 * self.epsilon if self.step_size is None else self.step_size
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
@@ -145,7 +149,7 @@ class TAP(Method):
                 images,
                 self.epsilon * run.rng("start").normal(images.shape),  # pgd brings it inside
                 epsilon=self.epsilon,
-                step_size=self.step_size,
+                step_size=self._step_size,
                 steps=self.steps,
                 norm=self.norm,
                 maximize=not self.targeted,

@@ -44,8 +44,12 @@ class Unprotected(Countermeasure):
                 f"expected a ProtectedDataset for {self.name}, which knows its clean images, got "
                 f"{type(dataset).__name__}"
             )
-        fraction = min(dataset.fraction, 1 - self.percent / 100)
-        return dataset.with_fraction(fraction)
+        mixed = dataset.with_fraction(min(dataset.fraction, 1 - self.percent / 100))
+        if mixed.chosen.all():
+            raise ValueError(
+                f"expected images enough to leave one unprotected by {self.name}, got {len(mixed)}"
+            )
+        return mixed
 
 
 @dataclass(frozen=True)
