@@ -1,6 +1,6 @@
 """How much of the bare network's speed is left inside a fit.
 
-    python benchmarks/engine.py --surrogate tiny resnet18 --out benchmarks/results/engine-cpu.json
+    python benchmarks/engine.py --repeats 3 --out benchmarks/results/engine-cpu.json
     python benchmarks/engine.py --device cuda --surrogate resnet18 --compile \
         --out benchmarks/results/engine-gpu.json
 

@@ -2,7 +2,7 @@
 
 On a CPU, 5,000 training images and the tiny network:
 
-    python benchmarks/leaderboard.py ROOT --images 5000 --peak-images 2000 \
+    python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
         --out benchmarks/results/leaderboard-cpu.json
 
 On a GPU, the whole set by the papers' recipes:

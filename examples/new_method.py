@@ -24,6 +24,7 @@ class OneStep(ue.Method):
     """
 
     presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
+    granularities = ("sample-wise",)
 
     def __init__(
         self,
@@ -45,11 +46,6 @@ class OneStep(ue.Method):
         self.granularity = granularity
         self.batch_size = batch_size
         self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if self.granularity != "sample-wise":
-            raise ValueError(f'expected granularity "sample-wise", got {self.granularity!r}')
 
     def passes(self, num_images: int) -> int:
         return 2 * self.train_steps * self.batch_size + num_images

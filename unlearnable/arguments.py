@@ -45,7 +45,10 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
         try:
             return makers[kind]()
         except RuntimeError as error:
-            raise ValueError(f"could not open {name}: {error}") from error
+            raise ValueError(
+                f"could not open {name}: expected torchvision's files below {root}; nothing is "
+                f"downloaded here"
+            ) from error
     if not Path(name).is_dir():
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
     return open_folder(name)

@@ -130,18 +130,19 @@ def _shares(values: list[float]) -> str:
 
 def _table(values: Mapping[str, Any]) -> str:
     rows = [
-        f"| {_escape(str(name))} | {_escape(_words(value))} |"
+        f"| {_escape(str(name))} | {_escape(words(value))} |"
         for name, value in values.items()
         if value is not None
     ]
     return "\n".join(["| | |", "|---|---|", *rows]) if rows else ""
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
+    """A value of a config as people read it."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_words(own)}" for name, own in value.items())
+        return ", ".join(f"{name} {words(own)}" for name, own in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_words, value))
+        return ", ".join(map(words, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

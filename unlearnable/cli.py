@@ -30,19 +30,25 @@ def _parser() -> argparse.ArgumentParser:
     compute = argparse.ArgumentParser(add_help=False)
     compute.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     compute.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
-    compute.add_argument(
-        "--image-size",
-        type=int,
-        nargs="+",
-        metavar="PIXELS",
-        help="a side, or height and width, that images are learned at: resized and cropped to it. "
-        "For photos of varying size, 224 unless they are smaller",
-    )
     seed = argparse.ArgumentParser(add_help=False)
-    seed.add_argument("--seed", type=int, default=0)
+    seed.add_argument(
+        "--seed", type=int, default=0, help="all randomness follows from it (%(default)s)"
+    )
     learn = argparse.ArgumentParser(add_help=False)
-    learn.add_argument("--method", default="sem", choices=sorted(METHOD_NAMES))
-    learn.add_argument("--preset", default="fast", choices=["paper", "fast", "demo"])
+    learn.add_argument(
+        "--method", default="sem", choices=sorted(METHOD_NAMES), help="%(default)s unless given"
+    )
+    learn.add_argument(
+        "--preset",
+        default="fast",
+        choices=["paper", "fast", "demo"],
+        help="%(default)s unless given; demo is for a CPU",
+    )
+    _add_image_size(
+        learn,
+        "while learning; by default 224 for photos that vary in size or exceed 512 pixels, less "
+        "where most are smaller",
+    )
     learn.add_argument("--epsilon", help="budget, such as 8/255")
     learn.add_argument("--granularity", choices=["sample-wise", "class-wise"])
     learn.add_argument("--surrogate", help=f"one of {', '.join(MODELS)}, or torchvision:NAME")
@@ -98,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="keep what was fitted, to verify and audit the copies and to protect more of them",
     )
-    added.add_argument("--fraction", type=float, default=1.0, help="share of images to protect")
+    added.add_argument(
+        "--fraction", type=float, default=1.0, help="share of images to protect (%(default)s)"
+    )
     added.add_argument(
         "--format", default="png", help=f"{', '.join(FORMATS)}; all lossless (%(default)s)"
     )
@@ -124,10 +132,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=IMPORT_FORMATS,
         help="what values are: levels of 1/255, in [0, 1] units, or whole protected images",
     )
-    added.add_argument("--image-size", type=int, nargs="+", metavar="PIXELS")
+    _add_image_size(added, "first, as they were when the file was made")
     added = command("verify", commands.verify_folder)
     added.add_argument("folder", help="folder of images")
-    added.add_argument("perturbation", help="folder of a saved perturbation")
+    added.add_argument("perturbation", help=PERTURBATION_HELP)
     added.add_argument(
         "--originals",
         metavar="DATASET",
@@ -136,17 +144,23 @@ def _parser() -> argparse.ArgumentParser:
     added = command("evaluate", commands.evaluate_victims, compute)
     added.add_argument("train", help=f"trained on: {DATASET_HELP}")
     added.add_argument("test", help="tested on: the same, its test split where it has one")
-    added.add_argument("--perturbation", help="protect the training images by this one first")
-    added.add_argument("--victim", default="resnet18", help="as --surrogate of fit: %(default)s")
-    added.add_argument("--epochs", type=int, default=60)
+    added.add_argument(
+        "--perturbation", help=f"protect the training images by this one first: {PERTURBATION_HELP}"
+    )
+    _add_image_size(added, "in both datasets; needed where sizes vary")
+    added.add_argument(
+        "--victim", default="resnet18", help="network, as --surrogate of fit (%(default)s)"
+    )
+    added.add_argument("--epochs", type=int, default=60, help="of each victim (%(default)s)")
     added.add_argument("--seeds", type=int, default=3, help="number of victims (%(default)s)")
     added = command("audit", commands.audit_perturbation, compute)
     added.add_argument("dataset", help=f"the clean images: {DATASET_HELP}")
-    added.add_argument("--perturbation", required=True, help="folder of a saved perturbation")
+    added.add_argument("--perturbation", required=True, help=PERTURBATION_HELP)
     added.add_argument("--test", help="clean test images; a share is held out unless given")
     added.add_argument(
         "--full-size", action="store_true", help="audit copies that keep the size of the photos"
     )
+    _add_image_size(added, "for the victims; by default the size that was learned at")
     added.add_argument("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
     added.add_argument(
         "--countermeasures", nargs="+", metavar="NAME", help=f"such as {', '.join(COUNTERMEASURES)}"
@@ -159,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--quick",
         action="store_true",
-        help="a small network, few epochs, few countermeasures; so without a GPU too, unless "
-        "--victims, --epochs or --countermeasures say otherwise",
+        help="a small network, few epochs, few countermeasures; the default without a GPU. "
+        "--victims, --epochs and --countermeasures replace each",
     )
     added = command("info", commands.info)
     added.add_argument("perturbation", help=PERTURBATION_HELP)
@@ -179,6 +193,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--create-pr", action="store_true", help="propose it as a pull request")
     added.add_argument("--message", help="a word on the change")
     return parser
+
+
+def _add_image_size(parser: argparse.ArgumentParser, where: str) -> None:
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help=f"side, or height and width, to resize and crop images to {where}",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

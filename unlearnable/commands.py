@@ -17,6 +17,7 @@ from . import catalogue
 from .arguments import METHOD_NAMES, image_size_of, method_of, open_dataset, parse_value
 from .artefact import CONFIG
 from .callbacks import TensorBoard
+from .card import words
 from .demo import demo_table, run_demo
 from .evaluation import COUNTERMEASURES, audit, evaluate
 from .export import ONE_SIZE, check_target
@@ -134,8 +135,9 @@ def _show(args: argparse.Namespace, values: dict[str, Any], text: str | None = N
     if args.json:
         print(json.dumps(values, indent=2))
     else:
-        width = max(map(len, values))
-        print(text or "\n".join(f"{name:<{width}}  {value}" for name, value in values.items()))
+        known = {name: words(value) for name, value in values.items() if value is not None}
+        width = max(map(len, known))
+        print(text or "\n".join(f"{name:<{width}}  {value}" for name, value in known.items()))
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -179,7 +181,7 @@ def protect(args: argparse.Namespace) -> None:
         check_target(args.out, args.format, dataset=dataset, image_size=size, **options)
         if size is not None and not resize and METHOD_NAMES[args.method].kind == "pixel":
             raise ValueError(
-                f"expected --resize with --method {args.method}: single pixels are for the size "
+                f"expected --resize with --method {args.method}: single pixels work at the size "
                 f"that they were learned at alone"
             )
         with Group.join().first() as first:
@@ -359,11 +361,23 @@ def list_names(args: argparse.Namespace) -> None:
         print(json.dumps(entries, indent=2))
     elif not entries:
         print("No pre-made perturbations come with this release.")
-    for entry in [] if args.json else entries:
-        size = f"{entry['bytes'] / 1e6:.1f} MB"
-        extent = f"{entry['norm']} {entry['epsilon']}" if entry["epsilon"] else ""
-        told = [entry["name"], entry["method"], entry["dataset"], extent, size, entry["where"]]
-        print("  ".join(part for part in told if part))
+    else:
+        _print_columns([_entry_words(entry) for entry in entries])
+
+
+def _entry_words(entry: dict[str, Any]) -> list[str]:
+    budget = ""
+    if entry["epsilon"]:
+        budget = f"{entry['norm']} {entry['epsilon']}"
+    size = f"{entry['bytes'] / 1e3:,.1f} kB"
+    return [entry["name"], entry["method"], entry["dataset"], budget, size, entry["where"]]
+
+
+def _print_columns(lines: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (word.ljust(width) for word, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())
 
 
 def _quiet_hub(args: argparse.Namespace) -> None:

@@ -142,6 +142,7 @@ def _granularity(count: int, images: ImageStore, given: str | None) -> str:
             f"expected a row for each of {per['sample-wise']:,} images, got {count:,} rows, which "
             f"are as many as there are classes; say granularity="
             + " or ".join(f'"{name}"' for name in fitting)
+            + " (--granularity)"
         )
     if given is not None and given not in fitting:
         raise ValueError(f"expected {per[given]:,} {given} rows, got {count:,}")

@@ -37,7 +37,7 @@ class ProtectedDataset(VisionDataset):
 
     The perturbation changes the uint8 pixels, and then the dataset's own transforms are applied as
     before. Rows are found by the image's content, so that subsets, shuffled copies, concatenations
-    and re-read exports are protected rightly.
+    and re-read exports are protected correctly.
 
     Args:
         dataset: A map-style dataset of (image, label) pairs: PIL images, uint8 tensors (1 or 3, H,

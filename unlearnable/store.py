@@ -162,8 +162,8 @@ def _decode_all(
         if item.pixels.shape[1:] != first.shape[1:]:
             raise ValueError(
                 f"expected images of one size, got {_size(first)} for image 0 and "
-                f"{_size(item.pixels)} for image {index}; pass image_size= to resize and crop them "
-                f"all"
+                f"{_size(item.pixels)} for image {index}; pass image_size= (--image-size) to "
+                f"resize and crop them all"
             )
         keep(index, item.pixels)
         labels.append(item.label)

@@ -63,7 +63,7 @@ def audit(
             ``"none"`` always comes first.
         epochs: Passes over the training images, of every victim.
         seeds: Number of victims of each kind (seeds 0, 1, …), or the seeds themselves.
-        batch_size: Images of a step.
+        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
         peak_images: Test images that accuracy after each epoch is measured on; see
             :func:`evaluate`.
         image_size: Size that images are resized and cropped to, where they vary; that of the

@@ -58,7 +58,9 @@ def verdict(report: AuditReport, *, by_default: bool) -> str:
             f"any countermeasure."
         )
     if without is not None and without.protected and worst.countermeasure != "none":
-        text += f" With none, protected images give {percent(without.protected.peak)}."
+        text += (
+            f" Without a countermeasure, protected images give {percent(without.protected.peak)}."
+        )
     for row in report.waiting():
         text += (
             f" With {_name(report, row)}, protected images give {percent(_peak(row))}; the clean "

@@ -73,10 +73,11 @@ class Evaluation:
             spread = f" ± {100 * self.std(which):.1f}" if len(self.seeds) > 1 else ""
             return f"{100 * self.mean(which):.1f}{spread} %"
 
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
         counter = "" if self.countermeasure == "none" else f", {self.countermeasure}"
         return (
-            f"{self.victim}{counter}, {self.epochs} epochs, {seeds}: clean-test accuracy "
+            f"{self.victim}{counter}, {epochs}, {seeds}: clean-test accuracy "
             f"{figure('last')} last, {figure('peak')} peak; train {figure('train')}"
         )
 
@@ -110,7 +111,7 @@ def evaluate(
             or an object of :mod:`unlearnable.evaluation.countermeasures`.
         epochs: Passes over the training images.
         seeds: Number of victims (seeds 0, 1, …), or the seeds themselves.
-        batch_size: Images of a step.
+        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
         peak_images: Number of test images, spread evenly over the set, that accuracy after each
             epoch is measured on, to save time; the last accuracy is on all of them.
         image_size: Size that images of both datasets are resized and cropped to, where they vary.
@@ -190,7 +191,7 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> None:
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"expected test images of the training images' shape {shapes[0]}, got {shapes[1]}; "
-            f"pass image_size="
+            f"pass image_size= (--image-size)"
         )
     if learned.classes is not None and tested.classes not in (None, learned.classes):
         raise ValueError(

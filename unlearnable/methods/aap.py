@@ -43,7 +43,8 @@ class AAP(Method):
         learning_rate: Its largest learning rate, which is reached after a quarter of the epochs.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Start from the weights of a surrogate given as a module.
-        batch_size: Images of a surrogate step and of a perturbation step.
+        batch_size: Images of a surrogate step and of a perturbation step, rounded down to a
+            multiple of 8, at least 8.
         seed: Of weights, batches and augmentation.
 
     Example:

@@ -45,7 +45,8 @@ class AUE(Method):
             over the epochs.
         granularity: ``"sample-wise"``, or ``"class-wise"``: the mean of its images' steps.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a surrogate step and of a perturbation step.
+        batch_size: Images of a surrogate step and of a perturbation step, rounded down to a
+            multiple of 8, at least 8.
         seed: Of weights, batches and augmentation.
 
     Example:

@@ -36,7 +36,8 @@ class EM(Method):
         max_rounds: Rounds after which the fit ends anyway, with a warning.
         granularity: ``"sample-wise"``, or ``"class-wise"``: the mean of its images' steps.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a surrogate step and of a perturbation step.
+        batch_size: Images of a surrogate step and of a perturbation step, rounded down to a
+            multiple of 8, at least 8.
         seed: Of weights and batches.
 
     The original searches class-wise noise on a fifth of the images; this class uses all of them.

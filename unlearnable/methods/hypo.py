@@ -37,7 +37,7 @@ class HYPO(Method):
         train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 75 and at 90 %.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step.
+        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
         seed: Of weights, batches, the adversary's starts and augmentation.
 
     Example:

@@ -64,7 +64,7 @@ class REM(Method):
             for the norm L2 above that times the root of C * H * W.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step.
+        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
         seed: Of weights, batches, starts and augmentation.
 
     Example:

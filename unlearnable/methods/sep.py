@@ -40,7 +40,7 @@ class SEP(Method):
         inner_steps: Gradients in that sum.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step.
+        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
         seed: Of weights, batches, augmentation and the order of checkpoints.
 
     After ``fit``, ``surrogate_`` holds the checkpoints: ``surrogate_(images)`` is their mean

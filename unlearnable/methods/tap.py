@@ -35,7 +35,7 @@ class TAP(Method):
         train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 3/8, 5/8 and 7/8.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step.
+        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
         seed: Of weights, batches, starts and augmentation.
 
     Example:
