@@ -184,7 +184,7 @@ def table(result: dict[str, Any]) -> str:
     first, *others = networks
     head = ["training images", "test accuracy, last", "peak", "train accuracy"]
     head += [f"{network}, {which}" for network in others for which in ("last", "peak")]
-    changed = any("change" in cell for cell in cells.values())
+    changed = all("change" in cell for name, cell in cells.items() if name != "clean")
     head += ["fit", *(["L∞", "L2", "PSNR", "SSIM"] if changed else [])]
     comparable = settings["surrogate"] == "resnet18"
     head += ["published"] if comparable else []
