@@ -5,6 +5,13 @@ On a CPU, 5,000 training images and the tiny network:
     python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
         --out benchmarks/results/leaderboard-cpu.json
 
+--seed 1 and --seed 2 add victims, for the columns none, jpeg-10, grayscale and adversarial training
+by --countermeasures. How OPS ends when adversarial training takes longer:
+
+    python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
+        --epochs 36 --seed 1 --only OPS clean --countermeasures adversarial-training-4-steps-3 \
+        --out benchmarks/results/leaderboard-long-cpu.json
+
 On a GPU, the whole set by the papers' recipes:
 
     python benchmarks/leaderboard.py ROOT --device cuda --preset paper --victim resnet18 \
