@@ -1,6 +1,6 @@
-"""docs/leaderboard.svg: the committed leaderboard as a heat map, the strongest protection on top.
+"""The heat map of a leaderboard result, the strongest protection on top.
 
-leaderboard_page.py writes it together with the page.
+leaderboard_page.py writes it beside the page, as docs/leaderboard-cpu.svg.
 """
 
 from __future__ import annotations

@@ -366,9 +366,7 @@ def list_names(args: argparse.Namespace) -> None:
 
 
 def _entry_words(entry: dict[str, Any]) -> list[str]:
-    budget = ""
-    if entry["epsilon"]:
-        budget = f"{entry['norm']} {entry['epsilon']}"
+    budget = f"{entry['norm']} {entry['epsilon']}" if entry["epsilon"] else ""
     count = entry["bytes"]
     size = f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
     return [entry["name"], entry["method"], entry["dataset"], budget, size, entry["where"]]

@@ -31,14 +31,14 @@ def project(delta: Tensor, images: Tensor, epsilon: float, norm: str = "Linf") -
 
 
 def into_budget(delta: Tensor, epsilon: float, norm: str) -> Tensor:
-    """The nearest perturbation inside the budget, whatever image it is added to."""
+    """The nearest (B, C, H, W) inside the budget, whatever images it is added to."""
     if norm == "Linf":
         return delta.clamp(-epsilon, epsilon)
     return delta * (epsilon / _norms(delta).clamp_min(1e-12)).clamp_max(1)
 
 
 def crossing(epsilon: float, step_size: float) -> int:
-    """Steps that lead from one end of the budget to the other."""
+    """Steps that lead from one end of the budget to the other; both lengths in [0, 1] units."""
     return math.ceil(2 * epsilon / step_size - 1e-9)
 
 
@@ -84,7 +84,8 @@ def pgd(
             room for, another one of its class has.
 
     Returns:
-        The perturbation after the last step, inside budget and valid pixels, without gradient.
+        The perturbation after the last step, (B, C, H, W), without gradient: inside the budget, and
+        unless ``shared`` inside the valid pixels.
     """
     return follow(
         lambda perturbed: gradient(loss_fn, perturbed),
@@ -123,7 +124,7 @@ def follow(
         steps: Number of steps.
         norm: ``"Linf"`` or ``"L2"``.
         maximize: Step along the gradient instead of against it.
-        shared: Inside the budget alone.
+        shared: Stay inside the budget alone.
     """
     signed_step = step_size if maximize else -step_size
 

@@ -78,7 +78,6 @@ class AR(Method):
         return 0
 
     def _learn(self, run: Run) -> None:
-        self._budget(run.images.shape[1:])  # one that is too small is refused before the work
         found = run.once("processes", lambda: self._search(run))
         run.log(distance=found["distance"])
         run.result(

@@ -75,8 +75,16 @@ class Method(Parameters, ABC):
         )
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
-        """Epsilon and norm that the result keeps, for images of a shape (C, H, W)."""
+        """Epsilon and norm that the result keeps, for images of a shape (C, H, W).
+
+        Raises:
+            ValueError: Such images round the budget to nothing.
+        """
         return getattr(self, "epsilon", None), getattr(self, "norm", None)
+
+    def _check_shape(self, shape: Sequence[int]) -> None:
+        self._check_moves(shape)
+        self._budget(shape)
 
     def _empty_surrogate(self, config: dict[str, Any]) -> nn.Module:
         """A network like the fitted surrogate, for :meth:`from_pretrained` to fill with weights.
@@ -190,7 +198,7 @@ class Method(Parameters, ABC):
             rows=(self.epsilon, self.norm) if self._has_rows else None,
             seed=self.seed,
             identity=identity | surrogate_digest,
-            check_shape=self._check_moves,
+            check_shape=self._check_shape,
             on_rate=self._warn_if_long,
         ) as fitting:
             run = fitting.run

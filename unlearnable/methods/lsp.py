@@ -79,7 +79,6 @@ class LSP(Method):
 
     def _learn(self, run: Run) -> None:
         channels, height, width = run.images.shape[1:]
-        self._budget((channels, height, width))  # one that is too small is refused before the work
         cell = self.cell or max(1, min(height, width) // _CELLS)
         features = math.prod(grid_shape(cell, (channels, height, width)))
         if features < 62 and 2**features < run.num_classes:
