@@ -46,8 +46,8 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
             return makers[kind]()
         except RuntimeError as error:
             raise ValueError(
-                f"could not open {name}: expected torchvision's files below {root}; nothing is "
-                f"downloaded here"
+                f"could not open {name}: expected the original files below {root}, as torchvision "
+                f"downloads them, found none or changed ones; nothing is downloaded here"
             ) from error
     if not Path(name).is_dir():
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
