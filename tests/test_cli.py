@@ -193,7 +193,7 @@ def test_verify(photos, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["fit", "nowhere", "out"], "class folders"),
-        (["fit", "cifar10:nowhere", "out"], "cifar10:nowhere"),
+        (["fit", "cifar10:nowhere", "out"], "cifar10:nowhere: expected the original files below"),
         (["fit", "shapes:16", "out", "--epsilon", "8"], "8 / 255"),
         (["fit", "shapes:16", "out", "--set", "alpha=2"], "train_steps"),
         (["fit", "shapes:16", "out", "--set", "alpha"], "NAME=VALUE"),
