@@ -12,7 +12,7 @@ from pathlib import Path
 
 from record import RESULTS, Record
 
-from unlearnable.demo import run_demo
+from unlearnable.cli.demo import run_demo
 
 
 def main() -> None:

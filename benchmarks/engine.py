@@ -25,10 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.learning.device import pick_device, pick_precision
-from unlearnable.learning.models import build_model
-from unlearnable.learning.run import Run
-from unlearnable.learning.train import sgd
+from unlearnable.engine.device import pick_device, pick_precision
+from unlearnable.engine.models import build_model
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import sgd
 
 # Enough work for a steady rate; inner settings as in the papers where a CPU can do that.
 _LARGE = {

@@ -22,7 +22,7 @@ from record import DOCS, RESULTS, Record, fill, where
 from torch.utils.data import Dataset
 
 import unlearnable as ue
-from unlearnable.data import pixels_of
+from unlearnable.data.image import pixels_of
 from unlearnable.datasets import Shapes
 
 PAGE = DOCS / "photos.md"

@@ -94,7 +94,7 @@ def anonymous() -> int:
 
 def write_rows(path: Path, images: int, rank: int) -> None:
     """One process's share: every second row."""
-    from unlearnable.rows import RowFile
+    from unlearnable.methods.row_buffer import RowFile
 
     file = RowFile(path, shape_of(images), rank=rank)
     own = np.arange(rank, images, PROCESSES)
@@ -106,8 +106,8 @@ def write_rows(path: Path, images: int, rank: int) -> None:
 
 def write_sparse(folder: Path, images: int) -> None:
     """An artefact whose rows are all zero and take no room."""
-    from unlearnable.artefact import digest_of
-    from unlearnable.tensorfile import header_of
+    from unlearnable.io.safetensors import header_of
+    from unlearnable.perturbation.serialization import digest_of
 
     rows = np.broadcast_to(np.int8(0), shape_of(images))
     small = small_tensors(images)

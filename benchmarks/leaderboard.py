@@ -39,9 +39,9 @@ from record import RESULTS, Record
 from torch.utils.data import Subset
 
 import unlearnable as ue
-from unlearnable.evaluation.cells import needs_clean
+from unlearnable.evaluation.audit.cells import needs_clean
 from unlearnable.evaluation.countermeasures import countermeasure
-from unlearnable.output import locked, write_json
+from unlearnable.io.files import locked, write_json
 
 HERE = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from html import escape
 
 from patterns import CHANCE
 
-from unlearnable.evaluation.cells import needs_clean
+from unlearnable.evaluation.audit.cells import needs_clean
 from unlearnable.evaluation.countermeasures import countermeasure
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 56, 30, 14

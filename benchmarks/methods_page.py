@@ -18,7 +18,7 @@ from published import best_countermeasure, published_range
 from record import DOCS, RESULTS, fill
 
 import unlearnable as ue
-from unlearnable.about import format_epsilon
+from unlearnable.perturbation.summary import format_epsilon
 
 PAGE = DOCS / "methods.md"
 OURS = RESULTS / "methods-cpu.json"

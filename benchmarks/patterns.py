@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from unlearnable.evaluation.figures import whole_percent
+from unlearnable.evaluation.report.figures import whole_percent
 
 # Perturbations that are added to the pixels and bounded in L-infinity or L2.
 ADDITIVE = ("SEM", "EM", "TAP", "SEP 8/255", "LSP", "PILNoise", "AR", "REM")

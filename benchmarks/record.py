@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 import unlearnable
-from unlearnable.output import locked, write_json
+from unlearnable.io.files import locked, write_json
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"

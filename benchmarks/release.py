@@ -29,9 +29,9 @@ from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10
 
 import unlearnable as ue
-from unlearnable.card import write_card
-from unlearnable.catalogue import FILE, describe
-from unlearnable.output import write_json
+from unlearnable.hub.catalogue import FILE, describe
+from unlearnable.io.files import write_json
+from unlearnable.perturbation.card import write_card
 
 # Small enough for the package: a row, a pixel or a kernel per class, or an algorithm.
 SHIPPED: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
@@ -85,7 +85,11 @@ def accuracies(name: str, dataset: Any, test: Any, record: Record, device: str) 
 def listed(perturbation: ue.Perturbation, name: str, **place: str) -> None:
     """Adds a perturbation to the catalogue, or changes what it says."""
     entries = {entry["name"]: entry for entry in json.loads(FILE.read_text(encoding="utf-8"))}
-    entries[name] = {"name": name, **describe(perturbation), **place}
+    entries[name] = {
+        "name": name,
+        **describe(perturbation.info(), perturbation.config["source"]),
+        **place,
+    }
     write_json(FILE, [entries[name] for name in sorted(entries)])
 
 

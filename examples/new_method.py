@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import unlearnable as ue
-from unlearnable.learning.pgd import pgd
-from unlearnable.learning.run import Run
-from unlearnable.learning.train import sgd, to_float
+from unlearnable.engine.pgd import pgd
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import sgd, to_float
 
 EPOCHS = 12
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 import unlearnable as ue  # line 1
-from unlearnable.learning.models import build_model
+from unlearnable.engine.models import build_model
 
 EPOCHS = 8
 BATCH_SIZE = 128

@@ -19,7 +19,7 @@ import torch
 from test_contract import SUPPORTED, make
 
 from unlearnable.datasets import Shapes
-from unlearnable.learning.run import Run
+from unlearnable.engine.run import Run
 
 SIZE = 33  # one process's part of the last batch is empty
 THREADS = 1

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 import unlearnable as ue
-import unlearnable.cli
+from unlearnable.cli import main as cli
 
 
 def attempt(function, *args, **kwargs):
@@ -32,7 +32,7 @@ def run(asked):
     logging.basicConfig(level=logging.DEBUG)
     told = {}
     try:
-        exec(asked["code"], {"ue": ue, "cli": unlearnable.cli, "attempt": attempt, "told": told})
+        exec(asked["code"], {"ue": ue, "cli": cli, "attempt": attempt, "told": told})
     except BaseException:
         traceback.print_exc()
         told = None

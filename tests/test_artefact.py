@@ -17,13 +17,13 @@ from safetensors.numpy import load_file
 from torch.utils.data import DataLoader
 from torchvision.transforms import PILToTensor
 
-import unlearnable.artefact
-import unlearnable.config
 from unlearnable import ArtefactError, Perturbation, ProtectedDataset
-from unlearnable.artefact import digest_of
 from unlearnable.datasets import Shapes
-from unlearnable.joined import JoinedRows
-from unlearnable.tensorfile import header_of
+from unlearnable.io.safetensors import header_of
+from unlearnable.io.sharded_rows import JoinedRows
+from unlearnable.perturbation import config as config_module
+from unlearnable.perturbation import serialization
+from unlearnable.perturbation.serialization import digest_of
 
 ROW = 3 * 32 * 32
 INDEX = "perturbation.safetensors.index.json"
@@ -163,7 +163,7 @@ def test_shards_of_one_row_and_shards_that_are_just_full(perturbation, class_wis
 
 
 def test_more_shards_than_can_be_open_are_refused(perturbation, tmp_path, monkeypatch):
-    monkeypatch.setattr(unlearnable.artefact, "_MOST_SHARDS", 3)
+    monkeypatch.setattr(serialization, "_MOST_SHARDS", 3)
     with pytest.raises(ValueError, match=r"so large that 3 hold all rows, got 4"):
         perturbation.save_pretrained(tmp_path / "p", max_shard_size=10 * ROW)
     assert not any((tmp_path / "p").iterdir())
@@ -308,7 +308,7 @@ def test_a_full_disk_leaves_what_was_there(
 ):
     folder = class_wise.save_pretrained(tmp_path / "p", max_shard_size=5 * ROW)
     before = files(folder)
-    place = Path if what == "replace" else unlearnable.artefact
+    place = Path if what == "replace" else serialization
     with monkeypatch.context() as patch:
         patch.setattr(place, what, fail(getattr(place, what), number))
         with pytest.raises(OSError, match="No space left"):
@@ -378,7 +378,7 @@ def test_a_folder_is_looked_at_only_when_no_other_process_saves_into_it(
     """Halfway through another one's save its tensors lie there, and no config yet."""
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "perturbation.safetensors").write_bytes(b"of another process")
-    enter = unlearnable.artefact.locked
+    enter = serialization.locked
 
     @contextlib.contextmanager
     def once_it_is_done(folder, *, wait):
@@ -386,7 +386,7 @@ def test_a_folder_is_looked_at_only_when_no_other_process_saves_into_it(
             (folder / "perturbation.safetensors").unlink()
             yield
 
-    monkeypatch.setattr(unlearnable.artefact, "locked", once_it_is_done)
+    monkeypatch.setattr(serialization, "locked", once_it_is_done)
     perturbation.save_pretrained(tmp_path / "p")
     assert names(tmp_path / "p") == ["config.json", "perturbation.safetensors"]
 
@@ -546,8 +546,8 @@ def at_version(folder, version):
 
 
 def test_an_older_version_names_the_release_that_reads_it(sharded, monkeypatch):
-    monkeypatch.setattr(unlearnable.config, "FORMAT_VERSION", 3)
-    monkeypatch.setattr(unlearnable.config, "LAST_READERS", {1: "0.4.2"})
+    monkeypatch.setattr(config_module, "FORMAT_VERSION", 3)
+    monkeypatch.setattr(config_module, "LAST_READERS", {1: "0.4.2"})
     with pytest.raises(ArtefactError, match=r"version 3 .*got 1; release 0\.4\.2 .*able==0\.4\.2"):
         Perturbation.from_pretrained(sharded)
     at_version(sharded, 2)

@@ -13,17 +13,17 @@ from torch import nn
 import unlearnable as ue
 from unlearnable import OPS, ProtectedDataset, UnknownImageError
 from unlearnable.datasets import Shapes
-from unlearnable.evaluation.audit_data import gather, split
-from unlearnable.evaluation.cells import Plan, needs_clean, plan
+from unlearnable.evaluation.audit.cells import Plan, needs_clean, plan
+from unlearnable.evaluation.audit.data import read_audit_data, split
+from unlearnable.evaluation.audit.timing import Clock, probe
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure, projection
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection
-from unlearnable.evaluation.estimate import Clock, probe
-from unlearnable.evaluation.figures import Cell
-from unlearnable.evaluation.victim import Evaluation
-from unlearnable.output import locked
+from unlearnable.evaluation.evaluate import Evaluation
+from unlearnable.evaluation.report.figures import Cell
+from unlearnable.io.files import locked
 
-module = importlib.import_module("unlearnable.evaluation.audit")
+module = importlib.import_module("unlearnable.evaluation.audit.runner")
 PROTECTED, CLEAN = "protected", "clean"
 
 
@@ -354,7 +354,7 @@ def test_the_clock_prefers_what_was_measured():
 
 
 def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
-    data = gather(
+    data = read_audit_data(
         images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
     )  # fmt: skip
     cells = plan([countermeasure(None), countermeasure("jpeg-10"), Leak()], ["tiny"], [0])
@@ -375,7 +375,7 @@ def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
 
 
 def test_the_estimate_of_updates_that_do_not_grow_with_the_images(images, pixel, monkeypatch):
-    data = gather(
+    data = read_audit_data(
         images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
     )  # fmt: skip
     updates = []
@@ -405,7 +405,7 @@ def test_what_is_timed_has_the_classes_of_all_images(fit):
     pixels = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     pixels = pixels.to(torch.uint8)
     labels = [0, 2, *[0, 1] * 9]
-    data = gather(
+    data = read_audit_data(
         (pixels, labels), fit((pixels, labels)), (pixels, [2] * 20), held_out=0.2,
         image_size=None, progress=False,
     )  # fmt: skip

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.learning.draws import Draws
-from unlearnable.learning.pgd import random_start
-from unlearnable.learning.run import Run
-from unlearnable.learning.shards import images_per_epoch
-from unlearnable.learning.strong_augment import StrongAugment
-from unlearnable.learning.train import to_float
+from unlearnable.engine.contrastive_augment import StrongAugment
+from unlearnable.engine.pgd import random_start
+from unlearnable.engine.random import Draws
+from unlearnable.engine.run import Run
+from unlearnable.engine.sampler import images_per_epoch
+from unlearnable.engine.train import to_float
 
 METHODS = [ue.PILNoise, ue.AUE, ue.AAP]
 

@@ -24,11 +24,12 @@ from torchvision.transforms import Compose, PILToTensor, RandomCrop, RandomHoriz
 
 import unlearnable as ue
 from unlearnable import ArtefactError, Perturbation, ProtectedDataset, UnknownImageError
-from unlearnable import arrays as arrays_module
-from unlearnable import batches as batches_module
-from unlearnable.arrays import held_by
-from unlearnable.batches import to_pils
-from unlearnable.data import RawDataset, image_key, image_keys
+from unlearnable.data import array_backed as arrays_module
+from unlearnable.data import batches as batches_module
+from unlearnable.data.array_backed import held_by
+from unlearnable.data.fingerprint import image_key, image_keys
+from unlearnable.data.image import to_pils
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 
 COUNT = 23

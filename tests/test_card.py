@@ -5,7 +5,7 @@ import re
 import pytest
 
 import unlearnable as ue
-from unlearnable.card import write_card
+from unlearnable.perturbation.card import write_card
 
 yaml = pytest.importorskip("yaml")  # comes with the Hub's client
 
@@ -26,13 +26,17 @@ def parts(card):
     return yaml.safe_load(front), body
 
 
+def card_of(perturbation, repo_id, **options):
+    return write_card(perturbation.info(), perturbation.config, repo_id, **options)
+
+
 def with_config(perturbation, **changes):
     keyed = {n: perturbation.tensors[n] for n in ("keys", "labels", "thumbnails")}
     return ue.Perturbation(perturbation.rows, perturbation.config | changes, **keyed)
 
 
 def test_a_card_says_what_it_is(perturbation):
-    front, body = parts(write_card(perturbation, "owner/p", license="cc-by-4.0"))
+    front, body = parts(card_of(perturbation, "owner/p", license="cc-by-4.0"))
     assert front["license"] == "cc-by-4.0" and front["tags"] == ["unlearnable-examples"]
     assert front["viewer"] is False and front["source_datasets"] == ["Shapes"]
     assert front["pretty_name"] == "RandomNoise for Shapes"
@@ -47,33 +51,33 @@ def test_a_card_says_what_it_is(perturbation):
         assert fact in body
     assert "Not measured." in body and "JPEG" in body and "pretrained" in body
     assert 'from_pretrained("owner/p")' in body
-    assert "license" not in parts(write_card(perturbation, "owner/p"))[0]
+    assert "license" not in parts(card_of(perturbation, "owner/p"))[0]
 
 
 def test_measured_strength(perturbation):
     measured = {"clean": [0.9, 0.92], "protected": [0.2, 0.3], "seeds": [0, 1], "victim": "tiny"}
-    _, body = parts(write_card(with_config(perturbation, strength=measured), "owner/p"))
+    _, body = parts(card_of(with_config(perturbation, strength=measured), "owner/p"))
     assert "clean images | 91.0% ± 1.4 (standard deviation over 2 seeds)" in body
     assert "protected images | 25.0% ± 7.1" in body
     assert "| seeds | 0, 1 |" in body and "| victim | tiny |" in body
     one = {"clean": [0.9], "protected": [0.2], "seeds": [3]}
-    assert "90.0% (one seed)" in write_card(with_config(perturbation, strength=one), "owner/p")
+    assert "90.0% (one seed)" in card_of(with_config(perturbation, strength=one), "owner/p")
     for other in ({"worst": {"JPEG 10": 0.8}}, {"clean": [], "protected": [], "seeds": []}, "weak"):
-        assert "Not measured" not in write_card(with_config(perturbation, strength=other), "o/p")
-    assert "JPEG 10 0.8" in write_card(
+        assert "Not measured" not in card_of(with_config(perturbation, strength=other), "o/p")
+    assert "JPEG 10 0.8" in card_of(
         with_config(perturbation, strength={"worst": {"JPEG 10": 0.8}}), "owner/p"
     )
 
 
 def test_a_stack_has_the_parameters_of_each_part(perturbation, class_wise):
-    card = write_card(perturbation.then(class_wise), "owner/p")
+    card = card_of(perturbation.then(class_wise), "owner/p")
     assert card.count("## Parameters of RandomNoise") == 2
     assert card.count("| epsilon | 8/255 |") == 2
 
 
 @pytest.mark.parametrize("name", NASTY)
 def test_names_break_neither_yaml_nor_markdown(name, perturbation):
-    plain = write_card(perturbation, "owner/p")
+    plain = card_of(perturbation, "owner/p")
     nasty = with_config(
         perturbation,
         method=name,
@@ -82,7 +86,7 @@ def test_names_break_neither_yaml_nor_markdown(name, perturbation):
         parameters={name: name, "surrogate": {name: [name]}},
         strength={name: name},
     )
-    card = write_card(nasty, "owner/p", license=name)
+    card = card_of(nasty, "owner/p", license=name)
     front, body = parts(card)
     assert list(front) == ["pretty_name", "license", *list(parts(plain)[0])[1:]]
     shown = "".join(c if c.isprintable() else " " for c in name)[:100]

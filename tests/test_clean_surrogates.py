@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.learning.models import Ensemble, build_model
-from unlearnable.learning.pgd import gradient, project, target_classes, variance_reduced
-from unlearnable.learning.run import Run
-from unlearnable.learning.shards import images_per_epoch
-from unlearnable.learning.train import to_float
-from unlearnable.rows import RowBuffer
+from unlearnable.engine.models import Ensemble, build_model
+from unlearnable.engine.pgd import gradient, project, target_classes, variance_reduced
+from unlearnable.engine.run import Run
+from unlearnable.engine.sampler import images_per_epoch
+from unlearnable.engine.train import to_float
+from unlearnable.methods.row_buffer import RowBuffer
 
 METHODS = [ue.TAP, ue.SEP, ue.HYPO]
 BIG_STEPS = {"steps": 10, "step_size": 5 / 255, "batch_size": 16, "train_epochs": 8}

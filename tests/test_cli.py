@@ -5,15 +5,16 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
-from unlearnable import arguments, cli
+from unlearnable.cli import arguments
+from unlearnable.cli.main import main
 from unlearnable.datasets import Shapes
-from unlearnable.learning.checkpoint import Checkpoint
+from unlearnable.engine.checkpoint import Checkpoint
 
 QUICK = ["--preset", "demo", "--set", "train_steps=2", "--quiet"]
 
 
 def run(capsys, *arguments):
-    code = cli.main([str(argument) for argument in arguments])
+    code = main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -214,10 +215,10 @@ def test_errors_are_one_line_and_exit_code_1(arguments, message, tmp_path, capsy
 
 def test_usage_errors_exit_with_2(capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main(["fit"])
+        main(["fit"])
     assert caught.value.code == 2
     with pytest.raises(SystemExit) as caught:
-        cli.main(["--version"])
+        main(["--version"])
     assert caught.value.code == 0 and ue.__version__ in capsys.readouterr().out
 
 
@@ -237,7 +238,7 @@ def test_values_are_read_as_typed():
 
 
 def test_the_demo_writes_what_it_says(tmp_path, capsys, monkeypatch):
-    from unlearnable import demo
+    from unlearnable.cli import demo
 
     monkeypatch.setattr(demo, "_EPOCHS", 1)
     monkeypatch.setattr(demo, "Shapes", lambda train: Shapes(train=train, size=32))

@@ -9,10 +9,10 @@ from torch.utils.data import ConcatDataset, Subset
 
 import unlearnable as ue
 from unlearnable import ArtefactError, Perturbation, ProtectedDataset, UnknownImageError
-from unlearnable.data import image_key
+from unlearnable.data.cache import read_images
+from unlearnable.data.fingerprint import image_key
 from unlearnable.datasets import Shapes
-from unlearnable.joined import JoinedRows
-from unlearnable.store import read_images
+from unlearnable.io.sharded_rows import JoinedRows
 
 NEW = Shapes(size=12, seed=5)
 

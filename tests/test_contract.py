@@ -13,8 +13,8 @@ from torch import nn
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.learning import checkpoint as checkpoint_module
-from unlearnable.learning.run import Run
+from unlearnable.engine import checkpoint as checkpoint_module
+from unlearnable.engine.run import Run
 
 HERE = Path(__file__).parent
 

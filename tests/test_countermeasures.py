@@ -15,6 +15,9 @@ from torchvision.transforms import v2
 import unlearnable as ue
 from unlearnable import ProtectedDataset
 from unlearnable.datasets import Shapes
+from unlearnable.engine.models import MODELS, build_model, reset_weights
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import Batch, cross_entropy, sgd, to_float, train
 from unlearnable.evaluation import COUNTERMEASURES, Countermeasure, countermeasure
 from unlearnable.evaluation.countermeasures import NAMES, automatic, operations, projection
 from unlearnable.evaluation.countermeasures import pretrained as pretraining
@@ -25,9 +28,6 @@ from unlearnable.evaluation.countermeasures.mixing import CutMix, Cutout, MixUp
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning, Start, pretrained
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection, without
 from unlearnable.evaluation.countermeasures.ueraser import UEraser, plasma
-from unlearnable.learning.models import MODELS, build_model, reset_weights
-from unlearnable.learning.run import Run
-from unlearnable.learning.train import Batch, cross_entropy, sgd, to_float, train
 
 
 @pytest.fixture(scope="module")

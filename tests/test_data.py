@@ -13,9 +13,11 @@ from torchvision.datasets import FakeData, FashionMNIST, ImageFolder
 from torchvision.datasets.vision import StandardTransform, VisionDataset
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
-from unlearnable.data import Fit, RawDataset, check_labels, image_key
+from unlearnable.data.cache import read_images
+from unlearnable.data.fingerprint import image_key
+from unlearnable.data.image import ResizeCrop
+from unlearnable.data.raw import RawDataset, check_labels
 from unlearnable.datasets import Shapes
-from unlearnable.store import read_images
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)  # height 6, width 8
@@ -351,7 +353,7 @@ def test_varying_sizes_need_image_size(varying_folder):
 def test_image_size_makes_them_equal(varying_folder, image_size, shape):
     store = read_images(varying_folder, image_size)
     assert tuple(store.images.shape) == (4, 3, *shape)
-    assert store.fit == Fit(*shape)
+    assert store.fit == ResizeCrop(*shape)
     own_size = [
         image_key(item.pixels) for item in (RawDataset(varying_folder)[i] for i in range(4))
     ]
@@ -361,13 +363,13 @@ def test_image_size_makes_them_equal(varying_folder, image_size, shape):
 @pytest.mark.parametrize("image_size", [0, -3, (8,), (8, 8, 8), 8.0, (8.5, 8), "8x8"])
 def test_image_size_of_no_sense(image_size):
     with pytest.raises(ValueError, match="image_size"):
-        Fit.parse(image_size)
+        ResizeCrop.parse(image_size)
 
 
 def test_fit_leaves_images_of_its_size_alone_and_grey_images_grey():
     pixels = PHOTO.transpose(2, 0, 1)
-    assert Fit(6, 8)(pixels) is pixels
-    assert Fit(4, 4)(pixels[:1]).shape == (1, 4, 4)
+    assert ResizeCrop(6, 8)(pixels) is pixels
+    assert ResizeCrop(4, 4)(pixels[:1]).shape == (1, 4, 4)
 
 
 # --- datasets of datasets ------------------------------------------------------------------------

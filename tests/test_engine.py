@@ -13,15 +13,16 @@ import torch
 from torch import nn
 
 import unlearnable as ue
-from unlearnable import rows as rows_module
 from unlearnable.datasets import Shapes
-from unlearnable.learning import checkpoint as checkpoint_module
-from unlearnable.learning.checkpoint import Checkpoint, load_tree, save_tree
-from unlearnable.learning.distributed import Group
-from unlearnable.learning.run import Run
-from unlearnable.learning.stream import StreamedImages
-from unlearnable.methods import fitting
-from unlearnable.rows import RowBuffer, RowFile, encode
+from unlearnable.engine import checkpoint as checkpoint_module
+from unlearnable.engine.checkpoint import Checkpoint, load_tree, save_tree
+from unlearnable.engine.distributed import Group
+from unlearnable.engine.prefetch import StreamedImages
+from unlearnable.engine.run import Run
+from unlearnable.methods import fit_session as fitting
+from unlearnable.methods import row_buffer as rows_module
+from unlearnable.methods.row_buffer import RowBuffer, RowFile
+from unlearnable.perturbation.quantize import encode
 
 
 class Crash(Exception):
@@ -52,7 +53,7 @@ def algorithm(run, seen):
     total = torch.zeros((), dtype=torch.float64)
     run.track(total=total)
     for outer in run.steps(3):
-        start = run.once(f"start-{outer}", lambda: sum_of_batches(run))
+        start = run.cached(f"start-{outer}", lambda: sum_of_batches(run))
         for index in run.batches(3, 16):
             total += index.sum() * run.rng("x").uniform((len(index),), 0, 1).sum()
             run.tally("index", index.sum(), len(index))
@@ -258,25 +259,25 @@ def levels(value, count):
 
 def test_rows_go_back_to_their_checkpoint(tmp_path):
     file, _ = make_file(tmp_path)
-    file.follow(0)
+    file.start_journal(0)
     file.write(np.array([0, 1]), levels(1, 2))
-    file.follow(1)
+    file.start_journal(1)
     file.write(np.array([1, 2]), levels(2, 2))
     file.write(np.array([1, 3]), levels(3, 2))
     file.close()
     again, _ = make_file(tmp_path)
-    again.go_back(1)
+    again.roll_back(1)
     assert again.rows[:, 0, 0, 0].tolist() == [1, 1, 0, 0, 0, 0]
-    again.follow(1)
+    again.start_journal(1)
     again.write(np.array([0]), levels(5, 1))
-    again.go_back(2)  # a later checkpoint: what was noted for the one before does not count
+    again.roll_back(2)  # a later checkpoint: what was noted for the one before does not count
     assert again.rows[0, 0, 0, 0] == 5
     assert list(tmp_path.glob("*journal*")) == []
 
 
 def test_a_half_written_journal_record_is_left_alone(tmp_path):
     file, _ = make_file(tmp_path)
-    file.follow(0)
+    file.start_journal(0)
     file.write(np.array([0, 1]), levels(1, 2))
     file.close()
     (journal,) = tmp_path.glob("*journal*")
@@ -285,7 +286,7 @@ def test_a_half_written_journal_record_is_left_alone(tmp_path):
         journal.write_bytes(whole[:cut])
         again, _ = make_file(tmp_path)
         again.write(np.array([0, 1]), levels(1, 2))
-        again.go_back(0)
+        again.roll_back(0)
         assert again.rows[:2, 0, 0, 0].tolist() == [0, 1]
         again.close()
 

@@ -8,9 +8,9 @@ from torch import nn
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.evaluation.countermeasures import Countermeasure
-from unlearnable.evaluation.curves import plot_curves
+from unlearnable.evaluation.report.curves import plot_curves
 
-module = importlib.import_module("unlearnable.evaluation.victim")
+module = importlib.import_module("unlearnable.evaluation.evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, ImageFolder
 
-from unlearnable import ProtectedDataset, RandomNoise, cli
-from unlearnable.data import RawDataset, image_key
+from unlearnable import ProtectedDataset, RandomNoise
+from unlearnable.cli.main import main
+from unlearnable.data.fingerprint import image_key
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
-from unlearnable.export import FORMATS, webdataset
-from unlearnable.seal import Seal
+from unlearnable.protected.export import EXPORT_FORMATS, webdataset
+from unlearnable.protected.manifest import Seal
 
 UNSAFE = [
     "T-shirt/top",
@@ -153,7 +155,7 @@ def test_command_line_refuses_before_it_fits(tmp_path, capsys):
         (tmp_path / "in" / f"class{index:02d}").mkdir(parents=True)
         Image.new("RGB", (32, 32)).save(tmp_path / "in" / f"class{index:02d}" / "a.png")
     arguments = ["protect", str(tmp_path / "in"), str(tmp_path / "out"), "--format", "cifar"]
-    assert cli.main(arguments) == 1
+    assert main(arguments) == 1
     assert "at most 10 classes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -161,7 +163,7 @@ def test_command_line_refuses_before_it_fits(tmp_path, capsys):
 def test_command_line(tmp_path, perturbation, images):
     perturbation.save_pretrained(tmp_path / "p")
     arguments = ["protect", "shapes:40", str(tmp_path / "out"), "--quiet", "--format", "cifar"]
-    assert cli.main([*arguments, "--perturbation", str(tmp_path / "p")]) == 0
+    assert main([*arguments, "--perturbation", str(tmp_path / "p")]) == 0
     np.testing.assert_array_equal(ExportedCIFAR10(tmp_path / "out").data, images)
 
 
@@ -205,7 +207,7 @@ def test_webdataset_by_its_own_reader(protected, images, tmp_path):
 # --- all -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 def test_the_same_images_give_the_same_bytes(format, protected, tmp_path):
     one = protected.export(tmp_path / "one", format)
     other = protected.export(tmp_path / "other", format)
@@ -216,7 +218,7 @@ def test_the_same_images_give_the_same_bytes(format, protected, tmp_path):
     assert one.stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 def test_no_class_name_leads_out_of_the_folder(format, fit, tmp_path):
     protected = made(fit, (32, 32, 3), UNSAFE, count=10)
     folder = protected.export(tmp_path / "place" / "out", format)
@@ -231,7 +233,7 @@ def test_no_class_name_leads_out_of_the_folder(format, fit, tmp_path):
             assert all("/" not in name for name in tar.getnames())
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 def test_failure_midway_leaves_nothing(format, protected, tmp_path, monkeypatch):
     read = type(protected).raw_batches
     seen = []
@@ -249,7 +251,7 @@ def test_failure_midway_leaves_nothing(format, protected, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 @pytest.mark.parametrize("force", [False, True])
 def test_a_link_in_place_of_the_folder_is_not_followed(format, force, protected, tmp_path):
     (tmp_path / "elsewhere").mkdir()
@@ -317,7 +319,7 @@ def test_another_format_replaces_an_earlier_export(protected, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 def test_exports_tell_neither_seeds_nor_digests_nor_keys(format, shapes, tmp_path):
     method = RandomNoise(seed=987654321).fit(shapes, device="cpu", progress=False)
     protected = method.protect(shapes, fraction=0.5, seed=123456789)
@@ -408,7 +410,7 @@ def listing(folder, *names):
     (folder / "unlearnable.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 def test_an_export_lists_what_it_wrote(format, protected, tmp_path):
     folder = protected.export(tmp_path / "out", format)
     found = described(folder)["files"]

@@ -9,11 +9,11 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
 from unlearnable import AR, LSP, OPS, ClassConvolution, ProtectedDataset, RandomNoise
-from unlearnable.batches import to_pil
-from unlearnable.data import Fit, RawDataset
+from unlearnable.data.image import ResizeCrop, to_pil
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
-from unlearnable.fullsize import _Enlarged, _region
-from unlearnable.perturbation import Perturbation
+from unlearnable.perturbation.perturbation import Perturbation
+from unlearnable.perturbation.resample import _Enlarged, _region
 
 SIZES = [(20, 30), (60, 90), (33, 47), (50, 120), (70, 45), (13, 40), (7, 5)]  # height, width
 LEARNED = (20, 30)
@@ -137,7 +137,7 @@ def test_a_victim_that_resizes_sees_much_of_it():
     levels = noise()[0]
     photo = grey((60, 90))
     protected = additive(levels[None]).apply(photo, 0, full_size=True)
-    seen = Fit(*LEARNED)(protected).astype(float) - 128
+    seen = ResizeCrop(*LEARNED)(protected).astype(float) - 128
     assert correlation(seen, levels) > 0.9
     bilinear = [
         np.asarray(Image.fromarray(channel).resize((90, 60), Image.Resampling.BILINEAR))
@@ -145,7 +145,7 @@ def test_a_victim_that_resizes_sees_much_of_it():
     ]
     softer = (photo + np.rint(bilinear)).astype(np.uint8)
     assert correlation(seen, levels) > correlation(
-        Fit(*LEARNED)(softer).astype(float) - 128, levels
+        ResizeCrop(*LEARNED)(softer).astype(float) - 128, levels
     )
 
 
@@ -199,7 +199,7 @@ def test_kinds_keep_the_photos_size(method, photos):
         small = perturbation.prepare(pixels).astype(int)
         row = perturbation.find(pixels, photos[1][index], index)
         wanted = perturbation.apply(small.astype(np.uint8), row).astype(int) - small
-        seen = Fit(16, 16)(found.transpose(2, 0, 1)).astype(int) - small
+        seen = ResizeCrop(16, 16)(found.transpose(2, 0, 1)).astype(int) - small
         inner = np.s_[:, 2:-2, 2:-2]  # a kernel darkens the photo's border, not that of the crop
         assert correlation(seen[inner], wanted[inner]) > 0.85
     assert protected.change(12).images == 12

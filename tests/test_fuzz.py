@@ -12,10 +12,10 @@ import safetensors
 
 import unlearnable as ue
 from unlearnable import ArtefactError, Perturbation
-from unlearnable.artefact import assemble, digest_of, parse_index
-from unlearnable.config import parse_config
-from unlearnable.strict_json import parse_json
-from unlearnable.tensorfile import parse_header, write_tensors
+from unlearnable.io.json import parse_json
+from unlearnable.io.safetensors import parse_header, write_tensors
+from unlearnable.perturbation.config import parse_config
+from unlearnable.perturbation.serialization import assemble, digest_of, parse_index
 
 SIDE, HERE = 8, Path("fuzzed")
 INDEX = "perturbation.safetensors.index.json"

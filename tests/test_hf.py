@@ -13,10 +13,10 @@ from torchvision.transforms import ToTensor
 
 import unlearnable as ue
 from unlearnable import ProtectedDataset, from_hf
-from unlearnable.data import RawDataset
+from unlearnable.data.cache import read_images
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
-from unlearnable.export import huggingface
-from unlearnable.store import read_images
+from unlearnable.protected.export import huggingface
 
 COUNT = 40
 

@@ -13,7 +13,7 @@ import pytest
 from hub_server import READER, WRITER, HubServer
 
 import unlearnable as ue
-from unlearnable.catalogue import FILE, Pretrained, describe
+from unlearnable.hub.catalogue import FILE, Pretrained, describe
 
 TESTS = Path(__file__).parent
 DATA = "perturbation.safetensors"
@@ -94,6 +94,10 @@ def nowhere():
 @pytest.fixture(scope="module")
 def saved(perturbation, tmp_path_factory):
     return perturbation.save_pretrained(tmp_path_factory.mktemp("saved"))
+
+
+def _described(perturbation):
+    return describe(perturbation.info(), perturbation.config["source"])
 
 
 def said(told, *words, error="HubError"):
@@ -436,13 +440,13 @@ def use_catalogue(tmp_path):
         file = tmp_path / "catalogue" / "catalogue.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(entries))
-        return f"from pathlib import Path; ue.catalogue.FILE = Path({str(file)!r})\n"
+        return f"from pathlib import Path; ue.hub.catalogue.FILE = Path({str(file)!r})\n"
 
     return use
 
 
 def test_names_of_the_catalogue(server, client, saved, tmp_path, use_catalogue):
-    described = describe(ue.Perturbation.from_pretrained(saved))
+    described = _described(ue.Perturbation.from_pretrained(saved))
     commit = server.put("owner/p", saved)
     pinned = {"name": "there", "repo": "owner/p", "commit": commit} | described
     code = use_catalogue(
@@ -477,7 +481,7 @@ told["unknown"] = attempt(load, "cifar11")
     [{"commit": "main"}, {"commit": "a" * 39}, {"repo": "p"}, {"repo": None}, {"name": "../p"}],
 )
 def test_entries_are_pinned(wrong, perturbation):
-    entry = {"name": "p", "repo": "owner/p", "commit": "a" * 40} | describe(perturbation)
+    entry = {"name": "p", "repo": "owner/p", "commit": "a" * 40} | _described(perturbation)
     assert Pretrained(**entry).where == "owner/p@" + "a" * 40
     with pytest.raises(ValueError, match="expected"):
         Pretrained(**entry | wrong)
@@ -488,22 +492,22 @@ def test_what_is_shipped_is_what_the_catalogue_says():
         if entry.repo is None:
             loaded = ue.Perturbation.from_pretrained(entry.name)
             loaded.verify()
-            assert entry == Pretrained(name=entry.name, **describe(loaded))
+            assert entry == Pretrained(name=entry.name, **_described(loaded))
     folders = {path.name for path in (FILE.parent / "pretrained").glob("*") if path.is_dir()}
     assert folders == {entry.name for entry in ue.list_pretrained() if entry.repo is None}
 
 
 def test_paths_are_never_asked_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["unlearnable"], "hub", None, raising=False)
-    monkeypatch.setitem(sys.modules, "unlearnable.hub", None)
+    monkeypatch.setattr(sys.modules["unlearnable.hub"], "client", None, raising=False)
+    monkeypatch.setitem(sys.modules, "unlearnable.hub.client", None)
     for name in (tmp_path / "x", Path("a/b"), "./a/b", "../a", "/a/b", "a/b/c", "~/a", "x", ""):
         with pytest.raises(FileNotFoundError, match="expected a folder"):
             ue.Perturbation.from_pretrained(name)
 
 
 def test_command_line(server, client, saved, tmp_path, use_catalogue):
-    described = describe(ue.Perturbation.from_pretrained(saved))
+    described = _described(ue.Perturbation.from_pretrained(saved))
     server.put("owner/open", saved)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("keep")

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 import unlearnable as ue
-from unlearnable import ArtefactError, ProtectedDataset, cli, import_perturbation
+from unlearnable import ArtefactError, ProtectedDataset, import_perturbation
+from unlearnable.cli.main import main
 
 SIZE, CLASSES = (8, 6), 3  # height, width
 EIGHT = 8 / 255
@@ -409,7 +410,8 @@ def with_calls(marker):
             call(call(name("builtins", "getattr"), imported, text("system")), text(shell))
         ),
         "dotted name": program(
-            call(text("unlearnable.store") + text("os.system") + b"\x93", text(shell)), protocol=4
+            call(text("unlearnable.data.cache") + text("os.system") + b"\x93", text(shell)),
+            protocol=4,
         ),
         "instance": b"(S'" + shell.encode() + b"'\nios\nsystem\n.",
         "object": program(b"(" + name("os", "system") + text(shell) + b"o"),
@@ -589,10 +591,10 @@ def test_command_line(tmp_path, capsys):
     rows = np.random.default_rng(0).integers(-8, 9, (20, 3, 32, 32), dtype=np.int8)
     path = write(tmp_path / "rem.pkl", pickle.dumps(rows))
     arguments = ["import", str(path), "shapes:20", str(tmp_path / "p"), "--method", "REM"]
-    assert cli.main([*arguments, "--epsilon", "4/255"]) == 1
+    assert main([*arguments, "--epsilon", "4/255"]) == 1
     assert "the largest 8/255" in capsys.readouterr().err
     assert not (tmp_path / "p").exists()
-    assert cli.main([*arguments, "--epsilon", "8/255", "--format", "levels"]) == 0
+    assert main([*arguments, "--epsilon", "8/255", "--format", "levels"]) == 0
     assert "REM" in capsys.readouterr().out
     np.testing.assert_array_equal(ue.Perturbation.from_pretrained(tmp_path / "p").rows, rows)
-    assert cli.main([*arguments, "--epsilon", "8/255"]) == 0, "a folder of ours is written again"
+    assert main([*arguments, "--epsilon", "8/255"]) == 0, "a folder of ours is written again"

@@ -12,13 +12,13 @@ from torchvision.transforms import PILToTensor
 
 import unlearnable as ue
 from unlearnable import ArtefactError, Perturbation, ProtectedDataset, UnknownImageError
-from unlearnable.artefact import digest_of
-from unlearnable.data import image_key
+from unlearnable.data.fingerprint import image_key
 from unlearnable.datasets import Shapes
-from unlearnable.generators import autoregress, levels, normals
-from unlearnable.rows import UNIT
-from unlearnable.seal import Seal
-from unlearnable.tensorfile import map_tensors, write_tensors
+from unlearnable.io.safetensors import map_tensors, write_tensors
+from unlearnable.perturbation.kinds.generators import autoregress, levels, normals
+from unlearnable.perturbation.quantize import UNIT
+from unlearnable.perturbation.serialization import digest_of
+from unlearnable.protected.manifest import Seal
 
 KINDS = {
     "pixel": lambda: ue.OPS(pixels=2),

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unlearnable.learning.augment import CropFlip
-from unlearnable.learning.models import build_model, reset_weights
-from unlearnable.learning.pgd import pgd, project, random_start
-from unlearnable.learning.run import Run
-from unlearnable.learning.train import sgd
+from unlearnable.engine.augment import CropFlip
+from unlearnable.engine.models import build_model, reset_weights
+from unlearnable.engine.pgd import pgd, project, random_start
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import sgd
 
 
 def make_run(count=40, **options):

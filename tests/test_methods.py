@@ -10,12 +10,13 @@ from torch.nn import functional as F
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.learning.augment import CropFlip
-from unlearnable.learning.progress import Progress
-from unlearnable.learning.run import Run
-from unlearnable.learning.train import to_float
+from unlearnable.engine.augment import CropFlip
+from unlearnable.engine.progress import Progress
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import to_float
 from unlearnable.methods import base
-from unlearnable.rows import Result, RowBuffer
+from unlearnable.methods.row_buffer import RowBuffer
+from unlearnable.perturbation.quantize import Result
 
 
 class Smooth(nn.Module):

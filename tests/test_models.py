@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import unlearnable as ue
-from unlearnable.learning.models import MODELS, Ensemble, build_model, check_model_name
+from unlearnable.engine.models import MODELS, Ensemble, build_model, check_model_name
 
 WEIGHTS = {  # for 10 classes of colour images
     "resnet18": 11_173_962,

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-import unlearnable.artefact
 from unlearnable import ArtefactError, Perturbation, RandomNoise, UnknownImageError
-from unlearnable.about import format_epsilon
-from unlearnable.rows import quantize
+from unlearnable.perturbation import serialization
+from unlearnable.perturbation.quantize import quantize
+from unlearnable.perturbation.summary import format_epsilon
 
 CONFIG, TENSORS = "config.json", "perturbation.safetensors"
 
@@ -337,8 +337,8 @@ def fail_replace(number):
 
 
 FAILURES = {
-    "tensors": lambda: (unlearnable.artefact, "write_tensors", full_after_a_part),
-    "config": lambda: (unlearnable.artefact, "write_json", full_config),
+    "tensors": lambda: (serialization, "write_tensors", full_after_a_part),
+    "config": lambda: (serialization, "write_json", full_config),
     "first rename": lambda: (Path, "replace", fail_replace(1)),
     "second rename": lambda: (Path, "replace", fail_replace(2)),
 }
@@ -372,7 +372,7 @@ def test_full_disk_leaves_nothing_half_written(failure, perturbation, tmp_path, 
 def test_failed_write_keeps_a_foreign_file_of_the_same_name(perturbation, tmp_path, monkeypatch):
     (tmp_path / TENSORS).write_text("somebody's")
     with monkeypatch.context() as patch:
-        patch.setattr(unlearnable.artefact, "write_tensors", full_after_a_part)
+        patch.setattr(serialization, "write_tensors", full_after_a_part)
         with pytest.raises(OSError, match="No space left"):
             perturbation.save_pretrained(tmp_path, force=True)
     assert files(tmp_path) == {TENSORS: b"somebody's"}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from unlearnable.photo_folder import is_picture, open_folder, survey_folder
-from unlearnable.photos import ON_WHITE, UPRIGHT
+from unlearnable.data.image_folder import is_picture, open_folder, survey_folder
+from unlearnable.data.photo import ON_WHITE, UPRIGHT
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 from torchvision.datasets import ImageFolder
 
 from unlearnable import ProtectedDataset, RandomNoise
-from unlearnable.data import RawDataset, image_key, pixels_of
-from unlearnable.photos import (
+from unlearnable.data.fingerprint import image_key
+from unlearnable.data.image import pixels_of
+from unlearnable.data.photo import (
     FIRST_FRAME,
     ON_WHITE,
     TO_SRGB,
@@ -21,6 +22,7 @@ from unlearnable.photos import (
     notes_of,
     standard,
 )
+from unlearnable.data.raw import RawDataset
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)

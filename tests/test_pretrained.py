@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import unlearnable as ue
-from unlearnable.catalogue import FILE
+from unlearnable.hub.catalogue import FILE
 
 SHIPPED = [entry for entry in ue.list_pretrained() if entry.repo is None]
 CLASSES = [

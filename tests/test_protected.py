@@ -18,8 +18,8 @@ from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from unlearnable import Perturbation, ProtectedDataset, RandomNoise, UnknownImageError
 from unlearnable.datasets import Shapes
-from unlearnable.seal import Seal
-from unlearnable.verify import verify
+from unlearnable.protected.manifest import Seal
+from unlearnable.protected.verify import verify
 
 
 class Arrays(VisionDataset):

@@ -9,8 +9,8 @@ import pytest
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.evaluation.countermeasures import countermeasure
-from unlearnable.evaluation.figures import CLEAN, PROTECTED, Cell, duration
-from unlearnable.evaluation.svg import Line, accuracy_chart
+from unlearnable.evaluation.report.figures import CLEAN, PROTECTED, Cell, duration
+from unlearnable.evaluation.report.svg import Line, accuracy_chart
 
 HOSTILE = '<script>alert("1")</script>|`*'
 VOID = {"meta", "img", "br", "hr", "link", "input", "line", "circle", "polyline"}
@@ -290,12 +290,12 @@ def test_names_from_the_users_data_are_escaped():
 
 
 def test_hostile_class_names_reach_the_page_escaped_from_a_real_dataset(monkeypatch):
-    from unlearnable.evaluation.audit_data import gather
+    from unlearnable.evaluation.audit.data import read_audit_data
 
     base = Shapes(size=40)
     base.classes = [HOSTILE, *Shapes.classes[1:]]
     perturbation = ue.OPS().fit(base, device="cpu", progress=False).perturbation_
-    data = gather(base, perturbation, base, held_out=0.2, image_size=None, progress=False)
+    data = read_audit_data(base, perturbation, base, held_out=0.2, image_size=None, progress=False)
     assert HOSTILE in data.change_by_class()
     made = report(BROKEN, examples=data.examples())
     assert len(made.examples) == 8 and HOSTILE not in made.to_html()

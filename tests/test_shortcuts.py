@@ -8,10 +8,10 @@ import torch
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.generators import GENERATORS, MARGIN, autoregress
-from unlearnable.learning.run import Run
+from unlearnable.engine.run import Run
 from unlearnable.methods.ar import _filter, _left, _moments
-from unlearnable.rows import UNIT
+from unlearnable.perturbation.kinds.generators import GENERATORS, MARGIN, autoregress
+from unlearnable.perturbation.quantize import UNIT
 
 METHODS = [ue.OPS, ue.ClassConvolution, ue.LSP, ue.AR]
 

@@ -11,10 +11,10 @@ import torch
 from torch.utils.data import Subset
 
 import unlearnable as ue
-from unlearnable import store as store_module
+from unlearnable.data import cache as store_module
+from unlearnable.data.cache import bytes_of_images, read_images
 from unlearnable.datasets import Shapes
-from unlearnable.output import locked
-from unlearnable.store import bytes_of_images, read_images
+from unlearnable.io.files import locked
 
 
 class Mixed:

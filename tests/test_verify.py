@@ -9,11 +9,12 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
-from unlearnable.batches import to_pil
-from unlearnable.data import RawDataset, image_key, pixels_of
+from unlearnable.data.fingerprint import image_key
+from unlearnable.data.image import pixels_of, to_pil
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
-from unlearnable.seal import Seal
-from unlearnable.verify import verify
+from unlearnable.protected.manifest import Seal
+from unlearnable.protected.verify import verify
 
 FILES = "unlearnable-files.csv"
 

@@ -1,14 +1,17 @@
 """Make image datasets unlearnable: methods, artefacts, protected torchvision datasets."""
 
-__version__ = "0.1.0"
+import sys
 
-from . import datasets
-from .catalogue import list_pretrained
-from .change import Change
+from ._version import __version__
+from .data import shapes as datasets
+from .data.huggingface import from_hf
+from .engine import callbacks
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
-from .evaluation import AuditReport, Evaluation, audit, evaluate
-from .hf import from_hf
-from .importers import import_perturbation
+from .evaluation.audit.runner import audit
+from .evaluation.evaluate import Evaluation, evaluate
+from .evaluation.report.report import AuditReport
+from .hub.catalogue import list_pretrained
+from .importers.noise_files import import_perturbation
 from .methods import (
     AAP,
     AR,
@@ -27,9 +30,14 @@ from .methods import (
     PILNoise,
     RandomNoise,
 )
-from .perturbation import Perturbation
-from .protected import ProtectedDataset
-from .verify import Verification, verify
+from .perturbation.perturbation import Perturbation
+from .protected.dataset import ProtectedDataset
+from .protected.metrics import Distortion
+from .protected.verify import Verification, verify
+
+# What users import from: ``from unlearnable.datasets import Shapes``.
+sys.modules[f"{__name__}.datasets"] = datasets
+sys.modules[f"{__name__}.callbacks"] = callbacks
 
 __all__ = [
     "AAP",
@@ -46,8 +54,8 @@ __all__ = [
     "TAP",
     "ArtefactError",
     "AuditReport",
-    "Change",
     "ClassConvolution",
+    "Distortion",
     "Evaluation",
     "HubError",
     "Method",
@@ -58,7 +66,9 @@ __all__ = [
     "RandomNoise",
     "UnknownImageError",
     "Verification",
+    "__version__",
     "audit",
+    "callbacks",
     "datasets",
     "evaluate",
     "from_hf",

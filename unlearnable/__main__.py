@@ -1,5 +1,5 @@
 """``python -m unlearnable`` is the command ``unlearnable``."""
 
-from .cli import main
+from .cli.main import main
 
 raise SystemExit(main())

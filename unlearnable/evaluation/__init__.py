@@ -1,9 +1,9 @@
 """Does the protection hold? Victims, and what they reach on clean test images."""
 
-from .audit import audit
+from .audit.runner import audit
 from .countermeasures import COUNTERMEASURES, Countermeasure, countermeasure
-from .report import AuditReport
-from .victim import Evaluation, evaluate
+from .evaluate import Evaluation, evaluate
+from .report.report import AuditReport
 
 __all__ = [
     "COUNTERMEASURES",

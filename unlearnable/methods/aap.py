@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.pgd import pgd, target_classes
-from ..learning.run import Run
-from ..learning.shards import images_per_epoch
-from ..learning.strong_augment import StrongAugment
-from ..learning.train import sgd, to_float, train_surrogate
+from ..engine.contrastive_augment import StrongAugment
+from ..engine.pgd import pgd, target_classes
+from ..engine.run import Run
+from ..engine.sampler import images_per_epoch
+from ..engine.train import sgd, to_float, train_surrogate
 from .base import Method
 
 _FAST: dict[str, Any] = {"steps": 20, "train_epochs": 20}
-
 # The paper's rate is too high for the tiny network on few images.
 _DEMO = _FAST | {"surrogate": "tiny", "learning_rate": 0.1}
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..generators import MARGIN, Floats, autoregress
-from ..learning.draws import Draws, seed_of
-from ..learning.run import Run
-from ..rows import UNIT
+from ..engine.random import Draws, seed_of
+from ..engine.run import Run
+from ..perturbation.kinds.generators import MARGIN, Floats, autoregress
+from ..perturbation.quantize import UNIT
 from .base import Method
 from .parameters import check_spread
 
@@ -78,7 +78,7 @@ class AR(Method):
         return 0
 
     def _learn(self, run: Run) -> None:
-        found = run.once("processes", lambda: self._search(run))
+        found = run.cached("processes", lambda: self._search(run))
         run.log(distance=found["distance"])
         run.result(
             "procedural",
@@ -101,7 +101,7 @@ class AR(Method):
         filters, moments = np.empty((0, channels, 9)), np.empty((0, channels, 9, 9))
         distance, number, since = self.distance, 0, 0
         while True:
-            draws = run.whole_rng(f"processes {number}")
+            draws = run.global_rng(f"processes {number}")
             drawn = draws.normal((_CANDIDATES * channels, 3, 3)).double().cpu().numpy()
             windows, fields = _sound(_normalised(drawn), small, draws)
             whole = len(windows) // channels * channels

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.class_rows import class_rows, move_to_means
-from ..learning.pgd import pgd
-from ..learning.run import Run
-from ..learning.shards import images_per_epoch
-from ..learning.strong_augment import StrongAugment
-from ..learning.train import sgd, to_float, train
+from ..engine.contrastive_augment import StrongAugment
+from ..engine.pgd import pgd
+from ..engine.run import Run
+from ..engine.sampler import images_per_epoch
+from ..engine.train import sgd, to_float, train
 from .base import Method
+from .class_rows import class_rows, move_to_means
 
 _LEVEL = 1 / 255  # what a visit's steps reach at least, since rows are rounded after it
-
 _FAST: dict[str, Any] = {"steps": 1, "step_size": 2 / 255, "train_epochs": 20}
 
 

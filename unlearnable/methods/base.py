@@ -16,22 +16,22 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .. import __version__
+from .._version import __version__
+from ..data.cache import ImageStore, read_images
+from ..engine.device import pick_device, pick_precision
+from ..engine.models import build_model, is_model_name, reset_weights
+from ..engine.progress import Progress
+from ..engine.run import Run
 from ..errors import ArtefactError, NotFittedError
-from ..learning.device import pick_device, pick_precision
-from ..learning.models import build_model, is_model_name, reset_weights
-from ..learning.progress import Progress
-from ..learning.run import Run
-from ..output import locked, write_json
-from ..perturbation import Perturbation
-from ..protected import ProtectedDataset
-from ..rows import Levels, Result, RowBuffer, encode
-from ..store import ImageStore, read_images
-from .fitting import FitOptions, Fitting
+from ..io.files import locked, write_json
+from ..perturbation.perturbation import Perturbation
+from ..perturbation.quantize import Levels, Result, encode
+from ..protected.dataset import ProtectedDataset
+from .fit_session import FitOptions, Fitting
 from .parameters import Parameters
+from .row_buffer import RowBuffer
 
 Self = TypeVar("Self", bound="Method")
-
 _METHOD = "method.json"
 _SURROGATE = "surrogate.safetensors"
 _CHUNK = 256  # rows that are read at once
@@ -42,7 +42,7 @@ class Method(Parameters, ABC):
     """A protection method: parameters, and after :meth:`fit` what was learned.
 
     A subclass stores its parameters verbatim in ``__init__``, writes ``_learn`` against
-    :class:`~unlearnable.learning.run.Run`, and where it has a surrogate ``_perturb``. This class
+    :class:`~unlearnable.engine.run.Run`, and where it has a surrogate ``_perturb``. This class
     validates, seeds, rounds, clips to the budget, checks that every image was covered, and records
     where the result comes from.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..learning.run import Run
+from ..engine.run import Run
 from .base import Method
 
 
@@ -69,7 +69,7 @@ class ClassConvolution(Method):
                 f"expected kernels that an image of {tuple(run.images.shape[2:])} can fill, got "
                 f"kernel_size={size}"
             )
-        draws = run.whole_rng("kernels")
+        draws = run.global_rng("kernels")
         kernels = draws.uniform((run.num_classes, size * size), 0, self.blur)
         full = draws.integers((run.num_classes, 1), 0, size * size)
         kernels.scatter_(1, full, torch.ones_like(kernels))

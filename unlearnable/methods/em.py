@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.class_rows import class_rows, move_to_means
-from ..learning.pgd import crossing, pgd
-from ..learning.run import Run
-from ..learning.train import sgd, to_float, train
+from ..engine.pgd import crossing, pgd
+from ..engine.run import Run
+from ..engine.train import sgd, to_float, train
 from .base import Method
+from .class_rows import class_rows, move_to_means
 
 
 class EM(Method):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.augment import CropFlip
-from ..learning.pgd import pgd
-from ..learning.run import Run
-from ..learning.shards import images_per_epoch
-from ..learning.train import adversary, augmented, sgd, tenfold_decay, to_float, train_surrogate
+from ..engine.augment import CropFlip
+from ..engine.pgd import pgd
+from ..engine.run import Run
+from ..engine.sampler import images_per_epoch
+from ..engine.train import adversary, augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
 
 

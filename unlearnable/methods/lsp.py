@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..generators import grid_shape
-from ..learning.draws import seed_of
-from ..learning.run import Run
+from ..engine.random import seed_of
+from ..engine.run import Run
+from ..perturbation.kinds.generators import grid_shape
 from .base import Method
 from .parameters import check_spread, check_whole
 
@@ -86,7 +86,7 @@ class LSP(Method):
                 f"expected cells enough for {run.num_classes} classes to differ, got {features} of "
                 f"cell={cell} in an image of {height}x{width}; smaller cells make more"
             )
-        draws = run.whole_rng("distributions")
+        draws = run.global_rng("distributions")
         shape = (run.num_classes, features, features)
         run.result(
             "procedural",
@@ -99,7 +99,7 @@ class LSP(Method):
 
     def _corners(self, run: Run, features: int) -> Tensor:
         """A corner of the hypercube {-1, 1}^F for each class, no corner twice, (K, F)."""
-        draws = run.whole_rng("corners")
+        draws = run.global_rng("corners")
         found: dict[tuple[int, ...], None] = {}
         while len(found) < run.num_classes:
             drawn = draws.integers((run.num_classes, features), 0, 2)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..learning.run import Run
+from ..engine.run import Run
 from .base import Method
 from .parameters import check_whole
 

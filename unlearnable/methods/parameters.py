@@ -9,13 +9,12 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
-from ..about import format_epsilon
-from ..config import GRANULARITIES
-from ..learning.models import check_model_name
-from ..learning.pgd import NORMS
+from ..engine.models import check_model_name
+from ..engine.pgd import NORMS
+from ..perturbation.config import GRANULARITIES
+from ..perturbation.summary import format_epsilon
 
 Self = TypeVar("Self", bound="Parameters")
-
 _COUNTS = ("steps", "epochs", "samples", "rounds", "restarts", "checkpoints", "batch_size")
 
 

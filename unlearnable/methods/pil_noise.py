@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.models import reset_weights
-from ..learning.pgd import pgd, random_start
-from ..learning.run import Run
-from ..learning.shards import images_per_epoch
-from ..learning.train import sgd, to_float, train_surrogate
+from ..engine.models import reset_weights
+from ..engine.pgd import pgd, random_start
+from ..engine.run import Run
+from ..engine.sampler import images_per_epoch
+from ..engine.train import sgd, to_float, train_surrogate
 from .base import Method
 
 # As many surrogate updates as the paper's from a third of the epochs.
 _FAST: dict[str, Any] = {"train_epochs": 10, "batch_size": 128, "steps": 12, "step_size": 2 / 255}
-
 # A small set needs small batches: after a few hundred updates the surrogate is still close to its
 # random start.
 _DEMO: dict[str, Any] = {"batch_size": 32}

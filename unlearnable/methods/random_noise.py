@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..learning.pgd import project, random_start
-from ..learning.run import Run
-from ..learning.train import to_float
+from ..engine.pgd import project, random_start
+from ..engine.run import Run
+from ..engine.train import to_float
 from .base import Method
 
 
@@ -55,7 +55,7 @@ class RandomNoise(Method):
             images = torch.full(
                 (run.num_classes, *run.images.shape[1:]), 0.5, device=run.device
             )  # grey: only their shape matters
-            noise = random_start(images, self.epsilon, run.whole_rng("noise"), self.norm)
+            noise = random_start(images, self.epsilon, run.global_rng("noise"), self.norm)
             run.result("class-wise", rows=noise)
             return
         for index in run.sweep(self.batch_size, title="noise"):

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.augment import CropFlip
-from ..learning.pgd import crossing, pgd, random_start
-from ..learning.run import Run
-from ..learning.train import adversary, sgd, to_float, train
+from ..engine.augment import CropFlip
+from ..engine.pgd import crossing, pgd, random_start
+from ..engine.run import Run
+from ..engine.train import adversary, sgd, to_float, train
 from .base import Method
 from .parameters import check_whole
 
 _BLOCK = 50  # surrogate steps between two records
-
 _FAST: dict[str, Any] = {
     "steps": 2,
     "step_size": 4 / 255,
@@ -27,7 +26,6 @@ _FAST: dict[str, Any] = {
     "final_steps": 5,
     "warm_start": True,
 }
-
 # The tiny surrogate does not become robust to 4/255 in 300 steps, and rows made against that
 # adversary keep more of the real classes.
 _DEMO = _FAST | {

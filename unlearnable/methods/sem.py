@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..learning.pgd import project, random_start
-from ..learning.run import Run
+from ..engine.pgd import project, random_start
+from ..engine.run import Run
 from .rem import REM
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..learning.models import Ensemble
-from ..learning.pgd import follow, gradient, target_classes, variance_reduced
-from ..learning.run import Run
-from ..learning.shards import images_per_epoch
-from ..learning.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
+from ..engine.models import Ensemble
+from ..engine.pgd import gradient, projected_steps, target_classes, variance_reduced
+from ..engine.run import Run
+from ..engine.sampler import images_per_epoch
+from ..engine.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
 
 
@@ -129,7 +129,7 @@ class SEP(Method):
 
         def keep(epoch: int) -> None:
             if epoch in epochs:
-                run.once(f"epoch-{epoch}", lambda: copy.deepcopy(surrogate.state_dict()))
+                run.cached(f"epoch-{epoch}", lambda: copy.deepcopy(surrogate.state_dict()))
 
         train_surrogate(
             run,
@@ -141,9 +141,9 @@ class SEP(Method):
             inputs=augmented(run),
             after=keep,
         )
-        run.adopt(ensemble)
+        run.place(ensemble)
         for member, epoch in zip(ensemble.members, epochs, strict=True):
-            member.load_state_dict(run.once(f"epoch-{epoch}", dict))
+            member.load_state_dict(run.cached(f"epoch-{epoch}", dict))
         if ensemble.features is not None:
             self._fill_features(run, ensemble, ensemble.features)
         for index in run.sweep(self.batch_size, title="perturbations"):
@@ -184,7 +184,7 @@ class SEP(Method):
         features = surrogate.features
         if features is not None:
             _check_present(~features.isnan().any(2).any(0), targets)
-        order = run.whole_rng("order")  # the same for every image, however they are shared
+        order = run.global_rng("order")  # the same for every image, however they are shared
         step: dict[str, Any] = {
             "epsilon": self.epsilon,
             "step_size": self.step_size,
@@ -210,7 +210,9 @@ class SEP(Method):
             return total
 
         with run.frozen(surrogate):
-            return follow(direction, images, torch.zeros_like(images), steps=self.steps, **step)
+            return projected_steps(
+                direction, images, torch.zeros_like(images), steps=self.steps, **step
+            )
 
 
 def _check_present(present: Tensor, targets: Tensor) -> None:

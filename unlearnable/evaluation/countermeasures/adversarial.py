@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ...learning.run import Run
-from ...learning.train import Batch, adversary
+from ...engine.run import Run
+from ...engine.train import Batch, adversary
 from .base import Countermeasure
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 
-from ...learning.draws import Draws
-from ...learning.run import Run
-from ...learning.train import Batch
+from ...engine.random import Draws
+from ...engine.run import Run
+from ...engine.train import Batch
 from . import operations
 from .base import Countermeasure
 

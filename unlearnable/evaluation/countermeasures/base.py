@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...learning.run import Run
-from ...learning.train import Batch
+from ...engine.run import Run
+from ...engine.train import Batch
 
 
 class Countermeasure(ABC):
@@ -101,7 +101,7 @@ class Countermeasure(ABC):
 
         Args:
             batch: Float images in [0, 1], (B, C, H, W), and int64 labels, (B,).
-            run: Of the victim; its :meth:`~unlearnable.learning.run.Run.rng` gives all randomness.
+            run: Of the victim; its :meth:`~unlearnable.engine.run.Run.rng` gives all randomness.
             done: Share of the epochs that are over, from 0 to below 1.
 
         Returns:

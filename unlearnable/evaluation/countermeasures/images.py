@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
 
-from ...batches import Pixels, to_pil
-from ...data import pixels_of
+from ...data.image import Pixels, pixels_of, to_pil
 from .base import Countermeasure
 
 _CHUNK = 64  # images that are filtered at once

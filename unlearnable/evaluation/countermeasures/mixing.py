@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...learning.draws import Draws
-from ...learning.run import Run
-from ...learning.train import Batch
+from ...engine.random import Draws
+from ...engine.run import Run
+from ...engine.train import Batch
 from .base import Countermeasure
 
 

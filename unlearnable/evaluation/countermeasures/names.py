@@ -47,7 +47,6 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "unprotected-PERCENT": Unprotected,
     "clean-part-only-PERCENT": CleanPartOnly,
 }
-
 COUNTERMEASURES: tuple[str, ...] = (
     "none",
     "grayscale",

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
 
-from ...learning.draws import Draws
+from ...engine.random import Draws
 
 
 def columns(values: Tensor) -> Tensor:

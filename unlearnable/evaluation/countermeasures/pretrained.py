@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...data import RawDataset, check_labels, image_keys
-from ...datasets import Shapes
-from ...learning.models import answer, build_model, reset_weights
-from ...learning.run import Run
-from ...learning.train import augmented, sgd, train_surrogate
-from ...store import digest_of_images, read_images
+from ...data.cache import read_images
+from ...data.fingerprint import digest_of_images, image_keys
+from ...data.raw import RawDataset, check_labels
+from ...data.shapes import Shapes
+from ...engine.models import build_model, dry_run, reset_weights
+from ...engine.run import Run
+from ...engine.train import augmented, sgd, train_surrogate
 from .base import Countermeasure
 
 
@@ -64,7 +65,7 @@ class FineTuning(Countermeasure):
 
     def __post_init__(self) -> None:
         if self.dataset is not None:
-            object.__setattr__(self, "digest", digest_of(self.dataset))
+            object.__setattr__(self, "digest", dataset_digest(self.dataset))
 
     @property
     def name(self) -> str:
@@ -100,7 +101,7 @@ class FineTuning(Countermeasure):
         layer: Any = victim.get_submodule(head)
         width = layer.out_features + 1
         try:
-            logits = answer(with_head(victim, width), torch.zeros(2, *shape))
+            logits = dry_run(with_head(victim, width), torch.zeros(2, *shape))
         except RuntimeError as error:
             raise ValueError(_not_the_head(victim, head)) from error
         if logits.shape != (2, width):
@@ -117,7 +118,7 @@ class FineTuning(Countermeasure):
         model.load_state_dict(weights, strict=False)
 
 
-def digest_of(dataset: Any) -> str:
+def dataset_digest(dataset: Any) -> str:
     """Fingerprint of a dataset: of its images as they are, before any resize, and their labels."""
     raw = RawDataset(dataset)
     keys: list[int] = []

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ...learning.draws import Draws
-from ...learning.models import reset_weights
-from ...learning.run import Run
-from ...learning.shards import Shards, images_per_epoch
-from ...learning.train import Batch, sgd, tenfold_decay, to_float, train_surrogate
+from ...engine.models import reset_weights
+from ...engine.random import Draws
+from ...engine.run import Run
+from ...engine.sampler import Shards, images_per_epoch
+from ...engine.train import Batch, sgd, tenfold_decay, to_float, train_surrogate
 from . import operations
 from .base import Countermeasure
 from .mixing import CutMix

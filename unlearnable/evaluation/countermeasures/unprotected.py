@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Subset
 
-from ...protected import ProtectedDataset
+from ...protected.dataset import ProtectedDataset
 from .base import Countermeasure
 
 

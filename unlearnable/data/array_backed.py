@@ -1,0 +1,123 @@
+"""Images that a dataset holds in one array: many are read at once, past the way through Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.datasets import CIFAR10, MNIST, STL10, SVHN, USPS
+
+from .image import Images, interleaved, planar
+from .shapes import Shapes
+
+
+# --- datasets ------------------------------------------------------------------------------------
+class Held(NamedTuple):
+    """What a dataset holds and gives as PIL images, mode L or RGB, and labels.
+
+    Attributes:
+        images: All of them, (N, 1 or 3, H, W): a view.
+        labels: The labels of items, by their indices.
+    """
+
+    images: Images
+    labels: Callable[[Sequence[int]], list[Any]]
+
+
+def held_by(dataset: Any) -> Held | None:
+    """The arrays behind a dataset's items, or None where it may read them in a way of its own.
+
+    A dataset qualifies by its ``__getitem__``, which must be one that is known here, and by the
+    type of its arrays, which are looked up anew in each call.
+
+    Args:
+        dataset: One without transforms.
+    """
+    known = _KNOWN.get(getattr(type(dataset), "__getitem__", None))
+    if known is None:
+        return None
+    view, name, read = known
+    images, values = view(dataset.data), getattr(dataset, name)
+    return None if images is None else Held(images, lambda index: read(values, index))
+
+
+def gather_images(
+    held: Mapping[int, Held], leaves: Sequence[int], places: Sequence[int]
+) -> tuple[Images, list[Any]]:
+    """Images of one shape and their labels, from the datasets ``leaves`` at ``places``."""
+    first = held[leaves[0]]
+    if len(held) == 1:
+        return planar(first.images[places]), first.labels(places)
+    images = np.empty((len(leaves), *first.images.shape[1:]), np.uint8)
+    labels: list[Any] = [None] * len(leaves)
+    for leaf in set(leaves):
+        mine = [number for number, own in enumerate(leaves) if own == leaf]
+        wanted = [places[number] for number in mine]
+        images[mine] = held[leaf].images[wanted]
+        for number, label in zip(mine, held[leaf].labels(wanted), strict=True):
+            labels[number] = label
+    return images, labels
+
+
+def gives_what_it_holds(dataset: Any) -> bool:
+    """Whether items are those of the arrays: a sample, lest a later torchvision reads otherwise."""
+    held = held_by(dataset)
+    if held is None or not len(dataset):
+        return False
+    sample = sorted({0, len(dataset) // 2, len(dataset) - 1})
+    for pixels, label, index in zip(
+        interleaved(held.images[sample]), held.labels(sample), sample, strict=True
+    ):
+        image, own = dataset[index]
+        found = np.asarray(image).reshape(pixels.shape)
+        if not np.array_equal(found, pixels) or own != label:
+            return False
+    return True
+
+
+def _is_uint8(data: Any, ndim: int) -> bool:
+    if type(data) is Tensor:
+        return data.dtype == torch.uint8 and data.ndim == ndim and data.device.type == "cpu"
+    return type(data) in (np.ndarray, np.memmap) and data.dtype == np.uint8 and data.ndim == ndim
+
+
+def _colour_last(data: Any) -> Images | None:
+    if type(data) is Tensor or not _is_uint8(data, 4) or data.shape[3] != 3:
+        return None
+    return np.asarray(data).transpose(0, 3, 1, 2)
+
+
+def _colour_first(data: Any) -> Images | None:
+    if type(data) is Tensor or not _is_uint8(data, 4) or data.shape[1] != 3:
+        return None
+    return np.asarray(data)
+
+
+def _grey(data: Any) -> Images | None:
+    return np.asarray(data)[:, None] if _is_uint8(data, 3) else None
+
+
+def _as_they_are(values: Any, index: Sequence[int]) -> list[Any]:
+    return [values[i] for i in index]
+
+
+def _as_int(values: Any, index: Sequence[int]) -> list[Any]:
+    if values is None:  # STL10's unlabelled split
+        return [None] * len(index)
+    if isinstance(values, (np.ndarray, Tensor)) and values.ndim == 1:
+        return [int(value) for value in values[list(index)].tolist()]
+    return [int(values[i]) for i in index]
+
+
+# The way that items are read -> how the array lies, and where and how labels are found.
+_KNOWN: dict[Any, tuple[Callable[[Any], Images | None], str, Callable[..., list[Any]]]] = {
+    CIFAR10.__getitem__: (_colour_last, "targets", _as_they_are),
+    MNIST.__getitem__: (_grey, "targets", _as_int),
+    STL10.__getitem__: (_colour_first, "labels", _as_int),
+    SVHN.__getitem__: (_colour_first, "labels", _as_int),
+    Shapes.__getitem__: (_colour_last, "targets", _as_they_are),
+    USPS.__getitem__: (_grey, "targets", _as_int),
+}

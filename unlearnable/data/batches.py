@@ -1,0 +1,126 @@
+"""Raw images read in batches: from arrays at once where datasets hold them, else one by one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .array_backed import Held, gather_images
+from .image import Images, Pixels, to_pil, to_pils
+
+_TOGETHER = 1 << 18  # bytes of pixels that are worked on at once: they stay in the cache
+
+
+class Item(NamedTuple):
+    """One raw image: canonical pixels, label, and what turns pixels back into the caller's type."""
+
+    pixels: Pixels
+    label: Any
+    restore: Callable[[Pixels], Any]
+
+
+class RawBatch(NamedTuple):
+    """Raw images of one size.
+
+    Attributes:
+        indices: Places in the dataset.
+        pixels: uint8, (B, 1 or 3, H, W).
+        labels: As the dataset gives them.
+        restores: Per image, what turns pixels back into the caller's type.
+    """
+
+    indices: Sequence[int]
+    pixels: Images
+    labels: list[Any]
+    restores: list[Callable[[Pixels], Any]]
+
+    def part(self, places: Sequence[int]) -> RawBatch:
+        """Those at ``places`` of the batch."""
+        indices = [self.indices[place] for place in places]
+        labels = [self.labels[place] for place in places]
+        restores = [self.restores[place] for place in places]
+        return RawBatch(indices, self.pixels[places], labels, restores)
+
+    def images(self) -> list[Any]:
+        """The images as the dataset gives them."""
+        if all(restore is to_pil for restore in self.restores):
+            return to_pils(self.pixels)
+        return [restore(pixels) for restore, pixels in zip(self.restores, self.pixels, strict=True)]
+
+
+def read_batches(
+    indices: Sequence[int],
+    leaves: Sequence[int],
+    places: Sequence[int],
+    datasets: Mapping[int, Any],
+    read: Callable[[int], Item],
+) -> Iterator[RawBatch]:
+    """Raw images in the order asked for: runs of one size, and few enough for the cache.
+
+    Args:
+        indices: What is asked for.
+        leaves: Number of each one's dataset.
+        places: Index of each one in it.
+        datasets: Those without transforms, by number; in place of one that holds its images in an
+            array, that array.
+        read: Reads one image by its index; for datasets that can do no more.
+    """
+    held = {leaf: found for leaf, found in datasets.items() if isinstance(found, Held)}
+
+    def group(leaf: int) -> Any:  # arrays of images of one shape are read together
+        return held[leaf].images.shape[1:] if leaf in held else leaf
+
+    runs = [len(indices)]
+    if len(datasets) != 1:
+        runs = [len(list(run)) for _, run in itertools.groupby(leaves, group)]
+    start = 0
+    for length in runs:
+        part, leaf = slice(start, start + length), leaves[start]
+        start += length
+        if leaf in held:
+            yield from _from_arrays(indices[part], leaves[part], places[part], held)
+        elif hasattr(datasets[leaf], "raw_batches"):  # of a ProtectedDataset
+            rest = indices[part]
+            for batch in datasets[leaf].raw_batches(places[part]):
+                yield batch._replace(indices=rest[: len(batch.labels)])
+                rest = rest[len(batch.labels) :]
+        else:
+            yield from _from_items(indices[part], read)
+
+
+def _from_arrays(
+    indices: Sequence[int],
+    leaves: Sequence[int],
+    places: Sequence[int],
+    held: Mapping[int, Held],
+) -> Iterator[RawBatch]:
+    step = max(1, _TOGETHER // math.prod(held[leaves[0]].images.shape[1:]))
+    for start in range(0, len(indices), step):
+        part = slice(start, start + step)
+        images, labels = gather_images(held, leaves[part], places[part])
+        yield RawBatch(indices[part], images, labels, [to_pil] * len(labels))
+
+
+def _from_items(indices: Sequence[int], read: Callable[[int], Item]) -> Iterator[RawBatch]:
+    run: list[Item] = []
+    for place, index in enumerate(indices):
+        item = read(index)
+        if run and (
+            item.pixels.shape != run[0].pixels.shape
+            or (len(run) + 1) * item.pixels.nbytes > _TOGETHER
+        ):
+            yield _together(indices[place - len(run) : place], run)
+            run = []
+        run.append(item)
+    if run:
+        yield _together(indices[len(indices) - len(run) :], run)
+
+
+def _together(indices: Sequence[int], items: Sequence[Item]) -> RawBatch:
+    pixels, labels, restores = zip(*items, strict=True)
+    images = pixels[0][None] if len(items) == 1 else np.stack(pixels)
+    return RawBatch(indices, images, list(labels), list(restores))

@@ -1,0 +1,45 @@
+"""What an image is known by: its key, its thumbnail, and the digest of a whole dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .image import Images, Pixels, interleaved, to_pil
+
+
+def image_key(pixels: Pixels) -> int:
+    """64-bit BLAKE2b of an image's size and its pixels as RGB: grey and RGB copies share a key."""
+    return image_keys(pixels[None])[0]
+
+
+def image_keys(images: Images) -> list[int]:
+    """:func:`image_key` of each of (B, 1 or 3, H, W) images."""
+    count, channels, height, width = images.shape
+    if channels == 1:
+        images = np.broadcast_to(images, (count, 3, height, width))
+    start = hashlib.blake2b(struct.pack("<II", height, width), digest_size=8)
+    keys = []
+    for image in interleaved(images):
+        digest = start.copy()
+        digest.update(image)
+        keys.append(int.from_bytes(digest.digest(), "little"))
+    return keys
+
+
+def thumbnail(pixels: Pixels) -> Pixels:
+    """The image as RGB averaged down to 4x4, uint8 of shape (3, 4, 4)."""
+    small = to_pil(pixels).convert("RGB").resize((4, 4), Image.Resampling.BOX)
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+def digest_of_images(keys: NDArray[np.uint64], labels: NDArray[np.int64]) -> str:
+    """Fingerprint of a dataset: of all keys and labels in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(keys.tobytes())
+    digest.update(labels.astype("<i8").tobytes())
+    return digest.hexdigest()

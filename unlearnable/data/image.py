@@ -1,0 +1,129 @@
+"""One image in memory: pixels of any kind of image as arrays, and back; one size for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .photo import standard
+
+Images: TypeAlias = NDArray[np.uint8]  # (B, C, H, W)
+
+
+# --- order of values -----------------------------------------------------------------------------
+# Copied channel by channel: numpy's own copy of a transposed array takes five times as long.
+def planar(images: Images) -> Images:
+    """The same (B, C, H, W) images, lying in memory in that order."""
+    if images.flags.c_contiguous:
+        return images
+    copy = np.empty(images.shape, np.uint8)
+    for channel in range(images.shape[1]):
+        copy[:, channel] = images[:, channel]
+    return copy
+
+
+def interleaved(images: Images) -> NDArray[np.uint8]:
+    """(B, C, H, W) images as (B, H, W, C), lying in memory in that order."""
+    view = images.transpose(0, 2, 3, 1)
+    if view.flags.c_contiguous:
+        return view
+    copy = np.empty(view.shape, np.uint8)
+    for channel in range(images.shape[1]):
+        copy[..., channel] = images[:, channel]
+    return copy
+
+
+Pixels = NDArray[np.uint8]  # (C, H, W)
+
+
+def to_pil(pixels: Pixels) -> Image.Image:
+    """A PIL image, mode L or RGB, from uint8 pixels of shape (1 or 3, H, W)."""
+    return to_pils(pixels[None])[0]
+
+
+def to_pils(images: Images) -> list[Image.Image]:
+    """PIL images, mode L or RGB, from uint8 pixels of shape (B, 1 or 3, H, W)."""
+    count, channels, height, width = images.shape
+    shape = (count * height, width, 3) if channels == 3 else (count * height, width)
+    column = Image.fromarray(interleaved(images).reshape(shape))
+    if count == 1:
+        return [column]
+    # Cut from one image of all, which takes half as long as an Image.fromarray for each.
+    return [column.crop((0, top, width, top + height)) for top in range(0, shape[0], height)]
+
+
+# --- one image -----------------------------------------------------------------------------------
+def _from_pil(image: Image.Image) -> Pixels:
+    image = standard(image)
+    if image.mode == "L":
+        return np.asarray(image)[None]
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _like_array(pixels: Pixels, ndim: int) -> Pixels:
+    grey = ndim == 2 and len(pixels) == 1
+    return np.ascontiguousarray(pixels[0] if grey else pixels.transpose(1, 2, 0))
+
+
+def _to_tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels.copy())
+
+
+def _canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
+    """uint8 pixels (1 or 3, H, W) and the way back; refuses what was changed by transforms."""
+    if isinstance(image, Image.Image):
+        return _from_pil(image), to_pil
+    found = type(image).__name__
+    if isinstance(image, (Tensor, np.ndarray)):
+        found = f"a {str(image.dtype).removeprefix('torch.')} {found} of shape {tuple(image.shape)}"
+        is_uint8 = image.dtype in (torch.uint8, np.uint8)
+        if isinstance(image, Tensor) and is_uint8 and image.ndim == 3 and len(image) in (1, 3):
+            return image.cpu().numpy(), _to_tensor
+        if isinstance(image, np.ndarray) and is_uint8:
+            if image.ndim == 2:
+                return image[None], lambda pixels: _like_array(pixels, 2)
+            if image.ndim == 3 and image.shape[2] in (1, 3):
+                pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
+                return pixels, lambda pixels: _like_array(pixels, 3)
+    raise TypeError(
+        f"expected a PIL image, a uint8 tensor (1 or 3, H, W) or a uint8 array (H, W, 1 or 3), got "
+        f"{found}. Perturbations are added to pixels before any transform: pass the dataset "
+        f"without ToTensor, Normalize or scaling (a transform= given to a torchvision dataset is "
+        f"fine, it is taken off and applied afterwards)"
+    )
+
+
+def pixels_of(image: Any) -> Pixels:
+    """uint8 pixels (1 or 3, H, W) of a PIL image, a uint8 tensor or a uint8 array."""
+    return _canonical(image)[0]
+
+
+class ResizeCrop(NamedTuple):
+    """Resize and centre crop to one size; recorded in an artefact and replayed from it."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, image_size: int | Sequence[int] | None) -> ResizeCrop | None:
+        """From ``image_size=`` as users write it: a side, (height, width), or None."""
+        if image_size is None:
+            return None
+        sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+        if len(sides) != 2 or any(not isinstance(s, int) or s < 1 for s in sides):
+            raise ValueError(
+                f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"
+            )
+        return cls(*sides)
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        if pixels.shape[1:] == (self.height, self.width):
+            return pixels
+        size = (self.width, self.height)
+        return _from_pil(ImageOps.fit(to_pil(pixels), size, Image.Resampling.BICUBIC))

@@ -1,0 +1,234 @@
+"""The files that a dataset lists as ``ImageFolder`` does: in ``samples``, pairs (path, label).
+
+Other datasets have a ``samples`` of their own, of whatever they like: that is not taken for files.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm.auto import tqdm
+
+from .photo import check_mode, notes_of, open_photo, orientation
+
+
+def file_of(dataset: Any, index: int) -> Path | None:
+    """The file of an item, or None where the dataset lists none, or one that is not there."""
+    samples = getattr(dataset, "samples", None)
+    if not isinstance(samples, list) or len(samples) != len(dataset):
+        return None
+    entry = samples[index]
+    if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+        return None
+    path = entry[0]
+    if not isinstance(path, (str, os.PathLike)) or not os.path.lexists(path):
+        return None
+    return Path(os.fsdecode(path))
+
+
+def folder_of(dataset: Any) -> Path | None:
+    """The folder that a dataset lists files of, or None."""
+    root = getattr(dataset, "root", None)
+    if not isinstance(root, (str, os.PathLike)) or file_of(dataset, 0) is None:
+        return None
+    return Path(os.fsdecode(root))
+
+
+LEARNED_AT = 224  # side that photos of varying size are learned at unless something else is asked
+_LARGE = 512  # side above which photos of one size are not learned at it either
+_SHOWN = 20  # files that an error lists
+_NOT_PHOTOS = ("__MACOSX", "@eaDir")  # beside hidden ones: folders of thumbnails and the like
+# Pictures that Pillow may not know.
+_PICTURES = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jfif", ".svg"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+)
+
+
+class Survey(NamedTuple):
+    """What was found in a folder of photos.
+
+    Attributes:
+        photos: How many.
+        sizes: Width and height of those that were found, upright, and how often.
+        notes: What reading does to photos that their owner may want to know, and to how many.
+        left_out: Pictures that ``ImageFolder`` does not read, below the folder.
+    """
+
+    photos: int
+    sizes: dict[tuple[int, int], int]
+    notes: dict[str, int]
+    left_out: list[str]
+
+    @property
+    def learning_size(self) -> int | None:
+        """Side to learn at, or None where all photos have one size that can be learned at.
+
+        224 pixels, or less where most photos are smaller than that.
+        """
+        if len(self.sizes) == 1 and max(next(iter(self.sizes))) <= _LARGE:
+            return None
+        shorter = Counter[int]()
+        for size, count in self.sizes.items():
+            shorter[min(size)] += count
+        return min(LEARNED_AT, statistics.median_low(shorter.elements()))
+
+    def told(self) -> list[str]:
+        """The notes in words."""
+        told = [
+            f"{what}: {count:,} of {self.photos:,} photos" for what, count in self.notes.items()
+        ]
+        if self.left_out:
+            some = ", ".join(self.left_out[:5]) + (", …" if len(self.left_out) > 5 else "")
+            told.append(
+                f"left out, since they lie outside of class folders or their format is not read: "
+                f"{len(self.left_out):,} pictures ({some})"
+            )
+        return told
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture, whether or not it can be read."""
+    return path.suffix.lower() in _PICTURES or path.suffix.lower() in Image.registered_extensions()
+
+
+def open_folder(folder: str | Path) -> ImageFolder:
+    """An ``ImageFolder``, or an error that says what of the folders is not as it should be.
+
+    Files right below the folder belong to no class and are not read; folders inside of class
+    folders belong to that class. Links are followed.
+
+    Raises:
+        ValueError: There are no class folders, one has no photos or is hidden, or a link goes in a
+            circle.
+    """
+    root = Path(folder)
+    classes = sorted(path for path in root.iterdir() if path.is_dir())
+    if not classes:
+        raise ValueError(
+            f"expected a folder of class folders, got {root} without any; put the photos of each "
+            f"class into a folder of its own below it"
+        )
+    for path in classes:
+        _check_folders(root, path)
+        if not any(_is_read(file) for file in files_below(path)):
+            raise ValueError(
+                f"expected photos in each class folder, found none in {path}; formats that are "
+                f"read are {', '.join(IMG_EXTENSIONS)}"
+            )
+    return ImageFolder(str(root))
+
+
+def _check_folders(root: Path, folder: Path) -> None:
+    """Refuses folders that other programs made, and links to a folder that they lie in."""
+    for at, _, files in os.walk(folder, followlinks=True):
+        here = Path(at)
+        foreign = here.name.startswith(".") or here.name in _NOT_PHOTOS
+        if foreign and (here == folder or any(_is_read(Path(name)) for name in files)):
+            raise ValueError(
+                f"expected folders of photos alone in {root}, got {here}, which another program "
+                f"made; move it away"
+            )
+        if here.is_symlink() and _leads_back(here):
+            raise ValueError(
+                f"expected folders without circles, got the link {here} to {here.resolve()}, "
+                f"which leads back to itself: its photos would be read again and again; remove it"
+            )
+
+
+def _leads_back(link: Path) -> bool:
+    """Whether a link goes to a folder that it lies in, or that was passed on the way to it."""
+    found = link.stat()
+    passed = (parent.stat() for parent in link.absolute().parents)
+    return link.parent.resolve().is_relative_to(link.resolve()) or any(
+        (at.st_dev, at.st_ino) == (found.st_dev, found.st_ino) for at in passed
+    )
+
+
+def _is_read(path: Path) -> bool:
+    return path.name.lower().endswith(IMG_EXTENSIONS)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files at whatever depth, through links too; each folder once, by its own path first."""
+    files: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    pending = [folder]
+    while pending:
+        for at, folders, names in os.walk(pending.pop(0)):
+            here = Path(at)
+            found = here.stat()
+            if (found.st_dev, found.st_ino) in seen:  # by another link, or one in a circle
+                folders.clear()
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            files += [here / name for name in names]
+            folders.sort()
+            pending += [here / name for name in folders if (here / name).is_symlink()]
+    return files
+
+
+def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
+    """Decodes every photo of a folder once, to find all that cannot be used before any work.
+
+    Args:
+        dataset: From :func:`open_folder`.
+        progress: Show a bar where this takes long.
+
+    Raises:
+        ValueError: Photos are damaged, missing, too large or of a mode that is refused; each is
+            named.
+    """
+    paths = [Path(path) for path, _ in dataset.samples]
+    sizes: Counter[tuple[int, int]] = Counter()
+    notes: Counter[str] = Counter()
+    bad: list[str] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(_examine, paths)
+        bar = tqdm(
+            found, "checking photos", len(paths), disable=None if progress else True, delay=2
+        )
+        for result in bar:
+            if isinstance(result, Exception):
+                bad.append(str(result))
+            else:
+                sizes[result[0]] += 1
+                notes.update(result[1])
+    if bad:
+        raise ValueError(_list_bad(bad, len(paths)))
+    root = Path(dataset.root)
+    read = set(paths)
+    left = [path for path in files_below(root) if path not in read and is_picture(path)]
+    left_out = sorted(str(path.relative_to(root)) for path in left)
+    return Survey(len(paths), dict(sizes), dict(notes), left_out)
+
+
+def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | Exception:
+    try:
+        with open_photo(path) as image:
+            check_mode(image)
+            width, height = image.size
+            if image.format != "TIFF" and orientation(image) > 4:
+                width, height = height, width
+            notes = notes_of(image)
+            image.draft(image.mode, (1, 1))  # JPEG: all of it is read, an eighth of it computed
+            image.load()
+            return (width, height), notes
+    except (OSError, ValueError) as error:
+        return error
+
+
+def _list_bad(bad: Sequence[str], photos: int) -> str:
+    some = "\n  ".join(bad[:_SHOWN])
+    more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+    rest = photos - len(bad)
+    return f"expected {photos:,} photos, got {rest:,} and {len(bad):,} bad files:\n  {some}{more}"

@@ -1,0 +1,283 @@
+"""One photo as it lies in a file: its colours, which side is up, its metadata, what is wrong.
+
+Whatever is opened becomes upright 8-bit sRGB or grey without transparency, so that what is
+protected is what a viewer shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+_GREY_MODES = ("L", "1", "LA", "La")
+_COLOUR_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}  # of a profile for each mode
+_SAME = 2  # levels that a profile may differ from sRGB and still be taken for it
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+UPRIGHT = "turned upright as EXIF says"
+ON_WHITE = "transparency laid on white"
+TO_SRGB = "colours converted to sRGB"
+FIRST_FRAME = "first frame or page alone"
+# What is kept of EXIF when it is asked for, and nothing else. Not there: thumbnails and makers'
+# notes, which may hold the unprotected photo in small; the orientation, which has been applied;
+# where pixels lie; free comments, owners, serial numbers and identifiers; time zones and the place.
+_KEPT = tuple(
+    ExifTags.Base[name]
+    for name in (
+        "ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright",
+    )
+)  # fmt: skip
+_KEPT_DETAILS = tuple(
+    ExifTags.Base[name]
+    for name in (
+        "ExifVersion", "DateTimeOriginal", "DateTimeDigitized",
+        "SubsecTime", "SubsecTimeOriginal", "SubsecTimeDigitized",
+        "ExposureTime", "FNumber", "ExposureProgram", "ExposureMode", "ExposureBiasValue",
+        "ISOSpeedRatings", "SensitivityType", "StandardOutputSensitivity",
+        "RecommendedExposureIndex", "ISOSpeed", "GainControl",
+        "ShutterSpeedValue", "ApertureValue", "MaxApertureValue", "BrightnessValue",
+        "MeteringMode", "LightSource", "Flash", "WhiteBalance", "SubjectDistance",
+        "FocalLength", "FocalLengthIn35mmFilm", "DigitalZoomRatio",
+        "SceneCaptureType", "Contrast", "Saturation", "Sharpness",
+        "LensSpecification", "LensMake", "LensModel",
+    )
+)  # fmt: skip
+_SRGB_COLOURS = 1
+
+
+# --- colours -------------------------------------------------------------------------------------
+def standard(image: Image.Image) -> Image.Image:
+    """The picture upright, of mode L or RGB, in sRGB, transparent parts on white.
+
+    Raises:
+        ValueError: It has more than 8 bits per channel, or a mode that is not known.
+    """
+    check_mode(image)
+    image = _turned_upright(image)
+    profile = image.info.get("icc_profile") or b""
+    mode = "L" if image.mode in _GREY_MODES else "RGB"
+    alpha: Image.Image | None = None
+    if _has_alpha(image):
+        image = _unmultiplied(image).convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB").convert(mode)
+    elif image.mode not in ("CMYK", "LAB"):
+        image = image.convert(mode)
+    image = _in_srgb(image, profile)
+    if alpha is not None:
+        image = Image.composite(image, Image.new(mode, image.size, "white"), alpha)
+    image.info = {}  # of a copy by now: no profile or orientation is applied twice
+    return image
+
+
+def orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF says; 1 where it says nothing that can be read."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises errors of any type on damaged EXIF, which viewers pass over
+        return 1
+
+
+def _turned_upright(image: Image.Image) -> Image.Image:
+    image.load()  # before its EXIF is asked for: Pillow turns TIFFs by itself then
+    turn = _TURNS.get(orientation(image))
+    return image.copy() if turn is None else image.transpose(turn)
+
+
+def check_mode(image: Image.Image) -> None:
+    """Raises ``ValueError`` for a mode that cannot be read without guessing."""
+    if image.mode in _GREY_MODES + _COLOUR_MODES:
+        return
+    raise ValueError(
+        f"expected an image of 8 bits per channel, got mode {image.mode!r}; which levels are black "
+        f"and white cannot be told: scale them to 0…255 and save it with 8 bits, as L or RGB"
+    )
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in _ALPHA_MODES or "transparency" in image.info
+
+
+def _unmultiplied(image: Image.Image) -> Image.Image:
+    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """An image of mode L, RGB, CMYK or LAB as L or RGB."""
+    transform = _to_srgb(profile, image.mode) if profile or image.mode == "LAB" else None
+    if transform is None:
+        return image if image.mode == "L" else image.convert("RGB")
+    turned = ImageCms.applyTransform(image, transform)
+    assert turned is not None
+    return turned.convert("L") if image.mode == "L" else turned
+
+
+@functools.lru_cache(maxsize=64)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """How colours of a profile become sRGB; None where they are that, or the profile is no use."""
+    target = ImageCms.createProfile("sRGB")
+    if not profile:
+        assert mode == "LAB"
+        return ImageCms.buildTransform(ImageCms.createProfile("LAB"), target, mode, "RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != _SPACES[mode]:
+            # Of the file's colours, before somebody's loader converted them.
+            return _to_srgb(b"", mode) if mode == "LAB" else None
+        transform = ImageCms.buildTransform(source, target, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        warnings.warn(f"a damaged colour profile is taken for sRGB: {error}", stacklevel=2)
+        return None
+    if mode in ("RGB", "L"):
+        before = _ramp(mode)
+        after = ImageCms.applyTransform(before, transform)
+        assert after is not None
+        change = np.asarray(after, np.int16) - np.asarray(before.convert("RGB"), np.int16)
+        if np.abs(change).max() <= _SAME:
+            return None
+    return transform
+
+
+def _ramp(mode: str) -> Image.Image:
+    """Colours all over the cube, or all greys."""
+    if mode == "L":
+        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    levels = np.linspace(0, 255, 18).astype(np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
+    return Image.fromarray(cube.reshape(18, -1, 3))
+
+
+def notes_of(image: Image.Image) -> tuple[str, ...]:
+    """What :func:`standard` does to a picture that its owner may want to know."""
+    notes = []
+    if orientation(image) in _TURNS:
+        notes.append(UPRIGHT)
+    if _has_alpha(image):
+        alpha = _unmultiplied(image).convert("RGBA").getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            notes.append(ON_WHITE)
+    profile = image.info.get("icc_profile") or b""
+    mode = "L" if image.mode in _GREY_MODES else image.mode
+    mode = mode if mode in _SPACES else "RGB"
+    if mode in ("CMYK", "LAB") or (profile and _to_srgb(profile, mode) is not None):
+        notes.append(TO_SRGB)
+    if _frames(image):
+        notes.append(FIRST_FRAME)
+    return tuple(notes)
+
+
+def _frames(image: Image.Image) -> bool:
+    # The second picture of an MPO is a camera's preview or its other eye.
+    return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+
+
+# --- files ---------------------------------------------------------------------------------------
+def load_photo(path: str | Path) -> Image.Image:
+    """A file as an RGB image; in place of the loader that torchvision's ``ImageFolder`` has.
+
+    That one drops transparency and colour profiles and cuts 16-bit greys off at 255, in silence.
+
+    Raises:
+        ValueError: It is no picture, cut short, too large, or of a mode that is refused.
+        OSError: It cannot be read.
+    """
+    with open_photo(path) as image:
+        if _frames(image):
+            warnings.warn(f"of {path} the {FIRST_FRAME} is read", stacklevel=2)
+        return standard(image).convert("RGB")
+
+
+@contextlib.contextmanager
+def open_photo(path: str | Path) -> Iterator[Image.Image]:
+    """An opened file; errors of the block name it, and say what to do."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise errors of any type on damaged files
+        raise named(error, path) from error
+
+
+def is_photo(path: str | Path) -> bool:
+    """Whether Pillow knows a file's format."""
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # of any type, as above
+        return False
+
+
+def named(error: Exception, path: str | Path) -> Exception:
+    """The error of reading a file, as one that names the file and says what to do."""
+    path = Path(path)
+    if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            return FileNotFoundError(
+                f"expected a photo, got the broken link {path} to {path.readlink()}; mend it "
+                f"or take it out"
+            )
+        return OSError(error.errno, error.strerror, str(path))
+    if isinstance(error, Image.DecompressionBombError):
+        return ValueError(
+            f"expected a photo of at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, got "
+            f"{path}: {error}; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        )
+    if isinstance(error, UnidentifiedImageError):
+        kind = "an empty file" if path.is_file() and not path.stat().st_size else "something else"
+        return ValueError(f"expected a photo, got {kind}: {path}; take it out of the folder")
+    if str(path) in str(error) and isinstance(error, ValueError):
+        return error
+    if isinstance(error, OSError):
+        return ValueError(
+            f"expected a whole photo, got a damaged one: {path} ({error}); replace it or take it "
+            f"out of the folder"
+        )
+    return ValueError(f"could not read {path}: {error or type(error).__name__}")
+
+
+# --- metadata ------------------------------------------------------------------------------------
+def exif_of(path: str | Path, *, gps: bool = False) -> bytes | None:
+    """EXIF of a file as a protected copy may carry it, or None where there is nothing to keep.
+
+    Description, author, camera, times and exposure are kept, by the names of their tags; all else
+    is not, and the place only with ``gps``.
+    """
+    with open_photo(path) as image:
+        try:
+            return _kept(image.getexif(), gps)
+        except Exception as error:  # of any type, on values that make no sense
+            warnings.warn(f"could not keep the damaged EXIF of {path}: {error}", stacklevel=2)
+            return None
+
+
+def _kept(found: Image.Exif, gps: bool) -> bytes | None:
+    kept = Image.Exif()
+    for tag in _KEPT:
+        if tag in found:
+            kept[tag] = found[tag]
+    details = found.get_ifd(ExifTags.IFD.Exif)
+    details = {tag: details[tag] for tag in _KEPT_DETAILS if tag in details}
+    place = found.get_ifd(ExifTags.IFD.GPSInfo) if gps else {}
+    if details:
+        details[ExifTags.Base.ColorSpace] = _SRGB_COLOURS
+        kept.get_ifd(ExifTags.IFD.Exif).update(details)
+    if place:
+        kept.get_ifd(ExifTags.IFD.GPSInfo).update(place)
+    return kept.tobytes() if len(kept) or details or place else None

@@ -1,0 +1,272 @@
+"""Any map-style image dataset as raw pixels, labels and one key per image.
+
+A dataset is taken apart into its leaves (below ``Subset`` and ``ConcatDataset``); each leaf is
+copied shallowly and its transforms are taken off the copy. The caller's object is never changed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torchvision.datasets.folder import default_loader
+from torchvision.datasets.vision import StandardTransform
+
+from .array_backed import gives_what_it_holds, held_by
+from .batches import Item, RawBatch, read_batches
+from .huggingface import from_hf, is_hf_dataset, refuse_collections
+from .image import _canonical
+from .image_folder import file_of
+from .photo import load_photo, named
+
+Transforms = Callable[[Any, Any], tuple[Any, Any]]
+_TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
+_LABEL_NAMES = ("targets", "labels", "_labels")
+
+
+# --- a dataset -----------------------------------------------------------------------------------
+def _apply_transforms(dataset: Any) -> Transforms | None:
+    """What ``dataset`` does to an (image, label) pair, or None where it does nothing."""
+    joint = getattr(dataset, "transforms", None)
+    on_image = getattr(dataset, "transform", None)
+    on_label = getattr(dataset, "target_transform", None)
+    if callable(joint) and not isinstance(joint, StandardTransform):
+        return joint
+    if on_image is None and on_label is None:
+        return None
+    return StandardTransform(on_image, on_label)
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def _identity_pair(image: Any, label: Any) -> tuple[Any, Any]:
+    return image, label
+
+
+def _bare(dataset: Any) -> Any:
+    """A shallow copy that applies no transforms; arrays are shared."""
+    if hasattr(dataset, "without_transforms"):
+        return dataset.without_transforms()
+    bare = copy.copy(dataset)
+    if getattr(dataset, "loader", None) is default_loader:
+        bare.loader = load_photo
+    names = [n for n in _TRANSFORM_NAMES if getattr(dataset, n, None) is not None]
+    for name in names:
+        setattr(bare, name, None)
+    if names and len(bare):
+        try:
+            bare[0]
+        except TypeError:  # a dataset of the caller's own that calls its transform unasked
+            for name in names:
+                setattr(bare, name, _identity_pair if name == "transforms" else _identity)
+    return bare
+
+
+class _Pairs(Dataset[Any]):
+    """A tuple (images, labels) as a dataset."""
+
+    def __init__(self, images: Any, labels: Any) -> None:
+        if len(images) != len(labels):
+            raise ValueError(
+                f"expected as many labels as images, got {len(labels)} and {len(images)}"
+            )
+        self.images, self.targets = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.images[index], self.targets[index]
+
+
+class RawDataset:
+    """A dataset's raw images and labels, and apart from them the transforms it would apply.
+
+    Args:
+        dataset: Any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column
+            of each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H,
+            W) or uint8 arrays (H, W, 1 or 3).
+
+    Attributes:
+        classes: Names of the classes in the order of their indices, or None where unknown.
+        name: The dataset's class, for people.
+
+    Raises:
+        TypeError: It is no map-style dataset.
+        ValueError: It is empty.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        if isinstance(dataset, tuple) and len(dataset) == 2:
+            dataset = _Pairs(*dataset)
+        refuse_collections(dataset)
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            raise TypeError(
+                f"expected a map-style dataset with __getitem__ and __len__, got "
+                f"{type(dataset).__name__}"
+            )
+        if len(dataset) == 0:
+            raise ValueError(
+                f"expected a dataset with images, got an empty {type(dataset).__name__}"
+            )
+        self.originals: list[Any] = []
+        self._leaf_of, self._index_in = self._flatten(dataset)
+        self._in_order = self.originals[0] is dataset
+        self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
+        self._bare = [_bare(leaf) for leaf in self.originals]
+        self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
+        self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
+        named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
+        self.classes: list[str] | None = None
+        if all(names is not None for names in named):
+            if any(list(names) != list(named[0]) for names in named):
+                raise ValueError(
+                    "expected the parts of a ConcatDataset to have the same classes in the same "
+                    "order, got different ones"
+                )
+            self.classes = [str(name) for name in named[0]]
+        self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
+        self._labels: NDArray[np.int64] | None = None
+
+    def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        # Subclasses that read items in a way of their own are leaves.
+        read = getattr(type(dataset), "__getitem__", None)
+        if isinstance(dataset, Subset) and read is Subset.__getitem__:
+            leaf_of, index_in = self._flatten(dataset.dataset)
+            chosen = np.asarray(dataset.indices, dtype=np.int64)
+            return leaf_of[chosen], index_in[chosen]
+        if isinstance(dataset, ConcatDataset) and read is ConcatDataset.__getitem__:
+            parts = [self._flatten(part) for part in dataset.datasets]
+            return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        number = next((n for n, leaf in enumerate(self.originals) if leaf is dataset), None)
+        if number is None:
+            number = len(self.originals)
+            self.originals.append(dataset)
+        return np.full(len(dataset), number), np.arange(len(dataset))
+
+    def __len__(self) -> int:
+        return len(self._leaf_of)
+
+    def _pair(self, index: int) -> tuple[Any, Any]:
+        leaf = self._bare[self._leaf_of[index]]
+        try:
+            pair = leaf[int(self._index_in[index])]
+        except Exception as error:
+            path = self.path(index)
+            if path is None or str(path) in str(error):
+                raise
+            raise named(error, path) from error
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(
+                f"expected {type(leaf).__name__} to give (image, label) pairs, got "
+                f"{type(pair).__name__}"
+                + (f" of {len(pair)}" if isinstance(pair, (tuple, list)) else "")
+            )
+        return pair[0], pair[1]
+
+    def __getitem__(self, index: int) -> Item:
+        return next(self.items([index]))
+
+    def items(self, indices: Sequence[int]) -> Iterator[Item]:
+        """Raw images one after the other, read together where that is possible."""
+        for batch in self.batches(indices):
+            yield from map(Item, batch.pixels, batch.labels, batch.restores)
+
+    def batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
+        """Raw images in the order asked for: runs of one size, and few enough for the cache."""
+        indices = list(indices)
+        leaves, places = [0] * len(indices), indices
+        if not self._in_order:
+            leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
+        datasets: dict[int, Any] = {}
+        for leaf in set(leaves):
+            held = held_by(self._bare[leaf]) if self._holds[leaf] else None
+            datasets[leaf] = self._bare[leaf] if held is None else held
+        return read_batches(indices, leaves, places, datasets, self._item)
+
+    def _item(self, index: int) -> Item:
+        image, label = self._pair(index)
+        try:
+            pixels, restore = _canonical(image)
+        except ValueError as error:
+            path = self.path(index)
+            if path is None:
+                raise
+            raise ValueError(f"{path}: {error}") from error
+        return Item(pixels, label, restore)
+
+    def path(self, index: int) -> Path | None:
+        """The file that an image is read from, where its dataset lists files."""
+        return file_of(self.originals[self._leaf_of[index]], int(self._index_in[index]))
+
+    def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
+        """What the caller's dataset would make of this image and label."""
+        transforms = self.transforms[self._leaf_of[index]]
+        return (image, label) if transforms is None else transforms(image, label)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees."""
+        if self._labels is None:
+            found = self.stated_labels()
+            if found is None:
+                found = [self._pair(index)[1] for index in range(len(self))]
+            self._labels = check_labels(found, self.classes)
+        return self._labels
+
+    def stated_labels(self) -> list[Any] | None:
+        """Labels that the dataset lists, where a sample agrees with its items; else None."""
+        columns = []
+        for leaf in self._bare:
+            if isinstance(leaf, TensorDataset):
+                values: Any = leaf.tensors[1]
+            else:
+                values = next(
+                    (v for n in _LABEL_NAMES if (v := _attribute(leaf, n)) is not None), None
+                )
+            if values is None or len(values) != len(leaf):
+                return None
+            columns.append(values.tolist() if hasattr(values, "tolist") else list(values))
+        pairs = zip(self._leaf_of.tolist(), self._index_in.tolist(), strict=True)
+        labels = [columns[leaf][index] for leaf, index in pairs]
+        for index in np.linspace(0, len(self) - 1, 16).astype(int):
+            if self._pair(int(index))[1] != labels[index]:
+                return None
+        return labels
+
+
+def _attribute(leaf: Any, name: str) -> Any:
+    value = getattr(leaf, name, None)
+    return value if isinstance(value, (list, tuple, np.ndarray, Tensor)) else None
+
+
+def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArray[np.int64]:
+    """Labels as int64, or a ``ValueError`` that says which label is no class index."""
+    checked = np.empty(len(labels), dtype=np.int64)
+    for index, label in enumerate(labels):
+        if isinstance(label, (Tensor, np.ndarray)) and label.ndim == 0:
+            label = label.item()
+        if isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer)):
+            raise ValueError(
+                f"expected labels to be class indices 0, 1, 2, …, got {label!r} for image {index}"
+                + ("; the labels are missing" if label is None else "")
+            )
+        if label < 0:
+            raise ValueError(
+                f"expected labels to be class indices 0, 1, 2, …, got {label} for image {index}; "
+                f"negative labels mark unlabelled images: leave them out with a Subset"
+            )
+        checked[index] = label
+    if classes is not None and checked.size and checked.max() >= len(classes):
+        raise ValueError(
+            f"expected labels below the number of classes, {len(classes)}, got {checked.max()}"
+        )
+    return checked

@@ -1,0 +1,208 @@
+"""Checkpoints: the complete state of a run in one file that is replaced in one go.
+
+Nothing is pickled: tensors are kept as safetensors, everything else as JSON beside them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .distributed import Group
+
+STATE = "state.safetensors"
+
+
+class CheckpointedRows(Protocol):
+    """Rows on disk that follow the checkpoints of a run."""
+
+    written: Tensor
+
+    def flush(self) -> None: ...
+
+    def load(self) -> None: ...
+
+    def start_journal(self, number: int) -> None: ...
+
+    def roll_back(self, number: int) -> None: ...
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Writes nested dicts and lists of tensors and plain values, whole or not at all.
+
+    Raises:
+        OSError: The disk is full or read-only; what was at ``path`` is unharmed.
+    """
+    tensors: dict[str, Tensor] = {}
+    described = json.dumps(_describe(tree, tensors))
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(tensors, partial, metadata={"tree": described})
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except SafetensorError as error:
+        full = "os error 28" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_tree(path: Path) -> Any:
+    """Reads what :func:`save_tree` wrote; tensors are on the CPU.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = json.loads(file.metadata()["tree"])
+            return _rebuild(described, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"expected a whole checkpoint file at {path}, got a damaged one ({error}); delete "
+            f"{path.parent} to start again"
+        ) from error
+
+
+def _describe(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        last = value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name, "channels_last": last and not value.is_contiguous()}
+    if isinstance(value, dict):
+        return {"dict": [[key, _describe(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {"list": [_describe(item, tensors) for item in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"expected tensors, dicts, lists and plain values in a checkpoint, got a "
+        f"{type(value).__name__}"
+    )
+
+
+def _rebuild(described: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(described, dict):
+        return described
+    if "list" in described:
+        return [_rebuild(item, tensors) for item in described["list"]]
+    if "dict" in described:
+        return {key: _rebuild(item, tensors) for key, item in described["dict"]}
+    tensor = tensors[described["tensor"]]
+    if described["channels_last"]:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor
+
+
+class Checkpoint:
+    """Where a run keeps its state, and when.
+
+    Args:
+        folder: Of this run alone.
+        rows: What the run writes, or None where it writes none to disk.
+        group: The run's processes.
+        every: Seconds between checkpoints; 0 is one after every step.
+
+    Attributes:
+        number: Of the last checkpoint; 0 before the first.
+    """
+
+    def __init__(
+        self, folder: Path, rows: CheckpointedRows | None, group: Group, *, every: float = 300.0
+    ) -> None:
+        self.folder = folder
+        self.number = 0
+        self._rows = rows
+        self._group = group
+        self._every = every
+        self._last = time.monotonic()
+        self._interrupted = False
+        self._handler: Any = None
+
+    def wanted(self) -> tuple[bool, bool]:
+        """Whether to save now, and whether to end after it; all processes agree."""
+        due = self._group.rank == 0 and time.monotonic() - self._last >= self._every
+        agreed = self._group.max(2 if self._interrupted else int(due))
+        return agreed > 0, agreed == 2
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keeps the state and the rows as they are now.
+
+        Raises:
+            OSError: The disk is full; the checkpoint before is whole.
+        """
+        try:
+            if self._rows is not None:
+                self._rows.flush()
+            self._group.wait()
+            with self._group.rank_zero_first() as first:
+                if first:
+                    save_tree(self.folder / STATE, state | {"number": self.number + 1})
+        except OSError as error:
+            before = f"checkpoint {self.number} is whole" if self.number else "there was none yet"
+            raise OSError(
+                error.errno,
+                f"could not write a checkpoint ({error.strerror}); {before}. Make room, then start "
+                f"the same fit again",
+                str(self.folder),
+            ) from error
+        self.number += 1
+        if self._rows is not None:
+            self._rows.start_journal(self.number)
+        self._last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state, with the rows as they were then; None before the first checkpoint."""
+        path = self.folder / STATE
+        state: dict[str, Any] | None = load_tree(path) if path.exists() else None
+        self.number = 0 if state is None else state["number"]
+        if self._rows is not None:
+            with self._group.rank_zero_first() as first:
+                if first:
+                    self._rows.roll_back(self.number)
+            self._rows.load()
+            self._rows.start_journal(self.number)
+        return state
+
+    def keep(self, name: str, tree: Any) -> None:
+        """Writes something that will not change."""
+        with self._group.rank_zero_first() as first:
+            if first:
+                save_tree(self.folder / f"once-{name}.safetensors", tree)
+
+    def kept(self, name: str) -> Any:
+        """Reads what :meth:`keep` wrote."""
+        return load_tree(self.folder / f"once-{name}.safetensors")
+
+    # Ctrl-C
+
+    def __enter__(self) -> Checkpoint:
+        """From here on the first Ctrl-C waits for the end of the step and saves."""
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if self._interrupted and kind is None:
+            raise KeyboardInterrupt  # it came after the last step
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True

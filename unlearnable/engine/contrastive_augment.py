@@ -1,0 +1,146 @@
+"""The augmentation of contrastive learning (SimCLR's, 2002.05709): batched and differentiable."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .random import Draws
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as greyscale conversions use
+_DRAWS = 11  # uniform numbers that an image takes
+
+
+class StrongAugment(NamedTuple):
+    """Resized crop, flip, colour jitter and greyscale, each drawn per image.
+
+    A factor of 1 and a turn of 0 leave an image as it is, so that what is not applied to an image
+    needs no branch. Images that have not three channels get no saturation, hue and greyscale.
+
+    Attributes:
+        centres: Centre of each crop, (y, x) in [-1, 1], float of shape (B, 2).
+        sides: Height and width of each crop as shares of the image's, float of shape (B, 2).
+        flips: Whether each image is mirrored, bool of shape (B,).
+        brightness: Factor of the pixels, (B,).
+        contrast: Factor of the distance to the image's mean luma, (B,).
+        saturation: Factor of the distance to the pixel's luma, (B,).
+        hue: Share of a whole turn of the colours around the grey axis, (B,).
+        grey: Whether each image loses its colour, bool of shape (B,).
+    """
+
+    centres: Tensor
+    sides: Tensor
+    flips: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    grey: Tensor
+
+    @classmethod
+    def draw(cls, count: int, draws: Draws, strength: float) -> StrongAugment:
+        """Draws for ``count`` images.
+
+        With strength s: crops of 1 - 0.9 s to all of the area and sides in a ratio of 3/4 to 4/3
+        relative to the image's, a fair flip, with probability 0.8 s a jitter of brightness,
+        contrast and saturation by up to 0.4 s and of hue by up to 0.1 s, and greyscale with
+        probability 0.2 s. At 0 only the flip is left.
+
+        Args:
+            count: Images.
+            draws: Of the current batch.
+            strength: 0 to 1.
+        """
+        (
+            area,
+            ratio,
+            down,
+            right,
+            flip,
+            jitter,
+            brightness,
+            contrast,
+            saturation,
+            hue,
+            grey,
+        ) = draws.uniform((count, _DRAWS), 0, 1).unbind(1)
+        area = 1 - 0.9 * strength * area
+        # Where a crop of 4:3 would be wider than the image, ratios that fit are drawn. Torchvision
+        # draws again until one fits, which at full area would never end but in the whole image.
+        widest = torch.minimum((1 / area).log(), torch.full_like(area, 4 / 3).log())
+        ratio = (widest * (2 * ratio - 1)).exp()
+        sides = torch.stack(((area / ratio).sqrt(), (area * ratio).sqrt()), dim=1).clamp_max(1)
+        centres = (1 - sides) * (2 * torch.stack((down, right), dim=1) - 1)
+        applied = (jitter < 0.8 * strength).to(area.dtype)
+
+        def around_zero(uniform: Tensor, spread: float) -> Tensor:
+            return applied * spread * strength * (2 * uniform - 1)
+
+        return cls(
+            centres=centres,
+            sides=sides,
+            flips=flip < 0.5,
+            brightness=1 + around_zero(brightness, 0.4),
+            contrast=1 + around_zero(contrast, 0.4),
+            saturation=1 + around_zero(saturation, 0.4),
+            hue=around_zero(hue, 0.1),
+            grey=grey < 0.2 * strength,
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Augments float ``images`` in [0, 1] of shape (B, C, H, W), and stays in [0, 1].
+
+        The steps come in one order, brightness first. The hue is turned by a rotation of RGB space
+        around its grey axis, which keeps each pixel's mean and has a gradient everywhere; a turn of
+        a third swaps the channels, as in HSV.
+        """
+        images = (_columns(self.brightness) * self._crop(images)).clamp(0, 1)
+        mean = _luma(images).mean((2, 3), keepdim=True)
+        images = torch.lerp(mean, images, _columns(self.contrast)).clamp(0, 1)
+        if images.shape[1] != 3:
+            return images
+        images = torch.lerp(_luma(images), images, _columns(self.saturation)).clamp(0, 1)
+        images = self._turn(images).clamp(0, 1)
+        return torch.where(_columns(self.grey), _luma(images), images)
+
+    def _crop(self, images: Tensor) -> Tensor:
+        """Crops, resizes and flips by one bilinear gather."""
+        batch, _, height, width = images.shape
+        rows = (2 * torch.arange(height, device=images.device) + 1) / height - 1  # pixel centres
+        columns = (2 * torch.arange(width, device=images.device) + 1) / width - 1
+        columns = torch.where(self.flips[:, None], -columns, columns)  # (B, W)
+        y = self.centres[:, :1] + self.sides[:, :1] * rows  # (B, H)
+        x = self.centres[:, 1:] + self.sides[:, 1:] * columns
+        grid = torch.stack(
+            (
+                x[:, None, :].expand(batch, height, width),
+                y[:, :, None].expand(batch, height, width),
+            ),
+            dim=-1,
+        ).to(images.dtype)
+        # Crops lie inside the image; "border" matters for the half pixel at its very edge.
+        return F.grid_sample(
+            images, grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+
+    def _turn(self, images: Tensor) -> Tensor:
+        angle = 2 * torch.pi * _columns(self.hue)
+        grey = images.mean(1, keepdim=True)
+        across = images.roll(1, dims=1) - images.roll(-1, dims=1)  # (1, 1, 1) x (r, g, b)
+        return grey + angle.cos() * (images - grey) + angle.sin() / 3**0.5 * across
+
+
+def _columns(values: Tensor) -> Tensor:
+    """One value per image, to go with images."""
+    return values[:, None, None, None]
+
+
+def _luma(images: Tensor) -> Tensor:
+    """How bright each pixel looks, (B, 1, H, W)."""
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue

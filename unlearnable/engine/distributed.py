@@ -1,0 +1,161 @@
+"""The processes of one run, as ``torchrun`` starts them. One process is the usual case."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import inspect
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+# The process group for decisions, on the CPU whatever carries the gradients; and its default group.
+_control: Any = None
+_control_of: Any = None
+
+
+class Group:
+    """This process and the others that work on the same run.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: Number of processes.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank = rank
+        self.size = size
+
+    @classmethod
+    def join(cls) -> Group:
+        """The process group that is there, or the one that torchrun's variables describe.
+
+        Nothing is ever spawned. A group made here stays until the process ends, so that later fits
+        join it too.
+        """
+        global _control, _control_of
+        if not dist.is_available():
+            return cls()
+        if not dist.is_initialized():
+            if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+                return cls()
+            gpu = torch.cuda.is_available() and dist.is_nccl_available()
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+            atexit.register(_leave)
+        if dist.get_world_size() == 1:
+            return cls()
+        if _control_of is not dist.group.WORLD:
+            # Long: others wait here while the first process decodes a dataset.
+            _control = dist.new_group(backend="gloo", timeout=datetime.timedelta(hours=12))
+            _control_of = dist.group.WORLD
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    def own_device(self, device: torch.device) -> torch.device:
+        """This process's own GPU where the device is just ``cuda``."""
+        if self.size > 1 and device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
+            torch.cuda.set_device(device)
+        return device
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """The network with gradients averaged over all processes."""
+        # Buffers are averaged in `mean_buffers`, not copied from rank 0 at each forward.
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {name: False}
+        return DistributedDataParallel(model, **options)
+
+    def mean_buffers(self, model: nn.Module) -> None:
+        """Averages a network's running statistics, so that all processes hold the same network."""
+        buffers = [b for b in model.buffers() if b.is_floating_point()]
+        if self.size == 1 or not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        with self.explaining_loss():
+            dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([buffer.numel() for buffer in buffers])
+        for buffer, part in zip(buffers, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes; the argument is left as it is."""
+        if self.size == 1:
+            return value
+        value = value.clone()
+        with self.explaining_loss():
+            dist.all_reduce(value)
+        return value
+
+    def max(self, value: int) -> int:
+        """The largest of all processes' values."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value)
+        with self.explaining_loss():
+            dist.all_reduce(shared, dist.ReduceOp.MAX, group=_control)
+        return int(shared)
+
+    def share(self, value: Any) -> Any:
+        """What rank 0 has."""
+        if self.size == 1:
+            return value
+        shared = [value]
+        with self.explaining_loss():
+            dist.broadcast_object_list(shared, src=0, group=_control)
+        return shared[0]
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            with self.explaining_loss():
+                dist.barrier(group=_control)
+
+    @contextlib.contextmanager
+    def rank_zero_first(self) -> Iterator[bool]:
+        """Rank 0 goes through the body before the others do; an error of rank 0 ends them all.
+
+        Gives whether this is rank 0.
+        """
+        if self.rank == 0:
+            try:
+                yield True
+            except BaseException as error:
+                self.share(f"{type(error).__name__}: {error}")
+                raise
+            self.share(None)
+            return
+        failed = self.share(None)
+        if failed is not None:
+            raise RuntimeError(f"the first process of this run ended: {failed}")
+        yield False
+
+    @contextlib.contextmanager
+    def explaining_loss(self) -> Iterator[None]:
+        """Around what needs all processes: says so where one of them is gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not _is_loss(error):
+                raise
+            raise RuntimeError(
+                f"expected {self.size} processes to go on together, but at least one ended or does "
+                f"not answer; its own message says why. Start the same command again: with "
+                f"checkpoint= the fit goes on from its last checkpoint"
+            ) from error
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    signs = ("gloo", "nccl", "connection", "peer", "timed out")
+    return isinstance(error, dist.DistError) or any(s in str(error).lower() for s in signs)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

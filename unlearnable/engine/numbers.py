@@ -1,0 +1,51 @@
+"""Numbers of users, numpy and torch as plain Python ones: normalised in this one place."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+def integer(name: str, value: Any, *, least: int | None = None) -> int:
+    """An integer of any type as an ``int``.
+
+    Args:
+        name: Of the argument, for the error.
+        value: Python's, numpy's or torch's integer; no bool.
+        least: The smallest that is accepted.
+
+    Raises:
+        ValueError: It is no integer, or below ``least``.
+    """
+    try:
+        found = None if _is_bool(value) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or (least is not None and found < least):
+        bound = "" if least is None else f" >= {least}"
+        raise ValueError(f"expected {name} to be an integer{bound}, got {value!r}")
+    return found
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number of any type as a ``float``.
+
+    Args:
+        name: Of the argument, for the error.
+        value: Python's, numpy's or torch's number; no bool, no text.
+
+    Raises:
+        ValueError: It is no number, or not finite.
+    """
+    try:
+        found = math.nan if _is_bool(value) or isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"expected {name} to be a finite number, got {value!r}")
+    return found
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")

@@ -1,0 +1,215 @@
+"""Projected gradient descent and ascent on a perturbation. (Madry et al., ICLR 2018, 1706.06083)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .random import Draws
+
+NORMS = ("Linf", "L2")
+
+
+def _norms(delta: Tensor) -> Tensor:
+    """L2 norm of each image's perturbation, (B, 1, 1, 1)."""
+    return torch.linalg.vector_norm(delta, dim=(1, 2, 3), keepdim=True)
+
+
+def project(delta: Tensor, images: Tensor, epsilon: float, norm: str = "Linf") -> Tensor:
+    """The nearest perturbation inside the budget, then inside the valid pixels.
+
+    Args:
+        delta: Perturbations in [0, 1] units, (B, C, H, W).
+        images: What they are added to, in [0, 1], (B, C, H, W).
+        epsilon: Radius of the budget in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+    """
+    return (images + into_budget(delta, epsilon, norm)).clamp(0, 1) - images
+
+
+def into_budget(delta: Tensor, epsilon: float, norm: str) -> Tensor:
+    """The nearest (B, C, H, W) inside the budget, whatever images it is added to."""
+    if norm == "Linf":
+        return delta.clamp(-epsilon, epsilon)
+    return delta * (epsilon / _norms(delta).clamp_min(1e-12)).clamp_max(1)
+
+
+def crossing(epsilon: float, step_size: float) -> int:
+    """Steps that lead from one end of the budget to the other; both lengths in [0, 1] units."""
+    return math.ceil(2 * epsilon / step_size - 1e-9)
+
+
+def target_classes(labels: Tensor, shift: int, num_classes: int) -> Tensor:
+    """The class that each image is moved to: ``shift`` classes on, and round again.
+
+    Raises:
+        ValueError: It would be the image's own class.
+    """
+    if shift % num_classes == 0:
+        raise ValueError(
+            f"expected a shift that leads to another class, got {shift} for {num_classes} classes"
+        )
+    return (labels + shift) % num_classes
+
+
+def pgd(
+    loss_fn: Callable[[Tensor], Tensor],
+    images: Tensor,
+    delta: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    norm: str = "Linf",
+    maximize: bool = False,
+    shared: bool = False,
+) -> Tensor:
+    """Lowers (or raises) a loss over perturbations of a batch, step by projected step.
+
+    Args:
+        loss_fn: Takes the perturbed images (B, C, H, W) and returns a scalar. A mean over images
+            and a sum give the same steps.
+        images: Float images in [0, 1], (B, C, H, W).
+        delta: Where to start; projected first.
+        epsilon: Radius of the budget, in [0, 1] units.
+        step_size: Length of a step in the norm, in [0, 1] units.
+        steps: Number of steps; 0 gives the projected start.
+        norm: ``"Linf"`` (steps along the sign of the gradient) or ``"L2"`` (along its direction).
+        maximize: Ascend instead of descend.
+        shared: The perturbation is one of several images, so that it stays inside the budget alone
+            and is clipped to the valid pixels only where the loss is taken: what one image has no
+            room for, another one of its class has.
+
+    Returns:
+        The perturbation after the last step, (B, C, H, W), without gradient: inside the budget, and
+        unless ``shared`` inside the valid pixels.
+    """
+    return projected_steps(
+        lambda perturbed: gradient(loss_fn, perturbed),
+        images,
+        delta,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,
+        norm=norm,
+        maximize=maximize,
+        shared=shared,
+    )
+
+
+def projected_steps(
+    gradient_fn: Callable[[Tensor], Tensor],
+    images: Tensor,
+    delta: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    norm: str = "Linf",
+    maximize: bool = False,
+    shared: bool = False,
+) -> Tensor:
+    """As :func:`pgd`, along a gradient that is not simply that of a loss.
+
+    Args:
+        gradient_fn: Takes the perturbed images (B, C, H, W) and returns what to step against, of
+            the same shape.
+        images: As for :func:`pgd`, as are the others.
+        delta: Where to start.
+        epsilon: Radius of the budget.
+        step_size: Length of a step.
+        steps: Number of steps.
+        norm: ``"Linf"`` or ``"L2"``.
+        maximize: Step along the gradient instead of against it.
+        shared: Stay inside the budget alone.
+    """
+    signed_step = step_size if maximize else -step_size
+
+    def nearest(delta: Tensor) -> Tensor:
+        if shared:
+            return into_budget(delta, epsilon, norm)
+        return project(delta, images, epsilon, norm)
+
+    delta = nearest(delta.detach())
+    if norm != "Linf" or shared:
+        for _ in range(steps):
+            slope = gradient_fn((images + delta).clamp(0, 1))
+            linf = norm == "Linf"
+            direction = slope.sign() if linf else slope / _norms(slope).clamp_min(1e-12)
+            delta = nearest(delta + signed_step * direction)
+        return delta
+    # The box around each image, inside the valid pixels, once: three operations a step then do.
+    low, high = (images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)
+    perturbed = images + delta
+    for _ in range(steps):
+        slope = gradient_fn(perturbed)
+        perturbed = perturbed.add(slope.sign(), alpha=signed_step).clamp_(low, high)
+    return perturbed - images
+
+
+def variance_reduced(
+    slope_fn: Callable[[int, Tensor], Tensor],
+    size: int,
+    drawn: Sequence[int],
+    images: Tensor,
+    perturbed: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    norm: str = "Linf",
+) -> Tensor:
+    """Where to step for ``size`` losses at once: a sum of gradients along a way of its own.
+
+    Each of single losses, corrected by what the loss's gradient was at the start of the way, so
+    that in expectation it is the gradient of their mean. (SVRG: Johnson & Zhang, NeurIPS 2013)
+
+    Args:
+        slope_fn: Takes a loss's number and perturbed images, and returns its gradient there.
+        size: Number of losses.
+        drawn: The numbers of the losses to use, one per inner step.
+        images: Float images in [0, 1], (B, C, H, W).
+        perturbed: The start of the way, (B, C, H, W).
+        epsilon: Radius of the budget.
+        step_size: Length of an inner step.
+        norm: ``"Linf"`` or ``"L2"``.
+    """
+    slopes = [slope_fn(k, perturbed) for k in range(size)]
+    mean = torch.stack(slopes).mean(0)
+    total = torch.zeros_like(images)
+    left = iter(drawn)
+
+    def direction(moved: Tensor) -> Tensor:
+        k = next(left)
+        total.add_(slope_fn(k, moved) - slopes[k] + mean)
+        return total
+
+    projected_steps(
+        direction,
+        images,
+        perturbed - images,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=len(drawn),
+        norm=norm,
+    )
+    return total
+
+
+def gradient(loss_fn: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The gradient of a scalar loss at ``images``, of their shape."""
+    leaf = images.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(loss_fn(leaf), leaf)
+    return slope
+
+
+def random_start(images: Tensor, epsilon: float, draws: Draws, norm: str = "Linf") -> Tensor:
+    """A uniform point of the budget around ``images``, not yet inside the valid pixels."""
+    if norm == "Linf":
+        return draws.uniform(images.shape, -epsilon, epsilon)
+    direction = draws.normal(images.shape)
+    dimensions = images.shape[1:].numel()
+    radius = draws.uniform((len(images), 1, 1, 1), 0, 1) ** (1 / dimensions)
+    return epsilon * radius * direction / _norms(direction).clamp_min(1e-12)

@@ -1,0 +1,103 @@
+"""Which images are in which batch, and whose: the same for any number of processes.
+
+Image i belongs to virtual shard i mod 8. Every batch takes as many images from each shard, a
+process has the images of its own shards, and orders depend on seed, epoch and shard alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from .distributed import Group
+from .random import seed_of
+
+SHARDS = 8  # any number of processes that divides it sees the same batches
+
+
+def images_per_epoch(num_images: int, batch_size: int) -> int:
+    """How many images the whole batches of an epoch hold together, in all processes."""
+    shards = Shards(num_images)
+    return shards.batches_per_epoch(batch_size) * shards.per_shard(batch_size) * shards.count
+
+
+class Shards:
+    """The virtual shards of a set of images, and the part of one process.
+
+    Args:
+        num_images: N.
+        seed: Of the orders.
+        group: The processes.
+        device: Where indices are made.
+
+    Attributes:
+        count: Number of shards: 8, or 1 for fewer than 8 images.
+        own: Shards of this process.
+
+    Raises:
+        ValueError: The processes cannot share the images evenly.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        *,
+        seed: Hashable = 0,
+        group: Group | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        group = group or Group()
+        self.count = SHARDS if num_images >= SHARDS else 1
+        if self.count % group.size:
+            raise ValueError(
+                f"expected a number of processes that divides {self.count}, got {group.size} for "
+                f"{num_images} images"
+            )
+        each = self.count // group.size
+        self.own = range(group.rank * each, (group.rank + 1) * each)
+        self._num_images = num_images
+        self._seed = seed
+        self._device = device
+        self._orders: dict[str, tuple[int, list[Tensor]]] = {}
+
+    def per_shard(self, batch_size: int) -> int:
+        """Images of each shard in a shuffled batch."""
+        return min(max(1, batch_size // self.count), self._num_images // self.count)
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """How many shuffled batches there are before the images are shuffled anew."""
+        return self._num_images // self.count // self.per_shard(batch_size)
+
+    def batch(self, stream: str, position: int, batch_size: int) -> Tensor:
+        """This process's part of a shuffled batch, int64 of shape (B,)."""
+        epoch, offset = divmod(position, self.batches_per_epoch(batch_size))
+        if self._orders.get(stream, (-1, []))[0] != epoch:
+            order = [self._shuffled(stream, epoch, shard) for shard in self.own]
+            self._orders[stream] = epoch, order
+        size = self.per_shard(batch_size)
+        rows = slice(offset * size, (offset + 1) * size)
+        return torch.cat([shard[rows] for shard in self._orders[stream][1]])
+
+    def sweep_length(self, batch_size: int) -> int:
+        """How many batches hold every image once, alike in all processes."""
+        return -(-self._num_images // (self.count * max(1, batch_size // self.count)))
+
+    def sweep(self, step: int, batch_size: int) -> list[Tensor]:
+        """This process's part of a batch in order, by shard; at the end they may be empty."""
+        size = self.count * max(1, batch_size // self.count)
+        end = min((step + 1) * size, self._num_images)
+        first = step * size
+        return [
+            torch.arange(min(first + shard, end), end, self.count, device=self._device)
+            for shard in self.own
+        ]
+
+    def _shuffled(self, stream: str, epoch: int, shard: int) -> Tensor:
+        generator = torch.Generator().manual_seed(
+            seed_of(self._seed, "order", stream, epoch, shard)
+        )
+        size = len(range(shard, self._num_images, self.count))
+        order = torch.randperm(size, generator=generator)
+        return (order * self.count + shard).to(self._device)

@@ -1,0 +1,1 @@
+"""One artefact against many countermeasures, resumable."""

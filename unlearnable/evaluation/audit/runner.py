@@ -1,0 +1,244 @@
+"""Does the protection hold? One artefact against all countermeasures, resumable, with a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import logging
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from ..._version import __version__
+from ...engine.device import pick_device, pick_precision
+from ...engine.models import check_model_name
+from ...perturbation.perturbation import Perturbation
+from ..countermeasures.base import Countermeasure
+from ..countermeasures.names import COUNTERMEASURES, countermeasure
+from ..evaluate import evaluate
+from ..report.figures import PROTECTED, Cell, duration
+from ..report.report import AuditReport
+from .cells import Ledger, Plan, needs_clean, plan
+from .data import plain_change, read_audit_data
+from .timing import Clock, probe
+
+logger = logging.getLogger(__name__)
+
+
+def audit(
+    dataset: Any,
+    perturbation: Perturbation | None = None,
+    test: Any = None,
+    *,
+    victims: str | Sequence[str] = ("resnet18",),
+    countermeasures: Sequence[str | Countermeasure] = COUNTERMEASURES,
+    epochs: int = 60,
+    seeds: int | Iterable[int] = 1,
+    batch_size: int = 128,
+    peak_images: int | None = None,
+    image_size: int | Sequence[int] | None = None,
+    held_out: float = 0.2,
+    folder: str | Path | None = None,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    progress: bool = True,
+) -> AuditReport:
+    """Trains victims with every countermeasure on protected images, and on clean ones beside them.
+
+    What it is going to take is measured and logged before it starts, and what is left after each
+    cell. All is checked before the first victim trains.
+
+    Args:
+        dataset: The clean dataset, or a :class:`ProtectedDataset`, which carries its perturbation.
+        perturbation: What protects it.
+        test: Clean images to test on. Without any, ``held_out`` of the dataset are held out, for
+            all cells; images are chosen by their content.
+        victims: Names of networks.
+        countermeasures: Names, or objects of :mod:`unlearnable.evaluation.countermeasures`.
+            ``"none"`` always comes first.
+        epochs: Passes over the training images, of every victim.
+        seeds: Number of victims of each kind (seeds 0, 1, …), or the seeds themselves.
+        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
+        peak_images: Test images that accuracy after each epoch is measured on; see
+            :func:`evaluate`.
+        image_size: Size that images are resized and cropped to, where they vary; that of the
+            perturbation unless given.
+        held_out: Share of the images to test on where there is no ``test``.
+        folder: Keeps every finished cell and the report. Started again, the audit goes on from
+            there; it may be given more countermeasures, victims or seeds. Cells of another version
+            of this package are refused.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
+        precision: As for :func:`evaluate`.
+        progress: Show bars, where standard error is a terminal.
+
+    Raises:
+        ValueError: An argument is out of range, the datasets do not belong together, or the folder
+            holds another audit.
+        UnknownImageError: The perturbation does not belong to the dataset.
+    """
+    names, counters = _victims(victims), _counters(countermeasures)
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
+    if not chosen or min(epochs, batch_size, 1 if peak_images is None else peak_images) < 1:
+        raise ValueError(
+            f"expected at least one seed, epoch, image per batch and image for the peak, got "
+            f"seeds={seeds}, epochs={epochs}, batch_size={batch_size}, peak_images={peak_images}"
+        )
+    for counter, name in itertools.product(counters, names):
+        counter.check_victim(name)
+    place = pick_device(device)
+    data = read_audit_data(
+        dataset, perturbation, test, held_out=held_out, image_size=image_size, progress=progress
+    )
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "peak_images": peak_images,
+        "image_size": None if data.image_size is None else list(data.image_size),
+        "precision": pick_precision(precision, place),
+    }
+    cells = plan(counters, names, chosen)
+    fitted = data.protected.perturbation
+    with Ledger(folder, data.identity | settings, counters) as ledger:
+        empty = AuditReport(
+            perturbation=fitted.info() | {"parameters": fitted.config["parameters"]},
+            dataset=data.dataset,
+            test=data.tested,
+            settings=settings,
+            countermeasures=[_told(counter) for counter in counters],
+            victims=names,
+            seeds=chosen,
+            cells=[],
+            planned=len(cells),
+            change=plain_change(data.change()),
+            change_by_class={n: plain_change(c) for n, c in data.change_by_class().items()},
+            examples=data.examples(),
+            machine=_machine(place),
+        )
+        measure = functools.partial(
+            _measure,
+            batch_size=batch_size,
+            peak_images=peak_images,
+            image_size=data.image_size,
+            device=place,
+            precision=precision,
+        )
+        clock = Clock(cells, ledger)
+        todo = [cell for cell in cells if cell not in ledger]
+        if todo:
+            probe(clock, todo, data, measure, epochs=epochs, batch_size=batch_size)
+            logger.info(
+                "audit of %s on %s: %d of %d cells, about %s on %s",
+                fitted.config["method"],
+                data.dataset["name"],
+                len(todo),
+                len(cells),
+                duration(clock.left(todo)),
+                place,
+            )
+        for number, planned in enumerate(todo, 1):
+            train = data.protected if planned.trained_on == PROTECTED else data.clean
+            cell = measure(planned, train, data.test, epochs, progress=progress)
+            cell = dataclasses.replace(cell, machine=empty.machine)
+            ledger.put(planned, cell)
+            clock.took(planned, cell.seconds)
+            left = todo[number:]
+            logger.info(
+                "%d of %d: %s: %.1f %% at its best, %.1f %% at the end; %s",
+                len(cells) - len(left),
+                len(cells),
+                planned.key,
+                100 * cell.peak,
+                100 * cell.last,
+                f"about {duration(clock.left(left))} left" if left else "done",
+            )
+            if folder is not None and left:
+                _with_cells(empty, cells, ledger).save(folder)
+        report = _with_cells(empty, cells, ledger)
+        if folder is not None:
+            report.save(folder)
+    return report
+
+
+def _measure(
+    planned: Plan, train: Any, test: Any, epochs: int, *, progress: bool = False, **options: Any
+) -> Cell:
+    """Trains and tests one victim."""
+    start = time.perf_counter()
+    found = evaluate(
+        train,
+        test,
+        planned.victim,
+        countermeasure=planned.countermeasure,
+        epochs=epochs,
+        seeds=[planned.seed],
+        progress=progress,
+        **options,
+    )
+    return Cell(
+        planned.trained_on,
+        planned.countermeasure.name,
+        planned.victim,
+        planned.seed,
+        found.last[0],
+        found.peak[0],
+        found.train[0],
+        found.curves[0],
+        round(time.perf_counter() - start, 3),
+    )
+
+
+def _with_cells(report: AuditReport, cells: Sequence[Plan], ledger: Ledger) -> AuditReport:
+    measured = [ledger[cell] for cell in cells if cell in ledger]
+    return dataclasses.replace(report, cells=measured, date=ledger.date)
+
+
+def _told(counter: Countermeasure) -> dict[str, Any]:
+    """What a report says of a countermeasure."""
+    return {
+        "name": counter.name,
+        "description": counter.description,
+        "parameters": counter.parameters,
+        "needs_clean": needs_clean(counter),
+    }
+
+
+def _machine(place: torch.device) -> dict[str, Any]:
+    on_gpu = place.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(place) if on_gpu else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "unlearnable": __version__,
+    }
+
+
+def _victims(victims: str | Sequence[str]) -> list[str]:
+    names = [victims] if isinstance(victims, str) else list(dict.fromkeys(victims))
+    if not names:
+        raise ValueError("expected names of victims, got none")
+    for name in names:
+        check_model_name(name)
+    return names
+
+
+def _counters(chosen: Sequence[str | Countermeasure]) -> list[Countermeasure]:
+    """Each once, the training without any first."""
+    if isinstance(chosen, (str, Countermeasure)):
+        chosen = [chosen]
+    counters: dict[str, Countermeasure] = {}
+    for counter in [countermeasure(None), *map(countermeasure, chosen)]:
+        known = counters.setdefault(counter.name, counter)
+        if known.parameters != counter.parameters:
+            raise ValueError(
+                f"expected one countermeasure of each name, got {counter.name} with "
+                f"{known.parameters} and with {counter.parameters}"
+            )
+    return list(counters.values())

@@ -1,0 +1,195 @@
+"""What an audit found: every cell, the worst case, and whether the protection holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .figures import CLEAN, PROTECTED, Cell, Reached, Row, mean_and_spread
+
+HOLDS, BREAKS = 0.3, 0.7  # recovered shares up to and from which the verdict says so
+_LEARNS = 0.3  # of the way from chance to certainty that the clean baseline has to get
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an audit found, and what follows from it.
+
+    Attributes:
+        perturbation: What :meth:`Perturbation.info` says, and ``parameters`` of the method.
+        dataset: ``name``, ``images``, ``classes`` (names or None), ``num_classes``, ``digest``,
+            ``fraction`` of images that were protected.
+        test: ``name``, ``images``, ``digest``, ``chance`` (share of the most frequent class),
+            ``held_out`` (share of the dataset, or None), ``overlap`` with the training images.
+        settings: ``epochs``, ``batch_size``, ``image_size``, ``precision``.
+        countermeasures: ``name``, ``description``, ``parameters`` and ``needs_clean`` (whether the
+            trainer has to have clean images of the dataset) of each, in order.
+        victims: Names.
+        seeds: Of the victims.
+        cells: What was measured.
+        planned: Number of cells of the whole audit.
+        change: Imperceptibility, the fields of :class:`Change` (``psnr`` None where infinite).
+        change_by_class: The same by class name.
+        examples: Images to look at: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
+            ``protected`` as PNG in base64.
+        machine: Processor, threads and versions of the last start.
+        date: Of the last cell, ISO format.
+    """
+
+    perturbation: dict[str, Any]
+    dataset: dict[str, Any]
+    test: dict[str, Any]
+    settings: dict[str, Any]
+    countermeasures: list[dict[str, Any]]
+    victims: list[str]
+    seeds: list[int]
+    cells: list[Cell]
+    planned: int
+    change: dict[str, Any] = field(default_factory=dict)
+    change_by_class: dict[str, dict[str, Any]] = field(default_factory=dict)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=dict)
+    date: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell was measured."""
+        return len(self.cells) == self.planned
+
+    @property
+    def seconds(self) -> float:
+        """What all cells took."""
+        return sum(cell.seconds for cell in self.cells)
+
+    @property
+    def machines(self) -> list[dict[str, Any]]:
+        """Those that cells were measured on, each once."""
+        found: list[dict[str, Any]] = []
+        for cell in self.cells:
+            machine = cell.machine or self.machine
+            if machine not in found:
+                found.append(machine)
+        return found or [self.machine]
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing: the share of the most frequent class among the test images."""
+        return float(self.test.get("chance", 1 / self.dataset["num_classes"]))
+
+    @property
+    def clean(self) -> float | None:
+        """What the best victim reaches on clean images with no countermeasure, once measured."""
+        found = [self.reached(CLEAN, "none", victim) for victim in self.victims]
+        return max((reached.peak for reached in found if reached), default=None)
+
+    def reached(self, trained_on: str, countermeasure: str, victim: str) -> Reached | None:
+        """Mean and spread over the seeds measured so far, or None without any."""
+        found = self.curves(trained_on, countermeasure, victim)
+        if not found:
+            return None
+        peaks, lasts = [cell.peak for cell in found], [cell.last for cell in found]
+        return Reached(len(found), *mean_and_spread(peaks), *mean_and_spread(lasts))
+
+    def curves(self, trained_on: str, countermeasure: str, victim: str) -> list[Cell]:
+        """The cells of all seeds."""
+        wanted = (trained_on, countermeasure, victim)
+        return [c for c in self.cells if (c.trained_on, c.countermeasure, c.victim) == wanted]
+
+    def rows(self) -> list[Row]:
+        """One per countermeasure and victim, those of one countermeasure together."""
+        return [
+            Row(
+                entry["name"],
+                victim,
+                self.reached(PROTECTED, entry["name"], victim),
+                self.reached(CLEAN, entry["name"], victim),
+            )
+            for entry in self.countermeasures
+            for victim in self.victims
+        ]
+
+    def worst(self) -> Row | None:
+        """Where the protection fails most: the largest recovered share of what was compared.
+
+        Countermeasures that need clean images of the dataset are left out: they tell what the
+        images that are out already are worth, not what the protected ones are.
+        """
+        rows = [row for row in self.rows() if row.protected and not self.needs_clean(row)]
+        compared = [row for row in rows if self.recovered(row) is not None]
+        return max(
+            compared or rows,
+            key=lambda row: (self.recovered(row) or 0.0, _peak(row.protected)),
+            default=None,
+        )
+
+    def without(self) -> Row | None:
+        """Training with no countermeasure, of the victim that gets furthest."""
+        rows = [r for r in self.rows() if r.countermeasure == "none" and r.protected]
+        return max(rows, key=lambda row: _peak(row.protected), default=None)
+
+    def recovered(self, row: Row) -> float | None:
+        """Share of clean accuracy above chance that victims get: 0 is guessing, 1 is no protection.
+
+        Clean accuracy is that of the same victim without any countermeasure, which is what the
+        images are worth to it; where the victim learns little from them, that of the best victim.
+        """
+        baseline = self._worth(row.victim)
+        if row.protected is None or baseline is None or baseline <= self.chance:
+            return None
+        return (row.protected.peak - self.chance) / (baseline - self.chance)
+
+    def _worth(self, victim: str) -> float | None:
+        own = self.reached(CLEAN, "none", victim)
+        if own is None:
+            return None
+        return self.clean if self._little(own.peak) else own.peak
+
+    def _little(self, accuracy: float) -> bool:
+        assert self.clean is not None
+        return accuracy - self.chance <= HOLDS * (self.clean - self.chance)
+
+    def says_little(self, row: Row) -> bool:
+        """Whether victims fail with the countermeasure on clean images too.
+
+        They do if no more of the accuracy without a countermeasure is left on clean images than
+        what counts as a protection that holds: it is the countermeasure then that keeps them out.
+        """
+        return None not in (row.clean, self.clean) and self._little(_peak(row.clean))
+
+    def waiting(self) -> list[Row]:
+        """Measured on protected images of victims whose clean baseline is not measured yet."""
+        rows = [row for row in self.rows() if row.protected and not self.needs_clean(row)]
+        return [row for row in rows if self._worth(row.victim) is None]
+
+    def needs_clean(self, row: Row) -> bool:
+        """Whether a row is about clean images of the dataset that the trainer has too."""
+        return any(
+            e["name"] == row.countermeasure and e["needs_clean"] for e in self.countermeasures
+        )
+
+    def describe(self, name: str) -> str:
+        """A countermeasure in plain words."""
+        return next(str(e["description"]) for e in self.countermeasures if e["name"] == name)
+
+    def outcome(self) -> str:
+        """``"broken"``, ``"weakened"``, ``"holds"``, or ``"unknown"``."""
+        worst = self.worst()
+        share = None if worst is None else self.recovered(worst)
+        if share is None or not self.learnt:
+            return "unknown"
+        if share > HOLDS:
+            return "broken" if share >= BREAKS else "weakened"
+        return "unknown" if self.waiting() else "holds"
+
+    @property
+    def learnt(self) -> bool:
+        """Whether victims learn enough from clean images to compare with."""
+        return self.clean is not None and self.clean >= self.chance + _LEARNS * (1 - self.chance)
+
+    def held_by_default(self) -> bool:
+        """Whether it held, but countermeasures were tried that say little."""
+        return self.outcome() == "holds" and any(map(self.says_little, self.rows()))
+
+
+def _peak(reached: Reached | None) -> float:
+    return -1.0 if reached is None else reached.peak

@@ -1,0 +1,197 @@
+"""The words of a report, the same on the page and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .figures import Row, duration, percent, whole_percent
+from .model import BREAKS, HOLDS, Findings
+
+COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
+LIMITS = (
+    "Protection is empirical. Another countermeasure, network or training schedule may recover "
+    "more than those tried here, and nothing here bounds what one that is not known yet recovers.",
+    "The peak is the best epoch judged on test images, which errs on the trainer's side. Figures "
+    "hold for this dataset, image size, networks and number of epochs.",
+    "Keep clean originals and the perturbation to yourself: pairs of clean and protected images "
+    "are enough to learn to undo it.",
+)
+_VERSIONS = ("unlearnable", "torch", "torchvision", "python")
+
+
+def dataset_name(report: Findings) -> str:
+    """Name and size of the training images."""
+    return f"{report.dataset['name']} ({report.dataset['images']:,} images)"
+
+
+def title(report: Findings) -> str:
+    """Of the page."""
+    return f"Audit of {report.perturbation['method']} on {report.dataset['name']}"
+
+
+def headline(findings: Findings) -> str:
+    """The outcome in a few words."""
+    tried = any(
+        row.protected and row.countermeasure != "none" and not findings.needs_clean(row)
+        for row in findings.rows()
+    )
+    if not tried and findings.outcome() == "holds":
+        return "No countermeasure was tried"
+    return {
+        "broken": "The protection does not hold",
+        "weakened": "The protection holds in part",
+        "holds": "The protection held against all that was tried",
+        "unknown": "Nothing can be said about the protection yet",
+    }[findings.outcome()] + (", but some of it says little" if findings.held_by_default() else "")
+
+
+def verdict(report: Findings) -> str:
+    """What was found, the worst case first."""
+    worst, without = report.worst(), report.without()
+    if worst is None or worst.protected is None:
+        return "Nothing has been measured yet."
+    who = report.describe(worst.countermeasure)
+    network = f" ({worst.victim})" if len(report.victims) > 1 else ""
+    text = (
+        f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.protected.peak)} accuracy "
+        f"at its best"
+    )
+    if worst.clean is not None:
+        text += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
+    text += "."
+    share = report.recovered(worst)
+    if report.clean is not None and not report.learnt:
+        text += " Victims learn too little from clean images to compare with."
+    elif share is not None:
+        text += (
+            f" Beyond guessing, that is {whole_percent(share)} of what clean images give without "
+            f"any countermeasure."
+        )
+    if without is not None and without.protected and worst.countermeasure != "none":
+        text += (
+            f" Without a countermeasure, protected images give {percent(without.protected.peak)}."
+        )
+    for row in report.waiting():
+        text += (
+            f" With {_name(report, row)}, protected images give {percent(_peak(row))}; the clean "
+            f"baseline has not been measured yet."
+        )
+    if report.held_by_default():
+        little = [_name(report, row) for row in report.rows() if report.says_little(row)]
+        text += f" On clean images, too, victims learn next to nothing with {_listed(little)}."
+    if not report.complete:
+        text += f" Only {len(report.cells)} of {report.planned} cells have been measured so far."
+    return text
+
+
+def plain_table(report: Findings) -> str:
+    """Accuracies in aligned columns, for a terminal."""
+    table: list[tuple[str, ...]] = [
+        ("countermeasure", "victim", "protected, peak", "last", "clean, peak")
+    ]
+    for row in report.rows():
+        p, c = row.protected, row.clean
+        figures = (p and p.peak, p and p.last, c and c.peak)
+        shown = ("-" if value is None else percent(value) for value in figures)
+        table.append((row.countermeasure, row.victim, *shown))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if number < 2 else text.rjust(width)
+            for number, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    )
+
+
+def how_to_read(report: Findings) -> str:
+    """What the columns of the table say."""
+    return (
+        "High figures mean a weak protection. Peak is the best epoch, last the end of training; "
+        "the clean column is the same victim and countermeasure on clean images. Recovered is the "
+        "peak on protected images as a share of what clean images give without a countermeasure, "
+        f"both beyond guessing ({100 * report.chance:.1f} %, the most frequent class of the test "
+        f"images): up to {100 * HOLDS:.0f} % the protection held, from {100 * BREAKS:.0f} % it "
+        f"does not. A countermeasure says little about the protection where it leaves clean images "
+        f"no more than {100 * HOLDS:.0f} %."
+    )
+
+
+def marks(report: Findings, row: Row) -> list[str]:
+    """What stands beside the name of a countermeasure in the table."""
+    found = {"worst case": row == report.worst(), "says little": report.says_little(row)}
+    return [mark for mark, holds in found.items() if holds]
+
+
+def change_cells(change: Mapping[str, Any]) -> dict[str, str]:
+    """Imperceptibility by column."""
+    psnr = change["psnr"]
+    return {
+        "PSNR": "∞ dB" if psnr is None else f"{psnr:.1f} dB",
+        "SSIM": f"{change['ssim']:.3f}",
+        "largest change": f"{change['linf']}",
+        "mean change": f"{change['mean']:.2f}",
+        "changed pixels": f"{100 * change['share']:.1f} %",
+        "images": f"{change['images']}",
+    }
+
+
+def facts(report: Findings) -> dict[str, str]:
+    """Everything that the figures depend on, by name."""
+    own, data, test, used = report.perturbation, report.dataset, report.test, report.settings
+    parameters = ", ".join(f"{name}={value}" for name, value in own["parameters"].items())
+    held = test["held_out"]
+    from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images held out"
+    budget = "none" if own["epsilon"] is None else f"{own['epsilon']} ({own['norm']})"
+    peak = used["peak_images"]
+    told = {
+        "Method": f"{own['method']}, {own['granularity']}",
+        "Budget": budget,
+        "Parameters": parameters or "none",
+        "Perturbation": f"digest {own['digest']}",
+        "Training images": (
+            f"{data['name']}, {data['images']:,} images of {data['num_classes']} classes, "
+            f"{100 * data['fraction']:.0f} % of them protected; digest {data['digest']}"
+        ),
+        "Test images": f"{from_where}, {test['images']:,} clean images; digest {test['digest']}",
+        "Victims": ", ".join(report.victims),
+        "Training": (
+            f"{used['epochs']} epochs, batches of {used['batch_size']}, SGD with momentum 0.9, "
+            f"weight decay 5e-4, cosine schedule, random crops and flips; {used['precision']}"
+        ),
+        "Peak": "on all test images" if peak is None else f"on {peak:,} of the test images",
+        "Seeds": ", ".join(map(str, report.seeds)),
+        "Cells": f"{len(report.cells)} of {report.planned}",
+        "Time taken": duration(report.seconds),
+        "Date": report.date,
+        "Machine": _all(
+            f"{machine['device']}, {machine['threads']} threads" for machine in report.machines
+        ),
+        "Versions": _all(
+            ", ".join(f"{name} {machine[name]}" for name in _VERSIONS)
+            for machine in report.machines
+        ),
+    }
+    if used["image_size"] is not None:
+        told["Image size"] = "x".join(map(str, used["image_size"]))
+    if test["overlap"]:
+        told["Warning"] = f"{test['overlap']} test images are among the training images"
+    return told
+
+
+def _name(report: Findings, row: Row) -> str:
+    return row.countermeasure + (f" ({row.victim})" if len(report.victims) > 1 else "")
+
+
+def _peak(row: Row) -> float:
+    return 0.0 if row.protected is None else row.protected.peak
+
+
+def _all(entries: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(entries))
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

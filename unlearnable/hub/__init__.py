@@ -1,0 +1,1 @@
+"""Perturbations by name: the pre-made ones, and the Hugging Face Hub."""

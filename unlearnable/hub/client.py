@@ -1,0 +1,301 @@
+"""The Hugging Face Hub. This is the only file that talks to the network; import it when needed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_token,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+from .._version import __version__
+from ..errors import HubError
+from .catalogue import CONFIG, REPO
+
+CARD = "README.md"
+_DATA = re.compile(r"perturbation(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_PATTERNS = [CONFIG, CARD, "perturbation*.safetensors", "perturbation*.safetensors.index.json"]
+_KIND = "dataset"
+_LIBRARY = "unlearnable"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOG_IN = "log in (hf auth login), set HF_TOKEN, or pass token="
+
+
+class Pushed(NamedTuple):
+    """What :func:`upload` did: the commit, or the one that held the same files already."""
+
+    repo_id: str
+    commit: str
+    url: str
+
+
+def download(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    endpoint: str | None = None,
+) -> Path:
+    """Brings a perturbation's files, and no others, from a dataset repository into the cache.
+
+    Args:
+        repo_id: ``owner/name``.
+        revision: A branch, a tag or a commit; what is in the cache of a full commit hash is not
+            asked for again.
+        token: To read private and gated repositories; the one that was logged in with unless given.
+        cache_dir: In place of the Hub client's own cache.
+        local_files_only: Take what is in the cache, without the network.
+        force_download: Take nothing from the cache.
+        endpoint: Address of another Hub.
+
+    Returns:
+        The folder in the cache.
+
+    Raises:
+        HubError: It says what went wrong and what to do.
+    """
+    token = _stripped(token)
+    call = _Call(repo_id, revision, token, endpoint, local_files_only, cache_dir)
+    with call.explained():
+        folder = snapshot_download(
+            repo_id,
+            repo_type=_KIND,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            endpoint=endpoint,
+            allow_patterns=_PATTERNS,
+            library_name=_LIBRARY,
+            library_version=__version__,
+        )
+    if not (Path(folder) / CONFIG).is_file():
+        raise HubError(
+            f"expected a perturbation in the dataset repository {call.what}, found no {CONFIG} in "
+            f"it; check the name and the revision"
+        )
+    return Path(folder)
+
+
+def upload(
+    files: Mapping[str, Path | bytes],
+    repo_id: str,
+    *,
+    private: bool = True,
+    branch: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    commit_message: str | None = None,
+) -> Pushed:
+    """Brings a saved perturbation into a dataset repository.
+
+    Contents go up first, then one commit adds all files and takes away those of an earlier
+    perturbation: no reader sees half of it. Files that are there already are not sent again.
+
+    Args:
+        files: Names in the repository, and what goes there: files of a perturbation, or bytes.
+        repo_id: ``owner/name``; made if there is none.
+        private: Make it private, and refuse to push into one that is public.
+        branch: Push there; made if there is none.
+        create_pr: Propose the commit as a pull request.
+        token: Of a user who may write there; the one that was logged in with unless given.
+        endpoint: Address of another Hub.
+        commit_message: A word on the change.
+
+    Raises:
+        HubError: It says what went wrong and what to do.
+    """
+    if create_pr and branch is not None:
+        raise ValueError("expected branch or create_pr, got both; a pull request is for main")
+    if not re.fullmatch(REPO, repo_id):
+        # The client would put the user's own name before it, and the card would name another one.
+        raise HubError(f"expected a repository as owner/name, got {repo_id!r}")
+    token = _stripped(token)
+    call = _Call(repo_id, branch, token, endpoint, writing=True)
+    with call.explained():
+        api = HfApi(
+            endpoint=endpoint, token=token, library_name=_LIBRARY, library_version=__version__
+        )
+        repo_id = api.create_repo(repo_id, repo_type=_KIND, private=private, exist_ok=True).repo_id
+        public = private and not api.repo_info(repo_id, repo_type=_KIND).private
+    if public:
+        raise HubError(
+            f"expected {repo_id} to be private, but it exists and is public: pass private=False "
+            f"(--public) to publish there, or choose another name"
+        )
+    with call.explained():
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, repo_type=_KIND, exist_ok=True)
+        there = api.list_repo_files(repo_id, repo_type=_KIND, revision=branch)
+        done = api.create_commit(
+            repo_id,
+            [
+                *(
+                    CommitOperationAdd(name, what if isinstance(what, bytes) else str(what))
+                    for name, what in files.items()
+                ),
+                *(
+                    CommitOperationDelete(name)
+                    for name in there
+                    if _DATA.fullmatch(name) and name not in files
+                ),
+            ],
+            commit_message=commit_message or "Upload a perturbation with unlearnable",
+            repo_type=_KIND,
+            revision=branch,
+            create_pr=create_pr,
+        )
+    return Pushed(repo_id, done.oid, done.pr_url or done.commit_url)
+
+
+def hide_progress() -> None:
+    """No bars from the Hub's client, for as long as the process runs."""
+    disable_progress_bars()
+
+
+def _stripped(token: str | bool | None) -> str | bool | None:
+    """Without the line break of the file it was read from, which the client would send."""
+    return token.strip() if isinstance(token, str) else token
+
+
+class _Call(NamedTuple):
+    """What was asked of the Hub, to say so when it fails."""
+
+    repo_id: str
+    revision: str | None
+    token: str | bool | None
+    endpoint: str | None
+    local_files_only: bool = False
+    cache_dir: str | Path | None = None
+    writing: bool = False
+
+    @property
+    def what(self) -> str:
+        return self.repo_id if self.revision is None else f"{self.repo_id} at {self.revision}"
+
+    @property
+    def hub(self) -> str:
+        return self.endpoint or constants.ENDPOINT
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns whatever goes wrong into one sentence, and lets no token out with it."""
+        try:
+            yield
+        except Exception as error:
+            secret = self.token if isinstance(self.token, str) else get_token()
+            told = " ".join(self._explain(error).split())
+            if not secret:
+                raise HubError(told) from error
+            # As it is, and as libraries quote it.
+            spellings = {secret, repr(secret)[1:-1]}
+            spelled = any(text in str(link) for link in _chain(error) for text in spellings)
+            for text in spellings:
+                told = told.replace(text, "hf_…")
+            raise HubError(told) from (None if spelled else error)
+
+    def _explain(self, error: Exception) -> str:
+        if any(_is_full(link) for link in _chain(error)):
+            place = self.cache_dir or constants.HF_HUB_CACHE
+            return f"the disk is full: make room in {place}, or pass cache_dir= with another place"
+        if isinstance(error, HFValidationError):
+            return f"expected a repository as owner/name, got {self.repo_id!r}: {error}"
+        if isinstance(error, LocalTokenNotFoundError):
+            return f"expected a token, found none: {_LOG_IN}"
+        if isinstance(error, GatedRepoError):
+            return (
+                f"{self.repo_id} is gated: ask for access at {self.hub}/datasets/{self.repo_id}, "
+                f"then {_LOG_IN}"
+            )
+        if isinstance(error, RepositoryNotFoundError):
+            return (
+                f"found no dataset repository {self.repo_id} on {self.hub}: check the name; if it "
+                f"is private, {_LOG_IN}"
+            )
+        if isinstance(error, RevisionNotFoundError):
+            return f"found no revision {self.revision!r} in {self.repo_id}: check the name"
+        if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+            return self._explain_absence(error)
+        if isinstance(error, EntryNotFoundError):
+            return f"a file of {self.what} is missing on {self.hub}: try again, or ask its owner"
+        if isinstance(error, HfHubHTTPError):
+            return self._explain_status(error)
+        verb = "send" if self.writing else "get"
+        if isinstance(error, OSError) and error.filename is not None:
+            place = self.cache_dir or constants.HF_HUB_CACHE
+            return (
+                f"could not {verb} {self.what} ({type(error).__name__}: {error}): check the cache "
+                f"{place}, or pass cache_dir= with another place"
+            )
+        return (
+            f"could not {verb} {self.what} ({type(error).__name__}: {error}): check the connection "
+            f"to {self.hub} and try again; nothing half-written is left"
+        )
+
+    def _explain_absence(self, error: Exception) -> str:
+        if constants.HF_HUB_OFFLINE and self.writing:
+            return f"could not send {self.what}: unset HF_HUB_OFFLINE, which forbids the network"
+        if not (self.local_files_only or constants.HF_HUB_OFFLINE):
+            return (
+                f"could not reach {self.hub}, and {self.what} is not in the cache: check the "
+                f"connection and the address, and try again"
+            )
+        asked = "local_files_only=True" if self.local_files_only else "HF_HUB_OFFLINE"
+        return (
+            f"{self.what} is not (wholly) in the cache {self.cache_dir or constants.HF_HUB_CACHE}, "
+            f"and {asked} forbids the network: get it once without that"
+        )
+
+    def _explain_status(self, error: HfHubHTTPError) -> str:
+        status = error.response.status_code
+        answer = f"{self.hub} answered {status}"
+        if error.server_message:
+            answer += f" ({error.server_message})"
+        if status == 401:
+            return f"{answer}: the token is missing or not valid; {_LOG_IN}"
+        if status == 403:
+            need = "write to" if self.writing else "read"
+            return f"{answer}: the token may not {need} {self.repo_id}; use one that may"
+        if status == 429 or status >= 500:
+            return f"{answer} when asked for {self.what}: try again later"
+        return f"{answer} when asked for {self.what}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full(error: BaseException) -> bool:
+    # What Xet's library raises has no errno.
+    full = os.strerror(errno.ENOSPC), os.strerror(errno.EFBIG)
+    return getattr(error, "errno", None) in _FULL or any(text in str(error) for text in full)

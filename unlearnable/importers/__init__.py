@@ -1,0 +1,1 @@
+"""Perturbations from the files that other programs write."""

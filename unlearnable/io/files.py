@@ -1,0 +1,124 @@
+"""Writing files so that nothing of anybody's is lost and nothing is left half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+LOCK = ".unlearnable-lock"
+_LEFT = re.compile(r"\..+\.(partial|before)")  # what a process that was killed leaves
+logger = logging.getLogger(__name__)
+
+
+def make_folder(folder: str | Path) -> Path:
+    """A folder, made with all above it if it is not there.
+
+    Raises:
+        NotADirectoryError: It is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Path:
+    """Makes a folder to write into, or takes one that is empty or was written by this package.
+
+    Args:
+        folder: Where to write.
+        marker: Name of a JSON file that tells a folder of ours by its ``format``.
+        force: Take the folder whatever it holds.
+
+    Raises:
+        FileExistsError: It holds something else.
+        NotADirectoryError: It is a file.
+    """
+    folder = make_folder(folder)
+    holds = any(p.name != LOCK and not _LEFT.fullmatch(p.name) for p in folder.iterdir())
+    if not force and holds and not is_ours(folder, marker):
+        raise FileExistsError(
+            f"expected an empty folder or one that this package wrote, got {folder} with other "
+            f"files in it; choose another one, or pass force=True (--force) to write beside them"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Keeps other processes that ask for it out of a folder; a killed process lets go of it.
+
+    Args:
+        folder: Exists.
+        wait: Wait for the other process instead of refusing.
+
+    Raises:
+        RuntimeError: Another process has it, and ``wait`` is off.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise RuntimeError(
+                f"expected a folder that no other process works in, got {folder}; wait for the "
+                f"other one to end, or choose another folder"
+            ) from None
+        logger.info("waiting for another process that works in %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        if os.name == "posix":  # elsewhere an open file stays
+            # Still held: who waits for it sees that it is gone, and makes another one.
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_ours(folder: Path, marker: str) -> bool:
+    """Whether this package wrote the folder's marker file."""
+    try:
+        found = json.loads((folder / marker).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and str(found.get("format", "")).startswith("unlearnable-")
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Opens a file to write; what is in its place is removed, never followed if it is a link."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON as this package writes it."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # Names of folders need not be Unicode: what cannot be encoded becomes an escape of JSON.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON beside its place and renames it there."""
+    write_bytes(path, json_bytes(content))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file beside its place and renames it there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open_new(partial) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

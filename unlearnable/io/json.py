@@ -1,0 +1,105 @@
+"""JSON from anywhere, read strictly: bounded, unambiguous, and nothing that JSON does not have."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArtefactError
+
+MOST_BYTES = 1 << 24
+_MOST_LEVELS = 32
+
+
+def parse_json(data: bytes, where: str | Path) -> Any:
+    """The value of UTF-8 JSON.
+
+    Args:
+        data: What was read.
+        where: What to call it in errors.
+
+    Raises:
+        ArtefactError: It is not JSON, names something twice, holds numbers that are not finite, is
+            nested more than 32 levels deep, or is larger than 16 MiB.
+    """
+    try:
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"{len(data):,} bytes are more than {MOST_BYTES:,}")
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_without_repetition,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
+        _check(value, _MOST_LEVELS)
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"expected sound JSON in {where}: {error}") from error
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """As :func:`parse_json`, of a file; ``ArtefactError`` where there is none."""
+    if not path.is_file():
+        raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return parse_json(file.read(min(size, MOST_BYTES + 1)), path)
+
+
+def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as :func:`parse_json` gives it back once it is written.
+
+    numpy's numbers become plain ones. NaN and infinities, which JSON does not have, become the
+    strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
+
+    Raises:
+        TypeError: A value is not plain.
+        ValueError: It could not be read again: it is too large or nested too deeply.
+    """
+    text = json.dumps(dict(config), default=_plain, indent=2)  # as it is written
+    if len(text) > MOST_BYTES - 1024:  # format and digest are added
+        raise ValueError(f"expected a config of moderate size, got {len(text):,} bytes")
+    value: dict[str, Any] = json.loads(text, parse_constant=str)
+    _check(value, _MOST_LEVELS)
+    return value
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:40]!r} occurs twice")
+        found[name] = value
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
+
+
+def _check(value: Any, levels: int) -> None:
+    """Raises ``ValueError`` where values are nested too deeply."""
+    if isinstance(value, (dict, list)):
+        if not levels:
+            raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, levels - 1)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"expected a config of plain values, got a {type(value).__name__}: {value!r}")

@@ -1,0 +1,21 @@
+"""Pictures as PNG: for files, and as text for web pages."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+from PIL import Image
+
+
+def html_image(picture: Image.Image, text: str) -> str:
+    """An ``<img>`` element that carries its picture."""
+    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{png_base64(picture)}">'
+
+
+def png_base64(picture: Image.Image) -> str:
+    """A picture as the text of a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()

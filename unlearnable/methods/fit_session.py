@@ -1,0 +1,374 @@
+"""What surrounds an algorithm while it learns: processes, images, rows, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .._version import __version__
+from ..data.cache import ImageStore, bytes_of_images, read_images
+from ..engine.checkpoint import STATE, Checkpoint
+from ..engine.device import pick_device, pick_precision
+from ..engine.distributed import Group
+from ..engine.prefetch import StreamedImages
+from ..engine.progress import Progress
+from ..engine.run import ImageSource, Run
+from ..io.files import LOCK, claim_folder, locked, write_json
+from ..perturbation.perturbation import Perturbation
+from ..perturbation.quantize import Levels
+from .row_buffer import RowBuffer, RowFile
+
+logger = logging.getLogger(__name__)
+_MARKER, _ROWS = "checkpoint.json", "rows.bin"
+_HOST_SHARE = 0.25  # of the machine's memory that images, and again rows, may take
+_DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
+_ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
+
+
+class FitOptions(NamedTuple):
+    """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
+        precision: ``"float32"``, ``"bf16"`` or ``"auto"``.
+        compile: Compile the networks.
+        checkpoint: Folder for the state, or None.
+        checkpoint_every: Seconds between checkpoints.
+        keep_checkpoint: Leave it at the end.
+        store: Folder for the decoded images, or None.
+        resident: Hold images and rows on the device; None decides by their size.
+        profile: Measure where the time goes.
+        progress: Show bars.
+        callback: Called with each record.
+    """
+
+    device: str | torch.device = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    checkpoint: str | Path | None = None
+    checkpoint_every: float = 300.0
+    keep_checkpoint: bool = False
+    store: str | Path | None = None
+    resident: bool | None = None
+    profile: bool = False
+    progress: bool = True
+    callback: Callable[[dict[str, Any]], None] | None = None
+
+
+class Fitting:
+    """One fit, from the dataset to its perturbation. A context manager: what it made goes with it.
+
+    Args:
+        dataset: What is protected.
+        image_size: Size that images are resized and cropped to.
+        options: Where, how fast and how safely.
+        title: The method's name.
+        rows: Budget (in [0, 1] units) and norm of rows per image; None where none are learned.
+        seed: All randomness follows from it.
+        identity: What a checkpoint must have in common with this fit to be resumed.
+        check_shape: Called with the images' shape (C, H, W) before anything is made for the fit.
+        on_rate: Called once with image passes per second.
+
+    Attributes:
+        images: The dataset, decoded.
+        run: What the algorithm gets.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        image_size: int | Sequence[int] | None,
+        options: FitOptions,
+        *,
+        title: str,
+        rows: tuple[float, str] | None,
+        seed: Hashable,
+        identity: dict[str, Any],
+        check_shape: Callable[[Sequence[int]], None],
+        on_rate: Callable[[float, int], None],
+    ) -> None:
+        self._options = options
+        self._title = title
+        self._has_rows = rows is not None
+        self._group = Group.join()
+        self._device = self._group.own_device(pick_device(options.device))
+        self._precision = pick_precision(options.precision, self._device)
+        self._cleanup = contextlib.ExitStack()
+        self._show = options.progress and self._group.rank == 0
+        self._file: RowFile | None = None
+        self._rows: RowBuffer | None = None
+        self._lock = contextlib.ExitStack()
+        with contextlib.ExitStack() as cleanup:
+            self._resident = self._decide(dataset, image_size)
+            self._scratch = self._make_scratch(cleanup)
+            self.images = self._read(dataset, image_size)
+            check_shape(self.images.images.shape[1:])
+            identity = identity | {
+                "version": __version__,
+                "dataset": self.images.digest,
+                "shape": list(self.images.images.shape),
+                "fit": None if self.images.fit is None else list(self.images.fit),
+                "precision": self._precision,
+            }
+            folder = self._claim(identity, cleanup)
+            if rows is not None:
+                self._rows = self._make_rows(folder or self._scratch, *rows, cleanup)
+            self.run = self._make_run(folder, cleanup, seed, on_rate)
+            self._cleanup = cleanup.pop_all()
+
+    def __enter__(self) -> Fitting:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._cleanup.__exit__(kind, error, traceback)
+
+    # Before
+
+    def _decide(self, dataset: Any, image_size: int | Sequence[int] | None) -> bool:
+        size = bytes_of_images(dataset, image_size)
+        if self._device.type == "cuda":
+            limit = _DEVICE_SHARE * torch.cuda.mem_get_info(self._device)[0]
+        else:
+            limit = _HOST_SHARE * _host_memory() / self._group.size
+        resident = size <= limit if self._options.resident is None else self._options.resident
+        resident = not self._group.max(int(not resident))  # all processes alike
+        small = self._device.type == "cuda" and size * self._group.size <= (
+            _HOST_SHARE * _host_memory()
+        )
+        in_memory = self._options.store is None and (resident or small)
+        self._in_memory = not self._group.max(int(not in_memory))
+        if not resident:
+            logger.info(
+                "%s: %.1f GB of images are streamed, not held on the %s",
+                self._title,
+                size / 1e9,
+                self._device.type,
+            )
+        return resident
+
+    def _make_scratch(self, cleanup: contextlib.ExitStack) -> Path | None:
+        """A folder that all processes see and that goes when the fit ends."""
+        needed = not self._resident or not self._in_memory or self._group.size > 1
+        if not needed:
+            return None
+        folder = None
+        if self._group.rank == 0:
+            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
+        return Path(self._group.share(folder))
+
+    def _read(self, dataset: Any, image_size: int | Sequence[int] | None) -> ImageStore:
+        if self._in_memory:
+            images = read_images(dataset, image_size, progress=self._show)
+        else:
+            assert self._scratch is not None
+            store = Path(self._options.store or self._scratch / "images")
+            with self._group.rank_zero_first():
+                images = read_images(dataset, image_size, folder=store, progress=self._show)
+        if self._group.share(images.digest) != images.digest:
+            raise ValueError("expected the same dataset in all processes, got different ones")
+        return images
+
+    def _claim(self, identity: dict[str, Any], cleanup: contextlib.ExitStack) -> Path | None:
+        """The checkpoint's folder, new or of this very fit."""
+        if self._options.checkpoint is None:
+            return None
+        folder = Path(self._options.checkpoint)
+        with self._group.rank_zero_first() as first:
+            if first:
+                partial = folder / f".{_MARKER}.partial"
+                if not partial.exists():
+                    claim_folder(folder, _MARKER)
+                self._lock = cleanup.enter_context(contextlib.ExitStack())
+                self._lock.enter_context(locked(folder, wait=False))
+                partial.unlink(missing_ok=True)
+                claim_folder(folder, _MARKER)
+                described = {"format": "unlearnable-checkpoint"} | identity
+                if (folder / _MARKER).exists():
+                    _compare(json.loads((folder / _MARKER).read_text()), described, folder)
+                else:
+                    write_json(folder / _MARKER, described)
+                self._check_rows(folder)
+        return folder
+
+    def _check_rows(self, folder: Path) -> None:
+        """Rows belong to a state: without one they go, and with one they must be whole."""
+        if not (folder / STATE).exists():
+            for file in folder.glob(f"{_ROWS}*"):
+                file.unlink()
+        elif self._has_rows:
+            size = (folder / _ROWS).stat().st_size if (folder / _ROWS).exists() else 0
+            if size != self.images.images.numel():
+                raise ValueError(
+                    f"expected whole rows at {folder / _ROWS}, got a damaged or missing file; "
+                    f"delete {folder} to start again"
+                )
+
+    def _make_rows(
+        self, folder: Path | None, epsilon: float, norm: str, cleanup: contextlib.ExitStack
+    ) -> RowBuffer:
+        shape = tuple(self.images.images.shape)
+        if folder is not None:
+            with self._group.rank_zero_first():  # one process makes the file, the others open it
+                self._file = RowFile(folder / _ROWS, shape, rank=self._group.rank)
+            cleanup.callback(self._file.close)
+        return RowBuffer(
+            shape, epsilon, norm, self._device, file=self._file, resident=self._resident
+        )
+
+    def _make_run(
+        self,
+        folder: Path | None,
+        cleanup: contextlib.ExitStack,
+        seed: Hashable,
+        on_rate: Callable[[float, int], None],
+    ) -> Run:
+        images: ImageSource = self.images.images
+        if self._resident:
+            images = self.images.images.to(self._device)
+        else:
+            images = StreamedImages(self.images.images, self._device)
+            cleanup.callback(images.close)
+        checkpoint = None
+        if folder is not None:
+            every = self._options.checkpoint_every
+            checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
+            cleanup.enter_context(checkpoint)
+        number = len(self.images.images)
+        progress = Progress(
+            show=self._show,
+            title=self._title,
+            on_rate=(lambda rate: on_rate(rate, number)) if self._group.rank == 0 else None,
+            profile=self._options.profile,
+        )
+        run = Run(
+            images,
+            self.images.labels.to(self._device),
+            self.images.num_classes,
+            rows=self._rows,
+            seed=seed,
+            precision=self._precision,
+            compile=self._options.compile,
+            group=self._group,
+            checkpoint=checkpoint,
+            progress=progress,
+            callback=self._options.callback if self._group.rank == 0 else None,
+        )
+        if checkpoint is not None and checkpoint.number and self._group.rank == 0:
+            logger.info("%s: goes on from checkpoint %d", self._title, checkpoint.number)
+        cleanup.callback(run.close)
+        return run
+
+    # After
+
+    def levels(self) -> Levels:
+        """All rows, when the algorithm has ended.
+
+        Raises:
+            RuntimeError: The algorithm left images out.
+        """
+        assert self._rows is not None
+        written = int(self.run.sum(self._rows.written.sum()))
+        missed = len(self.images.images) - written
+        if missed:
+            raise RuntimeError(f"{self._title} left {missed} images without a row")
+        levels = self._rows.levels()
+        self._group.wait()  # the others' rows are in the file too
+        if self._file is not None and self._resident:
+            levels = np.array(levels)
+        return levels
+
+    def finish(self, perturbation: Perturbation) -> Perturbation:
+        """The perturbation with its rows where they can stay; ends the checkpoint."""
+        if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
+            perturbation = self._own(perturbation)
+        self._group.wait()  # all processes have read what is deleted here
+        folder = self._options.checkpoint
+        if folder is not None and self._group.rank == 0 and not self._options.keep_checkpoint:
+            self._lock.close()
+            remove_checkpoint(folder)
+        return perturbation
+
+    def _own(self, perturbation: Perturbation) -> Perturbation:
+        """The same in a temporary artefact that is deleted with the perturbation."""
+        made, problem = None, None
+        if self._group.rank == 0:
+            beside = (
+                None if self._options.checkpoint is None else Path(self._options.checkpoint).parent
+            )
+            made = tempfile.mkdtemp(prefix="unlearnable-", dir=beside)
+            try:
+                perturbation.save_pretrained(made)
+            except OSError as error:
+                shutil.rmtree(made, ignore_errors=True)
+                problem = error
+        made, problem = self._group.share((made, problem))
+        if problem is not None and self._resident:
+            logger.warning("%s: rows stay in memory (%s)", self._title, problem)
+            return perturbation
+        if problem is not None:
+            raise problem
+        owned = Perturbation.from_pretrained(made)
+        if self._group.rank == 0:
+            weakref.finalize(owned, _remove_own, made, os.getpid())
+        return owned
+
+
+def remove_checkpoint(folder: str | Path) -> None:
+    """Deletes what a fit kept in a folder, and the folder where nothing else is in it."""
+    folder = Path(folder)
+    # The marker last: until then the folder is still known as a checkpoint.
+    for pattern in (STATE, "once-*", f"{_ROWS}*", ".*.partial", LOCK, _MARKER):
+        for file in folder.glob(pattern):
+            file.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _remove_own(folder: str, process: int) -> None:
+    if os.getpid() == process:  # forked workers hold copies of the perturbation
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
+    """Raises ``ValueError`` unless a checkpoint belongs to this fit."""
+    expected = json.loads(json.dumps(expected))
+    differences = []
+    for name in sorted(expected.keys() | found.keys()):
+        a, b = found.get(name), expected.get(name)
+        if a != b and isinstance(a, dict) and isinstance(b, dict):
+            differences += [
+                f"{key}: {a.get(key)!r} there, {b.get(key)!r} here"
+                for key in sorted(a.keys() | b.keys())
+                if a.get(key) != b.get(key)
+            ]
+        elif a != b:
+            differences.append(f"{name}: {a!r} there, {b!r} here")
+    if differences:
+        raise ValueError(
+            f"expected a checkpoint of this very fit in {folder}, found another one's "
+            f"({'; '.join(differences)}); choose another folder, or delete that one"
+        )
+
+
+def _host_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30

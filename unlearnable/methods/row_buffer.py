@@ -1,0 +1,243 @@
+"""Rows while they are learned: in memory, or in a file that follows checkpoints."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..perturbation.quantize import Levels, _not_finite, quantize
+
+_RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the bytes that follow
+
+
+def _write(file: int, data: bytes, offset: int | None = None) -> None:
+    """All of the data, at an offset or at the end."""
+    # A disk that is nearly full takes a part, and says so at the next write.
+    while data:
+        if offset is None:
+            written = os.write(file, data)
+        elif hasattr(os, "pwrite"):
+            written = os.pwrite(file, data, offset)
+        else:
+            os.lseek(file, offset, os.SEEK_SET)
+            written = os.write(file, data)
+        data = data[written:]
+        offset = None if offset is None else offset + written
+
+
+class RowFile:
+    """int8 rows in a file of their final size, which can go back to how they were at a checkpoint.
+
+    Rows are read through a memory map and written by ``pwrite``: on a full disk that raises an
+    error, where a write through the map would kill the process. With a journal, a row's old bytes
+    are noted before it is first overwritten, so that a killed run finds its checkpoint's rows.
+
+    Args:
+        path: Made, and all zero, unless it is there.
+        shape: Of all rows, (N, C, H, W).
+        rank: Number of the process: several may write different rows of one file.
+
+    Raises:
+        OSError: There is no room for the whole file.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], *, rank: int = 0) -> None:
+        self._path = path
+        self._shape = shape
+        self._row_bytes = math.prod(shape[1:])
+        size = shape[0] * self._row_bytes
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file, 0, size)
+            else:
+                os.truncate(self._file, size)
+        except OSError as error:
+            os.close(self._file)
+            raise OSError(
+                error.errno, f"no room for {size:,} bytes of rows: {error.strerror}", str(path)
+            ) from error
+        self._rank = rank
+        self._journal: int | None = None
+        self._noted = np.zeros(shape[0], dtype=bool)
+        self.rows: Levels = np.memmap(path, np.int8, "r", shape=shape).view(np.ndarray)
+
+    def write(self, index: NDArray[np.int64], levels: Levels) -> None:
+        """Replaces rows; ``levels`` is (B, C, H, W)."""
+        if self._journal is not None:
+            fresh = index[~self._noted[index]]
+            if len(fresh):
+                _write(self._journal, b"".join(self._record(int(row)) for row in fresh))
+                self._noted[fresh] = True
+        for row, content in zip(index.tolist(), levels, strict=True):
+            _write(self._file, content.tobytes(), row * self._row_bytes)
+
+    def _record(self, row: int) -> bytes:
+        content = self.rows[row].tobytes()
+        return _RECORD.pack(row, zlib.crc32(content)) + content
+
+    def sync(self) -> None:
+        """Returns when rows and journal are on the disk."""
+        for file in (self._journal, self._file):
+            if file is not None:
+                os.fsync(file)
+
+    def start_journal(self, number: int) -> None:
+        """From now on, the rows as they are now can be brought back: they are checkpoint's number.
+
+        Journals of earlier checkpoints are no longer needed and are removed.
+        """
+        self._close_journal()
+        self._noted[:] = False
+        for old in self._journals(self._rank):
+            old.unlink()
+        path = self._path.with_name(f"{self._path.name}.journal-{number}-{self._rank}")
+        self._journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def roll_back(self, number: int) -> None:
+        """Brings back the rows of checkpoint ``number``, of whichever process wrote them."""
+        for journal in self._journals():
+            if journal.name.split(".journal-")[1].startswith(f"{number}-"):
+                self._restore(journal)
+            journal.unlink()
+        self.sync()
+
+    def _restore(self, journal: Path) -> None:
+        with journal.open("rb") as file:
+            while len(head := file.read(_RECORD.size)) == _RECORD.size:
+                row, checksum = _RECORD.unpack(head)
+                content = file.read(self._row_bytes)
+                # A half-written record is the last one, and its row was not overwritten yet.
+                if zlib.crc32(content) != checksum or row >= self._shape[0]:
+                    return
+                _write(self._file, content, row * self._row_bytes)
+
+    def _journals(self, rank: int | None = None) -> list[Path]:
+        mine = "*" if rank is None else f"*-{rank}"
+        return sorted(self._path.parent.glob(f"{self._path.name}.journal-{mine}"))
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
+
+    def close(self) -> None:
+        """Closes the file for writing; :attr:`rows` can still be read."""
+        self._close_journal()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class RowBuffer:
+    """Rows as a method sees them: float in [0, 1] units by image index, whole levels beneath.
+
+    Args:
+        shape: Of all rows, (N, C, H, W).
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        device: Where rows are asked for and given.
+        file: Keeps them on disk.
+        resident: Hold them on the device and write the file only in :meth:`flush`; else every read
+            and write goes to the file.
+
+    Attributes:
+        written: Whether each row was written, bool of shape (N,).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        epsilon: float,
+        norm: str,
+        device: torch.device,
+        *,
+        file: RowFile | None = None,
+        resident: bool = True,
+    ) -> None:
+        self._epsilon = epsilon
+        self._norm = norm
+        self._device = device
+        self._file = file
+        self.written = torch.zeros(shape[0], dtype=torch.bool, device=device)
+        self._broken = torch.zeros((), dtype=torch.int64, device=device)
+        self._levels: Tensor | None = None
+        if resident:
+            self._levels = torch.zeros(shape, dtype=torch.int8, device=device)
+            self._dirty = torch.zeros(shape[0], dtype=torch.bool, device=device)
+        elif file is None:
+            raise ValueError("expected a file for rows that are not held in memory")
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        if self._levels is not None:
+            return self._levels[index].float() / 255
+        assert self._file is not None
+        levels = torch.from_numpy(self._file.rows[index.cpu().numpy()])
+        return levels.to(self._device).float() / 255
+
+    def __setitem__(self, index: Tensor, delta: Tensor) -> None:
+        self._broken += (~delta.isfinite()).flatten(1).any(1).sum()
+        levels = quantize(delta, self._epsilon, self._norm)
+        if self._levels is not None:
+            self._levels[index] = levels
+            self._dirty[index] = True
+        else:
+            assert self._file is not None
+            self._file.write(index.cpu().numpy(), levels.cpu().numpy())
+        self.written[index] = True
+
+    def flush(self) -> None:
+        """Writes to the file what is not there yet, and returns when it is on the disk.
+
+        Raises:
+            ValueError: Rows were given that are not finite.
+        """
+        self._refuse_broken()
+        if self._file is None:
+            return
+        if self._levels is not None:
+            for index in self._dirty.nonzero()[:, 0].split(1024):
+                self._file.write(index.cpu().numpy(), self._levels[index].cpu().numpy())
+            self._dirty.zero_()
+        self._file.sync()
+
+    def _refuse_broken(self) -> None:
+        # Not where they are given: on a GPU, asking would wait for it at every step.
+        if self._broken:
+            raise ValueError(_not_finite(int(self._broken)))
+
+    def load(self) -> None:
+        """Takes rows over from the file."""
+        if self._file is not None and self._levels is not None:
+            self._levels.copy_(torch.from_numpy(np.array(self._file.rows)))
+
+    def start_journal(self, number: int) -> None:
+        """As :meth:`RowFile.start_journal`."""
+        if self._file is not None:
+            self._file.start_journal(number)
+
+    def roll_back(self, number: int) -> None:
+        """As :meth:`RowFile.roll_back`."""
+        if self._file is not None:
+            self._file.roll_back(number)
+
+    def levels(self) -> Levels:
+        """All rows, int8 of shape (N, C, H, W): those of the file where there is one.
+
+        Raises:
+            ValueError: Rows were given that are not finite.
+        """
+        self._refuse_broken()
+        if self._file is not None:
+            self.flush()
+            return self._file.rows
+        assert self._levels is not None
+        return self._levels.cpu().numpy()

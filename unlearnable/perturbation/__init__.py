@@ -1,0 +1,1 @@
+"""The artefact: what is done to which image, and with what promise; saved, shared, loaded."""

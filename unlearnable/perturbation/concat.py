@@ -1,0 +1,102 @@
+"""Rows of several perturbations as one, as :meth:`Perturbation.concat`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.fingerprint import digest_of_images
+from ..io.sharded_rows import JoinedRows
+from .kinds.additive import Additive
+from .kinds.base import Kind, Tensors
+
+_SAME = ("method", "epsilon", "norm", "image_shape", "num_classes", "preprocessing")
+_KNOWN = (*_SAME, "kind", "granularity", "classes", "source", "parameters")
+
+
+def concatenated(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors and config of several perturbations' rows, one after the other.
+
+    Args:
+        kinds: Two or more.
+        digests: Of the perturbations.
+
+    Raises:
+        ValueError: They do not belong together.
+    """
+    _check(kinds)
+    _check_images(kinds)
+    together = {
+        name: np.concatenate([kind.tensors[name] for kind in kinds])
+        for name in ("keys", "labels", "thumbnails", "checksums")
+    }
+    tensors: Tensors = {"rows": JoinedRows([kind.tensors["rows"] for kind in kinds]), **together}
+    configs = [kind.config for kind in kinds]
+    first = configs[0]
+    sources = [config["source"] for config in configs]
+    # What is not the same everywhere cannot be said of the whole.
+    config = {name: _common([c.get(name) for c in configs]) for name in first if name not in _KNOWN}
+    parameters = [config.get("parameters") or {} for config in configs]
+    config |= {name: first[name] for name in (*_SAME, "kind", "granularity")}
+    config |= {
+        "parameters": {name: _common([p.get(name) for p in parameters]) for name in parameters[0]},
+        "classes": next((c["classes"] for c in configs if c["classes"] is not None), None),
+        "source": {
+            "name": " + ".join(source["name"] for source in sources),
+            "images": sum(source["images"] for source in sources),
+            "digest": digest_of_images(together["keys"], together["labels"]),
+            "parts": [
+                {"name": source["name"], "images": source["images"], "perturbation": digest}
+                for source, digest in zip(sources, digests, strict=True)
+            ],
+        },
+        "strength": None,  # measured with the parts, not with the whole
+    }
+    return tensors, config
+
+
+def _common(values: list[Any]) -> Any:
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def _check(kinds: Sequence[Kind]) -> None:
+    first = kinds[0].config
+    for number, kind in enumerate(kinds):
+        if not isinstance(kind, Additive) or not kind.keyed:
+            raise ValueError(
+                f'expected sample-wise perturbations of kind "additive", got a '
+                f"{kind.config['granularity']} one of kind {kind.name!r} as number {number}; only "
+                f"rows of images can stand one after the other"
+            )
+        for name in _SAME:
+            if kind.config[name] != first[name]:
+                raise ValueError(
+                    f"expected {name} {first[name]!r} as in the first perturbation, got "
+                    f"{kind.config[name]!r} in number {number}"
+                )
+    named = [kind.config["classes"] for kind in kinds if kind.config["classes"] is not None]
+    for classes in named:
+        if classes != named[0]:
+            raise ValueError(f"expected the classes {named[0]} everywhere, got {classes}")
+
+
+def _check_images(kinds: Sequence[Kind]) -> None:
+    """Refuses an image that has rows in two perturbations: the second would never be found."""
+    pairs = [
+        np.unique(np.stack([kind.tensors["keys"], kind.tensors["labels"].view(np.uint64)]), axis=1)
+        for kind in kinds
+    ]
+    found, counts = np.unique(np.concatenate(pairs, axis=1), axis=1, return_counts=True)
+    if (counts > 1).any():
+        key, label = found[:, counts.argmax()]
+        owners = [
+            number for number, pair in enumerate(pairs)
+            if ((pair[0] == key) & (pair[1] == label)).any()
+        ]  # fmt: skip
+        raise ValueError(
+            f"expected perturbations of different images, got {int((counts > 1).sum()):,} images "
+            f"that have rows of the same label in several, the first of them in numbers {owners}; "
+            f"leave one of them out"
+        )

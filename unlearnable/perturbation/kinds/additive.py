@@ -1,0 +1,119 @@
+"""Rows that are added to images: the kind of perturbation that most methods learn."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data.fingerprint import image_keys, thumbnail
+from ...data.image import Images, Pixels
+from ...errors import ArtefactError, UnknownImageError
+from ..quantize import Levels
+from .base import Kind, RowRef, add_levels
+
+_THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
+
+
+class Additive(Kind):
+    """int8 rows, one per fitted image or per class, that are added and clipped to 0…255."""
+
+    name = "additive"
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        keyed = config["granularity"] == "sample-wise"
+        return {"rows", "checksums"} | ({"keys", "labels", "thumbnails"} if keyed else set())
+
+    def _check(self) -> None:
+        rows = self.tensors["rows"]
+        if rows.dtype != np.int8 or rows.ndim != 4 or rows.shape[1:] != self.shape:
+            raise ValueError(
+                f"expected int8 rows of shape (N, {', '.join(map(str, self.shape))}), got "
+                f"{rows.dtype} {rows.shape}"
+            )
+        if not len(rows):
+            raise ValueError("expected at least one row, got none")
+        self._expect("checksums", np.uint32, (len(rows),))
+        self.keyed = "keys" in self.tensors
+        self.by_class = not self.keyed
+        if self.keyed:
+            self._expect("keys", np.uint64, (len(rows),))
+            self._expect("labels", np.int64, (len(rows),))
+            self._expect("thumbnails", np.uint8, (len(rows), 3, 4, 4))
+        elif len(rows) != self.num_classes:
+            raise ValueError(
+                f"expected a row for each of {self.num_classes} classes, got {len(rows)}"
+            )
+        self._order: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tensors["rows"])
+
+    def describe(self) -> str:
+        return "rows"
+
+    def find(
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
+    ) -> list[RowRef]:
+        if not self.keyed:
+            return super().find(images, labels, indices)
+        found = self.search(images, labels, indices)
+        if -1 in found:
+            place = found.index(-1)
+            raise UnknownImageError(
+                f"expected an image that {self.config['method']} was fitted on "
+                f"({self.config['source']['name']}, {len(self):,} images), got another one"
+                + (f" at index {indices[place]}" if indices is not None else "")
+                + "; use method.extend(dataset) to learn rows for new images"
+            )
+        return found
+
+    def search(
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
+    ) -> list[int]:
+        """Numbers of the images' rows; -1 where there is none."""
+        keys, wanted = self.tensors["keys"], image_keys(images)
+        found = [-1] * len(wanted)
+        if indices is not None and len(keys):
+            same = zip(keys.take(indices, mode="clip").tolist(), wanted, indices, strict=True)
+            found = [i if own == key and i < len(keys) else -1 for own, key, i in same]
+        rest = [place for place, number in enumerate(found) if number < 0]
+        if not rest:
+            return found
+        if self._order is None:
+            self._order = np.argsort(keys, kind="stable")
+        left = np.array([wanted[place] for place in rest], np.uint64)
+        low = np.searchsorted(keys, left, "left", sorter=self._order).tolist()
+        high = np.searchsorted(keys, left, "right", sorter=self._order).tolist()
+        for place, first, end in zip(rest, low, high, strict=True):
+            if end > first + 1:
+                candidates = self._order[first:end]
+                same_label = candidates[self.tensors["labels"][candidates] == labels[place]]
+                found[place] = int((same_label if len(same_label) else candidates)[0])
+            elif end > first:
+                found[place] = int(self._order[first])
+        return found
+
+    def resembles(self, pixels: Pixels, row: int) -> bool:
+        """As :meth:`Perturbation.resembles`."""
+        own = self.tensors["thumbnails"][row].astype(np.int16)
+        return bool(np.abs(own - thumbnail(pixels)).max() <= _THUMBNAIL_TOLERANCE)
+
+    def rows(self, rows: Sequence[RowRef]) -> Levels:
+        """int8 rows, (B, C, H, W), of which the checksums are right."""
+        added = np.ascontiguousarray(self.tensors["rows"][rows])
+        checksums = self.tensors["checksums"][rows].tolist()
+        for row, content, checksum in zip(rows, added, checksums, strict=True):
+            if zlib.crc32(content) != checksum:
+                raise ArtefactError(
+                    f"expected row {row} to match its checksum, got other bytes: {self.where} was "
+                    f"damaged or edited; get it anew"
+                )
+        return added
+
+    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+        return add_levels(images, self.rows(rows))

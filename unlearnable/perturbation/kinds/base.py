@@ -1,0 +1,137 @@
+"""The kinds of perturbation: what each one holds, and how it changes uint8 images.
+
+Nothing else changes pixels. All arithmetic is on whole numbers, or rounded alike on every machine,
+so that an artefact gives the same bytes wherever it is applied.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data.image import Images, Pixels, ResizeCrop
+from ...errors import UnknownImageError
+from ..quantize import UNIT, Levels
+
+Tensors: TypeAlias = dict[str, Any]  # arrays; rows may be JoinedRows
+RowRef: TypeAlias = Any  # what find gives and apply takes: an index, or more in some kinds
+_MOST = 64 * UNIT  # no weight of a kernel or process is that large: sums stay far from overflow
+
+
+class Kind(ABC):
+    """A kind of perturbation.
+
+    Args:
+        tensors: Its arrays by name.
+        config: As in :attr:`Perturbation.config`.
+        where: What to call the artefact in errors.
+
+    Attributes:
+        keyed: It knows the images it was fitted on, and refuses others.
+        by_class: What it does to an image follows from the image's class.
+
+    Raises:
+        ValueError: Tensors or config are not as they should be.
+    """
+
+    name: ClassVar[str]
+    keyed = False
+    by_class = True
+
+    def __init__(self, tensors: Tensors, config: dict[str, Any], where: str) -> None:
+        self.tensors = tensors
+        self.config = config
+        self.where = where
+        self.shape: tuple[int, int, int] = tuple(config["image_shape"])
+        self.num_classes: int = config["num_classes"]
+        self.settings: Mapping[str, Any] = config.get("settings") or {}
+        fit = config["preprocessing"]
+        self.fit = None if fit is None else ResizeCrop(*fit["fit"])
+        extra = set(tensors) - self.names(config)
+        if extra:
+            raise ValueError(f"expected no tensors {sorted(extra)} of kind {self.name!r}")
+        self._check()
+
+    @classmethod
+    @abstractmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        """Names of the tensors that an artefact of this kind has."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raises ``ValueError`` for tensors or settings that are not as they should be."""
+
+    def _expect(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+        found = self.tensors[name]
+        if found.dtype != dtype or found.shape != shape:
+            raise ValueError(
+                f"expected {name} to be {np.dtype(dtype)} of shape {shape}, got {found.dtype} "
+                f"{found.shape}"
+            )
+        return found
+
+    def __len__(self) -> int:
+        """Number of images or classes that it has something of its own for."""
+        return self.num_classes
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all tensors in bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Its extent in words, for kinds without a budget."""
+
+    def example(self, index: int) -> RowRef:
+        """Something of its own, to be shown."""
+        return index
+
+    def canvas(self) -> Pixels:
+        """A picture on which can be seen what it does."""
+        return np.full(self.shape, 128, np.uint8)
+
+    def prepare(self, images: Images) -> Images:
+        """Images as they are before anything is applied: resized, and in colour if need be."""
+        if self.fit is not None and images.shape[2:] != self.fit:
+            images = np.stack([self.fit(pixels) for pixels in images])
+        if images.shape[1] < self.shape[0]:
+            images = np.repeat(images, 3, axis=1)  # grey images among colour ones
+        return images
+
+    def find(
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
+    ) -> list[RowRef]:
+        """As :meth:`Perturbation.find_batch`; here, the classes."""
+        for label in labels:
+            if not 0 <= label < self.num_classes:
+                raise UnknownImageError(
+                    f"expected a class index below {self.num_classes}, got {label}: the "
+                    f"perturbation has no row for it"
+                )
+        return list(labels)
+
+    def apply(self, images: Images, rows: Sequence[RowRef]) -> Images:
+        """As :meth:`Perturbation.apply_batch`."""
+        if images.shape[2:] != self.shape[1:] or images.shape[1] < self.shape[0]:
+            raise ValueError(
+                f"expected an image of shape {self.shape} (channels, height, width) as the "
+                f"perturbation's rows, got {tuple(images.shape[1:])}"
+            )
+        return self._change(images, rows)
+
+    @abstractmethod
+    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+        """The perturbed images, of images whose shape has been checked; those stay as they are."""
+
+
+def add_levels(images: Images, added: Levels) -> Images:
+    """The images with int8 levels added, clipped to 0…255."""
+    total = np.add(images, added, dtype=np.int16)
+    np.maximum(total, 0, out=total)
+    np.minimum(total, 255, out=total)
+    return total.astype(np.uint8)

@@ -1,0 +1,76 @@
+"""Images convolved with a kernel of their class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data.image import Images, Pixels
+from .base import _MOST, Kind, RowRef
+
+_WEIGHT = 1 << 35  # nor all of a kernel: 510 times a sum of pixels is exact in float64
+
+
+class Convolution(Kind):
+    """Per class a kernel that every channel is convolved with, zero beyond the border."""
+
+    name = "convolution"
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        return {"kernels"}
+
+    def _check(self) -> None:
+        size = len(self.tensors["kernels"].T) if self.tensors["kernels"].ndim else 0
+        kernels = self._expect("kernels", np.int64, (self.num_classes, size, size))
+        if size % 2 == 0 or size > 255:
+            raise ValueError(f"expected kernels of an odd size up to 255, got {size}")
+        weights = kernels.sum((1, 2))
+        if (kernels < 0).any() or (kernels > _MOST).any() or (weights >= _WEIGHT).any():
+            raise ValueError("expected kernels of moderate weights, none negative")
+        if not weights.all():
+            raise ValueError("expected kernels that are not all zero")
+        if self.settings.get("normalize") not in ("max", "sum"):
+            raise ValueError(f"expected normalize of {self.settings} to be 'max' or 'sum'")
+
+    def describe(self) -> str:
+        size = self.tensors["kernels"].shape[-1]
+        return f"{size}x{size} kernels"
+
+    def canvas(self) -> Pixels:
+        dot = np.zeros(self.shape, np.uint8)
+        dot[:, self.shape[1] // 2, self.shape[2] // 2] = 255
+        return dot
+
+    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+        return self.convolve(images, rows)
+
+    def convolve(self, images: Images, rows: Sequence[RowRef]) -> Images:
+        """The convolved images, of whatever size."""
+        changed = np.empty_like(images)
+        classes = np.asarray(rows)
+        for row in np.unique(classes):
+            mine = np.flatnonzero(classes == row)
+            changed[mine] = self._convolve(images[mine], self.tensors["kernels"][row])
+        return changed
+
+    def _convolve(self, images: Images, kernel: NDArray[np.int64]) -> Images:
+        half, (count, channels, height, width) = len(kernel) // 2, images.shape
+        weight = int(kernel.sum())
+        kind = np.int32 if 255 * weight < 1 << 31 else np.int64
+        padded = np.zeros((count, channels, height + 2 * half, width + 2 * half), kind)
+        padded[..., half : half + height, half : half + width] = images
+        total, term = np.zeros(images.shape, kind), np.empty(images.shape, kind)
+        for down, right in np.argwhere(kernel).tolist():
+            seen = padded[..., down : down + height, right : right + width]
+            total += np.multiply(seen, kernel[down, right].astype(kind), out=term)
+        # In floats, which divide faster: whole numbers below 2^53 by ones below 2^46, so that no
+        # quotient is rounded up to the next whole number, and casting rounds it down.
+        if self.settings["normalize"] == "max":
+            most = np.maximum(total.max(axis=(1, 2, 3), keepdims=True), 1)  # black stays black
+            largest = most.astype(np.float64)
+            return ((total * 510.0 + largest) / (2 * largest)).astype(np.uint8)
+        return ((total * 2.0 + weight) / (2 * weight)).astype(np.uint8)

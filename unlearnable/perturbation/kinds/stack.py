@@ -1,0 +1,125 @@
+"""Perturbations one after the other, and all kinds by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...data.image import Images, Pixels
+from .additive import Additive
+from .base import Kind, RowRef, Tensors
+from .convolution import Convolution
+from .pixel import Pixel
+from .procedural import Procedural
+
+
+class Stack(Kind):
+    """Perturbations applied one after the other, found by the clean image."""
+
+    name = "stack"
+
+    @classmethod
+    def names(cls, config: Mapping[str, Any]) -> set[str]:
+        return {
+            f"{number}.{name}"
+            for number, part in enumerate(config["parts"])
+            for name in KINDS[part["kind"]].names(part)
+        }
+
+    def _check(self) -> None:
+        self.parts: list[Kind] = []
+        for number, config in enumerate(self.config["parts"]):
+            prefix = f"{number}."
+            own = {
+                n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)
+            }
+            self.parts.append(KINDS[config["kind"]](own, config, f"part {number} of {self.where}"))
+        self.keyed = any(part.keyed for part in self.parts)
+        self.by_class = any(part.by_class for part in self.parts)
+
+    def __len__(self) -> int:
+        return len(next((part for part in self.parts if part.keyed), self.parts[0]))
+
+    def describe(self) -> str:
+        return " + ".join(part.name for part in self.parts)
+
+    def example(self, index: int) -> RowRef:
+        return tuple(part.example(index % len(part)) for part in self.parts)
+
+    def canvas(self) -> Pixels:
+        return self.parts[0].canvas()
+
+    def find(
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
+    ) -> list[RowRef]:
+        found: list[list[RowRef]] = []
+        for number, part in enumerate(self.parts):
+            if number and isinstance(part, Additive) and part.keyed:
+                found.append(self._find_above(number, found, images, labels, indices))
+            else:
+                found.append(part.find(images, labels, indices))
+        return list(zip(*found, strict=True))
+
+    def _find_above(
+        self,
+        number: int,
+        below: Sequence[Sequence[RowRef]],
+        images: Images,
+        labels: Sequence[int],
+        indices: Sequence[int] | None,
+    ) -> list[RowRef]:
+        """Rows of part ``number``, fitted on clean images or on what the parts below it give."""
+        part = self.parts[number]
+        assert isinstance(part, Additive)
+        rows = part.search(images, labels, indices)
+        rest = [place for place, row in enumerate(rows) if row < 0]
+        if rest:
+            seen = self.prepare(images[rest])
+            for earlier, own in zip(self.parts, below, strict=False):
+                seen = earlier.apply(seen, [own[place] for place in rest])
+            own_labels = [labels[place] for place in rest]
+            own_indices = None if indices is None else [indices[place] for place in rest]
+            for place, row in zip(rest, part.find(seen, own_labels, own_indices), strict=True):
+                rows[place] = row
+        return rows
+
+    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+        for part, own in zip(self.parts, zip(*rows, strict=True), strict=True):
+            images = part.apply(images, list(own))
+        return images
+
+
+KINDS: dict[str, type[Kind]] = {
+    kind.name: kind for kind in (Additive, Pixel, Convolution, Procedural, Stack)
+}
+
+
+def parts_of(kind: Kind) -> list[Kind]:
+    """A stack's parts, or the one that anything else is."""
+    return kind.parts if isinstance(kind, Stack) else [kind]
+
+
+def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors and config of a stack: the dataset's part of the config is that of the lowest."""
+    configs = [dict(part.config) for part in parts]
+    sample_wise = any(config["granularity"] == "sample-wise" for config in configs)
+    config = configs[0] | {
+        "method": " + ".join(config["method"] for config in configs),
+        "parameters": {},
+        "kind": Stack.name,
+        "settings": {},
+        "parts": configs,
+        "granularity": "sample-wise" if sample_wise else "class-wise",
+        "classes": next((c["classes"] for c in configs if c["classes"] is not None), None),
+        "epsilon": None,
+        "norm": None,
+        "seed": None,
+        "history": None,
+        "strength": None,
+    }
+    tensors = {
+        f"{number}.{name}": tensor
+        for number, part in enumerate(parts)
+        for name, tensor in part.tensors.items()
+    }
+    return tensors, config

@@ -1,0 +1,82 @@
+"""What methods give becomes integers here, the one place that rounds and clips to the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Levels = NDArray[np.int8]
+UNIT = 1 << 16  # weights and coefficients are kept as whole multiples of 1 / UNIT
+
+
+def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
+    """Rounds perturbations to whole pixel levels inside the budget.
+
+    Args:
+        delta: float, in [0, 1] units, (B, C, H, W).
+        epsilon: Budget in the same units.
+        norm: ``"Linf"``: no value leaves the budget after rounding. ``"L2"``: the norm is clipped
+            before rounding, which can add at most half a level per value, and in practice 0.29
+            times the root of their number.
+
+    Returns:
+        int8 levels, one level being 1/255, of the same shape.
+    """
+    levels = delta.float() * 255
+    if norm == "Linf":
+        most = math.floor(epsilon * 255 + 1e-6)
+        levels = levels.round().clamp(-most, most)
+    else:
+        length = torch.linalg.vector_norm(levels, dim=(1, 2, 3), keepdim=True)
+        levels = (levels * (255 * epsilon / length.clamp_min(1e-12)).clamp_max(1)).round()
+    return levels.clamp(-127, 127).to(torch.int8)
+
+
+class Result(NamedTuple):
+    """What a method has learned, ready to be kept: kind, its arrays, and its plain settings."""
+
+    kind: str
+    tensors: dict[str, NDArray[Any]]
+    settings: dict[str, Any]
+
+
+def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str | None) -> Result:
+    """What a method handed to ``run.result``, in whole numbers.
+
+    Args:
+        kind: Of the result; ``"class-wise"`` are additive rows.
+        parts: Tensors and plain settings. Rows are rounded inside the budget, other floats to
+            multiples of 2^-16.
+        epsilon: Budget, for rows.
+        norm: Its norm.
+    """
+    for name, tensor in parts.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            broken = int((~tensor.isfinite()).sum())
+            if broken:
+                raise ValueError(_not_finite(broken, name))
+    if kind == "class-wise":
+        assert epsilon is not None and norm is not None
+        return Result(
+            "additive", {"rows": quantize(parts["rows"], epsilon, norm).cpu().numpy()}, {}
+        )
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, tensor in parts.items():
+        if isinstance(tensor, Tensor):
+            if tensor.is_floating_point():
+                tensor = (tensor.double() * UNIT).round().to(torch.int64)
+            tensors[name] = tensor.cpu().numpy()
+    return Result(kind, tensors, {n: value for n, value in parts.items() if n not in tensors})
+
+
+def _not_finite(count: int, what: str = "rows") -> str:
+    return (
+        f"expected finite numbers, got {count:,} {what} with NaN or infinite ones: the surrogate "
+        f'has diverged; lower its learning rate, or use precision="float32"'
+    )

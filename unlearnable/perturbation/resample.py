@@ -1,0 +1,198 @@
+"""A perturbation learned at one size, applied to photos of any size.
+
+What was learned belongs to the region of a photo that resizing and cropping it to the learned size
+takes in. It is enlarged to that region by bicubic interpolation, which keeps more of it than
+bilinear when somebody resizes the photo again. Over the margins that the crop cuts off it goes on
+mirrored: without a seam, and as strong as inside, so that other crops of the photo find it too.
+
+As in the kinds, all arithmetic is on integers, or rounded alike everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..data.image import Images, Pixels, pixels_of, to_pil
+from .kinds.additive import Additive
+from .kinds.base import Kind, RowRef
+from .kinds.convolution import Convolution
+from .kinds.pixel import Pixel
+from .kinds.procedural import Procedural
+from .kinds.stack import Stack, parts_of
+
+_BITS = 11  # of a weight: 255 levels times two weights stay below 2^31
+_ONE = 1 << _BITS
+_AREA = 1 << 20  # pixels that are computed at once
+_SHARPNESS = -0.5  # of the cubic, as Pillow's
+
+
+def check_full_size(kind: Kind) -> None:
+    """Raises ``ValueError`` for a kind that makes no sense at another size than it was learned at.
+
+    Overwritten pixels make none: each would be a visible block, and lose the one value that it is
+    made of as soon as a resize mixes it with its neighbours.
+    """
+    if any(isinstance(part, Pixel) for part in parts_of(kind)):
+        raise ValueError(
+            f"expected a perturbation that can be enlarged, got {kind.config['method']}, which "
+            f"overwrites single pixels: at a photo's own size they would be visible blocks; write "
+            f"copies of the learned size, without full_size=True (--resize)"
+        )
+
+
+def prepare_full_size(kind: Kind, images: Images) -> Images:
+    """Photos before anything is applied: as they are, in colour if need be."""
+    return np.repeat(images, 3, axis=1) if images.shape[1] < kind.shape[0] else images
+
+
+def apply_full_size(kind: Kind, images: Images, rows: Sequence[RowRef]) -> Images:
+    """Perturbed uint8 pixels of the photos' own size, (B, 1 or 3, H, W).
+
+    For the norm Linf no value changes by more than the budget. For L2 the strength per pixel is
+    kept: the norm is at most ``epsilon * sqrt(H * W / (h * w))`` before rounding, with h and w of
+    the learned size, since it is there that the budget was given.
+
+    Args:
+        kind: Anything but single pixels.
+        images: uint8, of one size.
+        rows: From the kind's ``find``.
+    """
+    if isinstance(kind, Stack):
+        for part, own in zip(kind.parts, zip(*rows, strict=True), strict=True):
+            images = apply_full_size(part, images, own)
+        return images
+    images = prepare_full_size(kind, images)
+    if images.shape[2:] == kind.shape[1:]:
+        return kind.apply(images, list(rows))
+    changed = [_apply(kind, pixels, row) for pixels, row in zip(images, rows, strict=True)]
+    return np.stack(changed)
+
+
+def _apply(kind: Kind, pixels: Pixels, row: RowRef) -> Pixels:
+    if isinstance(kind, Convolution):
+        return _convolve(kind, pixels, row)
+    assert isinstance(kind, (Additive, Procedural))
+    size = (pixels.shape[1], pixels.shape[2])
+    enlarged = _Enlarged(kind.rows([row])[0], size, _region(kind.shape[1:], size))
+    epsilon, norm = kind.config["epsilon"], kind.config["norm"]
+    scale = 1.0
+    if norm == "L2":
+        most = 255 * epsilon * math.sqrt(math.prod(size) / math.prod(kind.shape[1:]))
+        scale = min(1.0, most / max(enlarged.norm(), 1e-12))
+        limit = 127
+    else:
+        limit = 127 if epsilon is None else math.floor(255 * epsilon + 1e-6)
+    return _add(pixels, enlarged, scale, limit)
+
+
+def _convolve(kind: Convolution, pixels: Pixels, row: RowRef) -> Pixels:
+    """Adds what the kernel changes of the whole photo in small, enlarged.
+
+    So the photo seen at the learned size is convolved, and keeps its detail beyond that size. It is
+    the photo's border that zeros lie behind, not that of the learned crop.
+    """
+    size = (pixels.shape[1], pixels.shape[2])
+    vertical, _ = _region(kind.shape[1:], size)
+    side = [max(1, round(side * kind.shape[1] / vertical.span)) for side in size]
+    resized = to_pil(pixels).resize((side[1], side[0]), Image.Resampling.BICUBIC)
+    small = pixels_of(resized)
+    change = kind.convolve(small[None], [row])[0].astype(np.int16) - small
+    whole = (_Span(0, size[0]), _Span(0, size[1]))
+    return _add(pixels, _Enlarged(change, size, whole), 1.0, 255)
+
+
+def _add(pixels: Pixels, enlarged: _Enlarged, scale: float, limit: int) -> Pixels:
+    changed = np.empty_like(pixels)
+    for rows, values in enlarged.blocks():
+        if scale < 1:
+            levels = np.rint(values * (scale / _ONE**2)).astype(np.int32)
+        else:
+            levels = (values + _ONE**2 // 2) >> 2 * _BITS
+        np.clip(levels, -limit, limit, out=levels)
+        changed[:, rows] = np.clip(pixels[:, rows] + levels, 0, 255)
+    return changed
+
+
+# --- resampling ----------------------------------------------------------------------------------
+class _Span(NamedTuple):
+    """Part of an axis, in pixels of the photo."""
+
+    start: float
+    span: float
+
+
+def _region(learned: tuple[int, ...], size: tuple[int, int]) -> tuple[_Span, _Span]:
+    """What :class:`~unlearnable.data.image.ResizeCrop` takes in of a photo: rows and columns."""
+    (h, w), (height, width) = learned, size
+    if width * h >= height * w:
+        spans = (float(height), height * w / h)
+    else:
+        spans = (width * h / w, float(width))
+    rows, columns = (_Span((side - span) / 2, span) for side, span in zip(size, spans, strict=True))
+    return rows, columns
+
+
+def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    a, d = _SHARPNESS, np.abs(distance)
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = (((d - 5) * d + 8) * d - 4) * a
+    return np.where(d < 1, near, np.where(d < 2, far, 0.0))
+
+
+def _taps(learned: int, side: int, at: _Span) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """For each pixel of an axis which learned values make it up, and their weights, (side, T).
+
+    Weights are multiples of 1 / _ONE and sum to it exactly. Where the photo is smaller than what
+    was learned they average, as a resize with antialiasing does.
+    """
+    ratio = learned / at.span
+    centre = (np.arange(side) + 0.5 - at.start) * ratio - 0.5
+    width = max(ratio, 1.0)
+    reach = math.ceil(2 * width)
+    index = np.floor(centre).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
+    weights = _cubic((index - centre[:, None]) / width)
+    whole = np.rint(weights / weights.sum(axis=1, keepdims=True) * _ONE).astype(np.int32)
+    largest = whole.argmax(axis=1)
+    whole[np.arange(side), largest] += _ONE - whole.sum(axis=1)
+    index %= 2 * learned
+    return np.where(index < learned, index, 2 * learned - 1 - index), whole
+
+
+class _Enlarged:
+    """Levels (C, h, w) at a photo's size, in multiples of 1 / _ONE², a block of rows at a time."""
+
+    def __init__(
+        self, levels: NDArray[np.integer], size: tuple[int, int], region: tuple[_Span, _Span]
+    ) -> None:
+        self._height, self._width = size
+        self._index, self._weights = _taps(levels.shape[1], size[0], region[0])
+        index, weights = _taps(levels.shape[2], size[1], region[1])
+        self._rows: NDArray[np.int32] = np.zeros((*levels.shape[:2], size[1]), np.int32)
+        for tap in range(index.shape[1]):
+            self._rows += levels[:, :, index[:, tap]] * weights[:, tap]
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """Rows of the photo, and int32 values of them, (C, B, W)."""
+        step = max(1, _AREA // self._width)
+        for start in range(0, self._height, step):
+            rows = slice(start, min(start + step, self._height))
+            index, weights = self._index[rows], self._weights[rows]
+            values = np.zeros((len(self._rows), len(index), self._width), np.int32)
+            for tap in range(index.shape[1]):
+                values += self._rows[:, index[:, tap]] * weights[:, tap, None]
+            yield rows, values
+
+    def norm(self) -> float:
+        """L2 norm in levels."""
+        # To 1/256 of a level, so that sums of squares stay whole: the same in any order.
+        squares = sum(
+            int(((values >> (2 * _BITS - 8)).astype(np.int64) ** 2).sum())
+            for _, values in self.blocks()
+        )
+        return math.sqrt(squares) / 256

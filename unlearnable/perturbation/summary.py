@@ -1,0 +1,88 @@
+"""What a perturbation tells about itself, in words and in a picture."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.image import to_pil
+from ..io.png import html_image
+from .kinds.base import Kind
+from .kinds.stack import parts_of
+
+_SHOWN = 1 << 20  # pixels of an image above which none are shown
+
+
+def format_epsilon(epsilon: float, norm: str = "Linf") -> str:
+    """As the literature writes budgets: ``8/255``, ``0.5/255`` for broken levels, ``1`` for L2."""
+    return f"{round(epsilon * 255, 4):g}/255" if norm == "Linf" else f"{epsilon:.4g}"
+
+
+def info(kind: Kind, digest: str) -> dict[str, Any]:
+    """As :meth:`Perturbation.info`, of what is done and its fingerprint."""
+    config = kind.config
+    source, epsilon, norm = (config[n] for n in ("source", "epsilon", "norm"))
+    summary = {
+        "method": config["method"],
+        "granularity": config["granularity"],
+        "epsilon": None if epsilon is None else format_epsilon(epsilon, norm),
+        "norm": norm,
+        "rows": len(kind),
+        "image_shape": config["image_shape"],
+        "classes": config["num_classes"],
+        "dataset": f"{source['name']} ({source['images']:,} images)",
+        "bytes": kind.nbytes,
+        "digest": digest,
+        "strength": config.get("strength") or "not measured",
+    }
+    if kind.name == "additive":
+        return summary
+    del summary["rows"]
+    summary = {"method": summary.pop("method"), "kind": kind.name} | summary
+    if kind.name == "stack":
+        summary["parts"] = [_extent(part) for part in parts_of(kind)]
+    else:
+        summary["extent"] = kind.describe()
+    return summary
+
+
+def line(kind: Kind) -> str:
+    """The ``repr`` of a perturbation."""
+    shape = "x".join(map(str, kind.shape))
+    unit = "images" if kind.keyed else "classes"
+    return f"Perturbation({_extent(kind)}, {len(kind):,} {unit} of {shape})"
+
+
+def page(kind: Kind, digest: str) -> str:
+    """A picture of what is done and a table, for notebooks."""
+    table = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+        for name, value in info(kind, digest).items()
+    )
+    picture = ""
+    if np.prod(kind.shape[1:]) <= _SHOWN:
+        picture = html_image(_picture(kind), "what it changes, amplified 8 times")
+    return f"{picture}<table>{table}</table>"
+
+
+def _picture(kind: Kind) -> Image.Image:
+    canvas = kind.canvas()
+    examples = [kind.example(index) for index in range(min(8, len(kind)))]
+    shown = kind.apply(np.stack([canvas] * len(examples)), examples).astype(np.int16)
+    strip = np.clip(128 + 8 * (shown - canvas), 0, 255).astype(np.uint8)
+    picture = to_pil(np.concatenate(list(strip), axis=2))
+    scale = max(1, 64 // strip.shape[2])
+    size = (picture.width * scale, picture.height * scale)
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
+def _extent(kind: Kind) -> str:
+    """Method, granularity and budget; in place of a budget, what there is."""
+    config = kind.config
+    extent = kind.describe()
+    if config["epsilon"] is not None:
+        extent = f"{config['norm']} {format_epsilon(config['epsilon'], config['norm'])}"
+    return f"{config['method']}, {config['granularity']}, {extent}"

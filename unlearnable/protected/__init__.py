@@ -1,0 +1,1 @@
+"""A dataset and a perturbation as one torchvision dataset: read, measured, exported, verified."""

@@ -1,0 +1,407 @@
+"""A dataset and a perturbation, seen as one torchvision dataset."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import operator
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.datasets import VisionDataset
+
+from ..data.batches import RawBatch
+from ..data.fingerprint import image_keys
+from ..data.image import Images, Pixels
+from ..data.image_folder import folder_of
+from ..data.raw import RawDataset
+from ..errors import UnknownImageError
+from ..io.png import html_image
+from ..perturbation.kinds.base import RowRef
+from ..perturbation.perturbation import Perturbation
+from .export import export_images
+from .export.huggingface import to_hf_dataset
+from .figures import comparison
+from .manifest import Manifest, Seal
+from .metrics import Distortion, measure, spread
+
+_PEEK = 64  # images whose rows are looked up when a dataset is wrapped
+
+
+class ProtectedDataset(VisionDataset):
+    """A torchvision dataset whose images carry their perturbation.
+
+    The perturbation changes the uint8 pixels, and then the dataset's own transforms are applied as
+    before. Rows are found by the image's content, so that subsets, shuffled copies, concatenations
+    and re-read exports are protected correctly.
+
+    Args:
+        dataset: A map-style dataset of (image, label) pairs: PIL images, uint8 tensors (1 or 3, H,
+            W) or uint8 arrays (H, W, 1 or 3). It is not changed.
+        perturbation: What to add; its resize and crop, where it has one, is applied first.
+        fraction: Share of images to protect. Exactly ``round(fraction * N)`` are, chosen by a hash
+            of seed and content, so that the order of images does not matter.
+        seed: Of that choice.
+        align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
+            for decoders that give slightly other pixels, and checks each image against a 4x4
+            thumbnail.
+        full_size: Leave photos as large as they are, and enlarge what was learned at the
+            perturbation's size: see docs/photos.md.
+
+    Attributes:
+        base: The dataset that was given.
+        perturbation: The perturbation that was given.
+
+    Raises:
+        UnknownImageError: An image was not fitted; 64 are looked up at once, the others when read.
+        ValueError: Classes differ, the dataset is protected already, or an argument is wrong.
+
+    Example:
+        >>> from unlearnable import RandomNoise
+        >>> from unlearnable.datasets import Shapes
+        >>> dataset = Shapes(size=16)
+        >>> protected = RandomNoise().fit(dataset, progress=False).protect(dataset)
+        >>> image, label = protected[0]
+        >>> image.size, label == dataset[0][1]
+        ((32, 32), True)
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        perturbation: Perturbation,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        align: str = "content",
+        full_size: bool = False,
+    ) -> None:
+        raw = RawDataset(dataset)
+        if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
+            raise ValueError(
+                "expected a dataset that is not protected yet, got a ProtectedDataset; protect the "
+                "dataset below it (its .base), for two perturbations with p.then(q)"
+            )
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+        if align not in ("content", "index"):
+            raise ValueError(f'expected align "content" or "index", got {align!r}')
+        super().__init__(root=getattr(raw.originals[0], "root", None))
+        self.base = dataset
+        self.perturbation = perturbation
+        self.fraction = fraction
+        self.seed = seed
+        self.align = align
+        self.full_size = full_size
+        self._raw = raw
+        self._bare = False
+        if full_size:
+            perturbation.check_full_size()
+        self._class_of = _match_classes(raw, perturbation)
+        if align == "index":
+            if perturbation.kind != "additive" or not perturbation.keyed:
+                raise ValueError(
+                    f'expected a sample-wise perturbation of kind "additive" with align="index", '
+                    f"got {perturbation!r}"
+                )
+            if len(raw) != len(perturbation):
+                raise ValueError(
+                    f'expected {len(perturbation):,} images with align="index", got {len(raw):,}'
+                )
+            warnings.warn(
+                'align="index" trusts the order of the dataset; each image is checked only against '
+                "a 4x4 thumbnail",
+                stacklevel=2,
+            )
+        for batch in raw.batches(
+            sorted(set(np.linspace(0, len(raw) - 1, _PEEK).astype(int).tolist()))
+        ):
+            self._rows(batch)
+        self._chosen = self._choose() if fraction < 1 else None
+
+    def _choose(self) -> NDArray[np.bool_]:
+        """Which images are protected, bool of shape (N,)."""
+        salt = int(self.seed).to_bytes(8, "little", signed=True)
+        ranks = []
+        for batch in self._raw.batches(range(len(self))):
+            for index, key in zip(batch.indices, image_keys(batch.pixels), strict=True):
+                rank = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, key=salt)
+                ranks.append((int.from_bytes(rank.digest(), "little"), index))
+        chosen = np.zeros(len(self), dtype=bool)
+        for _, index in sorted(ranks)[: round(self.fraction * len(self))]:
+            chosen[index] = True
+        return chosen
+
+    def _rows(self, batch: RawBatch) -> list[RowRef]:
+        labels = [int(label) for label in batch.labels]
+        if self._class_of is not None:
+            for index, label in zip(batch.indices, labels, strict=True):
+                if not 0 <= label < len(self._class_of):
+                    raise UnknownImageError(
+                        f"expected a class index below {len(self._class_of)}, got {label} for "
+                        f"image {index}"
+                    )
+            labels = [self._class_of[label] for label in labels]
+        if self.align == "content":
+            return self.perturbation.find_batch(batch.pixels, labels, batch.indices)
+        for index, pixels in zip(batch.indices, batch.pixels, strict=True):
+            if not self.perturbation.resembles(pixels, index):
+                raise UnknownImageError(
+                    f"expected image {index} to look like the one that was fitted, got another "
+                    f"one; the dataset's order or content differs"
+                )
+        return list(batch.indices)
+
+    def _is_protected(self, index: int) -> bool:
+        return self._chosen is None or bool(self._chosen[index])
+
+    def raw_batches(self, indices: Sequence[int], *, protect: bool = True) -> Iterator[RawBatch]:
+        """Images as they leave, before the dataset's own transforms, in the order asked for.
+
+        Args:
+            indices: From 0 to the number of images.
+            protect: False leaves the perturbation out.
+        """
+        for batch in self._raw.batches(indices):
+            images = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
+            if protect and self._chosen is None:
+                images = self._apply(images, batch)
+            elif protect and self._chosen is not None:
+                chosen = np.flatnonzero(self._chosen[batch.indices]).tolist()
+                if chosen:
+                    images = images.copy()
+                    images[chosen] = self._apply(images[chosen], batch.part(chosen))
+            yield batch._replace(pixels=images)
+
+    def pixel_pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
+        """Clean and protected pixels of images before transforms, uint8 (1 or 3, H, W) each."""
+        for index in indices:
+            clean, protected = (
+                next(self.raw_batches([index], protect=protect)).pixels[0]
+                for protect in (False, True)
+            )
+            yield clean, protected
+
+    def _apply(self, images: Images, batch: RawBatch) -> Images:
+        rows = self._rows(batch)
+        return self.perturbation.apply_batch(images, rows, full_size=self.full_size)
+
+    def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
+        pairs = []
+        for batch in self.raw_batches(indices, protect=protect):
+            read = zip(batch.indices, batch.images(), batch.labels, strict=True)
+            if self._bare:
+                pairs += [(image, label) for _, image, label in read]
+            else:
+                pairs += [self._raw.transform(*item) for item in read]
+        return pairs
+
+    def _index(self, index: Any) -> int:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"expected an index below {len(self)}, got {number}")
+        return number % len(self)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """The protected image and its label, after the dataset's own transforms."""
+        return self._read([self._index(index)], protect=True)[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+        """What ``DataLoader`` asks for: a batch of items, each of them protected."""
+        if type(self).__getitem__ is not ProtectedDataset.__getitem__:
+            return [self[index] for index in indices]
+        return self._read([self._index(index) for index in indices], protect=True)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def clean(self, index: int) -> tuple[Any, Any]:
+        """The image without its perturbation, resized and transformed just as the protected one."""
+        return self._read([self._index(index)], protect=False)[0]
+
+    def without_transforms(self) -> ProtectedDataset:
+        """The same protected images before the dataset's own transforms."""
+        bare = object.__new__(ProtectedDataset)
+        bare.__dict__.update(self.__dict__, _bare=True)
+        return bare
+
+    def with_fraction(self, fraction: float) -> ProtectedDataset:
+        """The same images with another share of them protected, by the same ranking."""
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+        other = object.__new__(ProtectedDataset)
+        other.__dict__.update(self.__dict__, fraction=fraction)
+        other._chosen = other._choose() if fraction < 1 else None
+        return other
+
+    @property
+    def chosen(self) -> NDArray[np.bool_]:
+        """Which images are protected, bool of shape (N,)."""
+        if self._chosen is None:
+            return np.ones(len(self), dtype=bool)
+        return self._chosen.copy()
+
+    @property
+    def targets(self) -> list[int]:
+        """Class indices of all images, before any ``target_transform``."""
+        return self._raw.labels.tolist()
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes in the dataset's own order, or None where it has none."""
+        return self._raw.classes
+
+    @property
+    def class_to_idx(self) -> dict[str, int] | None:
+        """Class index by name, or None where the dataset has no names."""
+        return None if self.classes is None else {name: i for i, name in enumerate(self.classes)}
+
+    def change(self, images: int = 256) -> Distortion:
+        """How far protected images are from clean ones: largest and mean change, PSNR, SSIM.
+
+        Args:
+            images: How many to compare, spread evenly over the dataset.
+        """
+        return measure(self.pixel_pairs(spread(range(len(self)), images)))
+
+    def change_by_class(self, images: int = 64) -> dict[int, Distortion]:
+        """The same for each class by itself, by class index.
+
+        Args:
+            images: How many of a class to compare at most.
+        """
+        labels = np.asarray(self.targets)
+        return {
+            label: measure(
+                self.pixel_pairs(spread(np.flatnonzero(labels == label).tolist(), images))
+            )
+            for label in np.unique(labels).tolist()
+        }
+
+    def to_tensors(self) -> tuple[Tensor, Tensor]:
+        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
+
+        Raises:
+            ValueError: They are photos of several sizes.
+        """
+        batches = [batch.pixels for batch in self.raw_batches(range(len(self)))]
+        if len({pixels.shape[1:] for pixels in batches}) > 1:
+            raise ValueError(
+                "expected images of one size, got several; without full_size=True they have the "
+                "size that was learned at"
+            )
+        images = np.concatenate(batches)
+        return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
+
+    def export(
+        self,
+        folder: str | Path,
+        format: str = "png",
+        *,
+        force: bool = False,
+        metadata: bool = False,
+        gps: bool = False,
+        progress: bool = True,
+    ) -> Path:
+        """Writes the protected images before transforms, without loss.
+
+        Args:
+            folder: Where to; all is written apart and moved there in the end, or nothing is.
+            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
+                (with ``allow_empty=True`` if a class has no images, which is warned of).
+                ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
+                RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
+                ``datasets.load_dataset`` reads; needs the extra ``hf``.
+            force: Go on although the folder exists: the files that an earlier export wrote, as its
+                ``unlearnable.json`` lists them, are replaced; all others stay.
+            metadata: Keep the EXIF of files that tells author, camera, times and exposure; nothing
+                is kept otherwise. Colours are sRGB in any case.
+            gps: Keep the place, too.
+            progress: Show a bar.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: The format loses pixels (JPEG does), is not known, or cannot hold images
+                like these.
+            FileExistsError: The folder holds something, or is a symbolic link.
+            ImportError: The package that the format needs is not installed.
+        """
+        seal = Seal(self.perturbation)
+        prepare = functools.partial(self.perturbation.prepare, full_size=self.full_size)
+        manifest = Manifest(
+            self._raw, seal, prepare, self._is_protected, metadata=metadata, gps=gps
+        )
+        return export_images(
+            self.without_transforms(),
+            folder,
+            format,
+            described={
+                "perturbation": self.perturbation.config["method"],
+                "epsilon": self.perturbation.info()["epsilon"],
+                "norm": self.perturbation.config["norm"],
+                "perturbation_id": seal.perturbation_id,
+                "fraction": self.fraction,
+                "full_size": self.full_size,
+            },
+            manifest=manifest,
+            # A folder of class folders, that is; below an archive's root there is room.
+            sources=[folder_of(leaf) for leaf in self._raw.originals],
+            force=force,
+            progress=progress,
+        )
+
+    def to_hf_dataset(self) -> Any:
+        """The protected images before transforms as a Hugging Face ``datasets.Dataset``.
+
+        Its columns are ``image``, encoded as PNG without loss, and ``label``, with the class names.
+        It is held in memory; ``export(folder, "parquet")`` is not.
+
+        Raises:
+            ImportError: The extra ``hf`` is not installed.
+        """
+        return to_hf_dataset(RawDataset(self.without_transforms()), range(len(self)))
+
+    def extra_repr(self) -> str:
+        share = f"{self.fraction:.0%} of images protected"
+        size = ", full size" if self.full_size else ""
+        way = f"{share}, aligned by {self.align}{size}"
+        return f"Base: {self._raw.name}\n{self.perturbation!r}\n{way}"
+
+    def _repr_html_(self) -> str:
+        picture = comparison(self.pixel_pairs(range(min(8, len(self)))))
+        return html_image(picture, "clean images, amplified perturbation, protected images")
+
+
+def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | None:
+    """For each class index of the dataset that of the perturbation; None where they are equal."""
+    expected: list[str] | None = perturbation.config["classes"]
+    number = perturbation.config["num_classes"]
+    if expected is not None and raw.classes is not None:
+        if sorted(expected) != sorted(raw.classes):
+            raise ValueError(
+                f"expected a dataset with the {len(expected)} classes {_some(expected)}, got "
+                f"{len(raw.classes)}: {_some(raw.classes)}"
+            )
+        if expected != raw.classes:
+            return [expected.index(name) for name in raw.classes]
+        return None
+    if perturbation.by_class:
+        found = len(raw.classes) if raw.classes is not None else int(raw.labels.max()) + 1
+        if found > number or (raw.classes is not None and found != number):
+            raise ValueError(f"expected a dataset with {number} classes, got {found}")
+    return None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,62 @@
+"""Images as a Hugging Face dataset, in memory or as Parquet. Needs the extra ``hf``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...data.raw import RawDataset
+from .folders import png_bytes
+
+PIECE_BYTES = 256 << 20  # of encoded images in one table, which is one Parquet file
+_ROW_GROUP = 1000  # images that are read at once
+
+
+def import_datasets() -> Any:
+    """The package ``datasets``, or the error that says how to install it."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            "expected the package datasets to be installed: pip install 'unlearnable[hf]'"
+        ) from error
+    return datasets
+
+
+def _pieces(raw: RawDataset, indices: Iterable[int]) -> Iterator[Any]:
+    datasets = import_datasets()
+    label = datasets.Value("int64")
+    if raw.classes is not None:
+        label = datasets.ClassLabel(names=raw.classes)
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    labels = raw.labels
+    images: list[dict[str, Any]] = []
+    start = size = 0
+    for index in indices:
+        images.append({"bytes": png_bytes(raw[index].pixels), "path": None})
+        size += len(images[-1]["bytes"])
+        if size >= PIECE_BYTES or index == len(raw) - 1:
+            columns = {"image": images, "label": labels[start : index + 1].tolist()}
+            yield datasets.Dataset.from_dict(columns, features=features)
+            images, start, size = [], index + 1, 0
+
+
+def to_hf_dataset(raw: RawDataset, indices: Iterable[int]) -> Any:
+    """A ``datasets.Dataset`` of PNG images and labels; see ProtectedDataset.to_hf_dataset."""
+    return import_datasets().concatenate_datasets(list(_pieces(raw, indices)))
+
+
+def write_parquet(raw: RawDataset, indices: Iterable[int], folder: Path) -> dict[str, Any]:
+    """Writes ``data/train-00000-of-00001.parquet``, …, as ``load_dataset(folder)`` finds them."""
+    import_datasets()
+    from pyarrow.parquet import write_table  # which datasets brings along
+
+    (folder / "data").mkdir()
+    paths: list[Path] = []
+    for piece in _pieces(raw, indices):
+        paths.append(folder / "data" / f"{len(paths):05d}")
+        write_table(piece.data.table, paths[-1], row_group_size=_ROW_GROUP)
+    for number, path in enumerate(paths):
+        path.rename(path.with_name(f"train-{number:05d}-of-{len(paths):05d}.parquet"))
+    return {"column_names": ["image", "label"]}

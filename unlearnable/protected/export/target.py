@@ -1,0 +1,179 @@
+"""The folder that an export goes to: checked first, filled in one move, nothing written over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..manifest import EXPORT_FORMAT, MARKER
+
+
+def check_folder(
+    folder: str | Path, *, sources: Sequence[str | Path | None] = (), force: bool = False
+) -> Path:
+    """The folder made absolute, or the error of writing there; as ``check_target``."""
+    folder = Path(folder).absolute()
+    if folder.is_symlink():
+        raise FileExistsError(
+            f"expected a folder, got the symbolic link {folder}; name the folder it stands for"
+        )
+    for source in sources:
+        if source and Path(source).is_dir() and overlap(source, folder):
+            raise ValueError(
+                f"expected a folder apart from the images' own, {source}, got {folder}: originals "
+                f"are never written over"
+            )
+    if folder.exists() and not force and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(
+            f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "
+            f"(--force)"
+        )
+    if folder.exists():
+        _earlier(folder)
+    return folder
+
+
+def paths_of(folder: Path) -> list[str]:
+    """All that lies in a finished folder, as its marker lists it; folders end with a slash."""
+    paths = sorted(folder.rglob("*"))
+    return [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in paths]
+
+
+@contextlib.contextmanager
+def written_apart(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, whose content is moved to its place in the end, or deleted on errors.
+
+    A folder that exists may be a mount point, or lie where nothing can be written: then the new one
+    is made inside of it.
+
+    Args:
+        folder: Its place: nothing, an empty folder, an earlier export, or a folder of others that
+            the export is added to. Of an earlier export the files that it lists go.
+
+    Raises:
+        FileExistsError: A file of others, or a symbolic link, is in the way; nothing was moved.
+        ValueError: The earlier export lists files outside of its folder; nothing was moved.
+    """
+    exists = folder.exists()
+    if not exists:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder if exists else folder.parent
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=place))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if exists:
+            earlier = _earlier(folder)
+            _check_free(partial, folder, set(earlier))
+            _exchange(partial, folder, earlier)
+        else:
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """What an earlier export wrote into a folder and is still there; its marker first."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
+    marker = folder / MARKER
+    try:
+        described = None if marker.is_symlink() else json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(described, dict) or described.get("format") != EXPORT_FORMAT:
+        return []
+    names = described.get("files")
+    if not isinstance(names, list):
+        raise FileExistsError(
+            f"expected an earlier export that lists its files, got one without a list in {folder}, "
+            f"so that others cannot be told from them; delete it, or choose another folder"
+        )
+    for name in names:
+        if not _is_below(name):
+            raise ValueError(
+                f"expected {marker} to list files of its folder, got {name!r}; nothing was deleted"
+            )
+    return [folder / name for name in [MARKER, *names] if _is_there(folder, name)]
+
+
+def _is_below(name: object) -> bool:
+    """Whether a path as :func:`paths_of` writes them stays inside of its folder."""
+    if not isinstance(name, str) or any(sign in name for sign in "\\:\0"):
+        return False
+    return all(part not in ("", ".", "..") for part in name.removesuffix("/").split("/"))
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """Whether what is listed is there, of its kind, and no link is on the way to it."""
+    *parents, last = name.removesuffix("/").split("/")
+    path = folder
+    for part in parents:
+        path /= part
+        if path.is_symlink() or not path.is_dir():
+            return False
+    path /= last
+    return not path.is_symlink() and (path.is_dir() if name.endswith("/") else path.is_file())
+
+
+def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
+    for path in sorted(partial.rglob("*")):
+        target = folder / path.relative_to(partial)
+        free = target in earlier and not (target.is_dir() and path.is_file())
+        merges = path.is_dir() and target.is_dir() and not target.is_symlink()
+        if (target.exists() or target.is_symlink()) and not free and not merges:
+            kind = "a symbolic link" if target.is_symlink() else "one"
+            raise FileExistsError(
+                f"expected a folder without {path.relative_to(partial)}, got {kind} in {folder}; "
+                f"files of others are never written over"
+            )
+
+
+def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
+    """Moves an earlier export's files out and the new ones in, or nothing at all."""
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder))
+    new = sorted(partial.rglob("*"), key=lambda path: path == partial / MARKER)  # last: then whole
+    places = {path: folder / path.relative_to(partial) for path in new}
+    made = [places[path] for path in new if path.is_dir() and not places[path].is_dir()]
+    leaving = [(path, old / path.relative_to(folder)) for path in earlier if path.is_file()]
+    coming = [(path, places[path]) for path in new if path.is_file()]
+    folders = [path for path in earlier if path.is_dir()]
+    try:
+        for source, target in leaving:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+        for path in made:
+            path.mkdir(parents=True, exist_ok=True)
+        for source, target in coming:
+            source.rename(target)
+    except BaseException:
+        _move_back(coming)
+        _remove_empty(made)
+        _move_back(leaving)
+        _remove_empty([*(path for path in old.rglob("*") if path.is_dir()), old])
+        raise
+    shutil.rmtree(old)
+    _remove_empty(set(folders) - set(places.values()))
+
+
+def _move_back(moves: Iterable[tuple[Path, Path]]) -> None:
+    """Undoes moves by what is where: an interrupt may fall between a move and any note of it."""
+    for source, target in moves:
+        if target.exists() and not source.exists():
+            target.rename(source)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def overlap(one: str | Path, other: str | Path) -> bool:
+    """Whether two folders are the same, or one lies in the other; they need not exist."""
+    one, other = Path(one).resolve(), Path(other).resolve()
+    return one == other or one in other.parents or other in one.parents

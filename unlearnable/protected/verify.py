@@ -1,0 +1,216 @@
+"""Which files of a folder are protected by a perturbation, and which are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ..data.fingerprint import image_key, thumbnail
+from ..data.image import Pixels, pixels_of
+from ..data.image_folder import files_below, is_picture
+from ..data.photo import load_photo
+from ..data.raw import RawDataset
+from ..perturbation.perturbation import Perturbation
+from .dataset import ProtectedDataset
+from .manifest import FILES, MARKER, Entry, Seal, read_manifest
+
+STATES = ("protected", "clean", "changed", "unknown")
+_SHOWN = 10  # files of a kind that are named in print
+_LIKE = 12  # levels that thumbnails of one image may differ, as with align="index"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in a folder.
+
+    Attributes:
+        files: Each picture's path below the folder, and what it is: ``"protected"``; ``"clean"``,
+            an original without its perturbation; ``"changed"``, one of the images, but with other
+            pixels than the perturbation gives, as after a recompression; or ``"unknown"``.
+        missing: Files that were exported and of which the folder holds no protected copy.
+        others: Files that are no pictures.
+        basis: What it was judged by.
+    """
+
+    files: dict[str, str]
+    missing: list[str]
+    others: list[str]
+    basis: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether every picture of the folder is protected."""
+        return all(status == "protected" for status in self.files.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of pictures of each kind."""
+        found = list(self.files.values())
+        return {status: found.count(status) for status in STATES}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "whole": self.whole,
+            "basis": self.basis,
+            **self.counts,
+            "files": self.files,
+            "missing": self.missing,
+            "others": self.others,
+        }
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
+        lines = [f"{counts} (by {self.basis})"]
+        for status in STATES[1:]:
+            lines += _named(status, (file for file, found in self.files.items() if found == status))
+        lines += _named("missing", self.missing)
+        lines += _named("no picture", self.others)
+        lines.append("wholly protected" if self.whole else "NOT wholly protected")
+        return "\n".join(lines)
+
+
+def verify(
+    folder: str | Path,
+    perturbation: Perturbation,
+    originals: Any = None,
+    *,
+    progress: bool = True,
+) -> Verification:
+    """Looks at every picture of a folder, by its pixels.
+
+    Args:
+        folder: Such as :meth:`ProtectedDataset.export` writes, or what became of one. Links are
+            followed, as ``ImageFolder`` follows them.
+        perturbation: What the pictures should be protected by.
+        originals: The clean dataset. With it, what the perturbation gives is computed anew and
+            compared. Without it, a file is protected if its pixels are those that the export
+            noted, in the folder's ``unlearnable-files.csv``, for this very perturbation.
+        progress: Show a bar.
+
+    Raises:
+        ValueError: There is no picture, or the folder's own notes are damaged.
+        UnknownImageError: ``originals`` are not the images of the perturbation.
+    """
+    folder = Path(folder)
+    pictures, others = _contents(folder)
+    known = _Known(perturbation)
+    described, listed, entries = read_manifest(folder, known.seal)
+    own = bool(entries)
+    if originals is not None:
+        full_size = described.get("full_size") if own else None
+        known.add_originals(originals, perturbation, full_size, progress)
+        basis = "the originals"
+    elif own:
+        basis = f"{FILES} of the export"
+    elif listed:
+        basis = "the perturbation alone: the folder was exported with another one"
+    else:
+        basis = f"the perturbation alone: there is no {FILES}; give the originals"
+    if own:
+        known.add_entries(entries, trusted=originals is None)
+    names = {str(Path(entry.file).with_suffix("")) for entry in entries}
+    files: dict[str, str] = {}
+    keys: set[str] = set()
+    for path in tqdm(pictures, desc="verifying", disable=None if progress else True, delay=2):
+        file = path.relative_to(folder)
+        status, key = known.judge(path)
+        if status == "unknown" and own and str(file.with_suffix("")) in names:
+            status = "changed"
+        files[file.as_posix()] = status
+        if status == "protected" and key is not None:
+            keys.add(key)
+    missing = [entry.file for entry in entries if entry.protected and entry.key not in keys]
+    return Verification(files, missing, others, basis)
+
+
+def _contents(folder: Path) -> tuple[list[Path], list[str]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"expected a folder of images, got {folder}")
+    found = sorted(path for path in files_below(folder) if path.name not in (MARKER, FILES))
+    pictures = [path for path in found if is_picture(path)]
+    if not pictures:
+        raise ValueError(f"expected pictures in {folder}, found none")
+    return pictures, [str(path.relative_to(folder)) for path in found if not is_picture(path)]
+
+
+class _Known:
+    """Keys of protected and of clean pixels, and what known images look like."""
+
+    def __init__(self, perturbation: Perturbation) -> None:
+        # Of a stack, the lowest part is the one that was fitted on the clean images.
+        keys, thumbnails = (
+            perturbation.tensors.get(name, perturbation.tensors.get(f"0.{name}"))
+            for name in ("keys", "thumbnails")
+        )
+        self.seal = Seal(perturbation)
+        self._clean: set[int] = set() if keys is None else set(keys.tolist())
+        self._protected: set[int] = set()
+        self._origins: set[str] = set()
+        self._listed: dict[str, str] = {}  # what a file is, by its sealed key
+        self._looks: list[Pixels] = [] if thumbnails is None else [np.asarray(thumbnails)]
+        self._stacked: NDArray[np.int16] | None = None
+
+    def add_entries(self, entries: Iterable[Entry], *, trusted: bool) -> None:
+        for entry in entries:
+            self._origins.add(entry.origin)
+            if not entry.protected:
+                self._listed[entry.key] = "clean"
+            elif trusted:
+                self._listed.setdefault(entry.key, "protected")
+
+    def add_originals(
+        self, originals: Any, perturbation: Perturbation, full_size: bool | None, progress: bool
+    ) -> None:
+        sizes = [False, True] if full_size is None else [full_size]
+        if full_size is None and (perturbation.kind == "pixel" or perturbation.fit_size is None):
+            sizes = [False]
+        for full in sizes:
+            protected = ProtectedDataset(originals, perturbation, full_size=full)
+            bare = protected.without_transforms()
+            images, raw = RawDataset(bare), RawDataset(originals)
+            bar = tqdm(range(len(raw)), desc="computing", disable=None if progress else True)
+            for index in bar:
+                clean = raw[index].pixels
+                self._protected.add(image_key(images[index].pixels))
+                self._clean.add(image_key(clean))
+                self._clean.add(image_key(perturbation.prepare(clean, full_size=full)))
+                self._looks.append(thumbnail(clean)[None])
+
+    def judge(self, path: Path) -> tuple[str, str | None]:
+        """What a file is, and the sealed key of its pixels."""
+        try:
+            pixels = pixels_of(load_photo(path))
+        except (OSError, ValueError):
+            return "unknown", None
+        key = image_key(pixels)
+        sealed = self.seal.key(key)
+        listed = self._listed.get(sealed)
+        # First of all: a perturbation that changes nothing protects nothing.
+        if key in self._clean or listed == "clean" or self.seal.origin(key) in self._origins:
+            return "clean", sealed
+        if key in self._protected or listed == "protected":
+            return "protected", sealed
+        return ("changed" if self._looks_known(pixels) else "unknown"), sealed
+
+    def _looks_known(self, pixels: Pixels) -> bool:
+        if not self._looks:
+            return False
+        if self._stacked is None:
+            self._stacked = np.concatenate(self._looks).astype(np.int16)
+        apart = np.abs(self._stacked - thumbnail(pixels)).max(axis=(1, 2, 3))
+        return bool(apart.min() <= _LIKE)
+
+
+def _named(what: str, files: Iterable[str]) -> list[str]:
+    files = list(files)
+    shown = [f"  {what}: {file}" for file in files[:_SHOWN]]
+    if len(files) > _SHOWN:
+        shown.append(f"  {what}: … and {len(files) - _SHOWN:,} more")
+    return shown
