@@ -24,6 +24,7 @@ from unlearnable.io.sharded_rows import JoinedRows
 from unlearnable.perturbation import config as config_module
 from unlearnable.perturbation import serialization
 from unlearnable.perturbation.serialization import digest_of
+from unlearnable.perturbation.shards import MAX_SHARDS
 
 ROW = 3 * 32 * 32
 INDEX = "perturbation.safetensors.index.json"
@@ -162,10 +163,12 @@ def test_shards_of_one_row_and_shards_that_are_just_full(perturbation, class_wis
         perturbation.save_pretrained(tmp_path / "p", max_shard_size=0)
 
 
-def test_more_shards_than_can_be_open_are_refused(perturbation, tmp_path, monkeypatch):
-    monkeypatch.setattr(serialization, "_MOST_SHARDS", 3)
-    with pytest.raises(ValueError, match=r"so large that 3 hold all rows, got 4"):
-        perturbation.save_pretrained(tmp_path / "p", max_shard_size=10 * ROW)
+def test_more_shards_than_can_be_open_are_refused(class_wise, tmp_path):
+    changes = {"image_shape": [1, 1, 1], "classes": None, "num_classes": MAX_SHARDS + 1}
+    rows = np.zeros((MAX_SHARDS + 1, 1, 1, 1), np.int8)
+    many = Perturbation(rows, class_wise.config | changes)
+    with pytest.raises(ValueError, match=r"so large that 500 hold all rows, got 501"):
+        many.save_pretrained(tmp_path / "p", max_shard_size=1)
     assert not any((tmp_path / "p").iterdir())
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 
 from .image import Images, Pixels, interleaved, to_pil
 
+THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
+
 
 def image_key(pixels: Pixels) -> int:
     """64-bit BLAKE2b of an image's size and its pixels as RGB: grey and RGB copies share a key."""

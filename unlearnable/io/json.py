@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import ArtefactError
 
-MOST_BYTES = 1 << 24
-_MOST_LEVELS = 32
+MAX_BYTES = 1 << 24
+MAX_LEVELS = 32
 
 
 def parse_json(data: bytes, where: str | Path) -> Any:
@@ -29,15 +29,10 @@ def parse_json(data: bytes, where: str | Path) -> Any:
             nested more than 32 levels deep, or is larger than 16 MiB.
     """
     try:
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"{len(data):,} bytes are more than {MOST_BYTES:,}")
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_without_repetition,
-            parse_constant=_refuse,
-            parse_float=_finite,
-        )
-        _check(value, _MOST_LEVELS)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repetition)
+        _check(value, MAX_LEVELS)
     except (ValueError, RecursionError) as error:
         raise ArtefactError(f"expected sound JSON in {where}: {error}") from error
     return value
@@ -49,7 +44,7 @@ def read_json(path: Path) -> Any:
         raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        return parse_json(file.read(min(size, MOST_BYTES + 1)), path)
+        return parse_json(file.read(min(size, MAX_BYTES + 1)), path)
 
 
 def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,10 +58,10 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: It could not be read again: it is too large or nested too deeply.
     """
     text = json.dumps(dict(config), default=_plain, indent=2)  # as it is written
-    if len(text) > MOST_BYTES - 1024:  # format and digest are added
+    if len(text) > MAX_BYTES - 1024:  # format and digest are added
         raise ValueError(f"expected a config of moderate size, got {len(text):,} bytes")
     value: dict[str, Any] = json.loads(text, parse_constant=str)
-    _check(value, _MOST_LEVELS)
+    _check(value, MAX_LEVELS)
     return value
 
 
@@ -79,22 +74,13 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is too large a number")
-    return number
-
-
 def _check(value: Any, levels: int) -> None:
-    """Raises ``ValueError`` where values are nested too deeply."""
+    """Raises ``ValueError`` for numbers that are not finite and values nested too deeply."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"it holds {value}, which is not a finite number")
     if isinstance(value, (dict, list)):
         if not levels:
-            raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
+            raise ValueError(f"it is nested more than {MAX_LEVELS} levels deep")
         for item in value.values() if isinstance(value, dict) else value:
             _check(item, levels - 1)
 
@@ -102,4 +88,4 @@ def _check(value: Any, levels: int) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"expected a config of plain values, got a {type(value).__name__}: {value!r}")
+    raise TypeError(f"expected a config of plain values, got {type(value).__name__} {value!r}")

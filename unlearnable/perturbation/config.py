@@ -3,75 +3,82 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..data.cache import ImageStore
 from ..errors import ArtefactError, FormatVersionError
 from ..io.json import read_json
 from .kinds.stack import KINDS
+from .quantize import Result
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
 LAST_READERS: dict[int, str] = {}  # older format versions, and the last release that reads each
 OF_THE_FILE = ("format", "format_version", "digest")  # beside the config in config.json
 GRANULARITIES = ("sample-wise", "class-wise")
-_NEEDED = {
-    "kind", "method", "granularity", "epsilon", "norm", "image_shape", "classes", "num_classes",
-    "source", "preprocessing",
+_SIDE = 1 << 14  # pixels
+_OPTIONAL: dict[str, Any] = {"settings": {}, "parts": None}
+# What is sound under each name, given the value and the whole config.
+_SOUND: dict[str, Callable[[Any, Mapping[str, Any]], bool]] = {
+    "kind": lambda kind, _: isinstance(kind, str) and kind in KINDS,
+    "granularity": lambda granularity, _: granularity in GRANULARITIES,
+    "image_shape": lambda shape, _: _is_shape(shape),
+    "num_classes": lambda number, _: _is_count(number, 1 << 31),
+    "classes": lambda names, config: names is None or (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        and len(names) == config["num_classes"]
+    ),
+    "source": lambda source, _: (
+        isinstance(source, dict) and isinstance(source.get("name"), str)
+        and _is_count(source.get("images"), 1 << 62)
+    ),
+    "method": lambda method, _: isinstance(method, str),
+    "norm": lambda norm, _: norm in (None, "Linf", "L2"),
+    "preprocessing": lambda steps, config: steps is None or (
+        isinstance(steps, dict) and isinstance(fit := steps.get("fit"), list)
+        and all(type(side) is int for side in fit)
+        and _is_shape(config["image_shape"]) and fit == config["image_shape"][1:]
+    ),
+    "epsilon": lambda epsilon, _: epsilon is None or (
+        isinstance(epsilon, int | float) and 0 <= epsilon <= 1e6
+    ),
+    "settings": lambda settings, _: isinstance(settings, dict),
+    "parts": lambda parts, config: config["kind"] != "stack" or (
+        isinstance(parts, list) and len(parts) >= 2
+    ),
 }  # fmt: skip
+
+
+class MissingError(ValueError):
+    """Something is missing that every perturbation of its kind has."""
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+def _is_shape(value: Any) -> bool:
+    sides = isinstance(value, list) and len(value) == 3 and all(_is_count(s, _SIDE) for s in value)
+    return sides and value[0] in (1, 3) and math.prod(value) <= 1 << 28
 
 
 def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
     """Raises ``ValueError`` unless a config says what every kind needs to know, soundly."""
-    wrong: list[str] = []
-
-    def expect(name: str, sound: bool) -> None:
-        if not sound:
-            wrong.append(f"{name}={config.get(name)!r:.80}")
-
-    def whole(value: Any, most: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-
-    absent = _NEEDED - config.keys()
+    given = _OPTIONAL | dict(config)
+    absent = _SOUND.keys() - given.keys()
     if absent:
-        raise ValueError(f"expected a config with {sorted(absent)}, found none")
-    kind: Any = config.get("kind")
-    parts: Any = config.get("parts")
-    shape: Any = config.get("image_shape")
-    classes: Any = config.get("classes")
-    fit: Any = config.get("preprocessing")
-    expect("kind", isinstance(kind, str) and kind in KINDS)
-    expect("granularity", config.get("granularity") in GRANULARITIES)
-    sides = isinstance(shape, list) and len(shape) == 3 and all(whole(s, 1 << 14) for s in shape)
-    expect("image_shape", sides and shape[0] in (1, 3) and math.prod(shape) <= 1 << 28)
-    number = config.get("num_classes")
-    expect("num_classes", whole(number, 1 << 31))
-    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    expect("classes", classes is None or (names and len(classes) == number))
-    source = config.get("source")
-    named = isinstance(source, dict) and isinstance(source.get("name"), str)
-    expect("source", named and whole(source.get("images"), 1 << 62))  # type: ignore[union-attr]
-    expect("method", isinstance(config.get("method"), str))
-    expect("norm", config.get("norm") in (None, "Linf", "L2"))
-    sizes: Any = fit.get("fit") if isinstance(fit, dict) else None
-    cropped = isinstance(sizes, list) and sides and sizes == shape[1:]
-    expect("preprocessing", fit is None or (cropped and all(whole(s, 1 << 14) for s in sizes)))
-    epsilon = config.get("epsilon")
-    number_or_none = epsilon is None or isinstance(epsilon, (int, float))
-    expect("epsilon", number_or_none and (epsilon is None or 0 <= epsilon <= 1e6))
-    expect("settings", isinstance(config.get("settings", {}), dict))
-    if kind == "stack" and not part:
-        expect("parts", isinstance(parts, list) and len(parts) >= 2)
-    if wrong or (part and kind == "stack"):
+        raise MissingError(f"expected a config with {sorted(absent)}, found none")
+    wrong = [f"{n}={given[n]!r:.80}" for n, sound in _SOUND.items() if not sound(given[n], given)]
+    if wrong or (part and given["kind"] == "stack"):
         raise ValueError(f"expected a sound config, got {', '.join(wrong) or 'a stack in a stack'}")
-    if kind == "stack":
-        for own in parts:
-            if not isinstance(own, dict) or own.get("image_shape") != shape:
-                raise ValueError("expected parts of the stack's own image shape")
-            check_config(own, part=True)
-            if own["num_classes"] != number:
-                raise ValueError("expected parts of the stack's own number of classes")
+    for own in given["parts"] if given["kind"] == "stack" else ():
+        if not isinstance(own, dict) or own.get("image_shape") != given["image_shape"]:
+            raise ValueError("expected parts of the stack's own image shape")
+        check_config(own, part=True)
+        if own["num_classes"] != given["num_classes"]:
+            raise ValueError("expected parts of the stack's own number of classes")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -106,3 +113,17 @@ def migrate(config: dict[str, Any], version: Any, path: Path) -> dict[str, Any]:
             f"pip install unlearnable=={release}"
         )
     raise ArtefactError(f"{expected}, which no release has written; the file was edited")
+
+
+def config_of_fit(result: Result, images: ImageStore, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with what the result and the images that it was learned on say of themselves."""
+    config = dict(config) | {
+        "kind": result.kind,
+        "image_shape": list(images.images.shape[1:]),
+        "classes": images.classes,
+        "num_classes": images.num_classes,
+        "source": {"name": images.name, "images": len(images.images), "digest": images.digest},
+        "preprocessing": None if images.fit is None else {"fit": list(images.fit)},
+        "strength": None,
+    }
+    return config | ({"settings": result.settings} if result.settings else {})

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.fingerprint import image_keys, thumbnail
+from ...data.fingerprint import THUMBNAIL_TOLERANCE, image_keys, thumbnail
 from ...data.image import Images, Pixels
 from ...errors import ArtefactError, UnknownImageError
 from ..quantize import Levels
 from .base import Kind, RowRef, add_levels
-
-_THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
 
 
 class Additive(Kind):
@@ -101,7 +99,7 @@ class Additive(Kind):
     def resembles(self, pixels: Pixels, row: int) -> bool:
         """As :meth:`Perturbation.resembles`."""
         own = self.tensors["thumbnails"][row].astype(np.int16)
-        return bool(np.abs(own - thumbnail(pixels)).max() <= _THUMBNAIL_TOLERANCE)
+        return bool(np.abs(own - thumbnail(pixels)).max() <= THUMBNAIL_TOLERANCE)
 
     def rows(self, rows: Sequence[RowRef]) -> Levels:
         """int8 rows, (B, C, H, W), of which the checksums are right."""

@@ -100,8 +100,17 @@ def parts_of(kind: Kind) -> list[Kind]:
 
 
 def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of a stack: the dataset's part of the config is that of the lowest."""
+    """Tensors and config of a stack: the dataset's part of the config is that of the lowest.
+
+    Raises:
+        ValueError: The parts are not for the same images.
+    """
     configs = [dict(part.config) for part in parts]
+    for name in ("image_shape", "num_classes", "classes"):
+        known = [config[name] for config in configs if config[name] is not None]
+        for found in known:
+            if found != known[0]:
+                raise ValueError(f"expected {name} {known[0]} as below, got {found}")
     sample_wise = any(config["granularity"] == "sample-wise" for config in configs)
     config = configs[0] | {
         "method": " + ".join(config["method"] for config in configs),

@@ -1,0 +1,186 @@
+"""What a perturbation says of itself, and what it does to images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.image import Images, Pixels, ResizeCrop
+from ..io.sharded_rows import JoinedRows
+from . import summary
+from .kinds.additive import Additive
+from .kinds.base import Kind, RowRef
+from .kinds.stack import parts_of
+from .quantize import Levels
+from .resample import apply_full_size, check_full_size, prepare_full_size
+from .serialization import digest_of
+
+
+class AppliedKind:
+    """The part of :class:`Perturbation` that reads: its properties, and its use on images."""
+
+    _kind: Kind
+
+    # What it is
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is known about it, as in ``config.json``: see the class."""
+        return self._kind.config
+
+    @property
+    def kind(self) -> str:
+        """What is done: ``"additive"``, ``"pixel"``, ``"convolution"``, ``"procedural"``, …"""
+        return str(self.config["kind"])
+
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """Arrays of the kind by name; memory-mapped when loaded from a folder.
+
+        Rows that lie in several files or arrays are ``JoinedRows``, as :attr:`rows` says.
+        """
+        return self._kind.tensors
+
+    @property
+    def rows(self) -> Levels | JoinedRows:
+        """int8 levels of 1/255, (N or K, C, H, W); of kind ``"additive"`` alone.
+
+        An array; or, where rows lie in several shards or were concatenated, something that is read
+        like one: its ``shape``, ``len()``, and rows by number, slice or array of numbers. It copies
+        what is asked for; ``np.asarray(rows)`` asks for everything.
+        """
+        if self.kind != "additive":
+            raise AttributeError(
+                f'a perturbation of kind "{self.kind}" has no rows; its tensors are '
+                f"{sorted(self.tensors)}"
+            )
+        return self.tensors["rows"]
+
+    @property
+    def keys(self) -> NDArray[np.uint64] | None:
+        """Key of each row's image, or None where there is no row per image."""
+        return self.tensors.get("keys")
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Class index of each row's image, or None where there is no row per image."""
+        return self.tensors.get("labels")
+
+    @property
+    def granularity(self) -> str:
+        """``"sample-wise"`` or ``"class-wise"``: what differs from image to image of a class."""
+        return str(self.config["granularity"])
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it is for the images it was fitted on, and no others."""
+        return self._kind.keyed
+
+    @property
+    def by_class(self) -> bool:
+        """Whether what is done to an image follows from its class."""
+        return self._kind.by_class
+
+    @property
+    def fit_size(self) -> ResizeCrop | None:
+        """Resize and crop that images go through before anything is applied, or None."""
+        return self._kind.fit
+
+    @property
+    def parts(self) -> list[Kind]:
+        """The kinds that are applied one after the other; but for a stack, one."""
+        return parts_of(self._kind)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all tensors."""
+        return self._kind.nbytes
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of tensors and config."""
+        return digest_of(self.tensors, self.config)
+
+    def __len__(self) -> int:
+        return len(self._kind)
+
+    def info(self) -> dict[str, Any]:
+        """What a person wants to know: method, budget, images, size on disk, digest, strength."""
+        return summary.info(self._kind, self.digest)
+
+    def __repr__(self) -> str:
+        return summary.line(self._kind)
+
+    def _repr_html_(self) -> str:
+        return summary.page(self._kind, self.digest)
+
+    # What it does to an image
+
+    def find(self, pixels: Pixels, label: int, index: int | None = None) -> RowRef:
+        """What belongs to an image: for rows, the number of its row.
+
+        Args:
+            pixels: uint8, (1 or 3, H, W), before any resize.
+            label: Class index; decides alone for class-wise rows, and between duplicates.
+            index: Place in the dataset; tried first, so that the usual case needs no search.
+
+        Raises:
+            UnknownImageError: Nothing belongs to the image.
+        """
+        indices = None if index is None or index < 0 else [index]
+        return self._kind.find(pixels[None], [label], indices)[0]
+
+    def find_batch(
+        self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
+    ) -> list[RowRef]:
+        """:meth:`find` of each of (B, 1 or 3, H, W) images, at once."""
+        return self._kind.find(images, labels, indices)
+
+    def resembles(self, pixels: Pixels, row: int) -> bool:
+        """Whether an image looks like the row's own at 4x4 pixels, whatever decoded it."""
+        assert isinstance(self._kind, Additive)
+        return self._kind.resembles(pixels, row)
+
+    def prepare(self, pixels: Pixels, *, full_size: bool = False) -> Pixels:
+        """The image before anything is applied: resized and cropped, and in colour if need be.
+
+        Args:
+            pixels: uint8, (1 or 3, H, W).
+            full_size: Not resized and cropped.
+        """
+        return self.prepare_batch(pixels[None], full_size=full_size)[0]
+
+    def prepare_batch(self, images: Images, *, full_size: bool = False) -> Images:
+        """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return prepare_full_size(self._kind, images)
+        return self._kind.prepare(images)
+
+    def apply(self, pixels: Pixels, row: RowRef, *, full_size: bool = False) -> Pixels:
+        """Perturbed uint8 pixels, (1 or 3, H, W).
+
+        Args:
+            pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
+            row: From :meth:`find`.
+            full_size: Enlarge what is done to ``pixels`` of any size: see docs/photos.md.
+
+        Raises:
+            ValueError: The image has another shape.
+            ArtefactError: The row is damaged.
+        """
+        return self.apply_batch(pixels[None], [row], full_size=full_size)[0]
+
+    def apply_batch(
+        self, images: Images, rows: Sequence[RowRef], *, full_size: bool = False
+    ) -> Images:
+        """:meth:`apply` to each of (B, 1 or 3, H, W) images, at once."""
+        if full_size:
+            return apply_full_size(self._kind, images, rows)
+        return self._kind.apply(images, rows)
+
+    def check_full_size(self) -> None:
+        """Raises ``ValueError`` if what it does cannot be enlarged."""
+        check_full_size(self._kind)
