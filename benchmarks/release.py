@@ -29,7 +29,7 @@ from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10
 
 import unlearnable as ue
-from unlearnable.hub.catalogue import FILE, describe
+from unlearnable.hub.catalogue import FILE
 from unlearnable.io.files import write_json
 from unlearnable.perturbation.card import write_card
 
@@ -85,9 +85,13 @@ def accuracies(name: str, dataset: Any, test: Any, record: Record, device: str) 
 def listed(perturbation: ue.Perturbation, name: str, **place: str) -> None:
     """Adds a perturbation to the catalogue, or changes what it says."""
     entries = {entry["name"]: entry for entry in json.loads(FILE.read_text(encoding="utf-8"))}
+    info, source = perturbation.info(), perturbation.config["source"]
+    fields = ("method", "image_shape", "epsilon", "norm", "bytes", "digest")
     entries[name] = {
         "name": name,
-        **describe(perturbation.info(), perturbation.config["source"]),
+        **{field: info[field] for field in fields},
+        "dataset": source["name"],
+        "images": source["images"],
         **place,
     }
     write_json(FILE, [entries[name] for name in sorted(entries)])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-FILE = Path(__file__).with_name("catalogue.json")  # beside it, the folder of those that are shipped
+FILE = Path(__file__).with_name("catalogue.json")  # beside the folder of those that are shipped
 _SHIPPED = "pretrained"
 CONFIG = "config.json"
 _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
@@ -24,7 +22,7 @@ class Pretrained:
         name: What :meth:`Perturbation.from_pretrained` takes.
         method: Name of the method that made it.
         dataset: What it is for, such as ``"CIFAR10"``.
-        images: Number of images of that dataset.
+        images: Number of its images.
         image_shape: (channels, height, width).
         epsilon: Budget, as ``"8/255"``; None for methods without one.
         norm: Of the budget; None without one.
@@ -74,17 +72,3 @@ def list_pretrained() -> list[Pretrained]:
     """The pre-made perturbations that can be loaded by name, from the package or the Hub."""
     entries = [Pretrained(**entry) for entry in json.loads(FILE.read_text(encoding="utf-8"))]
     return [e for e in entries if e.repo is not None or (e.folder / CONFIG).is_file()]
-
-
-def describe(info: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """What the catalogue says of a perturbation, without a name and a place.
-
-    Args:
-        info: From :meth:`Perturbation.info`.
-        source: As in :attr:`Perturbation.config`: the dataset that it is for.
-    """
-    names = ("method", "image_shape", "epsilon", "norm", "bytes", "digest")
-    return {name: info[name] for name in names} | {
-        "dataset": source["name"],
-        "images": source["images"],
-    }

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub. This is the only file that talks to the network; import it when needed."""
+"""The Hugging Face Hub: the only file that talks to the network; import it when needed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LOG_IN = "log in (hf auth login), set HF_TOKEN, or pass token="
 
 
 class Pushed(NamedTuple):
-    """What :func:`upload` did: the commit, or the one that held the same files already."""
+    """Result of an upload: the new commit, or the last one if nothing has changed."""
 
     repo_id: str
     commit: str
@@ -62,17 +62,10 @@ def download(
     force_download: bool = False,
     endpoint: str | None = None,
 ) -> Path:
-    """Brings a perturbation's files, and no others, from a dataset repository into the cache.
+    """Downloads a perturbation's files, and no others, from a dataset repository into the cache.
 
-    Args:
-        repo_id: ``owner/name``.
-        revision: A branch, a tag or a commit; what is in the cache of a full commit hash is not
-            asked for again.
-        token: To read private and gated repositories; the one that was logged in with unless given.
-        cache_dir: In place of the Hub client's own cache.
-        local_files_only: Take what is in the cache, without the network.
-        force_download: Take nothing from the cache.
-        endpoint: Address of another Hub.
+    The arguments are those of :meth:`Perturbation.from_pretrained
+    <unlearnable.Perturbation.from_pretrained>`.
 
     Returns:
         The folder in the cache.
@@ -115,20 +108,13 @@ def upload(
     endpoint: str | None = None,
     commit_message: str | None = None,
 ) -> Pushed:
-    """Brings a saved perturbation into a dataset repository.
+    """Uploads a saved perturbation to a dataset repository.
 
-    Contents go up first, then one commit adds all files and takes away those of an earlier
+    Contents go up first, then one commit adds all files and removes those of an earlier
     perturbation: no reader sees half of it. Files that are there already are not sent again.
 
-    Args:
-        files: Names in the repository, and what goes there: files of a perturbation, or bytes.
-        repo_id: ``owner/name``; made if there is none.
-        private: Make it private, and refuse to push into one that is public.
-        branch: Push there; made if there is none.
-        create_pr: Propose the commit as a pull request.
-        token: Of a user who may write there; the one that was logged in with unless given.
-        endpoint: Address of another Hub.
-        commit_message: A word on the change.
+    ``files`` are names in the repository, and for each a file or bytes; the other arguments are
+    those of :meth:`Perturbation.push_to_hub <unlearnable.Perturbation.push_to_hub>`.
 
     Raises:
         HubError: It says what went wrong and what to do.
@@ -136,7 +122,7 @@ def upload(
     if create_pr and branch is not None:
         raise ValueError("expected branch or create_pr, got both; a pull request is for main")
     if not re.fullmatch(REPO, repo_id):
-        # The client would put the user's own name before it, and the card would name another one.
+        # The client would prepend the user's name, and the card would name another repository.
         raise HubError(f"expected a repository as owner/name, got {repo_id!r}")
     token = _stripped(token)
     call = _Call(repo_id, branch, token, endpoint, writing=True)
@@ -177,17 +163,17 @@ def upload(
 
 
 def hide_progress() -> None:
-    """No bars from the Hub's client, for as long as the process runs."""
+    """Turns off the progress bars of the Hub's client for the rest of the process."""
     disable_progress_bars()
 
 
 def _stripped(token: str | bool | None) -> str | bool | None:
-    """Without the line break of the file it was read from, which the client would send."""
+    """A token without the line break of the file that it was read from."""
     return token.strip() if isinstance(token, str) else token
 
 
 class _Call(NamedTuple):
-    """What was asked of the Hub, to say so when it fails."""
+    """A request to the Hub, which explains its failure."""
 
     repo_id: str
     revision: str | None
@@ -205,27 +191,30 @@ class _Call(NamedTuple):
     def hub(self) -> str:
         return self.endpoint or constants.ENDPOINT
 
+    @property
+    def cache(self) -> str | Path:
+        return self.cache_dir or constants.HF_HUB_CACHE
+
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns whatever goes wrong into one sentence, and lets no token out with it."""
+        """Turns any error into a ``HubError`` of one sentence, with no token in it."""
         try:
             yield
         except Exception as error:
             secret = self.token if isinstance(self.token, str) else get_token()
-            told = " ".join(self._explain(error).split())
+            sentence = " ".join(self._explain(error).split())
             if not secret:
-                raise HubError(told) from error
+                raise HubError(sentence) from error
             # As it is, and as libraries quote it.
             spellings = {secret, repr(secret)[1:-1]}
             spelled = any(text in str(link) for link in _chain(error) for text in spellings)
             for text in spellings:
-                told = told.replace(text, "hf_…")
-            raise HubError(told) from (None if spelled else error)
+                sentence = sentence.replace(text, "hf_…")
+            raise HubError(sentence) from (None if spelled else error)
 
     def _explain(self, error: Exception) -> str:
         if any(_is_full(link) for link in _chain(error)):
-            place = self.cache_dir or constants.HF_HUB_CACHE
-            return f"the disk is full: make room in {place}, or pass cache_dir= with another place"
+            return f"the disk is full: free space in {self.cache}, or pass another cache_dir="
         if isinstance(error, HFValidationError):
             return f"expected a repository as owner/name, got {self.repo_id!r}: {error}"
         if isinstance(error, LocalTokenNotFoundError):
@@ -249,16 +238,11 @@ class _Call(NamedTuple):
         if isinstance(error, HfHubHTTPError):
             return self._explain_status(error)
         verb = "send" if self.writing else "get"
+        failed = f"could not {verb} {self.what} ({type(error).__name__}: {error})"
         if isinstance(error, OSError) and error.filename is not None:
-            place = self.cache_dir or constants.HF_HUB_CACHE
-            return (
-                f"could not {verb} {self.what} ({type(error).__name__}: {error}): check the cache "
-                f"{place}, or pass cache_dir= with another place"
-            )
-        return (
-            f"could not {verb} {self.what} ({type(error).__name__}: {error}): check the connection "
-            f"to {self.hub} and try again; nothing half-written is left"
-        )
+            return f"{failed}: check the cache {self.cache}, or pass another cache_dir="
+        advice = f"check the connection to {self.hub} and try again"
+        return f"{failed}: {advice}; nothing half-written is left"
 
     def _explain_absence(self, error: Exception) -> str:
         if constants.HF_HUB_OFFLINE and self.writing:
@@ -270,7 +254,7 @@ class _Call(NamedTuple):
             )
         asked = "local_files_only=True" if self.local_files_only else "HF_HUB_OFFLINE"
         return (
-            f"{self.what} is not (wholly) in the cache {self.cache_dir or constants.HF_HUB_CACHE}, "
+            f"{self.what} is missing or incomplete in the cache {self.cache}, "
             f"and {asked} forbids the network: get it once without that"
         )
 
@@ -283,7 +267,7 @@ class _Call(NamedTuple):
             return f"{answer}: the token is missing or not valid; {_LOG_IN}"
         if status == 403:
             need = "write to" if self.writing else "read"
-            return f"{answer}: the token may not {need} {self.repo_id}; use one that may"
+            return f"{answer}: the token may not {need} {self.repo_id}; use another one"
         if status == 429 or status >= 500:
             return f"{answer} when asked for {self.what}: try again later"
         return f"{answer} when asked for {self.what}"

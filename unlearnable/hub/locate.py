@@ -1,14 +1,15 @@
-"""Where a perturbation is that is asked for by name: a folder, the Hub, or the catalogue."""
+"""Where the perturbation of a name is: in a folder, on the Hub, or in the catalogue."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .catalogue import REPO, list_pretrained
 
-_VERIFIED = ".unlearnable-verified"  # beside what was downloaded, once all of it was checked
+_VERIFIED = ".unlearnable-verified"  # beside a download, once all of it was checked
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Source:
 
     Attributes:
         folder: The folder.
-        repo: What it was downloaded from; None for one that was here.
-        digest: What the catalogue says that it is, if it is from there.
+        repo: Where it was downloaded from; None for a local one.
+        digest: What the catalogue states, for a pre-made one.
     """
 
     folder: Path
@@ -27,11 +28,11 @@ class Source:
 
     @property
     def downloaded(self) -> bool:
-        """Whether it is in the cache of the Hub's client."""
+        """Whether it came from the Hub."""
         return self.repo is not None
 
     def is_verified(self, digest: str) -> bool:
-        """Whether every byte of what has this digest was checked before."""
+        """Whether every byte of the artefact of this digest was checked before."""
         try:
             return (self.folder / _VERIFIED).read_text(encoding="utf-8") == digest
         except OSError:
@@ -45,17 +46,13 @@ class Source:
             return  # a cache that cannot be written to is checked every time
 
 
-def locate(
-    name: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
-    endpoint: str | None = None,
-) -> Source:
+def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> Source:
     """Finds what :meth:`Perturbation.from_pretrained` is asked for, and downloads it if need be.
+
+    Args:
+        name: A folder, ``owner/name``, or the name of a pre-made one.
+        revision: Of a repository.
+        options: Others of :func:`~unlearnable.hub.client.download`.
 
     Raises:
         FileNotFoundError: Nothing has that name.
@@ -81,19 +78,11 @@ def locate(
             f"expected a folder with a saved perturbation, owner/name on the Hub, or the name of a "
             f"pre-made one ({known}), got {name!r}"
         )
-    from . import client as hub
+    from .client import download
 
-    folder = hub.download(
-        repo,
-        revision=commit,
-        token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-        force_download=force_download,
-        endpoint=endpoint,
-    )
+    folder = download(repo, revision=commit, **options)
     at = repo if commit is None else f"{repo} at {commit}"
     source = Source(folder, at, None if entry is None else entry.digest)
-    if force_download:
+    if options.get("force_download"):
         source.note_verified("")
     return source

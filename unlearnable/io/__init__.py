@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read strictly, and nothing in them executed."""
+"""Files: written completely or not at all, read strictly, and never executed."""

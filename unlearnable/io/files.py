@@ -1,4 +1,4 @@
-"""Writing files so that nothing of anybody's is lost and nothing is left half-written."""
+"""Writing files so that no other file is lost and none is left half-written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 LOCK = ".unlearnable-lock"
-_LEFT = re.compile(r"\..+\.(partial|before)")  # what a process that was killed leaves
+_LEFT = re.compile(r"\..+\.(partial|before)")  # what a killed process leaves
 logger = logging.getLogger(__name__)
 
 
 def make_folder(folder: str | Path) -> Path:
-    """A folder, made with all above it if it is not there.
+    """Makes a folder, and all above it, unless it exists.
 
     Raises:
         NotADirectoryError: It is a file.
@@ -32,12 +32,12 @@ def make_folder(folder: str | Path) -> Path:
 
 
 def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Path:
-    """Makes a folder to write into, or takes one that is empty or was written by this package.
+    """Makes a folder to write into, or accepts one that is empty or was written by this package.
 
     Args:
         folder: Where to write.
-        marker: Name of a JSON file that tells a folder of ours by its ``format``.
-        force: Take the folder whatever it holds.
+        marker: Name of the JSON file whose ``format`` marks a folder of this package.
+        force: Accept the folder whatever it holds.
 
     Raises:
         FileExistsError: It holds something else.
@@ -55,14 +55,14 @@ def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Pat
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Keeps other processes that ask for it out of a folder; a killed process lets go of it.
+    """Locks a folder against other processes that lock it; a killed process releases it.
 
     Args:
         folder: Exists.
         wait: Wait for the other process instead of refusing.
 
     Raises:
-        RuntimeError: Another process has it, and ``wait`` is off.
+        RuntimeError: Another process holds the lock, and ``wait`` is off.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -79,7 +79,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         if os.name == "posix":  # elsewhere an open file stays
-            # Still held: who waits for it sees that it is gone, and makes another one.
+            # While it is held: a process that waits sees that it is gone, and makes another one.
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
@@ -94,7 +94,7 @@ def is_ours(folder: Path, marker: str) -> bool:
 
 
 def open_new(path: Path) -> BinaryIO:
-    """Opens a file to write; what is in its place is removed, never followed if it is a link."""
+    """Opens a new file; an earlier one is removed, and a link in its place is not followed."""
     path.unlink(missing_ok=True)
     return path.open("xb")
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import ArtefactError
 from .files import open_new
 from .json import MAX_BYTES, parse_json
-from .sharded_rows import JoinedRows
+from .sharded_rows import JoinedRows, arrays_of
 
 _DTYPES = {"I8": "i1", "U8": "u1", "I64": "<i8", "U64": "<u8", "U32": "<u4"}
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
@@ -40,7 +40,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | JoinedRows], 
     with open_new(path) as file:
         file.write(header_of(ordered, kind))
         for tensor in ordered.values():
-            for part in tensor.parts if isinstance(tensor, JoinedRows) else [tensor]:
+            for part in arrays_of(tensor):
                 file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())

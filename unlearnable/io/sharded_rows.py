@@ -1,4 +1,4 @@
-"""Int8Rows that lie in several arrays, read as one without being copied together."""
+"""int8 rows that lie in several arrays, read as one without being copied together."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Int8Rows = NDArray[np.int8]
 class JoinedRows:
     """int8 rows of several arrays, one after the other.
 
-    A number gives a view of that row; a slice, or an array of numbers or booleans, copies those
-    rows and no others. ``np.asarray(rows)`` copies them all: know their size before.
+    An integer gives a view of that row; a slice, or an array of integers or booleans, copies only
+    those rows. ``np.asarray(rows)`` copies all of them into memory.
 
     Args:
         parts: int8 arrays (N, C, H, W) of one shape but for N, or rows that are joined already.
@@ -38,7 +38,7 @@ class JoinedRows:
     def __init__(self, parts: Sequence[Int8Rows | JoinedRows]) -> None:
         flat: list[Int8Rows] = []
         for part in parts:
-            flat += part.parts if isinstance(part, JoinedRows) else [part]
+            flat += arrays_of(part)
         shapes = {part.shape[1:] for part in flat}
         if len(shapes) != 1 or any(part.ndim != 4 or part.dtype != np.int8 for part in flat):
             raise ValueError(
@@ -69,7 +69,7 @@ class JoinedRows:
         return self.parts[part][number - self._starts[part]]
 
     def _numbers(self, index: Any) -> NDArray[np.int64]:
-        """Which rows a slice or an array of numbers or booleans means."""
+        """The numbers of the rows that a slice, or an array of integers or booleans, selects."""
         count = len(self)
         numbers = np.asarray(index) if isinstance(index, (list, np.ndarray)) else None
         if numbers is None or numbers.dtype.kind not in "iu" or not numbers.size:
@@ -101,3 +101,8 @@ class JoinedRows:
         if copy is False:
             raise ValueError("expected rows that may be copied: they lie in several arrays")
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+
+
+def arrays_of(array: NDArray[Any] | JoinedRows) -> list[NDArray[Any]]:
+    """The arrays that rows lie in; of a plain array, itself."""
+    return array.parts if isinstance(array, JoinedRows) else [array]

@@ -46,11 +46,11 @@ class AppliedKind:
 
     @property
     def rows(self) -> Levels | JoinedRows:
-        """int8 levels of 1/255, (N or K, C, H, W); of kind ``"additive"`` alone.
+        """int8 levels of 1/255, (N or K, C, H, W); only of kind ``"additive"``.
 
-        An array; or, where rows lie in several shards or were concatenated, something that is read
-        like one: its ``shape``, ``len()``, and rows by number, slice or array of numbers. It copies
-        what is asked for; ``np.asarray(rows)`` asks for everything.
+        An array; or, where rows lie in several shards or were concatenated, ``JoinedRows``, which
+        has ``shape`` and ``len()`` and is indexed by integers, slices or arrays. It copies only the
+        rows that are indexed; ``np.asarray(rows)`` copies all of them.
         """
         if self.kind != "additive":
             raise AttributeError(
@@ -76,7 +76,7 @@ class AppliedKind:
 
     @property
     def keyed(self) -> bool:
-        """Whether it is for the images it was fitted on, and no others."""
+        """Whether it is only for the images that it was fitted on."""
         return self._kind.keyed
 
     @property
@@ -91,7 +91,7 @@ class AppliedKind:
 
     @property
     def parts(self) -> list[Kind]:
-        """The kinds that are applied one after the other; but for a stack, one."""
+        """The kinds that are applied one after the other: several in a stack, else one."""
         return parts_of(self._kind)
 
     @property
@@ -108,7 +108,7 @@ class AppliedKind:
         return len(self._kind)
 
     def info(self) -> dict[str, Any]:
-        """What a person wants to know: method, budget, images, size on disk, digest, strength."""
+        """A summary: method, budget, images, size on disk, digest, strength."""
         return summary.info(self._kind, self.digest)
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class AppliedKind:
 
         Args:
             pixels: uint8, (1 or 3, H, W), before any resize.
-            label: Class index; decides alone for class-wise rows, and between duplicates.
+            label: Class index; it selects class-wise rows, and decides between duplicates.
             index: Place in the dataset; tried first, so that the usual case needs no search.
 
         Raises:
@@ -140,7 +140,7 @@ class AppliedKind:
         return self._kind.find(images, labels, indices)
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
-        """Whether an image looks like the row's own at 4x4 pixels, whatever decoded it."""
+        """Whether an image resembles the row's own at 4x4 pixels, whatever decoder read it."""
         assert isinstance(self._kind, Additive)
         return self._kind.resembles(pixels, row)
 
@@ -149,7 +149,7 @@ class AppliedKind:
 
         Args:
             pixels: uint8, (1 or 3, H, W).
-            full_size: Not resized and cropped.
+            full_size: Keep the size.
         """
         return self.prepare_batch(pixels[None], full_size=full_size)[0]
 

@@ -10,7 +10,7 @@ from typing import Any
 from .summary import format_epsilon
 
 _LONGEST = 200  # characters of a name or value
-_MARKUP = set("\\`*_{}[]<>#!|~&:@$^")  # what means something inside a line, links among it
+_MARKUP = set("\\`*_{}[]<>#!|~&:@$^")  # what has a meaning inside a line, links included
 _LIMITS = """\
 Protection by such perturbations is empirical: no theorem stands behind it, and it does not make
 learning impossible. Known to weaken or undo it:
@@ -21,7 +21,7 @@ learning impossible. Known to weaken or undo it:
 - adversarial training, also of methods made against it if its radius is large;
 - fine-tuning a network that was pretrained on other images;
 - pairs of clean and protected images, from which the perturbation can be learned. **This
-  repository holds the perturbation itself**: whoever can read it can take it off. For a public
+  repository holds the perturbation itself**: whoever can read it can remove it. For a public
   dataset it is a benchmark, not a protection."""
 
 
@@ -120,16 +120,16 @@ def _strength(strength: Any) -> str:
     if not strength:
         return "Not measured."
     try:
-        told = dict(strength)
-        clean, protected, seeds = (list(told.pop(n)) for n in ("clean", "protected", "seeds"))
-        told = {
+        values = dict(strength)
+        clean, protected, seeds = (list(values.pop(n)) for n in ("clean", "protected", "seeds"))
+        values = {
             "test accuracy, trained on clean images": _shares(clean),
             "test accuracy, trained on protected images": _shares(protected),
             "seeds": seeds,
-        } | told
+        } | values
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        told = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
-    return _table(told)
+        values = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
+    return _table(values)
 
 
 def _shares(values: list[float]) -> str:

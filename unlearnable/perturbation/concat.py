@@ -28,15 +28,15 @@ def concatenated(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors
     """
     _check(kinds)
     _check_images(kinds)
-    together = {
+    joined = {
         name: np.concatenate([kind.tensors[name] for kind in kinds])
         for name in ("keys", "labels", "thumbnails", "checksums")
     }
-    tensors: Tensors = {"rows": JoinedRows([kind.tensors["rows"] for kind in kinds]), **together}
+    tensors: Tensors = {"rows": JoinedRows([kind.tensors["rows"] for kind in kinds]), **joined}
     configs = [kind.config for kind in kinds]
     first = configs[0]
     sources = [config["source"] for config in configs]
-    # What is not the same everywhere cannot be said of the whole.
+    # What differs between the parts is unknown for all of them together.
     config = {name: _common([c.get(name) for c in configs]) for name in first if name not in _KNOWN}
     parameters = [config.get("parameters") or {} for config in configs]
     config |= {name: first[name] for name in (*_SAME, "kind", "granularity")}
@@ -46,13 +46,13 @@ def concatenated(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors
         "source": {
             "name": " + ".join(source["name"] for source in sources),
             "images": sum(source["images"] for source in sources),
-            "digest": digest_of_images(together["keys"], together["labels"]),
+            "digest": digest_of_images(joined["keys"], joined["labels"]),
             "parts": [
                 {"name": source["name"], "images": source["images"], "perturbation": digest}
                 for source, digest in zip(sources, digests, strict=True)
             ],
         },
-        "strength": None,  # measured with the parts, not with the whole
+        "strength": None,  # was measured for the parts only
     }
     return tensors, config
 
@@ -68,7 +68,7 @@ def _check(kinds: Sequence[Kind]) -> None:
             raise ValueError(
                 f'expected sample-wise perturbations of kind "additive", got a '
                 f"{kind.config['granularity']} one of kind {kind.name!r} as number {number}; only "
-                f"rows of images can stand one after the other"
+                f"rows of images can be concatenated"
             )
         for name in _SAME:
             if kind.config[name] != first[name]:
@@ -83,7 +83,7 @@ def _check(kinds: Sequence[Kind]) -> None:
 
 
 def _check_images(kinds: Sequence[Kind]) -> None:
-    """Refuses an image that has rows in two perturbations: the second would never be found."""
+    """Refuses an image that has rows in two perturbations, of which the second is never found."""
     pairs = [
         np.unique(np.stack([kind.tensors["keys"], kind.tensors["labels"].view(np.uint64)]), axis=1)
         for kind in kinds

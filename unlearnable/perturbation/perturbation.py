@@ -36,7 +36,7 @@ class Perturbation(AppliedKind):
     Args:
         rows: int8 levels of 1/255: (N, C, H, W) sample-wise, (K, C, H, W) class-wise.
         config: What is known about them, as in ``config.json``: see :attr:`config`.
-        keys: uint64 key of each row's image, (N,); sample-wise only, as are the next two.
+        keys: uint64 key of each row's image, (N,); ignored class-wise, as are the next two.
         labels: int64 class index of each row's image, (N,).
         thumbnails: uint8 4x4 picture of each row's image, (N, 3, 4, 4).
 
@@ -47,6 +47,7 @@ class Perturbation(AppliedKind):
             without a budget), ``norm``, ``image_shape`` (C, H, W), ``classes`` (names or None),
             ``num_classes``, ``source`` (name, images and digest of the dataset), ``preprocessing``
             (size that images are resized and cropped to, or None), ``seed``, ``threads``,
+            ``device`` and ``precision`` (of the fit; absent in artefacts of earlier releases),
             ``versions``, ``history``, ``strength`` (measured, or None).
     """
 
@@ -59,10 +60,6 @@ class Perturbation(AppliedKind):
         labels: NDArray[np.int64] | None = None,
         thumbnails: Pixels | None = None,
     ) -> None:
-        if rows.dtype != np.int8 or rows.ndim != 4:
-            raise ValueError(
-                f"expected int8 rows of shape (N, C, H, W), got {rows.dtype} {rows.shape}"
-            )
         tensors: dict[str, Any] = {"rows": rows}
         if config["granularity"] == "sample-wise":
             if keys is None or labels is None or thumbnails is None:
@@ -100,15 +97,17 @@ class Perturbation(AppliedKind):
     def from_fit(
         cls, result: Result, images: ImageStore, config: Mapping[str, Any]
     ) -> Perturbation:
-        """What was just learned on ``images``, with their own part of the config filled in."""
+        """What was just learned on ``images``, which complete the config."""
         config = config_of_fit(result, images, config)
         if result.kind != "additive":
             return cls.of_kind(result.tensors, config)
-        if config["granularity"] == "class-wise":
-            return cls(result.tensors["rows"], config)
-        labels = images.labels.cpu().numpy()
-        keyed = {"keys": images.keys, "labels": labels, "thumbnails": images.thumbnails}
-        return cls(result.tensors["rows"], config, **keyed)
+        return cls(
+            result.tensors["rows"],
+            config,
+            keys=images.keys,
+            labels=images.labels.cpu().numpy(),
+            thumbnails=images.thumbnails,
+        )
 
     def then(self, other: Perturbation) -> Perturbation:
         """This perturbation and ``other`` on top of it, as one.
@@ -117,13 +116,13 @@ class Perturbation(AppliedKind):
         on clean images, or on what this perturbation gives (``q.fit(p_method.protect(dataset))``).
 
         Args:
-            other: For images of the same shape and classes; itself a stack at will.
+            other: For images of the same shape and classes; it may be a stack itself.
 
         Returns:
             A perturbation of kind ``"stack"``.
 
         Raises:
-            ValueError: The two are not for the same images.
+            ValueError: Image shape, number of classes or class names differ.
         """
         return Perturbation.of_kind(*stacked([*self.parts, *other.parts]))
 
@@ -131,17 +130,17 @@ class Perturbation(AppliedKind):
     def concat(perturbations: Sequence[Perturbation]) -> Perturbation:
         """The rows of several perturbations as one, for their datasets one after the other.
 
-        What :meth:`Method.extend <unlearnable.Method.extend>` learned for new images is joined to
-        the rows of the first ones so. Rows are not copied: those of loaded perturbations stay in
-        their files. Where the configs differ beyond what is compared, the new one says None.
+        It joins what :meth:`Method.extend <unlearnable.Method.extend>` learned for new images to
+        the rows of the first ones. Rows are not copied: those of loaded perturbations stay in their
+        files. Names of the config whose values differ become None.
 
         Args:
             perturbations: Of kind ``"additive"``, sample-wise, of one method and one budget, for
                 images of one shape and the same classes.
 
         Returns:
-            A perturbation in memory. Save and load it before it goes to spawned workers: else all
-            rows are copied for them.
+            A perturbation in memory. Save and load it before it goes to spawned workers, for which
+            all rows would be copied.
 
         Raises:
             ValueError: They do not belong together, or an image has rows in two of them.
@@ -168,14 +167,14 @@ class Perturbation(AppliedKind):
         Args:
             folder: Made if missing. Files are written beside their places and renamed; shards of
                 an earlier save are removed.
-            force: Write even into a folder that holds other things; they stay.
-            max_shard_size: Bytes of rows in a file. The first one holds all other tensors besides.
+            force: Write even into a folder that holds other files, which stay.
+            max_shard_size: Bytes of rows in a file. The first one holds all other tensors as well.
 
         Returns:
             The folder.
 
         Raises:
-            FileExistsError: The folder holds things that are not ours.
+            FileExistsError: The folder holds files that this package did not write.
             OSError: The disk is full or read-only; what was there before is unharmed.
         """
         return serialization.save(folder, self._kind, force=force, max_shard_size=max_shard_size)
@@ -192,21 +191,20 @@ class Perturbation(AppliedKind):
         force_download: bool = False,
         endpoint: str | None = None,
     ) -> Perturbation:
-        """Loads what was saved or pushed; rows stay on disk until they are read.
+        """Loads a perturbation; rows stay on disk until they are read.
 
-        All that is downloaded is checked against its checksums before it is used the first time.
+        Downloads are verified against their checksums before they are used for the first time.
 
         Args:
             name: A folder; else ``"owner/name"``, a dataset repository on the Hugging Face Hub;
                 else a pre-made perturbation of :func:`unlearnable.list_pretrained`. The other
-                arguments are for what is on the Hub.
+                arguments are for the Hub.
             revision: Branch, tag or commit of the repository.
-            token: To read private and gated repositories; the one that was logged in with unless
-                given.
+            token: To read private and gated repositories; by default the stored login.
             cache_dir: Where downloads are kept, in place of the Hub client's own cache.
             local_files_only: Take what was downloaded before, without the network.
             force_download: Download again what was downloaded before.
-            endpoint: Address of another Hub.
+            endpoint: URL of another Hub.
 
         Raises:
             FileNotFoundError: Nothing has that name.
@@ -241,7 +239,7 @@ class Perturbation(AppliedKind):
     ) -> Pushed:
         """Uploads it with a card to a dataset repository on the Hugging Face Hub, as one commit.
 
-        Private unless told otherwise: a published perturbation lets others take it off again.
+        Private by default: a published perturbation lets others remove it from protected images.
 
         Args:
             repo_id: ``"owner/name"``; made if there is none.
@@ -249,9 +247,9 @@ class Perturbation(AppliedKind):
             license: For the card, such as ``"cc-by-4.0"``; None names none.
             branch: Push there instead of ``main``; made if there is none.
             create_pr: Propose it as a pull request.
-            token: Of a user who may write there; the one that was logged in with unless given.
-            endpoint: Address of another Hub.
-            commit_message: A word on the change.
+            token: Of a user with permission to write there; by default the stored login.
+            endpoint: URL of another Hub.
+            commit_message: Of the commit.
 
         Returns:
             ``repo_id``, ``commit`` and ``url``; the last commit if nothing has changed.
@@ -281,8 +279,8 @@ class Perturbation(AppliedKind):
     def verify(self) -> None:
         """Reads every row and checks it against its checksum, and all else against the digest.
 
-        Loading checks everything but the rows, each of which is checked whenever it is used: this
-        finds what is damaged before that, and reads the whole artefact to do so.
+        Loading checks everything except the rows, each of which is checked whenever it is used.
+        This reads the whole artefact, and finds damaged rows before they are used.
 
         Raises:
             ArtefactError: Something is damaged; the first damaged rows are named.

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Levels = NDArray[np.int8]
-UNIT = 1 << 16  # weights and coefficients are kept as whole multiples of 1 / UNIT
+UNIT = 1 << 16  # weights and coefficients are kept as integer multiples of 1 / UNIT
 
 
 def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
-    """Rounds perturbations to whole pixel levels inside the budget.
+    """Rounds perturbations to integer pixel levels inside the budget.
 
     Args:
         delta: float, in [0, 1] units, (B, C, H, W).
@@ -39,7 +39,7 @@ def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
 
 
 class Result(NamedTuple):
-    """What a method has learned, ready to be kept: kind, its arrays, and its plain settings."""
+    """What a method has learned, ready to be stored: a kind, its arrays and its settings."""
 
     kind: str
     tensors: dict[str, NDArray[Any]]
@@ -47,7 +47,7 @@ class Result(NamedTuple):
 
 
 def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str | None) -> Result:
-    """What a method handed to ``run.result``, in whole numbers.
+    """What a method passed to ``run.result``, as integers.
 
     Args:
         kind: Of the result; ``"class-wise"`` are additive rows.

@@ -1,9 +1,9 @@
 """A perturbation learned at one size, applied to photos of any size.
 
-What was learned belongs to the region of a photo that resizing and cropping it to the learned size
-takes in. It is enlarged to that region by bicubic interpolation, which keeps more of it than
-bilinear when somebody resizes the photo again. Over the margins that the crop cuts off it goes on
-mirrored: without a seam, and as strong as inside, so that other crops of the photo find it too.
+A perturbation belongs to the region of a photo that remains after resizing and cropping it to the
+learned size. It is enlarged to that region by bicubic interpolation, of which a later resize keeps
+more than of bilinear. In the margins that the crop removes it continues mirrored: without a seam,
+and as strong as inside, so that other crops of the photo contain it too.
 
 As in the kinds, all arithmetic is on integers, or rounded alike everywhere.
 """
@@ -33,10 +33,10 @@ _SHARPNESS = -0.5  # of the cubic, as Pillow's
 
 
 def check_full_size(kind: Kind) -> None:
-    """Raises ``ValueError`` for a kind that makes no sense at another size than it was learned at.
+    """Raises ``ValueError`` for a kind that is only for the size that it was learned at.
 
-    Overwritten pixels make none: each would be a visible block, and lose the one value that it is
-    made of as soon as a resize mixes it with its neighbours.
+    Overwritten pixels are: each would become a visible block, and lose its exact value as soon as a
+    resize mixes it with its neighbours.
     """
     if any(isinstance(part, Pixel) for part in parts_of(kind)):
         raise ValueError(
@@ -47,7 +47,7 @@ def check_full_size(kind: Kind) -> None:
 
 
 def prepare_full_size(kind: Kind, images: Images) -> Images:
-    """Photos before anything is applied: as they are, in colour if need be."""
+    """Photos before anything is applied: of their own size, in colour if need be."""
     return np.repeat(images, 3, axis=1) if images.shape[1] < kind.shape[0] else images
 
 
@@ -59,7 +59,7 @@ def apply_full_size(kind: Kind, images: Images, rows: Sequence[RowRef]) -> Image
     the learned size, since it is there that the budget was given.
 
     Args:
-        kind: Anything but single pixels.
+        kind: Any kind except ``Pixel``.
         images: uint8, of one size.
         rows: From the kind's ``find``.
     """
@@ -92,10 +92,10 @@ def _apply(kind: Kind, pixels: Pixels, row: RowRef) -> Pixels:
 
 
 def _convolve(kind: Convolution, pixels: Pixels, row: RowRef) -> Pixels:
-    """Adds what the kernel changes of the whole photo in small, enlarged.
+    """Adds the enlarged change that the kernel makes to the whole photo at reduced size.
 
-    So the photo seen at the learned size is convolved, and keeps its detail beyond that size. It is
-    the photo's border that zeros lie behind, not that of the learned crop.
+    So a photo that is resized to the learned size is convolved, and detail beyond that size is
+    kept. The zeros of the convolution lie beyond the photo's border, not that of the crop.
     """
     size = (pixels.shape[1], pixels.shape[2])
     vertical, _ = _region(kind.shape[1:], size)
@@ -103,8 +103,8 @@ def _convolve(kind: Convolution, pixels: Pixels, row: RowRef) -> Pixels:
     resized = to_pil(pixels).resize((side[1], side[0]), Image.Resampling.BICUBIC)
     small = pixels_of(resized)
     change = kind.convolve(small[None], [row])[0].astype(np.int16) - small
-    whole = (_Span(0, size[0]), _Span(0, size[1]))
-    return _add(pixels, _Enlarged(change, size, whole), 1.0, 255)
+    everywhere = (_Span(0, size[0]), _Span(0, size[1]))
+    return _add(pixels, _Enlarged(change, size, everywhere), 1.0, 255)
 
 
 def _add(pixels: Pixels, enlarged: _Enlarged, scale: float, limit: int) -> Pixels:
@@ -128,7 +128,7 @@ class _Span(NamedTuple):
 
 
 def _region(learned: tuple[int, ...], size: tuple[int, int]) -> tuple[_Span, _Span]:
-    """What :class:`~unlearnable.data.image.ResizeCrop` takes in of a photo: rows and columns."""
+    """The rows and columns of a photo that remain after ``ResizeCrop``."""
     (h, w), (height, width) = learned, size
     if width * h >= height * w:
         spans = (float(height), height * w / h)
@@ -146,10 +146,10 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _taps(learned: int, side: int, at: _Span) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """For each pixel of an axis which learned values make it up, and their weights, (side, T).
+    """Indices of the learned values that each pixel of an axis is made of, and weights, (side, T).
 
-    Weights are multiples of 1 / _ONE and sum to it exactly. Where the photo is smaller than what
-    was learned they average, as a resize with antialiasing does.
+    Weights are in multiples of 1 / _ONE and sum to one exactly. Where the photo is smaller than the
+    learned size they average, as a resize with antialiasing does.
     """
     ratio = learned / at.span
     centre = (np.arange(side) + 0.5 - at.start) * ratio - 0.5
@@ -157,11 +157,11 @@ def _taps(learned: int, side: int, at: _Span) -> tuple[NDArray[np.int64], NDArra
     reach = math.ceil(2 * width)
     index = np.floor(centre).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
     weights = _cubic((index - centre[:, None]) / width)
-    whole = np.rint(weights / weights.sum(axis=1, keepdims=True) * _ONE).astype(np.int32)
-    largest = whole.argmax(axis=1)
-    whole[np.arange(side), largest] += _ONE - whole.sum(axis=1)
+    rounded = np.rint(weights / weights.sum(axis=1, keepdims=True) * _ONE).astype(np.int32)
+    largest = rounded.argmax(axis=1)
+    rounded[np.arange(side), largest] += _ONE - rounded.sum(axis=1)
     index %= 2 * learned
-    return np.where(index < learned, index, 2 * learned - 1 - index), whole
+    return np.where(index < learned, index, 2 * learned - 1 - index), rounded
 
 
 class _Enlarged:
@@ -190,7 +190,7 @@ class _Enlarged:
 
     def norm(self) -> float:
         """L2 norm in levels."""
-        # To 1/256 of a level, so that sums of squares stay whole: the same in any order.
+        # To 1/256 of a level, so that sums of squares are of integers: the same in any order.
         squares = sum(
             int(((values >> (2 * _BITS - 8)).astype(np.int64) ** 2).sum())
             for _, values in self.blocks()

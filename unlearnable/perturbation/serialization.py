@@ -21,7 +21,7 @@ from ..hub.catalogue import CONFIG
 from ..io.files import claim_folder, locked, make_folder, write_json
 from ..io.json import as_json
 from ..io.safetensors import write_tensors
-from ..io.sharded_rows import JoinedRows
+from ..io.sharded_rows import JoinedRows, arrays_of
 from .config import FORMAT, FORMAT_VERSION, MissingError, check_config, read_config
 from .kinds.base import Kind, Tensors
 from .kinds.stack import KINDS
@@ -63,7 +63,7 @@ def digest_of(tensors: Mapping[str, Any], config: Mapping[str, Any], purpose: by
     Args:
         tensors: By name.
         config: Of the perturbation.
-        purpose: At most 16 bytes: fingerprints for other purposes tell nothing of one another.
+        purpose: At most 16 bytes: the fingerprints of two purposes are unrelated.
     """
     digest = hashlib.blake2b(digest_size=16, person=purpose)
     for name in sorted(tensors):
@@ -84,11 +84,11 @@ def save(
     """As :meth:`Perturbation.save_pretrained`."""
     if max_shard_size < 1:
         raise ValueError(f"expected a shard size in bytes, got {max_shard_size}")
-    config = as_json(kind.config)  # anybody may have changed it
+    config = as_json(kind.config)  # callers may have changed it
     build(kind.tensors, config)
     folder = make_folder(folder)
-    # All processes of a fit end with the whole result, and may all save it. Looked at under the
-    # lock: while another one saves, tensors lie in the folder without their config.
+    # All processes of a fit end with the same result, and may all save it. The folder is inspected
+    # under the lock: while another process saves, it holds tensors without their config.
     with locked(folder, wait=True):
         _save(claim_folder(folder, CONFIG, force=force), kind.tensors, config, max_shard_size)
     return folder
@@ -203,39 +203,40 @@ def verify_checksums(kind: Kind, folder: Path | None) -> None:
             more = f" and {len(damaged) - _NAMED:,} more" if len(damaged) > _NAMED else ""
             raise ArtefactError(
                 f"expected all {len(checksums):,} {name} of {kind.where} to match their checksums, "
-                f"got other bytes in {listed}{more}; get it anew"
+                f"got other bytes in {listed}{more}; get it again"
             )
 
 
 # --- to other processes --------------------------------------------------------------------------
 _SIGNED = {np.dtype(np.uint64): np.int64, np.dtype(np.uint32): np.int32}  # what torch can share
-Shared = dict[str, tuple[str, Tensor | list[Tensor]]]
+Shared = dict[str, tuple[str, list[Tensor]]]
 
 
 def share(tensors: Mapping[str, Any]) -> Shared:
     """Arrays as torch tensors, which torch's multiprocessing hands over through shared memory.
 
     Returns:
-        For each name the dtype, and the array's memory as a tensor; of joined rows, as several.
+        For each name the dtype and the array's memory, in several parts if it is joined rows.
         What is read-only is copied.
     """
-    return {name: (tensor.dtype.str, _share(tensor)) for name, tensor in tensors.items()}
+    return {
+        name: (array.dtype.str, [_share(part) for part in arrays_of(array)])
+        for name, array in tensors.items()
+    }
 
 
-def _share(array: NDArray[Any] | JoinedRows) -> Tensor | list[Tensor]:
-    if isinstance(array, JoinedRows):
-        return [torch.from_numpy(np.require(part, requirements="W")) for part in array.parts]
+def _share(array: NDArray[Any]) -> Tensor:
     signed = array.view(_SIGNED.get(array.dtype, array.dtype))
     return torch.from_numpy(np.require(signed, requirements="W"))
 
 
 def unshare(shared: Shared) -> Tensors:
     """What :func:`share` was given."""
-    return {
-        name: JoinedRows([part.numpy() for part in found]) if isinstance(found, list)
-        else found.numpy().view(dtype)
-        for name, (dtype, found) in shared.items()
-    }  # fmt: skip
+    tensors: Tensors = {}
+    for name, (dtype, parts) in shared.items():
+        arrays = [part.numpy().view(dtype) for part in parts]
+        tensors[name] = JoinedRows(arrays) if len(arrays) > 1 else arrays[0]
+    return tensors
 
 
 def load_again(folder: Path, config: dict[str, Any], digest: str) -> Kind:
@@ -248,6 +249,6 @@ def load_again(folder: Path, config: dict[str, Any], digest: str) -> Kind:
     if digest_of(tensors, config) != digest:
         raise ArtefactError(
             f"expected {folder} as it was when it was loaded, got another artefact there; load it "
-            f"anew"
+            f"again"
         )
     return build(tensors, config, str(folder))

@@ -148,7 +148,7 @@ def _read_index(folder: Path) -> list[Ranges] | None:
     if others := set(present) - expected:
         raise ArtefactError(
             f"expected one perturbation in {folder}, found {min(others)} of another one as well; "
-            f"get it anew into an empty folder"
+            f"get it again into an empty folder"
         )
     return shards
 

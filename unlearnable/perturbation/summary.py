@@ -1,4 +1,4 @@
-"""What a perturbation tells about itself, in words and in a picture."""
+"""A perturbation in words and in a picture."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHOWN = 1 << 20  # pixels of an image above which none are shown
 
 
 def format_epsilon(epsilon: float, norm: str = "Linf") -> str:
-    """As the literature writes budgets: ``8/255``, ``0.5/255`` for broken levels, ``1`` for L2."""
+    """As the literature writes budgets: ``8/255``, ``0.5/255`` below one level, ``1`` for L2."""
     return f"{round(epsilon * 255, 4):g}/255" if norm == "Linf" else f"{epsilon:.4g}"
 
 
 def info(kind: Kind, digest: str) -> dict[str, Any]:
-    """As :meth:`Perturbation.info`, of what is done and its fingerprint."""
+    """As :meth:`Perturbation.info`, from the kind and its digest."""
     config = kind.config
     source, epsilon, norm = (config[n] for n in ("source", "epsilon", "norm"))
     summary = {
@@ -57,7 +57,7 @@ def line(kind: Kind) -> str:
 
 
 def page(kind: Kind, digest: str) -> str:
-    """A picture of what is done and a table, for notebooks."""
+    """HTML for notebooks: a picture of what is done, and a table."""
     table = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
         for name, value in info(kind, digest).items()
@@ -80,7 +80,7 @@ def _picture(kind: Kind) -> Image.Image:
 
 
 def _extent(kind: Kind) -> str:
-    """Method, granularity and budget; in place of a budget, what there is."""
+    """Method, granularity and budget; without a budget, the kind's extent."""
     config = kind.config
     extent = kind.describe()
     if config["epsilon"] is not None:

@@ -61,19 +61,18 @@ class Additive(Kind):
             return super().find(images, labels, indices)
         found = self.search(images, labels, indices)
         if -1 in found:
-            place = found.index(-1)
+            where = "" if indices is None else f" at index {indices[found.index(-1)]}"
             raise UnknownImageError(
                 f"expected an image that {self.config['method']} was fitted on "
-                f"({self.config['source']['name']}, {len(self):,} images), got another one"
-                + (f" at index {indices[place]}" if indices is not None else "")
-                + "; use method.extend(dataset) to learn rows for new images"
+                f"({self.config['source']['name']}, {len(self):,} images), got another one{where}; "
+                f"use method.extend(dataset) to learn rows for new images"
             )
         return found
 
     def search(
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[int]:
-        """Numbers of the images' rows; -1 where there is none."""
+        """The row of each image; -1 where there is none."""
         keys, wanted = self.tensors["keys"], image_keys(images)
         found = [-1] * len(wanted)
         if indices is not None and len(keys):
@@ -88,12 +87,12 @@ class Additive(Kind):
         low = np.searchsorted(keys, left, "left", sorter=self._order).tolist()
         high = np.searchsorted(keys, left, "right", sorter=self._order).tolist()
         for place, first, end in zip(rest, low, high, strict=True):
-            if end > first + 1:
-                candidates = self._order[first:end]
+            candidates = self._order[first:end]  # images of one key
+            if len(candidates) > 1:
                 same_label = candidates[self.tensors["labels"][candidates] == labels[place]]
-                found[place] = int((same_label if len(same_label) else candidates)[0])
-            elif end > first:
-                found[place] = int(self._order[first])
+                candidates = same_label if len(same_label) else candidates
+            if len(candidates):
+                found[place] = int(candidates[0])
         return found
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
@@ -102,14 +101,14 @@ class Additive(Kind):
         return bool(np.abs(own - thumbnail(pixels)).max() <= THUMBNAIL_TOLERANCE)
 
     def rows(self, rows: Sequence[RowRef]) -> Levels:
-        """int8 rows, (B, C, H, W), of which the checksums are right."""
+        """int8 rows, (B, C, H, W), checked against their checksums."""
         added = np.ascontiguousarray(self.tensors["rows"][rows])
         checksums = self.tensors["checksums"][rows].tolist()
         for row, content, checksum in zip(rows, added, checksums, strict=True):
             if zlib.crc32(content) != checksum:
                 raise ArtefactError(
                     f"expected row {row} to match its checksum, got other bytes: {self.where} was "
-                    f"damaged or edited; get it anew"
+                    f"damaged or edited; get it again"
                 )
         return added
 

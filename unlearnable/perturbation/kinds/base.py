@@ -1,7 +1,7 @@
 """The kinds of perturbation: what each one holds, and how it changes uint8 images.
 
-Nothing else changes pixels. All arithmetic is on whole numbers, or rounded alike on every machine,
-so that an artefact gives the same bytes wherever it is applied.
+Nothing else changes pixels. All arithmetic is on integers, or is rounded alike on every machine, so
+that an artefact gives the same bytes wherever it is applied.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..quantize import UNIT, Levels
 
 Tensors: TypeAlias = dict[str, Any]  # arrays; rows may be JoinedRows
 RowRef: TypeAlias = Any  # what find gives and apply takes: an index, or more in some kinds
-_MOST = 64 * UNIT  # no weight of a kernel or process is that large: sums stay far from overflow
+MAX_WEIGHT = 64 * UNIT  # of a kernel or process: sums stay far from overflow
 
 
 class Kind(ABC):
@@ -31,8 +31,8 @@ class Kind(ABC):
         where: What to call the artefact in errors.
 
     Attributes:
-        keyed: It knows the images it was fitted on, and refuses others.
-        by_class: What it does to an image follows from the image's class.
+        keyed: Whether it is only for the images that it was fitted on.
+        by_class: Whether what it does to an image follows from the image's class.
 
     Raises:
         ValueError: Tensors or config are not as they should be.
@@ -75,7 +75,7 @@ class Kind(ABC):
         return found
 
     def __len__(self) -> int:
-        """Number of images or classes that it has something of its own for."""
+        """Number of images or classes that it distinguishes."""
         return self.num_classes
 
     @property
@@ -88,15 +88,15 @@ class Kind(ABC):
         """Its extent in words, for kinds without a budget."""
 
     def example(self, index: int) -> RowRef:
-        """Something of its own, to be shown."""
+        """What ``find`` gives for an image, to show what is done."""
         return index
 
     def canvas(self) -> Pixels:
-        """A picture on which can be seen what it does."""
+        """A picture on which its effect can be seen."""
         return np.full(self.shape, 128, np.uint8)
 
     def prepare(self, images: Images) -> Images:
-        """Images as they are before anything is applied: resized, and in colour if need be."""
+        """Images resized and cropped, and in colour if need be, before anything is applied."""
         if self.fit is not None and images.shape[2:] != self.fit:
             images = np.stack([self.fit(pixels) for pixels in images])
         if images.shape[1] < self.shape[0]:
@@ -106,7 +106,7 @@ class Kind(ABC):
     def find(
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[RowRef]:
-        """As :meth:`Perturbation.find_batch`; here, the classes."""
+        """As :meth:`Perturbation.find_batch`: by default, the classes."""
         for label in labels:
             if not 0 <= label < self.num_classes:
                 raise UnknownImageError(
@@ -126,7 +126,7 @@ class Kind(ABC):
 
     @abstractmethod
     def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        """The perturbed images, of images whose shape has been checked; those stay as they are."""
+        """The perturbed images; the given ones, whose shape was checked, stay unchanged."""
 
 
 def add_levels(images: Images, added: Levels) -> Images:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.image import Images, Pixels
-from .base import _MOST, Kind, RowRef
+from .base import MAX_WEIGHT, Kind, RowRef
 
-_WEIGHT = 1 << 35  # nor all of a kernel: 510 times a sum of pixels is exact in float64
+_MAX_SUM = 1 << 35  # of a kernel's weights: 510 times a sum of pixels is exact in float64
 
 
 class Convolution(Kind):
@@ -29,7 +29,7 @@ class Convolution(Kind):
         if size % 2 == 0 or size > 255:
             raise ValueError(f"expected kernels of an odd size up to 255, got {size}")
         weights = kernels.sum((1, 2))
-        if (kernels < 0).any() or (kernels > _MOST).any() or (weights >= _WEIGHT).any():
+        if (kernels < 0).any() or (kernels > MAX_WEIGHT).any() or (weights >= _MAX_SUM).any():
             raise ValueError("expected kernels of moderate weights, none negative")
         if not weights.all():
             raise ValueError("expected kernels that are not all zero")
@@ -37,8 +37,7 @@ class Convolution(Kind):
             raise ValueError(f"expected normalize of {self.settings} to be 'max' or 'sum'")
 
     def describe(self) -> str:
-        size = self.tensors["kernels"].shape[-1]
-        return f"{size}x{size} kernels"
+        return "{}x{} kernels".format(*self.tensors["kernels"].shape[1:])
 
     def canvas(self) -> Pixels:
         dot = np.zeros(self.shape, np.uint8)
@@ -49,7 +48,7 @@ class Convolution(Kind):
         return self.convolve(images, rows)
 
     def convolve(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        """The convolved images, of whatever size."""
+        """The convolved images, of any size."""
         changed = np.empty_like(images)
         classes = np.asarray(rows)
         for row in np.unique(classes):
@@ -67,8 +66,8 @@ class Convolution(Kind):
         for down, right in np.argwhere(kernel).tolist():
             seen = padded[..., down : down + height, right : right + width]
             total += np.multiply(seen, kernel[down, right].astype(kind), out=term)
-        # In floats, which divide faster: whole numbers below 2^53 by ones below 2^46, so that no
-        # quotient is rounded up to the next whole number, and casting rounds it down.
+        # In floats, which divide faster: integers below 2^53 by integers below 2^46, so that no
+        # quotient is rounded up to the next integer, and casting rounds it down.
         if self.settings["normalize"] == "max":
             most = np.maximum(total.max(axis=(1, 2, 3), keepdims=True), 1)  # black stays black
             largest = most.astype(np.float64)

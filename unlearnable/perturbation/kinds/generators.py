@@ -1,7 +1,7 @@
 """Rows that are computed instead of stored: from a seed, a class and an image's key.
 
-Only integers, and float64 additions, products and square roots of single elements are used: they
-are rounded alike everywhere, so rows are the same bytes in every version and on every machine. A
+Only integers, and elementwise additions, products and square roots in float64, are used: they are
+rounded alike everywhere, so rows are the same bytes in every version and on every machine. A
 generator never changes; another algorithm gets another name.
 """
 
@@ -18,8 +18,12 @@ from ..quantize import UNIT, Levels
 
 MARGIN = 4  # rows and columns of an autoregressive field that are dropped with its start
 Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Keys = NDArray[np.uint64]
 Arrays = Mapping[str, NDArray[Any]]
+Settings = Mapping[str, Any]
 Shape = tuple[int, int, int]  # (C, H, W)
+TensorShapes = dict[str, tuple[int, ...]]
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
@@ -38,9 +42,7 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return words ^ (words >> _SHIFTS[2])
 
 
-def normals(
-    seed: int, labels: NDArray[np.int64], keys: NDArray[np.uint64], count: int
-) -> NDArray[np.int64]:
+def normals(seed: int, labels: Labels, keys: Keys, count: int) -> NDArray[np.int64]:
     """Standard normal draws in multiples of 1 / UNIT, (B, count).
 
     Each is the centred sum of twelve 16-bit uniforms: variance 1, no value beyond 6, and no
@@ -73,17 +75,15 @@ def _levels(fields: Floats, epsilon: float) -> Levels:
     if not np.isfinite(largest).all():
         raise ValueError("expected a process that stays finite, got one that explodes")
     exponent = np.frexp(largest)[1]
-    whole = np.ldexp(fields, (_PRECISION - exponent)[:, None, None, None])
-    np.rint(whole, out=whole)
-    squares = whole.astype(np.int64)
+    scaled = np.ldexp(fields, (_PRECISION - exponent)[:, None, None, None])
+    np.rint(scaled, out=scaled)
+    squares = scaled.astype(np.int64)
     np.square(squares, out=squares)
-    total = squares.sum(axes)  # of whole numbers: the same in any order
-    scale = 255 * epsilon / np.sqrt(np.maximum(total, 1).astype(np.float64))
-    whole *= scale[:, None, None, None]
-    np.rint(whole, out=whole)
-    np.maximum(whole, -127, out=whole)
-    np.minimum(whole, 127, out=whole)
-    return whole.astype(np.int8)
+    total = squares.sum(axes)  # of integers: the same in any order
+    factor = 255 * epsilon / np.sqrt(np.maximum(total, 1).astype(np.float64))
+    scaled *= factor[:, None, None, None]
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -127, 127, out=scaled).astype(np.int8)
 
 
 # --- autoregressive ------------------------------------------------------------------------------
@@ -92,10 +92,10 @@ def autoregress(coefficients: Floats, start: Floats) -> Floats:
 
     Args:
         coefficients: (N, 3, 3); the last entry of a window is not used.
-        start: (N, H, W), of which the first two rows and columns count.
+        start: (N, H, W), of which only the first two rows and columns are used.
 
     Returns:
-        float64, (N, H, W). Values of one diagonal depend on earlier diagonals alone, and are
+        float64, (N, H, W). Values of one diagonal depend only on earlier diagonals, and are
         computed at once.
     """
     number, height, width = start.shape
@@ -121,7 +121,7 @@ def autoregress(coefficients: Floats, start: Floats) -> Floats:
     return field.copy()
 
 
-def starts(seed: int, labels: NDArray[np.int64], keys: NDArray[np.uint64], shape: Shape) -> Floats:
+def starts(seed: int, labels: Labels, keys: Keys, shape: Shape) -> Floats:
     """Normal first two rows and columns of fields, (B, C, H + MARGIN, W + MARGIN)."""
     channels, height, width = shape[0], shape[1] + MARGIN, shape[2] + MARGIN
     drawn = normals(seed, labels, keys, channels * 2 * (height + width)) / UNIT
@@ -133,11 +133,7 @@ def starts(seed: int, labels: NDArray[np.int64], keys: NDArray[np.uint64], shape
 
 
 def _ar_fields(
-    tensors: Arrays,
-    settings: Mapping[str, Any],
-    shape: Shape,
-    labels: NDArray[np.int64],
-    keys: NDArray[np.uint64],
+    tensors: Arrays, settings: Settings, shape: Shape, labels: Labels, keys: Keys
 ) -> Floats:
     start = starts(settings["seed"], labels, keys, shape)
     coefficients = (tensors["coefficients"][labels] / UNIT).reshape(-1, 3, 3)
@@ -146,9 +142,7 @@ def _ar_fields(
     return fields.reshape(start.shape)[:, :, MARGIN:, MARGIN:]
 
 
-def _ar_shapes(
-    settings: Mapping[str, Any], num_classes: int, shape: Shape
-) -> dict[str, tuple[int, ...]]:
+def _ar_shapes(settings: Settings, num_classes: int, shape: Shape) -> TensorShapes:
     return {"coefficients": (num_classes, shape[0], 3, 3)}
 
 
@@ -159,11 +153,7 @@ def grid_shape(cell: int, shape: Shape) -> Shape:
 
 
 def _lsp_fields(
-    tensors: Arrays,
-    settings: Mapping[str, Any],
-    shape: Shape,
-    labels: NDArray[np.int64],
-    keys: NDArray[np.uint64],
+    tensors: Arrays, settings: Settings, shape: Shape, labels: Labels, keys: Keys
 ) -> Floats:
     centres, mixing = tensors["centres"][labels], tensors["mixing"][labels]
     drawn = normals(settings["seed"], labels, keys, centres.shape[1])
@@ -173,12 +163,10 @@ def _lsp_fields(
     return cells[:, :, : shape[1], : shape[2]]
 
 
-def _lsp_shapes(
-    settings: Mapping[str, Any], num_classes: int, shape: Shape
-) -> dict[str, tuple[int, ...]]:
+def _lsp_shapes(settings: Settings, num_classes: int, shape: Shape) -> TensorShapes:
     cell = settings["cell"]
     if isinstance(cell, bool) or not isinstance(cell, int) or not 1 <= cell <= 1 << 14:
-        raise ValueError(f"expected a cell of whole pixels, got {cell!r}")
+        raise ValueError(f"expected a cell of 1 to 16,384 pixels, got {cell!r}")
     features = math.prod(grid_shape(cell, shape))
     return {"centres": (num_classes, features), "mixing": (num_classes, features, features)}
 
@@ -193,10 +181,8 @@ class Generator(NamedTuple):
             any scale, (B, C, H, W).
     """
 
-    shapes: Callable[[Mapping[str, Any], int, Shape], dict[str, tuple[int, ...]]]
-    fields: Callable[
-        [Arrays, Mapping[str, Any], Shape, NDArray[np.int64], NDArray[np.uint64]], Floats
-    ]
+    shapes: Callable[[Settings, int, Shape], TensorShapes]
+    fields: Callable[[Arrays, Settings, Shape, Labels, Keys], Floats]
 
 
 GENERATORS = {

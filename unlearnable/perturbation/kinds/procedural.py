@@ -12,7 +12,7 @@ from ...data.fingerprint import image_keys
 from ...data.image import Images
 from ...errors import ArtefactError
 from ..quantize import Levels
-from .base import _MOST, Kind, RowRef, add_levels
+from .base import MAX_WEIGHT, Kind, RowRef, add_levels
 from .generators import GENERATORS, levels
 
 
@@ -38,10 +38,10 @@ class Procedural(Kind):
 
     def _check(self) -> None:
         for name, shape in self._shapes(self.config).items():
-            if (np.abs(self._expect(name, np.int64, shape)) > _MOST).any():
+            if (np.abs(self._expect(name, np.int64, shape)) > MAX_WEIGHT).any():
                 raise ValueError(f"expected {name} of moderate size")
         if not isinstance(self.settings["seed"], int) or not self.config["epsilon"]:
-            raise ValueError("expected a whole seed and a budget")
+            raise ValueError("expected an integer as the seed, and a budget")
 
     def describe(self) -> str:
         return str(self.settings["generator"])
@@ -62,7 +62,7 @@ class Procedural(Kind):
         return levels(fields, self.config["epsilon"])
 
     def rows(self, rows: Sequence[RowRef]) -> Levels:
-        """int8 rows, (B, C, H, W), computed."""
+        """int8 rows, (B, C, H, W)."""
         labels, keys = zip(*rows, strict=True)
         try:
             return self.levels(np.array(labels, np.int64), np.array(keys, np.uint64))

@@ -68,7 +68,7 @@ class Stack(Kind):
         labels: Sequence[int],
         indices: Sequence[int] | None,
     ) -> list[RowRef]:
-        """Rows of part ``number``, fitted on clean images or on what the parts below it give."""
+        """Rows of a part that was fitted on clean images, or on what the parts below it give."""
         part = self.parts[number]
         assert isinstance(part, Additive)
         rows = part.search(images, labels, indices)
@@ -95,12 +95,12 @@ KINDS: dict[str, type[Kind]] = {
 
 
 def parts_of(kind: Kind) -> list[Kind]:
-    """A stack's parts, or the one that anything else is."""
+    """The parts of a stack; of any other kind, itself."""
     return kind.parts if isinstance(kind, Stack) else [kind]
 
 
 def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of a stack: the dataset's part of the config is that of the lowest.
+    """Tensors and config of a stack, which has the dataset and preprocessing of its lowest part.
 
     Raises:
         ValueError: The parts are not for the same images.
