@@ -444,7 +444,7 @@ def test_exchanged_shards_serve_no_wrong_row(sharded, shapes):
     index = json.loads((sharded / INDEX).read_text())
     (sharded / SHARDS[1]).write_bytes(two)
     (sharded / SHARDS[2]).write_bytes(one)
-    with pytest.raises(ArtefactError, match="expected int8 rows 15 to 29"):
+    with pytest.raises(ArtefactError, match=r"\[15, 25\].*as the files say, got .*\[15, 30\]"):
         Perturbation.from_pretrained(sharded)
     index["shards"][1]["rows"], index["shards"][2]["rows"] = {"rows": [15, 25]}, {"rows": [25, 40]}
     (sharded / INDEX).write_text(json.dumps(index))

@@ -126,7 +126,7 @@ def test_procedural_rows_follow_from_class_and_image_alone(name, made, shapes):
     assert p.find(clean, 4, 3) == (4, image_key(clean)) == p.find(clean, 4)
     rows = {p.apply(grey, (label, key)).tobytes() for label in (0, 1) for key in (5, 6, 2**64 - 1)}
     assert len(rows) == 6
-    batch = p._kind.levels(np.array([1, 0]), np.array([6, 5], np.uint64))
+    batch = p.parts[0].levels(np.array([1, 0]), np.array([6, 5], np.uint64))
     np.testing.assert_array_equal(p.apply(grey, (1, 6)), 128 + batch[0].astype(int))
     np.testing.assert_array_equal(p.apply(grey, (0, 5)), 128 + batch[1].astype(int))
 

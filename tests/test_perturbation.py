@@ -183,6 +183,19 @@ def test_digest_follows_every_part(perturbation):
     assert len(digests) == 6
 
 
+def test_device_and_precision_need_not_be_known(perturbation, tmp_path):
+    """Artefacts of earlier releases lack them."""
+    config = {n: v for n, v in perturbation.config.items() if n not in ("device", "precision")}
+    new = config | {"device": "cpu", "precision": "float32"}
+    digests = set()
+    for name, own in (("old", config), ("new", new)):
+        one = Perturbation.of_kind(perturbation.tensors, own)
+        loaded = Perturbation.from_pretrained(one.save_pretrained(tmp_path / name))
+        assert loaded.config == own
+        digests.add(loaded.digest)
+    assert len(digests) == 2
+
+
 def test_wrong_rows_are_refused(perturbation, class_wise):
     parts = {name: perturbation.tensors[name] for name in ("keys", "labels", "thumbnails")}
     with pytest.raises(ValueError, match="int8 rows"):

@@ -232,7 +232,7 @@ class _Call(NamedTuple):
         if isinstance(error, RevisionNotFoundError):
             return f"found no revision {self.revision!r} in {self.repo_id}: check the name"
         if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
-            return self._explain_absence(error)
+            return self._explain_absence()
         if isinstance(error, EntryNotFoundError):
             return f"a file of {self.what} is missing on {self.hub}: try again, or ask its owner"
         if isinstance(error, HfHubHTTPError):
@@ -244,7 +244,7 @@ class _Call(NamedTuple):
         advice = f"check the connection to {self.hub} and try again"
         return f"{failed}: {advice}; nothing half-written is left"
 
-    def _explain_absence(self, error: Exception) -> str:
+    def _explain_absence(self) -> str:
         if constants.HF_HUB_OFFLINE and self.writing:
             return f"could not send {self.what}: unset HF_HUB_OFFLINE, which forbids the network"
         if not (self.local_files_only or constants.HF_HUB_OFFLINE):

@@ -99,20 +99,20 @@ def migrate(config: dict[str, Any], version: Any, path: Path) -> dict[str, Any]:
     There is one version so far. When a release changes the format, the step from the version
     before belongs here, ahead of the refusals; or that version goes into ``LAST_READERS``.
     """
-    if type(version) is int and version == FORMAT_VERSION:
-        return config
     expected = f"expected format version {FORMAT_VERSION} in {path}, got {str(version)[:40]}"
-    if type(version) is int and version > FORMAT_VERSION:
+    if type(version) is not int or not (version >= FORMAT_VERSION or version in LAST_READERS):
+        raise ArtefactError(f"{expected}, which no release has written; the file was edited")
+    if version > FORMAT_VERSION:
         raise FormatVersionError(
             f"{expected}; a newer release of unlearnable may read it: pip install -U unlearnable"
         )
-    if type(version) is int and version in LAST_READERS:
+    if version < FORMAT_VERSION:
         release = LAST_READERS[version]
         raise FormatVersionError(
             f"{expected}; release {release} of unlearnable reads it: "
             f"pip install unlearnable=={release}"
         )
-    raise ArtefactError(f"{expected}, which no release has written; the file was edited")
+    return config
 
 
 def config_of_fit(result: Result, images: ImageStore, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,23 +56,20 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
         epsilon: Budget, for rows.
         norm: Its norm.
     """
-    for name, tensor in parts.items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point():
-            broken = int((~tensor.isfinite()).sum())
-            if broken:
-                raise ValueError(_not_finite(broken, name))
+    tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and (broken := int((~tensor.isfinite()).sum())):
+            raise ValueError(_not_finite(broken, name))
     if kind == "class-wise":
         assert epsilon is not None and norm is not None
-        return Result(
-            "additive", {"rows": quantize(parts["rows"], epsilon, norm).cpu().numpy()}, {}
-        )
-    tensors: dict[str, NDArray[Any]] = {}
-    for name, tensor in parts.items():
-        if isinstance(tensor, Tensor):
-            if tensor.is_floating_point():
-                tensor = (tensor.double() * UNIT).round().to(torch.int64)
-            tensors[name] = tensor.cpu().numpy()
-    return Result(kind, tensors, {n: value for n, value in parts.items() if n not in tensors})
+        rows = quantize(tensors["rows"], epsilon, norm)
+        return Result("additive", {"rows": rows.cpu().numpy()}, {})
+    integers = {
+        name: (t.double() * UNIT).round().to(torch.int64) if t.is_floating_point() else t
+        for name, t in tensors.items()
+    }
+    settings = {name: value for name, value in parts.items() if name not in tensors}
+    return Result(kind, {name: tensor.cpu().numpy() for name, tensor in integers.items()}, settings)
 
 
 def _not_finite(count: int, what: str = "rows") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,11 +85,13 @@ def index_of(shards: list[Ranges], total_bytes: int) -> dict[str, Any]:
         "format": INDEX_FORMAT,
         "format_version": FORMAT_VERSION,
         "total_bytes": total_bytes,
-        "shards": [
-            {"file": name, "rows": ranges}
-            for name, ranges in zip(shard_files(len(shards)), shards, strict=True)
-        ],
+        "shards": _entries(shards),
     }
+
+
+def _entries(shards: list[Ranges]) -> list[dict[str, Any]]:
+    names = shard_files(len(shards))
+    return [{"file": n, "rows": ranges} for n, ranges in zip(names, shards, strict=True)]
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -96,30 +99,34 @@ def read_tensors(folder: Path) -> Tensors:
     """The tensors in a folder, memory-mapped; rows of several shards are joined.
 
     Raises:
-        ArtefactError: A file is missing, damaged, or not where the index says.
+        ArtefactError: A file is missing, damaged, or not what the index says.
     """
-    shards = _read_index(folder)
-    if shards is None:
+    stated = _read_index(folder)
+    if stated is None:
         return dict(map_tensors(folder / TENSORS))
     tensors: Tensors = {}
     parts: dict[str, list[NDArray[np.int8]]] = {}
-    for number, (name, ranges) in enumerate(zip(shard_files(len(shards)), shards, strict=True)):
-        found = map_tensors(folder / name)
-        for tensor, (first, end) in ranges.items():
-            rows = found.pop(tensor, None)
-            if rows is None or rows.dtype != np.int8 or rows.ndim != 4 or len(rows) != end - first:
-                got = "none" if rows is None else f"{rows.dtype} {rows.shape}"
-                raise ArtefactError(
-                    f"expected int8 {tensor} {first} to {end - 1} in {folder / name}, found {got}"
-                )
-            parts.setdefault(tensor, []).append(rows)
-        if number and found:
+    shards: list[Ranges] = []
+    for name in shard_files(len(stated)):
+        found, ranges = map_tensors(folder / name), {}
+        for rows in sorted(filter(is_rows, found)):
+            first = sum(map(len, parts.setdefault(rows, [])))
+            parts[rows].append(np.atleast_1d(found.pop(rows)))
+            ranges[rows] = (first, first + len(parts[rows][-1]))
+        if shards and found:
             raise ArtefactError(
                 f"expected nothing but rows in {folder / name}, found {sorted(found)}"
             )
         tensors |= found
-    if both := parts.keys() & tensors.keys():
-        raise ArtefactError(f"expected {sorted(both)} to be in {INDEX} for every shard")
+        shards.append(ranges)
+    for own, other in zip(_entries(shards), stated, strict=True):
+        other = {n: other[n] for n in own if n in other} if isinstance(other, dict) else other
+        # As text, where 1 is neither true nor 1.0.
+        wanted, got = (json.dumps(entry, sort_keys=True) for entry in (own, other))
+        if got != wanted:
+            raise ArtefactError(
+                f"expected {wanted} in {folder / INDEX}, as the files say, got {got[:200]}"
+            )
     try:
         return tensors | {name: JoinedRows(arrays) for name, arrays in parts.items()}
     except ValueError as error:
@@ -132,17 +139,20 @@ def artefact_files(folder: Path) -> list[str]:
     Raises:
         ArtefactError: Files are missing, or some are of another perturbation.
     """
-    shards = _read_index(folder)
-    return [TENSORS] if shards is None else [*shard_files(len(shards)), INDEX]
+    stated = _read_index(folder)
+    return [TENSORS] if stated is None else [*shard_files(len(stated)), INDEX]
 
 
-def _read_index(folder: Path) -> list[Ranges] | None:
-    """What each shard holds; None where there is one file. Refuses files of another artefact."""
+def _read_index(folder: Path) -> list[Any] | None:
+    """What the index states of each shard; None where there is one file.
+
+    The names of the files follow from their number: those in the index are compared, never used.
+    """
     present = present_files(folder)
-    shards, expected = None, {TENSORS}
+    stated, expected = None, {TENSORS}
     if INDEX in present:
-        shards = parse_index(read_json(folder / INDEX), folder / INDEX)
-        expected = {*shard_files(len(shards)), INDEX}
+        stated = _shards_of(read_json(folder / INDEX), folder / INDEX)
+        expected = {*shard_files(len(stated)), INDEX}
     elif present and TENSORS not in present:
         raise ArtefactError(f"expected {INDEX} beside {present[0]} in {folder}, found none")
     if others := set(present) - expected:
@@ -150,42 +160,17 @@ def _read_index(folder: Path) -> list[Ranges] | None:
             f"expected one perturbation in {folder}, found {min(others)} of another one as well; "
             f"get it again into an empty folder"
         )
+    return stated
+
+
+def _shards_of(index: Any, path: Path) -> list[Any]:
+    shards = index.get("shards") if isinstance(index, dict) else None
+    if (
+        not isinstance(shards, list)
+        or not 1 <= len(shards) <= MAX_SHARDS
+        or index.get("format") != INDEX_FORMAT
+        or type(index.get("format_version")) is not int
+        or index["format_version"] != FORMAT_VERSION
+    ):
+        raise ArtefactError(f"expected a sound index of shards in {path}, got another one")
     return shards
-
-
-def parse_index(index: Any, path: Path) -> list[Ranges]:
-    """Which rows each shard holds, of the JSON of an index.
-
-    The names of the files are known from their number, and are compared, never used.
-
-    Raises:
-        ArtefactError: The index is not sound.
-    """
-    wrong = ArtefactError(f"expected a sound index of shards in {path}, got another one")
-    if not isinstance(index, dict) or index.get("format") != INDEX_FORMAT:
-        raise wrong
-    version, shards = index.get("format_version"), index.get("shards")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise wrong
-    if not isinstance(shards, list) or not 1 <= len(shards) <= MAX_SHARDS:
-        raise wrong
-    ends: dict[str, int] = {}
-    found: list[Ranges] = []
-    for name, shard in zip(shard_files(len(shards)), shards, strict=True):
-        if not isinstance(shard, dict) or shard.get("file") != name:
-            raise ArtefactError(f"expected the shard {name} at its place in {path}")
-        ranges = shard.get("rows")
-        if not isinstance(ranges, dict) or not ranges:
-            raise wrong
-        for tensor, span in ranges.items():
-            sound = isinstance(span, list) and len(span) == 2 and is_rows(tensor)
-            if not sound or any(type(place) is not int for place in span):
-                raise wrong
-            if span[0] != ends.get(tensor, 0) or not span[0] < span[1] <= 1 << 62:
-                raise ArtefactError(
-                    f"expected {tensor[:40]} from {ends.get(tensor, 0)} on for {name} in {path}, "
-                    f"got {str(span)[:80]}"
-                )
-            ends[tensor] = span[1]
-        found.append({tensor: (span[0], span[1]) for tensor, span in ranges.items()})
-    return found
