@@ -11,6 +11,7 @@ from ..data.fingerprint import digest_of_images
 from ..io.sharded_rows import JoinedRows
 from .kinds.additive import Additive
 from .kinds.base import Kind, Tensors
+from .kinds.stack import common_classes
 
 _SAME = ("method", "epsilon", "norm", "image_shape", "num_classes", "preprocessing")
 _KNOWN = (*_SAME, "kind", "granularity", "classes", "source", "parameters")
@@ -42,7 +43,7 @@ def concatenated(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors
     config |= {name: first[name] for name in (*_SAME, "kind", "granularity")}
     config |= {
         "parameters": {name: _common([p.get(name) for p in parameters]) for name in parameters[0]},
-        "classes": next((c["classes"] for c in configs if c["classes"] is not None), None),
+        "classes": common_classes(configs),
         "source": {
             "name": " + ".join(source["name"] for source in sources),
             "images": sum(source["images"] for source in sources),
@@ -76,10 +77,6 @@ def _check(kinds: Sequence[Kind]) -> None:
                     f"expected {name} {first[name]!r} as in the first perturbation, got "
                     f"{kind.config[name]!r} in number {number}"
                 )
-    named = [kind.config["classes"] for kind in kinds if kind.config["classes"] is not None]
-    for classes in named:
-        if classes != named[0]:
-            raise ValueError(f"expected the classes {named[0]} everywhere, got {classes}")
 
 
 def _check_images(kinds: Sequence[Kind]) -> None:

@@ -87,18 +87,17 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def parse_config(config: Any, path: Path) -> dict[str, Any]:
-    """A config as this release writes it, of the JSON of a file; raises as :func:`read_config`."""
-    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
-        raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')
-    return migrate(config, config.pop("format_version", None), path)
-
-
-def migrate(config: dict[str, Any], version: Any, path: Path) -> dict[str, Any]:
-    """A config of any format version as one of this version.
+    """The config in the JSON of a file of any format version, as one of this version.
 
     There is one version so far. When a release changes the format, the step from the version
     before belongs here, ahead of the refusals; or that version goes into ``LAST_READERS``.
+
+    Raises:
+        ArtefactError: It is not the JSON of a config, or of a version that is not read.
     """
+    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
+        raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')
+    version = config.pop("format_version", None)
     expected = f"expected format version {FORMAT_VERSION} in {path}, got {str(version)[:40]}"
     if type(version) is not int or not (version >= FORMAT_VERSION or version in LAST_READERS):
         raise ArtefactError(f"{expected}, which no release has written; the file was edited")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from ...data.image import Images, Pixels
@@ -99,6 +100,15 @@ def parts_of(kind: Kind) -> list[Kind]:
     return kind.parts if isinstance(kind, Stack) else [kind]
 
 
+def common_classes(configs: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """The class names, which must be the same in all configs that have any."""
+    known = [config["classes"] for config in configs if config["classes"] is not None]
+    for classes in known:
+        if classes != known[0]:
+            raise ValueError(f"expected the classes {known[0]} everywhere, got {classes}")
+    return known[0] if known else None
+
+
 def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
     """Tensors and config of a stack, which has the dataset and preprocessing of its lowest part.
 
@@ -106,11 +116,9 @@ def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
         ValueError: The parts are not for the same images.
     """
     configs = [dict(part.config) for part in parts]
-    for name in ("image_shape", "num_classes", "classes"):
-        known = [config[name] for config in configs if config[name] is not None]
-        for found in known:
-            if found != known[0]:
-                raise ValueError(f"expected {name} {known[0]} as below, got {found}")
+    for name, config in product(("image_shape", "num_classes"), configs):
+        if config[name] != configs[0][name]:
+            raise ValueError(f"expected {name} {configs[0][name]} as below, got {config[name]}")
     sample_wise = any(config["granularity"] == "sample-wise" for config in configs)
     config = configs[0] | {
         "method": " + ".join(config["method"] for config in configs),
@@ -119,7 +127,7 @@ def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
         "settings": {},
         "parts": configs,
         "granularity": "sample-wise" if sample_wise else "class-wise",
-        "classes": next((c["classes"] for c in configs if c["classes"] is not None), None),
+        "classes": common_classes(configs),
         "epsilon": None,
         "norm": None,
         "seed": None,
