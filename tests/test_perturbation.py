@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from unlearnable import ArtefactError, Perturbation, RandomNoise, UnknownImageError
+from unlearnable.data.fingerprint import THUMBNAIL_TOLERANCE, thumbnail
 from unlearnable.perturbation import serialization
 from unlearnable.perturbation.quantize import quantize
 from unlearnable.perturbation.summary import format_epsilon
@@ -474,6 +475,21 @@ def test_class_wise_rows_go_by_label(class_wise, shapes):
     for label in (-1, 10):
         with pytest.raises(UnknownImageError, match=f"below 10, got {label}"):
             class_wise.find(pixels, label)
+
+
+@pytest.mark.parametrize(
+    ("apart", "alike"), [(THUMBNAIL_TOLERANCE, True), (THUMBNAIL_TOLERANCE + 1, False)]
+)
+def test_thumbnails_of_one_image_differ_by_the_tolerance_at_most(
+    apart, alike, perturbation, shapes
+):
+    pixels = shapes.data[0].transpose(2, 0, 1)
+    own = thumbnail(pixels)
+    parts = {name: perturbation.tensors[name].copy() for name in ("keys", "labels", "thumbnails")}
+    parts["thumbnails"][0] = np.where(own < 128, own + apart, own - apart)
+    assert (
+        Perturbation(perturbation.rows, perturbation.config, **parts).resembles(pixels, 0) is alike
+    )
 
 
 # --- pickles -------------------------------------------------------------------------------------
