@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .figures import Row, duration, percent, whole_percent
+from .figures import Reached, Row, duration, percent, whole_percent
 from .model import BREAKS, HOLDS, Findings
 
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
@@ -135,6 +135,20 @@ def change_cells(change: Mapping[str, Any]) -> dict[str, str]:
         "changed pixels": f"{100 * change['share']:.1f} %",
         "images": f"{change['images']}",
     }
+
+
+def change_rows(report: Findings) -> list[tuple[str, dict[str, str]]]:
+    """Imperceptibility of all classes together, and of each that was measured."""
+    rows = [("all classes", report.change), *report.change_by_class.items()]
+    return [(name, change_cells(change)) for name, change in rows if change]
+
+
+def figure(reached: Reached | None, which: str = "peak") -> str:
+    """Mean and spread of the peak or the last accuracy, in percent."""
+    if reached is None:
+        return "–"
+    spread = f" ± {100 * getattr(reached, which + '_std'):.1f}" if reached.seeds > 1 else ""
+    return f"{100 * getattr(reached, which):.1f}{spread} %"
 
 
 def facts(report: Findings) -> dict[str, str]:
