@@ -141,8 +141,8 @@ def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
     assert report.dataset["classes"] == Shapes.classes and report.test["images"] == 30
     assert report.chance == max(np.bincount(images[1].targets)) / 30
     assert set(report.change_by_class) == set(Shapes.classes) and len(report.examples) == 8
-    told = [record.getMessage() for record in caplog.records]
-    assert "4 cells, about" in told[0] and told[-1].endswith("done") and len(told) == 5
+    messages = [record.getMessage() for record in caplog.records]
+    assert "4 cells, about" in messages[0] and messages[-1].endswith("done") and len(messages) == 5
     for name in ("report.html", "report.md", "report.json", "audit.json"):
         assert (tmp_path / "a" / name).is_file()
     assert ue.AuditReport.load(tmp_path / "a") == report
@@ -354,7 +354,7 @@ def test_a_protected_dataset_keeps_its_fraction(images, pixel, trained):
     assert report.change["share"] < run(images, pixel).change["share"]
 
 
-def test_test_images_that_were_trained_on_are_told(images, pixel, trained, caplog):
+def test_test_images_that_were_trained_on_are_messages(images, pixel, trained, caplog):
     report = run((images[0], images[0]), pixel)
     assert report.test["overlap"] == 64 and "64 of the test images" in caplog.text
 

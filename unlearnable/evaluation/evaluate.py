@@ -138,9 +138,9 @@ def evaluate(
         learned = learned._replace(num_classes=max(learned.num_classes, all_classes))
     tested = read_images(test, image_size, progress=progress)
     check_pair(learned, tested)
-    check_victim(victim, learned, training.device)
     if not isinstance(victim, str):
         counter.check_victim(victim, learned.images.shape[1:])
+    check_victim(victim, learned, training.device)
     return train_victims(learned, tested, victim, counter, training, progress=progress)
 
 

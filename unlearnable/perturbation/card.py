@@ -120,16 +120,16 @@ def _strength(strength: Any) -> str:
     if not strength:
         return "Not measured."
     try:
-        told = dict(strength)
-        clean, protected, seeds = (list(told.pop(n)) for n in ("clean", "protected", "seeds"))
-        told = {
+        others = dict(strength)
+        clean, protected, seeds = (list(others.pop(n)) for n in ("clean", "protected", "seeds"))
+        shown = {
             "test accuracy, trained on clean images": _shares(clean),
             "test accuracy, trained on protected images": _shares(protected),
             "seeds": seeds,
-        } | told
+        } | others
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        told = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
-    return _table(told)
+        shown = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
+    return _table(shown)
 
 
 def _shares(values: list[float]) -> str:

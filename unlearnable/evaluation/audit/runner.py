@@ -120,12 +120,12 @@ def _measured(
     training: Training,
     progress: bool,
 ) -> Iterator[Plan]:
-    """Measures what is to do, one cell after the other, and gives each once it is in the ledger."""
+    """Measures one cell after the other, and gives each when it is in the ledger."""
     if not todo:
         return
     clock = Clock(cells, ledger)
-    alone = functools.partial(measure_cell, training=training)
-    probe(clock, todo, data, alone, epochs=training.epochs, batch_size=training.batch_size)
+    measure = functools.partial(measure_cell, training=training)
+    probe(clock, todo, data, measure, epochs=training.epochs, batch_size=training.batch_size)
     logger.info(
         "audit of %s on %s: %d of %d cells, about %s on %s",
         data.given.perturbation.config["method"],
@@ -137,7 +137,7 @@ def _measured(
     )
     for done, planned in enumerate(todo, 1):
         train = data.training_images(planned.trained_on, planned.countermeasure)
-        cell = alone(planned, train, data.test, training.epochs, progress=progress)
+        cell = measure(planned, train, data.test, training.epochs, progress=progress)
         ledger.put(planned, dataclasses.replace(cell, machine=_machine(training.device)))
         clock.took(planned, cell.seconds)
         left = todo[done:]

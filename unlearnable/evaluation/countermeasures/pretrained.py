@@ -110,7 +110,7 @@ class FineTuning(Countermeasure):
             logits = dry_run(with_head(victim, width), torch.zeros(2, *shape))
         except RuntimeError as error:
             raise ValueError(_not_the_head(victim, head)) from error
-        if logits.shape != (2, width):
+        if getattr(logits, "shape", None) != (2, width):
             raise ValueError(_not_the_head(victim, head))
 
     def for_timing(self, few: int, count: int) -> Countermeasure:

@@ -10,22 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .figures import CLEAN, PROTECTED, Row, duration, percent, whole_percent
+from . import text
+from .figures import CLEAN, PROTECTED, duration, percent, whole_percent
 from .model import Findings
-from .text import (
-    COLUMNS,
-    LIMITS,
-    change_cells,
-    change_rows,
-    dataset_name,
-    facts,
-    figure,
-    headline,
-    how_to_read,
-    marks,
-    title,
-    verdict,
-)
 
 _TEMPLATES = Environment(
     loader=PackageLoader(__package__),
@@ -41,44 +28,12 @@ def html_page(report: Findings) -> str:
     """The whole page."""
     page = _TEMPLATES.get_template("report.html").render(
         report=report,
-        title=title(report),
-        dataset_name=dataset_name(report),
-        duration=duration(report.seconds),
-        headline=headline(report),
-        verdict=verdict(report),
-        tiles=_tiles(report),
-        how_to_read=how_to_read(report),
-        columns=COLUMNS,
-        rows=[_row(report, row) for row in report.rows()],
+        text=text,
         charts=_charts(report),
-        pictures=[(example, change_cells(example)) for example in report.examples],
-        changes=change_rows(report),
-        facts=facts(report),
-        limits=LIMITS,
-        figure=figure,
+        duration=duration,
+        whole_percent=whole_percent,
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _tiles(report: Findings) -> list[tuple[str, Any, str]]:
-    """Name, what was reached, and a note for each of the large figures."""
-    worst, without = report.worst(), report.without()
-    if worst is None or worst.protected is None:
-        return []
-    return [
-        ("Worst case", worst.protected, worst.countermeasure),
-        ("No countermeasure", without.protected if without else None, "protected images"),
-        ("No protection", report.reached(CLEAN, "none", worst.victim), "clean images"),
-    ]
-
-
-def _row(report: Findings, row: Row) -> dict[str, Any]:
-    share = report.recovered(row)
-    return row._asdict() | {
-        "marks": marks(report, row),
-        "worst": row == report.worst(),
-        "recovered": "–" if share is None else whole_percent(share),
-    }
 
 
 def _charts(report: Findings) -> list[dict[str, Any]]:
@@ -98,8 +53,8 @@ def _charts(report: Findings) -> list[dict[str, Any]]:
             for kind, reached in ((PROTECTED, row.protected), (CLEAN, row.clean))
             if reached
         ]
-        text = f"{name}: at best {', '.join(figures)}"
-        charts.append({"name": name, "text": text} | _drawing(curves, report.chance))
+        words = f"{name}: at best {', '.join(figures)}"
+        charts.append({"name": name, "words": words} | _drawing(curves, report.chance))
     return charts
 
 

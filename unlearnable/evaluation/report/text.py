@@ -159,7 +159,7 @@ def facts(report: Findings) -> dict[str, str]:
     from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images held out"
     budget = "none" if own["epsilon"] is None else f"{own['epsilon']} ({own['norm']})"
     peak = used["peak_images"]
-    told = {
+    found = {
         "Method": f"{own['method']}, {own['granularity']}",
         "Budget": budget,
         "Parameters": parameters or "none",
@@ -188,10 +188,10 @@ def facts(report: Findings) -> dict[str, str]:
         ),
     }
     if used["image_size"] is not None:
-        told["Image size"] = "x".join(map(str, used["image_size"]))
+        found["Image size"] = "x".join(map(str, used["image_size"]))
     if test["overlap"]:
-        told["Warning"] = f"{test['overlap']} test images are among the training images"
-    return told
+        found["Warning"] = f"{test['overlap']} test images are among the training images"
+    return found
 
 
 def _name(report: Findings, row: Row) -> str:
