@@ -140,7 +140,7 @@ def evaluate(
     check_pair(learned, tested)
     if not isinstance(victim, str):
         counter.check_victim(victim, learned.images.shape[1:])
-    check_victim(victim, learned, training.device)
+    check_victim(victim, learned)
     return train_victims(learned, tested, victim, counter, training, progress=progress)
 
 
@@ -249,12 +249,12 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> None:
         )
 
 
-def check_victim(victim: str | nn.Module, learned: ImageStore, device: torch.device) -> None:
+def check_victim(victim: str | nn.Module, learned: ImageStore) -> None:
     """Raises ``ValueError`` where a victim does not give a logit for each class of the images."""
     shape = tuple(learned.images.shape[1:])
     if isinstance(victim, str):
         victim = build_model(victim, learned.num_classes, shape[0])
-    check_network(victim, shape, learned.num_classes, device=device, role="victim")
+    check_network(victim, shape, learned.num_classes, role="victim")
 
 
 def _replaced(store: ImageStore, counter: Countermeasure) -> ImageStore:

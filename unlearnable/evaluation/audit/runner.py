@@ -98,7 +98,7 @@ def audit(
         progress=progress,
     )
     for name in names:
-        check_victim(name, data.clean, training.device)
+        check_victim(name, data.clean)
     cells = plan(counters, names, training.seeds)
     report = _empty_report(data, counters, names, training, len(cells))
     with Ledger(folder, data.identity | report.settings, counters) as ledger:
