@@ -39,7 +39,6 @@ from record import RESULTS, Record
 from torch.utils.data import Subset
 
 import unlearnable as ue
-from unlearnable.evaluation.audit.cells import needs_clean
 from unlearnable.evaluation.countermeasures import countermeasure
 from unlearnable.io.files import locked, write_json
 
@@ -130,7 +129,7 @@ def fill(record: Record, train: Any, test: Any, args: argparse.Namespace) -> Non
         for name in args.only:
             cell = key(name, counter, args.seed)
             # What is about unprotected images says nothing where none is protected.
-            idle = name == "clean" and needs_clean(countermeasure(counter))
+            idle = name == "clean" and countermeasure(counter).needs_clean_images
             if cell in record.cells or idle:
                 continue
             dataset = train

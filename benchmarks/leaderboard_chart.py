@@ -10,7 +10,6 @@ from html import escape
 
 from patterns import CHANCE
 
-from unlearnable.evaluation.audit.cells import needs_clean
 from unlearnable.evaluation.countermeasures import countermeasure
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 56, 30, 14
@@ -27,7 +26,7 @@ _STYLE = (
 
 def worst_case(row: Mapping[str, float]) -> str | None:
     """The countermeasure of a row that helps most, of those that need no clean images."""
-    chosen = [c for c in row if not needs_clean(countermeasure(c))]
+    chosen = [c for c in row if not countermeasure(c).needs_clean_images]
     return max(chosen, key=lambda c: row[c], default=None)
 
 
@@ -40,7 +39,7 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
         counters: Columns, in this order; those that need clean images go last.
         text: What it shows, for those who cannot see it.
     """
-    columns = sorted(counters, key=lambda c: needs_clean(countermeasure(c)))
+    columns = sorted(counters, key=lambda c: countermeasure(c).needs_clean_images)
     rows: dict[str, dict[str, float]] = {}
     for (method, counter), accuracy in figures.items():
         rows.setdefault(method, {})[counter] = accuracy
@@ -51,7 +50,7 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
     parts = []
     lefts = {}
     for number, counter in enumerate(columns):
-        left = _LEFT + number * _CELL_WIDTH + _GAP * needs_clean(countermeasure(counter))
+        left = _LEFT + number * _CELL_WIDTH + _GAP * countermeasure(counter).needs_clean_images
         lefts[counter] = left
         place = f"translate({left + _CELL_WIDTH / 2 + 4:.0f} {_TOP - 10}) rotate(-50)"
         parts.append(f'<text class="soft" transform="{place}">{escape(counter)}</text>')

@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset, Subset
 
 import unlearnable as ue
 from unlearnable import OPS, ProtectedDataset, UnknownImageError
+from unlearnable.data.cache import read_images
 from unlearnable.datasets import Shapes
-from unlearnable.evaluation.audit.cells import Plan, needs_clean, plan
+from unlearnable.evaluation.audit.cells import Plan, plan
 from unlearnable.evaluation.audit.data import read_audit_data, split
 from unlearnable.evaluation.audit.timing import Clock, probe
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure, projection
+from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection
-from unlearnable.evaluation.evaluate import Evaluation
+from unlearnable.evaluation.evaluate import Training, train_victims
 from unlearnable.evaluation.report.figures import Cell
 from unlearnable.io.files import locked
 
@@ -33,10 +36,40 @@ class Leak(Countermeasure):
 
     name = "leak"
     description = "a victim that has clean images"
+    needs_clean_images = True
+
+    def for_timing(self, few, count):
+        return countermeasure(None)
 
     def on_dataset(self, dataset):
         assert isinstance(dataset, ProtectedDataset)
         return dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfOfThem(Countermeasure):
+    """A trainer who chooses among the images that everybody has."""
+
+    name = "half"
+    description = "a victim that trains on half of the images"
+
+    def on_dataset(self, dataset):
+        return Subset(dataset, range(0, len(dataset), 2))
+
+
+class Counting(Dataset):
+    """How often each image is read; copies count together."""
+
+    def __init__(self, base):
+        self.base, self.classes = base, base.classes
+        self.reads = np.zeros(len(base), dtype=int)
+
+    def __len__(self):
+        return len(self.base)
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        return self.base[index]
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +84,23 @@ def pixel(images):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Victims that answer at once, by what they were asked; the list of those asked for whole."""
+    """Victims that answer at once, by what they were asked; the list of them."""
     asked = []
 
-    def evaluate(train, test, victim, *, countermeasure, epochs, seeds, **_):
-        if isinstance(train, ProtectedDataset):
-            kind = CLEAN if train.fraction == 0 else PROTECTED
-            asked.append((kind, countermeasure.name, victim, *seeds))
-        peak = (len(countermeasure.name) % 7 + 2 + seeds[0]) / 20
-        return Evaluation(
-            victim, epochs, seeds, countermeasure.name, {}, [peak / 2], [peak], [1.0],
-            [[peak] * epochs], [[0.0] * epochs],
+    def measure(planned, train, test, epochs, **_):
+        asked.append(tuple(planned.key.split(", ")))
+        peak = (len(planned.countermeasure.name) % 7 + 2 + planned.seed) / 20
+        return Cell(
+            planned.trained_on, planned.countermeasure.name, planned.victim, planned.seed,
+            peak / 2, peak, 1.0, [peak] * epochs, 0.01,
         )  # fmt: skip
 
-    monkeypatch.setattr(module, "evaluate", evaluate)
+    def probe(clock, cells, *_, **__):
+        for cell in cells:
+            clock.expect(cell.kind, 1.0)
+
+    monkeypatch.setattr(module, "measure_cell", measure)
+    monkeypatch.setattr(module, "probe", probe)
     return asked
 
 
@@ -88,7 +124,6 @@ def test_cells_come_with_their_baseline_and_the_telling_ones_first():
     ]
     assert len(keys) == len(set(keys)) == 2 * 2 * 5
     assert all("seed 0" in key for key in keys[:10])
-    assert [needs_clean(counter) for counter in counters] == [False, False, True]
 
 
 def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
@@ -106,8 +141,8 @@ def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
     assert report.dataset["classes"] == Shapes.classes and report.test["images"] == 30
     assert report.chance == max(np.bincount(images[1].targets)) / 30
     assert set(report.change_by_class) == set(Shapes.classes) and len(report.examples) == 8
-    told = [record.getMessage() for record in caplog.records]
-    assert "4 cells, about" in told[0] and told[-1].endswith("done") and len(told) == 5
+    messages = [record.getMessage() for record in caplog.records]
+    assert "4 cells, about" in messages[0] and messages[-1].endswith("done") and len(messages) == 5
     for name in ("report.html", "report.md", "report.json", "audit.json"):
         assert (tmp_path / "a" / name).is_file()
     assert ue.AuditReport.load(tmp_path / "a") == report
@@ -122,13 +157,13 @@ def test_interrupted_at_every_cell_it_goes_on_and_gives_the_same(
     count = whole.planned
     assert count == 8 == len(trained)
     trained.clear()
-    evaluate, save = module.evaluate, ue.AuditReport.save
+    measure, save = module.measure_cell, ue.AuditReport.save
     before = 0
 
-    def stop_training(train, *args, **kwargs):
-        if isinstance(train, ProtectedDataset) and len(trained) > before:
+    def stop_training(*args, **kwargs):
+        if len(trained) > before:
             raise KeyboardInterrupt
-        return evaluate(train, *args, **kwargs)
+        return measure(*args, **kwargs)
 
     def stop_saving(report, folder):
         if len(trained) < count:
@@ -136,7 +171,7 @@ def test_interrupted_at_every_cell_it_goes_on_and_gives_the_same(
         return save(report, folder)
 
     if where == "training":
-        monkeypatch.setattr(module, "evaluate", stop_training)
+        monkeypatch.setattr(module, "measure_cell", stop_training)
     else:
         monkeypatch.setattr(ue.AuditReport, "save", stop_saving)
     for before in range(count - 1):
@@ -233,6 +268,14 @@ def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):
         ({"seeds": 0}, "seed"),
         ({"precision": "fp16"}, "bf16"),
         ({"image_size": 0}, "image_size"),
+        ({"held_out": True}, "held_out"),
+        *[
+            ({name: value}, name)
+            for name in ("epochs", "seeds", "batch_size", "peak_images", "image_size")
+            for value in (True, 1.5, "1")
+        ],
+        *[({name: None}, name) for name in ("epochs", "seeds", "batch_size", "held_out")],
+        ({"seeds": [0, True]}, "seeds"),
     ],
 )
 def test_bad_arguments_are_explained_before_anything_is_trained(
@@ -311,7 +354,7 @@ def test_a_protected_dataset_keeps_its_fraction(images, pixel, trained):
     assert report.change["share"] < run(images, pixel).change["share"]
 
 
-def test_test_images_that_were_trained_on_are_told(images, pixel, trained, caplog):
+def test_test_images_that_were_trained_on_are_messages(images, pixel, trained, caplog):
     report = run((images[0], images[0]), pixel)
     assert report.test["overlap"] == 64 and "64 of the test images" in caplog.text
 
@@ -325,8 +368,8 @@ def test_photos_of_a_perturbation_with_a_size_are_resized_alike(
     with pytest.raises(ValueError, match="image_size of the perturbation"):
         run((varying_folder, varying_folder), perturbation, image_size=6)
     whole = ProtectedDataset(varying_folder, perturbation, full_size=True)
-    report = run((whole, varying_folder), None, image_size=6, folder=tmp_path / "a")
-    assert report.complete and report.settings["image_size"] == [6, 6]
+    report = run((whole, varying_folder), None, image_size=10, folder=tmp_path / "a")
+    assert report.complete and report.settings["image_size"] == [10, 10]
     with pytest.raises(ValueError, match="full_size"):
         run((varying_folder, varying_folder), perturbation, folder=tmp_path / "a")
 
@@ -338,6 +381,127 @@ def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):
         run(
             images, pixel, countermeasures=[jpeg, dataclasses.replace(jpeg, test_images=True)]
         )  # fmt: skip
+
+
+def test_every_image_is_decoded_once_clean_and_once_protected(images, pixel):
+    train, test = map(Counting, images)
+    protected = ProtectedDataset(train, pixel)
+    train.reads[:] = 0
+    report = run(
+        (protected, test), None, epochs=1, batch_size=32,
+        countermeasures=["jpeg-10", "unprotected-20", "clean-part-only-20"],
+    )  # fmt: skip
+    assert len(report.cells) == 6
+    assert train.reads.tolist() == [2] * len(train) and test.reads.tolist() == [1] * len(test)
+
+
+@pytest.mark.parametrize("name", ["unprotected-20", "clean-part-only-20", "half"])
+def test_images_chosen_among_those_that_were_read_are_those_of_the_dataset(images, fit, name):
+    counter = HalfOfThem() if name == "half" else countermeasure(name)
+    train = Counting(images[0])
+    given = ProtectedDataset(train, fit(train), fraction=0.7, seed=3)
+    data = read_audit_data(
+        given, None, images[1], held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    train.reads[:] = 0
+    found = data.training_images(PROTECTED, counter)
+    assert not train.reads.any()
+    expected = read_images(counter.on_dataset(given))
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.labels, expected.labels)
+    assert found.num_classes == expected.num_classes == 10
+
+
+def test_grey_images_that_a_perturbation_colours_are_read_in_colour(fit, tensors):
+    images, labels = tensors
+    grey = images[:, :1].clone()
+    keyed = fit((grey.expand(-1, 3, -1, -1).contiguous(), labels))
+    data = read_audit_data(
+        (grey, labels), keyed, tensors, held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    assert data.clean.images.shape == data.protected.images.shape == (20, 3, 8, 8)
+    assert torch.equal(data.clean.images, grey.expand(-1, 3, -1, -1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Others(Countermeasure):
+    """A trainer who takes other images, and paints over them."""
+
+    name = "others"
+    description = "a victim that has other images"
+
+    def on_dataset(self, dataset):
+        return Shapes(size=24, seed=5)
+
+    def on_images(self, images, labels):
+        return images.fill_(0)
+
+
+def test_a_countermeasure_with_images_of_its_own_counts_in_the_worst_case(images, pixel):
+    """Those are read, and what the others train on is left as it was."""
+    data = read_audit_data(
+        images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    found = data.training_images(PROTECTED, Others())
+    assert torch.equal(found.images, read_images(Shapes(size=24, seed=5)).images)
+    before = data.clean.images.clone()
+    cell = plan([Others()], ["tiny"], [0])[1]
+    training = Training.checked(1, 1, 8, None, "cpu", "float32")
+    module.measure_cell(cell, data.clean, data.test, 1, training=training)
+    assert torch.equal(data.clean.images, before)
+
+
+def test_a_choice_of_images_counts_in_the_worst_case_unless_it_needs_clean_ones(
+    images, pixel, trained, monkeypatch
+):
+    peaks = {"none": 0.2, "half": 0.8, "leak": 0.9}
+    measure = module.measure_cell
+
+    def chosen(planned, *args, **options):
+        peak = peaks[planned.countermeasure.name] if planned.trained_on == PROTECTED else 0.95
+        return dataclasses.replace(measure(planned, *args, **options), peak=peak)
+
+    monkeypatch.setattr(module, "measure_cell", chosen)
+    report = run(images, pixel, countermeasures=[HalfOfThem(), Leak()])
+    assert len(report.cells) == 5 and (CLEAN, "half", "tiny", "seed 0") in trained
+    assert report.worst().countermeasure == "half" and report.outcome() == "broken"
+    assert [entry["needs_clean"] for entry in report.countermeasures] == [False, False, True]
+
+
+def test_what_is_timed_is_what_the_countermeasure_says(images, pixel):
+    data = read_audit_data(
+        images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    asked = set()
+
+    def measure(planned, train, test, epochs):
+        asked.add(planned.countermeasure.name)
+        return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], 1.0)
+
+    counters = [HalfOfThem(), FineTuning(), countermeasure("unprotected-20")]
+    for counter in counters:
+        probe(
+            Clock([], {}), plan([counter], ["tiny"], [0]), data, measure, epochs=1, batch_size=8
+        )  # fmt: skip
+    assert asked == {"half", "none"}
+
+
+def test_numbers_of_numpy_are_those_of_python(images, pixel, tmp_path):
+    options = {"countermeasures": ["adversarial-training-4-steps-1"], "folder": tmp_path / "a"}
+    first = run(images, pixel, epochs=1, seeds=[0], batch_size=32, peak_images=8, **options)
+    kept = (tmp_path / "a" / "audit.json").read_bytes()
+    own = AdversarialTraining(np.float64(4), steps=np.int64(1))
+    again = run(
+        images, pixel, epochs=np.int64(1), seeds=np.arange(1), batch_size=np.int32(32),
+        peak_images=np.uint8(8), image_size=np.int64(32),
+        **options | {"countermeasures": [own], "folder": tmp_path / "b"},
+    )  # fmt: skip
+    assert untimed(again).cells == untimed(first).cells
+    assert json.loads((tmp_path / "b" / "audit.json").read_text())["cells"].keys() == (
+        json.loads(kept)["cells"].keys()
+    )
+    assert type(own.parameters["radius"]) is float and type(own.parameters["steps"]) is int
+    assert run(images, pixel, epochs=1, seeds=1, batch_size=32, peak_images=8, **options) == first
 
 
 def test_the_clock_prefers_what_was_measured():
@@ -362,7 +526,7 @@ def test_the_estimate_tells_epochs_from_what_is_done_once(images, pixel):
 
     def measure(planned, train, test, epochs):
         assert train.classes == test.classes == Shapes.classes
-        asked.append((planned.trained_on, planned.countermeasure.name, len(train), epochs))
+        asked.append((planned.trained_on, planned.countermeasure.name, len(train.labels), epochs))
         seconds = {"none": 0.5, "jpeg-10": 2.0}[planned.countermeasure.name] + epochs
         return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], seconds)
 
@@ -384,8 +548,8 @@ def test_the_estimate_of_updates_that_do_not_grow_with_the_images(images, pixel,
         updates.append(epochs * run.batches_per_epoch(batch_size))
 
     def measure(planned, train, test, epochs):
-        pixels = torch.zeros(len(train), 3, 2, 2, dtype=torch.uint8)
-        planned.countermeasure.regression(pixels, torch.arange(len(train)) % 10)
+        pixels = torch.zeros(len(train.labels), 3, 2, 2, dtype=torch.uint8)
+        planned.countermeasure.regression(pixels, torch.arange(len(train.labels)) % 10)
         return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], updates[-1] + epochs)
 
     monkeypatch.setattr(projection, "train_surrogate", learn)
@@ -411,10 +575,10 @@ def test_what_is_timed_has_the_classes_of_all_images(fit):
     )  # fmt: skip
 
     def measure(planned, train, test, epochs):
-        assert train.classes == test.classes == ["0", "1", "2"]
-        assert 2 not in train.tensors[1] and 2 in test.tensors[1]
+        assert train.num_classes == 3 and 2 not in train.labels and 2 in test.labels
         victim = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
-        ue.evaluate(train, test, victim, epochs=1, seeds=1, device="cpu", progress=False)
+        training = Training.checked(1, 1, 8, None, "cpu", "float32")
+        assert train_victims(train, test, victim, planned.countermeasure, training).losses
         return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], 1.0)
 
     cells = plan([countermeasure(None)], ["tiny"], [0])

@@ -22,12 +22,20 @@ from unlearnable.evaluation import COUNTERMEASURES, Countermeasure, countermeasu
 from unlearnable.evaluation.countermeasures import NAMES, automatic, operations, projection
 from unlearnable.evaluation.countermeasures import pretrained as pretraining
 from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
+from unlearnable.evaluation.countermeasures.automatic import RandAugment
 from unlearnable.evaluation.countermeasures.displacement import Displacement, displaced
-from unlearnable.evaluation.countermeasures.images import GaussianBlur, MeanFilter, MedianFilter
+from unlearnable.evaluation.countermeasures.images import (
+    JPEG,
+    BitDepth,
+    GaussianBlur,
+    MeanFilter,
+    MedianFilter,
+)
 from unlearnable.evaluation.countermeasures.mixing import CutMix, Cutout, MixUp
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning, Start, pretrained
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection, without
 from unlearnable.evaluation.countermeasures.ueraser import UEraser, plasma
+from unlearnable.evaluation.countermeasures.unprotected import Unprotected
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +166,45 @@ def test_gaussian_blur_weighs_by_the_normal_density(pixels):
     density = np.exp(-np.array([1, 0, 1]) / (2 * 0.8**2))
     kernel = np.outer(density, density) / density.sum() ** 2
     expected = neighbourhoods(images[0, 0].numpy()) @ kernel.ravel()
-    blurred = GaussianBlur(sigma=0.8).on_images(images, labels)
+    blurred = GaussianBlur(3, 0.8).on_images(images, labels)
     assert np.abs(blurred[0, 0].numpy() - expected).max() <= 0.5 + 1e-3
-    assert torch.equal(GaussianBlur().on_images(images, labels), images)  # 0.1: nothing is left
+    assert torch.equal(GaussianBlur(3, 0.1).on_images(images, labels), images)  # the published one
+
+
+def test_gaussian_blur_changes_most_pixels_of_a_textured_image():
+    images, labels = (
+        torch.from_numpy(Shapes(size=8).data).permute(0, 3, 1, 2), torch.zeros(8).long()
+    )  # fmt: skip
+    changed = countermeasure("gaussian-blur").on_images(images, labels) != images
+    assert changed.any(1).float().mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (AdversarialTraining, "radius"), (AdversarialTraining, "steps"), (BitDepth, "bits"),
+        (CutMix, "probability"), (CutMix, "mixes"), (Cutout, "size"), (Displacement, "distance"),
+        (Displacement, "seed"), (FineTuning, "epochs"), (FineTuning, "learning_rate"),
+        (GaussianBlur, "kernel_size"), (GaussianBlur, "sigma"), (JPEG, "quality"),
+        (MedianFilter, "kernel_size"), (OrthogonalProjection, "epochs"),
+        (OrthogonalProjection, "min_updates"), (OrthogonalProjection, "batch_size"),
+        (RandAugment, "operations"), (RandAugment, "magnitude"), (UEraser, "draws"),
+        (UEraser, "until"), (UEraser, "probability"), (Unprotected, "percent"),
+    ],
+)  # fmt: skip
+def test_parameters_are_plain_numbers(make, name):
+    default = make()
+    value = getattr(default, name)
+    given = 5 if value is None else value
+    own = make(**{name: np.float64(given) if type(given) is float else np.int64(given)})
+    assert own == make(**{name: given}) and own.name == make(**{name: given}).name
+    assert json.loads(json.dumps(own.parameters)) == make(**{name: given}).parameters
+    for wrong in (True, "1", [1]):
+        with pytest.raises(ValueError, match=f"expected {name} to be"):
+            make(**{name: wrong})
+    if not isinstance(given, float) and name not in ("radius", "percent"):
+        with pytest.raises(ValueError, match=f"expected {name} to be an integer"):
+            make(**{name: 1.5})
 
 
 def test_displacement_is_bilinear(pixels):

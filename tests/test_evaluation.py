@@ -1,6 +1,7 @@
 import dataclasses
 import importlib
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -41,6 +42,19 @@ def test_a_victim_follows_from_its_seed_and_leaves_the_global_state_alone(evalua
     )
     assert torch.equal(torch.get_rng_state(), state)
     assert again.losses == evaluation.losses[1:] and again.curves == evaluation.curves[1:]
+
+
+def test_numbers_of_numpy_are_those_of_python(evaluation):
+    again = ue.evaluate(
+        Shapes(size=64), Shapes(train=False, size=50), "tiny", epochs=np.int64(2),
+        seeds=np.arange(2), batch_size=np.uint8(128), peak_images=np.int64(50),
+        image_size=[np.int32(32)] * 2, progress=False,
+    )  # fmt: skip
+    assert again == evaluation and all(type(seed) is int for seed in again.seeds)
+
+
+def test_a_network_too_deep_for_the_images_is_refused(monkeypatch, tensors):
+    refused(monkeypatch, tensors, tensors, "vgg16", match="expected a victim")
 
 
 def test_the_peak_may_be_watched_on_some_images_and_the_last_is_on_all(evaluation):
@@ -98,6 +112,13 @@ def test_victims_may_be_modules_and_are_not_changed():
         ({"seeds": 0}, "seed"),
         ({"peak_images": 0}, "peak"),
         ({"precision": "fp16"}, "bf16"),
+        ({"seeds": []}, "seed"),
+        *[
+            ({name: value}, name)
+            for name in ("epochs", "seeds", "batch_size", "peak_images", "image_size")
+            for value in (True, 1.5, "1")
+        ],
+        *[({name: None}, name) for name in ("epochs", "seeds", "batch_size")],
     ],
 )
 def test_bad_arguments_are_explained(options, message):

@@ -10,7 +10,6 @@ import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.evaluation.countermeasures import countermeasure
 from unlearnable.evaluation.report.figures import CLEAN, PROTECTED, Cell, duration
-from unlearnable.evaluation.report.svg import Line, accuracy_chart
 
 HOSTILE = '<script>alert("1")</script>|`*'
 VOID = {"meta", "img", "br", "hr", "link", "input", "line", "circle", "polyline"}
@@ -332,12 +331,18 @@ def test_names_that_are_no_unicode_are_written(tmp_path):
 
 
 def test_charts_have_a_point_per_epoch():
-    chart = accuracy_chart([Line([0.0, 1.0, 0.5], "protected")], 0.1, 'a "b"')
-    points = re.search(r'points="([^"]*)"', chart).group(1).split()
+    cells = [cell(PROTECTED, "none", 0.5), cell(CLEAN, "none", 0.9, epochs=1)]
+    cells[0] = dataclasses.replace(cells[0], curve=[0.0, 1.0, 0.5])
+    page = report(cells, ("none",)).to_html()
+    points = re.search(r'protected" points="([^"]*)"', page).group(1).split()
     heights = [float(point.split(",")[1]) for point in points]
     assert len(points) == 3 and heights[1] < heights[2] < heights[0]
-    assert 'aria-label="a &quot;b&quot;"' in chart
-    assert "circle" in accuracy_chart([Line([0.5], "clean")], 0.1, "one epoch")
+    assert page.count("<circle") == 1 and page.count("<polyline") == 1
+
+
+def test_the_style_is_on_the_page_as_it_is_written():
+    style = re.search(r"<style>(.*?)</style>", report(BROKEN).to_html(), re.DOTALL).group(1)
+    assert '"Segoe UI"' in style and "&" not in style and style.count("{") == style.count("}")
 
 
 def test_times_read_well():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..engine.numbers import integer
 from .photo import standard
 
 Images: TypeAlias = NDArray[np.uint8]  # (B, C, H, W)
@@ -116,11 +117,11 @@ class ResizeCrop(NamedTuple):
         if image_size is None:
             return None
         sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-        if len(sides) != 2 or any(not isinstance(s, int) or s < 1 for s in sides):
+        if len(sides) != 2:
             raise ValueError(
                 f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"
             )
-        return cls(*sides)
+        return cls(*(integer("image_size", side, least=1) for side in sides))
 
     def __call__(self, pixels: Pixels) -> Pixels:
         if pixels.shape[1:] == (self.height, self.width):

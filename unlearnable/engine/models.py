@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -127,6 +127,36 @@ def dry_run(model: nn.Module, images: Tensor) -> Any:
     devices = [images.device] if images.is_cuda else []
     with torch.no_grad(), torch.random.fork_rng(devices):
         return own(images)
+
+
+def check_network(
+    network: nn.Module,
+    shape: Sequence[int],
+    num_classes: int,
+    *,
+    device: str | torch.device = "cpu",
+    role: str = "surrogate",
+) -> None:
+    """Raises ``ValueError`` unless a network gives a logit for each class.
+
+    Args:
+        network: Any module, which stays as it is.
+        shape: Of the images, (C, H, W).
+        num_classes: Number of classes.
+        device: Where to try it.
+        role: What the network is, for the error.
+    """
+    expected = (
+        f"expected a {role} that gives a logit for each of the {num_classes} classes, "
+        f"{(2, num_classes)} for 2 images of shape {tuple(shape)}"
+    )
+    try:
+        logits = dry_run(network, torch.zeros(2, *shape, device=device))
+    except RuntimeError as error:
+        raise ValueError(f"{expected}, got an error: {error}") from error
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != (2, num_classes):
+        raise ValueError(f"{expected}, got {found}")
 
 
 def reset_weights(model: nn.Module, *, seed: int = 0) -> None:

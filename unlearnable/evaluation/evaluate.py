@@ -1,11 +1,11 @@
-"""Victims: networks trained on a (protected) dataset and tested on clean images, one protocol."""
+"""Victims: networks trained on a (protected) dataset and tested on clean images."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from ..data.cache import ImageStore, read_images
 from ..data.raw import RawDataset
 from ..engine.device import pick_device, pick_precision
-from ..engine.models import build_model, check_model_name, dry_run, reset_weights
+from ..engine.models import build_model, check_model_name, check_network, reset_weights
+from ..engine.numbers import integer
 from ..engine.progress import Progress
 from ..engine.run import Run
-from ..engine.train import Batch, augmented, count_correct, sgd, to_float, train
+from ..engine.train import Batch, augmented, count_correct, sgd, train
 from ..protected.dataset import ProtectedDataset
 from .countermeasures.base import Countermeasure
 from .countermeasures.names import countermeasure as find_countermeasure
@@ -26,7 +27,7 @@ _TEST_BATCH = 500
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What victims reached. Accuracies are shares from 0 to 1, one per seed.
+    """The accuracy of victims, as shares from 0 to 1, one per seed.
 
     Attributes:
         victim: Name of the network.
@@ -35,10 +36,10 @@ class Evaluation:
         countermeasure: Name of what the victim did against the protection.
         parameters: Of the countermeasure.
         last: Clean-test accuracy after the last epoch.
-        peak: The best clean-test accuracy of any epoch: what a victim that stops early gets; on
+        peak: The best clean-test accuracy of any epoch, which a victim that stops early gets; on
             ``peak_images`` of the test images where that was given.
         train: Accuracy on the training images after the last epoch: as they were given, or as a
-            countermeasure replaced them once.
+            countermeasure replaced them before training.
         curves: Clean-test accuracy after each epoch, a list per seed; on the images of the peak.
         losses: Mean training loss of each epoch, a list per seed.
     """
@@ -65,7 +66,7 @@ class Evaluation:
         return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Everything, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -97,16 +98,16 @@ def evaluate(
     precision: str = "auto",
     progress: bool = True,
 ) -> Evaluation:
-    """Trains victims on one dataset and tests them on another, by the one protocol of this package.
+    """Trains victims on one dataset and tests them on another, by this package's only protocol.
 
     SGD with learning rate 0.1, momentum 0.9 and weight decay 5e-4, cosine schedule to zero, random
     crop (4 pixels of padding) and flip. Both datasets are read without their own transforms.
 
     Args:
         train: Dataset to learn from, protected or not.
-        test: Dataset to be tested on: clean images, of the training set's classes.
-        victim: Name of a network, or a module, which is copied and starts from fresh weights; it
-            gives a logit for each class of the training set.
+        test: Dataset to test on: clean images of the training set's classes.
+        victim: Name of a network, or a module, which is copied and starts from fresh weights. It
+            has to give a logit for each class of the training set.
         countermeasure: What the victim does against the protection: a name such as ``"jpeg-10"``,
             or an object of :mod:`unlearnable.evaluation.countermeasures`.
         epochs: Passes over the training images.
@@ -121,58 +122,100 @@ def evaluate(
 
     Raises:
         ValueError: An argument is out of range, the datasets do not belong together, the test set
-            is protected, or the victim gives other than a logit for each class. All is checked
+            is protected, or the victim does not give a logit for each class. All of it is checked
             before any training.
     """
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not chosen or min(epochs, batch_size, 1 if peak_images is None else peak_images) < 1:
-        raise ValueError(
-            f"expected at least one seed, epoch, image per batch and image for the peak, got "
-            f"seeds={seeds}, epochs={epochs}, batch_size={batch_size}, peak_images={peak_images}"
-        )
-    if isinstance(victim, str):
-        check_model_name(victim)
+    training = Training.checked(epochs, seeds, batch_size, peak_images, device, precision)
     counter = find_countermeasure(countermeasure)
     if isinstance(victim, str):
+        check_model_name(victim)
         counter.check_victim(victim)
-    place = pick_device(device)
     refuse_protected(test)
-    chosen_by_victim = counter.on_dataset(train)
-    learned = read_images(chosen_by_victim, image_size, progress=progress)
-    if chosen_by_victim is not train:  # which need not have an image of each class
+    chosen = counter.on_dataset(train)
+    learned = read_images(chosen, image_size, progress=progress)
+    if chosen is not train:  # which need not have an image of each class
         all_classes = int(RawDataset(train).labels.max()) + 1
         learned = learned._replace(num_classes=max(learned.num_classes, all_classes))
     tested = read_images(test, image_size, progress=progress)
     check_pair(learned, tested)
-    num_classes = learned.num_classes
     if not isinstance(victim, str):
-        _check_width(victim, learned.images[:2].to(place), num_classes)
         counter.check_victim(victim, learned.images.shape[1:])
+    check_victim(victim, learned)
+    return train_victims(learned, tested, victim, counter, training, progress=progress)
+
+
+class Training(NamedTuple):
+    """How victims are trained; attributes are the arguments of :func:`evaluate`, checked."""
+
+    epochs: int
+    seeds: list[int]
+    batch_size: int
+    peak_images: int | None
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def checked(
+        cls,
+        epochs: int,
+        seeds: int | Iterable[int],
+        batch_size: int,
+        peak_images: int | None,
+        device: str | torch.device,
+        precision: str,
+    ) -> Training:
+        """From the arguments of :func:`evaluate`.
+
+        Raises:
+            ValueError: One of them is out of range.
+        """
+        if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) != 0:
+            chosen = [integer("each of seeds", seed) for seed in seeds]
+        else:
+            chosen = list(range(integer("seeds", seeds, least=1)))
+        if not chosen:
+            raise ValueError("expected at least one seed, got none")
+        place = pick_device(device)
+        return cls(
+            integer("epochs", epochs, least=1),
+            chosen,
+            integer("batch_size", batch_size, least=1),
+            None if peak_images is None else integer("peak_images", peak_images, least=1),
+            place,
+            pick_precision(precision, place),
+        )
+
+
+def train_victims(
+    train: ImageStore,
+    test: ImageStore,
+    victim: str | nn.Module,
+    countermeasure: Countermeasure,
+    training: Training,
+    *,
+    progress: bool = False,
+) -> Evaluation:
+    """:func:`evaluate` for images that were read and checked already, which stay as they are."""
     name = victim if isinstance(victim, str) else type(victim).__name__
-    learned = _replaced(learned, counter)
-    if counter.test_images:
-        tested = _replaced(tested, counter)
-    result = Evaluation(name, epochs, chosen, counter.name, counter.parameters)
-    for seed in chosen:
+    train = _replaced(train, countermeasure)
+    if countermeasure.test_images:
+        test = _replaced(test, countermeasure)
+    result = Evaluation(
+        name, training.epochs, training.seeds, countermeasure.name, countermeasure.parameters
+    )
+    for seed in training.seeds:
         run = Run(
-            learned.images.to(place),
-            learned.labels.to(place),
-            num_classes,
+            train.images.to(training.device),
+            train.labels.to(training.device),
+            train.num_classes,
             seed=seed,
-            precision=pick_precision(precision, place),
+            precision=training.precision,
             progress=Progress(show=progress, title=f"{name}, seed {seed}"),
         )
         try:
-            curve, losses, last, on_train = _train_victim(
-                run, victim, counter, tested, epochs, batch_size, peak_images
-            )
+            _train_victim(run, victim, countermeasure, test, training, result)
         finally:
             run.close()
-        result.curves.append(curve)
-        result.losses.append(losses)
-        result.last.append(last)
-        result.peak.append(max(curve))
-        result.train.append(on_train)
     return result
 
 
@@ -206,18 +249,18 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> None:
         )
 
 
-def _check_width(victim: nn.Module, images: Tensor, num_classes: int) -> None:
-    logits = dry_run(victim, to_float(images))
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (len(images), num_classes):
-        raise ValueError(
-            f"expected a victim that gives a logit for each of the {num_classes} classes, "
-            f"{(len(images), num_classes)} for {len(images)} images, got {shape}"
-        )
+def check_victim(victim: str | nn.Module, learned: ImageStore) -> None:
+    """Raises ``ValueError`` where a victim does not give a logit for each class of the images."""
+    shape = tuple(learned.images.shape[1:])
+    if isinstance(victim, str):
+        victim = build_model(victim, learned.num_classes, shape[0])
+    check_network(victim, shape, learned.num_classes, role="victim")
 
 
 def _replaced(store: ImageStore, counter: Countermeasure) -> ImageStore:
-    return store._replace(images=counter.on_images(store.images, store.labels))
+    if type(counter).on_images is Countermeasure.on_images:  # saves a copy of all images
+        return store
+    return store._replace(images=counter.on_images(store.images.clone(), store.labels.clone()))
 
 
 def _train_victim(
@@ -225,24 +268,24 @@ def _train_victim(
     victim: str | nn.Module,
     counter: Countermeasure,
     tested: ImageStore,
-    epochs: int,
-    batch_size: int,
-    peak_images: int | None,
-) -> tuple[list[float], list[float], float, float]:
-    """Test accuracy and loss after each epoch; test and training accuracy after the last."""
+    training: Training,
+    result: Evaluation,
+) -> None:
+    """Trains and tests one victim, and adds its figures to ``result``."""
     if isinstance(victim, str):
         channels = run.images.shape[1]
         model = build_model(victim, run.num_classes, channels, seed=run.weight_seed("victim"))
     else:
         model = copy.deepcopy(victim)
         reset_weights(model, seed=run.weight_seed("victim"))
+    epochs, batch_size = training.epochs, training.batch_size
     steps = run.batches_per_epoch(batch_size)
     counter.on_start(model, victim, run)
     optimizer = sgd(model, lr=counter.learning_rate)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
     run.track(victim=model, optimizer=optimizer, scheduler=scheduler)
     images, labels = tested.images.to(run.device), tested.labels.to(run.device)
-    count = len(labels) if peak_images is None else min(peak_images, len(labels))
+    count = min(training.peak_images or len(labels), len(labels))
     watched = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).long().to(run.device)
 
     def accuracy(images: Tensor, labels: Tensor) -> float:
@@ -272,5 +315,8 @@ def _train_victim(
     curve = [record["accuracy"] for record in run.history]
     losses = [record["loss"] for record in run.history]
     every = torch.arange(len(run.labels), device=run.device)
-    last = curve[-1] if count == len(labels) else accuracy(images, labels)
-    return curve, losses, last, accuracy(run.images[every], run.labels)
+    result.curves.append(curve)
+    result.losses.append(losses)
+    result.last.append(curve[-1] if count == len(labels) else accuracy(images, labels))
+    result.peak.append(max(curve))
+    result.train.append(accuracy(run.images[every], run.labels))

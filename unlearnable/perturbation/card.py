@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..io.markdown import escape, table
 from .summary import format_epsilon
 
 _LONGEST = 200  # characters of a name or value
-_MARKUP = set("\\`*_{}[]<>#!|~&:@$^")  # what has a meaning inside a line, links included
 _LIMITS = """\
 Protection by such perturbations is empirical: no theorem stands behind it, and it does not make
 learning impossible. Known to weaken or undo it:
@@ -120,16 +120,16 @@ def _strength(strength: Any) -> str:
     if not strength:
         return "Not measured."
     try:
-        values = dict(strength)
-        clean, protected, seeds = (list(values.pop(n)) for n in ("clean", "protected", "seeds"))
-        values = {
+        others = dict(strength)
+        clean, protected, seeds = (list(others.pop(n)) for n in ("clean", "protected", "seeds"))
+        shown = {
             "test accuracy, trained on clean images": _shares(clean),
             "test accuracy, trained on protected images": _shares(protected),
             "seeds": seeds,
-        } | values
+        } | others
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        values = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
-    return _table(values)
+        shown = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
+    return _table(shown)
 
 
 def _shares(values: list[float]) -> str:
@@ -142,11 +142,11 @@ def _shares(values: list[float]) -> str:
 
 def _table(values: Mapping[str, Any]) -> str:
     rows = [
-        f"| {_escape(str(name))} | {_escape(words(value))} |"
+        (_escape(str(name)), _escape(words(value)))
         for name, value in values.items()
         if value is not None
     ]
-    return "\n".join(["| | |", "|---|---|", *rows]) if rows else ""
+    return table(["", ""], rows) if rows else ""
 
 
 def words(value: Any) -> str:
@@ -175,5 +175,4 @@ def _printable(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown and HTML show as it is, on one line."""
-    return "".join(f"\\{c}" if c in _MARKUP else c for c in _printable(text))
+    return escape(_printable(text))

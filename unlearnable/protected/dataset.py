@@ -101,6 +101,7 @@ class ProtectedDataset(VisionDataset):
         self.full_size = full_size
         self._raw = raw
         self._bare = False
+        self._keys: NDArray[np.uint64] | None = None
         if full_size:
             perturbation.check_full_size()
         self._class_of = _match_classes(raw, perturbation)
@@ -128,11 +129,14 @@ class ProtectedDataset(VisionDataset):
     def _choose(self) -> NDArray[np.bool_]:
         """Which images are protected, bool of shape (N,)."""
         salt = int(self.seed).to_bytes(8, "little", signed=True)
+        if self._keys is None:
+            self._keys = np.empty(len(self), dtype=np.uint64)
+            for batch in self._raw.batches(range(len(self))):
+                self._keys[batch.indices] = image_keys(batch.pixels)
         ranks = []
-        for batch in self._raw.batches(range(len(self))):
-            for index, key in zip(batch.indices, image_keys(batch.pixels), strict=True):
-                rank = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, key=salt)
-                ranks.append((int.from_bytes(rank.digest(), "little"), index))
+        for index, key in enumerate(self._keys.tolist()):
+            rank = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, key=salt)
+            ranks.append((int.from_bytes(rank.digest(), "little"), index))
         chosen = np.zeros(len(self), dtype=bool)
         for _, index in sorted(ranks)[: round(self.fraction * len(self))]:
             chosen[index] = True
@@ -241,6 +245,16 @@ class ProtectedDataset(VisionDataset):
         other = object.__new__(ProtectedDataset)
         other.__dict__.update(self.__dict__, fraction=fraction)
         other._chosen = other._choose() if fraction < 1 else None
+        return other
+
+    def with_keys(self, keys: NDArray[np.uint64]) -> ProtectedDataset:
+        """The same images, whose keys are known: :meth:`with_fraction` need not read them.
+
+        Args:
+            keys: uint64, (N,), of the clean images as they are, before any resize.
+        """
+        other = object.__new__(ProtectedDataset)
+        other.__dict__.update(self.__dict__, _keys=keys)
         return other
 
     @property

@@ -46,18 +46,13 @@ class Plan(NamedTuple):
         return self.countermeasure.name, self.victim
 
 
-def needs_clean(counter: Countermeasure) -> bool:
-    """Whether a countermeasure is about clean images of the dataset that the trainer has too."""
-    return type(counter).on_dataset is not Countermeasure.on_dataset
-
-
 def plan(
     counters: Sequence[Countermeasure], victims: Sequence[str], seeds: Sequence[int]
 ) -> list[Plan]:
     """All cells, the most informative first.
 
     The first seed of everything comes before the second of anything. Protected and clean cells of
-    a countermeasure stand together. Where a countermeasure is about clean images, the baseline is
+    a countermeasure stand together. Where a countermeasure needs clean images, the baseline is
     training on all of them, which is there already.
     """
     return [
@@ -66,15 +61,15 @@ def plan(
         for victim in victims
         for counter in counters
         for trained_on in (PROTECTED, CLEAN)
-        if trained_on == PROTECTED or not needs_clean(counter)
+        if trained_on == PROTECTED or not counter.needs_clean_images
     ]
 
 
 class Ledger:
-    """Measured cells, kept in a folder where one is given, which nobody else may use meanwhile.
+    """Measured cells, kept in a folder where one is given, which is locked meanwhile.
 
     Args:
-        folder: Holds ``audit.json``; None keeps cells in memory alone.
+        folder: Holds ``audit.json``; None keeps cells in memory only.
         identity: What the figures depend on.
         counters: Countermeasures of this start.
 
@@ -116,7 +111,7 @@ class Ledger:
         self._lock.close()
 
     def _take(self, found: dict[str, Any]) -> None:
-        """Goes on from what an earlier start left, if it is of the same audit."""
+        """Continues from what an earlier start left, if it is of the same audit."""
         mine = self._content
         other = "expected the folder of this audit, or an empty one; {} holds one with {}"
         for name, value in mine["identity"].items():
@@ -133,8 +128,8 @@ class Ledger:
                 raise ValueError(
                     f"expected cells of unlearnable {__version__} in {self._folder}, got one "
                     f"measured by {version} ({key}): versions need not give the same figures. "
-                    f"Choose another folder (--out), delete this one to measure all anew, or go on "
-                    f"with that version"
+                    f"Choose another folder (--out), delete this one to measure all anew, or "
+                    f"continue with that version"
                 )
         found["countermeasures"] |= mine["countermeasures"]
         self._content = found

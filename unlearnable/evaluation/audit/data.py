@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Subset
 
 from ...data.cache import ImageStore, read_images
 from ...data.fingerprint import image_keys
-from ...data.image import ResizeCrop, to_pil
+from ...data.image import Pixels, ResizeCrop, to_pil
 from ...data.raw import RawDataset
 from ...io.png import png_base64
 from ...perturbation.perturbation import Perturbation
 from ...protected.dataset import ProtectedDataset
 from ...protected.figures import triple
-from ...protected.metrics import Distortion, compare
+from ...protected.metrics import Distortion, compare, measure, spread
+from ..countermeasures.base import Countermeasure
 from ..evaluate import check_pair, refuse_protected
+from ..report.figures import PROTECTED
 
 _OPTIONS = ("fraction", "seed", "align", "full_size")  # of a protected dataset
 logger = logging.getLogger(__name__)
@@ -30,51 +33,90 @@ _COMPARED = 512  # images that imperceptibility is measured on, and as many of a
 
 
 class AuditData(NamedTuple):
-    """Training images with and without their perturbation, and test images.
+    """Training images with and without their perturbation, and test images, each decoded once.
 
     Attributes:
-        protected: The protected training images.
+        given: The protected training images as a dataset.
+        protected: The same, read.
         clean: The same without perturbation, resized and cropped just as they are.
         test: Clean images to test on.
         image_size: As :func:`evaluate` takes it.
-        dataset: What a report says of the training images.
-        tested: What it says of the test images.
+        dataset: What a report says about the training images.
+        tested: What it says about the test images.
     """
 
-    protected: ProtectedDataset
-    clean: ProtectedDataset
-    test: Any
+    given: ProtectedDataset
+    protected: ImageStore
+    clean: ImageStore
+    test: ImageStore
     image_size: tuple[int, ...] | None
     dataset: dict[str, Any]
     tested: dict[str, Any]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells it from other data."""
+        """What distinguishes it from other data."""
         return {
             "dataset": self.dataset["digest"],
-            "perturbation": self.protected.perturbation.digest,
+            "perturbation": self.given.perturbation.digest,
             "test": self.tested["digest"],
-            "options": {name: getattr(self.protected, name) for name in _OPTIONS},
+            "options": {name: getattr(self.given, name) for name in _OPTIONS},
         }
+
+    def training_images(self, trained_on: str, counter: Countermeasure) -> ImageStore:
+        """What a victim with a countermeasure has of ``"protected"`` or ``"clean"`` images."""
+        given = self.given if trained_on == PROTECTED else self.given.with_fraction(0)
+        found = self._images_of(counter.on_dataset(given))
+        # The choice need not have an image of each class.
+        return found._replace(num_classes=max(found.num_classes, self.clean.num_classes))
+
+    def _images_of(self, dataset: Any) -> ImageStore:
+        """Images of a dataset; those of the audited one are not decoded again."""
+        if type(dataset) is Subset:
+            return part_of(self._images_of(dataset.dataset), dataset.indices)
+        own = self.given
+        same = type(dataset) is ProtectedDataset and all(
+            getattr(dataset, name) is getattr(own, name)
+            for name in ("base", "perturbation", "align", "full_size")
+        )
+        if not same or (dataset.chosen & ~own.chosen).any():
+            return read_images(dataset, self.image_size)
+        if (dataset.chosen == own.chosen).all():
+            return self.protected
+        chosen = torch.from_numpy(dataset.chosen)[:, None, None, None]
+        return self.clean._replace(
+            images=torch.where(chosen, self.protected.images, self.clean.images)
+        )
 
     def change_by_class(self) -> dict[str, Distortion]:
         """Imperceptibility by class name."""
         each = max(1, _COMPARED // self.dataset["num_classes"])
-        changes = self.protected.change_by_class(each)
-        return {class_name(self.dataset, label): change for label, change in changes.items()}
+        labels = self.clean.labels.numpy()
+        return {
+            class_name(self.dataset, label): measure(
+                self._pairs(spread(np.flatnonzero(labels == label).tolist(), each))
+            )
+            for label in np.unique(labels).tolist()
+        }
 
     def change(self) -> Distortion:
         """Imperceptibility of all classes together."""
-        return self.protected.change(_COMPARED)
+        return measure(self._pairs(spread(range(len(self.clean.labels)), _COMPARED)))
+
+    def _pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
+        """Clean and protected pixels, of the size at which they are published."""
+        if self.given.full_size or self.image_size != self.given.perturbation.fit_size:
+            yield from self.given.pixel_pairs(indices)
+            return
+        for index in indices:
+            yield self.clean.images[index].numpy(), self.protected.images[index].numpy()
 
     def examples(self) -> list[dict[str, Any]]:
         """An image of each class to look at, as a report keeps them."""
-        labels = np.asarray(self.protected.targets)
+        labels = self.clean.labels.numpy()
         first = np.sort(np.unique(labels, return_index=True)[1])[:_EXAMPLES].tolist()
         examples = []
-        for index, pair in zip(first, self.protected.pixel_pairs(first), strict=True):
-            change = compare(*pair)
+        for index, pair in zip(first, self._pairs(first), strict=True):
             pictures = [to_pil(pixels) for pixels in triple(*pair)]
             for picture in pictures:
                 picture.thumbnail((_SHOWN, _SHOWN))
@@ -82,8 +124,19 @@ class AuditData(NamedTuple):
                 zip(("clean", "change", "protected"), map(png_base64, pictures), strict=True)
             )
             label = class_name(self.dataset, int(labels[index]))
-            examples.append({"label": label} | plain_change(change) | shown)
+            examples.append({"label": label} | plain_change(compare(*pair)) | shown)
         return examples
+
+
+def part_of(store: ImageStore, indices: Sequence[int]) -> ImageStore:
+    """Some of the images, with the number of classes of all."""
+    chosen = np.asarray(indices, dtype=np.int64)
+    return store._replace(
+        images=store.images[chosen],
+        labels=store.labels[chosen],
+        keys=store.keys[chosen],
+        thumbnails=store.thumbnails[chosen],
+    )
 
 
 def class_name(dataset: dict[str, Any], label: int) -> str:
@@ -92,7 +145,7 @@ def class_name(dataset: dict[str, Any], label: int) -> str:
 
 
 def plain_change(change: Distortion) -> dict[str, Any]:
-    """For JSON, which knows no infinity."""
+    """For JSON, which has no infinity."""
     plain = change._asdict()
     return plain | {"psnr": None if math.isinf(change.psnr) else change.psnr}
 
@@ -106,7 +159,7 @@ def read_audit_data(
     image_size: int | Sequence[int] | None,
     progress: bool,
 ) -> AuditData:
-    """Reads everything once; arguments are those of :func:`audit`.
+    """Decodes every image once, clean and protected; arguments are those of :func:`audit`.
 
     Raises:
         ValueError: What was given does not belong together.
@@ -114,31 +167,31 @@ def read_audit_data(
     """
     if isinstance(test, tuple):
         test = RawDataset(test).originals[0]
-    protected, tested = _divide(dataset, perturbation, test, held_out)
-    size = _image_size(image_size, protected)
-    # The clean images go through the perturbation's resize and crop too.
-    clean = protected.with_fraction(0)
-    learned = read_images(clean, size, progress=progress)
+    given, tested = _divide(dataset, perturbation, test, held_out)
+    size = _image_size(image_size, given)
+    clean = read_images(given.base, size, progress=progress)
+    given = given.with_keys(clean.keys)
     held = read_images(tested, size, progress=progress)
-    _check(learned, held)
-    read_images(protected, size, progress=progress)  # so that every image's row was looked up
-    keys = _keys(protected.base)
-    overlap = len(np.intersect1d(keys, held.keys))
+    protected = read_images(given, size, progress=progress)
+    # A perturbation in colour makes grey images colour ones, clean or not.
+    clean = clean._replace(images=clean.images.expand_as(protected.images).contiguous())
+    _check(clean, held)
+    overlap = len(np.intersect1d(clean.keys, held.keys))
     if overlap:
         logger.warning(
             "%d of the test images are among the training images: expect accuracies that are too "
             "high",
             overlap,
         )
-    told = {
-        "name": RawDataset(protected.base).name,
-        "images": len(learned.labels),
-        "classes": learned.classes,
-        "num_classes": learned.num_classes,
-        "digest": learned._replace(keys=keys).digest,
-        "fraction": protected.fraction,
+    about_training = {
+        "name": clean.name,
+        "images": len(clean.labels),
+        "classes": clean.classes,
+        "num_classes": clean.num_classes,
+        "digest": clean.digest,
+        "fraction": given.fraction,
     }
-    told_of_test = {
+    about_test = {
         "name": held.name,
         "images": len(held.labels),
         "digest": held.digest,
@@ -146,7 +199,7 @@ def read_audit_data(
         "held_out": held_out if test is None else None,
         "overlap": overlap,
     }
-    return AuditData(protected, clean, tested, size, told, told_of_test)
+    return AuditData(given, protected, clean, held, size, about_training, about_test)
 
 
 def _divide(
@@ -154,21 +207,21 @@ def _divide(
 ) -> tuple[ProtectedDataset, Any]:
     """The protected training images, and what to test on."""
     options: dict[str, Any] = {}
-    if isinstance(dataset, ProtectedDataset):
-        if perturbation is not None and perturbation.digest != dataset.perturbation.digest:
+    given = dataset if isinstance(dataset, ProtectedDataset) else None
+    if given is not None:
+        if perturbation is not None and perturbation.digest != given.perturbation.digest:
             raise ValueError(
                 "expected no perturbation beside a ProtectedDataset, which has its own; got another"
             )
-        perturbation = dataset.perturbation
-        options = {name: getattr(dataset, name) for name in _OPTIONS}
-        dataset = dataset.base
+        perturbation, dataset = given.perturbation, given.base
+        options = {name: getattr(given, name) for name in _OPTIONS}
     if perturbation is None:
         raise ValueError("expected a perturbation beside a clean dataset, got None")
     if test is not None:
         if hasattr(test, "__len__") and not len(test):
             raise ValueError("expected a test set with images, got an empty one")
         refuse_protected(test)
-        return ProtectedDataset(dataset, perturbation, **options), test
+        return given or ProtectedDataset(dataset, perturbation), test
     if options.get("align") == "index":
         raise ValueError('expected test= with align="index", whose images cannot be divided')
     if isinstance(dataset, tuple):
@@ -187,7 +240,10 @@ def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
     """
     if not 0 < held_out < 1:
         raise ValueError(f"expected a share to hold out between 0 and 1, got {held_out}")
-    keys = _keys(dataset)
+    raw = RawDataset(dataset)
+    keys = np.empty(len(raw), dtype=np.uint64)
+    for batch in raw.batches(range(len(raw))):
+        keys[batch.indices] = image_keys(batch.pixels)
     ranks = np.array([_rank(key) for key in keys.tolist()], dtype=np.uint64)
     held = ranks < np.sort(ranks)[round(held_out * (len(ranks) - 1))]
     if held.all() or not held.any():
@@ -203,19 +259,11 @@ def _rank(key: int) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def _keys(dataset: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    raw = RawDataset(dataset)
-    keys = np.empty(len(raw), dtype=np.uint64)
-    for batch in raw.batches(range(len(raw))):
-        keys[batch.indices] = image_keys(batch.pixels)
-    return keys
-
-
 def _image_size(
-    image_size: int | Sequence[int] | None, protected: ProtectedDataset
+    image_size: int | Sequence[int] | None, given: ProtectedDataset
 ) -> tuple[int, ...] | None:
-    asked, own = ResizeCrop.parse(image_size), protected.perturbation.fit_size
-    if own is not None and asked not in (None, own) and not protected.full_size:
+    asked, own = ResizeCrop.parse(image_size), given.perturbation.fit_size
+    if own is not None and asked not in (None, own) and not given.full_size:
         raise ValueError(
             f"expected the image_size of the perturbation, {tuple(own)}, got {tuple(asked or ())}"
         )
@@ -223,10 +271,10 @@ def _image_size(
     return None if size is None else tuple(size)
 
 
-def _check(learned: ImageStore, tested: ImageStore) -> None:
-    check_pair(learned, tested)
-    if learned.num_classes < 2 or len(learned.labels) < learned.num_classes:
+def _check(clean: ImageStore, tested: ImageStore) -> None:
+    check_pair(clean, tested)
+    if clean.num_classes < 2 or len(clean.labels) < clean.num_classes:
         raise ValueError(
             f"expected at least two classes and an image of each to train on, got "
-            f"{len(learned.labels)} images of {learned.num_classes} classes"
+            f"{len(clean.labels)} images of {clean.num_classes} classes"
         )

@@ -8,7 +8,7 @@ import itertools
 import logging
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,17 @@ import torch
 import torchvision
 
 from ..._version import __version__
-from ...engine.device import pick_device, pick_precision
+from ...data.cache import ImageStore
 from ...engine.models import check_model_name
+from ...engine.numbers import number
 from ...perturbation.perturbation import Perturbation
 from ..countermeasures.base import Countermeasure
 from ..countermeasures.names import COUNTERMEASURES, countermeasure
-from ..evaluate import evaluate
-from ..report.figures import PROTECTED, Cell, duration
+from ..evaluate import Training, check_victim, train_victims
+from ..report.figures import Cell, duration
 from ..report.report import AuditReport
-from .cells import Ledger, Plan, needs_clean, plan
-from .data import plain_change, read_audit_data
+from .cells import Ledger, Plan, plan
+from .data import AuditData, plain_change, read_audit_data
 from .timing import Clock, probe
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,9 @@ def audit(
 ) -> AuditReport:
     """Trains victims with every countermeasure on protected images, and on clean ones beside them.
 
-    What it is going to take is measured and logged before it starts, and what is left after each
-    cell. All is checked before the first victim trains.
+    The time it is going to take is estimated and logged before it starts, and what is left of it
+    after each cell. Everything is checked before the first victim trains. Images are decoded once
+    clean and once protected, and kept in memory.
 
     Args:
         dataset: The clean dataset, or a :class:`ProtectedDataset`, which carries its perturbation.
@@ -70,7 +72,7 @@ def audit(
         image_size: Size that images are resized and cropped to, where they vary; that of the
             perturbation unless given.
         held_out: Share of the images to test on where there is no ``test``.
-        folder: Keeps every finished cell and the report. Started again, the audit goes on from
+        folder: Keeps every finished cell and the report. Started again, the audit continues from
             there; it may be given more countermeasures, victims or seeds. Cells of another version
             of this package are refused.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
@@ -83,102 +85,92 @@ def audit(
         UnknownImageError: The perturbation does not belong to the dataset.
     """
     names, counters = _victims(victims), _counters(countermeasures)
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
-    if not chosen or min(epochs, batch_size, 1 if peak_images is None else peak_images) < 1:
-        raise ValueError(
-            f"expected at least one seed, epoch, image per batch and image for the peak, got "
-            f"seeds={seeds}, epochs={epochs}, batch_size={batch_size}, peak_images={peak_images}"
-        )
+    training = Training.checked(epochs, seeds, batch_size, peak_images, device, precision)
+    training = training._replace(seeds=list(dict.fromkeys(training.seeds)))
     for counter, name in itertools.product(counters, names):
         counter.check_victim(name)
-    place = pick_device(device)
     data = read_audit_data(
-        dataset, perturbation, test, held_out=held_out, image_size=image_size, progress=progress
+        dataset,
+        perturbation,
+        test,
+        held_out=number("held_out", held_out),
+        image_size=image_size,
+        progress=progress,
     )
-    settings = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "peak_images": peak_images,
-        "image_size": None if data.image_size is None else list(data.image_size),
-        "precision": pick_precision(precision, place),
-    }
-    cells = plan(counters, names, chosen)
-    fitted = data.protected.perturbation
-    with Ledger(folder, data.identity | settings, counters) as ledger:
-        empty = AuditReport(
-            perturbation=fitted.info() | {"parameters": fitted.config["parameters"]},
-            dataset=data.dataset,
-            test=data.tested,
-            settings=settings,
-            countermeasures=[_told(counter) for counter in counters],
-            victims=names,
-            seeds=chosen,
-            cells=[],
-            planned=len(cells),
-            change=plain_change(data.change()),
-            change_by_class={n: plain_change(c) for n, c in data.change_by_class().items()},
-            examples=data.examples(),
-            machine=_machine(place),
-        )
-        measure = functools.partial(
-            _measure,
-            batch_size=batch_size,
-            peak_images=peak_images,
-            image_size=data.image_size,
-            device=place,
-            precision=precision,
-        )
-        clock = Clock(cells, ledger)
+    for name in names:
+        check_victim(name, data.clean)
+    cells = plan(counters, names, training.seeds)
+    report = _empty_report(data, counters, names, training, len(cells))
+    with Ledger(folder, data.identity | report.settings, counters) as ledger:
         todo = [cell for cell in cells if cell not in ledger]
-        if todo:
-            probe(clock, todo, data, measure, epochs=epochs, batch_size=batch_size)
-            logger.info(
-                "audit of %s on %s: %d of %d cells, about %s on %s",
-                fitted.config["method"],
-                data.dataset["name"],
-                len(todo),
-                len(cells),
-                duration(clock.left(todo)),
-                place,
-            )
-        for number, planned in enumerate(todo, 1):
-            train = data.protected if planned.trained_on == PROTECTED else data.clean
-            cell = measure(planned, train, data.test, epochs, progress=progress)
-            cell = dataclasses.replace(cell, machine=empty.machine)
-            ledger.put(planned, cell)
-            clock.took(planned, cell.seconds)
-            left = todo[number:]
-            logger.info(
-                "%d of %d: %s: %.1f %% at its best, %.1f %% at the end; %s",
-                len(cells) - len(left),
-                len(cells),
-                planned.key,
-                100 * cell.peak,
-                100 * cell.last,
-                f"about {duration(clock.left(left))} left" if left else "done",
-            )
-            if folder is not None and left:
-                _with_cells(empty, cells, ledger).save(folder)
-        report = _with_cells(empty, cells, ledger)
+        for measured in _measured(todo, cells, ledger, data, training, progress):
+            if folder is not None and measured is not todo[-1]:
+                _with_cells(report, cells, ledger).save(folder)
+        report = _with_cells(report, cells, ledger)
         if folder is not None:
             report.save(folder)
     return report
 
 
-def _measure(
-    planned: Plan, train: Any, test: Any, epochs: int, *, progress: bool = False, **options: Any
+def _measured(
+    todo: Sequence[Plan],
+    cells: Sequence[Plan],
+    ledger: Ledger,
+    data: AuditData,
+    training: Training,
+    progress: bool,
+) -> Iterator[Plan]:
+    """Measures one cell after the other, and gives each when it is in the ledger."""
+    if not todo:
+        return
+    clock = Clock(cells, ledger)
+    measure = functools.partial(measure_cell, training=training)
+    probe(clock, todo, data, measure, epochs=training.epochs, batch_size=training.batch_size)
+    logger.info(
+        "audit of %s on %s: %d of %d cells, about %s on %s",
+        data.given.perturbation.config["method"],
+        data.dataset["name"],
+        len(todo),
+        len(cells),
+        duration(clock.left(todo)),
+        training.device,
+    )
+    for done, planned in enumerate(todo, 1):
+        train = data.training_images(planned.trained_on, planned.countermeasure)
+        cell = measure(planned, train, data.test, training.epochs, progress=progress)
+        ledger.put(planned, dataclasses.replace(cell, machine=_machine(training.device)))
+        clock.took(planned, cell.seconds)
+        left = todo[done:]
+        logger.info(
+            "%d of %d: %s: %.1f %% at its best, %.1f %% at the end; %s",
+            len(cells) - len(left),
+            len(cells),
+            planned.key,
+            100 * cell.peak,
+            100 * cell.last,
+            f"about {duration(clock.left(left))} left" if left else "done",
+        )
+        yield planned
+
+
+def measure_cell(
+    planned: Plan,
+    train: ImageStore,
+    test: ImageStore,
+    epochs: int,
+    *,
+    training: Training,
+    progress: bool = False,
 ) -> Cell:
     """Trains and tests one victim."""
     start = time.perf_counter()
-    found = evaluate(
+    found = train_victims(
         train,
         test,
         planned.victim,
-        countermeasure=planned.countermeasure,
-        epochs=epochs,
-        seeds=[planned.seed],
+        planned.countermeasure,
+        training._replace(epochs=epochs, seeds=[planned.seed]),
         progress=progress,
-        **options,
     )
     return Cell(
         planned.trained_on,
@@ -193,19 +185,49 @@ def _measure(
     )
 
 
+def _empty_report(
+    data: AuditData,
+    counters: Sequence[Countermeasure],
+    victims: list[str],
+    training: Training,
+    planned: int,
+) -> AuditReport:
+    """What a report says before any cell was measured."""
+    fitted = data.given.perturbation
+    return AuditReport(
+        perturbation=fitted.info() | {"parameters": fitted.config["parameters"]},
+        dataset=data.dataset,
+        test=data.tested,
+        settings={
+            "epochs": training.epochs,
+            "batch_size": training.batch_size,
+            "peak_images": training.peak_images,
+            "image_size": None if data.image_size is None else list(data.image_size),
+            "precision": training.precision,
+        },
+        countermeasures=[
+            {
+                "name": counter.name,
+                "description": counter.description,
+                "parameters": counter.parameters,
+                "needs_clean": counter.needs_clean_images,
+            }
+            for counter in counters
+        ],
+        victims=victims,
+        seeds=training.seeds,
+        cells=[],
+        planned=planned,
+        change=plain_change(data.change()),
+        change_by_class={n: plain_change(c) for n, c in data.change_by_class().items()},
+        examples=data.examples(),
+        machine=_machine(training.device),
+    )
+
+
 def _with_cells(report: AuditReport, cells: Sequence[Plan], ledger: Ledger) -> AuditReport:
     measured = [ledger[cell] for cell in cells if cell in ledger]
     return dataclasses.replace(report, cells=measured, date=ledger.date)
-
-
-def _told(counter: Countermeasure) -> dict[str, Any]:
-    """What a report says of a countermeasure."""
-    return {
-        "name": counter.name,
-        "description": counter.description,
-        "parameters": counter.parameters,
-        "needs_clean": needs_clean(counter),
-    }
 
 
 def _machine(place: torch.device) -> dict[str, Any]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
-from torch.utils.data import Subset, TensorDataset
 
-from ...data.cache import read_images
-from ..countermeasures.base import Countermeasure
-from ..countermeasures.nothing import NoCountermeasure
+from ...data.cache import ImageStore
 from ..report.figures import CLEAN, Cell
-from .cells import Ledger, Plan, needs_clean
-from .data import AuditData
+from .cells import Ledger, Plan
+from .data import AuditData, part_of
 
-Measure = Callable[[Plan, Any, Any, int], Cell]
+Measure = Callable[[Plan, ImageStore, ImageStore, int], Cell]
 _STEPS = 2
 
 
@@ -23,7 +19,7 @@ class Clock:
     """Time left, by kind of cell.
 
     Args:
-        cells: All cells of the audit; those in the ledger tell what their kind takes.
+        cells: All cells of the audit; those in the ledger show what their kind takes.
         ledger: What was measured.
     """
 
@@ -70,50 +66,35 @@ def probe(
     epochs: int,
     batch_size: int,
 ) -> None:
-    """Trains each kind of cell for a few steps, and lets the clock expect what follows from it.
+    """Trains each kind of cell for a few steps, and has the clock expect what follows from it.
 
     Args:
-        clock: Is told.
+        clock: Gets the estimates.
         cells: To be measured.
         data: Of the audit.
         measure: Trains and tests a victim.
         epochs: Of a cell.
         batch_size: Of a cell.
     """
-    count, tests = data.dataset["images"], data.tested["images"]
+    count, tests = len(data.clean.labels), len(data.test.labels)
     few = min(count, _STEPS * batch_size)
-    train = _Part(data, data.clean, few)
-    test = _Part(data, data.test, max(1, round(tests * few / count)))
+    train = _spread(data.clean, few)
+    test = _spread(data.test, max(1, round(tests * few / count)))
     warm = False
     for cell in cells:
         if clock.knows(cell.kind):
             continue
-        counter = NoCountermeasure() if _costs_nothing(cell.countermeasure) else cell.countermeasure
-        counter = counter.for_timing(few, count)
-        plain = cell._replace(trained_on=CLEAN, countermeasure=counter)
+        plain = cell._replace(
+            trained_on=CLEAN, countermeasure=cell.countermeasure.for_timing(few, count)
+        )
         if not warm:
             measure(plain, train, test, 1)
             warm = True
         once = measure(plain, train, test, 1).seconds
-        # What is done once, such as compression, is in the first epoch's time alone.
+        # What is done once, such as compression, is in the time of the first epoch only.
         more = min(once, max(0.0, measure(plain, train, test, 2).seconds - once))
         clock.expect(cell.kind, (once + (epochs - 1) * more) * count / few)
 
 
-def _costs_nothing(counter: Countermeasure) -> bool:
-    """Whether its training steps are those of the protocol.
-
-    A choice of images is made at once, and a network is pretrained once for all victims.
-    """
-    return needs_clean(counter) or type(counter).on_start is not Countermeasure.on_start
-
-
-class _Part(TensorDataset):
-    """Some of the images, with the classes of all."""
-
-    def __init__(self, data: AuditData, dataset: Any, few: int) -> None:
-        chosen = torch.linspace(0, len(dataset) - 1, few).long().tolist()
-        store = read_images(Subset(dataset, chosen), data.image_size)
-        super().__init__(store.images, store.labels)
-        names = data.dataset["classes"]
-        self.classes = names or [str(number) for number in range(data.dataset["num_classes"])]
+def _spread(store: ImageStore, few: int) -> ImageStore:
+    return part_of(store, torch.linspace(0, len(store.labels) - 1, few).long().tolist())

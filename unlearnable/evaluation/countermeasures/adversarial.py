@@ -6,20 +6,21 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ...engine.numbers import integer
 from ...engine.run import Run
 from ...engine.train import Batch, adversary
-from .base import Countermeasure
+from .base import Countermeasure, as_number
 
 
 @dataclass(frozen=True)
 class AdversarialTraining(Countermeasure):
-    """The victim learns from the images of a ball around its own that it gets most wrong.
+    """The victim learns from the worst image in a ball around each of its own.
 
     Args:
         radius: Of the ball: in levels of 1/255 for ``"Linf"``, of [0, 1] images for ``"L2"``.
         norm: ``"Linf"`` or ``"L2"``.
-        steps: Gradient steps per batch from a random start, each of twice the radius by the
-            number of steps (a fifth of the radius for 10).
+        steps: Gradient steps per batch from a random start, each of twice the radius divided by
+            the number of steps (a fifth of the radius for 10).
     """
 
     radius: float = 4
@@ -29,11 +30,11 @@ class AdversarialTraining(Countermeasure):
     def __post_init__(self) -> None:
         if self.norm not in ("Linf", "L2"):
             raise ValueError(f'expected the norm "Linf" or "L2", got {self.norm!r}')
-        if self.radius <= 0 or self.steps < 1:
-            raise ValueError(
-                f"expected a radius above 0 and at least one step, got {self.radius} and "
-                f"{self.steps}"
-            )
+        self._set(
+            radius=as_number("radius", self.radius), steps=integer("steps", self.steps, least=1)
+        )
+        if self.radius <= 0:
+            raise ValueError(f"expected a radius above 0, got {self.radius}")
 
     @property
     def epsilon(self) -> float:

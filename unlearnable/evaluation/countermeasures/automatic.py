@@ -1,4 +1,4 @@
-"""Augmentation by operations drawn from a list: RandAugment, and TrivialAugment for others' use.
+"""Augmentation by operations drawn from a list: RandAugment and TrivialAugment.
 
 The lists and magnitudes are torchvision's; the operations act on a batch at once, since an image
 at a time is too slow for training.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 
+from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
@@ -124,11 +125,12 @@ class RandAugment(Countermeasure):
     description = "a victim that distorts each image by random operations (RandAugment)"
 
     def __post_init__(self) -> None:
-        if self.operations < 1 or not 0 <= self.magnitude <= _TOP:
-            raise ValueError(
-                f"expected at least one operation and a magnitude from 0 to {_TOP}, got "
-                f"{self.operations} and {self.magnitude}"
-            )
+        self._set(
+            operations=integer("operations", self.operations, least=1),
+            magnitude=integer("magnitude", self.magnitude, least=0),
+        )
+        if self.magnitude > _TOP:
+            raise ValueError(f"expected a magnitude up to {_TOP}, got {self.magnitude}")
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         images = batch.images

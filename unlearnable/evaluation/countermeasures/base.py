@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...engine.numbers import number
 from ...engine.run import Run
 from ...engine.train import Batch
 
@@ -23,10 +24,14 @@ class Countermeasure(ABC):
     Attributes:
         test_images: Whether :meth:`on_images` is applied to the test images too.
         learning_rate: What the victim's optimiser starts with.
+        needs_clean_images: Whether the trainer has to have clean images of the protected dataset.
+            An audit then trains on protected images only, and leaves the result out of the worst
+            case: it says what clean images are worth, not what protected ones are.
     """
 
     test_images: bool = False
     learning_rate: float = 0.1
+    needs_clean_images: bool = False
 
     @property
     @abstractmethod
@@ -36,7 +41,7 @@ class Countermeasure(ABC):
     @property
     @abstractmethod
     def description(self) -> str:
-        """The victim in plain words, for reports, such as ``"a victim that …"``."""
+        """The victim in plain words, for reports: ``"a victim that …"``."""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -45,25 +50,31 @@ class Countermeasure(ABC):
             return {}
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def _set(self, **values: Any) -> None:
+        """Sets fields of a frozen dataclass, from its ``__post_init__``."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
     def check_victim(  # noqa: B027
         self, victim: str | nn.Module, shape: Sequence[int] | None = None
     ) -> None:
-        """Asked before anything is trained.
+        """Called before anything is trained.
 
         Args:
             victim: Name, or a module, which stays as it is.
-            shape: Of the images, (C, H, W), with a module; names are asked about before any image
-                is read.
+            shape: Of the images, (C, H, W), with a module; names are checked before any image is
+                read.
 
         Raises:
             ValueError: The victim cannot do this.
         """
 
     def for_timing(self, few: int, count: int) -> Countermeasure:
-        """What an audit times on a few images to tell how long this takes on all of them.
+        """What an audit trains with on a few images, to estimate how long this takes on all.
 
-        What it does to ``few`` images takes ``few / count`` of the time that this takes for
-        ``count``. That is this itself, unless its work does not grow with the number of images.
+        With ``few`` images it has to take ``few / count`` of the time that this takes with
+        ``count``. The default is this itself, which is right where work grows with the number of
+        images. :meth:`on_dataset` is not timed.
 
         Args:
             few: Images that are timed.
@@ -72,14 +83,18 @@ class Countermeasure(ABC):
         return self
 
     def on_dataset(self, dataset: Any) -> Any:
-        """The dataset that the victim has instead of the one it was given."""
+        """The dataset that the victim has instead of the one it was given.
+
+        An audit calls it with a :class:`~unlearnable.ProtectedDataset`. Where it returns that
+        dataset, a ``Subset`` of it, or its ``with_fraction(…)``, no image is decoded again.
+        """
         return dataset
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         """What the victim makes of all images once, before it trains.
 
         Args:
-            images: uint8, (N, C, H, W), on the CPU.
+            images: uint8, (N, C, H, W), on the CPU; a copy that may be changed.
             labels: int64, (N,), on the CPU.
 
         Returns:
@@ -111,7 +126,7 @@ class Countermeasure(ABC):
         return batch
 
     def on_step(self, batch: Batch, model: nn.Module, run: Run) -> Batch:
-        """What the victim makes of a batch in sight of the network that is to learn from it.
+        """What the victim makes of a batch, given the network that is going to learn from it.
 
         Args:
             batch: As :meth:`on_batch` returned it.
@@ -122,3 +137,9 @@ class Countermeasure(ABC):
 
     def __str__(self) -> str:
         return self.name
+
+
+def as_number(name: str, value: Any) -> float:
+    """A number as plain Python's; an ``int`` stays one, and is shown as such."""
+    found = number(name, value)
+    return value if type(value) is int else found

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Countermeasure
+from ...engine.numbers import integer
+from .base import Countermeasure, as_number
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Displacement(Countermeasure):
     """Each pixel takes its value from a random place near it, interpolated linearly.
 
     Args:
-        distance: Largest move down or right, up or left, in pixels; beyond the image's edge, the
-            edge's pixels go on.
+        distance: Largest move along each axis, in pixels; beyond the image's edge, the pixels of
+            the edge are repeated.
         seed: Of the moves, which are drawn once.
         test_images: Move the pixels of the test images too.
     """
@@ -28,6 +29,9 @@ class Displacement(Countermeasure):
 
     name = "displacement"
     description = "a victim that moves every pixel of its training images at random (COIN)"
+
+    def __post_init__(self) -> None:
+        self._set(distance=as_number("distance", self.distance), seed=integer("seed", self.seed))
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         rng = torch.Generator().manual_seed(self.seed)

@@ -14,14 +14,15 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
 
 from ...data.image import Pixels, pixels_of, to_pil
-from .base import Countermeasure
+from ...engine.numbers import integer
+from .base import Countermeasure, as_number
 
 _CHUNK = 64  # images that are filtered at once
 
 
 @dataclass(frozen=True)
 class Filter(Countermeasure):
-    """A function of each image alone; a subclass writes :meth:`_filter`.
+    """A function of each image by itself; a subclass writes :meth:`_filter`.
 
     Args:
         test_images: Filter the test images too. Published figures are for training images only.
@@ -59,6 +60,7 @@ class JPEG(Filter):
     quality: int = 10
 
     def __post_init__(self) -> None:
+        self._set(quality=integer("quality", self.quality))
         if not 1 <= self.quality <= 100:
             raise ValueError(f"expected a JPEG quality from 1 to 100, got {self.quality}")
 
@@ -94,6 +96,7 @@ class BitDepth(Filter):
     bits: int = 2
 
     def __post_init__(self) -> None:
+        self._set(bits=integer("bits", self.bits))
         if not 1 <= self.bits <= 8:
             raise ValueError(f"expected a bit depth from 1 to 8, got {self.bits}")
 
@@ -115,19 +118,32 @@ class GaussianBlur(Filter):
 
     Args:
         kernel_size: Odd side of the kernel in pixels.
-        sigma: Standard deviation in pixels. At the 0.1 of the literature, the kernel's neighbours
-            weigh less than rounding: hardly a pixel changes.
+        sigma: Standard deviation in pixels, above 0. Published figures are for a kernel of 3 pixels
+            and 0.1, where a pixel's neighbours weigh less than rounding takes away: that leaves
+            images as they are.
     """
 
-    kernel_size: int = 3
-    sigma: float = 0.1
+    kernel_size: int = 5
+    sigma: float = 1.0
 
     name = "gaussian-blur"
     description = "a victim that blurs its training images (Gaussian)"
 
+    def __post_init__(self) -> None:
+        self._set(kernel_size=_odd(self.kernel_size), sigma=as_number("sigma", self.sigma))
+        if self.sigma <= 0:
+            raise ValueError(f"expected a sigma above 0, got {self.sigma}")
+
     def _filter(self, images: Tensor) -> Tensor:
         sides = [self.kernel_size, self.kernel_size]
         return v2.gaussian_blur(images, sides, [self.sigma, self.sigma])
+
+
+def _odd(kernel_size: int) -> int:
+    found = integer("kernel_size", kernel_size, least=1)
+    if found % 2 == 0:
+        raise ValueError(f"expected an odd kernel_size, got {found}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -141,8 +157,7 @@ class _Neighbourhood(Filter):
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"expected an odd kernel_size, got {self.kernel_size}")
+        self._set(kernel_size=_odd(self.kernel_size))
 
     def _squares(self, images: Tensor) -> Tensor:
         """The values around each pixel, float (B, C, H, W, kernel_size ** 2)."""

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
-from .base import Countermeasure
+from .base import Countermeasure, as_number
 
 
 def boxes(centres: Tensor, heights: Tensor, widths: Tensor, size: tuple[int, int]) -> Tensor:
@@ -44,14 +45,18 @@ class Cutout(Countermeasure):
     """One black square in every image. (DeVries & Taylor, 1708.04552)
 
     Args:
-        size: Its side in pixels; its centre is any pixel, so that parts may lie outside. None is
-            half the image's shorter side: 16 for 32x32.
+        size: Its side in pixels; its centre may be any pixel, so that parts may lie outside. None
+            is half the image's shorter side: 16 for 32x32.
     """
 
     size: int | None = None
 
     name = "cutout"
     description = "a victim that blacks out a random square of each image (Cutout)"
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            self._set(size=integer("size", self.size, least=1))
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         count, _, height, width = batch.images.shape
@@ -64,7 +69,7 @@ class Cutout(Countermeasure):
 
 @dataclass(frozen=True)
 class _Mixing(Countermeasure):
-    """Mixes images with others of their batch, and their labels alike.
+    """Mixes images with others of their batch, and their labels likewise.
 
     Args:
         probability: Of each mix of each image.
@@ -75,11 +80,12 @@ class _Mixing(Countermeasure):
     mixes: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1 or self.mixes < 1:
-            raise ValueError(
-                f"expected a probability from 0 to 1 and at least one mix, got "
-                f"{self.probability} and {self.mixes}"
-            )
+        self._set(
+            probability=as_number("probability", self.probability),
+            mixes=integer("mixes", self.mixes, least=1),
+        )
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"expected a probability from 0 to 1, got {self.probability}")
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         images, count = batch.images, len(batch.images)

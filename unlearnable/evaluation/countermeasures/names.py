@@ -17,7 +17,7 @@ from .projection import OrthogonalProjection
 from .ueraser import UEraser
 from .unprotected import CleanPartOnly, Unprotected
 
-# Capital letters stand for a number, which the maker is given.
+# Capital letters stand for a number, an argument of what is called; only a radius has decimals.
 NAMES: dict[str, Callable[..., Countermeasure]] = {
     "none": NoCountermeasure,
     "grayscale": Grayscale,
@@ -86,8 +86,13 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
     if chosen is None:
         return NoCountermeasure()
     for template, make in NAMES.items():
-        pattern = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
-        if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
+        if found := re.fullmatch(_pattern(template), chosen):
             numbers = found.groups()
             return make(*(float(number) if "." in number else int(number) for number in numbers))
     raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}")
+
+
+def _pattern(template: str) -> str:
+    """A regular expression for names of a template, with a group for each number."""
+    radii = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
+    return re.sub("[A-Z]+", r"(\\d+)", radii)

@@ -16,10 +16,12 @@ from ...data.cache import read_images
 from ...data.fingerprint import digest_of_images, image_keys
 from ...data.raw import RawDataset, check_labels
 from ...data.shapes import Shapes
-from ...engine.models import build_model, dry_run, reset_weights
+from ...engine.models import build_model, check_network, reset_weights
+from ...engine.numbers import integer
 from ...engine.run import Run
 from ...engine.train import augmented, sgd, train_surrogate
-from .base import Countermeasure
+from .base import Countermeasure, as_number
+from .nothing import NoCountermeasure
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class FineTuning(Countermeasure):
     epochs in a process. Published fine-tuning starts from ImageNet; here nothing is downloaded, and
     weights from few or simple images are a weaker start than those.
 
-    Two are equal, and have one name, if their images and labels are. So a dataset is read once when
-    it is given.
+    Two of them are equal, and have one name, if their images and labels are: a dataset is read once
+    when it is given, for its fingerprint.
 
     Args:
         dataset: What to pretrain on, read like any other; None is generated images
@@ -64,8 +66,12 @@ class FineTuning(Countermeasure):
     digest: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self._set(
+            epochs=integer("epochs", self.epochs, least=1),
+            learning_rate=as_number("learning_rate", self.learning_rate),
+        )
         if self.dataset is not None:
-            object.__setattr__(self, "digest", dataset_digest(self.dataset))
+            self._set(digest=dataset_digest(self.dataset))
 
     @property
     def name(self) -> str:
@@ -83,10 +89,10 @@ class FineTuning(Countermeasure):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        told = self._source
+        described = self._source
         if self.dataset is not None:
-            told += f", {len(RawDataset(self.dataset)):,} images, digest {self.digest}"
-        own = super().parameters | {"dataset": told}
+            described += f", {len(RawDataset(self.dataset)):,} images, digest {self.digest}"
+        own = super().parameters | {"dataset": described}
         del own["digest"]
         return own
 
@@ -101,11 +107,12 @@ class FineTuning(Countermeasure):
         layer: Any = victim.get_submodule(head)
         width = layer.out_features + 1
         try:
-            logits = dry_run(with_head(victim, width), torch.zeros(2, *shape))
-        except RuntimeError as error:
+            check_network(with_head(victim, width), shape, width, role="victim")
+        except ValueError as error:
             raise ValueError(_not_the_head(victim, head)) from error
-        if logits.shape != (2, width):
-            raise ValueError(_not_the_head(victim, head))
+
+    def for_timing(self, few: int, count: int) -> Countermeasure:
+        return NoCountermeasure()  # pretraining is done once for all victims
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
         shape = tuple(run.images.shape[1:])

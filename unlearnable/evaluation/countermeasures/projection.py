@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.models import reset_weights
+from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.sampler import Shards, images_per_epoch
@@ -48,14 +49,21 @@ class OrthogonalProjection(Countermeasure):
     name = "orthogonal-projection"
     description = "a victim that removes what a linear model learns from its training images"
 
+    def __post_init__(self) -> None:
+        self._set(
+            epochs=integer("epochs", self.epochs, least=1),
+            min_updates=integer("min_updates", self.min_updates, least=0),
+            batch_size=integer("batch_size", self.batch_size, least=1),
+        )
+
     def for_timing(self, few: int, count: int) -> OrthogonalProjection:
-        # Each image is seen as often as among all: by min_updates it would be seen more often.
+        # Each image is seen as often as among all of them: min_updates would have it seen more.
         batches = Shards(count).batches_per_epoch(self.batch_size)
         seen = self._epochs(batches) * images_per_epoch(count, self.batch_size) / count
         return replace(self, epochs=max(1, round(seen)), min_updates=0)
 
     def _epochs(self, batches: int) -> int:
-        """Of the regression, given its batches in one."""
+        """Of the regression, given the number of batches in one."""
         return max(self.epochs, math.ceil(self.min_updates / batches))
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:

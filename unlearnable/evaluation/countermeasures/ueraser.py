@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
 from .automatic import trivial_augment
-from .base import Countermeasure
+from .base import Countermeasure, as_number
 from .operations import columns, shuffle_channels
 
 
 @dataclass(frozen=True)
 class UEraser(Countermeasure):
-    """Learns from that of several draws of an augmentation which the network gets most wrong.
+    """Learns from the one of several augmented draws that the network gets most wrong.
 
     A draw changes brightness and contrast along a random cloud, each with a probability, shuffles
     the channels with probability 0.5, and applies TrivialAugment.
@@ -35,10 +36,15 @@ class UEraser(Countermeasure):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or not 0 <= self.until <= 1 or not 0 <= self.probability <= 1:
+        self._set(
+            draws=integer("draws", self.draws, least=1),
+            until=as_number("until", self.until),
+            probability=as_number("probability", self.probability),
+        )
+        if not 0 <= self.until <= 1 or not 0 <= self.probability <= 1:
             raise ValueError(
-                f"expected at least one draw, and shares from 0 to 1, got draws={self.draws}, "
-                f"until={self.until}, probability={self.probability}"
+                f"expected shares from 0 to 1, got until={self.until} and "
+                f"probability={self.probability}"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Mixtures: some of the victim's images are clean. They are the ones that nobody protected."""
+"""Mixtures: some of the victim's images are clean, because nobody protected them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from torch.utils.data import Subset
 
 from ...protected.dataset import ProtectedDataset
-from .base import Countermeasure
+from .base import Countermeasure, as_number
+from .nothing import NoCountermeasure
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,16 @@ class Unprotected(Countermeasure):
     """A share of the training images is as it was before protection.
 
     Args:
-        percent: Of all images, at least. Exactly the rounded number, where the dataset is wholly
-            protected; in one that is protected in part, its clean images are among them.
+        percent: Of all images, above 0 and up to 100: exactly, rounded to whole images, where the
+            whole dataset is protected; at least, where it is protected in part.
     """
 
     percent: float = 20
 
+    needs_clean_images = True
+
     def __post_init__(self) -> None:
+        self._set(percent=as_number("percent", self.percent))
         if not 0 < self.percent <= 100:
             raise ValueError(f"expected a percentage above 0 and up to 100, got {self.percent}")
 
@@ -35,19 +39,22 @@ class Unprotected(Countermeasure):
     def description(self) -> str:
         return f"a victim that has a training set of which {self.percent:g} % is not protected"
 
+    def for_timing(self, few: int, count: int) -> Countermeasure:
+        return NoCountermeasure()  # it trains as without any, on other images
+
     def on_dataset(self, dataset: Any) -> Any:
         return self._mixed(dataset)
 
     def _mixed(self, dataset: Any) -> ProtectedDataset:
         if not isinstance(dataset, ProtectedDataset):
             raise ValueError(
-                f"expected a ProtectedDataset for {self.name}, which knows its clean images, got "
+                f"expected a ProtectedDataset, which has clean images, for {self.name}, got "
                 f"{type(dataset).__name__}"
             )
         mixed = dataset.with_fraction(min(dataset.fraction, 1 - self.percent / 100))
         if mixed.chosen.all():
             raise ValueError(
-                f"expected images enough to leave one unprotected by {self.name}, got {len(mixed)}"
+                f"expected enough images to leave one unprotected by {self.name}, got {len(mixed)}"
             )
         return mixed
 

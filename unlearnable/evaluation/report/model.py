@@ -13,28 +13,7 @@ _LEARNS = 0.3  # of the way from chance to certainty that the clean baseline has
 
 @dataclass(frozen=True)
 class Findings:
-    """What an audit found, and what follows from it.
-
-    Attributes:
-        perturbation: What :meth:`Perturbation.info` says, and ``parameters`` of the method.
-        dataset: ``name``, ``images``, ``classes`` (names or None), ``num_classes``, ``digest``,
-            ``fraction`` of images that were protected.
-        test: ``name``, ``images``, ``digest``, ``chance`` (share of the most frequent class),
-            ``held_out`` (share of the dataset, or None), ``overlap`` with the training images.
-        settings: ``epochs``, ``batch_size``, ``image_size``, ``precision``.
-        countermeasures: ``name``, ``description``, ``parameters`` and ``needs_clean`` (whether the
-            trainer has to have clean images of the dataset) of each, in order.
-        victims: Names.
-        seeds: Of the victims.
-        cells: What was measured.
-        planned: Number of cells of the whole audit.
-        change: Imperceptibility, the fields of :class:`Change` (``psnr`` None where infinite).
-        change_by_class: The same by class name.
-        examples: Images to look at: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
-            ``protected`` as PNG in base64.
-        machine: Processor, threads and versions of the last start.
-        date: Of the last cell, ISO format.
-    """
+    """What follows from an audit; attributes are those of :class:`AuditReport`."""
 
     perturbation: dict[str, Any]
     dataset: dict[str, Any]
@@ -111,8 +90,8 @@ class Findings:
     def worst(self) -> Row | None:
         """Where the protection fails most: the largest recovered share of what was compared.
 
-        Countermeasures that need clean images of the dataset are left out: they tell what the
-        images that are out already are worth, not what the protected ones are.
+        Countermeasures that need clean images of the dataset are left out: they say what images
+        that are public already are worth, not what the protected ones are.
         """
         rows = [row for row in self.rows() if row.protected and not self.needs_clean(row)]
         compared = [row for row in rows if self.recovered(row) is not None]
@@ -151,18 +130,18 @@ class Findings:
     def says_little(self, row: Row) -> bool:
         """Whether victims fail with the countermeasure on clean images too.
 
-        They do if no more of the accuracy without a countermeasure is left on clean images than
-        what counts as a protection that holds: it is the countermeasure then that keeps them out.
+        They do if it leaves clean images no larger share of the accuracy without a countermeasure
+        than a protection that holds leaves: then it is the countermeasure that keeps victims out.
         """
         return None not in (row.clean, self.clean) and self._little(_peak(row.clean))
 
     def waiting(self) -> list[Row]:
-        """Measured on protected images of victims whose clean baseline is not measured yet."""
+        """Rows measured on protected images whose victim has no clean baseline yet."""
         rows = [row for row in self.rows() if row.protected and not self.needs_clean(row)]
         return [row for row in rows if self._worth(row.victim) is None]
 
     def needs_clean(self, row: Row) -> bool:
-        """Whether a row is about clean images of the dataset that the trainer has too."""
+        """Whether the trainer of a row has to have clean images of the dataset."""
         return any(
             e["name"] == row.countermeasure and e["needs_clean"] for e in self.countermeasures
         )

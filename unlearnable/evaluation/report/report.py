@@ -38,7 +38,7 @@ class AuditReport(Findings):
         seeds: Of the victims.
         cells: What was measured.
         planned: Number of cells of the whole audit.
-        change: Imperceptibility, the fields of :class:`Change` (``psnr`` None where infinite).
+        change: Imperceptibility, the fields of :class:`Distortion` (``psnr`` None where infinite).
         change_by_class: The same by class name.
         examples: Images to look at: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
             ``protected`` as PNG in base64.
@@ -57,10 +57,8 @@ class AuditReport(Findings):
     def __str__(self) -> str:
         return f"{self.headline()}. {self.verdict()}\n\n{plain_table(self)}"
 
-    # Files
-
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Everything, for JSON."""
         return {
             "format": REPORT_FORMAT,
             "headline": self.headline(),

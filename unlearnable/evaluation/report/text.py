@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .figures import Row, duration, percent, whole_percent
+from .figures import Reached, Row, duration, percent, whole_percent
 from .model import BREAKS, HOLDS, Findings
 
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
@@ -137,6 +137,20 @@ def change_cells(change: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def change_rows(report: Findings) -> list[tuple[str, dict[str, str]]]:
+    """Imperceptibility of all classes together, and of each that was measured."""
+    rows = [("all classes", report.change), *report.change_by_class.items()]
+    return [(name, change_cells(change)) for name, change in rows if change]
+
+
+def figure(reached: Reached | None, which: str = "peak") -> str:
+    """Mean and spread of the peak or the last accuracy, in percent."""
+    if reached is None:
+        return "–"
+    spread = f" ± {100 * getattr(reached, which + '_std'):.1f}" if reached.seeds > 1 else ""
+    return f"{100 * getattr(reached, which):.1f}{spread} %"
+
+
 def facts(report: Findings) -> dict[str, str]:
     """Everything that the figures depend on, by name."""
     own, data, test, used = report.perturbation, report.dataset, report.test, report.settings
@@ -145,7 +159,7 @@ def facts(report: Findings) -> dict[str, str]:
     from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images held out"
     budget = "none" if own["epsilon"] is None else f"{own['epsilon']} ({own['norm']})"
     peak = used["peak_images"]
-    told = {
+    found = {
         "Method": f"{own['method']}, {own['granularity']}",
         "Budget": budget,
         "Parameters": parameters or "none",
@@ -174,10 +188,10 @@ def facts(report: Findings) -> dict[str, str]:
         ),
     }
     if used["image_size"] is not None:
-        told["Image size"] = "x".join(map(str, used["image_size"]))
+        found["Image size"] = "x".join(map(str, used["image_size"]))
     if test["overlap"]:
-        told["Warning"] = f"{test['overlap']} test images are among the training images"
-    return told
+        found["Warning"] = f"{test['overlap']} test images are among the training images"
+    return found
 
 
 def _name(report: Findings, row: Row) -> str:

@@ -1,0 +1,19 @@
+"""Markdown of text that may hold anything: tables, and text that no reader takes for markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+_MARKUP = set("\\`*_{}[]<>#!|~&:@$^")  # what has a meaning inside a line, links among it
+
+
+def escape(text: str) -> str:
+    """Text that Markdown and HTML show as it is, on one line."""
+    return "".join(f"\\{c}" if c in _MARKUP else c for c in " ".join(text.split()))
+
+
+def table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of cells that are Markdown already; see :func:`escape`."""
+    lines = ["".join(f" {cell} |" if cell else " |" for cell in line) for line in (head, *rows)]
+    lines.insert(1, "---|" * len(head))
+    return "\n".join(f"|{line}" for line in lines)
