@@ -17,6 +17,8 @@ from unlearnable.io.safetensors import parse_header, write_tensors
 from unlearnable.perturbation.config import parse_config
 from unlearnable.perturbation.serialization import assemble, digest_of, parse_index
 
+pytestmark = pytest.mark.slow
+
 SIDE, HERE = 8, Path("fuzzed")
 INDEX = "perturbation.safetensors.index.json"
 VALUES = [
