@@ -298,7 +298,7 @@ def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
             ue.audit,
             {"batch_size", "peak_images", "held_out"},
         ),
-        (["import", "a", "b", "c", "--method", "m", "--epsilon", "0"], ue.import_perturbation, set()),
+        (["import", "a", "b", "c", "--method=m", "--epsilon=0"], ue.import_perturbation, set()),
         (["push", "a", "b"], ue.Perturbation.push_to_hub, {"token", "endpoint"}),
         (
             ["pull", "a"],
