@@ -304,9 +304,9 @@ class Crash(Exception):
     pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["after a checkpoint", "between two", "while one is written"])
 @pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
+@pytest.mark.slow
 def test_a_fit_stopped_anywhere_goes_on_to_the_same_bytes(
     method, granularity, moment, dataset, tmp_path, monkeypatch
 ):
