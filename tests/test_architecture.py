@@ -1,6 +1,9 @@
 """Imports run one way, and the tool settings stay where they belong."""
 
+import ast
 import configparser
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,9 @@ import unlearnable
 
 ROOT = Path(__file__).parent.parent
 ARROWS = architecture.graph()
+SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")])
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
 def test_packages_import_only_those_below_them():
@@ -41,6 +47,26 @@ def test_lazy_imports_and_those_for_types_count(tmp_path):
     for name in "bc":
         (tmp_path / f"{name}.py").touch()
     assert architecture.graph(tmp_path)["a"] == {"b", "c"}
+
+
+def test_the_page_lists_the_packages_in_their_order():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == architecture.ORDER
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_import_names_that_are_there(script):
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unlearnable"):
+            module = importlib.import_module(node.module)
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_that_pages_name_are_there(page):
+    named = r"\b(?:unlearnable|tests|docs|benchmarks|examples)/[\w/.-]*\w"
+    paths = re.findall(named, page.read_text(encoding="utf-8"))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_definitions_have_one_meaning():

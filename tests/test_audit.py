@@ -148,6 +148,7 @@ def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
     assert ue.AuditReport.load(tmp_path / "a") == report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["training", "saving"])
 def test_interrupted_at_every_cell_it_goes_on_and_gives_the_same(
     images, pixel, trained, tmp_path, monkeypatch, where

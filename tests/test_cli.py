@@ -1,3 +1,5 @@
+import functools
+import inspect
 import json
 
 import numpy as np
@@ -5,8 +7,9 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
-from unlearnable.cli import arguments
+from unlearnable.cli import arguments, demo
 from unlearnable.cli.main import main
+from unlearnable.cli.parser import make_parser
 from unlearnable.datasets import Shapes
 from unlearnable.engine.checkpoint import Checkpoint
 
@@ -196,6 +199,10 @@ def test_verify(photos, tmp_path, capsys):
         (["fit", "nowhere", "out"], "class folders"),
         (["fit", "cifar10:nowhere", "out"], "cifar10:nowhere: expected the original files below"),
         (["fit", "shapes:16", "out", "--epsilon", "8"], "8 / 255"),
+        (["fit", "shapes:16", "out", "--epsilon", "-1/255"], "expected epsilon > 0, got -0.0039"),
+        (["fit", "shapes:16", "out", "--set", "epsilon=-1/255"], "expected epsilon > 0"),
+        (["fit", "shapes:16", "out", "--image-size", "0"], "expected image_size"),
+        (["fit", "shapes:x", "out"], "shapes:N to be an integer >= 1, got 'x'"),
         (["fit", "shapes:16", "out", "--set", "alpha=2"], "train_steps"),
         (["fit", "shapes:16", "out", "--set", "alpha"], "NAME=VALUE"),
         (["info", "nowhere"], "nowhere"),
@@ -203,7 +210,9 @@ def test_verify(photos, tmp_path, capsys):
         (["protect", "shapes:16", "out", "--keep-gps"], "--keep-metadata"),
         (["protect", "shapes:16", "out", "--keep-metadata", "--format", "npz"], "'png', 'webp'"),
         (["protect", "shapes:16", "out", "--method", "randomnoise", "--format", "jpg"], "JPEG"),
+        (["protect", "shapes:16", "out", "--fraction", "-1/2"], "--fraction from 0 to 1, got -0.5"),
         (["evaluate", "shapes:16", "shapes:8", "--epochs", "0", "--victim", "tiny"], "epoch"),
+        (["evaluate", "shapes:16", "shapes:8", "--seeds", "0", "--victim", "tiny"], "seed"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_1(arguments, message, tmp_path, capsys, monkeypatch):
@@ -222,6 +231,90 @@ def test_usage_errors_exit_with_2(capsys):
     assert caught.value.code == 0 and ue.__version__ in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--epsilon", "abc"], "--epsilon: expected a number such as 8/255 or 0.1, got 'abc'"),
+        (["--epsilon", "1/0"], "--epsilon: expected a number such as 8/255 or 0.1, got '1/0'"),
+        (["--fraction", "nan"], "--fraction: expected a number such as"),
+        (["--checkpoint-every", "soon"], "--checkpoint-every: expected a number such as"),
+        (["--seed", "1.5"], "--seed: invalid int value: '1.5'"),
+        (["--image-size", "big"], "--image-size: invalid int value: 'big'"),
+    ],
+)
+def test_what_is_no_number_is_a_usage_error(option, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["protect", "shapes:16", "out", *option])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_wrong_fraction_is_refused_before_the_fit(tmp_path, capsys):
+    arguments = ("protect", "shapes:16", tmp_path / "out", *QUICK)
+    options = ("--save-perturbation", tmp_path / "kept", "--fraction", 2)
+    code, _, err = run(capsys, *arguments, *options)
+    assert code == 1 and "expected --fraction from 0 to 1, got 2" in err
+    assert not (tmp_path / "kept").exists()
+
+
+class Unforeseen(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("expected x"), "unlearnable: expected x"),
+        (KeyError("x"), "unlearnable: KeyError: 'x'; --debug shows where"),
+        (Unforeseen("odd"), "unlearnable: Unforeseen: odd; --debug shows where"),
+        (AssertionError(), "unlearnable: AssertionError; --debug shows where"),
+        (ValueError(), "unlearnable: ValueError; --debug shows where"),
+    ],
+)
+def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ue.Perturbation, "from_pretrained", fail)
+    assert run(capsys, "info", "x") == (1, "", sentence + "\n")
+    monkeypatch.setenv("UNLEARNABLE_DEBUG", "0")
+    assert run(capsys, "info", "x") == (1, "", sentence + "\n")
+    shown = [run(capsys, "info", "x", "--debug")]
+    monkeypatch.setenv("UNLEARNABLE_DEBUG", "1")
+    shown.append(run(capsys, "info", "x"))
+    for code, out, err in shown:
+        assert code == 1 and out == ""
+        assert err.startswith("Traceback") and "in fail" in err
+        assert err.splitlines()[-1] == sentence.removesuffix("; --debug shows where")
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "missing"),
+    [
+        (["fit", "a", "b"], ue.Method.fit, {"keep_checkpoint", "callback", "resident"}),
+        (["protect", "a", "b"], ue.ProtectedDataset.export, set()),
+        (["evaluate", "a", "b"], ue.evaluate, {"countermeasure", "batch_size", "peak_images"}),
+        (
+            ["audit", "a", "--perturbation", "b"],
+            ue.audit,
+            {"batch_size", "peak_images", "held_out"},
+        ),
+        (["import", "a", "b", "c", "--method=m", "--epsilon=0"], ue.import_perturbation, set()),
+        (["push", "a", "b"], ue.Perturbation.push_to_hub, {"token", "endpoint"}),
+        (
+            ["pull", "a"],
+            ue.Perturbation.from_pretrained,
+            {"token", "cache_dir", "local_files_only", "endpoint"},
+        ),
+        (["demo"], demo.run_demo, {"size", "epochs"}),
+    ],
+)
+def test_options_reach_the_arguments_that_they_are_named_like(command, function, missing):
+    parameters = inspect.signature(function).parameters.values()
+    names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    args = make_parser().parse_args(command)
+    assert arguments.chosen(args, function) == {n: getattr(args, n) for n in names - missing}
+
+
 def test_ctrl_c_exits_with_130(capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -238,11 +331,8 @@ def test_values_are_read_as_typed():
 
 
 def test_the_demo_writes_what_it_says(tmp_path, capsys, monkeypatch):
-    from unlearnable.cli import demo
-
-    monkeypatch.setattr(demo, "_EPOCHS", 1)
-    monkeypatch.setattr(demo, "Shapes", lambda train: Shapes(train=train, size=32))
-    monkeypatch.setitem(ue.SEM.presets, "demo", ue.SEM.presets["demo"] | {"train_steps": 2})
+    quick = functools.partial(demo.run_demo, size=32, epochs=1, train_steps=2)
+    monkeypatch.setattr(demo, "run_demo", quick)
     code, out, err = run(capsys, "demo", "--out", tmp_path / "demo", "--quiet")
     assert code == 0, err
     assert "random noise" in out and "peak" in out

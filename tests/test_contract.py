@@ -306,6 +306,7 @@ class Crash(Exception):
 
 @pytest.mark.parametrize("moment", ["after a checkpoint", "between two", "while one is written"])
 @pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
+@pytest.mark.slow
 def test_a_fit_stopped_anywhere_goes_on_to_the_same_bytes(
     method, granularity, moment, dataset, tmp_path, monkeypatch
 ):
@@ -382,6 +383,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
 def test_a_killed_process_is_gone_on_from_to_the_same_bytes(
     method, granularity, killed, one_thread
@@ -396,6 +398,7 @@ def test_a_killed_process_is_gone_on_from_to_the_same_bytes(
     assert (killed / f"{name}.attempt").read_text() == ("0" if at_once else "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "granularity"), SUPPORTED)
 def test_two_processes_share_the_work(method, granularity, shared, one_thread):
     name = f"{method.__name__}-{granularity}"
@@ -416,6 +419,7 @@ def test_two_processes_share_the_work(method, granularity, shared, one_thread):
     assert list(shared.glob("checkpoint-*")) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_clearly_and_it_can_go_on(shared, tmp_path):
     run_script(sys.executable, str(HERE / "fit_everything.py"), "lose", str(tmp_path))
     message = (tmp_path / "message").read_text()

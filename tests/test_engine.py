@@ -513,6 +513,7 @@ FULL = {
 
 @pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("where", FULL)
+@pytest.mark.slow
 def test_a_full_disk_ends_clearly_and_the_last_checkpoint_resumes(
     where, resident, tmp_path, monkeypatch
 ):

@@ -20,6 +20,8 @@ from unlearnable.perturbation.config import parse_config
 from unlearnable.perturbation.serialization import assemble, digest_of
 from unlearnable.perturbation.shards import read_tensors
 
+pytestmark = pytest.mark.slow
+
 SIDE, HERE = 8, Path("fuzzed")
 INDEX = "perturbation.safetensors.index.json"
 VALUES = [

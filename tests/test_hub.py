@@ -15,6 +15,8 @@ from hub_server import READER, WRITER, HubServer
 import unlearnable as ue
 from unlearnable.hub.catalogue import FILE, Pretrained
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
 DATA = "perturbation.safetensors"
 

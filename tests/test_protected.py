@@ -413,6 +413,7 @@ def test_batches_of_a_loader_are_protected(perturbation, shapes):
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.slow
 def test_worker_processes_read_the_same(context, perturbation, tmp_path):
     dataset = Shapes(size=40, transform=PILToTensor())
     loaded = Perturbation.from_pretrained(perturbation.save_pretrained(tmp_path))

@@ -1,9 +1,12 @@
-"""What the words of the command line stand for: datasets, methods and their parameters."""
+"""What the words of the command line stand for: numbers, datasets, methods, folders."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +14,50 @@ from torchvision import datasets
 
 from ..data.image_folder import open_folder
 from ..data.shapes import Shapes
+from ..engine.numbers import integer
+from ..hub.catalogue import CONFIG
+from ..io.files import claim_folder
 from ..methods import METHODS
 from ..methods.base import Method
+from ..protected.export.target import overlap
 
 METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
+PARAMETERS = ("epsilon", "granularity", "surrogate")  # of methods, with an option each
+_DATASETS: dict[str, Any] = {
+    "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST,
+    "fashion-mnist": datasets.FashionMNIST, "svhn": datasets.SVHN, "stl10": datasets.STL10,
+}  # fmt: skip
 DATASET_HELP = (
-    "a folder of class folders, or NAME:ROOT with NAME one of cifar10, cifar100, mnist, "
-    "fashion-mnist, svhn, stl10 (torchvision's files below ROOT), or shapes (generated)"
+    f"a folder of class folders, or NAME:ROOT with NAME one of {', '.join(_DATASETS)} "
+    "(torchvision's files below ROOT), or shapes (generated)"
 )
-PERTURBATION_HELP = (
-    "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
-    "'unlearnable list'"
-)
+
+
+def chosen(args: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
+    """The options that are named like keyword-only arguments of a function, to pass to it."""
+    parameters = inspect.signature(function).parameters.values()
+    names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
+def fraction(text: str) -> float:
+    """A number as it is typed: 8/255 or 0.1."""
+    above, slash, below = text.partition("/")
+    try:
+        value = float(above) / float(below) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number such as 8/255 or 0.1, got {text!r}")
+    return value
+
+
+def parse_value(text: str) -> Any:
+    """A parameter as it is typed: 8/255, 5, 0.1, true, null, or a word."""
+    try:
+        return fraction(text) if "/" in text else json.loads(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        return text
 
 
 def open_dataset(name: str, *, train: bool = True) -> Any:
@@ -32,36 +67,22 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
         ValueError: The name is not known, or the files are not there.
     """
     kind, _, root = name.partition(":")
-    split = "train" if train else "test"
-    makers: dict[str, Any] = {
-        "cifar10": lambda: datasets.CIFAR10(root, train=train),
-        "cifar100": lambda: datasets.CIFAR100(root, train=train),
-        "mnist": lambda: datasets.MNIST(root, train=train),
-        "fashion-mnist": lambda: datasets.FashionMNIST(root, train=train),
-        "svhn": lambda: datasets.SVHN(root, split=split),
-        "stl10": lambda: datasets.STL10(root, split=split),
-        "shapes": lambda: Shapes(train=train, size=int(root) if root else None),
-    }
-    if kind in makers and (root or kind == "shapes") and not Path(name).is_dir():
-        try:
-            return makers[kind]()
-        except RuntimeError as error:
-            raise ValueError(
-                f"could not open {name}: expected the original files below {root}, as torchvision "
-                f"downloads them, found none or changed ones; nothing is downloaded here"
-            ) from error
-    if not Path(name).is_dir():
+    if Path(name).is_dir():
+        return open_folder(name)
+    if kind == "shapes":
+        size = integer("N in shapes:N", parse_value(root), least=1) if root else None
+        return Shapes(train=train, size=size)
+    if kind not in _DATASETS or not root:
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
-    return open_folder(name)
-
-
-def parse_value(text: str) -> Any:
-    """A parameter as it is typed: 8/255, 5, 0.1, true, null, or a word."""
-    above, slash, below = text.partition("/")
+    splits = kind in ("svhn", "stl10")
+    options = {"split": "train" if train else "test"} if splits else {"train": train}
     try:
-        return float(above) / float(below) if slash else json.loads(text)
-    except (ValueError, ZeroDivisionError):
-        return text
+        return _DATASETS[kind](root, **options)
+    except RuntimeError as error:
+        raise ValueError(
+            f"could not open {name}: expected the original files below {root}, as torchvision "
+            f"downloads them, found none or changed ones; nothing is downloaded here"
+        ) from error
 
 
 def method_of(args: argparse.Namespace) -> Method:
@@ -72,11 +93,8 @@ def method_of(args: argparse.Namespace) -> Method:
         if not equals:
             raise ValueError(f"expected --set NAME=VALUE, got {assignment!r}")
         params[name] = parse_value(text)
+    params |= {n: vars(args)[n] for n in PARAMETERS if vars(args)[n] is not None}
     method = METHOD_NAMES[args.method]
-    for name in ("epsilon", "granularity", "surrogate"):
-        if getattr(args, name) is not None:
-            text = getattr(args, name)
-            params[name] = parse_value(text) if name == "epsilon" else text
     try:
         return method.preset(args.preset, **params)
     except TypeError as error:
@@ -84,8 +102,18 @@ def method_of(args: argparse.Namespace) -> Method:
         raise ValueError(f"{method.__name__} has the parameters {known}; {error}") from error
 
 
-def image_size_of(args: argparse.Namespace) -> int | tuple[int, ...] | None:
-    """A side or (height, width), as ``fit`` takes it; None where none is given."""
-    if args.image_size is None:
-        return None
-    return args.image_size[0] if len(args.image_size) == 1 else tuple(args.image_size)
+def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> None:
+    """Refuses, before the work, a folder in which a perturbation cannot be saved.
+
+    Folders of images are to be ``apart`` from it: a perturbation among them is published with them,
+    or taken for one of their classes.
+    """
+    for folder in apart:
+        if overlap(out, folder):
+            raise ValueError(
+                f"expected a folder for the perturbation apart from the images' own, {folder}, got "
+                f"{out}; whoever has the perturbation can remove it from the images"
+            )
+    folder = claim_folder(out, CONFIG, force=force)
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,7 +1,8 @@
-"""The whole story in a few minutes on a CPU: clean, random-noise and SEM-protected Shapes."""
+"""The command ``demo``: clean, random-noise and SEM-protected Shapes in a few minutes on a CPU."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shlex
@@ -13,15 +14,23 @@ import torch
 
 from .._version import __version__
 from ..data.shapes import Shapes
-from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.evaluate import evaluate
 from ..evaluation.report.curves import plot_curves
 from ..io.files import claim_folder, write_json
 from ..methods.random_noise import RandomNoise
 from ..methods.sem import SEM
 from ..protected.figures import comparison
+from .arguments import chosen
+from .output import show
 
 RESULT = "result.json"
-_VICTIM, _EPOCHS = "tiny", 12
+VICTIM = "tiny"
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Fit, protect and evaluate on generated images."""
+    result = run_demo(args.out, **chosen(args, run_demo))
+    show(args, result, demo_table(result))
 
 
 def run_demo(
@@ -31,6 +40,9 @@ def run_demo(
     device: str = "auto",
     progress: bool = True,
     force: bool = False,
+    size: int | None = None,
+    epochs: int = 12,
+    **parameters: Any,
 ) -> dict[str, Any]:
     """Fits SEM on generated images, trains a victim on each kind of data, writes what was seen.
 
@@ -41,50 +53,43 @@ def run_demo(
         device: As for :meth:`Method.fit`.
         progress: Show bars.
         force: Write into a folder that holds other things.
+        size: Number of training and of test images; None takes those of :class:`Shapes`.
+        epochs: Of each victim.
+        **parameters: Of SEM, in place of those of its preset ``"demo"``.
 
     Returns:
         What ``result.json`` holds.
     """
     folder = claim_folder(folder, RESULT, force=force)
     start = time.perf_counter()
-    train, test = Shapes(train=True), Shapes(train=False)
-    sem = SEM.preset("demo", seed=seed).fit(train, device=device, progress=progress)
+    train, test = Shapes(train=True, size=size), Shapes(train=False, size=size)
+    options: dict[str, Any] = {"device": device, "progress": progress}
+    sem = SEM.preset("demo", seed=seed, **parameters).fit(train, **options)
     fitted = time.perf_counter() - start
-    noise = RandomNoise(seed=seed).fit(train, device=device, progress=progress)
+    noise = RandomNoise(seed=seed).fit(train, **options)
     protected = sem.protect(train)
-    evaluations: dict[str, Evaluation] = {
-        name: evaluate(
-            dataset,
-            test,
-            _VICTIM,
-            epochs=_EPOCHS,
-            seeds=[seed],
-            device=device,
-            progress=progress,
-        )
-        for name, dataset in (
-            ("clean", train),
-            ("random noise", noise.protect(train)),
-            ("SEM", protected),
-        )
+    sets = {"clean": train, "random noise": noise.protect(train), "SEM": protected}
+    evaluations = {
+        name: evaluate(dataset, test, VICTIM, epochs=epochs, seeds=[seed], **options)
+        for name, dataset in sets.items()
     }
     sem.perturbation_.config["strength"] = {
-        "victim": _VICTIM,
-        "epochs": _EPOCHS,
+        "victim": VICTIM,
+        "epochs": epochs,
         "seeds": [seed],
         "clean": evaluations["clean"].last,
         "protected": evaluations["SEM"].last,
     }
     sem.save_pretrained(folder / "sem", force=force)
     comparison(protected.pixel_pairs(range(8))).save(folder / "comparison.png")
-    files = ["comparison.png", "sem/", RESULT]
-    if plot_curves(evaluations, folder / "curves.png"):
-        files.insert(1, "curves.png")
+    curves = ["curves.png"] if plot_curves(evaluations, folder / "curves.png") else []
     result = {
         "format": "unlearnable-demo",
         "victims": {name: evaluation.to_dict() for name, evaluation in evaluations.items()},
         "method": repr(sem),
         "fit_seconds": round(fitted, 1),
+        "folder": str(folder),
+        "files": ["comparison.png", *curves, "sem/", RESULT],
         "seconds": round(time.perf_counter() - start, 1),
         "machine": {
             "processor": platform.machine(),
@@ -94,8 +99,6 @@ def run_demo(
             "torch": torch.__version__,
             "unlearnable": __version__,
         },
-        "folder": str(folder),
-        "files": files,
     }
     write_json(folder / RESULT, result)
     return result

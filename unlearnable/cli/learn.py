@@ -1,0 +1,160 @@
+"""The commands ``fit`` and ``protect``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from torchvision.datasets import ImageFolder
+
+from ..data.image_folder import Survey, survey_folder
+from ..engine.callbacks import TensorBoard
+from ..engine.distributed import Group
+from ..methods.base import Method
+from ..methods.fit_session import remove_checkpoint
+from ..perturbation.perturbation import Perturbation
+from ..protected.dataset import ProtectedDataset
+from ..protected.export import ONE_SIZE, check_target
+from .arguments import METHOD_NAMES, PARAMETERS, check_out, chosen, method_of, open_dataset
+from .output import show
+
+logger = logging.getLogger(__name__)
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Learn a perturbation and save it with its surrogate."""
+    with Group.join().rank_zero_first() as first:
+        if first:
+            check_out(args.out, force=args.force, apart=_folders(args.dataset))
+    dataset = open_dataset(args.dataset)
+    survey = _survey(args, dataset)
+    method = _fit(args, dataset, _learning_size(args, survey))
+    with Group.join().rank_zero_first() as first:
+        if first:
+            folder = method.save_pretrained(args.out, force=args.force)
+            _finish(args, method.perturbation_.info() | {"folder": str(folder)}, survey, method)
+
+
+def protect(args: argparse.Namespace) -> None:
+    """Write a protected copy of a dataset as lossless images."""
+    if args.gps and not args.metadata:
+        raise ValueError("expected --keep-metadata with --keep-gps")
+    if not 0 <= args.fraction <= 1:
+        raise ValueError(f"expected --fraction from 0 to 1, got {args.fraction:g}")
+    _check_export(args)
+    method, perturbation = None, _ready(args)
+    dataset = open_dataset(args.dataset)
+    survey = _survey(args, dataset)
+    resize = args.resize or args.format in ONE_SIZE
+    if perturbation is None:
+        size = _learning_size(args, survey)
+        _check_fit(args, dataset, size, resize=resize)
+        method = _fit(args, dataset, size)
+        perturbation = method.perturbation_
+        with Group.join().rank_zero_first() as first:
+            if first and args.save_perturbation is not None:
+                method.save_pretrained(args.save_perturbation, force=args.force)
+    learned = tuple(perturbation.config["image_shape"][:0:-1])
+    others = survey is not None and set(survey.sizes) != {learned}
+    full_size = not resize and (others or perturbation.fit_size is not None)
+    protected = ProtectedDataset(
+        dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
+    )
+    with Group.join().rank_zero_first() as first:
+        if first:
+            folder = protected.export(args.out, args.format, **chosen(args, protected.export))
+            values = {
+                "folder": str(folder),
+                "images": len(protected),
+                "protected": f"{args.fraction:.0%}",
+                "size": "as the photos" if full_size else "x".join(map(str, learned)),
+                "perturbation": repr(perturbation),
+                "change": str(protected.change(64)),
+            }
+            _finish(args, values, survey, method)
+
+
+def _folders(dataset: str) -> list[Path]:
+    """The folder of a dataset that is one."""
+    return [Path(dataset)] if Path(dataset).is_dir() else []
+
+
+def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
+    """Looks through a folder of photos before the work; None for other datasets."""
+    if not isinstance(dataset, ImageFolder):
+        return None
+    group = Group.join()
+    with group.rank_zero_first() as first:
+        found = survey_folder(dataset, progress=args.progress) if first else None
+    survey: Survey = group.share(found)
+    return survey
+
+
+def _learning_size(args: argparse.Namespace, survey: Survey | None) -> Any:
+    """The size that was asked for, or else one that suits the photos; None resizes nothing."""
+    if args.image_size is not None or survey is None or survey.learning_size is None:
+        return args.image_size
+    if Group.join().rank == 0:
+        logger.info(
+            "photos vary in size or are large: learning at %d pixels (--image-size)",
+            survey.learning_size,
+        )
+    return survey.learning_size
+
+
+def _check_export(args: argparse.Namespace, **known: Any) -> None:
+    """Refuses what the export would refuse, by what is ``known`` of the images."""
+    options = {"force": args.force, "metadata": args.metadata}
+    check_target(args.out, args.format, sources=_folders(args.dataset), **options, **known)
+
+
+def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: bool) -> None:
+    """Refuses a fit whose result could not be exported or saved."""
+    _check_export(args, dataset=dataset, image_size=size)
+    if size is not None and not resize and METHOD_NAMES[args.method].kind == "pixel":
+        raise ValueError(
+            f"expected --resize with --method {args.method}: single pixels work only at the size "
+            f"at which they were learned"
+        )
+    with Group.join().rank_zero_first() as first:
+        if first and args.save_perturbation is not None:
+            apart = [*_folders(args.dataset), args.out]
+            check_out(args.save_perturbation, force=args.force, apart=apart)
+
+
+def _ready(args: argparse.Namespace) -> Perturbation | None:
+    """The saved perturbation that is to be applied, or None."""
+    if args.perturbation is None:
+        return None
+    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation")
+    ignored = ["--" + name.replace("_", "-") for name in fitting if vars(args)[name]]
+    if ignored:
+        raise ValueError(
+            f"expected no {', '.join(ignored)} with --perturbation, which is fitted already"
+        )
+    return Perturbation.from_pretrained(args.perturbation)
+
+
+def _fit(args: argparse.Namespace, dataset: Any, size: Any) -> Method:
+    method = method_of(args)
+    options = chosen(args, method.fit) | {"image_size": size}
+    if args.tensorboard is not None:
+        options["callback"] = TensorBoard(args.tensorboard)
+    # The checkpoint is kept until the result is saved.
+    return method.fit(dataset, keep_checkpoint=True, **options)
+
+
+def _finish(
+    args: argparse.Namespace, values: dict[str, Any], survey: Survey | None, method: Method | None
+) -> None:
+    """Shows what was done, to photos too, and where a profiled fit's time went."""
+    if survey is not None:
+        values["photos"] = "; ".join(survey.told()) or "taken as they are"
+    seconds: dict[str, float] = getattr(method, "seconds_", {})
+    whole = sum(seconds.values())
+    times = {name: f"{spent:.1f} s ({spent / whole:.0%})" for name, spent in seconds.items()}
+    show(args, values | times)
+    if args.checkpoint is not None:
+        remove_checkpoint(args.checkpoint)
