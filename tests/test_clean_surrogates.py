@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
+from unlearnable.engine.checkpoint import Checkpoint
 from unlearnable.engine.models import Ensemble, build_model
 from unlearnable.engine.pgd import gradient, project, target_classes, variance_reduced
 from unlearnable.engine.run import Run
@@ -340,17 +341,17 @@ def test_sep_with_extensions_goes_on_to_the_same_bytes(extras, tmp_path, monkeyp
     def fit(**place):
         return ue.SEP("tiny", **options, **extras).fit(Easy(40), progress=False, **place)
 
-    expected, keep_up = fit().perturbation_.rows.tobytes(), Run._keep_up
+    expected, after_step = fit().perturbation_.rows.tobytes(), Checkpoint.after_step
     place = {"checkpoint": tmp_path / "c", "checkpoint_every": 0}
     left, interruptions = [0], 0
 
-    def interrupted(self, checkpoint):
-        keep_up(self, checkpoint)
+    def interrupted(self, save):
+        after_step(self, save)
         left[0] -= 1
         if not left[0]:
             raise ConnectionError
 
-    monkeypatch.setattr(Run, "_keep_up", interrupted)
+    monkeypatch.setattr(Checkpoint, "after_step", interrupted)
     while True:
         left[0] = 1  # after every single step
         try:

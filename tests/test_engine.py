@@ -78,16 +78,16 @@ def sum_of_batches(run):
 
 def stop_after(number, monkeypatch, *, saved):
     """Crashes a run at one of its checkpoints, after or before it is written."""
-    keep_up, calls = Run._keep_up, []
+    after_step, calls = Checkpoint.after_step, []
 
-    def crash(self, checkpoint):
+    def crash(self, save):
         calls.append(None)
         if saved or len(calls) < number:
-            keep_up(self, checkpoint)
+            after_step(self, save)
         if len(calls) == number:
             raise Crash
 
-    monkeypatch.setattr(Run, "_keep_up", crash)
+    monkeypatch.setattr(Checkpoint, "after_step", crash)
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -473,7 +473,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     expected = sem().fit(Shapes(size=43), progress=False)
     handler = signal.getsignal(signal.SIGINT)
     method = sem()
-    with pytest.raises(KeyboardInterrupt, match="goes on from here"):
+    with pytest.raises(KeyboardInterrupt, match="continues from here"):
         method.fit(
             Shapes(size=43),
             progress=False,

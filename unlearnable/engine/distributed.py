@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import functools
 import inspect
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+logger = logging.getLogger(__name__)
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # without them no group can form
 # The process group for decisions, on the CPU whatever carries the gradients; and its default group.
 _control: Any = None
 _control_of: Any = None
@@ -37,13 +41,17 @@ class Group:
         """The process group that is there, or the one that torchrun's variables describe.
 
         Nothing is ever spawned. A group made here stays until the process ends, so that later fits
-        join it too.
+        join it too. A process with a part of torchrun's variables works alone, and says so.
         """
         global _control, _control_of
         if not dist.is_available():
             return cls()
         if not dist.is_initialized():
-            if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            missing = [name for name in _VARIABLES if not os.environ.get(name)]
+            if missing:
+                _say_alone(os.environ.get("WORLD_SIZE", ""), ", ".join(missing))
+                return cls()
+            if int(os.environ["WORLD_SIZE"]) == 1:
                 return cls()
             gpu = torch.cuda.is_available() and dist.is_nccl_available()
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
@@ -145,10 +153,22 @@ class Group:
             if self.size == 1 or not _is_loss(error):
                 raise
             raise RuntimeError(
-                f"expected {self.size} processes to go on together, but at least one ended or does "
-                f"not answer; its own message says why. Start the same command again: with "
-                f"checkpoint= the fit goes on from its last checkpoint"
+                f"expected {self.size} processes to continue together, but at least one ended or "
+                f"does not answer; its own message says why. Start the same command again: with "
+                f"checkpoint= the fit continues from its last checkpoint"
             ) from error
+
+
+@functools.cache
+def _say_alone(world_size: str, missing: str) -> None:
+    """Once for each combination."""
+    if world_size not in ("", "1"):
+        logger.warning(
+            "WORLD_SIZE=%s is ignored without %s: this process works alone; start it with torchrun "
+            "to share the work",
+            world_size,
+            missing,
+        )
 
 
 def _is_loss(error: RuntimeError) -> bool:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ..data.cache import ImageStore, read_images
 from ..data.raw import RawDataset
 from ..engine.device import pick_device, pick_precision
-from ..engine.models import build_model, check_model_name, dry_run, reset_weights
+from ..engine.models import build_model, check_model_name, check_network, reset_weights
 from ..engine.progress import Progress
 from ..engine.run import Run
-from ..engine.train import Batch, augmented, count_correct, sgd, to_float, train
+from ..engine.train import Batch, augmented, count_correct, sgd, train
 from ..protected.dataset import ProtectedDataset
 from .countermeasures.base import Countermeasure
 from .countermeasures.names import countermeasure as find_countermeasure
@@ -146,7 +146,7 @@ def evaluate(
     check_pair(learned, tested)
     num_classes = learned.num_classes
     if not isinstance(victim, str):
-        _check_width(victim, learned.images[:2].to(place), num_classes)
+        check_network(victim, learned.images.shape[1:], num_classes, role="victim")
         counter.check_victim(victim, learned.images.shape[1:])
     name = victim if isinstance(victim, str) else type(victim).__name__
     learned = _replaced(learned, counter)
@@ -203,16 +203,6 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> None:
         raise ValueError(
             f"expected test images of the {learned.num_classes} classes of the training images, "
             f"got labels up to {highest}"
-        )
-
-
-def _check_width(victim: nn.Module, images: Tensor, num_classes: int) -> None:
-    logits = dry_run(victim, to_float(images))
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (len(images), num_classes):
-        raise ValueError(
-            f"expected a victim that gives a logit for each of the {num_classes} classes, "
-            f"{(len(images), num_classes)} for {len(images)} images, got {shape}"
         )
 
 

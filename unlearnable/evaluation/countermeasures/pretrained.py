@@ -16,7 +16,7 @@ from ...data.cache import read_images
 from ...data.fingerprint import digest_of_images, image_keys
 from ...data.raw import RawDataset, check_labels
 from ...data.shapes import Shapes
-from ...engine.models import build_model, dry_run, reset_weights
+from ...engine.models import build_model, check_network, reset_weights
 from ...engine.run import Run
 from ...engine.train import augmented, sgd, train_surrogate
 from .base import Countermeasure
@@ -101,11 +101,9 @@ class FineTuning(Countermeasure):
         layer: Any = victim.get_submodule(head)
         width = layer.out_features + 1
         try:
-            logits = dry_run(with_head(victim, width), torch.zeros(2, *shape))
-        except RuntimeError as error:
+            check_network(with_head(victim, width), shape, width, role="victim")
+        except ValueError as error:
             raise ValueError(_not_the_head(victim, head)) from error
-        if logits.shape != (2, width):
-            raise ValueError(_not_the_head(victim, head))
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
         shape = tuple(run.images.shape[1:])
