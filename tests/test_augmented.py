@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.engine.contrastive_augment import ContrastiveAugment
+from unlearnable.engine.distributed import Group
 from unlearnable.engine.pgd import random_start
 from unlearnable.engine.random import Draws
 from unlearnable.engine.run import Run
@@ -200,10 +201,9 @@ def test_any_shape_and_number_of_classes(method, shape, classes):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_process_without_images_in_a_batch_goes_on(method):
     fitted = small(method, norm="L2", epsilon=1.0)
-    run = make_run_in_batch()
-    run._counts = [0] * len(run._counts)
+    run = Run(torch.zeros(9, 3, 8, 8), torch.arange(9) % 5, 5, group=Group(1, 2))
+    *_, nothing = run.sweep(8)  # the second process has no image of the last batch
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5, bias=False))
-    nothing = torch.empty(0, dtype=torch.int64)
     assert fitted._perturb(run, nothing, model).shape == (0, 3, 8, 8)
 
 
@@ -342,9 +342,11 @@ def test_an_aap_step_is_autograd_towards_the_class_further_on(shift):
 
 
 def test_every_step_has_an_augmentation_of_its_own():
-    run, model = make_run_in_batch(), smooth()
+    run, model, asked = make_run_in_batch(), smooth(), []
+    rng = run.rng
+    run.rng = lambda purpose: asked.append(purpose) or rng(purpose)
     ue.AAP(model, steps=4)._perturb(run, torch.arange(16), model)
-    assert run._draws["search"] == 4
+    assert asked.count("search") == 4
 
 
 def test_class_wise_aue_moves_each_class_to_the_mean_of_its_images_steps():

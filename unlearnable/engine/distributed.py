@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
-import functools
 import inspect
 import logging
 import os
@@ -48,10 +47,15 @@ class Group:
             return cls()
         if not dist.is_initialized():
             missing = [name for name in _VARIABLES if not os.environ.get(name)]
-            if missing:
-                _say_alone(os.environ.get("WORLD_SIZE", ""), ", ".join(missing))
-                return cls()
-            if int(os.environ["WORLD_SIZE"]) == 1:
+            size = os.environ.get("WORLD_SIZE") or "1"
+            if missing and size != "1":
+                logger.info(
+                    "WORLD_SIZE=%s is ignored without %s: this process works alone; torchrun sets "
+                    "them all",
+                    size,
+                    ", ".join(missing),
+                )
+            if missing or size == "1":
                 return cls()
             gpu = torch.cuda.is_available() and dist.is_nccl_available()
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
@@ -157,18 +161,6 @@ class Group:
                 f"does not answer; its own message says why. Start the same command again: with "
                 f"checkpoint= the fit continues from its last checkpoint"
             ) from error
-
-
-@functools.cache
-def _say_alone(world_size: str, missing: str) -> None:
-    """Once for each combination."""
-    if world_size not in ("", "1"):
-        logger.warning(
-            "WORLD_SIZE=%s is ignored without %s: this process works alone; start it with torchrun "
-            "to share the work",
-            world_size,
-            missing,
-        )
 
 
 def _is_loss(error: RuntimeError) -> bool:

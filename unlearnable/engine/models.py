@@ -96,7 +96,7 @@ def check_model_name(name: str) -> None:
 
 
 def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0) -> nn.Module:
-    """Builds a network with weights that depend on the seed alone.
+    """Builds a network with weights that depend only on the seed.
 
     Args:
         name: One of :data:`MODELS`, for images of about 32x32 pixels, or a classification model of

@@ -15,17 +15,7 @@ from .random import global_seed
 
 
 class Networks:
-    """The networks of a run.
-
-    Args:
-        device: Where they run.
-        precision: ``"float32"`` or ``"bf16"``.
-        compile: Compile those that are trained.
-        group: The processes that train them together.
-
-    Attributes:
-        passes: Images that went forward through them in this process.
-    """
+    """The networks of a run; ``passes`` counts the images that go forward in this process."""
 
     def __init__(
         self, device: torch.device, precision: str, *, compile: bool, group: Group

@@ -31,14 +31,7 @@ def global_seed(seed: int, device: torch.device = CPU) -> Iterator[None]:
 
 
 class Seeds:
-    """The seeds of a run, each from the run's own seed and a purpose.
-
-    Args:
-        seed: Of the run.
-
-    Attributes:
-        asked: How often new seeds were asked for, by purpose.
-    """
+    """The seeds of a run; ``asked`` counts how often new ones were asked for, by purpose."""
 
     def __init__(self, seed: Hashable) -> None:
         self._seed = seed
@@ -56,7 +49,7 @@ class Seeds:
 
 
 class Draws:
-    """Random tensors whose part for each virtual shard depends on that shard alone.
+    """Random tensors whose part for each virtual shard depends only on that shard.
 
     The first dimension of every shape counts the images of the current batch, or an integer
     multiple of them (several draws per image, next to one another).

@@ -115,7 +115,7 @@ class Run:
         """Makes a model part of the run whose weights no step changes, and no checkpoint carries.
 
         It is moved to the run's device, to channels-last weights (convolutions on them are faster
-        on CPU and GPU alike), and the images that pass through it are counted.
+        on both CPU and GPU), and the images that pass through it are counted.
         """
         self._networks.place(model)
 

@@ -113,10 +113,6 @@ class Batches:
         prefetch: Begins to read the images of an index, which it gets on the device and on the CPU;
             or None.
         fixed_shapes: Networks are compiled for batches of one size.
-
-    Attributes:
-        counts: Images of each shard of this process in the current batch.
-        positions: Batches drawn from each stream so far.
     """
 
     def __init__(
@@ -127,8 +123,8 @@ class Batches:
         *,
         fixed_shapes: bool,
     ) -> None:
-        self.counts = [0] * len(shards.own)
-        self.positions: dict[str, int] = {}
+        self.counts = [0] * len(shards.own)  # images of each shard in the current batch
+        self.positions: dict[str, int] = {}  # batches drawn from each stream so far
         self._shards = shards
         self._device = device
         self._prefetch = prefetch

@@ -13,13 +13,7 @@ from .loops import Loops
 
 
 class State:
-    """Tracked objects and cached results, from checkpoint to checkpoint.
-
-    Args:
-        loops: Of the run.
-        checkpoint: What cached results are written to, or None.
-        device: Where they are wanted.
-    """
+    """Tracked objects, and cached results, which a checkpoint keeps in files of their own."""
 
     def __init__(self, loops: Loops, checkpoint: Checkpoint | None, device: torch.device) -> None:
         self._loops = loops

@@ -9,12 +9,7 @@ from .distributed import Group
 
 
 class Tallies:
-    """Sums and counts, each of the body of a loop: its depth is the number of loops around it.
-
-    Args:
-        device: Where sums are kept.
-        group: The processes whose sums belong together.
-    """
+    """Sums and counts, each of the body of a loop: its depth is the number of loops around it."""
 
     def __init__(self, device: torch.device, group: Group) -> None:
         self._device = device
