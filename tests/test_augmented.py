@@ -201,7 +201,8 @@ def test_any_shape_and_number_of_classes(method, shape, classes):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_process_without_images_in_a_batch_goes_on(method):
     fitted = small(method, norm="L2", epsilon=1.0)
-    run = Run(torch.zeros(9, 3, 8, 8), torch.arange(9) % 5, 5, group=Group(1, 2))
+    rows = torch.zeros(9, 3, 8, 8)
+    run = Run(rows, torch.arange(9) % 5, 5, rows=rows, group=Group(1, 2))
     *_, nothing = run.sweep(8)  # the second process has no image of the last batch
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5, bias=False))
     assert fitted._perturb(run, nothing, model).shape == (0, 3, 8, 8)
