@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.engine.contrastive_augment import StrongAugment
+from unlearnable.engine.contrastive_augment import ContrastiveAugment
+from unlearnable.engine.distributed import Group
 from unlearnable.engine.pgd import random_start
 from unlearnable.engine.random import Draws
 from unlearnable.engine.run import Run
@@ -50,7 +51,7 @@ class Pictures:
 def without(**changes):
     """A draw for one image that changes nothing but what is named."""
     one, nothing = torch.ones(1), torch.zeros(1)
-    still = StrongAugment(
+    still = ContrastiveAugment(
         centres=torch.zeros(1, 2),
         sides=torch.ones(1, 2),
         flips=nothing.bool(),
@@ -65,7 +66,7 @@ def without(**changes):
 
 def test_every_image_has_draws_of_its_own():
     images = images_of(1).expand(16, -1, -1, -1)
-    seen = StrongAugment.draw(16, draws(), 1.0)(images)
+    seen = ContrastiveAugment.draw(16, draws(), 1.0)(images)
     distances = torch.cdist(seen.flatten(1), seen.flatten(1))
     assert (distances + torch.eye(16) > 1e-3).all()
 
@@ -74,7 +75,7 @@ def test_every_image_has_draws_of_its_own():
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 12), (12, 5)])
 def test_without_strength_there_is_only_the_flip(channels, height, width):
     images = images_of(32, channels, height, width)
-    draw = StrongAugment.draw(32, draws(), 0.0)
+    draw = ContrastiveAugment.draw(32, draws(), 0.0)
     expected = torch.where(draw.flips[:, None, None, None], images.flip(3), images)
     assert 0 < draw.flips.sum() < 32
     assert torch.allclose(draw(images), expected, atol=1e-5)
@@ -83,13 +84,13 @@ def test_without_strength_there_is_only_the_flip(channels, height, width):
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_augmented_images_are_images(channels):
     hard = torch.cat((images_of(200, channels).round(), images_of(200, channels)))
-    seen = StrongAugment.draw(400, draws(), 1.0)(hard)
+    seen = ContrastiveAugment.draw(400, draws(), 1.0)(hard)
     assert seen.shape == hard.shape and seen.min() >= 0 and seen.max() <= 1
-    assert StrongAugment.draw(0, draws(), 1.0)(hard[:0]).shape == (0, channels, 8, 8)
+    assert ContrastiveAugment.draw(0, draws(), 1.0)(hard[:0]).shape == (0, channels, 8, 8)
 
 
 def test_draws_have_the_ranges_and_shares_of_the_paper():
-    draw, strength = StrongAugment.draw(20_000, draws(), 0.6), 0.6
+    draw, strength = ContrastiveAugment.draw(20_000, draws(), 0.6), 0.6
     area = draw.sides.prod(1)
     assert 0.46 - 1e-4 < area.min() < 0.47 and area.max() > 0.99
     ratio = draw.sides[:, 1] / draw.sides[:, 0]
@@ -136,8 +137,10 @@ def test_colours_change_as_their_names_say():
 def test_gradients_flow_through_the_augmentation(channels):
     # In the middle of the range nothing is clipped, so that finite differences are exact.
     images = (0.4 + 0.2 * images_of(3, channels, 5, 4)).double().requires_grad_()
-    draw = StrongAugment.draw(3, draws(seed=2), 0.5)
-    draw = StrongAugment(*(part.double() if part.is_floating_point() else part for part in draw))
+    draw = ContrastiveAugment.draw(3, draws(seed=2), 0.5)
+    draw = ContrastiveAugment(
+        *(part.double() if part.is_floating_point() else part for part in draw)
+    )
     assert (draw.hue != 0).any() and (draw.sides < 0.9).any()
     assert torch.autograd.gradcheck(draw, (images,))
 
@@ -198,10 +201,10 @@ def test_any_shape_and_number_of_classes(method, shape, classes):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_process_without_images_in_a_batch_goes_on(method):
     fitted = small(method, norm="L2", epsilon=1.0)
-    run = make_run_in_batch()
-    run._counts = [0] * len(run._counts)
+    rows = torch.zeros(9, 3, 8, 8)
+    run = Run(rows, torch.arange(9) % 5, 5, rows=rows, group=Group(1, 2))
+    *_, nothing = run.sweep(8)  # the second process has no image of the last batch
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5, bias=False))
-    nothing = torch.empty(0, dtype=torch.int64)
     assert fitted._perturb(run, nothing, model).shape == (0, 3, 8, 8)
 
 
@@ -312,7 +315,7 @@ def test_an_aue_step_is_autograd_through_the_same_augmentation():
     index, start = torch.arange(16), 0.01 * images_of(16, seed=4)
     found = ue.AUE(model)._descend(run, index, model, start, steps=1)
     images, labels = to_float(run.images), run.labels
-    draw = StrongAugment.draw(16, by_hand.rng("search"), 0.6)
+    draw = ContrastiveAugment.draw(16, by_hand.rng("search"), 0.6)
     start = (images + start).clamp(0, 1) - images
     expected = step_by_hand(
         images, start, lambda x: F.cross_entropy(model(draw(x)), labels), 0.8 / 255
@@ -327,7 +330,7 @@ def test_an_aap_step_is_autograd_towards_the_class_further_on(shift):
     found = method._perturb(run, torch.arange(16), model)
     images, labels = to_float(run.images), run.labels
     towards = labels if shift is None else (labels + shift) % 5
-    draw = StrongAugment.draw(16, by_hand.rng("search"), 0.4)
+    draw = ContrastiveAugment.draw(16, by_hand.rng("search"), 0.4)
     sign = 1 if shift is None else -1
     expected = step_by_hand(
         images,
@@ -340,9 +343,11 @@ def test_an_aap_step_is_autograd_towards_the_class_further_on(shift):
 
 
 def test_every_step_has_an_augmentation_of_its_own():
-    run, model = make_run_in_batch(), smooth()
+    run, model, asked = make_run_in_batch(), smooth(), []
+    rng = run.rng
+    run.rng = lambda purpose: asked.append(purpose) or rng(purpose)
     ue.AAP(model, steps=4)._perturb(run, torch.arange(16), model)
-    assert run._draws["search"] == 4
+    assert asked.count("search") == 4
 
 
 def test_class_wise_aue_moves_each_class_to_the_mean_of_its_images_steps():

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
+from unlearnable.engine.checkpoint import Checkpoint
+from unlearnable.engine.distributed import Group
 from unlearnable.engine.models import Ensemble, build_model
 from unlearnable.engine.pgd import gradient, project, target_classes, variance_reduced
 from unlearnable.engine.run import Run
@@ -299,13 +301,12 @@ def test_any_number_of_classes_and_shape_of_images(cls, classes, shape):
 def test_a_process_without_images_in_a_batch_is_fine(cls, extras):
     if extras and cls is not ue.SEP:
         return
-    run, _ = in_a_batch(make_run())
-    run._counts = [0] * 8
+    run = Run(make_run(9).images, torch.arange(9) % 5, 5, group=Group(1, 2))
+    *_, empty = run.sweep(8)  # the second process has no image of the last batch
     model = smooth()
     if cls is ue.SEP:
         model = ensemble(2, torch.ones(2, 5, 144) if "feature_alignment" in extras else None)
         extras = extras | {"checkpoints": 2}
-    empty = torch.empty(0, dtype=torch.int64)
     assert cls(smooth(), steps=2, **extras)._perturb(run, empty, model).shape == (0, 3, 8, 8)
 
 
@@ -340,17 +341,17 @@ def test_sep_with_extensions_goes_on_to_the_same_bytes(extras, tmp_path, monkeyp
     def fit(**place):
         return ue.SEP("tiny", **options, **extras).fit(Easy(40), progress=False, **place)
 
-    expected, keep_up = fit().perturbation_.rows.tobytes(), Run._keep_up
+    expected, after_step = fit().perturbation_.rows.tobytes(), Checkpoint.after_step
     place = {"checkpoint": tmp_path / "c", "checkpoint_every": 0}
     left, interruptions = [0], 0
 
-    def interrupted(self, checkpoint):
-        keep_up(self, checkpoint)
+    def interrupted(self, save):
+        after_step(self, save)
         left[0] -= 1
         if not left[0]:
             raise ConnectionError
 
-    monkeypatch.setattr(Run, "_keep_up", interrupted)
+    monkeypatch.setattr(Checkpoint, "after_step", interrupted)
     while True:
         left[0] = 1  # after every single step
         try:

@@ -91,7 +91,7 @@ def test_ctrl_c_in_a_fit_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
         code, _, err = run(capsys, *arguments)
-    assert code == 130 and str(tmp_path / "c") in err and "goes on from here" in err
+    assert code == 130 and str(tmp_path / "c") in err and "continues from here" in err
     assert Checkpoint.wanted is wanted
     assert run(capsys, *arguments)[0] == 0
 

@@ -14,7 +14,7 @@ from torch import nn
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.engine import checkpoint as checkpoint_module
-from unlearnable.engine.run import Run
+from unlearnable.engine.checkpoint import Checkpoint
 
 HERE = Path(__file__).parent
 
@@ -311,15 +311,15 @@ def test_a_fit_stopped_anywhere_goes_on_to_the_same_bytes(
     method, granularity, moment, dataset, tmp_path, monkeypatch
 ):
     expected = make(method, granularity).fit(dataset, progress=False)
-    keep_up, commit = Run._keep_up, checkpoint_module.save_tree
+    after_step, commit = Checkpoint.after_step, checkpoint_module.save_tree
 
     def crash_at(number):
         calls = []
 
-        def crash(self, checkpoint):
+        def crash(self, save):
             calls.append(None)
             if moment == "after a checkpoint" or len(calls) < number:
-                keep_up(self, checkpoint)
+                after_step(self, save)
             if len(calls) == number:
                 raise Crash
 
@@ -332,7 +332,7 @@ def test_a_fit_stopped_anywhere_goes_on_to_the_same_bytes(
 
         if moment == "while one is written":
             return checkpoint_module, "save_tree", crash_in_writing
-        return Run, "_keep_up", crash
+        return Checkpoint, "after_step", crash
 
     crashes = 0
     while True:
@@ -423,7 +423,7 @@ def test_two_processes_share_the_work(method, granularity, shared, one_thread):
 def test_a_process_that_dies_ends_the_run_clearly_and_it_can_go_on(shared, tmp_path):
     run_script(sys.executable, str(HERE / "fit_everything.py"), "lose", str(tmp_path))
     message = (tmp_path / "message").read_text()
-    assert "expected 2 processes to go on together" in message and "checkpoint" in message
+    assert "expected 2 processes to continue together" in message and "checkpoint" in message
     whole, found = (
         np.load(shared / "SEM-sample-wise-0.npz"),
         np.load(tmp_path / "SEM-sample-wise.npz"),

@@ -18,7 +18,9 @@ from unlearnable.engine import checkpoint as checkpoint_module
 from unlearnable.engine.checkpoint import Checkpoint, load_tree, save_tree
 from unlearnable.engine.distributed import Group
 from unlearnable.engine.prefetch import StreamedImages
+from unlearnable.engine.random import CPU
 from unlearnable.engine.run import Run
+from unlearnable.engine.sampler import Shards
 from unlearnable.methods import fit_session as fitting
 from unlearnable.methods import row_buffer as rows_module
 from unlearnable.methods.row_buffer import RowBuffer, RowFile
@@ -78,16 +80,16 @@ def sum_of_batches(run):
 
 def stop_after(number, monkeypatch, *, saved):
     """Crashes a run at one of its checkpoints, after or before it is written."""
-    keep_up, calls = Run._keep_up, []
+    after_step, calls = Checkpoint.after_step, []
 
-    def crash(self, checkpoint):
+    def crash(self, save):
         calls.append(None)
         if saved or len(calls) < number:
-            keep_up(self, checkpoint)
+            after_step(self, save)
         if len(calls) == number:
             raise Crash
 
-    monkeypatch.setattr(Run, "_keep_up", crash)
+    monkeypatch.setattr(Checkpoint, "after_step", crash)
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -143,6 +145,46 @@ def test_batches_and_draws_are_the_same_for_any_number_of_processes(size):
     for step, (index, draws) in enumerate(alone):
         assert torch.equal(torch.cat([part[step][0] for part in parts]), index)
         assert torch.equal(torch.cat([part[step][1] for part in parts]), draws)
+
+
+def test_a_part_of_torchruns_variables_starts_no_group(monkeypatch, caplog):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with caplog.at_level("INFO"):
+        group = Group.join()
+    assert (group.rank, group.size) == (0, 1)
+    assert "WORLD_SIZE=4 is ignored without RANK, MASTER_ADDR, MASTER_PORT" in caplog.text
+    sem().fit(Shapes(size=43), progress=False)
+
+
+def test_batches_of_a_sweep_are_made_once(monkeypatch):
+    made, sweep = [], Shards.sweep
+
+    def counted(self, step, batch_size):
+        made.append(step)
+        return sweep(self, step, batch_size)
+
+    monkeypatch.setattr(Shards, "sweep", counted)
+    for run in (make_run(), Run(StreamedImages(make_run().images, CPU), torch.arange(40) % 5, 5)):
+        made.clear()
+        assert sum(len(index) for index in run.sweep(16)) == 40
+        assert made == [0, 1, 2]
+
+
+def test_streamed_batches_are_read_ahead_by_one_and_no_further():
+    asked = []
+
+    class Images(StreamedImages):
+        def prefetch(self, index, rows):
+            asked.append(rows.tolist())
+            super().prefetch(index, rows)
+
+    images = Images(make_run().images, CPU)
+    run = Run(images, torch.arange(40) % 5, 5)
+    seen = [index.tolist() for index in run.batches(3, 16)]
+    assert asked == seen[1:]
+    images.close()
 
 
 def test_processes_that_cannot_share_evenly_are_refused():
@@ -473,7 +515,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     expected = sem().fit(Shapes(size=43), progress=False)
     handler = signal.getsignal(signal.SIGINT)
     method = sem()
-    with pytest.raises(KeyboardInterrupt, match="goes on from here"):
+    with pytest.raises(KeyboardInterrupt, match="continues from here"):
         method.fit(
             Shapes(size=43),
             progress=False,

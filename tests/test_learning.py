@@ -1,13 +1,19 @@
 """Exactness of what methods are built from."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from unlearnable.engine.augment import CropFlip
+from unlearnable.engine.device import full_float32, pick_precision
+from unlearnable.engine.distributed import Group
 from unlearnable.engine.models import build_model, reset_weights
+from unlearnable.engine.networks import Networks
 from unlearnable.engine.pgd import pgd, project, random_start
+from unlearnable.engine.random import Draws
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import sgd
 
@@ -243,3 +249,105 @@ def test_train_step_lowers_the_loss_and_clips_the_gradient():
     assert run.passes == 21 * 32
     with pytest.raises(ValueError, match="again"):
         run.track(model=model)
+
+
+# --- devices and precision ------------------------------------------------------------------------
+
+GPU = torch.device("cuda")  # its name alone: these tests run without one
+
+
+def test_bf16_is_chosen_where_the_hardware_has_it_and_where_it_is_asked_for(monkeypatch):
+    native = True
+
+    def supported(including_emulation=True):
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    assert pick_precision("auto", GPU) == "bf16"
+    native = False
+    assert pick_precision("auto", GPU) == "float32"
+    assert pick_precision("bf16", GPU) == "bf16"
+    assert pick_precision("auto", torch.device("cpu")) == "float32"
+
+
+def tf32_settings():
+    older = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    return older, newer_settings()
+
+
+def newer_settings():
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    if not hasattr(cudnn, "conv"):
+        return None  # an older torch
+    return [product.fp32_precision for product in (cudnn.conv, cudnn.rnn, matmul)]
+
+
+@pytest.fixture
+def tf32():
+    """Settings of a caller who wants TF32."""
+    cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.backends.cudnn.allow_tf32 = cudnn
+    torch.set_float32_matmul_precision(matmul)
+
+
+def test_float32_is_not_tf32_and_the_callers_settings_come_back(tf32):
+    before = tf32_settings()
+    with pytest.raises(RuntimeError, match="inside"), full_float32(GPU):
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+        raise RuntimeError("inside")
+    assert tf32_settings() == before
+    with full_float32(torch.device("cpu")):
+        assert tf32_settings() == before
+
+
+@pytest.mark.skipif(newer_settings() is None, reason="this torch has no such settings")
+def test_float32_is_not_tf32_for_callers_of_the_newer_settings_either(tf32):
+    conv = torch.backends.cudnn.conv
+    conv.fp32_precision = "ieee"  # from here on the older settings cannot be read
+    try:
+        before = newer_settings()
+        with full_float32(GPU):
+            assert newer_settings() == ["ieee"] * 3
+        assert newer_settings() == before == ["ieee", "tf32", "tf32"]
+    finally:
+        conv.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", False), ("bf16", True)])
+def test_passes_and_gradients_of_float32_are_without_tf32(precision, expected, tf32, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "unlearnable.engine.networks.global_seed", lambda *a: contextlib.nullcontext()
+    )
+    networks = Networks(GPU, precision, compile=False, group=Group())
+    weight, seen = nn.Linear(1, 1), []
+
+    def loss_fn(network):
+        loss = network(torch.ones(1, 1)).sum()
+        loss.register_hook(lambda slope: seen.append(torch.backends.cudnn.allow_tf32))
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return loss
+
+    networks.update(weight, sgd(weight), loss_fn, clip_norm=None, seed=0)
+    assert seen == [expected, expected]
+
+
+def test_draws_on_the_cpu_are_moved_to_where_they_are_wanted():
+    drawn = Draws([3], None, torch.device("meta"), draw_on=torch.device("cpu"))
+    assert drawn.uniform((4,), 0, 1).device.type == "meta"
+    run = Run(torch.zeros(16, 1, 2, 2, dtype=torch.uint8), torch.zeros(16).long(), 2)
+    run.device = torch.device("meta")  # stands for a GPU; random generators of its own it has not
+    assert run.global_rng("x").normal((3, 2)).device.type == "meta"
+    in_batch(run, 16)
+    assert run.rng("x", device="cpu").integers((16,), 0, 2).device.type == "meta"
+
+
+def test_draws_on_the_cpu_are_those_of_a_run_on_the_cpu():
+    run, again = make_run(), make_run()
+    in_batch(run), in_batch(again)
+    expected = run.rng("x").uniform((16, 2), 0, 1)
+    assert torch.equal(again.rng("x", device="cpu").uniform((16, 2), 0, 1), expected)

@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 import unlearnable as ue
-from unlearnable.engine.models import MODELS, Ensemble, build_model, check_model_name
+from unlearnable.engine.models import (
+    MODELS,
+    Ensemble,
+    build_model,
+    check_model_name,
+    check_network,
+    reset_weights,
+)
 
 WEIGHTS = {  # for 10 classes of colour images
     "resnet18": 11_173_962,
@@ -117,3 +124,131 @@ def test_names_are_those_of_surrogates_too(shapes):
     assert sum(weight.numel() for weight in method.surrogate_.parameters()) == 140_994
     with pytest.raises(ValueError, match="tiny-resnet"):
         ue.TAP(surrogate="tiny-vgg").fit(shapes, progress=False)
+
+
+# --- networks of callers --------------------------------------------------------------------------
+
+
+class Returning(nn.Module):
+    """A linear network whose logits come as a caller's code may return them."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.linear = nn.Linear(3 * 8 * 8, 5)
+        self.wrap = wrap
+
+    def forward(self, images):
+        return self.wrap(self.linear(images.flatten(1)), self.training)
+
+
+def linear(outputs=5):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, outputs))
+
+
+def tied():
+    """Two layers that share one parameter."""
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), first, nn.ReLU(), second, nn.Linear(4, 5))
+
+
+def in_the_same_memory():
+    model = tied()
+    model[4].weight = nn.Parameter(model[2].weight.data)
+    return model
+
+
+def deep():
+    return nn.Sequential(*(nn.MaxPool2d(2) for _ in range(4)), nn.Flatten(), nn.Linear(3, 5))
+
+
+REFUSED = {
+    "too few outputs": (lambda: linear(4), r"each of the 5 classes, \(2, 5\) .* got \(2, 4\)"),
+    "outputs per pixel": (lambda: nn.Conv2d(3, 5, 1), r"got \(2, 5, 8, 8\) in evaluation mode"),
+    "a tuple": (lambda: Returning(lambda x, training: (x, x)), "got a tuple .* wrap it"),
+    "a dict": (lambda: Returning(lambda x, training: {"logits": x}), "got a dict .* wrap it"),
+    "auxiliary outputs": (
+        lambda: Returning(lambda x, training: (x, x) if training else x),
+        "got a tuple in training mode",
+    ),
+    "classes": (lambda: Returning(lambda x, training: x.argmax(1)), "got torch.int64"),
+    "bf16": (lambda: linear().bfloat16(), r"float32 weights, got torch.bfloat16 in 1.weight"),
+    "half": (lambda: linear().half(), r"float32 weights, got torch.float16 in 1.weight"),
+    "lazy layers": (
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)),
+        "lazy one with 1.weight",
+    ),
+    "two parameters in one memory": (in_the_same_memory, "the same memory, 2.weight and 4.weight"),
+    "too deep": (deep, r"evaluation mode \(RuntimeError: .* larger images \(image_size=\)"),
+    "other channels": (
+        lambda: nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten()),
+        r"shape \(2, 3, 8, 8\), but it fails .* other channels",
+    ),
+    "other arguments": (lambda: nn.Bilinear(8, 8, 5), "fails in evaluation mode .TypeError"),
+    "detached logits": (
+        lambda: Returning(lambda x, training: x.detach()),
+        "with a gradient from its logits back to its weights, got none",
+    ),
+    "changed in place": (
+        lambda: Returning(lambda x, training: x.exp().add_(1).log().exp_().mul_(2)),
+        "changes tensors in place",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_networks_that_would_fail_in_the_work_are_refused_in_one_sentence(case):
+    make, message = REFUSED[case]
+    with pytest.raises(ValueError, match=f"expected a victim .*{message}") as caught:
+        check_network(make(), (3, 8, 8), 5, role="victim")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [linear, tied, lambda: linear().requires_grad_(False), lambda: build_model("tiny", 5)],
+    ids=["linear", "tied", "frozen", "with batch normalisation"],
+)
+def test_networks_that_work_are_left_as_they_were(make):
+    model = make()
+    model.append(nn.Dropout(0.5))
+    model[-1].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert check_network(model, (3, 8, 8), 5) is None
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+    assert model[0].training and not model[-1].training
+
+
+def test_layers_are_reset_on_the_cpu_wherever_they_are():
+    class Elsewhere(nn.Linear):
+        """A layer of another device; it notes where it goes."""
+
+        def __init__(self):
+            super().__init__(2, 2, device="meta")
+            self.happened = []
+
+        def to(self, device):
+            self.happened.append(str(device))
+            return self
+
+        def reset_parameters(self):
+            if hasattr(self, "happened"):
+                self.happened.append("reset")
+
+    layer = Elsewhere()
+    reset_weights(nn.Sequential(nn.Linear(2, 2), layer))
+    assert layer.happened == ["cpu", "reset", "meta"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_weights_are_the_same_on_a_gpu():
+    states = []
+    for device in ("cpu", "cuda"):
+        model = build_model("tiny", 5).to(device)
+        reset_weights(model, seed=3)
+        assert {weight.device.type for weight in model.parameters()} == {device}
+        states.append(model.state_dict())
+    assert all(torch.equal(value, states[1][name].cpu()) for name, value in states[0].items())

@@ -15,7 +15,7 @@ class CropFlip(NamedTuple):
     """One random crop and horizontal flip per image, applied by one gather.
 
     Attributes:
-        shifts: Whole pixels down and right that each crop is moved by, int64 of shape (B, 2).
+        shifts: Pixels down and right that each crop is moved by, int64 of shape (B, 2).
         flips: Whether each image is mirrored, bool of shape (B,).
     """
 
@@ -31,22 +31,32 @@ class CropFlip(NamedTuple):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Crops and flips float ``images`` of shape (B, C, H, W); what was outside is black."""
-        batch, _, height, width = images.shape
+        height, width = images.shape[2:]
         rows = torch.arange(height, device=images.device) + self.shifts[:, :1]  # (B, H)
-        columns = torch.arange(width, device=images.device).expand(batch, width)
+        columns = torch.arange(width, device=images.device).expand(len(images), width)
         columns = torch.where(self.flips[:, None], width - 1 - columns, columns)
         columns = columns + self.shifts[:, 1:]  # (B, W)
-        # Pixel centres in grid_sample's [-1, 1]; "nearest" then copies pixels exactly, and its
-        # kernels beat an index gather twofold, forward and backward.
-        y = (2 * rows + 1) / height - 1
-        x = (2 * columns + 1) / width - 1
-        grid = torch.stack(
-            (
-                x[:, None, :].expand(batch, height, width),
-                y[:, :, None].expand(batch, height, width),
-            ),
-            dim=-1,
-        ).to(images.dtype)
-        return F.grid_sample(
-            images, grid, mode="nearest", padding_mode="zeros", align_corners=False
-        )
+        # "nearest" copies pixels exactly, and its kernels beat an index gather twofold, forward
+        # and backward.
+        return resample(images, centres(rows, height), centres(columns, width), "nearest", "zeros")
+
+
+def centres(pixels: Tensor, size: int) -> Tensor:
+    """Where the centres of pixels lie on a side of ``size`` pixels, from -1 to 1."""
+    return (2 * pixels + 1) / size - 1
+
+
+def resample(images: Tensor, y: Tensor, x: Tensor, mode: str, outside: str) -> Tensor:
+    """Reads each image at the crossings of rows and columns of its own, by one gather.
+
+    Args:
+        images: Float, (B, C, H, W).
+        y: Positions of the rows, from -1 to 1 over the image's height, (B, h).
+        x: Positions of the columns, likewise, (B, w).
+        mode: ``"nearest"`` or ``"bilinear"``.
+        outside: ``"zeros"`` or ``"border"``, as grid_sample's padding_mode.
+    """
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    return F.grid_sample(
+        images, grid.to(images.dtype), mode=mode, padding_mode=outside, align_corners=False
+    )

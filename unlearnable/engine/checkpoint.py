@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -25,10 +26,16 @@ from .distributed import Group
 STATE = "state.safetensors"
 
 
-class CheckpointedRows(Protocol):
-    """Rows on disk that follow the checkpoints of a run."""
+class RowStore(Protocol):
+    """Where a run writes perturbations, in [0, 1] units: rounds and clips them, and follows
+    checkpoints.
+    """
 
-    written: Tensor
+    written: Tensor  # whether each row was, bool of shape (N,)
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+
+    def __setitem__(self, index: Tensor, delta: Tensor, /) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -112,17 +119,17 @@ class Checkpoint:
     """Where a run keeps its state, and when.
 
     Args:
-        folder: Of this run alone.
+        folder: For this run only.
         rows: What the run writes, or None where it writes none to disk.
         group: The run's processes.
         every: Seconds between checkpoints; 0 is one after every step.
 
     Attributes:
-        number: Of the last checkpoint; 0 before the first.
+        number: Number of the last checkpoint; 0 before the first.
     """
 
     def __init__(
-        self, folder: Path, rows: CheckpointedRows | None, group: Group, *, every: float = 300.0
+        self, folder: Path, rows: RowStore | None, group: Group, *, every: float = 300.0
     ) -> None:
         self.folder = folder
         self.number = 0
@@ -132,6 +139,21 @@ class Checkpoint:
         self._last = time.monotonic()
         self._interrupted = False
         self._handler: Any = None
+
+    def after_step(self, save: Callable[[], None]) -> None:
+        """Calls ``save`` where it is time to.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came during the step; the state is saved.
+        """
+        now, end = self.wanted()
+        if now:
+            save()
+        if end:
+            raise KeyboardInterrupt(
+                f"interrupted; the work so far is kept: the same fit with "
+                f"checkpoint={str(self.folder)!r} continues from here"
+            )
 
     def wanted(self) -> tuple[bool, bool]:
         """Whether to save now, and whether to end after it; all processes agree."""

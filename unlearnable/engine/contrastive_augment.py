@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from .augment import centres, resample
 from .random import Draws
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as greyscale conversions use
 _DRAWS = 11  # uniform numbers that an image takes
 
 
-class StrongAugment(NamedTuple):
+class ContrastiveAugment(NamedTuple):
     """Resized crop, flip, colour jitter and greyscale, each drawn per image.
 
     A factor of 1 and a turn of 0 leave an image as it is, so that what is not applied to an image
-    needs no branch. Images that have not three channels get no saturation, hue and greyscale.
+    needs no branch. Images without three channels get no saturation, hue and greyscale.
 
     Attributes:
         centres: Centre of each crop, (y, x) in [-1, 1], float of shape (B, 2).
@@ -41,7 +41,7 @@ class StrongAugment(NamedTuple):
     grey: Tensor
 
     @classmethod
-    def draw(cls, count: int, draws: Draws, strength: float) -> StrongAugment:
+    def draw(cls, count: int, draws: Draws, strength: float) -> ContrastiveAugment:
         """Draws for ``count`` images.
 
         With strength s: crops of 1 - 0.9 s to all of the area and sides in a ratio of 3/4 to 4/3
@@ -108,23 +108,14 @@ class StrongAugment(NamedTuple):
 
     def _crop(self, images: Tensor) -> Tensor:
         """Crops, resizes and flips by one bilinear gather."""
-        batch, _, height, width = images.shape
-        rows = (2 * torch.arange(height, device=images.device) + 1) / height - 1  # pixel centres
-        columns = (2 * torch.arange(width, device=images.device) + 1) / width - 1
+        height, width = images.shape[2:]
+        rows = centres(torch.arange(height, device=images.device), height)
+        columns = centres(torch.arange(width, device=images.device), width)
         columns = torch.where(self.flips[:, None], -columns, columns)  # (B, W)
         y = self.centres[:, :1] + self.sides[:, :1] * rows  # (B, H)
         x = self.centres[:, 1:] + self.sides[:, 1:] * columns
-        grid = torch.stack(
-            (
-                x[:, None, :].expand(batch, height, width),
-                y[:, :, None].expand(batch, height, width),
-            ),
-            dim=-1,
-        ).to(images.dtype)
         # Crops lie inside the image; "border" matters for the half pixel at its very edge.
-        return F.grid_sample(
-            images, grid, mode="bilinear", padding_mode="border", align_corners=False
-        )
+        return resample(images, y, x, "bilinear", "border")
 
     def _turn(self, images: Tensor) -> Tensor:
         angle = 2 * torch.pi * _columns(self.hue)

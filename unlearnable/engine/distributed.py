@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import datetime
 import inspect
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+logger = logging.getLogger(__name__)
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # without them no group can form
 # The process group for decisions, on the CPU whatever carries the gradients; and its default group.
 _control: Any = None
 _control_of: Any = None
@@ -37,13 +40,22 @@ class Group:
         """The process group that is there, or the one that torchrun's variables describe.
 
         Nothing is ever spawned. A group made here stays until the process ends, so that later fits
-        join it too.
+        join it too. A process with a part of torchrun's variables works alone, and says so.
         """
         global _control, _control_of
         if not dist.is_available():
             return cls()
         if not dist.is_initialized():
-            if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            missing = [name for name in _VARIABLES if not os.environ.get(name)]
+            size = os.environ.get("WORLD_SIZE") or "1"
+            if missing and size != "1":
+                logger.info(
+                    "WORLD_SIZE=%s is ignored without %s: this process works alone; torchrun sets "
+                    "them all",
+                    size,
+                    ", ".join(missing),
+                )
+            if missing or size == "1":
                 return cls()
             gpu = torch.cuda.is_available() and dist.is_nccl_available()
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
@@ -145,9 +157,9 @@ class Group:
             if self.size == 1 or not _is_loss(error):
                 raise
             raise RuntimeError(
-                f"expected {self.size} processes to go on together, but at least one ended or does "
-                f"not answer; its own message says why. Start the same command again: with "
-                f"checkpoint= the fit goes on from its last checkpoint"
+                f"expected {self.size} processes to continue together, but at least one ended or "
+                f"does not answer; its own message says why. Start the same command again: with "
+                f"checkpoint= the fit continues from its last checkpoint"
             ) from error
 
 

@@ -32,7 +32,7 @@ class Loops:
 
     A place in nested loops is a path of (number of the loop in its body, steps done). With
     :meth:`resume`, loops that end before a path's give no steps, those on it start after their last
-    complete step, and later ones are as ever.
+    complete step, and later ones run as usual.
 
     Args:
         progress: Shows them.
@@ -66,7 +66,7 @@ class Loops:
         self._here.begun += count
 
     def resume(self, path: list[list[int]]) -> None:
-        """Go on from a place; before the first loop."""
+        """Continues from a place; call it before the first loop."""
         self._target = path
 
     def act(self) -> None:
@@ -74,7 +74,7 @@ class Loops:
         self._here.acted = True
 
     def finish(self) -> None:
-        """After the last loop: raises ``RuntimeError`` where the place to resume was never met."""
+        """After the last loop: raises ``RuntimeError`` unless the place to resume was reached."""
         if self._target is not None and self._target != [[self._outside.begun, 0]]:
             raise RuntimeError(_OTHERS)
         self._target = None
@@ -86,11 +86,11 @@ class Loops:
     def walk(
         self, count: int, title: str, passes: Callable[[], int], after: Callable[[int], None]
     ) -> Iterator[int]:
-        """The steps of a loop, from where it is to go on.
+        """The steps of a loop, from where it has to continue.
 
         Args:
             count: Steps in all.
-            title: For people.
+            title: Shown beside the bar.
             passes: Image passes so far, for the bar.
             after: Called after every step with the depth of the loop.
         """

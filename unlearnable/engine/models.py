@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from . import architectures
 from .architectures import from_torchvision, in_torchvision
+from .random import CPU, global_seed
 
 
 class Ensemble(nn.Module):
@@ -93,7 +96,7 @@ def check_model_name(name: str) -> None:
 
 
 def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0) -> nn.Module:
-    """Builds a network with weights that depend on the seed alone.
+    """Builds a network with weights that depend only on the seed.
 
     Args:
         name: One of :data:`MODELS`, for images of about 32x32 pixels, or a classification model of
@@ -109,24 +112,10 @@ def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0
         ValueError: The name is not known.
     """
     check_model_name(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with global_seed(seed):
         if name in MODELS:
             return MODELS[name](num_classes, channels)
         return from_torchvision(name.removeprefix(_TORCHVISION), num_classes, channels)
-
-
-def dry_run(model: nn.Module, images: Tensor) -> Any:
-    """What a copy of a module gives; the module and the global random state stay as they are.
-
-    Args:
-        model: Any module.
-        images: float, (B, C, H, W); the copy goes to their device.
-    """
-    own = copy.deepcopy(model).to(images.device).eval()
-    devices = [images.device] if images.is_cuda else []
-    with torch.no_grad(), torch.random.fork_rng(devices):
-        return own(images)
 
 
 def check_network(
@@ -137,41 +126,112 @@ def check_network(
     device: str | torch.device = "cpu",
     role: str = "surrogate",
 ) -> None:
-    """Raises ``ValueError`` unless a network gives a logit for each class.
+    """Raises unless a network can be trained as a classifier of images of a shape.
+
+    A copy of it gets two images in evaluation mode and learns from two in training mode. The
+    network and the global random state stay as they are. Layers may share one parameter.
 
     Args:
-        network: Any module, which stays as it is.
-        shape: Of the images, (C, H, W).
-        num_classes: Number of classes.
-        device: Where to try it.
-        role: What the network is, for the error.
+        network: From float images (B, C, H, W) in [0, 1] to logits (B, K).
+        shape: Of an image, (C, H, W).
+        num_classes: K.
+        device: Where the copy is tried. An error on a GPU may end the process, so not there.
+        role: What errors call the network: ``"surrogate"`` or ``"victim"``.
+
+    Raises:
+        ValueError: It has weights other than float32, layers without weights yet, or parameters
+            that share memory; it fails on such images, also by being too deep for their size; or it
+            gives something else than a logit for each class.
     """
-    expected = (
-        f"expected a {role} that gives a logit for each of the {num_classes} classes, "
-        f"{(2, num_classes)} for 2 images of shape {tuple(shape)}"
-    )
-    try:
-        logits = dry_run(network, torch.zeros(2, *shape, device=device))
-    except RuntimeError as error:
-        raise ValueError(f"{expected}, got an error: {error}") from error
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != (2, num_classes):
-        raise ValueError(f"{expected}, got {found}")
+    _check_weights(network, role)
+    place = torch.device(device)
+    with global_seed(0, place):
+        copied = copy.deepcopy(network).to(place)
+        images = torch.rand(2, *shape, device=place)
+        for mode in ("evaluation", "training"):
+            copied.train(mode == "training")
+            try:
+                logits = copied(images.clone())
+            except Exception as error:
+                raise ValueError(
+                    f"expected a {role} that takes float images of shape {tuple(images.shape)}, "
+                    f"but it fails in {mode} mode ({_summary(error)}); it may be meant for other "
+                    f"channels or for larger images (image_size=)"
+                ) from error
+            _check_logits(logits, (2, num_classes), role, mode)
+        if not any(weight.requires_grad for weight in copied.parameters()):
+            return
+        try:
+            F.cross_entropy(logits, torch.arange(2, device=place) % num_classes).backward()
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected a {role} with a gradient from its logits back to its weights, got none "
+                f"({_summary(error)}); leave out detach(), no_grad() and what changes tensors in "
+                f"place"
+            ) from error
+
+
+def _check_weights(network: nn.Module, role: str) -> None:
+    """Raises ``ValueError`` for parameters that a run cannot train and keep."""
+    at: dict[int, str] = {}  # address -> name
+    for name, weight in network.named_parameters():
+        if isinstance(weight, nn.UninitializedParameter):
+            raise ValueError(
+                f"expected a {role} whose layers have their weights, got a lazy one with {name}; "
+                f"give it a batch of images first"
+            )
+        if weight.is_floating_point() and weight.dtype != torch.float32:
+            raise ValueError(
+                f"expected a {role} with float32 weights, got {weight.dtype} in {name}; call "
+                f'.float() on it, and choose bf16 for its passes by precision="bf16"'
+            )
+        # A parameter that several layers share has one name here.
+        other = at.setdefault(weight.data_ptr(), name)
+        if other != name and weight.numel():
+            raise ValueError(
+                f"expected a {role} whose layers share weights as one parameter, got two in the "
+                f"same memory, {other} and {name}; assign the parameter itself to both layers"
+            )
+
+
+def _check_logits(logits: Any, expected: tuple[int, int], role: str, mode: str) -> None:
+    if isinstance(logits, Tensor) and logits.is_floating_point():
+        found = str(tuple(logits.shape))
+        advice = "give its last layer as many outputs as there are classes"
+    else:
+        found = str(logits.dtype) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        advice = "wrap it in a module that returns nothing but float logits"
+    if found != str(expected):
+        raise ValueError(
+            f"expected a {role} that gives a logit for each of the {expected[1]} classes, "
+            f"{expected} for {expected[0]} images, got {found} in {mode} mode; {advice}"
+        )
+
+
+def _summary(error: Exception) -> str:
+    """The first line of an error."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
     """Draws a module's weights anew, in place, by each layer's own ``reset_parameters``.
 
+    Each layer is on the CPU meanwhile: its weights are the same whatever its device.
+
     Raises:
         ValueError: A layer holds weights but cannot draw them anew.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with global_seed(seed):
         for name, layer in model.named_modules():
+            own = next(layer.parameters(recurse=False), None)
             reset = getattr(layer, "reset_parameters", None)
             if callable(reset):
+                held = itertools.chain(layer.parameters(), layer.buffers())
+                device = next((tensor.device for tensor in held), CPU)
+                layer.to(CPU)
                 reset()
-            elif next(layer.parameters(recurse=False), None) is not None:
+                layer.to(device)
+            elif own is not None:
                 raise ValueError(
                     f"expected every layer of the surrogate to have reset_parameters(), but "
                     f"{name or 'the module itself'} ({type(layer).__name__}) has weights and no "

@@ -43,7 +43,7 @@ def crossing(epsilon: float, step_size: float) -> int:
 
 
 def target_classes(labels: Tensor, shift: int, num_classes: int) -> Tensor:
-    """The class that each image is moved to: ``shift`` classes on, and round again.
+    """The class that each image is moved to: ``shift`` classes further, modulo their number.
 
     Raises:
         ValueError: It would be the image's own class.
@@ -79,9 +79,9 @@ def pgd(
         steps: Number of steps; 0 gives the projected start.
         norm: ``"Linf"`` (steps along the sign of the gradient) or ``"L2"`` (along its direction).
         maximize: Ascend instead of descend.
-        shared: The perturbation is one of several images, so that it stays inside the budget alone
-            and is clipped to the valid pixels only where the loss is taken: what one image has no
-            room for, another one of its class has.
+        shared: The perturbation is that of several images, so that it only has to stay inside the
+            budget, and is clipped to the valid pixels only where the loss is taken: what one image
+            has no room for, another one of its class has.
 
     Returns:
         The perturbation after the last step, (B, C, H, W), without gradient: inside the budget, and
@@ -112,19 +112,10 @@ def projected_steps(
     maximize: bool = False,
     shared: bool = False,
 ) -> Tensor:
-    """As :func:`pgd`, along a gradient that is not simply that of a loss.
+    """As :func:`pgd`, along what is not simply the gradient of a loss.
 
-    Args:
-        gradient_fn: Takes the perturbed images (B, C, H, W) and returns what to step against, of
-            the same shape.
-        images: As for :func:`pgd`, as are the others.
-        delta: Where to start.
-        epsilon: Radius of the budget.
-        step_size: Length of a step.
-        steps: Number of steps.
-        norm: ``"Linf"`` or ``"L2"``.
-        maximize: Step along the gradient instead of against it.
-        shared: Stay inside the budget alone.
+    ``gradient_fn`` takes the perturbed images (B, C, H, W) and returns what to step against, of the
+    same shape; all other arguments are those of :func:`pgd`.
     """
     signed_step = step_size if maximize else -step_size
 
@@ -161,17 +152,17 @@ def variance_reduced(
     step_size: float,
     norm: str = "Linf",
 ) -> Tensor:
-    """Where to step for ``size`` losses at once: a sum of gradients along a way of its own.
+    """Where to step for ``size`` losses at once: a sum of gradients along an inner path.
 
-    Each of single losses, corrected by what the loss's gradient was at the start of the way, so
-    that in expectation it is the gradient of their mean. (SVRG: Johnson & Zhang, NeurIPS 2013)
+    Each is of a single loss, corrected by the gradient of that loss at the start of the path, so
+    that its expectation is the gradient of their mean. (SVRG: Johnson & Zhang, NeurIPS 2013)
 
     Args:
         slope_fn: Takes a loss's number and perturbed images, and returns its gradient there.
         size: Number of losses.
         drawn: The numbers of the losses to use, one per inner step.
         images: Float images in [0, 1], (B, C, H, W).
-        perturbed: The start of the way, (B, C, H, W).
+        perturbed: The start of the path, (B, C, H, W).
         epsilon: Radius of the budget.
         step_size: Length of an inner step.
         norm: ``"Linf"`` or ``"L2"``.

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class ImageSource(Protocol):
+    """uint8 images (N, C, H, W), on the device or on their way there."""
+
+    shape: torch.Size
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
 
 
 class StreamedImages:
@@ -32,11 +43,11 @@ class StreamedImages:
         return batch.to(self._device, non_blocking=True)
 
     def prefetch(self, index: Tensor, rows: Tensor) -> None:
-        """Begins to read a batch; what was prefetched before the last call is forgotten.
+        """Begins to read a batch; keeps this one and the one before.
 
         Args:
-            index: The very tensor that will be asked for.
-            rows: The same numbers on the CPU, so that no device has to be waited for.
+            index: The tensor object that the images will be indexed with.
+            rows: The same indices on the CPU, so that nothing waits for the device.
         """
         self._ahead = [*self._ahead[-1:], (index, self._reader.submit(self._read, rows))]
 

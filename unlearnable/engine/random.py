@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 import torch
 from torch import Tensor
+
+CPU = torch.device("cpu")
 
 
 def seed_of(*parts: object) -> int:
@@ -15,51 +18,98 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class Draws:
-    """Random tensors whose part for each virtual shard depends on that shard alone.
+@contextlib.contextmanager
+def global_seed(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """Seeds torch's global generators, the CPU's and the device's, and restores them afterwards."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
-    The first dimension of every shape counts the images of the current batch, or that number times
-    a whole factor (several draws per image, next to one another).
+
+class Seeds:
+    """The seeds of a run; ``asked`` counts how often new ones were asked for, by purpose."""
+
+    def __init__(self, seed: Hashable) -> None:
+        self._seed = seed
+        self.asked: dict[str, int] = {}
+
+    def of(self, *purpose: str) -> int:
+        """The one seed for a purpose."""
+        return seed_of(self._seed, *purpose)
+
+    def next(self, purpose: str, parts: Iterable[int]) -> list[int]:
+        """New seeds for a purpose, one for each of ``parts``: shards or processes."""
+        position = self.asked.get(purpose, 0)
+        self.asked[purpose] = position + 1
+        return [seed_of(self._seed, purpose, position, part) for part in parts]
+
+
+class Draws:
+    """Random tensors whose part for each virtual shard depends only on that shard.
+
+    The first dimension of every shape counts the images of the current batch, or an integer
+    multiple of them (several draws per image, next to one another).
 
     Args:
         seeds: One per shard that this process owns.
         counts: Images of each shard in the current batch; None for tensors of no batch, and one
             seed.
-        device: Where tensors are drawn.
+        device: Where tensors are wanted.
+        draw_on: Where they are drawn, as each type of device draws other numbers from the same
+            seed; None is where they are wanted.
     """
 
-    def __init__(self, seeds: list[int], counts: list[int] | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        seeds: list[int],
+        counts: list[int] | None,
+        device: torch.device,
+        *,
+        draw_on: torch.device | None = None,
+    ) -> None:
         self._counts = counts
         self._device = device
-        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self._draw_on = draw_on or device
+        self._generators = [torch.Generator(self._draw_on).manual_seed(seed) for seed in seeds]
 
-    def _fill(self, out: Tensor, fill: Callable[[Tensor, torch.Generator], object]) -> Tensor:
+    def _draw(
+        self,
+        shape: tuple[int, ...],
+        fill: Callable[[Tensor, torch.Generator], object],
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        out = torch.empty(shape, dtype=dtype, device=self._draw_on)
+        for part, generator in zip(out.split(self._sizes(len(out))), self._generators, strict=True):
+            fill(part, generator)
+        return out.to(self._device)
+
+    def _sizes(self, length: int) -> list[int]:
+        """How much of the first dimension is each shard's."""
         if self._counts is None:
-            fill(out, self._generators[0])
-            return out
+            return [length]
         present = sum(self._counts)
-        factor, rest = divmod(len(out), present) if present else (0, len(out))
+        factor, rest = divmod(length, present) if present else (0, length)
         if rest:
             raise ValueError(
                 f"expected a multiple of the batch's {present} images as first dimension, got "
-                f"{len(out)}"
+                f"{length}"
             )
-        sizes = [factor * count for count in self._counts]
-        for part, generator in zip(out.split(sizes), self._generators, strict=True):
-            fill(part, generator)
-        return out
+        return [factor * count for count in self._counts]
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
         """float32 between ``low`` and ``high``."""
-        out = torch.empty(shape, device=self._device)
-        return self._fill(out, lambda part, rng: part.uniform_(low, high, generator=rng))
+        return self._draw(shape, lambda part, rng: part.uniform_(low, high, generator=rng))
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """float32, standard normal."""
-        out = torch.empty(shape, device=self._device)
-        return self._fill(out, lambda part, rng: part.normal_(generator=rng))
+        return self._draw(shape, lambda part, rng: part.normal_(generator=rng))
 
     def integers(self, shape: tuple[int, ...], low: int, high: int) -> Tensor:
         """int64 from ``low`` to ``high - 1``."""
-        out = torch.empty(shape, dtype=torch.int64, device=self._device)
-        return self._fill(out, lambda part, rng: part.random_(low, high, generator=rng))
+        return self._draw(
+            shape, lambda part, rng: part.random_(low, high, generator=rng), torch.int64
+        )

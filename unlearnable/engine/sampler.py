@@ -1,12 +1,13 @@
 """Which images are in which batch, and whose: the same for any number of processes.
 
 Image i belongs to virtual shard i mod 8. Every batch takes as many images from each shard, a
-process has the images of its own shards, and orders depend on seed, epoch and shard alone.
+process has the images of its own shards, and orders depend only on seed, epoch and shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import contextlib
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch import Tensor
@@ -70,22 +71,22 @@ class Shards:
         """How many shuffled batches there are before the images are shuffled anew."""
         return self._num_images // self.count // self.per_shard(batch_size)
 
-    def batch(self, stream: str, position: int, batch_size: int) -> Tensor:
-        """This process's part of a shuffled batch, int64 of shape (B,)."""
+    def batch(self, stream: str, position: int, batch_size: int) -> list[Tensor]:
+        """This process's part of a shuffled batch, by shard, int64."""
         epoch, offset = divmod(position, self.batches_per_epoch(batch_size))
         if self._orders.get(stream, (-1, []))[0] != epoch:
             order = [self._shuffled(stream, epoch, shard) for shard in self.own]
             self._orders[stream] = epoch, order
         size = self.per_shard(batch_size)
         rows = slice(offset * size, (offset + 1) * size)
-        return torch.cat([shard[rows] for shard in self._orders[stream][1]])
+        return [shard[rows] for shard in self._orders[stream][1]]
 
     def sweep_length(self, batch_size: int) -> int:
-        """How many batches hold every image once, alike in all processes."""
+        """How many batches hold every image once, the same in all processes."""
         return -(-self._num_images // (self.count * max(1, batch_size // self.count)))
 
     def sweep(self, step: int, batch_size: int) -> list[Tensor]:
-        """This process's part of a batch in order, by shard; at the end they may be empty."""
+        """This process's part of a batch in order, by shard, int64; the last may be empty."""
         size = self.count * max(1, batch_size // self.count)
         end = min((step + 1) * size, self._num_images)
         first = step * size
@@ -101,3 +102,73 @@ class Shards:
         size = len(range(shard, self._num_images, self.count))
         order = torch.randperm(size, generator=generator)
         return (order * self.count + shard).to(self._device)
+
+
+class Batches:
+    """The batches of one run, whose images are read ahead where they are streamed.
+
+    Args:
+        shards: Which images are whose.
+        device: Where indices are wanted.
+        prefetch: Begins to read the images of an index, which it gets on the device and on the CPU;
+            or None.
+        fixed_shapes: Networks are compiled for batches of one size.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        device: torch.device,
+        prefetch: Callable[[Tensor, Tensor], None] | None,
+        *,
+        fixed_shapes: bool,
+    ) -> None:
+        self.counts = [0] * len(shards.own)  # images of each shard in the current batch
+        self.positions: dict[str, int] = {}  # batches drawn from each stream so far
+        self._shards = shards
+        self._device = device
+        self._prefetch = prefetch
+        self._fixed_shapes = fixed_shapes
+
+    def shuffled(
+        self, steps: Iterator[int], count: int, batch_size: int, stream: str
+    ) -> Iterator[Tensor]:
+        """A batch for each of ``count`` steps, int64 of shape (B,), from a stream's position on."""
+
+        def parts(step: int, ahead: int) -> list[Tensor]:
+            position = self.positions.get(stream, 0) + ahead
+            return self._shards.batch(stream, position, batch_size)
+
+        for index in self._indices(steps, count, parts):
+            yield index
+            self.positions[stream] = self.positions.get(stream, 0) + 1
+
+    def in_order(self, steps: Iterator[int], count: int, batch_size: int) -> Iterator[Tensor]:
+        """A batch for each of ``count`` steps, int64 of shape (B,), of the images in order."""
+        whole = max(1, batch_size // self._shards.count) * len(self._shards.own)
+
+        def parts(step: int, ahead: int) -> list[Tensor]:
+            return self._shards.sweep(step + ahead, batch_size)
+
+        for index in self._indices(steps, count, parts):
+            # The one smaller batch is not worth compiling again.
+            odd = self._fixed_shapes and len(index) < whole
+            with torch.compiler.set_stance("force_eager") if odd else contextlib.nullcontext():
+                yield index
+
+    def _indices(
+        self, steps: Iterator[int], count: int, parts: Callable[[int, int], list[Tensor]]
+    ) -> Iterator[Tensor]:
+        """Each step's indices; ``parts`` takes a step and how many steps ahead of it, 0 or 1."""
+        coming: tuple[list[int], Tensor] | None = None
+        for step in steps:
+            self.counts, index = coming or self._index(parts(step, 0))
+            coming = None
+            if self._prefetch is not None and step + 1 < count:
+                ahead = parts(step, 1)
+                coming = self._index(ahead)
+                self._prefetch(coming[1], torch.cat(ahead))
+            yield index
+
+    def _index(self, parts: list[Tensor]) -> tuple[list[int], Tensor]:
+        return [len(part) for part in parts], torch.cat(parts).to(self._device)

@@ -15,10 +15,10 @@ from .run import Run
 
 
 class Batch(NamedTuple):
-    """What a network is to learn from in one update.
+    """What a network learns from in one update.
 
     Attributes:
-        images: What it is to see, float; (B, C, H, W), or (B * draws, C, H, W) with several draws
+        images: What it sees, float; (B, C, H, W), or (B * draws, C, H, W) with several draws
             of each image next to one another.
         targets: Class indices, int64 of shape (B,), or class probabilities, float of shape (B, K).
     """
@@ -125,14 +125,14 @@ def train(
         optimizer: Its optimiser.
         steps: Number of updates.
         batch_size: Images per update.
-        inputs: Takes image indices (B,) and returns what the network is to see, (B, C, H, W), or a
+        inputs: Takes image indices (B,) and returns what the network sees, (B, C, H, W), or a
             :class:`Batch` with targets other than the run's labels.
         scheduler: Stepped after every update.
         clip_norm: Largest norm of the whole gradient.
 
     Returns:
-        Mean ``loss`` and ``accuracy`` over the images as they were learned from; of mixed labels,
-        the most probable one counts.
+        Mean ``loss`` and ``accuracy`` over the images as the network saw them; of mixed
+        labels, the most probable one counts.
     """
     for index in run.batches(steps, batch_size):
         seen = inputs(index)

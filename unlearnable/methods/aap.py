@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..engine.contrastive_augment import StrongAugment
+from ..engine.contrastive_augment import ContrastiveAugment
 from ..engine.pgd import pgd, target_classes
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
@@ -108,7 +108,7 @@ class AAP(Method):
         surrogate = self._build_surrogate(run)
 
         def augmented(index: Tensor) -> Tensor:
-            draw = StrongAugment.draw(len(index), run.rng("train"), self.strength)
+            draw = ContrastiveAugment.draw(len(index), run.rng("train"), self.strength)
             return draw(to_float(run.images[index]))
 
         train_surrogate(
@@ -142,7 +142,7 @@ class AAP(Method):
             step_size = 2.5 * self.epsilon / max(1, self.steps)
 
         def loss(perturbed: Tensor) -> Tensor:
-            draw = StrongAugment.draw(len(index), run.rng("search"), self.strength)
+            draw = ContrastiveAugment.draw(len(index), run.rng("search"), self.strength)
             return F.cross_entropy(surrogate(draw(perturbed)), aims, reduction="sum")
 
         with run.frozen(surrogate):

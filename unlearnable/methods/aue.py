@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..engine.contrastive_augment import StrongAugment
+from ..engine.contrastive_augment import ContrastiveAugment
 from ..engine.pgd import pgd
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
@@ -130,7 +130,7 @@ class AUE(Method):
         def augmented(index: Tensor) -> Tensor:
             delta = run.rows[index] if by_class is None else by_class[run.labels[index]]
             perturbed = (to_float(run.images[index]) + delta).clamp(0, 1)
-            return StrongAugment.draw(len(index), run.rng("train"), self.strength)(perturbed)
+            return ContrastiveAugment.draw(len(index), run.rng("train"), self.strength)(perturbed)
 
         for done in run.steps(self.train_epochs, "epochs"):
             learned = train(
@@ -168,7 +168,7 @@ class AUE(Method):
         labels = run.labels[index]
 
         def loss(perturbed: Tensor) -> Tensor:
-            draw = StrongAugment.draw(len(index), run.rng("search"), self.strength)
+            draw = ContrastiveAugment.draw(len(index), run.rng("search"), self.strength)
             return F.cross_entropy(surrogate(draw(perturbed)), labels, reduction="sum")
 
         with run.frozen(surrogate):

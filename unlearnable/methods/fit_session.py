@@ -22,9 +22,9 @@ from ..data.cache import ImageStore, bytes_of_images, read_images
 from ..engine.checkpoint import STATE, Checkpoint
 from ..engine.device import pick_device, pick_precision
 from ..engine.distributed import Group
-from ..engine.prefetch import StreamedImages
+from ..engine.prefetch import ImageSource, StreamedImages
 from ..engine.progress import Progress
-from ..engine.run import ImageSource, Run
+from ..engine.run import Run
 from ..io.files import LOCK, claim_folder, locked, write_json
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels

@@ -1,0 +1,111 @@
+"""The networks of a run: where they are, how precisely they work, and how their weights change."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .device import full_float32
+from .distributed import Group
+from .random import global_seed
+
+
+class Networks:
+    """The networks of a run; ``passes`` counts the images that go forward in this process."""
+
+    def __init__(
+        self, device: torch.device, precision: str, *, compile: bool, group: Group
+    ) -> None:
+        self.passes = 0
+        self._device = device
+        self._precision = precision
+        self._compile = compile
+        self._group = group
+        self._hooks: list[Any] = []
+        self._compiled: list[nn.Module] = []
+        self._parallel: dict[int, nn.Module] = {}
+
+    def place(self, model: nn.Module) -> None:
+        """Moves a model to the device, with channels-last weights, and counts its images."""
+        model.to(self._device)
+        model.to(memory_format=torch.channels_last)
+        self._hooks.append(model.register_forward_pre_hook(self._count))
+
+    def place_trained(self, model: nn.Module) -> None:
+        """As :meth:`place`, and compiles the model where the run compiles."""
+        self.place(model)
+        if self._compile:
+            # Not model.compile(): that traces the hook too, whose counter never stays.
+            model.forward = torch.compile(model.forward, dynamic=False)
+            self._compiled.append(model)
+
+    def _count(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.passes += len(inputs[0])
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The precision of passes."""
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        with self._full_float32(), half:
+            yield
+
+    def _full_float32(self) -> contextlib.AbstractContextManager[None]:
+        if self._precision == "float32":
+            return full_float32(self._device)
+        return contextlib.nullcontext()
+
+    def update(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_fn: Callable[[nn.Module], Tensor],
+        *,
+        clip_norm: float | None,
+        seed: int,
+    ) -> Tensor:
+        """One step of an optimiser; ``seed`` is that of layers with random draws of their own."""
+        model.train()
+        network = model
+        if self._group.size > 1:
+            if id(model) not in self._parallel:
+                self._parallel[id(model)] = self._group.parallel(model)
+            network = self._parallel[id(model)]
+        with self.autocast(), global_seed(seed, self._device):
+            loss = loss_fn(network)
+        optimizer.zero_grad(set_to_none=True)
+        with self._full_float32():
+            loss.backward()
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()
+        self._group.mean_buffers(model)
+        return loss.detach()
+
+    def close(self) -> None:
+        """Leaves the models as plain as they came: not counted, not compiled."""
+        for hook in self._hooks:
+            hook.remove()
+        for model in self._compiled:
+            model.__dict__.pop("forward", None)
+        self._hooks.clear()
+        self._compiled.clear()
+        self._parallel.clear()
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode and without weight gradients, restored on any exit."""
+    modes = {module: module.training for module in model.modules()}
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trainable:
+            weight.requires_grad_(True)
+        for module, training in modes.items():
+            module.training = training
