@@ -75,7 +75,7 @@ def _told(survey: Survey | None) -> dict[str, str]:
     """What becomes of photos, for people."""
     if survey is None:
         return {}
-    return {"photos": "; ".join(survey.told()) or "taken as they are"}
+    return {"photos": "; ".join(survey.summary()) or "taken as they are"}
 
 
 def _fit(args: argparse.Namespace, dataset: Any) -> Method:

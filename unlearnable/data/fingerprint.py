@@ -1,4 +1,4 @@
-"""What an image is known by: its key, its thumbnail, and the digest of a whole dataset."""
+"""What identifies an image: its key, its thumbnail, and the digest of a whole dataset."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .image import Images, Pixels, interleaved, to_pil
+
+THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other photos do not
 
 
 def image_key(pixels: Pixels) -> int:

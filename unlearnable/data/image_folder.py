@@ -82,18 +82,18 @@ class Survey(NamedTuple):
             shorter[min(size)] += count
         return min(LEARNED_AT, statistics.median_low(shorter.elements()))
 
-    def told(self) -> list[str]:
+    def summary(self) -> list[str]:
         """The notes in words."""
-        told = [
+        lines = [
             f"{what}: {count:,} of {self.photos:,} photos" for what, count in self.notes.items()
         ]
         if self.left_out:
             some = ", ".join(self.left_out[:5]) + (", …" if len(self.left_out) > 5 else "")
-            told.append(
+            lines.append(
                 f"left out, since they lie outside of class folders or their format is not read: "
                 f"{len(self.left_out):,} pictures ({some})"
             )
-        return told
+        return lines
 
 
 def is_picture(path: Path) -> bool:

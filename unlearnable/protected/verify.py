@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..data.fingerprint import image_key, thumbnail
+from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, thumbnail
 from ..data.image import Pixels, pixels_of
 from ..data.image_folder import files_below, is_picture
 from ..data.photo import load_photo
@@ -22,7 +22,6 @@ from .manifest import FILES, MARKER, Entry, Seal, read_manifest
 
 STATES = ("protected", "clean", "changed", "unknown")
 _SHOWN = 10  # files of a kind that are named in print
-_LIKE = 12  # levels that thumbnails of one image may differ, as with align="index"
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ class _Known:
         if self._stacked is None:
             self._stacked = np.concatenate(self._looks).astype(np.int16)
         apart = np.abs(self._stacked - thumbnail(pixels)).max(axis=(1, 2, 3))
-        return bool(apart.min() <= _LIKE)
+        return bool(apart.min() <= THUMBNAIL_TOLERANCE)
 
 
 def _named(what: str, files: Iterable[str]) -> list[str]:
