@@ -51,10 +51,14 @@ def _identity_pair(image: Any, label: Any) -> tuple[Any, Any]:
     return image, label
 
 
+def _lists_files(bare: Any) -> bool:
+    """Whether items are files that a loader reads, and the labels listed beside them."""
+    return getattr(type(bare), "__getitem__", None) is DatasetFolder.__getitem__
+
+
 def _reads_photos(bare: Any) -> bool:
-    """Whether items are files read by our own loader, and the labels that stand beside them."""
-    read = getattr(type(bare), "__getitem__", None)
-    return read is DatasetFolder.__getitem__ and bare.loader is load_photo
+    """Whether that loader is our own."""
+    return _lists_files(bare) and bare.loader is load_photo
 
 
 def _bare(dataset: Any) -> Any:
@@ -264,8 +268,8 @@ class RawDataset:
                 return None
             labels.append(column[place])
         for index in np.linspace(0, len(self) - 1, 16).astype(int).tolist():
-            if _reads_photos(self._bare[leaves[index]]):
-                continue  # its items have these labels: no photo is decoded for them
+            if _lists_files(self._bare[leaves[index]]):
+                continue  # its items have these labels: no file is decoded for them
             if self._pair(index)[1] != labels[index]:
                 return None
         return labels
@@ -273,7 +277,7 @@ class RawDataset:
 
 def _listed_labels(leaf: Any) -> list[Any] | None:
     """Labels of a dataset's items by an attribute of it, or None."""
-    if _reads_photos(leaf):
+    if _lists_files(leaf):
         return [label for _, label in leaf.samples]
     if isinstance(leaf, TensorDataset):
         return leaf.tensors[1].tolist()
