@@ -291,7 +291,7 @@ def test_a_link_inside_a_foreign_folder_is_not_followed(format, place, there, pr
     elif there:
         elsewhere.write_text("mine")
     link.symlink_to(elsewhere)
-    with pytest.raises(FileExistsError, match=r"got a symbolic link in .* never written over"):
+    with pytest.raises(FileExistsError, match=r"got a symbolic link in .* never overwritten"):
         protected.export(tmp_path / "out", format, force=True)
     assert link.readlink() == elsewhere
     assert [path for path in (tmp_path / "out").rglob("*") if path != link and path.is_file()] == []
@@ -385,7 +385,7 @@ def test_files_that_are_no_photos_have_no_metadata(fit, tmp_path):
     dataset = Listing([(path, 0) for path in paths], tmp_path / "in")
     assert RawDataset(dataset).path(3) == paths[3]
     protected = ProtectedDataset(dataset, fit(dataset))
-    with pytest.raises(ValueError, match="originals are never written over"):
+    with pytest.raises(ValueError, match="originals are never overwritten"):
         protected.export(tmp_path / "in" / "out", metadata=True)
     assert described(protected.export(tmp_path / "out", metadata=True))["notes"] == {}
 
@@ -444,7 +444,7 @@ def test_files_in_the_way_stop_it_before_anything_is_deleted(protected, tmp_path
     folder = protected.export(tmp_path / "out")
     (folder / "images.npz").write_bytes(b"mine")
     before = tree(tmp_path)
-    with pytest.raises(FileExistsError, match="never written over"):
+    with pytest.raises(FileExistsError, match="never overwritten"):
         protected.export(folder, "npz", force=True)
     assert tree(tmp_path) == before
 

@@ -710,7 +710,7 @@ def test_force_never_writes_over_a_foreign_file(protected, shapes, tmp_path, nam
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     before = files(tmp_path)
-    with pytest.raises(FileExistsError, match="never written over"):
+    with pytest.raises(FileExistsError, match="never overwritten"):
         protected.export(tmp_path / "out", force=True)
     assert files(tmp_path) == before
 
@@ -731,7 +731,7 @@ def test_never_into_the_images_own_folder(varying_folder, fit, force, place):
     before = files(root.parent)
     perturbation = fit(varying_folder, image_size=8)
     for dataset in (varying_folder, Subset(varying_folder, [0, 1])):
-        with pytest.raises(ValueError, match="never written over"):
+        with pytest.raises(ValueError, match="never overwritten"):
             ProtectedDataset(dataset, perturbation).export(root / place, force=force)
     assert files(root.parent) == before
 
@@ -739,7 +739,7 @@ def test_never_into_the_images_own_folder(varying_folder, fit, force, place):
 def test_never_into_the_images_own_folder_through_a_link(varying_folder, fit, tmp_path):
     (tmp_path / "link").symlink_to(varying_folder.root)
     protected = ProtectedDataset(varying_folder, fit(varying_folder, image_size=8))
-    with pytest.raises(ValueError, match="never written over"):
+    with pytest.raises(ValueError, match="never overwritten"):
         protected.export(tmp_path / "link" / "new")
 
 

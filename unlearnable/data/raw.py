@@ -187,7 +187,7 @@ class RawDataset:
 
     @property
     def num_classes(self) -> int:
-        """How many classes have names, or else how many the labels tell of."""
+        """Number of class names or, where there are none, the largest label plus one."""
         return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
 
     def _pair(self, index: int) -> tuple[Any, Any]:
@@ -291,7 +291,7 @@ def _listed_labels(leaf: Any) -> list[Any] | None:
 
 
 def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArray[np.int64]:
-    """Labels as int64, or a ``ValueError`` that says which label is no class index."""
+    """Labels as int64, or a ``ValueError`` that names the one that is not a class index."""
     checked = np.empty(len(labels), dtype=np.int64)
     for index, label in enumerate(labels):
         if isinstance(label, (Tensor, np.ndarray)) and label.ndim == 0:

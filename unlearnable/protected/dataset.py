@@ -42,9 +42,9 @@ class ProtectedDataset(VisionDataset):
         dataset: A map-style dataset of (image, label) pairs: PIL images, uint8 tensors (1 or 3, H,
             W) or uint8 arrays (H, W, 1 or 3). It is not changed.
         perturbation: What to add; its resize and crop, where it has one, is applied first.
-        fraction: Share of images to protect. Exactly ``round(fraction * N)`` are, chosen by a hash
-            of seed and content, so that the order of images does not matter.
-        seed: Of that choice.
+        fraction: Share of images to protect, from 0 to 1. Exactly ``round(fraction * N)``
+            are, chosen by a hash of seed and content, so that the order of images does not matter.
+        seed: Of that choice, an integer.
         align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
             for decoders that give slightly other pixels, and checks each image against a 4x4
             thumbnail.
@@ -237,7 +237,7 @@ class ProtectedDataset(VisionDataset):
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
 
         Raises:
-            ValueError: They are photos of several sizes.
+            ValueError: Their sizes differ.
         """
         batches = [batch.pixels for batch in self.raw_batches(range(len(self)))]
         if len({pixels.shape[1:] for pixels in batches}) > 1:
@@ -258,28 +258,27 @@ class ProtectedDataset(VisionDataset):
         gps: bool = False,
         progress: bool = True,
     ) -> Path:
-        """Writes the protected images before transforms, without loss.
+        """Writes the protected images before transforms, losslessly.
 
         Args:
-            folder: Where to; all is written apart and moved there in the end, or nothing is.
+            folder: Where to; all of it is moved there in the end, or nothing is.
             format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
                 (with ``allow_empty=True`` if a class has no images, which is warned of).
                 ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
                 RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
-            force: Go on although the folder exists: the files that an earlier export wrote, as its
+            force: Write even if the folder exists: the files that an earlier export wrote, as its
                 ``unlearnable.json`` lists them, are replaced; all others stay.
-            metadata: Keep the EXIF of files that tells author, camera, times and exposure; nothing
-                is kept otherwise. Colours are sRGB in any case.
-            gps: Keep the place, too.
+            metadata: Keep the EXIF of files: author, camera, times and exposure; nothing is kept
+                otherwise. Colours are sRGB in any case.
+            gps: Keep the location, too.
             progress: Show a bar.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: The format loses pixels (JPEG does), is not known, or cannot hold images
-                like these.
+            ValueError: The format is lossy, as JPEG is, or unknown, or cannot hold these images.
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
@@ -318,7 +317,7 @@ class ProtectedDataset(VisionDataset):
     def to_hf_dataset(self) -> Any:
         """The protected images before transforms as a Hugging Face ``datasets.Dataset``.
 
-        Its columns are ``image``, encoded as PNG without loss, and ``label``, with the class names.
+        Its columns are ``image``, encoded as lossless PNG, and ``label``, with the class names.
         It is held in memory; ``export(folder, "parquet")`` is not.
 
         Raises:

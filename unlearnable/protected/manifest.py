@@ -181,7 +181,7 @@ class Seal:
             which is shown to people.
 
     Attributes:
-        perturbation_id: Tells exports of this perturbation from those of others.
+        perturbation_id: Distinguishes exports of this perturbation from those of other ones.
     """
 
     def __init__(self, perturbation: Perturbation) -> None:

@@ -32,8 +32,8 @@ class Verification:
         files: Each picture's path below the folder, and what it is: ``"protected"``; ``"clean"``,
             an original without its perturbation; ``"changed"``, one of the images, but with other
             pixels than the perturbation gives, as after a recompression; or ``"unknown"``.
-        missing: Files that were exported and of which the folder holds no protected copy.
-        others: Files that are no pictures.
+        missing: Exported files of which the folder holds no protected copy.
+        others: Files that are not pictures.
         basis: What it was judged by.
     """
 
@@ -70,7 +70,7 @@ class Verification:
         for status in STATES[1:]:
             lines += _named(status, (file for file, found in self.files.items() if found == status))
         lines += _named("missing", self.missing)
-        lines += _named("no picture", self.others)
+        lines += _named("not a picture", self.others)
         lines.append("wholly protected" if self.whole else "NOT wholly protected")
         return "\n".join(lines)
 
@@ -94,7 +94,7 @@ def verify(
         progress: Show a bar.
 
     Raises:
-        ValueError: There is no picture, or the folder's own notes are damaged.
+        ValueError: There is no picture, or the folder's list of files is damaged.
         UnknownImageError: ``originals`` are not the images of the perturbation.
     """
     folder = Path(folder)
@@ -109,9 +109,9 @@ def verify(
     elif own:
         basis = f"{FILES} of the export"
     elif listed:
-        basis = "the perturbation alone: the folder was exported with another one"
+        basis = "only the perturbation: the folder was exported with another one"
     else:
-        basis = f"the perturbation alone: there is no {FILES}; give the originals"
+        basis = f"only the perturbation: there is no {FILES}; give the originals"
     if own:
         known.add_entries(entries, trusted=originals is None)
     names = {str(Path(entry.file).with_suffix("")) for entry in entries}
