@@ -837,7 +837,7 @@ def test_fractions_that_are_refused(fraction, shapes, perturbation):
 
 @pytest.mark.parametrize("count", [0, True, 1.5, None])
 def test_numbers_of_images_to_compare_that_are_refused(count, protected):
-    with pytest.raises(ValueError, match="images to compare to be an integer >= 1"):
+    with pytest.raises(ValueError, match="images to be an integer >= 1"):
         protected.change(count)
 
 

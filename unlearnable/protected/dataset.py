@@ -128,17 +128,23 @@ class ProtectedDataset(VisionDataset):
         rows = self._alignment.rows(batch)
         return self.perturbation.apply_batch(prepared, rows, full_size=self.full_size)
 
-    def _pairs(
-        self, raw: RawDataset, indices: Sequence[int]
+    def paired_batches(
+        self, indices: Sequence[int], *, reader: PhotoReader | None = None
     ) -> Iterator[tuple[RawBatch, Images, Images]]:
-        """Batches as they are read, prepared, and protected: each image is read once."""
+        """Batches of images as they are read, prepared but clean, and protected; each read once.
+
+        Args:
+            indices: From 0 to the number of images.
+            reader: Opens the files that this package opens itself.
+        """
+        raw = self._raw if reader is None else self._raw.read_by(reader)
         for batch in raw.batches(indices):
             prepared = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
             yield batch, prepared, self._protected(batch, prepared)
 
     def pixel_pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
         """Clean and protected pixels of images before transforms, uint8 (1 or 3, H, W) each."""
-        for _, clean, protected in self._pairs(self._raw, indices):
+        for _, clean, protected in self.paired_batches(indices):
             yield from zip(clean, protected, strict=True)
 
     def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
@@ -306,7 +312,7 @@ class ProtectedDataset(VisionDataset):
     def _exported(self, reader: PhotoReader) -> Iterator[Exported]:
         """All images in order, each of them opened and decoded once where the reader reads it."""
         labels, chosen = self._raw.labels.tolist(), self.chosen.tolist()
-        for batch, prepared, protected in self._pairs(self._raw.read_by(reader), range(len(self))):
+        for batch, prepared, protected in self.paired_batches(range(len(self)), reader=reader):
             for index, clean, unchanged, pixels in zip(
                 batch.indices, batch.pixels, prepared, protected, strict=True
             ):

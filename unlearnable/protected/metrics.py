@@ -55,7 +55,7 @@ def spread(places: Sequence[int], count: int) -> list[int]:
     Raises:
         ValueError: ``count`` is no integer, or below 1.
     """
-    count = integer("images to compare", count, least=1)
+    count = integer("images", count, least=1)
     chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).astype(int))
     return [places[index] for index in chosen.tolist()]
 

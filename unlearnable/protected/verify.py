@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, thumbnail
-from ..data.image import Pixels, pixels_of
+from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumbnail
+from ..data.image import Images, Pixels, pixels_of
 from ..data.image_folder import files_below, is_picture
 from ..data.photo import load_photo
-from ..data.raw import RawDataset
 from ..perturbation.perturbation import Perturbation
 from .dataset import ProtectedDataset
 from .manifest import FILES, MARKER, Entry, Seal, read_manifest
@@ -153,7 +152,7 @@ class _Known:
         self._protected: set[int] = set()
         self._origins: set[str] = set()
         self._listed: dict[str, str] = {}  # what a file is, by its sealed key
-        self._looks: list[Pixels] = [] if thumbnails is None else [np.asarray(thumbnails)]
+        self._looks: list[Images] = [] if thumbnails is None else [np.asarray(thumbnails)]
         self._stacked: NDArray[np.int16] | None = None
 
     def add_entries(self, entries: Iterable[Entry], *, trusted: bool) -> None:
@@ -172,15 +171,13 @@ class _Known:
             sizes = [False]
         for full in sizes:
             protected = ProtectedDataset(originals, perturbation, full_size=full)
-            bare = protected.without_transforms()
-            images, raw = RawDataset(bare), RawDataset(originals)
-            bar = tqdm(range(len(raw)), desc="computing", disable=None if progress else True)
-            for index in bar:
-                clean = raw[index].pixels
-                self._protected.add(image_key(images[index].pixels))
-                self._clean.add(image_key(clean))
-                self._clean.add(image_key(perturbation.prepare(clean, full_size=full)))
-                self._looks.append(thumbnail(clean)[None])
+            shown = None if progress else True
+            with tqdm(total=len(protected), desc="computing", disable=shown) as bar:
+                for batch, prepared, images in protected.paired_batches(range(len(protected))):
+                    self._protected.update(image_keys(images))
+                    self._clean.update(image_keys(batch.pixels), image_keys(prepared))
+                    self._looks.append(np.stack([thumbnail(clean) for clean in batch.pixels]))
+                    bar.update(len(images))
 
     def judge(self, path: Path) -> tuple[str, str | None]:
         """What a file is, and the sealed key of its pixels."""
