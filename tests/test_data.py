@@ -600,3 +600,55 @@ def test_read_images_describes_the_dataset(shapes):
     assert store.thumbnails.shape == (40, 3, 4, 4)
     blocks = shapes.data[0].reshape(4, 8, 4, 8, 3).mean((1, 3)).transpose(2, 0, 1)
     assert np.abs(store.thumbnails[0] - blocks).max() <= 1
+
+
+# --- numbers of any type -------------------------------------------------------------------------
+
+INTEGERS = [np.int64, np.uint8, np.array, torch.tensor, lambda n: np.arange(n + 1)[n]]
+NOT_INTEGERS = [True, np.True_, torch.tensor(True), 1.5, 16.0, "16", None, np.float32(16)]
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_sizes_of_any_integer_type(kind):
+    found = ResizeCrop.parse(kind(16))
+    assert found == (16, 16) and all(type(side) is int for side in found)
+    assert ResizeCrop.parse([kind(16), 8]) == (16, 8)
+
+
+@pytest.mark.parametrize("kind", [tuple, list, np.array, torch.tensor, torch.Size])
+def test_sizes_of_any_type_of_pair(kind):
+    found = ResizeCrop.parse(kind([16, 8]))
+    assert found == (16, 8) and all(type(side) is int for side in found)
+
+
+@pytest.mark.parametrize("size", [*NOT_INTEGERS[:-2], NOT_INTEGERS[-1], 0, -1])
+def test_sizes_that_are_refused(size):
+    for given in (size, (size, 16), [16, size]):
+        with pytest.raises(ValueError, match=r"a side or \(height, width\) in pixels, got"):
+            ResizeCrop.parse(given)
+
+
+@pytest.mark.parametrize("size", [(1, 2, 3), [[1, 2]], [1], (None, 16), [1, [2]], np.ones((1, 2))])
+def test_sizes_that_are_no_pair(size):
+    with pytest.raises(ValueError, match=r"a side or \(height, width\) in pixels, got"):
+        ResizeCrop.parse(size)
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_shapes_of_any_integer_type(kind):
+    expected = Shapes(size=12, seed=3, side=16)
+    found = Shapes(size=kind(12), seed=kind(3), side=kind(16))
+    np.testing.assert_array_equal(found.data, expected.data)
+    assert found.targets == expected.targets and type(found.seed) is int
+
+
+@pytest.mark.parametrize("name", ["size", "seed", "side"])
+def test_shapes_of_numbers_that_are_refused(name):
+    for value in NOT_INTEGERS:
+        if name == "size" and value is None:
+            continue  # the usual one
+        with pytest.raises(ValueError, match=f"expected {name} to be an integer"):
+            Shapes(**{name: value})
+    for value in ({"size": 0}, {"seed": -1}, {"side": 7}):
+        with pytest.raises(ValueError, match=r"an integer >= \d, got"):
+            Shapes(**value)

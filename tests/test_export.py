@@ -6,17 +6,20 @@ import json
 import shutil
 import tarfile
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
+from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10, ImageFolder
 
 from unlearnable import ProtectedDataset, RandomNoise
 from unlearnable.cli.main import main
 from unlearnable.data.fingerprint import image_key
+from unlearnable.data.photo import ON_WHITE, UPRIGHT
 from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.protected.export import EXPORT_FORMATS, webdataset
@@ -235,17 +238,17 @@ def test_no_class_name_leads_out_of_the_folder(format, fit, tmp_path):
 
 @pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 def test_failure_midway_leaves_nothing(format, protected, tmp_path, monkeypatch):
-    read = type(protected).raw_batches
+    read = RawDataset.batches
     seen = []
 
-    def fail(self, indices, **options):
-        for batch in read(self, indices, **options):
+    def fail(self, indices):
+        for batch in read(self, indices):
             seen.extend(batch.indices)
             if len(seen) >= 20:
                 raise OSError("No space left on device")
             yield batch
 
-    monkeypatch.setattr(type(protected), "raw_batches", fail)
+    monkeypatch.setattr(RawDataset, "batches", fail)
     with pytest.raises(OSError, match="No space left"):
         protected.export(tmp_path / "out", format)
     assert list(tmp_path.iterdir()) == []
@@ -288,7 +291,7 @@ def test_a_link_inside_a_foreign_folder_is_not_followed(format, place, there, pr
     elif there:
         elsewhere.write_text("mine")
     link.symlink_to(elsewhere)
-    with pytest.raises(FileExistsError, match=r"got a symbolic link in .* never written over"):
+    with pytest.raises(FileExistsError, match=r"got a symbolic link in .* never overwritten"):
         protected.export(tmp_path / "out", format, force=True)
     assert link.readlink() == elsewhere
     assert [path for path in (tmp_path / "out").rglob("*") if path != link and path.is_file()] == []
@@ -382,7 +385,7 @@ def test_files_that_are_no_photos_have_no_metadata(fit, tmp_path):
     dataset = Listing([(path, 0) for path in paths], tmp_path / "in")
     assert RawDataset(dataset).path(3) == paths[3]
     protected = ProtectedDataset(dataset, fit(dataset))
-    with pytest.raises(ValueError, match="originals are never written over"):
+    with pytest.raises(ValueError, match="originals are never overwritten"):
         protected.export(tmp_path / "in" / "out", metadata=True)
     assert described(protected.export(tmp_path / "out", metadata=True))["notes"] == {}
 
@@ -441,7 +444,7 @@ def test_files_in_the_way_stop_it_before_anything_is_deleted(protected, tmp_path
     folder = protected.export(tmp_path / "out")
     (folder / "images.npz").write_bytes(b"mine")
     before = tree(tmp_path)
-    with pytest.raises(FileExistsError, match="never written over"):
+    with pytest.raises(FileExistsError, match="never overwritten"):
         protected.export(folder, "npz", force=True)
     assert tree(tmp_path) == before
 
@@ -568,3 +571,92 @@ def test_an_earlier_export_without_a_list_is_refused(protected, tmp_path):
     with pytest.raises(FileExistsError, match="lists its files"):
         protected.export(folder, force=True)
     assert tree(folder) == before
+
+
+# --- how often files are read --------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos with EXIF, one of them with transparency and one turned."""
+    folder = tmp_path / "photos" / "class"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index, ending in enumerate(("jpg", "png", "tif")):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Make] = f"Maker {index}"
+        exif[ExifTags.Base.Orientation] = 6 if ending == "jpg" else 1
+        channels = 4 if ending == "png" else 3
+        pixels = rng.integers(0, 256, (20, 30, channels), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.{ending}", exif=exif)
+    return ImageFolder(tmp_path / "photos")
+
+
+def counted(monkeypatch):
+    """Counters of the files that Pillow opens, and of those that it decodes."""
+    opened, decoded = Counter(), Counter()
+    open_file = Image.open
+
+    def counting(path, *arguments, **options):
+        image = open_file(path, *arguments, **options)
+        opened[str(path)] += 1
+        load_prepare = image.load_prepare
+
+        def prepare():
+            decoded[str(path)] += 1
+            load_prepare()
+
+        image.load_prepare = prepare
+        return image
+
+    monkeypatch.setattr(Image, "open", counting)
+    return opened, decoded
+
+
+@pytest.mark.parametrize("format", sorted({*EXPORT_FORMATS} - {"cifar"}))
+@pytest.mark.parametrize("full_size", [False, True])
+def test_each_photo_is_opened_and_decoded_once(
+    format, full_size, fit, photos, tmp_path, monkeypatch
+):
+    if full_size and format == "npz":
+        pytest.skip("the photos have several sizes")
+    protected = ProtectedDataset(photos, fit(photos, image_size=8), full_size=full_size)
+    options = {"metadata": True, "gps": True} if format in ("png", "webp") else {}
+    with monkeypatch.context() as patch:
+        opened, decoded = counted(patch)
+        folder = protected.export(tmp_path / "out", format, **options)
+    names = dict.fromkeys((path for path, _ in photos.samples), 1)
+    assert opened == names and decoded == names
+    assert described(folder)["notes"] == {ON_WHITE: 1, UPRIGHT: 1}
+    if options:
+        for index in range(3):
+            with Image.open(folder / "class" / f"{index}.{format}") as image:
+                assert image.getexif()[ExifTags.Base.Make] == f"Maker {index}"
+
+
+def test_photos_of_another_loader_are_opened_once_more_for_what_they_say(
+    fit, photos, tmp_path, monkeypatch
+):
+    def loader(path):
+        with Image.open(path) as image:
+            return image.convert("RGB")
+
+    dataset = ImageFolder(photos.root, loader=loader)
+    protected = ProtectedDataset(dataset, fit(dataset, image_size=8))
+    with monkeypatch.context() as patch:
+        opened, _ = counted(patch)
+        folder = protected.export(tmp_path / "out", metadata=True)
+    assert opened == dict.fromkeys((path for path, _ in photos.samples), 2)
+    assert described(folder)["notes"] == {ON_WHITE: 1, UPRIGHT: 1}
+    with Image.open(folder / "class" / "1.png") as image:
+        assert image.getexif()[ExifTags.Base.Make] == "Maker 1"
+
+
+def test_a_photo_that_a_dataset_has_twice_keeps_its_metadata_twice(fit, photos, tmp_path):
+    twice = Subset(photos, [0, 0, 1, 0])
+    protected = ProtectedDataset(twice, fit(photos, image_size=8))
+    folder = protected.export(tmp_path / "out", metadata=True)
+    assert described(folder)["notes"] == {ON_WHITE: 1, UPRIGHT: 3}
+    for index, number in enumerate((0, 0, 1, 0)):
+        with Image.open(folder / "class" / f"{index}.png") as image:
+            assert image.getexif()[ExifTags.Base.Make] == f"Maker {number}"

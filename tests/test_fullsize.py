@@ -270,5 +270,5 @@ def test_shapes_of_any_side():
     assert large.data.shape == (30, 64, 64, 3) and large.targets == small.targets
     assert large.data.std() == pytest.approx(small.data.std(), rel=0.2)
     assert not np.array_equal(large.data[:, ::2, ::2], small.data)
-    with pytest.raises(ValueError, match="side of at least 8"):
+    with pytest.raises(ValueError, match="side to be an integer >= 8"):
         Shapes(size=1, side=4)

@@ -227,7 +227,7 @@ def test_own_transform_that_needs_or_gives_other_columns_is_refused():
     dataset = make(box=[1] * COUNT)
     needs = dataset.with_transform(lambda batch: {"img": batch["box"], "label": batch["label"]})
     with pytest.raises(
-        ValueError, match=r"to need the columns \['img', 'label'\] alone, got a KeyError: 'box'"
+        ValueError, match=r"to need only the columns \['img', 'label'\], got a KeyError: 'box'"
     ):
         from_hf(needs)[0]
     gives = dataset.with_transform(lambda batch: {"pixel_values": batch["img"]})

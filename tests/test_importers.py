@@ -248,7 +248,7 @@ def test_one_row_beyond_the_budget_is_named(dataset, rows, tmp_path):
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_the_lowest_whole_number_is_beyond_any_budget(norm, dataset, rows, tmp_path):
+def test_the_lowest_integer_is_beyond_any_budget(norm, dataset, rows, tmp_path):
     changed = rows.astype(np.int64)
     changed[4, 0, 0, 0] = np.iinfo(np.int64).min
     with pytest.raises(ValueError, match=r"1 of 20 beyond it, .* in row 4"):
@@ -291,11 +291,11 @@ def test_l2(dataset, tmp_path):
     [
         (None, "expected 20 images in .*, got 19 and none for image 3"),
         ("20.png", "got 21"),
-        ("003.png", "expected an image once"),
+        ("003.png", "expected one image per index"),
         ("3.jpg", "JPEG"),
         ("cat.png", "named by their index, got cat|named by their index in"),
         ("³.png", "named by their index"),
-        ("3.PNG", "expected an image once"),
+        ("3.PNG", "expected one image per index"),
     ],
 )
 def test_folder_that_does_not_fit(name, message, dataset, after, tmp_path):
@@ -312,7 +312,7 @@ def test_folder_that_does_not_fit(name, message, dataset, after, tmp_path):
 def test_image_that_does_not_fit(dataset, after, tmp_path):
     for index, image in enumerate(nhwc(after)):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
-    with pytest.raises(ValueError, match="whole images"):
+    with pytest.raises(ValueError, match="protected images"):
         load(tmp_path, dataset, format="levels")
     with pytest.raises(ValueError, match=r"1 channels at .*0\.png, got 3"):
         load(tmp_path, Arrays(dataset.data[..., 0], dataset.targets))
@@ -446,6 +446,23 @@ OTHERS = {
     "claimed memo": program(b"Nr\xff\xff\xff\x7f"),
     "many opcodes": program(b"N0" * 100_000, b"N"),
     "deep": program(b"N", b"\x85" * 100_000),
+    "far memo": program(b"Np2147483647\n"),
+    "many calls": program(EMPTY + b"0", *[call(NDARRAY, BIG) + b"0"] * 100, b"N"),
+    "a name": program(NDARRAY),
+    "attribute of a name": program(NDARRAY, b"N}" + text("name") + text("os.system") + b"s\x86b"),
+    "call of a call": program(call(EMPTY, b"K\x01")),
+    "bytes of a call": program(array_of(call(NDARRAY, BIG))),
+    "type of a call": program(array_of(zeros(20 * 144), dtype=EMPTY)),
+    "encoded number": program(array_of(call(name("_codecs", "encode"), b"K\x05", text("latin1")))),
+    "shape of a name": program(array_of(zeros(20 * 144), shape=NDARRAY)),
+    "state of a type": program(
+        array_of(zeros(20 * 144), dtype=call(name("numpy", "dtype"), text("i1")) + b"(K\x03tb")
+    ),
+    "list of an array": program(b"](", array_of(zeros(20 * 144)), b"e"),
+    "buffer": program(b"\x97", protocol=5),
+    "next to the end": program(array_of(zeros(20 * 144)), b"K\x01"),
+    "other module": program(call(name("numpy.core.multiarray", "ndarray"), BIG)),
+    "submodule": program(call(name("numpy._core", "multiarray._reconstruct"), NDARRAY)),
     "nothing": program(b"N"),
     "no program": b"import os\nos.system('true')\n",
     "no state": program(EMPTY),
@@ -490,7 +507,7 @@ def test_a_pickle_that_calls_is_refused_and_does_not_run(case, dataset, tmp_path
 @pytest.mark.parametrize("case", OTHERS)
 def test_a_pickle_of_anything_else_is_refused(case, dataset, tmp_path):
     path = write(tmp_path / "file", OTHERS[case])
-    load_it = pytest.raises(ArtefactError, match=r"pickle of one numpy array|whole array")
+    load_it = pytest.raises(ArtefactError, match=r"pickle of one numpy array|complete array")
     tracemalloc.start()
     try:
         with load_it:
@@ -504,7 +521,7 @@ def test_a_pickle_of_anything_else_is_refused(case, dataset, tmp_path):
 def test_a_pickled_array_of_another_type_is_refused(dtype, dataset, tmp_path):
     other = INT8.replace(text("i1"), text(dtype))
     path = write(tmp_path / "file", program(array_of(zeros(20 * 144), dtype=other)))
-    with pytest.raises(ValueError, match="whole numbers or floats"):
+    with pytest.raises(ValueError, match="integers or floats"):
         load(path, dataset)
 
 
@@ -582,6 +599,21 @@ def test_a_damaged_file_is_read_rightly_or_refused(case, dataset, rows, tmp_path
         except ValueError:
             continue
         assert found.rows.shape == rows.shape and np.abs(found.rows.astype(int)).max() <= 8
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.array, torch.tensor])
+def test_an_epsilon_of_any_type(kind, dataset, rows, tmp_path):
+    path = write(tmp_path / "file", npy(rows))
+    found = load(path, dataset, epsilon=kind(EIGHT))
+    assert type(found.config["epsilon"]) is float
+    if kind is not torch.tensor:  # which is a float32
+        assert found.digest == load(path, dataset).digest
+
+
+@pytest.mark.parametrize("epsilon", [True, None, "8/255", float("nan"), np.True_])
+def test_an_epsilon_that_is_no_number(epsilon, dataset, rows, tmp_path):
+    with pytest.raises(ValueError, match="epsilon to be a finite number"):
+        load(write(tmp_path / "file", npy(rows)), dataset, epsilon=epsilon)
 
 
 # --- command line --------------------------------------------------------------------------------

@@ -347,7 +347,7 @@ def test_change_of_one_pixel_and_of_none(shapes, made):
     nothing = ProtectedDataset(shapes, made["pixel"], fraction=0).change(7)
     assert nothing == (7, 0, 0.0, 0.0, np.inf, pytest.approx(1), 0.0, 0.0)
     assert "dB" in str(change)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="images to be an integer >= 1"):
         ProtectedDataset(shapes, made["pixel"]).change(0)
 
 
@@ -388,7 +388,7 @@ def test_change_by_class_is_exact_on_known_changes():
     assert changes[1].ssim < 1 and dataset.change_by_class(1)[1].images == 1
     overall = dataset.change()
     assert overall.linf == 5 and overall.share == pytest.approx((1 + 2 / 16) / 3)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="images to be an integer >= 1"):
         dataset.change_by_class(0)
 
 

@@ -30,10 +30,10 @@ def test_nested_folders_and_endings_in_capitals_are_read(root):
     assert dataset.classes == ["cat", "dog"] and sorted(dataset.targets) == [0, 0, 1, 1]
     survey = survey_folder(dataset)
     assert survey == (4, {(8, 6): 4}, {}, [])
-    assert survey.learning_size is None and survey.told() == []
+    assert survey.learning_size is None and survey.summary() == []
 
 
-def test_what_is_left_out_is_told(root):
+def test_what_is_left_out_is_said(root):
     Image.new("RGB", (4, 4)).save(root / "loose.png")
     Image.new("RGB", (4, 4)).save(root / "cat" / "moving.gif")
     (root / "dog" / "phone.HEIC").write_bytes(b"...")
@@ -44,8 +44,8 @@ def test_what_is_left_out_is_told(root):
         "dog/phone.HEIC",
         "loose.png",
     ]
-    (told,) = survey.told()
-    assert "left out" in told and "3 pictures" in told and "loose.png" in told
+    (said,) = survey.summary()
+    assert "left out" in said and "3 pictures" in said and "loose.png" in said
 
 
 def test_a_folder_without_classes(tmp_path):
@@ -138,7 +138,7 @@ def test_what_reading_does_is_counted(root):
     survey = survey_folder(open_folder(root))
     assert survey.notes == {ON_WHITE: 1, UPRIGHT: 1}
     assert survey.sizes == {(8, 6): 5, (6, 8): 1}  # upright
-    assert survey.told() == [f"{ON_WHITE}: 1 of 6 photos", f"{UPRIGHT}: 1 of 6 photos"]
+    assert survey.summary() == [f"{ON_WHITE}: 1 of 6 photos", f"{UPRIGHT}: 1 of 6 photos"]
 
 
 @pytest.mark.parametrize(

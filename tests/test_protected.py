@@ -5,6 +5,7 @@ import errno
 import html.parser
 import json
 import pickle
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 from unlearnable import Perturbation, ProtectedDataset, RandomNoise, UnknownImageError
 from unlearnable.datasets import Shapes
 from unlearnable.protected.manifest import Seal
+from unlearnable.protected.metrics import compare
 from unlearnable.protected.verify import verify
 
 
@@ -709,7 +711,7 @@ def test_force_never_writes_over_a_foreign_file(protected, shapes, tmp_path, nam
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     before = files(tmp_path)
-    with pytest.raises(FileExistsError, match="never written over"):
+    with pytest.raises(FileExistsError, match="never overwritten"):
         protected.export(tmp_path / "out", force=True)
     assert files(tmp_path) == before
 
@@ -730,7 +732,7 @@ def test_never_into_the_images_own_folder(varying_folder, fit, force, place):
     before = files(root.parent)
     perturbation = fit(varying_folder, image_size=8)
     for dataset in (varying_folder, Subset(varying_folder, [0, 1])):
-        with pytest.raises(ValueError, match="never written over"):
+        with pytest.raises(ValueError, match="never overwritten"):
             ProtectedDataset(dataset, perturbation).export(root / place, force=force)
     assert files(root.parent) == before
 
@@ -738,7 +740,7 @@ def test_never_into_the_images_own_folder(varying_folder, fit, force, place):
 def test_never_into_the_images_own_folder_through_a_link(varying_folder, fit, tmp_path):
     (tmp_path / "link").symlink_to(varying_folder.root)
     protected = ProtectedDataset(varying_folder, fit(varying_folder, image_size=8))
-    with pytest.raises(ValueError, match="never written over"):
+    with pytest.raises(ValueError, match="never overwritten"):
         protected.export(tmp_path / "link" / "new")
 
 
@@ -794,3 +796,130 @@ def test_unknown_image_midway_leaves_nothing(fit, tmp_path):
     with pytest.raises(UnknownImageError):
         protected.export(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- numbers of any type -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.array, torch.tensor])
+def test_a_seed_of_any_integer_type_chooses_the_same_images(kind, shapes, perturbation):
+    for seed in (5, -5):
+        expected = ProtectedDataset(shapes, perturbation, fraction=0.5, seed=seed)
+        found = ProtectedDataset(shapes, perturbation, fraction=np.float32(0.5), seed=kind(seed))
+        assert (found.chosen == expected.chosen).all() and found.chosen.sum() == 20
+        assert type(found.seed) is int and type(found.fraction) is float
+
+
+@pytest.mark.parametrize("seed", [True, np.True_, 1.5, 1.0, "1", None, np.float64(1)])
+def test_seeds_that_are_no_integers(seed, shapes, perturbation):
+    with pytest.raises(ValueError, match="expected seed to be an integer, got"):
+        ProtectedDataset(shapes, perturbation, fraction=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("fraction", [0.25, np.float64(0.25), torch.tensor(0.25), np.array(0.25)])
+def test_fractions_of_any_type(fraction, shapes, perturbation):
+    whole = ProtectedDataset(shapes, perturbation)
+    parts = [ProtectedDataset(shapes, perturbation, fraction=fraction)]
+    parts.append(whole.with_fraction(fraction))
+    for part in parts:
+        assert part.chosen.sum() == 10 and part.fraction == 0.25 and type(part.fraction) is float
+    whole.with_fraction(np.int64(1)).change(np.int64(3))
+
+
+@pytest.mark.parametrize("fraction", [True, None, "0.5", float("nan"), 1.5, -0.1])
+def test_fractions_that_are_refused(fraction, shapes, perturbation):
+    for make in (
+        lambda: ProtectedDataset(shapes, perturbation, fraction=fraction),
+        lambda: ProtectedDataset(shapes, perturbation).with_fraction(fraction),
+    ):
+        with pytest.raises(ValueError, match=r"expected a fraction|expected fraction to be"):
+            make()
+
+
+@pytest.mark.parametrize("count", [0, True, 1.5, None])
+def test_numbers_of_images_to_compare_that_are_refused(count, protected):
+    with pytest.raises(ValueError, match="images to be an integer >= 1"):
+        protected.change(count)
+
+
+def test_an_export_of_numpy_numbers_says_what_that_of_python_numbers_says(
+    shapes, perturbation, tmp_path
+):
+    numbers = {"fraction": 0.5, "seed": 7}
+    scalars = {"fraction": np.float64(0.5), "seed": np.int64(7)}
+    for name, given in (("python", numbers), ("numpy", scalars)):
+        ProtectedDataset(shapes, perturbation, **given).export(tmp_path / name, progress=False)
+    assert files(tmp_path / "python") == files(tmp_path / "numpy")
+
+
+# --- distortion ----------------------------------------------------------------------------------
+
+
+def ssim_of_whole_images(one, other):
+    """As published, in float64 over both images at once."""
+    window = min(7, *one.shape[1:])
+    mean = lambda values: torch.nn.functional.avg_pool2d(values, window, stride=1)
+    a, b = torch.from_numpy(one).double(), torch.from_numpy(other).double()
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similar = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float((similar / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
+
+
+SHAPES = [
+    (3, 32, 32), (1, 5, 9), (3, 1, 1), (1, 3, 700), (3, 7, 7), (3, 8, 4001), (3, 501, 333),
+    (1, 2000, 131), (3, 13, 6007), (3, 15, 6007),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_strips_give_what_the_image_at_once_gives(shape):
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 256, shape, dtype=np.uint8)
+    change = rng.integers(-9, 10, shape) * (rng.random(shape) < 0.3)
+    protected = np.clip(clean + change, 0, 255).astype(np.uint8)
+    found = compare(clean, protected)
+    change = protected.astype(np.int64) - clean
+    assert found.ssim == pytest.approx(ssim_of_whole_images(clean, protected), rel=1e-9)
+    assert found.linf == np.abs(change).max() and found.l0 == change.any(axis=0).sum()
+    assert found.l2 == np.sqrt((change**2).sum()) / 255
+    assert found.mean == np.abs(change).mean() and found.share == change.any(axis=0).mean()
+    if change.any():
+        assert found.psnr == pytest.approx(10 * np.log10(255**2 / (change**2).mean()), rel=1e-12)
+
+
+def test_extreme_images_do_not_overflow():
+    black, white = np.zeros((3, 40, 40), np.uint8), np.full((3, 40, 40), 255, np.uint8)
+    found = compare(black, white)
+    assert found.ssim == pytest.approx(ssim_of_whole_images(black, white), rel=1e-9)
+    assert found.linf == 255 and found.psnr == 0 and compare(white, white).ssim == 1
+
+
+def test_memory_of_a_comparison_does_not_grow_with_the_image():
+    peaks = []
+    for height in (600, 2400):
+        image = np.random.default_rng(0).integers(0, 256, (3, height, 500), dtype=np.uint8)
+        tracemalloc.start()
+        compare(image, image)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] < 12 << 20
+
+
+def test_pairs_of_pixels_are_read_once(shapes, perturbation):
+    class Counting(Arrays):
+        reads = 0
+
+        def __getitem__(self, index):
+            type(self).reads += 1
+            return super().__getitem__(index)
+
+    dataset = Counting(shapes.data, shapes.targets, shapes.classes)
+    protected = ProtectedDataset(dataset, perturbation)
+    Counting.reads = 0
+    pairs = list(protected.pixel_pairs([5, 3]))
+    assert Counting.reads == 2
+    np.testing.assert_array_equal(pairs[1][0], shapes.data[3].transpose(2, 0, 1))
+    np.testing.assert_array_equal(pairs[1][1].transpose(1, 2, 0), array(protected[3]))

@@ -3,16 +3,23 @@
 import errno
 import json
 import os
+import random
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
-from torch.utils.data import Subset
+from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
+from torchvision.datasets import MNIST, ImageFolder
 
 import unlearnable as ue
 from unlearnable.data import cache as store_module
 from unlearnable.data.cache import bytes_of_images, read_images
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.io.files import locked
 
@@ -151,3 +158,102 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_the_size_is_judged_by_the_first_image():
     assert bytes_of_images(Shapes(size=20)) == 20 * 3 * 32 * 32
     assert bytes_of_images(Shapes(size=20), 16) == 20 * 3 * 16 * 16
+
+
+# --- in parallel ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Forty-five photos of two modes whose names are not in the order of their brightness."""
+    for index in range(45):
+        folder = tmp_path / "photos" / f"class{index % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = (20, 24) if index == 0 else (20, 24, 3)
+        pixels = np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return ImageFolder(tmp_path / "photos")
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_photos_are_decoded_in_several_threads_and_stay_in_order(
+    photos, size, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(store_module, "_PARALLEL", 3)
+    expected = read_images(([chw(path) for path, _ in photos.samples], photos.targets), size)
+    threads, open_file = [], PIL.Image.open
+
+    def noted(*arguments):
+        threads.append(threading.get_ident())
+        time.sleep(0.002)
+        return open_file(*arguments)
+
+    monkeypatch.setattr(PIL.Image, "open", noted)
+    states = torch.get_rng_state(), random.getstate()
+    found = read_images(photos, size)
+    assert len(threads) == 45 and len(set(threads)) == 3
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+    assert torch.equal(found.images, expected.images) and found.digest == expected.digest
+    assert np.array_equal(found.thumbnails, expected.thumbnails)
+    assert_same(read_images(photos, size, folder=tmp_path / "store"), found)
+
+
+def chw(path):
+    with PIL.Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_first_bad_photo_is_named_whichever_thread_reads_it(photos):
+    for index in (7, 30):
+        Path(photos.samples[index][0]).write_bytes(b"")
+    with pytest.raises(ValueError, match="empty file") as caught:
+        read_images(photos)
+    assert photos.samples[7][0] in str(caught.value)
+    Image.new("RGB", (9, 9)).save(photos.samples[3][0])
+    with pytest.raises(ValueError, match="24x20 for image 0 and 9x9 for image 3"):
+        read_images(photos)
+
+
+def test_labels_of_photos_are_read_without_decoding_them(photos, monkeypatch):
+    photos.targets = [9] * 45  # items have the labels of samples
+    monkeypatch.setattr(PIL.Image, "open", None)
+    assert RawDataset(photos).labels.tolist() == [label for _, label in photos.samples]
+
+
+def test_arrays_are_read_many_at_once(monkeypatch):
+    dataset = Subset(Shapes(size=200), range(199, -1, -1))
+    expected = read_images([(image, label) for image, label in dataset])
+    sizes, batches = [], RawDataset.batches
+
+    def noted(self, indices):
+        sizes.append(len(list(indices)))
+        return batches(self, indices)
+
+    monkeypatch.setattr(RawDataset, "batches", noted)
+    found = read_images(dataset)
+    assert sizes == [200]
+    assert torch.equal(found.images, expected.images) and torch.equal(found.labels, expected.labels)
+    assert np.array_equal(found.keys, expected.keys)
+    assert np.array_equal(found.thumbnails, expected.thumbnails)
+    resized, one_by_one = read_images(dataset, 16), read_images(list(dataset), 16)
+    assert torch.equal(resized.images, one_by_one.images)
+
+
+def test_arrays_of_grey_and_coloured_images_become_coloured(tmp_path):
+    class Grey(MNIST):
+        classes = Shapes.classes
+
+        def __init__(self):
+            self.data = torch.randint(0, 256, (5, 32, 32), dtype=torch.uint8)
+            self.targets = torch.arange(5)
+            self.transform = self.target_transform = None
+
+        def __len__(self):
+            return 5
+
+    both = ConcatDataset([Grey(), Shapes(size=5)])
+    assert RawDataset(both).holds_arrays
+    found = read_images(both)
+    assert found.images.shape == (10, 3, 32, 32)
+    assert torch.equal(found.images[2], both.datasets[0].data[2].expand(3, 32, 32))
+    assert_same(read_images(both, folder=tmp_path / "store"), found)

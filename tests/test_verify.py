@@ -99,7 +99,7 @@ def test_every_kind_of_file_is_told_apart(photos, artefact, tmp_path, given):
     assert set(found.missing) == names
     shown = json.loads(json.dumps(found.to_dict()))
     assert shown["changed"] == 1 and shown["unknown"] == 2 and shown["protected"] == 5
-    assert "changed: " in str(found) and "no picture: notes.txt" in str(found)
+    assert "changed: " in str(found) and "not a picture: notes.txt" in str(found)
 
 
 def test_unprotected_shares_are_found(photos, artefact, tmp_path):

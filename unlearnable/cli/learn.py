@@ -151,7 +151,7 @@ def _finish(
 ) -> None:
     """Shows what was done, to photos too, and where a profiled fit's time went."""
     if survey is not None:
-        values["photos"] = "; ".join(survey.told()) or "taken as they are"
+        values["photos"] = "; ".join(survey.summary()) or "taken as they are"
     seconds: dict[str, float] = getattr(method, "seconds_", {})
     whole = sum(seconds.values())
     times = {name: f"{spent:.1f} s ({spent / whole:.0%})" for name, spent in seconds.items()}

@@ -1,4 +1,4 @@
-"""Images that a dataset holds in one array: many are read at once, past the way through Pillow."""
+"""Images that a dataset holds in one array: many are read at once, without Pillow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from .image import Images, interleaved, planar
 from .shapes import Shapes
 
 
-# --- datasets ------------------------------------------------------------------------------------
 class Held(NamedTuple):
     """What a dataset holds and gives as PIL images, mode L or RGB, and labels.
 
@@ -28,7 +27,7 @@ class Held(NamedTuple):
 
 
 def held_by(dataset: Any) -> Held | None:
-    """The arrays behind a dataset's items, or None where it may read them in a way of its own.
+    """The arrays behind a dataset's items, or None where it may read them differently.
 
     A dataset qualifies by its ``__getitem__``, which must be one that is known here, and by the
     type of its arrays, which are looked up anew in each call.
@@ -63,7 +62,7 @@ def gather_images(
 
 
 def gives_what_it_holds(dataset: Any) -> bool:
-    """Whether items are those of the arrays: a sample, lest a later torchvision reads otherwise."""
+    """Whether a sample of items equals the arrays: a later torchvision may read differently."""
     held = held_by(dataset)
     if held is None or not len(dataset):
         return False

@@ -65,9 +65,9 @@ def read_batches(
         indices: What is asked for.
         leaves: Number of each one's dataset.
         places: Index of each one in it.
-        datasets: Those without transforms, by number; in place of one that holds its images in an
-            array, that array.
-        read: Reads one image by its index; for datasets that can do no more.
+        datasets: Those without transforms, by number; or the array, of one that holds its images
+            in an array.
+        read: Reads one image by its index, for all other datasets.
     """
     held = {leaf: found for leaf, found in datasets.items() if isinstance(found, Held)}
 

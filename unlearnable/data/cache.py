@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +22,18 @@ from tqdm.auto import tqdm
 from ..errors import ArtefactError
 from ..io.files import claim_folder, is_ours, locked, write_json
 from ..io.safetensors import map_tensors, write_tensors
-from .fingerprint import digest_of_images, image_key, thumbnail
-from .image import Pixels, ResizeCrop
+from .batches import RawBatch
+from .fingerprint import digest_of_images, image_keys, thumbnail
+from .image import Images, ResizeCrop
 from .raw import RawDataset, check_labels
 
 _STORE, _IMAGES, _INDEX = "store.json", "images.bin", "index.safetensors"
 _BUILDING = ".unlearnable-building"
 _FORMAT = "unlearnable-images"
 _PEEK = 64  # images that are compared when a store is used again
-_MANY = 2000  # images from which decoding them in workers pays
+_MANY = 2000  # images from which decoding them in worker processes pays
+_PARALLEL = min(8, os.cpu_count() or 1)  # threads or processes
+_AHEAD = 32  # photos that threads may have decoded before they are taken
 
 
 class ImageStore(NamedTuple):
@@ -48,7 +53,7 @@ class ImageStore(NamedTuple):
     images: Tensor
     labels: Tensor
     keys: NDArray[np.uint64]
-    thumbnails: Pixels
+    thumbnails: Images
     classes: list[str] | None
     num_classes: int
     fit: ResizeCrop | None
@@ -61,10 +66,12 @@ class ImageStore(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    pixels: Pixels
-    label: Any
-    key: int
-    thumbnail: Pixels
+    """What is kept of consecutive images of one size; shapes as in :class:`ImageStore`."""
+
+    pixels: Images
+    labels: list[Any]
+    keys: list[int]
+    thumbnails: Images
 
 
 class _Decoder(Dataset[_Decoded]):
@@ -75,9 +82,36 @@ class _Decoder(Dataset[_Decoded]):
         return len(self.raw)
 
     def __getitem__(self, index: int) -> _Decoded:
-        item = self.raw[index]
-        pixels = item.pixels if self.fit is None else self.fit(item.pixels)
-        return _Decoded(pixels, item.label, image_key(item.pixels), thumbnail(item.pixels))
+        return self._decoded(next(self.raw.batches([index])))
+
+    def in_order(self, workers: int) -> Iterator[_Decoded]:
+        """All images, decoded in threads or ``workers`` processes where that is safe and pays."""
+        indices = range(len(self))
+        if self.raw.holds_arrays:
+            yield from map(self._decoded, self.raw.batches(indices))
+        elif self.raw.reads_photos:
+            with ThreadPoolExecutor(_PARALLEL) as pool:
+                for start in range(0, len(self), _AHEAD):
+                    yield from pool.map(self.__getitem__, indices[start : start + _AHEAD])
+        elif workers:
+            loader: DataLoader[_Decoded] = DataLoader(
+                self,
+                batch_size=16,
+                num_workers=workers,
+                collate_fn=list,
+                generator=torch.Generator(),  # else it draws from the global one
+            )
+            yield from itertools.chain.from_iterable(loader)
+        else:
+            yield from map(self.__getitem__, indices)
+
+    def _decoded(self, batch: RawBatch) -> _Decoded:
+        pixels = batch.pixels
+        thumbnails = np.stack([thumbnail(image) for image in pixels])
+        keys = image_keys(pixels)
+        if self.fit is not None:
+            pixels = np.stack([self.fit(image) for image in pixels])
+        return _Decoded(pixels, batch.labels, keys, thumbnails)
 
 
 def read_images(
@@ -99,7 +133,7 @@ def read_images(
 
     Raises:
         TypeError: Items are not raw images.
-        ValueError: Sizes vary and no ``image_size`` is given; labels are no class indices; the
+        ValueError: Sizes vary and no ``image_size`` is given; labels are not class indices; the
             folder holds another dataset's images.
         OSError: There is no room in the folder.
     """
@@ -126,15 +160,15 @@ def bytes_of_images(dataset: Any, image_size: int | Sequence[int] | None = None)
 
 
 def _in_memory(decoder: _Decoder, progress: bool) -> ImageStore:
-    images: Pixels | None = None
+    images: Images | None = None
 
-    def keep(index: int, pixels: Pixels) -> None:
+    def keep(index: int, pixels: Images) -> None:
         nonlocal images
         if images is None:
-            images = np.empty((len(decoder), *pixels.shape), dtype=np.uint8)
-        if len(pixels) > images.shape[1]:
+            images = np.empty((len(decoder), *pixels.shape[1:]), dtype=np.uint8)
+        if pixels.shape[1] > images.shape[1]:
             images = np.repeat(images, 3, axis=1)  # the first colour image among grey ones
-        images[index] = pixels
+        images[index : index + len(pixels)] = pixels
 
     labels, keys, thumbnails = _decode_all(decoder, keep, progress, workers=0)
     assert images is not None
@@ -142,48 +176,35 @@ def _in_memory(decoder: _Decoder, progress: bool) -> ImageStore:
 
 
 def _decode_all(
-    decoder: _Decoder, keep: Callable[[int, Pixels], None], progress: bool, *, workers: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], Pixels]:
-    """Hands every image to ``keep``; returns labels, keys and thumbnails."""
+    decoder: _Decoder, keep: Callable[[int, Images], None], progress: bool, *, workers: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], Images]:
+    """Hands all images to ``keep``, the first one's index with each batch of them.
+
+    Returns:
+        Labels, keys and thumbnails.
+    """
     count = len(decoder)
     keys = np.empty(count, dtype=np.uint64)
     thumbnails = np.empty((count, 3, 4, 4), dtype=np.uint8)
     labels: list[Any] = []
-    first: Pixels | None = None
-    bar = tqdm(
-        _decoded(decoder, workers),
-        total=count,
-        desc="reading images",
-        disable=None if progress else True,
-        delay=2,
-    )
-    for index, item in enumerate(bar):
-        first = item.pixels if first is None else first
-        if item.pixels.shape[1:] != first.shape[1:]:
-            raise ValueError(
-                f"expected images of one size, got {_size(first)} for image 0 and "
-                f"{_size(item.pixels)} for image {index}; pass image_size= (--image-size) to "
-                f"resize and crop them all"
-            )
-        keep(index, item.pixels)
-        labels.append(item.label)
-        keys[index], thumbnails[index] = item.key, item.thumbnail
+    first: tuple[int, ...] | None = None
+    shown = None if progress else True
+    with tqdm(total=count, desc="reading images", disable=shown, delay=2) as bar:
+        for batch in decoder.in_order(workers):
+            index, shape = len(labels), batch.pixels.shape[2:]
+            first = first or shape
+            if shape != first:
+                raise ValueError(
+                    f"expected images of one size, got {_size(first)} for image 0 and "
+                    f"{_size(shape)} for image {index}; pass image_size= (--image-size) to resize "
+                    f"and crop them all"
+                )
+            keep(index, batch.pixels)
+            labels += batch.labels
+            part = slice(index, len(labels))
+            keys[part], thumbnails[part] = batch.keys, batch.thumbnails
+            bar.update(len(batch.labels))
     return check_labels(labels, decoder.raw.classes), keys, thumbnails
-
-
-def _decoded(decoder: _Decoder, workers: int) -> Iterator[_Decoded]:
-    if not workers:
-        yield from (decoder[index] for index in range(len(decoder)))
-        return
-    loader: DataLoader[_Decoded] = DataLoader(
-        decoder,
-        batch_size=16,
-        num_workers=workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # else it draws from the global one
-    )
-    for batch in loader:
-        yield from batch
 
 
 def _store_of(
@@ -191,7 +212,7 @@ def _store_of(
     images: Tensor,
     labels: NDArray[np.int64],
     keys: NDArray[np.uint64],
-    thumbnails: Pixels,
+    thumbnails: Images,
 ) -> ImageStore:
     classes = decoder.raw.classes
     return ImageStore(
@@ -213,7 +234,7 @@ class _Colour(Exception):
 
 def _write_store(decoder: _Decoder, folder: Path, progress: bool) -> None:
     partial = folder / f".{_IMAGES}.partial"
-    first = decoder[0].pixels.shape
+    first = decoder[0].pixels.shape[1:]
     (folder / _BUILDING).touch()
     try:
         try:
@@ -240,18 +261,19 @@ def _write_store(decoder: _Decoder, folder: Path, progress: bool) -> None:
 
 def _write_images(
     decoder: _Decoder, path: Path, shape: tuple[int, ...], progress: bool
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], Pixels, NDArray[np.uint32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], Images, NDArray[np.uint32]]:
     each = math.prod(shape[1:])
     checksums = np.empty(shape[0], dtype=np.uint32)
-    workers = min(8, os.cpu_count() or 1) if shape[0] >= _MANY else 0
+    workers = _PARALLEL if shape[0] >= _MANY else 0
     with path.open("wb") as file:
 
-        def keep(index: int, pixels: Pixels) -> None:
-            if len(pixels) > shape[1]:
+        def keep(index: int, pixels: Images) -> None:
+            if pixels.shape[1] > shape[1]:
                 raise _Colour
-            data = np.broadcast_to(pixels, shape[1:]).tobytes()
-            checksums[index] = zlib.crc32(data)
-            file.write(data)
+            for place, image in enumerate(pixels, index):
+                data = np.broadcast_to(image, shape[1:]).tobytes()
+                checksums[place] = zlib.crc32(data)
+                file.write(data)
 
         if hasattr(os, "posix_fallocate"):
             try:
@@ -275,18 +297,18 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
         shape = tuple(described["shape"])
         keys, labels, thumbnails = index["keys"], index["labels"], index["thumbnails"]
         size = (folder / _IMAGES).stat().st_size
-        whole = described["digest"] == digest_of_images(keys, labels) and size == math.prod(shape)
+        sound = described["digest"] == digest_of_images(keys, labels) and size == math.prod(shape)
         lengths = {len(tensor) for tensor in index.values()} | set(shape[:1])
-        whole = whole and len(shape) == 4 and len(lengths) == 1 and "checksums" in index
+        sound = sound and len(shape) == 4 and len(lengths) == 1 and "checksums" in index
     except (KeyError, TypeError, ValueError, OSError):
-        whole = False
-    if not whole:
+        sound = False
+    if not sound:
         raise ArtefactError(
             f"expected the images that {folder / _STORE} describes, found others; delete {folder}"
         )
     fit = None if decoder.fit is None else list(decoder.fit)
     other = (
-        f"expected the images of this dataset in {folder}, found another one's ({{}}); choose "
+        f"expected the images of this dataset in {folder}, found those of another ({{}}); choose "
         f"another folder, or delete this one"
     )
     if described["fit"] != fit:
@@ -300,14 +322,16 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
     pixels = np.memmap(folder / _IMAGES, np.uint8, "c", shape=shape).view(np.ndarray)
     for number in np.unique(np.linspace(0, shape[0] - 1, _PEEK).astype(int)).tolist():
         item = decoder[number]
-        if item.key != keys[number] or item.label != labels[number]:
+        if item.keys != [keys[number]] or item.labels != [labels[number]]:
             raise ValueError(other.format(f"image {number} differs"))
         if zlib.crc32(pixels[number].tobytes()) != index["checksums"][number]:
-            raise ArtefactError(f"expected image {number} of {folder} whole; delete the folder")
+            raise ArtefactError(
+                f"expected image {number} of {folder} as it was stored; delete the folder"
+            )
     return _store_of(
         decoder, torch.from_numpy(pixels), labels.copy(), keys.copy(), thumbnails.copy()
     )
 
 
-def _size(pixels: Pixels) -> str:
-    return f"{pixels.shape[2]}x{pixels.shape[1]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

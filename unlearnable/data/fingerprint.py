@@ -1,4 +1,4 @@
-"""What an image is known by: its key, its thumbnail, and the digest of a whole dataset."""
+"""What identifies an image: its key, its thumbnail, and the digest of a whole dataset."""
 
 from __future__ import annotations
 

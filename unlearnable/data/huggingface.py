@@ -20,13 +20,13 @@ def from_hf(
 ) -> HuggingFaceImages:
     """A Hugging Face dataset as a torchvision dataset of (image, label) pairs.
 
-    Wherever this package takes a dataset it takes a ``datasets.Dataset`` too, and does this with
-    it. To call it is needed only where the columns have to be named, or a transform is to be given.
+    Wherever this package takes a dataset it takes a ``datasets.Dataset`` too, and converts it
+    with this function. Call it only to name the columns or to give a transform.
 
     Args:
         dataset: A ``datasets.Dataset``; it is not changed. A transform of its own, from
             ``set_transform`` or ``with_transform``, is taken off and applied after the
-            perturbation, to one image at a time and to the columns of image and label alone.
+            perturbation, to one image at a time and to only the columns of image and label.
         image: Column of images. None takes the one column of type ``Image`` or of the name
             ``image`` or ``img``.
         label: Column of class indices. None takes the one column of type ``ClassLabel`` or of the
@@ -35,9 +35,9 @@ def from_hf(
         target_transform: Takes the class index.
 
     Raises:
-        TypeError: It is no ``datasets.Dataset``, but a ``DatasetDict`` or an iterable one, say.
-        ValueError: A column is not there or not clear, labels are no class indices, or the
-            dataset has a format, such as ``"torch"``.
+        TypeError: It is not a ``datasets.Dataset`` but, say, a ``DatasetDict`` or an iterable one.
+        ValueError: A column is missing or ambiguous, labels are not class indices, or the dataset
+            has a format, such as ``"torch"``.
     """
     refuse_collections(dataset)
     if not is_hf_dataset(dataset):
@@ -184,7 +184,7 @@ class _BatchTransform:
             result = self.transform(dict(batch))
         except KeyError as error:
             raise ValueError(
-                f"expected the dataset's transform to need the columns {self.columns} alone, got a "
+                f"expected the dataset's transform to need only the columns {self.columns}, got a "
                 f"KeyError: {error}; {hint}"
             ) from error
         missing = [name for name in self.columns if name not in result]

@@ -15,9 +15,9 @@ from ..engine.numbers import integer
 from .photo import standard
 
 Images: TypeAlias = NDArray[np.uint8]  # (B, C, H, W)
+Pixels: TypeAlias = NDArray[np.uint8]  # (C, H, W)
 
 
-# --- order of values -----------------------------------------------------------------------------
 # Copied channel by channel: numpy's own copy of a transposed array takes five times as long.
 def planar(images: Images) -> Images:
     """The same (B, C, H, W) images, lying in memory in that order."""
@@ -40,9 +40,6 @@ def interleaved(images: Images) -> NDArray[np.uint8]:
     return copy
 
 
-Pixels = NDArray[np.uint8]  # (C, H, W)
-
-
 def to_pil(pixels: Pixels) -> Image.Image:
     """A PIL image, mode L or RGB, from uint8 pixels of shape (1 or 3, H, W)."""
     return to_pils(pixels[None])[0]
@@ -59,12 +56,11 @@ def to_pils(images: Images) -> list[Image.Image]:
     return [column.crop((0, top, width, top + height)) for top in range(0, shape[0], height)]
 
 
-# --- one image -----------------------------------------------------------------------------------
 def _from_pil(image: Image.Image) -> Pixels:
     image = standard(image)
     if image.mode == "L":
         return np.asarray(image)[None]
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    return planar(np.asarray(image).transpose(2, 0, 1)[None])[0]
 
 
 def _like_array(pixels: Pixels, ndim: int) -> Pixels:
@@ -76,7 +72,7 @@ def _to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels.copy())
 
 
-def _canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
+def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
     """uint8 pixels (1 or 3, H, W) and the way back; refuses what was changed by transforms."""
     if isinstance(image, Image.Image):
         return _from_pil(image), to_pil
@@ -102,7 +98,7 @@ def _canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
 
 def pixels_of(image: Any) -> Pixels:
     """uint8 pixels (1 or 3, H, W) of a PIL image, a uint8 tensor or a uint8 array."""
-    return _canonical(image)[0]
+    return canonical(image)[0]
 
 
 class ResizeCrop(NamedTuple):
@@ -116,12 +112,14 @@ class ResizeCrop(NamedTuple):
         """From ``image_size=`` as users write it: a side, (height, width), or None."""
         if image_size is None:
             return None
-        sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-        if len(sides) != 2:
+        try:
+            sides: Any = image_size if np.ndim(image_size) else (image_size, image_size)
+            height, width = sides
+            return cls(*(integer("image_size", side, least=1) for side in (height, width)))
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"
-            )
-        return cls(*(integer("image_size", side, least=1) for side in sides))
+            ) from error
 
     def __call__(self, pixels: Pixels) -> Pixels:
         if pixels.shape[1:] == (self.height, self.width):

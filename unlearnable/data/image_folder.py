@@ -1,7 +1,4 @@
-"""The files that a dataset lists as ``ImageFolder`` does: in ``samples``, pairs (path, label).
-
-Other datasets have a ``samples`` of their own, of whatever they like: that is not taken for files.
-"""
+"""Folders of class folders: what is read, what is refused, and which file an item comes from."""
 
 from __future__ import annotations
 
@@ -20,34 +17,11 @@ from tqdm.auto import tqdm
 
 from .photo import check_mode, notes_of, open_photo, orientation
 
-
-def file_of(dataset: Any, index: int) -> Path | None:
-    """The file of an item, or None where the dataset lists none, or one that is not there."""
-    samples = getattr(dataset, "samples", None)
-    if not isinstance(samples, list) or len(samples) != len(dataset):
-        return None
-    entry = samples[index]
-    if not isinstance(entry, (tuple, list)) or len(entry) != 2:
-        return None
-    path = entry[0]
-    if not isinstance(path, (str, os.PathLike)) or not os.path.lexists(path):
-        return None
-    return Path(os.fsdecode(path))
-
-
-def folder_of(dataset: Any) -> Path | None:
-    """The folder that a dataset lists files of, or None."""
-    root = getattr(dataset, "root", None)
-    if not isinstance(root, (str, os.PathLike)) or file_of(dataset, 0) is None:
-        return None
-    return Path(os.fsdecode(root))
-
-
-LEARNED_AT = 224  # side that photos of varying size are learned at unless something else is asked
-_LARGE = 512  # side above which photos of one size are not learned at it either
+LEARNED_AT = 224  # side at which photos of varying size are learned by default
+_LARGE = 512  # side above which photos of one size are resized to learn, too
 _SHOWN = 20  # files that an error lists
 _NOT_PHOTOS = ("__MACOSX", "@eaDir")  # beside hidden ones: folders of thumbnails and the like
-# Pictures that Pillow may not know.
+# Endings of pictures that Pillow may not read.
 _PICTURES = (
     *(".heic", ".heif", ".avif", ".jxl", ".jfif", ".svg"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
@@ -82,34 +56,34 @@ class Survey(NamedTuple):
             shorter[min(size)] += count
         return min(LEARNED_AT, statistics.median_low(shorter.elements()))
 
-    def told(self) -> list[str]:
+    def summary(self) -> list[str]:
         """The notes in words."""
-        told = [
+        lines = [
             f"{what}: {count:,} of {self.photos:,} photos" for what, count in self.notes.items()
         ]
         if self.left_out:
             some = ", ".join(self.left_out[:5]) + (", …" if len(self.left_out) > 5 else "")
-            told.append(
+            lines.append(
                 f"left out, since they lie outside of class folders or their format is not read: "
                 f"{len(self.left_out):,} pictures ({some})"
             )
-        return told
+        return lines
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file's name is that of a picture, whether or not it can be read."""
+    """Whether a file's ending is that of a picture, whether or not it can be read."""
     return path.suffix.lower() in _PICTURES or path.suffix.lower() in Image.registered_extensions()
 
 
 def open_folder(folder: str | Path) -> ImageFolder:
-    """An ``ImageFolder``, or an error that says what of the folders is not as it should be.
+    """An ``ImageFolder``, or an error that says what is wrong with the folders.
 
     Files right below the folder belong to no class and are not read; folders inside of class
     folders belong to that class. Links are followed.
 
     Raises:
-        ValueError: There are no class folders, one has no photos or is hidden, or a link goes in a
-            circle.
+        ValueError: There are no class folders, one has no photos or is hidden, or a link leads
+            back to itself.
     """
     root = Path(folder)
     classes = sorted(path for path in root.iterdir() if path.is_dir())
@@ -135,12 +109,12 @@ def _check_folders(root: Path, folder: Path) -> None:
         foreign = here.name.startswith(".") or here.name in _NOT_PHOTOS
         if foreign and (here == folder or any(_is_read(Path(name)) for name in files)):
             raise ValueError(
-                f"expected folders of photos alone in {root}, got {here}, which another program "
+                f"expected only folders of photos in {root}, got {here}, which another program "
                 f"made; move it away"
             )
         if here.is_symlink() and _leads_back(here):
             raise ValueError(
-                f"expected folders without circles, got the link {here} to {here.resolve()}, "
+                f"expected folders without cycles, got the link {here} to {here.resolve()}, "
                 f"which leads back to itself: its photos would be read again and again; remove it"
             )
 
@@ -159,7 +133,7 @@ def _is_read(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files at whatever depth, through links too; each folder once, by its own path first."""
+    """All files at any depth, also through links; each folder once, by its own path first."""
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
     pending = [folder]
@@ -167,7 +141,7 @@ def files_below(folder: Path) -> list[Path]:
         for at, folders, names in os.walk(pending.pop(0)):
             here = Path(at)
             found = here.stat()
-            if (found.st_dev, found.st_ino) in seen:  # by another link, or one in a circle
+            if (found.st_dev, found.st_ino) in seen:  # by another link, or in a cycle
                 folders.clear()
                 continue
             seen.add((found.st_dev, found.st_ino))
@@ -178,7 +152,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
-    """Decodes every photo of a folder once, to find all that cannot be used before any work.
+    """Decodes every photo of a folder once, to find all unusable ones before any work.
 
     Args:
         dataset: From :func:`open_folder`.
@@ -232,3 +206,29 @@ def _list_bad(bad: Sequence[str], photos: int) -> str:
     more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
     rest = photos - len(bad)
     return f"expected {photos:,} photos, got {rest:,} and {len(bad):,} bad files:\n  {some}{more}"
+
+
+def file_of(dataset: Any, index: int) -> Path | None:
+    """The file of an item, or None where the dataset lists none, or one that is not there.
+
+    Files are listed as ``ImageFolder`` lists them: in ``samples``, as pairs (path, label). A
+    dataset whose ``samples`` hold anything else lists none.
+    """
+    samples = getattr(dataset, "samples", None)
+    if not isinstance(samples, list) or len(samples) != len(dataset):
+        return None
+    entry = samples[index]
+    if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+        return None
+    path = entry[0]
+    if not isinstance(path, (str, os.PathLike)) or not os.path.lexists(path):
+        return None
+    return Path(os.fsdecode(path))
+
+
+def folder_of(dataset: Any) -> Path | None:
+    """The folder that a dataset lists files of, or None."""
+    root = getattr(dataset, "root", None)
+    if not isinstance(root, (str, os.PathLike)) or file_of(dataset, 0) is None:
+        return None
+    return Path(os.fsdecode(root))

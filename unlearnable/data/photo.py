@@ -1,4 +1,4 @@
-"""One photo as it lies in a file: its colours, which side is up, its metadata, what is wrong.
+"""One photo in a file: its colours, its orientation, its metadata, and what is wrong with it.
 
 Whatever is opened becomes upright 8-bit sRGB or grey without transparency, so that what is
 protected is what a viewer shows.
@@ -12,6 +12,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
@@ -33,7 +34,7 @@ _TURNS = {
 UPRIGHT = "turned upright as EXIF says"
 ON_WHITE = "transparency laid on white"
 TO_SRGB = "colours converted to sRGB"
-FIRST_FRAME = "first frame or page alone"
+FIRST_FRAME = "only the first frame or page read"
 # What is kept of EXIF when it is asked for, and nothing else. Not there: thumbnails and makers'
 # notes, which may hold the unprotected photo in small; the orientation, which has been applied;
 # where pixels lie; free comments, owners, serial numbers and identifiers; time zones and the place.
@@ -69,6 +70,7 @@ def standard(image: Image.Image) -> Image.Image:
         ValueError: It has more than 8 bits per channel, or a mode that is not known.
     """
     check_mode(image)
+    original = image
     image = _turned_upright(image)
     profile = image.info.get("icc_profile") or b""
     mode = "L" if image.mode in _GREY_MODES else "RGB"
@@ -77,12 +79,13 @@ def standard(image: Image.Image) -> Image.Image:
         image = _unmultiplied(image).convert("RGBA")
         alpha = image.getchannel("A")
         image = image.convert("RGB").convert(mode)
-    elif image.mode not in ("CMYK", "LAB"):
+    elif image.mode not in ("CMYK", "LAB", mode):
         image = image.convert(mode)
     image = _in_srgb(image, profile)
     if alpha is not None:
         image = Image.composite(image, Image.new(mode, image.size, "white"), alpha)
-    image.info = {}  # of a copy by now: no profile or orientation is applied twice
+    image = image.copy() if image is original else image
+    image.info = {}  # so that no profile or orientation is applied twice
     return image
 
 
@@ -97,16 +100,16 @@ def orientation(image: Image.Image) -> int:
 def _turned_upright(image: Image.Image) -> Image.Image:
     image.load()  # before its EXIF is asked for: Pillow turns TIFFs by itself then
     turn = _TURNS.get(orientation(image))
-    return image.copy() if turn is None else image.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
 def check_mode(image: Image.Image) -> None:
-    """Raises ``ValueError`` for a mode that cannot be read without guessing."""
+    """Raises ``ValueError`` for a mode whose levels would have to be guessed."""
     if image.mode in _GREY_MODES + _COLOUR_MODES:
         return
     raise ValueError(
         f"expected an image of 8 bits per channel, got mode {image.mode!r}; which levels are black "
-        f"and white cannot be told: scale them to 0…255 and save it with 8 bits, as L or RGB"
+        f"and white is not known: scale them to 0…255 and save it with 8 bits, as L or RGB"
     )
 
 
@@ -122,7 +125,7 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """An image of mode L, RGB, CMYK or LAB as L or RGB."""
     transform = _to_srgb(profile, image.mode) if profile or image.mode == "LAB" else None
     if transform is None:
-        return image if image.mode == "L" else image.convert("RGB")
+        return image if image.mode in ("L", "RGB") else image.convert("RGB")
     turned = ImageCms.applyTransform(image, transform)
     assert turned is not None
     return turned.convert("L") if image.mode == "L" else turned
@@ -130,7 +133,7 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 @functools.lru_cache(maxsize=64)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """How colours of a profile become sRGB; None where they are that, or the profile is no use."""
+    """How colours of a profile become sRGB; None where they are that, or the profile is useless."""
     target = ImageCms.createProfile("sRGB")
     if not profile:
         assert mode == "LAB"
@@ -191,16 +194,22 @@ def _frames(image: Image.Image) -> bool:
 def load_photo(path: str | Path) -> Image.Image:
     """A file as an RGB image; in place of the loader that torchvision's ``ImageFolder`` has.
 
-    That one drops transparency and colour profiles and cuts 16-bit greys off at 255, in silence.
+    Torchvision's drops transparency and colour profiles and clips 16-bit greys at 255 without a
+    warning.
 
     Raises:
-        ValueError: It is no picture, cut short, too large, or of a mode that is refused.
+        ValueError: It is not a picture, is cut short or too large, or has a mode that is refused.
         OSError: It cannot be read.
     """
     with open_photo(path) as image:
-        if _frames(image):
-            warnings.warn(f"of {path} the {FIRST_FRAME} is read", stacklevel=2)
-        return standard(image).convert("RGB")
+        return _as_rgb(image, path)
+
+
+def _as_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    if _frames(image):
+        warnings.warn(f"only the first frame or page of {path} is read", stacklevel=3)
+    found = standard(image)
+    return found if found.mode == "RGB" else found.convert("RGB")
 
 
 @contextlib.contextmanager
@@ -215,23 +224,14 @@ def open_photo(path: str | Path) -> Iterator[Image.Image]:
         raise named(error, path) from error
 
 
-def is_photo(path: str | Path) -> bool:
-    """Whether Pillow knows a file's format."""
-    try:
-        with Image.open(path):
-            return True
-    except Exception:  # of any type, as above
-        return False
-
-
 def named(error: Exception, path: str | Path) -> Exception:
     """The error of reading a file, as one that names the file and says what to do."""
     path = Path(path)
     if isinstance(error, OSError) and error.errno is not None:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             return FileNotFoundError(
-                f"expected a photo, got the broken link {path} to {path.readlink()}; mend it "
-                f"or take it out"
+                f"expected a photo, got the broken link {path} to {path.readlink()}; repair it "
+                f"or remove it"
             )
         return OSError(error.errno, error.strerror, str(path))
     if isinstance(error, Image.DecompressionBombError):
@@ -241,30 +241,73 @@ def named(error: Exception, path: str | Path) -> Exception:
         )
     if isinstance(error, UnidentifiedImageError):
         kind = "an empty file" if path.is_file() and not path.stat().st_size else "something else"
-        return ValueError(f"expected a photo, got {kind}: {path}; take it out of the folder")
+        return ValueError(f"expected a photo, got {kind}: {path}; remove it from the folder")
     if str(path) in str(error) and isinstance(error, ValueError):
         return error
     if isinstance(error, OSError):
         return ValueError(
-            f"expected a whole photo, got a damaged one: {path} ({error}); replace it or take it "
-            f"out of the folder"
+            f"expected an intact photo, got a damaged one: {path} ({error}); replace it or "
+            f"remove it from the folder"
         )
     return ValueError(f"could not read {path}: {error or type(error).__name__}")
 
 
 # --- metadata ------------------------------------------------------------------------------------
-def exif_of(path: str | Path, *, gps: bool = False) -> bytes | None:
-    """EXIF of a file as a protected copy may carry it, or None where there is nothing to keep.
+class PhotoInfo(NamedTuple):
+    """What an export says of a photo besides its pixels.
+
+    Attributes:
+        notes: From :func:`notes_of`.
+        exif: EXIF that a protected copy may carry, or None where there is nothing to keep.
+    """
+
+    notes: tuple[str, ...]
+    exif: bytes | None
+
+
+class PhotoReader:
+    """Reads photos as :func:`load_photo` does, and from the same open file what else it says.
 
     Description, author, camera, times and exposure are kept, by the names of their tags; all else
     is not, and the place only with ``gps``.
+
+    Args:
+        exif: Keep EXIF at all.
+        gps: Keep the place.
     """
-    with open_photo(path) as image:
+
+    def __init__(self, *, exif: bool, gps: bool) -> None:
+        self._exif, self._gps = exif, gps
+        self._found: dict[Path, PhotoInfo] = {}
+
+    def __call__(self, path: str | Path) -> Image.Image:
+        """A file as an RGB image; errors as those of :func:`load_photo`."""
+        with open_photo(path) as image:
+            check_mode(image)
+            self._found[Path(path)] = self._info(image, path)  # first: loading turns a TIFF upright
+            return _as_rgb(image, path)
+
+    def info(self, path: Path) -> PhotoInfo | None:
+        """What the file says that was read last, or None where Pillow cannot read it.
+
+        A file that another loader reads is opened for this.
+        """
+        if path in self._found:
+            return self._found.pop(path)
         try:
-            return _kept(image.getexif(), gps)
-        except Exception as error:  # of any type, on values that make no sense
-            warnings.warn(f"could not keep the damaged EXIF of {path}: {error}", stacklevel=2)
+            with Image.open(path) as image:
+                return self._info(image, path)
+        except Exception:  # Pillow's plugins raise errors of any type, here on files of any kind
             return None
+
+    def _info(self, image: Image.Image, path: str | Path) -> PhotoInfo:
+        exif = None
+        if self._exif:
+            try:
+                exif = _kept(image.getexif(), self._gps)
+            except Exception as error:  # of any type, on values that make no sense
+                warnings.warn(f"could not keep the damaged EXIF of {path}: {error}", stacklevel=2)
+        return PhotoInfo(notes_of(image), exif)
 
 
 def _kept(found: Image.Exif, gps: bool) -> bytes | None:

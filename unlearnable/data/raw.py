@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
-from torchvision.datasets.folder import default_loader
+from torchvision.datasets.folder import DatasetFolder, default_loader
 from torchvision.datasets.vision import StandardTransform
 
 from .array_backed import gives_what_it_holds, held_by
 from .batches import Item, RawBatch, read_batches
+from .fingerprint import image_keys
 from .huggingface import from_hf, is_hf_dataset, refuse_collections
-from .image import _canonical
+from .image import canonical
 from .image_folder import file_of
 from .photo import load_photo, named
 
@@ -30,7 +32,6 @@ _TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 _LABEL_NAMES = ("targets", "labels", "_labels")
 
 
-# --- a dataset -----------------------------------------------------------------------------------
 def _apply_transforms(dataset: Any) -> Transforms | None:
     """What ``dataset`` does to an (image, label) pair, or None where it does nothing."""
     joint = getattr(dataset, "transforms", None)
@@ -49,6 +50,16 @@ def _identity(value: Any) -> Any:
 
 def _identity_pair(image: Any, label: Any) -> tuple[Any, Any]:
     return image, label
+
+
+def _lists_files(bare: Any) -> bool:
+    """Whether items are files that a loader reads, and the labels listed beside them."""
+    return getattr(type(bare), "__getitem__", None) is DatasetFolder.__getitem__
+
+
+def _reads_photos(bare: Any) -> bool:
+    """Whether that loader is our own."""
+    return _lists_files(bare) and bare.loader is load_photo
 
 
 def _bare(dataset: Any) -> Any:
@@ -98,9 +109,11 @@ class RawDataset:
     Attributes:
         classes: Names of the classes in the order of their indices, or None where unknown.
         name: The dataset's class, for people.
+        originals: The datasets that images come from: none of them a ``Subset`` or
+            ``ConcatDataset``.
 
     Raises:
-        TypeError: It is no map-style dataset.
+        TypeError: It is not a map-style dataset.
         ValueError: It is empty.
     """
 
@@ -135,6 +148,7 @@ class RawDataset:
             self.classes = [str(name) for name in named[0]]
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
         self._labels: NDArray[np.int64] | None = None
+        self._keys: NDArray[np.uint64] | None = None
 
     def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         # Subclasses that read items in a way of their own are leaves.
@@ -155,6 +169,29 @@ class RawDataset:
     def __len__(self) -> int:
         return len(self._leaf_of)
 
+    @property
+    def holds_arrays(self) -> bool:
+        """Whether all images lie in arrays, which are read many at once."""
+        return all(self._holds)
+
+    @property
+    def reads_photos(self) -> bool:
+        """Whether all images are files that this package opens itself; threads may do so."""
+        return all(map(_reads_photos, self._bare))
+
+    def read_by(self, loader: Callable[[str], Image.Image]) -> RawDataset:
+        """The same images; files that this package opens itself are read by this loader."""
+        other = copy.copy(self)
+        other._bare = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._bare]
+        for leaf in filter(_reads_photos, other._bare):
+            leaf.loader = loader
+        return other
+
+    @property
+    def num_classes(self) -> int:
+        """Number of class names or, where there are none, the largest label plus one."""
+        return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
+
     def _pair(self, index: int) -> tuple[Any, Any]:
         leaf = self._bare[self._leaf_of[index]]
         try:
@@ -167,7 +204,7 @@ class RawDataset:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(
                 f"expected {type(leaf).__name__} to give (image, label) pairs, got "
-                f"{type(pair).__name__}"
+                + type(pair).__name__
                 + (f" of {len(pair)}" if isinstance(pair, (tuple, list)) else "")
             )
         return pair[0], pair[1]
@@ -195,7 +232,7 @@ class RawDataset:
     def _item(self, index: int) -> Item:
         image, label = self._pair(index)
         try:
-            pixels, restore = _canonical(image)
+            pixels, restore = canonical(image)
         except ValueError as error:
             path = self.path(index)
             if path is None:
@@ -222,34 +259,57 @@ class RawDataset:
             self._labels = check_labels(found, self.classes)
         return self._labels
 
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """Keys of all images, before any resize, uint64 of shape (N,); computed once."""
+        if self._keys is None:
+            keys = np.empty(len(self), np.uint64)
+            for batch in self.batches(range(len(self))):
+                keys[batch.indices] = image_keys(batch.pixels)
+            self._keys = keys
+        return self._keys
+
+    def with_keys(self, keys: NDArray[np.uint64]) -> RawDataset:
+        """The same dataset, whose :attr:`keys` are known from an earlier reading."""
+        known = copy.copy(self)
+        known._keys = keys
+        return known
+
     def stated_labels(self) -> list[Any] | None:
         """Labels that the dataset lists, where a sample agrees with its items; else None."""
-        columns = []
-        for leaf in self._bare:
-            if isinstance(leaf, TensorDataset):
-                values: Any = leaf.tensors[1]
-            else:
-                values = next(
-                    (v for n in _LABEL_NAMES if (v := _attribute(leaf, n)) is not None), None
-                )
-            if values is None or len(values) != len(leaf):
+        columns = [_listed_labels(leaf) for leaf in self._bare]
+        leaves = self._leaf_of.tolist()
+        labels = []
+        for leaf, place in zip(leaves, self._index_in.tolist(), strict=True):
+            column = columns[leaf]
+            if column is None:
                 return None
-            columns.append(values.tolist() if hasattr(values, "tolist") else list(values))
-        pairs = zip(self._leaf_of.tolist(), self._index_in.tolist(), strict=True)
-        labels = [columns[leaf][index] for leaf, index in pairs]
-        for index in np.linspace(0, len(self) - 1, 16).astype(int):
-            if self._pair(int(index))[1] != labels[index]:
+            labels.append(column[place])
+        for index in np.linspace(0, len(self) - 1, 16).astype(int).tolist():
+            if _lists_files(self._bare[leaves[index]]):
+                continue  # its items have these labels: no file is decoded for them
+            if self._pair(index)[1] != labels[index]:
                 return None
         return labels
 
 
-def _attribute(leaf: Any, name: str) -> Any:
-    value = getattr(leaf, name, None)
-    return value if isinstance(value, (list, tuple, np.ndarray, Tensor)) else None
+def _listed_labels(leaf: Any) -> list[Any] | None:
+    """Labels of a dataset's items by an attribute of it, or None."""
+    if _lists_files(leaf):
+        return [label for _, label in leaf.samples]
+    if isinstance(leaf, TensorDataset):
+        return leaf.tensors[1].tolist()
+    for name in _LABEL_NAMES:
+        values: Any = getattr(leaf, name, None)
+        if isinstance(values, (list, tuple, np.ndarray, Tensor)):
+            if len(values) != len(leaf):
+                return None
+            return values.tolist() if hasattr(values, "tolist") else list(values)
+    return None
 
 
 def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArray[np.int64]:
-    """Labels as int64, or a ``ValueError`` that says which label is no class index."""
+    """Labels as int64, or a ``ValueError`` that names the one that is not a class index."""
     checked = np.empty(len(labels), dtype=np.int64)
     for index, label in enumerate(labels):
         if isinstance(label, (Tensor, np.ndarray)) and label.ndim == 0:

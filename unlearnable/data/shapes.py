@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import VisionDataset
 
+from ..engine.numbers import integer
+
 _SIDE = 32
 _SUPERSAMPLING = 2  # samples per pixel and axis: anti-aliased outlines
 _CHUNK = 100  # images drawn at once, ten of each class
@@ -108,10 +110,13 @@ class Shapes(VisionDataset):
         train: The training split; the test split is drawn from an independent stream.
         size: Number of images; 3,000 for training and 1,000 for testing unless given. The first
             images do not depend on it.
-        seed: Images are a function of seed, split and side alone.
-        side: Pixels of a side.
+        seed: Not negative. Images depend only on seed, split and side.
+        side: Height and width in pixels, at least 8.
         transform: Takes a PIL image and returns what the model wants.
         target_transform: Takes the class index.
+
+    Raises:
+        ValueError: ``size``, ``seed`` or ``side`` is not an integer, or too small.
 
     Attributes:
         data: uint8 array of shape (N, side, side, 3).
@@ -140,12 +145,9 @@ class Shapes(VisionDataset):
         super().__init__(root=None, transform=transform, target_transform=target_transform)
         if size is None:
             size = 3000 if train else 1000
-        if size < 1:
-            raise ValueError(f"expected size >= 1, got {size}")
-        if side < 8:
-            raise ValueError(f"expected a side of at least 8 pixels, got {side}")
+        size, side = integer("size", size, least=1), integer("side", side, least=8)
         self.train = train
-        self.seed = seed
+        self.seed = seed = integer("seed", seed, least=0)
         images, labels = [], []
         for chunk in range(-(-size // _CHUNK)):
             rng = np.random.default_rng([seed, int(train), chunk])

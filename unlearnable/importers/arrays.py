@@ -39,7 +39,7 @@ def read_array(path: Path, accept: Accept) -> NDArray[Any]:
         Integers or floats, perhaps memory-mapped.
 
     Raises:
-        ArtefactError: The file is not whole, holds something else, or asks for code to be run.
+        ArtefactError: The file is incomplete, holds something else, or asks for code to be run.
         ValueError: It holds several arrays, or values of another type.
     """
     with path.open("rb") as file:
@@ -55,10 +55,10 @@ def read_array(path: Path, accept: Accept) -> NDArray[Any]:
     raw = read_pickled_array(path)
     dtype = _dtype(raw.dtype, path)
     shape = raw.shape
-    whole = isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)
+    sound = isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)
     is_bytes = isinstance(raw.data, (bytes, bytearray))
-    if not whole or not is_bytes or len(raw.data) != math.prod(shape) * dtype.itemsize:
-        raise ArtefactError(f"expected a whole array in {path}, got one of shape {shape}")
+    if not sound or not is_bytes or len(raw.data) != math.prod(shape) * dtype.itemsize:
+        raise ArtefactError(f"expected a complete array in {path}, got one of shape {shape}")
     accept(shape)
     return np.frombuffer(raw.data, dtype).reshape(shape, order="F" if raw.fortran else "C")
 
@@ -67,7 +67,7 @@ def _dtype(found: Any, path: Path) -> np.dtype[Any]:
     code = found.str if isinstance(found, np.dtype) else found
     if code[:1] not in "<>|=" or code[1:] not in _DTYPES:
         raise ValueError(
-            f"expected an array of whole numbers or floats in {path}, got one of type {found}; "
+            f"expected an array of integers or floats in {path}, got one of type {found}; "
             f"object arrays are never read"
         )
     return np.dtype(code)
@@ -75,7 +75,7 @@ def _dtype(found: Any, path: Path) -> np.dtype[Any]:
 
 @contextmanager
 def _expecting(what: str, path: Path) -> Iterator[None]:
-    """Any error of reading a foreign file, which may go wrong in any way, as ours."""
+    """Turns any error of reading a foreign file into an ``ArtefactError``."""
     try:
         yield
     except Exception as error:
@@ -99,14 +99,14 @@ def _read_npy(path: Path, accept: Accept) -> NDArray[Any]:
     dtype = _dtype(found, path)
     accept(shape)
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
-        raise ArtefactError(f"expected a whole array of shape {shape} in {path}, got a part")
+        raise ArtefactError(f"expected a complete array of shape {shape} in {path}, got a part")
     order: Any = "F" if fortran else "C"
     return np.memmap(path, dtype, "r", offset, shape, order).view(np.ndarray)
 
 
 def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
     headers: dict[str, _Header] = {}
-    with _expecting("a whole archive", path), zipfile.ZipFile(path) as archive:
+    with _expecting("an intact archive", path), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         is_torch = any(Path(entry.filename).name == "data.pkl" for entry in entries)
         for entry in entries:
@@ -123,7 +123,7 @@ def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
     _dtype(found, path)
     accept(shape)
     with (
-        _expecting(f"a whole array {name}", path),
+        _expecting(f"a complete array {name}", path),
         zipfile.ZipFile(path) as archive,
         archive.open(name) as file,
     ):
@@ -134,8 +134,8 @@ def _only(chosen: list[str], names: list[str], path: Path) -> str:
     if len(chosen) != 1:
         several = f"{len(chosen)} among {', '.join(names)}" if names else "none"
         raise ValueError(
-            f"expected one array of images or perturbations in {path}, got {several}; save the one "
-            f"alone with numpy.save"
+            f"expected one array of images or perturbations in {path}, got {several}; save "
+            f"only that one with numpy.save"
         )
     return chosen[0]
 
@@ -168,8 +168,8 @@ def read_indexed_images(folder: Path, count: int, shape: tuple[int, ...]) -> Ite
         shape: (C, H, W) of each.
 
     Raises:
-        ValueError: An image is missing, there twice, of another size, or a JPEG.
-        ArtefactError: A file is no image.
+        ValueError: An image is missing, duplicated, of another size, or a JPEG.
+        ArtefactError: A file is not an image.
     """
     paths: dict[int, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -184,7 +184,7 @@ def read_indexed_images(folder: Path, count: int, shape: tuple[int, ...]) -> Ite
             raise ValueError(f"expected images named by their index in {folder}, got {path.name}")
         if int(path.stem) in paths:
             raise ValueError(
-                f"expected an image once in {folder}, got {paths[int(path.stem)]} and {path}"
+                f"expected one image per index in {folder}, got {paths[int(path.stem)]} and {path}"
             )
         paths[int(path.stem)] = path
     missing = next((index for index in range(count) if index not in paths), None)

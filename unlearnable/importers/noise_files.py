@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
+from ..engine.numbers import number
 from ..engine.pgd import NORMS
 from ..methods.parameters import check_epsilon
 from ..perturbation.config import GRANULARITIES
@@ -49,21 +50,22 @@ def import_perturbation(
         path: The file or folder.
         dataset: What the perturbation was made for, in the same order.
         method: Name of the method, to be kept.
-        epsilon: The budget it was made with, in [0, 1] units; no row may go beyond it.
+        epsilon: The budget it was made with, in [0, 1] units; no row may exceed it.
         norm: ``"Linf"`` or ``"L2"``.
-        granularity: ``"sample-wise"``, a row per image, which None stands for where there is no
-            doubt; or ``"class-wise"``, a row per class.
+        granularity: ``"sample-wise"``, a row per image, the default where there
+            is no doubt; or ``"class-wise"``, a row per class.
         format: What values are: ``"levels"`` of 1/255; ``"unit"``, in [0, 1] units; or
-            ``"images"``, whole protected images, in 0…255 or [0, 1], whose difference to the
-            dataset is taken. None decides: PNGs and uint8 are images; other whole numbers are
+            ``"images"``, protected images, in 0…255 or [0, 1], whose difference from the
+            dataset is taken. None decides: PNGs and uint8 are images; other integers are
             levels; floats up to 0.5 are in [0, 1] units, floats above 1 are levels.
-        image_size: Where images vary in size: what they were resized and cropped to.
+        image_size: Where images vary in size: the side, or (height, width), that they were resized
+            and cropped to.
 
     Raises:
         FileNotFoundError: There is no such file.
         ArtefactError: The file is damaged, or holds more than one array of numbers; pickles that
             would run code are refused, and do not run.
-        ValueError: Count, shape or values do not fit the dataset and the budget, or are not clear.
+        ValueError: Count, shape or values do not fit the dataset and the budget, or are ambiguous.
 
     Example:
         >>> import numpy as np, tempfile
@@ -75,7 +77,7 @@ def import_perturbation(
         ...     import_perturbation(f"{folder}/rem.npy", dataset, method="REM", epsilon=8 / 255)
         Perturbation(REM, sample-wise, Linf 8/255, 20 images of 3x32x32)
     """
-    path = Path(path)
+    path, epsilon = Path(path), number("epsilon", epsilon)
     for name, value, known in (
         ("norm", norm, NORMS),
         ("granularity", granularity, (None, *GRANULARITIES)),
@@ -87,19 +89,8 @@ def import_perturbation(
     if not path.exists():
         raise FileNotFoundError(f"expected a file or a folder of PNGs, got {path}")
     images = read_images(dataset, image_size)
-    if path.is_dir():
-        if granularity == "class-wise" or format not in (None, "images"):
-            raise ValueError(f"expected a file, got the folder {path}, whose PNGs are whole images")
-        granularity, values = "sample-wise", "images"
-        shape = tuple(images.images.shape[1:])
-        deltas = _differences(read_indexed_images(path, len(images.images), shape), images)
-    else:
-        array = read_array(path, lambda shape: _check_shape(shape, images))
-        granularity = _granularity(len(array), images, granularity)
-        values = _values(array, format)
-        if values == "images" and granularity == "class-wise":
-            raise ValueError("expected class-wise perturbations, got whole images, one per image")
-        deltas = _deltas(array, values, images)
+    read = _read_folder if path.is_dir() else _read_file
+    granularity, values, deltas = read(path, images, granularity, format)
     count = len(images.images) if granularity == "sample-wise" else images.num_classes
     rows = _rows(deltas, (count, *images.images.shape[1:]), epsilon, norm, values)
     config = {
@@ -117,7 +108,40 @@ def import_perturbation(
     return Perturbation.from_fit(Result("additive", {"rows": rows}, {}), images, config)
 
 
-# --- what an array is ----------------------------------------------------------------------------
+_Deltas: TypeAlias = Iterator[NDArray[Any]]  # levels, (B, C, H, W): integers where exact, or floats
+
+
+def _read_folder(
+    path: Path, images: ImageStore, granularity: str | None, format: str | None
+) -> tuple[str, str, _Deltas]:
+    """Granularity, format and levels of protected images in a folder."""
+    if granularity == "class-wise" or format not in (None, "images"):
+        raise ValueError(f"expected a file, got the folder {path}, whose PNGs are protected images")
+    shape = tuple(images.images.shape[1:])
+    found = read_indexed_images(path, len(images.images), shape)
+    parts = (image[None] for image in found)
+    return "sample-wise", "images", _deltas(parts, "images", 1, images)
+
+
+def _read_file(
+    path: Path, images: ImageStore, granularity: str | None, format: str | None
+) -> tuple[str, str, _Deltas]:
+    """Granularity, format and levels of the array in a file."""
+    array = read_array(path, lambda shape: _check_shape(shape, images))
+    granularity = _granularity(len(array), images, granularity)
+    values = _values(array, format)
+    scale = 255 if values == "unit" else 1
+    if values == "images":
+        if granularity == "class-wise":
+            raise ValueError("expected class-wise perturbations, got images, one per image")
+        low, high = float(array.min()), float(array.max())
+        if low < 0 or high > 255:
+            raise ValueError(f"expected images within 0…255, got values from {low:g} to {high:g}")
+        scale = 255 if array.dtype.kind == "f" and high <= 1 else 1
+    parts = (array[start : start + _ROWS] for start in range(0, len(array), _ROWS))
+    return granularity, values, _deltas(parts, values, scale, images)
+
+
 def _check_shape(shape: tuple[int, ...], images: ImageStore) -> None:
     channels, height, width = images.images.shape[1:]
     counts = (len(images.images), images.num_classes)
@@ -164,45 +188,32 @@ def _values(array: NDArray[Any], given: str | None) -> str:
     if given is None and _UNIT < most <= _LEVELS:
         raise ValueError(
             f'expected floats whose unit is clear, got some up to {most:g}; say format="levels", '
-            f'"unit" or, for whole protected images, "images"'
+            f'"unit" or, for protected images, "images"'
         )
     return given or ("unit" if most <= _UNIT else "levels")
 
 
-# --- what it adds to pixels ----------------------------------------------------------------------
-def _deltas(array: NDArray[Any], values: str, images: ImageStore) -> Iterator[NDArray[Any]]:
-    """Perturbations in levels, (B, C, H, W): whole numbers where they are exact, else floats."""
-    shape = tuple(images.images.shape[1:])
-    whole = array.dtype.kind in "iu"
-    if values == "images":
-        low, high = float(array.min()), float(array.max())
-        if low < 0 or high > 255:
-            raise ValueError(f"expected images within 0…255, got values from {low:g} to {high:g}")
-        scale = 1 if whole or high > 1 else 255
-    else:
-        scale = 255 if values == "unit" else 1
-    for start in range(0, len(array), _ROWS):
-        part = array[start : start + _ROWS]
+def _deltas(parts: _Deltas, values: str, scale: int, images: ImageStore) -> _Deltas:
+    """Levels that consecutive parts of an array add to pixels."""
+    start = 0
+    for part in parts:
         if part.ndim == 3:
             part = part[:, None]
-        elif part.shape[1:] != shape:
+        elif part.shape[1:] != tuple(images.images.shape[1:]):
             part = part.transpose(0, 3, 1, 2)
-        if whole:
+        if part.dtype.kind in "iu":
             part = part.astype(np.int16 if part.dtype.itemsize == 1 else np.int64)
         else:
             part = part.astype(np.float64) * scale
         if values == "images":
-            part = np.rint(part).astype(np.int16) - images.images[start : start + _ROWS].numpy()
+            before = images.images[start : start + len(part)].numpy()
+            part = np.rint(part).astype(np.int16) - before
         yield part
-
-
-def _differences(pixels: Iterator[NDArray[np.uint8]], images: ImageStore) -> Iterator[NDArray[Any]]:
-    for after, before in zip(pixels, images.images, strict=True):
-        yield (after.astype(np.int16) - before.numpy())[None]
+        start += len(part)
 
 
 def _rows(
-    deltas: Iterator[NDArray[Any]],
+    deltas: _Deltas,
     shape: tuple[int, ...],
     epsilon: float,
     norm: str,
@@ -249,7 +260,7 @@ def _sizes(
     exact = delta.dtype.kind == "i"
     slack = 1e-6 if exact else 1e-3 + 0.255 * epsilon  # of float16
     if norm == "Linf":
-        # As floats before the sign is changed: the lowest whole number has no opposite.
+        # As floats before the sign is changed: the lowest integer has no opposite.
         above, below = flat.max(axis=1).astype(np.float64), flat.min(axis=1).astype(np.float64)
         return np.maximum(above, -below), np.full(len(flat), 255 * epsilon + slack)
     flat = flat.astype(np.float64)

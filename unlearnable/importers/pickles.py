@@ -1,7 +1,7 @@
 """One numpy array out of a pickle: the only place of this package that opens one.
 
-Nothing that a pickle names is looked up. Its opcodes are first held against those that numpy writes
-for an array; what they call then are stand-ins, which note down what they are given.
+Nothing that a pickle names is ever looked up: names on a short list become labels, and calls of
+them records of the call, from which the array is put together; every other name is an error.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 
 from ..errors import ArtefactError
 
-_MOST_OPCODES = 200  # numpy needs about 40
-# Without dicts and lists, whose items could be many, and without what makes or calls by other ways
-# than a name and REDUCE. BUILD can then set no attribute: for that it takes a dict.
-_OPCODES = {
-    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "GLOBAL", "STACK_GLOBAL", "REDUCE",
-    "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "EMPTY_TUPLE", "TUPLE",
-    "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2",
-    "LONG1", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES",
-    "BINBYTES8", "BYTEARRAY8",
-}  # fmt: skip
+_MAX_OPCODES = 200  # numpy needs about 40
+_NAMES = (
+    "numpy.ndarray",
+    "numpy.dtype",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.numeric._frombuffer",
+    "numpy._core.numeric._frombuffer",
+    "_codecs.encode",  # how protocol 2 writes bytes
+)
 
 
 class RawArray(NamedTuple):
@@ -42,90 +42,84 @@ class RawArray(NamedTuple):
     data: Any
 
 
-class _Dtype:
-    def __init__(self, code: Any, *_: Any) -> None:
-        self.code, self.order = code, "|"
+class _Call:
+    """A call that a pickle asks for, and the state that it then sets; neither is carried out."""
+
+    def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
+        self.name, self.arguments, self.state = name, arguments, None
 
     def __setstate__(self, state: Any) -> None:
-        _, self.order, subtype, names, fields, *_ = state
-        if (subtype, names, fields) != (None, None, None):
-            raise pickle.UnpicklingError("its array holds records")
+        self.state = state
 
 
-class _Array:
-    found: RawArray | None = None
+class _Name:
+    __slots__ = ("name",)
 
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, data = state
-        self.found = RawArray(shape, f"{dtype.order}{dtype.code}", bool(fortran), data)
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-
-class _NDArray:
-    __slots__ = ()
-
-
-def _reconstruct(subtype: Any, *_: Any) -> _Array:
-    if not isinstance(subtype, _NDArray):
-        raise pickle.UnpicklingError("its array is of a subclass")
-    return _Array()
-
-
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", data))
-    return array
-
-
-def _encode(text: Any, encoding: Any) -> bytes:  # how protocol 2 writes bytes
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("its bytes are encoded")
-    return text.encode("latin1")
-
-
-_STAND_INS = {
-    "numpy.ndarray": _NDArray(),
-    "numpy.dtype": _Dtype,
-    "numpy.core.multiarray._reconstruct": _reconstruct,
-    "numpy._core.multiarray._reconstruct": _reconstruct,
-    "numpy.core.numeric._frombuffer": _from_buffer,
-    "numpy._core.numeric._frombuffer": _from_buffer,
-    "_codecs.encode": _encode,
-}
+    def __call__(self, *arguments: Any) -> _Call:
+        return _Call(self.name, arguments)
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        found = _STAND_INS.get(f"{module}.{name}")
-        if found is None:
+    def find_class(self, module: str, name: str) -> _Name:
+        if f"{module}.{name}" not in _NAMES:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return found
+        return _Name(f"{module}.{name}".removeprefix("numpy.core.").removeprefix("numpy._core."))
 
 
 def read_pickled_array(path: Path) -> RawArray:
     """What a pickle of one numpy array holds.
 
     Raises:
-        ArtefactError: It is no pickle, or it holds or does anything else; nothing of it has run.
+        ArtefactError: It is not a pickle, or it holds or does anything else; nothing of it has run.
     """
     try:
         # A mapped file gives no more bytes than it has, whatever length a pickle claims.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check_opcodes(data)
+            _check_size(data)
             data.seek(0)
-            found = _Unpickler(data).load()
-        if not isinstance(found, _Array) or found.found is None:
-            raise pickle.UnpicklingError("it holds something else")
+            return _array(_Unpickler(data).load())
     except Exception as error:  # a foreign file may go wrong in any way
         raise ArtefactError(
             f"expected a pickle of one numpy array and nothing else in {path}: {error}; nothing "
             f"that it names was run. If you trust the file, save its array with numpy.save"
         ) from error
-    return found.found
 
 
-def _check_opcodes(data: Any) -> None:
+def _check_size(data: Any) -> None:
+    """Refuses pickles that take much memory to read: long ones, and a memo of distant places."""
     for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name not in _OPCODES or number > _MOST_OPCODES:
-            raise pickle.UnpicklingError(f"its opcode {number} is {opcode.name}")
-        if opcode.name.endswith("PUT") and int(argument or 0) > _MOST_OPCODES:
-            raise pickle.UnpicklingError(f"its memo has a place {argument}")
+        place = int(argument or 0) if opcode.name.endswith("PUT") else 0
+        if max(number, place) > _MAX_OPCODES:
+            raise pickle.UnpicklingError(f"its opcode {number} is {opcode.name} {place}")
+
+
+def _array(found: Any) -> RawArray:
+    match found:
+        case _Call(
+            name="multiarray._reconstruct",
+            arguments=(_Name(name="numpy.ndarray"), *_),
+            state=(_, shape, dtype, fortran, data),
+        ):
+            return RawArray(shape, _dtype(dtype), bool(fortran), _bytes(data))
+        case _Call(name="numeric._frombuffer", arguments=(data, dtype, shape, order, *_)):
+            return RawArray(shape, _dtype(dtype), order == "F", data)
+    raise pickle.UnpicklingError("it holds something else")
+
+
+def _dtype(found: Any) -> str:
+    match found:
+        case _Call(name="numpy.dtype", arguments=(str(code), *_), state=state):
+            _, order, *records, _, _, _ = state or (3, "|", None, None, None, -1, -1, 0)
+            if records == [None] * 3:
+                return f"{order}{code}"
+    raise pickle.UnpicklingError("its array holds records")
+
+
+def _bytes(found: Any) -> Any:
+    match found:
+        case _Call(name="_codecs.encode", arguments=(str(text), "latin1")):
+            return text.encode("latin1")
+    return found

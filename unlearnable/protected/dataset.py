@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import operator
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +14,19 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from ..data.batches import RawBatch
-from ..data.fingerprint import image_keys
 from ..data.image import Images, Pixels
-from ..data.image_folder import folder_of
+from ..data.photo import PhotoReader
 from ..data.raw import RawDataset
-from ..errors import UnknownImageError
+from ..engine.numbers import integer
 from ..io.png import html_image
-from ..perturbation.kinds.base import RowRef
 from ..perturbation.perturbation import Perturbation
+from .alignment import Alignment
 from .export import export_images
 from .export.huggingface import to_hf_dataset
 from .figures import comparison
-from .manifest import Manifest, Seal
+from .manifest import Exported, Manifest, Seal
 from .metrics import Distortion, measure, spread
+from .selection import check_fraction, select
 
 _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 
@@ -45,9 +42,9 @@ class ProtectedDataset(VisionDataset):
         dataset: A map-style dataset of (image, label) pairs: PIL images, uint8 tensors (1 or 3, H,
             W) or uint8 arrays (H, W, 1 or 3). It is not changed.
         perturbation: What to add; its resize and crop, where it has one, is applied first.
-        fraction: Share of images to protect. Exactly ``round(fraction * N)`` are, chosen by a hash
-            of seed and content, so that the order of images does not matter.
-        seed: Of that choice.
+        fraction: Share of images to protect, from 0 to 1. Exactly ``round(fraction * N)``
+            are, chosen by a hash of seed and content, so that the order of images does not matter.
+        seed: Of that choice, an integer.
         align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
             for decoders that give slightly other pixels, and checks each image against a 4x4
             thumbnail.
@@ -88,82 +85,22 @@ class ProtectedDataset(VisionDataset):
                 "expected a dataset that is not protected yet, got a ProtectedDataset; protect the "
                 "dataset below it (its .base), for two perturbations with p.then(q)"
             )
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
-        if align not in ("content", "index"):
-            raise ValueError(f'expected align "content" or "index", got {align!r}')
         super().__init__(root=getattr(raw.originals[0], "root", None))
         self.base = dataset
         self.perturbation = perturbation
-        self.fraction = fraction
-        self.seed = seed
+        self.fraction = check_fraction(fraction)
+        self.seed = integer("seed", seed)
         self.align = align
         self.full_size = full_size
         self._raw = raw
         self._bare = False
-        self._keys: NDArray[np.uint64] | None = None
         if full_size:
             perturbation.check_full_size()
-        self._class_of = _match_classes(raw, perturbation)
-        if align == "index":
-            if perturbation.kind != "additive" or not perturbation.keyed:
-                raise ValueError(
-                    f'expected a sample-wise perturbation of kind "additive" with align="index", '
-                    f"got {perturbation!r}"
-                )
-            if len(raw) != len(perturbation):
-                raise ValueError(
-                    f'expected {len(perturbation):,} images with align="index", got {len(raw):,}'
-                )
-            warnings.warn(
-                'align="index" trusts the order of the dataset; each image is checked only against '
-                "a 4x4 thumbnail",
-                stacklevel=2,
-            )
-        for batch in raw.batches(
-            sorted(set(np.linspace(0, len(raw) - 1, _PEEK).astype(int).tolist()))
-        ):
-            self._rows(batch)
-        self._chosen = self._choose() if fraction < 1 else None
-
-    def _choose(self) -> NDArray[np.bool_]:
-        """Which images are protected, bool of shape (N,)."""
-        salt = int(self.seed).to_bytes(8, "little", signed=True)
-        if self._keys is None:
-            self._keys = np.empty(len(self), dtype=np.uint64)
-            for batch in self._raw.batches(range(len(self))):
-                self._keys[batch.indices] = image_keys(batch.pixels)
-        ranks = []
-        for index, key in enumerate(self._keys.tolist()):
-            rank = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, key=salt)
-            ranks.append((int.from_bytes(rank.digest(), "little"), index))
-        chosen = np.zeros(len(self), dtype=bool)
-        for _, index in sorted(ranks)[: round(self.fraction * len(self))]:
-            chosen[index] = True
-        return chosen
-
-    def _rows(self, batch: RawBatch) -> list[RowRef]:
-        labels = [int(label) for label in batch.labels]
-        if self._class_of is not None:
-            for index, label in zip(batch.indices, labels, strict=True):
-                if not 0 <= label < len(self._class_of):
-                    raise UnknownImageError(
-                        f"expected a class index below {len(self._class_of)}, got {label} for "
-                        f"image {index}"
-                    )
-            labels = [self._class_of[label] for label in labels]
-        if self.align == "content":
-            return self.perturbation.find_batch(batch.pixels, labels, batch.indices)
-        for index, pixels in zip(batch.indices, batch.pixels, strict=True):
-            if not self.perturbation.resembles(pixels, index):
-                raise UnknownImageError(
-                    f"expected image {index} to look like the one that was fitted, got another "
-                    f"one; the dataset's order or content differs"
-                )
-        return list(batch.indices)
-
-    def _is_protected(self, index: int) -> bool:
-        return self._chosen is None or bool(self._chosen[index])
+        self._alignment = Alignment(raw, perturbation, align)
+        sample = np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(int))
+        for batch in raw.batches(sample.tolist()):
+            self._alignment.rows(batch)
+        self._chosen = select(raw, self.fraction, self.seed)
 
     def raw_batches(self, indices: Sequence[int], *, protect: bool = True) -> Iterator[RawBatch]:
         """Images as they leave, before the dataset's own transforms, in the order asked for.
@@ -174,27 +111,41 @@ class ProtectedDataset(VisionDataset):
         """
         for batch in self._raw.batches(indices):
             images = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
-            if protect and self._chosen is None:
-                images = self._apply(images, batch)
-            elif protect and self._chosen is not None:
-                chosen = np.flatnonzero(self._chosen[batch.indices]).tolist()
-                if chosen:
-                    images = images.copy()
-                    images[chosen] = self._apply(images[chosen], batch.part(chosen))
-            yield batch._replace(pixels=images)
+            yield batch._replace(pixels=self._protected(batch, images) if protect else images)
+
+    def _protected(self, batch: RawBatch, prepared: Images) -> Images:
+        """What becomes of a batch's images, which were prepared for it."""
+        if self._chosen is None:
+            return self._apply(batch, prepared)
+        places = np.flatnonzero(self._chosen[batch.indices]).tolist()
+        if not places:
+            return prepared
+        images = prepared.copy()
+        images[places] = self._apply(batch.part(places), prepared[places])
+        return images
+
+    def _apply(self, batch: RawBatch, prepared: Images) -> Images:
+        rows = self._alignment.rows(batch)
+        return self.perturbation.apply_batch(prepared, rows, full_size=self.full_size)
+
+    def paired_batches(
+        self, indices: Sequence[int], *, reader: PhotoReader | None = None
+    ) -> Iterator[tuple[RawBatch, Images, Images]]:
+        """Batches of images as they are read, prepared but clean, and protected; each read once.
+
+        Args:
+            indices: From 0 to the number of images.
+            reader: Opens the files that this package opens itself.
+        """
+        raw = self._raw if reader is None else self._raw.read_by(reader)
+        for batch in raw.batches(indices):
+            prepared = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
+            yield batch, prepared, self._protected(batch, prepared)
 
     def pixel_pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
         """Clean and protected pixels of images before transforms, uint8 (1 or 3, H, W) each."""
-        for index in indices:
-            clean, protected = (
-                next(self.raw_batches([index], protect=protect)).pixels[0]
-                for protect in (False, True)
-            )
-            yield clean, protected
-
-    def _apply(self, images: Images, batch: RawBatch) -> Images:
-        rows = self._rows(batch)
-        return self.perturbation.apply_batch(images, rows, full_size=self.full_size)
+        for _, clean, protected in self.paired_batches(indices):
+            yield from zip(clean, protected, strict=True)
 
     def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
         pairs = []
@@ -240,11 +191,10 @@ class ProtectedDataset(VisionDataset):
 
     def with_fraction(self, fraction: float) -> ProtectedDataset:
         """The same images with another share of them protected, by the same ranking."""
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+        fraction = check_fraction(fraction)
         other = object.__new__(ProtectedDataset)
         other.__dict__.update(self.__dict__, fraction=fraction)
-        other._chosen = other._choose() if fraction < 1 else None
+        other._chosen = select(self._raw, fraction, self.seed)
         return other
 
     def with_keys(self, keys: NDArray[np.uint64]) -> ProtectedDataset:
@@ -254,15 +204,13 @@ class ProtectedDataset(VisionDataset):
             keys: uint64, (N,), of the clean images as they are, before any resize.
         """
         other = object.__new__(ProtectedDataset)
-        other.__dict__.update(self.__dict__, _keys=keys)
+        other.__dict__.update(self.__dict__, _raw=self._raw.with_keys(keys))
         return other
 
     @property
     def chosen(self) -> NDArray[np.bool_]:
         """Which images are protected, bool of shape (N,)."""
-        if self._chosen is None:
-            return np.ones(len(self), dtype=bool)
-        return self._chosen.copy()
+        return np.ones(len(self), dtype=bool) if self._chosen is None else self._chosen.copy()
 
     @property
     def targets(self) -> list[int]:
@@ -305,7 +253,7 @@ class ProtectedDataset(VisionDataset):
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
 
         Raises:
-            ValueError: They are photos of several sizes.
+            ValueError: Their sizes differ.
         """
         batches = [batch.pixels for batch in self.raw_batches(range(len(self)))]
         if len({pixels.shape[1:] for pixels in batches}) > 1:
@@ -326,65 +274,72 @@ class ProtectedDataset(VisionDataset):
         gps: bool = False,
         progress: bool = True,
     ) -> Path:
-        """Writes the protected images before transforms, without loss.
+        """Writes the protected images before transforms, losslessly.
 
         Args:
-            folder: Where to; all is written apart and moved there in the end, or nothing is.
+            folder: Where to; all of it is moved there in the end, or nothing is.
             format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
                 (with ``allow_empty=True`` if a class has no images, which is warned of).
                 ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
                 RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
                 ``datasets.load_dataset`` reads; needs the extra ``hf``.
-            force: Go on although the folder exists: the files that an earlier export wrote, as its
+            force: Write even if the folder exists: the files that an earlier export wrote, as its
                 ``unlearnable.json`` lists them, are replaced; all others stay.
-            metadata: Keep the EXIF of files that tells author, camera, times and exposure; nothing
-                is kept otherwise. Colours are sRGB in any case.
-            gps: Keep the place, too.
+            metadata: Keep the EXIF of files: author, camera, times and exposure; nothing is kept
+                otherwise. Colours are sRGB in any case.
+            gps: Keep the location, too.
             progress: Show a bar.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: The format loses pixels (JPEG does), is not known, or cannot hold images
-                like these.
+            ValueError: The format is lossy, as JPEG is, or unknown, or cannot hold these images.
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
         seal = Seal(self.perturbation)
-        prepare = functools.partial(self.perturbation.prepare, full_size=self.full_size)
-        manifest = Manifest(
-            self._raw, seal, prepare, self._is_protected, metadata=metadata, gps=gps
-        )
+        manifest = Manifest(seal, metadata=metadata, gps=gps)
+        described = {
+            "perturbation": self.perturbation.config["method"],
+            "epsilon": self.perturbation.info()["epsilon"],
+            "norm": self.perturbation.config["norm"],
+            "perturbation_id": seal.perturbation_id,
+            "fraction": self.fraction,
+            "full_size": self.full_size,
+        }
         return export_images(
-            self.without_transforms(),
+            self._raw,
+            self._exported(PhotoReader(exif=metadata, gps=gps)),
             folder,
             format,
-            described={
-                "perturbation": self.perturbation.config["method"],
-                "epsilon": self.perturbation.info()["epsilon"],
-                "norm": self.perturbation.config["norm"],
-                "perturbation_id": seal.perturbation_id,
-                "fraction": self.fraction,
-                "full_size": self.full_size,
-            },
+            described=described,
             manifest=manifest,
-            # A folder of class folders, that is; below an archive's root there is room.
-            sources=[folder_of(leaf) for leaf in self._raw.originals],
             force=force,
             progress=progress,
         )
 
+    def _exported(self, reader: PhotoReader) -> Iterator[Exported]:
+        """All images in order, each of them opened and decoded once where the reader reads it."""
+        labels, chosen = self._raw.labels.tolist(), self.chosen.tolist()
+        for batch, prepared, protected in self.paired_batches(range(len(self)), reader=reader):
+            for index, clean, unchanged, pixels in zip(
+                batch.indices, batch.pixels, prepared, protected, strict=True
+            ):
+                path = self._raw.path(index)
+                info = None if path is None else reader.info(path)
+                yield Exported(index, labels[index], clean, unchanged, pixels, chosen[index], info)
+
     def to_hf_dataset(self) -> Any:
         """The protected images before transforms as a Hugging Face ``datasets.Dataset``.
 
-        Its columns are ``image``, encoded as PNG without loss, and ``label``, with the class names.
+        Its columns are ``image``, encoded as lossless PNG, and ``label``, with the class names.
         It is held in memory; ``export(folder, "parquet")`` is not.
 
         Raises:
             ImportError: The extra ``hf`` is not installed.
         """
-        return to_hf_dataset(RawDataset(self.without_transforms()), range(len(self)))
+        return to_hf_dataset(self._raw, self._exported(PhotoReader(exif=False, gps=False)))
 
     def extra_repr(self) -> str:
         share = f"{self.fraction:.0%} of images protected"
@@ -395,27 +350,3 @@ class ProtectedDataset(VisionDataset):
     def _repr_html_(self) -> str:
         picture = comparison(self.pixel_pairs(range(min(8, len(self)))))
         return html_image(picture, "clean images, amplified perturbation, protected images")
-
-
-def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | None:
-    """For each class index of the dataset that of the perturbation; None where they are equal."""
-    expected: list[str] | None = perturbation.config["classes"]
-    number = perturbation.config["num_classes"]
-    if expected is not None and raw.classes is not None:
-        if sorted(expected) != sorted(raw.classes):
-            raise ValueError(
-                f"expected a dataset with the {len(expected)} classes {_some(expected)}, got "
-                f"{len(raw.classes)}: {_some(raw.classes)}"
-            )
-        if expected != raw.classes:
-            return [expected.index(name) for name in raw.classes]
-        return None
-    if perturbation.by_class:
-        found = len(raw.classes) if raw.classes is not None else int(raw.labels.max()) + 1
-        if found > number or (raw.classes is not None and found != number):
-            raise ValueError(f"expected a dataset with {number} classes, got {found}")
-    return None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

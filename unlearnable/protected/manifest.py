@@ -1,6 +1,7 @@
 """What an export says of each file: which pixels it has, and which clean image it came from.
 
-Both are told by 64-bit hashes, which only who has the perturbation can compute: see docs/photos.md.
+Both are stated as 64-bit hashes that only an owner of the perturbation can compute: see
+docs/photos.md.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import hashlib
 import json
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.fingerprint import image_key
 from ..data.image import Pixels
-from ..data.photo import exif_of, is_photo, notes_of, open_photo
-from ..data.raw import RawDataset
+from ..data.photo import PhotoInfo
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.serialization import digest_of
 
@@ -26,6 +27,7 @@ EXPORT_FORMAT_VERSION = 2
 MARKER = "unlearnable.json"
 FILES = "unlearnable-files.csv"
 _COLUMNS = ("file", "key", "state", "origin")
+_PURPOSE = b"unlearnable-seal"
 
 
 class Entry(NamedTuple):
@@ -50,7 +52,7 @@ class Notes(NamedTuple):
     Attributes:
         described: Its ``unlearnable.json``; empty where there is none.
         listed: Whether it lists its files.
-        entries: Of its files, where the list belongs to the perturbation that was asked for.
+        entries: One per file, where the list belongs to the perturbation that was asked for.
     """
 
     described: dict[str, Any]
@@ -58,14 +60,34 @@ class Notes(NamedTuple):
     entries: list[Entry]
 
 
+@dataclass(frozen=True)
+class Exported:
+    """One image on its way into an export; pixels are uint8, (1 or 3, H, W).
+
+    Attributes:
+        index: Its place in the dataset.
+        label: Its class index.
+        clean: As it was read.
+        unchanged: Resized, cropped and coloured as the protected image is, not protected.
+        pixels: What is written.
+        chosen: Whether it gets its perturbation.
+        info: What its file says, or None where it has none that Pillow reads.
+    """
+
+    index: int
+    label: int
+    clean: Pixels
+    unchanged: Pixels
+    pixels: Pixels
+    chosen: bool
+    info: PhotoInfo | None
+
+
 class Manifest:
-    """Collects what an export says of its files while they are written.
+    """Collects what an export says of its images while they are written.
 
     Args:
-        source: The clean images.
         seal: Of the perturbation.
-        unchanged: Makes of a clean image what is written where no perturbation is added.
-        is_protected: Whether the image at an index gets its perturbation.
         metadata: Whether files keep their EXIF.
         gps: Whether they keep the place, too.
 
@@ -73,49 +95,33 @@ class Manifest:
         keeps_metadata: As was given.
     """
 
-    def __init__(
-        self,
-        source: RawDataset,
-        seal: Seal,
-        unchanged: Callable[[Pixels], Pixels],
-        is_protected: Callable[[int], bool],
-        *,
-        metadata: bool = False,
-        gps: bool = False,
-    ) -> None:
+    def __init__(self, seal: Seal, *, metadata: bool = False, gps: bool = False) -> None:
         if gps and not metadata:
             raise ValueError("expected metadata=True (--keep-metadata) with gps=True (--keep-gps)")
-        self._source, self._seal, self._unchanged = source, seal, unchanged
-        self._is_protected = is_protected
         self.keeps_metadata, self._gps = metadata, gps
+        self._seal = seal
         self._entries: list[Entry] = []
+        self._notes: Counter[str] = Counter()
 
-    def add(self, index: int, file: str, pixels: Pixels) -> dict[str, Any]:
-        """Notes a file; returns what to pass to ``Image.save`` for its metadata."""
-        clean, key = self._source[index].pixels, image_key(pixels)
+    def noted(self, images: Iterable[Exported]) -> Iterator[Exported]:
+        """The same images; what was done to their photos is counted as they pass."""
+        for image in images:
+            if image.info is not None:
+                self._notes.update(image.info.notes)
+            yield image
+
+    def add(self, image: Exported, file: str) -> None:
+        """Lists an image's file."""
         # A perturbation may be zero, or be lost where values are clipped.
-        protected = self._is_protected(index) and key != image_key(self._unchanged(clean))
-        origin = self._seal.origin(image_key(clean))
-        self._entries.append(Entry(file, self._seal.key(key), origin, protected))
-        path = self._photo(index) if self.keeps_metadata else None
-        exif = None if path is None else exif_of(path, gps=self._gps)
-        return {} if exif is None else {"exif": exif}
-
-    def _photo(self, index: int) -> Path | None:
-        """The file of an image, unless it is one of arrays, or whatever else a dataset reads."""
-        path = self._source.path(index)
-        return path if path is not None and is_photo(path) else None
+        protected = image.chosen and bool((image.pixels != image.unchanged).any())
+        key = self._seal.key(image_key(image.pixels))
+        origin = self._seal.origin(image_key(image.clean))
+        self._entries.append(Entry(file, key, origin, protected))
 
     def described(self) -> dict[str, Any]:
         """For the folder's ``unlearnable.json``: what was kept, and done to how many photos."""
-        notes: Counter[str] = Counter()
-        for index in range(len(self._source)):
-            path = self._photo(index)
-            if path is not None:
-                with open_photo(path) as image:
-                    notes.update(notes_of(image))
         kept = ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps
-        return {"metadata": kept, "notes": dict(sorted(notes.items()))}
+        return {"metadata": kept, "notes": dict(sorted(self._notes.items()))}
 
     def write(self, folder: Path) -> None:
         """Writes the list of files."""
@@ -128,10 +134,10 @@ class Manifest:
 
 
 def read_manifest(folder: Path, seal: Seal) -> Notes:
-    """What an export's folder says of itself, and of its files to who has its perturbation.
+    """What an export's folder says of itself and, to an owner of its perturbation, of its files.
 
     Raises:
-        ValueError: A file is not as it was written, or was written by another version.
+        ValueError: One of them was changed, or written by another version.
     """
     if not (folder / MARKER).is_file():
         return Notes({}, False, [])
@@ -167,9 +173,6 @@ def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:
             yield Entry(name, key, origin, protected)
 
 
-_PURPOSE = b"unlearnable-seal"
-
-
 class Seal:
     """Keyed hashes, as hexadecimal digits, for the exports of one perturbation.
 
@@ -178,7 +181,7 @@ class Seal:
             which is shown to people.
 
     Attributes:
-        perturbation_id: Tells exports of this perturbation from those of others.
+        perturbation_id: Distinguishes exports of this perturbation from those of other ones.
     """
 
     def __init__(self, perturbation: Perturbation) -> None:

@@ -11,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..data.fingerprint import image_key, thumbnail
-from ..data.image import Pixels, pixels_of
+from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumbnail
+from ..data.image import Images, Pixels, pixels_of
 from ..data.image_folder import files_below, is_picture
 from ..data.photo import load_photo
-from ..data.raw import RawDataset
 from ..perturbation.perturbation import Perturbation
 from .dataset import ProtectedDataset
 from .manifest import FILES, MARKER, Entry, Seal, read_manifest
 
 STATES = ("protected", "clean", "changed", "unknown")
 _SHOWN = 10  # files of a kind that are named in print
-_LIKE = 12  # levels that thumbnails of one image may differ, as with align="index"
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class Verification:
         files: Each picture's path below the folder, and what it is: ``"protected"``; ``"clean"``,
             an original without its perturbation; ``"changed"``, one of the images, but with other
             pixels than the perturbation gives, as after a recompression; or ``"unknown"``.
-        missing: Files that were exported and of which the folder holds no protected copy.
-        others: Files that are no pictures.
+        missing: Exported files of which the folder holds no protected copy.
+        others: Files that are not pictures.
         basis: What it was judged by.
     """
 
@@ -71,7 +69,7 @@ class Verification:
         for status in STATES[1:]:
             lines += _named(status, (file for file, found in self.files.items() if found == status))
         lines += _named("missing", self.missing)
-        lines += _named("no picture", self.others)
+        lines += _named("not a picture", self.others)
         lines.append("wholly protected" if self.whole else "NOT wholly protected")
         return "\n".join(lines)
 
@@ -95,7 +93,7 @@ def verify(
         progress: Show a bar.
 
     Raises:
-        ValueError: There is no picture, or the folder's own notes are damaged.
+        ValueError: There is no picture, or the folder's list of files is damaged.
         UnknownImageError: ``originals`` are not the images of the perturbation.
     """
     folder = Path(folder)
@@ -110,9 +108,9 @@ def verify(
     elif own:
         basis = f"{FILES} of the export"
     elif listed:
-        basis = "the perturbation alone: the folder was exported with another one"
+        basis = "only the perturbation: the folder was exported with another one"
     else:
-        basis = f"the perturbation alone: there is no {FILES}; give the originals"
+        basis = f"only the perturbation: there is no {FILES}; give the originals"
     if own:
         known.add_entries(entries, trusted=originals is None)
     names = {str(Path(entry.file).with_suffix("")) for entry in entries}
@@ -154,7 +152,7 @@ class _Known:
         self._protected: set[int] = set()
         self._origins: set[str] = set()
         self._listed: dict[str, str] = {}  # what a file is, by its sealed key
-        self._looks: list[Pixels] = [] if thumbnails is None else [np.asarray(thumbnails)]
+        self._looks: list[Images] = [] if thumbnails is None else [np.asarray(thumbnails)]
         self._stacked: NDArray[np.int16] | None = None
 
     def add_entries(self, entries: Iterable[Entry], *, trusted: bool) -> None:
@@ -173,15 +171,13 @@ class _Known:
             sizes = [False]
         for full in sizes:
             protected = ProtectedDataset(originals, perturbation, full_size=full)
-            bare = protected.without_transforms()
-            images, raw = RawDataset(bare), RawDataset(originals)
-            bar = tqdm(range(len(raw)), desc="computing", disable=None if progress else True)
-            for index in bar:
-                clean = raw[index].pixels
-                self._protected.add(image_key(images[index].pixels))
-                self._clean.add(image_key(clean))
-                self._clean.add(image_key(perturbation.prepare(clean, full_size=full)))
-                self._looks.append(thumbnail(clean)[None])
+            shown = None if progress else True
+            with tqdm(total=len(protected), desc="computing", disable=shown) as bar:
+                for batch, prepared, images in protected.paired_batches(range(len(protected))):
+                    self._protected.update(image_keys(images))
+                    self._clean.update(image_keys(batch.pixels), image_keys(prepared))
+                    self._looks.append(np.stack([thumbnail(clean) for clean in batch.pixels]))
+                    bar.update(len(images))
 
     def judge(self, path: Path) -> tuple[str, str | None]:
         """What a file is, and the sealed key of its pixels."""
@@ -205,7 +201,7 @@ class _Known:
         if self._stacked is None:
             self._stacked = np.concatenate(self._looks).astype(np.int16)
         apart = np.abs(self._stacked - thumbnail(pixels)).max(axis=(1, 2, 3))
-        return bool(apart.min() <= _LIKE)
+        return bool(apart.min() <= THUMBNAIL_TOLERANCE)
 
 
 def _named(what: str, files: Iterable[str]) -> list[str]:

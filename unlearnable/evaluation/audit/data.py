@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import Subset
 
 from ...data.cache import ImageStore, read_images
-from ...data.fingerprint import image_keys
 from ...data.image import Pixels, ResizeCrop, to_pil
 from ...data.raw import RawDataset
 from ...io.png import png_base64
@@ -240,10 +239,7 @@ def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
     """
     if not 0 < held_out < 1:
         raise ValueError(f"expected a share to hold out between 0 and 1, got {held_out}")
-    raw = RawDataset(dataset)
-    keys = np.empty(len(raw), dtype=np.uint64)
-    for batch in raw.batches(range(len(raw))):
-        keys[batch.indices] = image_keys(batch.pixels)
+    keys = RawDataset(dataset).keys
     ranks = np.array([_rank(key) for key in keys.tolist()], dtype=np.uint64)
     held = ranks < np.sort(ranks)[round(held_out * (len(ranks) - 1))]
     if held.all() or not held.any():

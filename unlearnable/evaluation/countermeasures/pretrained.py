@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...data.cache import read_images
-from ...data.fingerprint import digest_of_images, image_keys
-from ...data.raw import RawDataset, check_labels
+from ...data.fingerprint import digest_of_images
+from ...data.raw import RawDataset
 from ...data.shapes import Shapes
 from ...engine.models import build_model, check_network, reset_weights
 from ...engine.numbers import integer
@@ -128,12 +127,7 @@ class FineTuning(Countermeasure):
 def dataset_digest(dataset: Any) -> str:
     """Fingerprint of a dataset: of its images as they are, before any resize, and their labels."""
     raw = RawDataset(dataset)
-    keys: list[int] = []
-    labels: list[Any] = []
-    for batch in raw.batches(range(len(raw))):
-        keys += image_keys(batch.pixels)
-        labels += batch.labels
-    return digest_of_images(np.array(keys, dtype=np.uint64), check_labels(labels, raw.classes))
+    return digest_of_images(raw.keys, raw.labels)
 
 
 @functools.lru_cache(maxsize=8)

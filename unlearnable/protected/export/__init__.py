@@ -1,4 +1,4 @@
-"""Protected images in other people's formats, each of them without loss."""
+"""Protected images in formats that other programs read, each of them lossless."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ...data.image import ResizeCrop
+from ...data.image_folder import folder_of
 from ...data.raw import RawDataset
 from ...io.files import write_json
-from ..manifest import EXPORT_FORMAT, EXPORT_FORMAT_VERSION, MARKER, Manifest
+from ..manifest import EXPORT_FORMAT, EXPORT_FORMAT_VERSION, MARKER, Exported, Manifest
 from .arrays import check_cifar, write_cifar, write_npz
 from .folders import write_folders
 from .huggingface import import_datasets, to_hf_dataset, write_parquet
@@ -20,8 +21,8 @@ from .webdataset import write_webdataset
 
 __all__ = ["EXPORT_FORMATS", "ONE_SIZE", "check_target", "export_images", "to_hf_dataset"]
 
-# Each writes the images of these indices into a new folder, and returns what to say of it.
-_WRITERS: dict[str, Callable[[RawDataset, Iterable[int], Path], dict[str, Any]]] = {
+# Each writes the images of a dataset into a new folder, and returns what to say of it.
+_WRITERS: dict[str, Callable[[RawDataset, Iterable[Exported], Path], dict[str, Any]]] = {
     "cifar": write_cifar,
     "npz": write_npz,
     "parquet": write_parquet,
@@ -55,13 +56,13 @@ def check_target(
 
     Raises:
         ValueError: The format loses pixels, is not known or cannot hold the dataset or metadata;
-            originals would be written over.
+            originals would be overwritten.
         FileExistsError: The folder holds something, is a symbolic link, or an earlier export that
             does not list its files.
         ImportError: The format needs a package that is not installed.
     """
     if format not in EXPORT_FORMATS:
-        hint = "; JPEG changes pixels and takes most of the perturbation away"
+        hint = "; JPEG changes pixels and removes most of the perturbation"
         raise ValueError(
             f"expected a lossless format, one of {[*EXPORT_FORMATS]}, got {format!r}"
             + (hint if format.lower() in ("jpg", "jpeg") else "")
@@ -73,44 +74,48 @@ def check_target(
     if format == "parquet":
         import_datasets()
     if format == "cifar" and dataset is not None:
-        check_cifar(RawDataset(dataset), ResizeCrop.parse(image_size))
+        raw, fit = RawDataset(dataset), ResizeCrop.parse(image_size)
+        pixels = raw[0].pixels
+        check_cifar(raw.num_classes, (pixels if fit is None else fit(pixels)).shape)
     return check_folder(folder, sources=sources, force=force)
 
 
 def export_images(
-    dataset: Any,
+    raw: RawDataset,
+    images: Iterable[Exported],
     folder: str | Path,
     format: str,
     *,
     described: Mapping[str, Any],
     manifest: Manifest,
-    sources: Sequence[str | Path | None] = (),
     force: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Writes a dataset's raw images; see :meth:`ProtectedDataset.export`.
+    """Writes images; see :meth:`ProtectedDataset.export`.
 
     Args:
-        dataset: As for :class:`RawDataset`.
+        raw: The clean dataset: its classes, its labels and where it lies.
+        images: All of it, in order; walked once.
         folder: Where to.
         format: One of ``EXPORT_FORMATS``.
         described: What to say of the images in the folder's ``unlearnable.json``.
-        manifest: Takes note of each file.
-        sources: Folders that the images are read from; never written into.
+        manifest: Takes note of each image.
         force: See :meth:`ProtectedDataset.export`.
         progress: Show a bar.
     """
+    # A folder of class folders is never written into; below an archive's root there is room.
+    sources = [folder_of(leaf) for leaf in raw.originals]
     folder = check_target(
         folder, format, sources=sources, force=force, metadata=manifest.keeps_metadata
     )
-    raw = RawDataset(dataset)
     with written_apart(folder) as partial:
-        indices = tqdm(range(len(raw)), desc="exporting", disable=None if progress else True)
+        shown = None if progress else True
+        images = manifest.noted(tqdm(images, "exporting", len(raw), disable=shown))
         if format in _FOLDERS:
-            about = write_folders(raw, indices, partial, format, manifest)
+            about = write_folders(raw, images, partial, format, manifest)
             manifest.write(partial)
         else:
-            about = _WRITERS[format](raw, indices, partial)
+            about = _WRITERS[format](raw, images, partial)
         about |= {"classes": raw.classes} | manifest.described()
         content = {
             "format": EXPORT_FORMAT,

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.image import ResizeCrop
 from ...data.raw import RawDataset
+from ..manifest import Exported
 
 _CIFAR_FOLDER, _CIFAR_META = "cifar-10-batches-py", "batches.meta"
 _CIFAR_BATCHES = 5
 _CIFAR_CLASSES, _CIFAR_SHAPE = 10, (3, 32, 32)
 
 
-def write_npz(raw: RawDataset, indices: Iterable[int], folder: Path) -> dict[str, Any]:
+def write_npz(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
     """Writes ``images.npz``: images (uint8, NHWC), labels (int64), classes (if they have names).
 
     Raises:
@@ -32,8 +32,8 @@ def write_npz(raw: RawDataset, indices: Iterable[int], folder: Path) -> dict[str
         if raw.classes is not None:
             _add(archive, "classes", np.array(raw.classes, np.str_))
         with archive.open(_entry("images"), "w", force_zip64=True) as file:
-            for index in indices:
-                image = raw[index].pixels.transpose(1, 2, 0)
+            for exported in images:
+                image = exported.pixels.transpose(1, 2, 0)
                 if shape is None:
                     shape = image.shape
                     header = {"descr": "|u1", "fortran_order": False, "shape": (len(raw), *shape)}
@@ -41,8 +41,8 @@ def write_npz(raw: RawDataset, indices: Iterable[int], folder: Path) -> dict[str
                 if image.shape != shape:
                     raise ValueError(
                         f"expected images of one shape for an array, got {shape} for image 0 and "
-                        f'{image.shape} for image {index} (height, width, channels); "png" takes '
-                        f"images of any size"
+                        f"{image.shape} for image {exported.index} (height, width, channels); "
+                        f'"png" takes images of any size'
                     )
                 file.write(image.tobytes())
     return {}
@@ -57,19 +57,19 @@ def _add(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
         np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def check_cifar(raw: RawDataset, fit: ResizeCrop | None = None) -> None:
-    """Raises ``ValueError`` for a dataset that CIFAR-10's files cannot hold, by its first image."""
-    number = len(raw.classes) if raw.classes is not None else int(raw.labels.max()) + 1
-    if number > _CIFAR_CLASSES:
+def check_cifar(classes: int, shape: tuple[int, ...], index: int = 0) -> None:
+    """Raises ``ValueError`` for what CIFAR-10's files cannot hold.
+
+    Args:
+        classes: How many there are.
+        shape: (C, H, W) of an image.
+        index: Which image this is.
+    """
+    if classes > _CIFAR_CLASSES:
         raise ValueError(
-            f"expected at most {_CIFAR_CLASSES} classes for the files of CIFAR-10, got {number}; "
+            f"expected at most {_CIFAR_CLASSES} classes for the files of CIFAR-10, got {classes}; "
             f'"npz" holds any number'
         )
-    pixels = raw[0].pixels
-    _check_shape((fit(pixels) if fit is not None else pixels).shape, 0)
-
-
-def _check_shape(shape: tuple[int, ...], index: int) -> None:
     if shape != _CIFAR_SHAPE:
         channels, height, width = shape
         raise ValueError(
@@ -79,19 +79,17 @@ def _check_shape(shape: tuple[int, ...], index: int) -> None:
         )
 
 
-def write_cifar(raw: RawDataset, indices: Iterable[int], folder: Path) -> dict[str, Any]:
+def write_cifar(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
     """Writes five training batches and the class names as CIFAR-10's own pickles.
 
     Raises:
         ValueError: Images are not 32x32 RGB, or there are more than 10 classes.
     """
-    check_cifar(raw)
     (folder / _CIFAR_FOLDER).mkdir()
     data = np.empty((len(raw), math.prod(_CIFAR_SHAPE)), np.uint8)
-    for index in indices:
-        pixels = raw[index].pixels
-        _check_shape(pixels.shape, index)
-        data[index] = pixels.reshape(-1)
+    for image in images:
+        check_cifar(raw.num_classes, image.pixels.shape, image.index)
+        data[image.index] = image.pixels.reshape(-1)
     digits = len(str(len(raw) - 1))
     for number, part in enumerate(np.array_split(np.arange(len(raw)), _CIFAR_BATCHES), 1):
         batch = {
@@ -103,7 +101,7 @@ def write_cifar(raw: RawDataset, indices: Iterable[int], folder: Path) -> dict[s
         _pickle(folder / _CIFAR_FOLDER / f"data_batch_{number}", batch)
     names = raw.classes
     if names is None:
-        names = [str(index) for index in range(int(raw.labels.max()) + 1)]
+        names = [str(index) for index in range(raw.num_classes)]
     meta = {"label_names": names, "num_vis": math.prod(_CIFAR_SHAPE)}
     _pickle(folder / _CIFAR_FOLDER / _CIFAR_META, meta)
     return {}

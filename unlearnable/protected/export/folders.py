@@ -11,7 +11,7 @@ from typing import Any
 
 from ...data.image import Pixels, to_pil
 from ...data.raw import RawDataset
-from ..manifest import Manifest
+from ..manifest import Exported, Manifest
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "png": {},
@@ -22,11 +22,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 def class_folders(raw: RawDataset) -> list[str]:
     """A folder name per class whose alphabetical order is the order of class indices.
 
-    The class names themselves where they serve; else with their index before them.
+    The class names themselves where they can serve; else with their index in front.
     """
-    number = len(raw.classes) if raw.classes is not None else int(raw.labels.max()) + 1
-    digits = len(str(number - 1))
-    indices = [f"{index:0{digits}d}" for index in range(number)]
+    digits = len(str(raw.num_classes - 1))
+    indices = [f"{index:0{digits}d}" for index in range(raw.num_classes)]
     if raw.classes is None:
         return indices
     safe = [re.sub(r"[^\w .()+,-]", "_", name).strip(" .") for name in raw.classes]
@@ -37,20 +36,21 @@ def class_folders(raw: RawDataset) -> list[str]:
 
 
 def write_folders(
-    raw: RawDataset, indices: Iterable[int], folder: Path, format: str, manifest: Manifest
+    raw: RawDataset, images: Iterable[Exported], folder: Path, format: str, manifest: Manifest
 ) -> dict[str, Any]:
-    """Writes an image file per index into the folder of its class; each class has a folder."""
+    """Writes an image file per image into the folder of its class; each class has a folder."""
     names = class_folders(raw)
     for name in names:
         (folder / name).mkdir()
     filled = set(raw.labels.tolist())
     _warn_of_empty([name for label, name in enumerate(names) if label not in filled], len(names))
     digits = len(str(len(raw) - 1))
-    for index in indices:
-        item = raw[index]
-        file = f"{names[int(item.label)]}/{index:0{digits}d}.{format}"
-        metadata = manifest.add(index, file, item.pixels)
-        to_pil(item.pixels).save(folder / file, **_OPTIONS[format], **metadata)
+    for image in images:
+        file = f"{names[image.label]}/{image.index:0{digits}d}.{format}"
+        manifest.add(image, file)
+        exif = None if image.info is None else image.info.exif
+        metadata: dict[str, Any] = {} if exif is None else {"exif": exif}
+        to_pil(image.pixels).save(folder / file, **_OPTIONS[format], **metadata)
     return {"folders": names}
 
 

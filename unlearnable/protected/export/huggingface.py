@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.raw import RawDataset
+from ..manifest import Exported
 from .folders import png_bytes
 
 PIECE_BYTES = 256 << 20  # of encoded images in one table, which is one Parquet file
@@ -24,37 +25,38 @@ def import_datasets() -> Any:
     return datasets
 
 
-def _pieces(raw: RawDataset, indices: Iterable[int]) -> Iterator[Any]:
+def _pieces(raw: RawDataset, images: Iterable[Exported]) -> Iterator[Any]:
     datasets = import_datasets()
     label = datasets.Value("int64")
     if raw.classes is not None:
         label = datasets.ClassLabel(names=raw.classes)
     features = datasets.Features({"image": datasets.Image(), "label": label})
     labels = raw.labels
-    images: list[dict[str, Any]] = []
+    encoded: list[dict[str, Any]] = []
     start = size = 0
-    for index in indices:
-        images.append({"bytes": png_bytes(raw[index].pixels), "path": None})
-        size += len(images[-1]["bytes"])
-        if size >= PIECE_BYTES or index == len(raw) - 1:
-            columns = {"image": images, "label": labels[start : index + 1].tolist()}
+    for image in images:
+        encoded.append({"bytes": png_bytes(image.pixels), "path": None})
+        size += len(encoded[-1]["bytes"])
+        end = image.index + 1
+        if size >= PIECE_BYTES or end == len(raw):
+            columns = {"image": encoded, "label": labels[start:end].tolist()}
             yield datasets.Dataset.from_dict(columns, features=features)
-            images, start, size = [], index + 1, 0
+            encoded, start, size = [], end, 0
 
 
-def to_hf_dataset(raw: RawDataset, indices: Iterable[int]) -> Any:
+def to_hf_dataset(raw: RawDataset, images: Iterable[Exported]) -> Any:
     """A ``datasets.Dataset`` of PNG images and labels; see ProtectedDataset.to_hf_dataset."""
-    return import_datasets().concatenate_datasets(list(_pieces(raw, indices)))
+    return import_datasets().concatenate_datasets(list(_pieces(raw, images)))
 
 
-def write_parquet(raw: RawDataset, indices: Iterable[int], folder: Path) -> dict[str, Any]:
+def write_parquet(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
     """Writes ``data/train-00000-of-00001.parquet``, …, as ``load_dataset(folder)`` finds them."""
     import_datasets()
-    from pyarrow.parquet import write_table  # which datasets brings along
+    from pyarrow.parquet import write_table  # a dependency of datasets
 
     (folder / "data").mkdir()
     paths: list[Path] = []
-    for piece in _pieces(raw, indices):
+    for piece in _pieces(raw, images):
         paths.append(folder / "data" / f"{len(paths):05d}")
         write_table(piece.data.table, paths[-1], row_group_size=_ROW_GROUP)
     for number, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""The folder that an export goes to: checked first, filled in one move, nothing written over."""
+"""The folder that an export goes to: checked first, filled in one move, nothing overwritten."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_folder(
         if source and Path(source).is_dir() and overlap(source, folder):
             raise ValueError(
                 f"expected a folder apart from the images' own, {source}, got {folder}: originals "
-                f"are never written over"
+                f"are never overwritten"
             )
     if folder.exists() and not force and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(
@@ -51,11 +51,11 @@ def written_apart(folder: Path) -> Iterator[Path]:
     is made inside of it.
 
     Args:
-        folder: Its place: nothing, an empty folder, an earlier export, or a folder of others that
-            the export is added to. Of an earlier export the files that it lists go.
+        folder: Its place: nothing, an empty folder, an earlier export, whose listed files are
+            removed, or a folder with other files, which stay.
 
     Raises:
-        FileExistsError: A file of others, or a symbolic link, is in the way; nothing was moved.
+        FileExistsError: Another file, or a symbolic link, is in the way; nothing was moved.
         ValueError: The earlier export lists files outside of its folder; nothing was moved.
     """
     exists = folder.exists()
@@ -91,7 +91,7 @@ def _earlier(folder: Path) -> list[Path]:
     if not isinstance(names, list):
         raise FileExistsError(
             f"expected an earlier export that lists its files, got one without a list in {folder}, "
-            f"so that others cannot be told from them; delete it, or choose another folder"
+            f"so that other files cannot be kept apart; delete it, or choose another folder"
         )
     for name in names:
         if not _is_below(name):
@@ -129,14 +129,16 @@ def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
             kind = "a symbolic link" if target.is_symlink() else "one"
             raise FileExistsError(
                 f"expected a folder without {path.relative_to(partial)}, got {kind} in {folder}; "
-                f"files of others are never written over"
+                f"other files are never overwritten"
             )
 
 
 def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
     """Moves an earlier export's files out and the new ones in, or nothing at all."""
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder))
-    new = sorted(partial.rglob("*"), key=lambda path: path == partial / MARKER)  # last: then whole
+    new = sorted(
+        partial.rglob("*"), key=lambda path: path == partial / MARKER
+    )  # last: then it is complete
     places = {path: folder / path.relative_to(partial) for path in new}
     made = [places[path] for path in new if path.is_dir() and not places[path].is_dir()]
     leaving = [(path, old / path.relative_to(folder)) for path in earlier if path.is_file()]

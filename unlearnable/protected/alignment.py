@@ -1,0 +1,91 @@
+"""Which row of a perturbation belongs to which image, by its content or its index."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from ..data.batches import RawBatch
+from ..data.raw import RawDataset
+from ..errors import UnknownImageError
+from ..perturbation.kinds.base import RowRef
+from ..perturbation.perturbation import Perturbation
+
+
+class Alignment:
+    """Finds the rows of a dataset's images; arguments as for ``ProtectedDataset``.
+
+    Raises:
+        ValueError: The perturbation cannot be aligned in this way, or its classes differ.
+    """
+
+    def __init__(self, raw: RawDataset, perturbation: Perturbation, align: str) -> None:
+        if align not in ("content", "index"):
+            raise ValueError(f'expected align "content" or "index", got {align!r}')
+        self._perturbation, self._align = perturbation, align
+        self._class_of = _match_classes(raw, perturbation)
+        if align == "content":
+            return
+        if perturbation.kind != "additive" or not perturbation.keyed:
+            raise ValueError(
+                f'expected a sample-wise perturbation of kind "additive" with align="index", '
+                f"got {perturbation!r}"
+            )
+        if len(raw) != len(perturbation):
+            raise ValueError(
+                f'expected {len(perturbation):,} images with align="index", got {len(raw):,}'
+            )
+        warnings.warn(
+            'align="index" trusts the order of the dataset; each image is checked only against '
+            "a 4x4 thumbnail",
+            stacklevel=3,
+        )
+
+    def rows(self, batch: RawBatch) -> list[RowRef]:
+        """What belongs to each image of a batch.
+
+        Raises:
+            UnknownImageError: Nothing does.
+        """
+        labels = [int(label) for label in batch.labels]
+        if self._class_of is not None:
+            for index, label in zip(batch.indices, labels, strict=True):
+                if not 0 <= label < len(self._class_of):
+                    raise UnknownImageError(
+                        f"expected a class index below {len(self._class_of)}, got {label} for "
+                        f"image {index}"
+                    )
+            labels = [self._class_of[label] for label in labels]
+        if self._align == "content":
+            return self._perturbation.find_batch(batch.pixels, labels, batch.indices)
+        for index, pixels in zip(batch.indices, batch.pixels, strict=True):
+            if not self._perturbation.resembles(pixels, index):
+                raise UnknownImageError(
+                    f"expected image {index} to look like the one that was fitted, got a different "
+                    f"one; the dataset's order or content differs"
+                )
+        return list(batch.indices)
+
+
+def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | None:
+    """For each class index of the dataset that of the perturbation; None where they are equal."""
+    expected: list[str] | None = perturbation.config["classes"]
+    number = perturbation.config["num_classes"]
+    if expected is not None and raw.classes is not None:
+        if sorted(expected) != sorted(raw.classes):
+            raise ValueError(
+                f"expected a dataset with the {len(expected)} classes {_some(expected)}, got "
+                f"{len(raw.classes)}: {_some(raw.classes)}"
+            )
+        if expected != raw.classes:
+            return [expected.index(name) for name in raw.classes]
+        return None
+    if perturbation.by_class:
+        found = raw.num_classes
+        if found > number or (raw.classes is not None and found != number):
+            raise ValueError(f"expected a dataset with {number} classes, got {found}")
+    return None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
