@@ -15,6 +15,7 @@ from unlearnable.engine.progress import Progress
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import to_float
 from unlearnable.methods import base
+from unlearnable.methods.class_rows import ClassRows
 from unlearnable.methods.row_buffer import RowBuffer
 from unlearnable.perturbation.quantize import Result
 
@@ -168,12 +169,13 @@ def test_class_wise_em_moves_each_class_to_the_mean_of_its_images_steps():
     method = ue.EM(smooth(), granularity="class-wise")
     run, model = make_run(), smooth()
     index = next(run.batches(1, 16))
-    by_class = torch.zeros(5, 3, 8, 8)
-    expected = method._descend(run, index, model, by_class[run.labels[index]], 1)
-    method._class_step(run, index, model, by_class)
+    rows = ClassRows(run)
+    expected = method._descend(run, index, model, rows[index], 1)
+    rows[index] = expected
     for label in range(5):
         mine = expected[run.labels[index] == label]
-        assert torch.allclose(by_class[label], mine.mean(0), atol=1e-6)
+        assert torch.allclose(rows.by_class[label], mine.mean(0), atol=1e-6)
+        assert torch.equal(rows[torch.tensor([label])][0], rows.by_class[label])
 
 
 @pytest.mark.parametrize("cls", [ue.EM, ue.AUE])
@@ -253,9 +255,9 @@ def test_the_last_sweep_reaches_images_that_no_full_batch_holds():
     ("parameters", "message"),
     [
         ({"final_steps": 0}, "final_steps >= 1 without warm_start=True"),
-        ({"steps": 0}, "steps to be a whole number >= 1, got 0"),
-        ({"steps": 0, "final_steps": 5}, "steps to be a whole number >= 1, got 0"),
-        ({"steps": 0, "warm_start": True}, "steps to be a whole number >= 1, got 0"),
+        ({"steps": 0}, "steps to be an integer >= 1, got 0"),
+        ({"steps": 0, "final_steps": 5}, "steps to be an integer >= 1, got 0"),
+        ({"steps": 0, "warm_start": True}, "steps to be an integer >= 1, got 0"),
     ],
 )
 def test_searches_without_a_step_are_refused(cls, parameters, message):

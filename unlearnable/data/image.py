@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..engine.numbers import integer
 from .photo import standard
 
 Images: TypeAlias = NDArray[np.uint8]  # (B, C, H, W)
@@ -115,12 +116,13 @@ class ResizeCrop(NamedTuple):
         """From ``image_size=`` as users write it: a side, (height, width), or None."""
         if image_size is None:
             return None
-        sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-        if len(sides) != 2 or any(not isinstance(s, int) or s < 1 for s in sides):
+        try:
+            sides: Any = image_size if np.ndim(image_size) else (image_size, image_size)
+            return cls(*(integer("image_size", side, least=1) for side in sides))
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"
-            )
-        return cls(*sides)
+            ) from error
 
     def __call__(self, pixels: Pixels) -> Pixels:
         if pixels.shape[1:] == (self.height, self.width):

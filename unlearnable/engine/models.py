@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -127,6 +127,20 @@ def dry_run(model: nn.Module, images: Tensor) -> Any:
     devices = [images.device] if images.is_cuda else []
     with torch.no_grad(), torch.random.fork_rng(devices):
         return own(images)
+
+
+def check_network(
+    network: nn.Module,
+    shape: Sequence[int],
+    num_classes: int,
+    *,
+    device: str | torch.device = "cpu",
+    role: str = "surrogate",
+) -> None:
+    """Raises ``ValueError`` unless a network gives a logit for each class."""
+    logits = dry_run(network, torch.zeros((2, *shape), device=device))
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, num_classes):
+        raise ValueError(f"expected a {role} with logits for {num_classes} classes, got {logits!r}")
 
 
 def reset_weights(model: nn.Module, *, seed: int = 0) -> None:

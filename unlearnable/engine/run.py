@@ -364,11 +364,11 @@ class Run:
 
     # Randomness
 
-    def rng(self, purpose: str) -> Draws:
+    def rng(self, purpose: str, device: torch.device | None = None) -> Draws:
         """Draws for the current batch, from seed, purpose, times asked before, and shard."""
         position = self._next(purpose)
         seeds = [seed_of(self.seed, purpose, position, shard) for shard in self._shards.own]
-        return Draws(seeds, self._counts, self.device)
+        return Draws(seeds, self._counts, device or self.device)
 
     def _next(self, purpose: str) -> int:
         self._loops.act()

@@ -38,36 +38,22 @@ _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them
 
 
 class FitOptions(NamedTuple):
-    """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`.
+    """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`."""
 
-    Attributes:
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
-        precision: ``"float32"``, ``"bf16"`` or ``"auto"``.
-        compile: Compile the networks.
-        checkpoint: Folder for the state, or None.
-        checkpoint_every: Seconds between checkpoints.
-        keep_checkpoint: Leave it at the end.
-        store: Folder for the decoded images, or None.
-        resident: Hold images and rows on the device; None decides by their size.
-        profile: Measure where the time goes.
-        progress: Show bars.
-        callback: Called with each record.
-    """
-
-    device: str | torch.device = "auto"
-    precision: str = "auto"
-    compile: bool = False
-    checkpoint: str | Path | None = None
-    checkpoint_every: float = 300.0
-    keep_checkpoint: bool = False
-    store: str | Path | None = None
-    resident: bool | None = None
-    profile: bool = False
-    progress: bool = True
-    callback: Callable[[dict[str, Any]], None] | None = None
+    device: str | torch.device
+    precision: str
+    compile: bool
+    checkpoint: str | Path | None
+    checkpoint_every: float
+    keep_checkpoint: bool
+    store: str | Path | None
+    resident: bool | None
+    profile: bool
+    progress: bool
+    callback: Callable[[dict[str, Any]], None] | None
 
 
-class Fitting:
+class FitSession:
     """One fit, from the dataset to its perturbation. A context manager: what it made goes with it.
 
     Args:
@@ -75,14 +61,16 @@ class Fitting:
         image_size: Size that images are resized and cropped to.
         options: Where, how fast and how safely.
         title: The method's name.
-        rows: Budget (in [0, 1] units) and norm of rows per image; None where none are learned.
+        budget: Takes the images' shape (C, H, W) before anything is made for the fit, and returns
+            the budget in [0, 1] units and its norm.
+        has_rows: Whether a row is learned for each image.
         seed: All randomness follows from it.
         identity: What a checkpoint must have in common with this fit to be resumed.
-        check_shape: Called with the images' shape (C, H, W) before anything is made for the fit.
         on_rate: Called once with image passes per second.
 
     Attributes:
         images: The dataset, decoded.
+        budget: Epsilon and norm that the result keeps.
         run: What the algorithm gets.
     """
 
@@ -93,15 +81,15 @@ class Fitting:
         options: FitOptions,
         *,
         title: str,
-        rows: tuple[float, str] | None,
+        budget: Callable[[Sequence[int]], tuple[float | None, str | None]],
+        has_rows: bool,
         seed: Hashable,
         identity: dict[str, Any],
-        check_shape: Callable[[Sequence[int]], None],
         on_rate: Callable[[float, int], None],
     ) -> None:
         self._options = options
         self._title = title
-        self._has_rows = rows is not None
+        self._has_rows = has_rows
         self._group = Group.join()
         self._device = self._group.own_device(pick_device(options.device))
         self._precision = pick_precision(options.precision, self._device)
@@ -114,7 +102,7 @@ class Fitting:
             self._resident = self._decide(dataset, image_size)
             self._scratch = self._make_scratch(cleanup)
             self.images = self._read(dataset, image_size)
-            check_shape(self.images.images.shape[1:])
+            self.budget = budget(self.images.images.shape[1:])
             identity = identity | {
                 "version": __version__,
                 "dataset": self.images.digest,
@@ -123,12 +111,12 @@ class Fitting:
                 "precision": self._precision,
             }
             folder = self._claim(identity, cleanup)
-            if rows is not None:
-                self._rows = self._make_rows(folder or self._scratch, *rows, cleanup)
+            if has_rows:
+                self._rows = self._make_rows(folder or self._scratch, cleanup)
             self.run = self._make_run(folder, cleanup, seed, on_rate)
             self._cleanup = cleanup.pop_all()
 
-    def __enter__(self) -> Fitting:
+    def __enter__(self) -> FitSession:
         return self
 
     def __exit__(
@@ -220,10 +208,9 @@ class Fitting:
                     f"delete {folder} to start again"
                 )
 
-    def _make_rows(
-        self, folder: Path | None, epsilon: float, norm: str, cleanup: contextlib.ExitStack
-    ) -> RowBuffer:
-        shape = tuple(self.images.images.shape)
+    def _make_rows(self, folder: Path | None, cleanup: contextlib.ExitStack) -> RowBuffer:
+        shape, (epsilon, norm) = tuple(self.images.images.shape), self.budget
+        assert epsilon is not None and norm is not None
         if folder is not None:
             with self._group.rank_zero_first():  # one process makes the file, the others open it
                 self._file = RowFile(folder / _ROWS, shape, rank=self._group.rank)
@@ -271,11 +258,17 @@ class Fitting:
             callback=self._options.callback if self._group.rank == 0 else None,
         )
         if checkpoint is not None and checkpoint.number and self._group.rank == 0:
-            logger.info("%s: goes on from checkpoint %d", self._title, checkpoint.number)
+            logger.info("%s: continues from checkpoint %d", self._title, checkpoint.number)
         cleanup.callback(run.close)
         return run
 
     # After
+
+    def end(self) -> None:
+        """After the algorithm: its finished state is saved where that was asked for."""
+        self.run.finish()
+        if self._options.keep_checkpoint and self._options.checkpoint is not None:
+            self.run.save()
 
     def levels(self) -> Levels:
         """All rows, when the algorithm has ended.
@@ -294,7 +287,7 @@ class Fitting:
             levels = np.array(levels)
         return levels
 
-    def finish(self, perturbation: Perturbation) -> Perturbation:
+    def keep(self, perturbation: Perturbation) -> Perturbation:
         """The perturbation with its rows where they can stay; ends the checkpoint."""
         if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
             perturbation = self._own(perturbation)

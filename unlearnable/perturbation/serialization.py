@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ _MOST_SHARDS = 500  # each is a map, and a map holds a file open
 _ROW_TENSORS = ("checksums", "keys", "labels", "thumbnails")
 _NAMED = 5  # damaged rows that an error names
 Ranges = dict[str, tuple[int, int]]
+NOTHING: Mapping[str, Any] = {}
 
 
 def build(tensors: Mapping[str, Any], config: dict[str, Any], where: str) -> Kind:
@@ -76,9 +77,23 @@ def _is_rows(name: str) -> bool:
 
 # --- writing -------------------------------------------------------------------------------------
 def save(
-    folder: str | Path, kind: Kind, *, force: bool = False, max_shard_size: int = MAX_SHARD_SIZE
+    folder: str | Path,
+    kind: Kind,
+    *,
+    force: bool = False,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    beside: Mapping[str, Callable[[Path], None] | None] = NOTHING,
 ) -> Path:
-    """As :meth:`Perturbation.save_pretrained`."""
+    """As :meth:`Perturbation.save_pretrained`.
+
+    Args:
+        folder: Made if missing.
+        kind: What is saved.
+        force: Write even into a folder that holds other things.
+        max_shard_size: Bytes of rows in a file.
+        beside: Other files of the same save, by name: what writes one to a path, or None where an
+            earlier one is to go. All files are replaced, or none.
+    """
     if max_shard_size < 1:
         raise ValueError(f"expected a shard size in bytes, got {max_shard_size}")
     config = as_json(kind.config)  # anybody may have changed it
@@ -87,7 +102,8 @@ def save(
     # All processes of a fit end with the whole result, and may all save it. Looked at under the
     # lock: while another one saves, tensors lie in the folder without their config.
     with locked(folder, wait=True):
-        _save(claim_folder(folder, CONFIG, force=force), kind.tensors, config, max_shard_size)
+        claim_folder(folder, CONFIG, force=force)
+        _save(folder, kind.tensors, config, max_shard_size, beside)
     return folder
 
 
@@ -98,7 +114,11 @@ def described(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str
 
 
 def _save(
-    folder: Path, given: Mapping[str, Any], config: dict[str, Any], max_shard_size: int
+    folder: Path,
+    given: Mapping[str, Any],
+    config: dict[str, Any],
+    max_shard_size: int,
+    beside: Mapping[str, Callable[[Path], None] | None],
 ) -> None:
     tensors = {
         name: tensor if isinstance(tensor, JoinedRows) else np.ascontiguousarray(tensor)
@@ -106,7 +126,7 @@ def _save(
     }
     shards = _divide(tensors, max_shard_size)
     names = [TENSORS] if len(shards) == 1 else shard_names(len(shards))
-    new = [*names, *([INDEX] if len(shards) > 1 else [])]
+    new = [*names, *([INDEX] if len(shards) > 1 else []), *filter(beside.get, beside)]
     moved: list[str] = []
     placed: list[str] = []
     try:
@@ -117,8 +137,11 @@ def _save(
             write_tensors(_partial(folder, name), part, FORMAT)
         if INDEX in new:
             write_json(_partial(folder, INDEX), _index(names, shards, tensors))
+        for name, write in beside.items():
+            if write is not None:
+                write(_partial(folder, name))
         # From here on all of the earlier artefact, or all of the new one.
-        for name in _present(folder):
+        for name in [*_present(folder), *(name for name in beside if (folder / name).exists())]:
             (folder / name).replace(_before(folder, name))
             moved.append(name)
         for name in new:
@@ -134,6 +157,8 @@ def _save(
     finally:
         for name in new:
             _partial(folder, name).unlink(missing_ok=True)
+    for name in moved:
+        _before(folder, name).unlink()
     for path in folder.iterdir():  # also what a killed process left
         if _LEFT.fullmatch(path.name):
             path.unlink()
