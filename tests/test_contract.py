@@ -1,7 +1,9 @@
 """What every method promises. A new one gets all of this by its entry in ``METHODS``."""
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -434,6 +436,134 @@ def test_a_process_that_dies_ends_the_run_clearly_and_it_can_go_on(shared, tmp_p
     )
     assert set(whole) == set(found) >= {"rows", "images"}
     assert all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+# --- numbers of other libraries ------------------------------------------------------------------
+def numbers_of(method):
+    """The parameters that are numbers, by name."""
+    params = make(method).get_params().items()
+    return {n: v for n, v in params if isinstance(v, (int, float)) and not isinstance(v, bool)}
+
+
+NUMBERS = [(method, name) for method in ue.METHODS for name in numbers_of(method)]
+FORMS = {
+    "numpy": lambda v: np.int64(v) if isinstance(v, int) else np.float64(v),
+    "short": lambda v: np.int16(v) if isinstance(v, int) else np.array(v),
+    "torch": lambda v: torch.tensor(v, dtype=torch.float64 if isinstance(v, float) else None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("method", ue.METHODS)
+def test_numbers_of_numpy_and_torch_are_python_numbers(method, form, dataset, tmp_path):
+    numbers = numbers_of(method)
+    expected, found = make(method), make(method, **{n: FORMS[form](numbers[n]) for n in numbers})
+    assert repr(found) == repr(expected) and found.passes(40) == expected.passes(40)
+    options = {"checkpoint": tmp_path / "c", "keep_checkpoint": True, "progress": False}
+    found.fit(dataset, checkpoint_every=np.float32(0), **options)
+    assert all(type(getattr(found, name)) is type(value) for name, value in numbers.items())
+    expected.fit(dataset, progress=False)
+    assert found.perturbation_.digest == expected.perturbation_.digest
+    assert json.dumps(found.perturbation_.config) == json.dumps(expected.perturbation_.config)
+    make(method).fit(dataset, **options)  # the checkpoint is that of this very fit
+
+
+@pytest.mark.parametrize(("method", "name"), NUMBERS)
+@pytest.mark.parametrize("wrong", [True, "1", [1]])
+def test_what_is_no_number_is_refused(method, name, wrong):
+    with pytest.raises(ValueError, match=f"expected {name} "):
+        make(method, **{name: wrong})._validate()
+
+
+@pytest.mark.parametrize("method", ue.METHODS)
+@pytest.mark.parametrize("seed", [True, 1.5, None, np.float64(1), "0"])
+def test_a_seed_is_an_integer(method, seed):
+    with pytest.raises(ValueError, match="expected seed to be an integer, got"):
+        make(method, seed=seed)._validate()
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        ({"image_size": np.int64(8)}, {"image_size": 8}),
+        ({"image_size": (np.int32(8), torch.tensor(12))}, {"image_size": (8, 12)}),
+    ],
+)
+def test_numbers_of_fit_are_python_numbers(options, same, dataset, tmp_path):
+    found, expected = (
+        ue.RandomNoise().fit(dataset, progress=False, **chosen).perturbation_
+        for chosen in (options, same)
+    )
+    assert found.digest == expected.digest
+    found.save_pretrained(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("wrong", [-1, True, "often", None, float("nan")])
+def test_seconds_between_checkpoints_are_a_number(wrong, dataset):
+    with pytest.raises(ValueError, match="expected checkpoint_every"):
+        ue.RandomNoise().fit(dataset, checkpoint_every=wrong, progress=False)
+
+
+@pytest.mark.parametrize("method", ue.METHODS)
+def test_a_flag_is_true_or_false(method):
+    for name, value in method().get_params().items():
+        if isinstance(value, bool):
+            made = make(method, **{name: np.bool_(value)})
+            made._validate()
+            assert getattr(made, name) is value
+            with pytest.raises(ValueError, match=f"expected {name} to be True or False"):
+                make(method, **{name: "false"})._validate()
+
+
+# --- as scikit-learn has it ----------------------------------------------------------------------
+def clone(method):
+    """As ``sklearn.base.clone`` copies an estimator, with its check of what it made."""
+    params = {n: copy.deepcopy(value) for n, value in method.get_params(deep=False).items()}
+    made = type(method)(**params)
+    assert all(made.get_params(deep=False)[name] is value for name, value in params.items())
+    return made
+
+
+def test_a_clone_is_unfitted_and_equal(fitted):
+    copied = clone(fitted)
+    assert copied.get_params() == fitted.get_params(deep=True) and repr(copied) == repr(fitted)
+    assert not hasattr(copied, "perturbation_")
+    assert clone(type(fitted)(seed=np.int64(3))).seed == 3
+
+
+def test_set_params_replaces_some_and_knows_all(fitted):
+    method = clone(fitted)
+    assert method.set_params(seed=np.int64(5), granularity=method.granularity) is method
+    assert type(method.seed) is int and method.seed == 5
+    assert method.get_params() == fitted.get_params() | {"seed": 5}
+    with pytest.raises(ValueError, match=r"got 'sede'; did you mean 'seed'\?"):
+        method.set_params(seed=6, sede=1)
+    assert method.seed == 5
+
+
+@pytest.mark.parametrize("method", ue.METHODS)
+@pytest.mark.parametrize("name", ["perturbation_", "surrogate_", "history_"])
+def test_what_fit_gives_is_not_there_before(method, name):
+    with pytest.raises(ue.NotFittedError, match=f"this {method.__name__} is not fitted"):
+        getattr(method(), name)
+    assert not hasattr(method(), name)
+    with pytest.raises(AttributeError, match="no attribute 'perturbation'") as caught:
+        method().perturbation  # noqa: B018
+    assert not isinstance(caught.value, ue.NotFittedError)
+
+
+def test_copies_and_pickles_are_as_fitted_as_their_origin(fitted, dataset):
+    for method in (fitted.fit(dataset, progress=False), clone(fitted)):
+        for copied in (
+            copy.copy(method),
+            copy.deepcopy(method),
+            pickle.loads(pickle.dumps(method)),
+        ):
+            assert copied.get_params() == method.get_params()
+            assert hasattr(copied, "perturbation_") is (method is fitted)
+            if method is fitted:
+                assert tensors_of(copied) == tensors_of(fitted)
+                assert copied.history_ == fitted.history_
 
 
 @pytest.mark.gpu
