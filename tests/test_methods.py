@@ -14,10 +14,9 @@ from unlearnable.engine.augment import CropFlip
 from unlearnable.engine.progress import Progress
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import to_float
-from unlearnable.methods import base
+from unlearnable.methods import cautions
 from unlearnable.methods.class_rows import ClassRows
 from unlearnable.methods.row_buffer import RowBuffer
-from unlearnable.perturbation.quantize import Result
 
 
 class Smooth(nn.Module):
@@ -340,10 +339,9 @@ def test_rows_that_are_all_zero_are_warned_of(granularity):
 def test_half_of_the_rows_at_zero_are_warned_of(zero, warned):
     rows = np.zeros((1000, 1, 2, 2), dtype=np.int8)
     rows[zero:, 0, 1, 1] = -1
-    result = Result("additive", {"rows": rows}, {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ue.EM()._warn_if_zero(result, None)
+        cautions.warn_if_zero("EM", rows)
     messages = [str(warning.message) for warning in caught]
     assert bool(messages) is warned
     assert not warned or messages[0].startswith(f"EM made {zero} of 1,000 rows all zero")
@@ -423,7 +421,7 @@ def tiny_pairs():
 
 
 def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
-    monkeypatch.setattr(base, "_LONG", 0)
+    monkeypatch.setattr(cautions, "LONG", 0)
 
     def advance(progress, bar, passes):
         report, progress._on_rate = progress._on_rate, None
@@ -436,7 +434,8 @@ def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
         method.fit(Shapes(size=16), progress=False)
     message = str(caught[0].message)
     assert f"{method.passes(16):,} image passes at 10 a second" in message
-    paper = ue.SEM()._long_message(ue.SEM().passes(50_000), 40.0, 50_000)
+    monkeypatch.undo()
+    paper = cautions.long_message(ue.SEM(), 40.0, 50_000)
     assert "12.0 days" in paper and 'preset "fast"' in paper and "'tiny'" in paper
 
 

@@ -15,7 +15,7 @@ from ..engine.run import Run
 from ..perturbation.kinds.generators import MARGIN, Floats, autoregress
 from ..perturbation.quantize import UNIT
 from .base import Method
-from .parameters import check_spread, positive
+from .parameters import positive, spread_budget
 
 _CANDIDATES = 64  # processes drawn at once
 _ROUNDS = 10  # of candidates, without enough of them, after which the distance is lowered
@@ -58,12 +58,7 @@ class AR(Method):
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
         usual = math.sqrt(math.prod(shape) / (3 * 32 * 32))
-        if self.epsilon is not None:
-            check_spread(self.epsilon, usual, shape)
-        return self.epsilon or usual, self.norm
-
-    def passes(self, num_images: int) -> int:
-        return 0
+        return spread_budget(self.epsilon, usual, shape), self.norm
 
     def _learn(self, run: Run) -> None:
         found = run.cached("processes", lambda: self._search(run))

@@ -20,15 +20,14 @@ from ..engine.numbers import number
 from ..engine.progress import Progress
 from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
-from ..perturbation.quantize import Levels, Result, encode
+from ..perturbation.quantize import Result, encode
 from ..protected.dataset import ProtectedDataset
+from .cautions import long_message, warn_if_zero
 from .fit_session import FitOptions, FitSession
 from .learned import Learned, fingerprint_of
 from .row_buffer import RowBuffer
 
 Self = TypeVar("Self", bound="Method")
-_CHUNK = 256  # rows that are read at once
-_LONG = 3600  # seconds of estimated work that nobody should start unawares
 
 
 class Method(Learned, ABC):
@@ -70,10 +69,6 @@ class Method(Learned, ABC):
             ValueError: Such images round the budget to nothing.
         """
         return getattr(self, "epsilon", None), getattr(self, "norm", None)
-
-    def passes(self, num_images: int) -> int | None:
-        """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
-        return None
 
     # Fitting
 
@@ -236,42 +231,16 @@ class Method(Learned, ABC):
         return self.kind == "additive" and self.granularity == "sample-wise"
 
     def _warn_if_long(self, rate: float, num_images: int) -> None:
-        total = self.passes(num_images)
-        if total is not None and total / rate > _LONG:
-            warnings.warn(self._long_message(total, rate, num_images), stacklevel=4)
-
-    def _long_message(self, total: int, rate: float, num_images: int) -> str:
-        message = (
-            f"{type(self).__name__} will take about {_duration(total / rate)} here "
-            f"({total:,} image passes at {rate:,.0f} a second)."
-        )
-        for name in self.presets:
-            other = type(self).preset(name)
-            passes = other.passes(num_images)
-            if passes is not None and passes < total / 2:
-                message += f' The preset "{name}" needs {passes:,} passes'
-                surrogate = getattr(other, "surrogate", None)
-                if surrogate == getattr(self, "surrogate", None):
-                    message += f", about {_duration(passes / rate)}."
-                else:
-                    message += f" of the smaller network {surrogate!r}."
-        if not torch.cuda.is_available():
-            message += ' A GPU (device="cuda") does many times more passes a second.'
-        return message
+        message = long_message(self, rate, num_images)
+        if message is not None:
+            warnings.warn(message, stacklevel=4)
 
     def _warn_if_zero(self, result: Result, images: ImageStore) -> None:
-        if result.kind != "additive":
-            return
-        rows = result.tensors["rows"]
-        if not self._has_rows:  # classes without images have no row to learn
-            rows = rows[images.labels.unique().numpy()]
-        zero = _zero_rows(rows)
-        if 2 * zero >= len(rows):
-            warnings.warn(
-                f"{type(self).__name__} made {zero:,} of {len(rows):,} rows all zero: their images "
-                f"stay as they are, and nothing protects them; let it take more or longer steps",
-                stacklevel=3,
-            )
+        if result.kind == "additive":
+            rows = result.tensors["rows"]
+            # Classes without images have no row to learn.
+            present = slice(None) if self._has_rows else images.labels.unique().numpy()
+            warn_if_zero(type(self).__name__, rows[present])
 
     # What a fitted method does
 
@@ -379,20 +348,3 @@ class Method(Learned, ABC):
         if images.num_classes > config["num_classes"]:
             raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
         return images._replace(classes=known, num_classes=config["num_classes"])
-
-
-def _zero_rows(rows: Levels) -> int:
-    """How many rows are all zero; or 0, without reading further, once it is less than half."""
-    moved = 0
-    for start in range(0, len(rows), _CHUNK):
-        moved += int(rows[start : start + _CHUNK].any(axis=(1, 2, 3)).sum())
-        if 2 * moved > len(rows):
-            return 0
-    return len(rows) - moved
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

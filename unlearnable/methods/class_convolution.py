@@ -52,9 +52,6 @@ class ClassConvolution(Method):
     granularity: str = "class-wise"
     seed: int = 0
 
-    def passes(self, num_images: int) -> int:
-        return 0
-
     def _learn(self, run: Run) -> None:
         size = self.kernel_size
         if size > 2 * min(run.images.shape[2:]) - 1:

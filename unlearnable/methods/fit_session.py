@@ -11,7 +11,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +53,7 @@ class FitOptions(NamedTuple):
 
 
 class FitSession:
-    """One fit, from the dataset to its perturbation. A context manager: what it made goes with it.
+    """One fit, from the dataset to its perturbation; a context manager of all that it opens.
 
     Args:
         dataset: What is protected.
@@ -93,14 +92,13 @@ class FitSession:
         self._group = Group.join()
         self._device = self._group.own_device(pick_device(options.device))
         self._precision = pick_precision(options.precision, self._device)
-        self._cleanup = contextlib.ExitStack()
         self._show = options.progress and self._group.rank == 0
         self._file: RowFile | None = None
         self._rows: RowBuffer | None = None
         self._lock = contextlib.ExitStack()
-        with contextlib.ExitStack() as cleanup:
+        with contextlib.ExitStack() as self._cleanup:
             self._resident = self._decide(dataset, image_size)
-            self._scratch = self._make_scratch(cleanup)
+            self._scratch = self._make_scratch()
             self.images = self._read(dataset, image_size)
             self.budget = budget(self.images.images.shape[1:])
             identity = identity | {
@@ -110,22 +108,17 @@ class FitSession:
                 "fit": None if self.images.fit is None else list(self.images.fit),
                 "precision": self._precision,
             }
-            folder = self._claim(identity, cleanup)
+            folder = self._claim(identity)
             if has_rows:
-                self._rows = self._make_rows(folder or self._scratch, cleanup)
-            self.run = self._make_run(folder, cleanup, seed, on_rate)
-            self._cleanup = cleanup.pop_all()
+                self._rows = self._make_rows(folder or self._scratch)
+            self.run = self._make_run(folder, seed, on_rate)
+            self._cleanup = self._cleanup.pop_all()  # all went well: kept until the end
 
     def __enter__(self) -> FitSession:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, traceback)
+    def __exit__(self, *exc_info: Any) -> None:
+        self._cleanup.__exit__(*exc_info)
 
     # Before
 
@@ -143,22 +136,17 @@ class FitSession:
         in_memory = self._options.store is None and (resident or small)
         self._in_memory = not self._group.max(int(not in_memory))
         if not resident:
-            logger.info(
-                "%s: %.1f GB of images are streamed, not held on the %s",
-                self._title,
-                size / 1e9,
-                self._device.type,
-            )
+            streamed = f"{size / 1e9:.1f} GB of images are streamed"
+            logger.info("%s: %s, not held on the %s", self._title, streamed, self._device.type)
         return resident
 
-    def _make_scratch(self, cleanup: contextlib.ExitStack) -> Path | None:
+    def _make_scratch(self) -> Path | None:
         """A folder that all processes see and that goes when the fit ends."""
-        needed = not self._resident or not self._in_memory or self._group.size > 1
-        if not needed:
+        if self._resident and self._in_memory and self._group.size == 1:
             return None
         folder = None
         if self._group.rank == 0:
-            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
+            folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
         return Path(self._group.share(folder))
 
     def _read(self, dataset: Any, image_size: int | Sequence[int] | None) -> ImageStore:
@@ -173,7 +161,7 @@ class FitSession:
             raise ValueError("expected the same dataset in all processes, got different ones")
         return images
 
-    def _claim(self, identity: dict[str, Any], cleanup: contextlib.ExitStack) -> Path | None:
+    def _claim(self, identity: dict[str, Any]) -> Path | None:
         """The checkpoint's folder, new or of this very fit."""
         if self._options.checkpoint is None:
             return None
@@ -183,7 +171,7 @@ class FitSession:
                 partial = folder / f".{_MARKER}.partial"
                 if not partial.exists():
                     claim_folder(folder, _MARKER)
-                self._lock = cleanup.enter_context(contextlib.ExitStack())
+                self._lock = self._cleanup.enter_context(contextlib.ExitStack())
                 self._lock.enter_context(locked(folder, wait=False))
                 partial.unlink(missing_ok=True)
                 claim_folder(folder, _MARKER)
@@ -208,36 +196,31 @@ class FitSession:
                     f"delete {folder} to start again"
                 )
 
-    def _make_rows(self, folder: Path | None, cleanup: contextlib.ExitStack) -> RowBuffer:
+    def _make_rows(self, folder: Path | None) -> RowBuffer:
         shape, (epsilon, norm) = tuple(self.images.images.shape), self.budget
         assert epsilon is not None and norm is not None
         if folder is not None:
             with self._group.rank_zero_first():  # one process makes the file, the others open it
                 self._file = RowFile(folder / _ROWS, shape, rank=self._group.rank)
-            cleanup.callback(self._file.close)
+            self._cleanup.callback(self._file.close)
         return RowBuffer(
             shape, epsilon, norm, self._device, file=self._file, resident=self._resident
         )
 
     def _make_run(
-        self,
-        folder: Path | None,
-        cleanup: contextlib.ExitStack,
-        seed: Hashable,
-        on_rate: Callable[[float, int], None],
+        self, folder: Path | None, seed: Hashable, on_rate: Callable[[float, int], None]
     ) -> Run:
         images: ImageSource = self.images.images
         if self._resident:
             images = self.images.images.to(self._device)
         else:
             images = StreamedImages(self.images.images, self._device)
-            cleanup.callback(images.close)
-        checkpoint = None
+            self._cleanup.callback(images.close)
+        checkpoint, number = None, len(self.images.images)
         if folder is not None:
             every = self._options.checkpoint_every
             checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
-            cleanup.enter_context(checkpoint)
-        number = len(self.images.images)
+            self._cleanup.enter_context(checkpoint)
         progress = Progress(
             show=self._show,
             title=self._title,
@@ -259,7 +242,7 @@ class FitSession:
         )
         if checkpoint is not None and checkpoint.number and self._group.rank == 0:
             logger.info("%s: continues from checkpoint %d", self._title, checkpoint.number)
-        cleanup.callback(run.close)
+        self._cleanup.callback(run.close)
         return run
 
     # After
@@ -302,9 +285,8 @@ class FitSession:
         """The same in a temporary artefact that is deleted with the perturbation."""
         made, problem = None, None
         if self._group.rank == 0:
-            beside = (
-                None if self._options.checkpoint is None else Path(self._options.checkpoint).parent
-            )
+            folder = self._options.checkpoint
+            beside = None if folder is None else Path(folder).parent
             made = tempfile.mkdtemp(prefix="unlearnable-", dir=beside)
             try:
                 perturbation.save_pretrained(made)
@@ -312,11 +294,11 @@ class FitSession:
                 shutil.rmtree(made, ignore_errors=True)
                 problem = error
         made, problem = self._group.share((made, problem))
-        if problem is not None and self._resident:
+        if problem is not None:
+            if not self._resident:
+                raise problem
             logger.warning("%s: rows stay in memory (%s)", self._title, problem)
             return perturbation
-        if problem is not None:
-            raise problem
         owned = Perturbation.from_pretrained(made)
         if self._group.rank == 0:
             weakref.finalize(owned, _remove_own, made, os.getpid())
@@ -341,23 +323,24 @@ def _remove_own(folder: str, process: int) -> None:
 
 def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
     """Raises ``ValueError`` unless a checkpoint belongs to this fit."""
-    expected = json.loads(json.dumps(expected))
-    differences = []
-    for name in sorted(expected.keys() | found.keys()):
-        a, b = found.get(name), expected.get(name)
-        if a != b and isinstance(a, dict) and isinstance(b, dict):
-            differences += [
-                f"{key}: {a.get(key)!r} there, {b.get(key)!r} here"
-                for key in sorted(a.keys() | b.keys())
-                if a.get(key) != b.get(key)
-            ]
-        elif a != b:
-            differences.append(f"{name}: {a!r} there, {b!r} here")
+    there, here = _flat(found), _flat(json.loads(json.dumps(expected)))
+    differences = [
+        f"{name}: {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
     if differences:
         raise ValueError(
             f"expected a checkpoint of this very fit in {folder}, found another one's "
             f"({'; '.join(differences)}); choose another folder, or delete that one"
         )
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _host_memory() -> int:

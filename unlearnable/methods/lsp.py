@@ -13,7 +13,7 @@ from ..engine.random import seed_of
 from ..engine.run import Run
 from ..perturbation.kinds.generators import grid_shape
 from .base import Method
-from .parameters import check_spread, count, positive
+from .parameters import count, positive, spread_budget
 
 _RMS = 6 / 255  # root mean square of a row
 _CELLS = 4  # along the shorter side, unless the size of a cell is given
@@ -55,12 +55,7 @@ class LSP(Method):
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
         usual = _RMS * math.sqrt(math.prod(shape))
-        if self.epsilon is not None:
-            check_spread(self.epsilon, usual, shape)
-        return self.epsilon or usual, self.norm
-
-    def passes(self, num_images: int) -> int:
-        return 0
+        return spread_budget(self.epsilon, usual, shape), self.norm
 
     def _learn(self, run: Run) -> None:
         channels, height, width = run.images.shape[1:]

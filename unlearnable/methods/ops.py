@@ -44,9 +44,6 @@ class OPS(Method):
     batch_size: int = 128
     seed: int = 0
 
-    def passes(self, num_images: int) -> int:
-        return 0
-
     def _learn(self, run: Run) -> None:
         channels, height, width = run.images.shape[1:]
         classes, area = run.num_classes, height * width

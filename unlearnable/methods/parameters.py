@@ -53,27 +53,12 @@ def any_integer(default: int | None, *, optional: bool = False) -> Any:
 
 def fraction(default: float) -> Any:
     """A number from 0 to 1."""
-
-    def check(name: str, value: Any, norm: str) -> float:
-        value = number(name, value)
-        if not 0 <= value <= 1:
-            raise ValueError(f"expected {name} from 0 to 1, got {value}")
-        return value
-
-    return checked(default, check)
+    return checked(default, lambda name, value, norm: _check_range(name, value, 0, 1))
 
 
 def positive(default: float, *, most: float = math.inf) -> Any:
     """A number above 0 and up to ``most``."""
-
-    def check(name: str, value: Any, norm: str) -> float:
-        value = number(name, value)
-        if not 0 < value <= most:
-            bound = "> 0" if most == math.inf else f"above 0 and up to {most:g}"
-            raise ValueError(f"expected {name} {bound}, got {value}")
-        return value
-
-    return checked(default, check)
+    return checked(default, lambda name, value, norm: _check_range(name, value, None, most))
 
 
 def choice(default: str, choices: Sequence[str]) -> Any:
@@ -154,6 +139,10 @@ class Parameters:
             setattr(self, name, _plain(value))
         return self
 
+    def passes(self, num_images: int) -> int | None:
+        """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
+        return None if hasattr(self, "surrogate") else 0
+
     def _json_params(self) -> dict[str, Any]:
         params = self.get_params()
         surrogate = params.get("surrogate")
@@ -206,38 +195,32 @@ class Parameters:
         return None
 
     def _check_moves(self, shape: Sequence[int] | None = None) -> None:
-        """Raises ``ValueError`` where rounding would undo each visit.
+        """Raises ``ValueError`` for visits that do not reach the next pixel level.
+
+        What is stored between visits is rounded to integer levels, so that a visit which moves it
+        by half a level or less never moves it.
 
         Args:
-            shape: Of an image, (C, H, W), which matters to the norm L2; None while it is unknown.
+            shape: Of an image, (C, H, W), whose values share the length of an L2 step; None while
+                it is unknown.
         """
         if self._visit is None:
             return
+        steps, step_size = self._visit
         spread_over = 1 if shape is None or self.norm == "Linf" else math.prod(shape)
-        check_moves(*self._visit, spread_over)
-
-
-def check_moves(steps: int, step_size: float, spread_over: int = 1) -> None:
-    """Raises ``ValueError`` for visits that do not reach the next pixel level.
-
-    What is stored between visits is rounded to integer levels, so that a visit which moves it by
-    half a level or less never moves it.
-
-    Args:
-        steps: Of a visit.
-        step_size: Length of each, in [0, 1] units.
-        spread_over: Number of values that share an L2 length, each with the root of it; else 1.
-    """
-    if steps * step_size * 255 > 0.5 * math.sqrt(spread_over) + 1e-6:
-        return
-    needed, hint = "0.5 / 255", ""
-    if spread_over > 1:
-        needed = f"for the norm L2 and {spread_over:,} values {0.5 / 255 * spread_over**0.5:.3g}"
-        hint = "; pass a longer step_size="
-    raise ValueError(
-        f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
-        f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay zero{hint}"
-    )
+        if steps * step_size * 255 > 0.5 * math.sqrt(spread_over) + 1e-6:
+            return
+        needed, hint = "0.5 / 255", ""
+        if spread_over > 1:
+            needed = (
+                f"for the norm L2 and {spread_over:,} values {0.5 / 255 * spread_over**0.5:.3g}"
+            )
+            hint = "; pass a longer step_size="
+        raise ValueError(
+            f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
+            f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay "
+            f"zero{hint}"
+        )
 
 
 def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
@@ -265,14 +248,19 @@ def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
     return value
 
 
-def check_spread(epsilon: float, usual: float, shape: Sequence[int]) -> None:
-    """Raises ``ValueError`` for an L2 budget that spreads to less than half a pixel level.
+def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> float:
+    """An L2 budget of all values of an image together, in [0, 1] units.
 
     Args:
-        epsilon: L2 norm of a row in [0, 1] units.
+        epsilon: L2 norm of a row, or None for ``usual``.
         usual: What the paper has for images of this shape.
         shape: Of an image, (C, H, W).
+
+    Raises:
+        ValueError: It leaves each value less than half a pixel level.
     """
+    if epsilon is None:
+        return usual
     least = 0.5 / 255 * math.sqrt(math.prod(shape))
     if epsilon < least:
         raise ValueError(
@@ -280,6 +268,7 @@ def check_spread(epsilon: float, usual: float, shape: Sequence[int]) -> None:
             f"{'x'.join(map(str, shape))}: it is the L2 norm of all values together, {usual:.3g} "
             f"in the paper, and {epsilon:.3g} would leave most pixels as they are"
         )
+    return epsilon
 
 
 def _refuse_levels(name: str, value: float, norm: str) -> None:
@@ -293,6 +282,16 @@ def _check_length(name: str, value: Any, norm: str) -> float:
     if value <= 0:
         raise ValueError(f"expected {name} > 0, got {value}")
     _refuse_levels(name, value, norm)
+    return value
+
+
+def _check_range(name: str, value: Any, least: float | None, most: float) -> float:
+    """A number up to ``most``, from ``least`` on; None is above 0."""
+    value = number(name, value)
+    if value > most or (value <= 0 if least is None else value < least):
+        bound = "above 0" if least is None else f"from {least:g}"
+        bound += "" if most == math.inf else f" up to {most:g}"
+        raise ValueError(f"expected {name} {bound}, got {value}")
     return value
 
 

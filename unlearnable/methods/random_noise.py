@@ -39,9 +39,6 @@ class RandomNoise(Method):
     batch_size: int = 512
     seed: int = 0
 
-    def passes(self, num_images: int) -> int:
-        return 0
-
     def _learn(self, run: Run) -> None:
         if self.granularity == "class-wise":
             images = torch.full(
