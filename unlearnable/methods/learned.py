@@ -62,7 +62,7 @@ class Learned(Parameters):
             model = copy.deepcopy(surrogate)
             if not getattr(self, "pretrained_surrogate", False):
                 reset_weights(model, seed=seed)
-        check_network(model, shape, run.num_classes, device=run.device)
+        check_network(model, shape, run.num_classes)
         return model
 
     def _empty_surrogate(self, config: dict[str, Any]) -> nn.Module:
