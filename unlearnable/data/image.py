@@ -118,7 +118,8 @@ class ResizeCrop(NamedTuple):
             return None
         try:
             sides: Any = image_size if np.ndim(image_size) else (image_size, image_size)
-            return cls(*(integer("image_size", side, least=1) for side in sides))
+            height, width = sides
+            return cls(*(integer("image_size", side, least=1) for side in (height, width)))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"

@@ -16,7 +16,7 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import sgd, to_float, train_surrogate
 from .base import Method
-from .parameters import any_integer, count, fraction, length, positive
+from .parameters import any_integer, count, length, positive, proportion
 
 _FAST: dict[str, Any] = {"steps": 20, "train_epochs": 20}
 # The paper's rate is too high for the tiny network on few images.
@@ -70,7 +70,7 @@ class AAP(Method):
     step_size: float | None = length(None)
     steps: int = count(250, least=0)
     shift: int | None = any_integer(1, optional=True)
-    strength: float = fraction(0.4)
+    strength: float = proportion(0.4)
     train_epochs: int = count(40)
     learning_rate: float = positive(0.5)
     granularity: str = "sample-wise"

@@ -16,7 +16,7 @@ from ..engine.sampler import images_per_epoch
 from ..engine.train import sgd, to_float, train
 from .base import Method
 from .class_rows import ClassRows
-from .parameters import count, fraction, length
+from .parameters import count, length, proportion
 
 _LEVEL = 1 / 255  # what a visit's steps reach at least, since rows are rounded after it
 _FAST: dict[str, Any] = {"steps": 1, "step_size": 2 / 255, "train_epochs": 20}
@@ -70,7 +70,7 @@ class AUE(Method):
     norm: str = "Linf"
     step_size: float | None = length(None)
     steps: int | None = count(None, least=0)
-    strength: float = fraction(0.6)
+    strength: float = proportion(0.6)
     train_epochs: int = count(60)
     extend_steps: int = count(50, least=0)
     granularity: str = "sample-wise"

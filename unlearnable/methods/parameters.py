@@ -51,7 +51,7 @@ def any_integer(default: int | None, *, optional: bool = False) -> Any:
     return checked(default, lambda name, value, norm: integer(name, value), optional=optional)
 
 
-def fraction(default: float) -> Any:
+def proportion(default: float) -> Any:
     """A number from 0 to 1."""
     return checked(default, lambda name, value, norm: _check_range(name, value, 0, 1))
 

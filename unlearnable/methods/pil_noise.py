@@ -16,7 +16,7 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import sgd, to_float, train_surrogate
 from .base import Method
-from .parameters import count, fraction, length
+from .parameters import count, length, proportion
 
 # As many surrogate updates as the paper's from a third of the epochs.
 _FAST: dict[str, Any] = {"train_epochs": 10, "batch_size": 128, "steps": 12, "step_size": 2 / 255}
@@ -73,7 +73,7 @@ class PILNoise(Method):
     norm: str = "Linf"
     step_size: float | None = length(None)
     steps: int = count(30, least=0)
-    uniform_weight: float = fraction(0.1)
+    uniform_weight: float = proportion(0.1)
     train_epochs: int = count(30)
     granularity: str = "sample-wise"
     batch_size: int = 512
