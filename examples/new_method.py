@@ -1,10 +1,12 @@
 """A protection method of one's own, in one file, and what it does to a victim.
 
-A method stores its parameters and writes ``_learn(run)``. Rounding, the budget, seeds, progress and
-the check that every image has its row are the base class's.
+A method declares its parameters as a dataclass and writes ``_learn(run)``. Rounding, the budget,
+seeds, progress and the check that every image has its row are the base class's.
 """
 
 # %% The method
+from dataclasses import KW_ONLY, dataclass
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,40 +14,30 @@ import unlearnable as ue
 from unlearnable.engine.pgd import pgd
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import sgd, to_float
+from unlearnable.methods.parameters import count, length
 
 EPOCHS = 12
 
 
+@dataclass(repr=False, eq=False)
 class OneStep(ue.Method):
     """Error-minimising noise with one step per visit: EM's idea (arXiv:2101.04898), made cheap.
 
     Every batch moves its images' rows one step down the surrogate's loss, then the surrogate takes
-    one step on the perturbed batch. Rows go on from where the last visit left them.
+    one step on the perturbed batch. Rows continue from where the last visit left them.
     """
 
-    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     granularities = ("sample-wise",)
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "tiny",
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float = 4 / 255,
-        train_steps: int = 150,
-        granularity: str = "sample-wise",
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.train_steps = train_steps
-        self.granularity = granularity
-        self.batch_size = batch_size
-        self.seed = seed
+    surrogate: str | nn.Module = "tiny"
+    _: KW_ONLY
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float = length(4 / 255)
+    train_steps: int = count(150)
+    granularity: str = "sample-wise"
+    batch_size: int = 128
+    seed: int = 0
 
     def passes(self, num_images: int) -> int:
         return 2 * self.train_steps * self.batch_size + num_images
@@ -66,7 +58,7 @@ class OneStep(ue.Method):
             run.rows[index] = self._perturb(run, index, surrogate)
         return surrogate
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         labels = run.labels[index]
         with run.frozen(surrogate):
             return pgd(

@@ -40,15 +40,14 @@ def keep(fitted, path):
 
 
 def die_in_the_middle():
-    after_step, calls = Checkpoint.after_step, []
+    save = Checkpoint.save
 
-    def die(self, save):
-        after_step(self, save)
-        calls.append(None)
-        if len(calls) == 2:
+    def die(self, state):
+        save(self, state)
+        if self.number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Checkpoint.after_step = die
+    Checkpoint.save = die
 
 
 def kill(folder):

@@ -14,9 +14,9 @@ from unlearnable.engine.augment import CropFlip
 from unlearnable.engine.progress import Progress
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import to_float
-from unlearnable.methods import base
+from unlearnable.methods import cautions
+from unlearnable.methods.class_rows import ClassRows
 from unlearnable.methods.row_buffer import RowBuffer
-from unlearnable.perturbation.quantize import Result
 
 
 class Smooth(nn.Module):
@@ -168,12 +168,13 @@ def test_class_wise_em_moves_each_class_to_the_mean_of_its_images_steps():
     method = ue.EM(smooth(), granularity="class-wise")
     run, model = make_run(), smooth()
     index = next(run.batches(1, 16))
-    by_class = torch.zeros(5, 3, 8, 8)
-    expected = method._descend(run, index, model, by_class[run.labels[index]], 1)
-    method._class_step(run, index, model, by_class)
+    rows = ClassRows(run)
+    expected = method._descend(run, index, model, rows[index], 1)
+    rows[index] = expected
     for label in range(5):
         mine = expected[run.labels[index] == label]
-        assert torch.allclose(by_class[label], mine.mean(0), atol=1e-6)
+        assert torch.allclose(rows.by_class[label], mine.mean(0), atol=1e-6)
+        assert torch.equal(rows[torch.tensor([label])][0], rows.by_class[label])
 
 
 @pytest.mark.parametrize("cls", [ue.EM, ue.AUE])
@@ -253,9 +254,9 @@ def test_the_last_sweep_reaches_images_that_no_full_batch_holds():
     ("parameters", "message"),
     [
         ({"final_steps": 0}, "final_steps >= 1 without warm_start=True"),
-        ({"steps": 0}, "steps to be a whole number >= 1, got 0"),
-        ({"steps": 0, "final_steps": 5}, "steps to be a whole number >= 1, got 0"),
-        ({"steps": 0, "warm_start": True}, "steps to be a whole number >= 1, got 0"),
+        ({"steps": 0}, "steps to be an integer >= 1, got 0"),
+        ({"steps": 0, "final_steps": 5}, "steps to be an integer >= 1, got 0"),
+        ({"steps": 0, "warm_start": True}, "steps to be an integer >= 1, got 0"),
     ],
 )
 def test_searches_without_a_step_are_refused(cls, parameters, message):
@@ -338,10 +339,9 @@ def test_rows_that_are_all_zero_are_warned_of(granularity):
 def test_half_of_the_rows_at_zero_are_warned_of(zero, warned):
     rows = np.zeros((1000, 1, 2, 2), dtype=np.int8)
     rows[zero:, 0, 1, 1] = -1
-    result = Result("additive", {"rows": rows}, {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ue.EM()._warn_if_zero(result, None)
+        cautions.warn_if_zero("EM", rows)
     messages = [str(warning.message) for warning in caught]
     assert bool(messages) is warned
     assert not warned or messages[0].startswith(f"EM made {zero} of 1,000 rows all zero")
@@ -421,7 +421,7 @@ def tiny_pairs():
 
 
 def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
-    monkeypatch.setattr(base, "_LONG", 0)
+    monkeypatch.setattr(cautions, "LONG", 0)
 
     def advance(progress, bar, passes):
         report, progress._on_rate = progress._on_rate, None
@@ -434,7 +434,8 @@ def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
         method.fit(Shapes(size=16), progress=False)
     message = str(caught[0].message)
     assert f"{method.passes(16):,} image passes at 10 a second" in message
-    paper = ue.SEM()._long_message(ue.SEM().passes(50_000), 40.0, 50_000)
+    monkeypatch.undo()
+    paper = cautions.long_message(ue.SEM(), 40.0, 50_000)
     assert "12.0 days" in paper and 'preset "fast"' in paper and "'tiny'" in paper
 
 

@@ -2,6 +2,7 @@
 
 import sys
 
+from . import methods
 from ._version import __version__
 from .data import shapes as datasets
 from .data.huggingface import from_hf
@@ -12,24 +13,7 @@ from .evaluation.evaluate import Evaluation, evaluate
 from .evaluation.report.report import AuditReport
 from .hub.catalogue import list_pretrained
 from .importers.noise_files import import_perturbation
-from .methods import (
-    AAP,
-    AR,
-    AUE,
-    EM,
-    HYPO,
-    LSP,
-    METHODS,
-    OPS,
-    REM,
-    SEM,
-    SEP,
-    TAP,
-    ClassConvolution,
-    Method,
-    PILNoise,
-    RandomNoise,
-)
+from .methods import *  # noqa: F403  (every method, and METHODS)
 from .perturbation.perturbation import Perturbation
 from .protected.dataset import ProtectedDataset
 from .protected.metrics import Distortion
@@ -40,30 +24,15 @@ sys.modules[f"{__name__}.datasets"] = datasets
 sys.modules[f"{__name__}.callbacks"] = callbacks
 
 __all__ = [
-    "AAP",
-    "AR",
-    "AUE",
-    "EM",
-    "HYPO",
-    "LSP",
-    "METHODS",
-    "OPS",
-    "REM",
-    "SEM",
-    "SEP",
-    "TAP",
+    *methods.__all__,
     "ArtefactError",
     "AuditReport",
-    "ClassConvolution",
     "Distortion",
     "Evaluation",
     "HubError",
-    "Method",
     "NotFittedError",
-    "PILNoise",
     "Perturbation",
     "ProtectedDataset",
-    "RandomNoise",
     "UnknownImageError",
     "Verification",
     "__version__",

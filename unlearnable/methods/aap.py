@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,12 +16,14 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import sgd, to_float, train_surrogate
 from .base import Method
+from .parameters import any_integer, count, length, positive, proportion
 
 _FAST: dict[str, Any] = {"steps": 20, "train_epochs": 20}
 # The paper's rate is too high for the tiny network on few images.
 _DEMO = _FAST | {"surrogate": "tiny", "learning_rate": 0.1}
 
 
+@dataclass(repr=False, eq=False)
 class AAP(Method):
     """Augmented adversarial poisoning. (Wang et al., NeurIPS 2024, arXiv:2402.04010)
 
@@ -58,45 +61,22 @@ class AAP(Method):
         "fast": _FAST,
         "demo": _DEMO,
     }
-    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+    granularities = ("sample-wise",)
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "resnet18",
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float | None = None,
-        steps: int = 250,
-        shift: int | None = 1,
-        strength: float = 0.4,
-        train_epochs: int = 40,
-        learning_rate: float = 0.5,
-        granularity: str = "sample-wise",
-        pretrained_surrogate: bool = False,
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.shift = shift
-        self.strength = strength
-        self.train_epochs = train_epochs
-        self.learning_rate = learning_rate
-        self.granularity = granularity
-        self.pretrained_surrogate = pretrained_surrogate
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"expected strength from 0 to 1, got {self.strength}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"expected learning_rate > 0, got {self.learning_rate}")
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float | None = length(None)
+    steps: int = count(250, least=0)
+    shift: int | None = any_integer(1, optional=True)
+    strength: float = proportion(0.4)
+    train_epochs: int = count(40)
+    learning_rate: float = positive(0.5)
+    granularity: str = "sample-wise"
+    pretrained_surrogate: bool = False
+    batch_size: int = 128
+    seed: int = 0
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
@@ -132,14 +112,9 @@ class AAP(Method):
             return labels
         return target_classes(labels, self.shift, run.num_classes)
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if surrogate is None:
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         images = to_float(run.images[index])
         aims = self._aims(run, run.labels[index])
-        step_size = self.step_size
-        if step_size is None:
-            step_size = 2.5 * self.epsilon / max(1, self.steps)
 
         def loss(perturbed: Tensor) -> Tensor:
             draw = ContrastiveAugment.draw(len(index), run.rng("search"), self.strength)
@@ -151,7 +126,7 @@ class AAP(Method):
                 images,
                 torch.zeros_like(images),
                 epsilon=self.epsilon,
-                step_size=step_size,
+                step_size=self.step_size or 2.5 * self.epsilon / max(1, self.steps),
                 steps=self.steps,
                 norm=self.norm,
                 maximize=self.shift is None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ..engine.run import Run
 from ..perturbation.kinds.generators import MARGIN, Floats, autoregress
 from ..perturbation.quantize import UNIT
 from .base import Method
-from .parameters import check_spread
+from .parameters import positive, spread_budget
 
 _CANDIDATES = 64  # processes drawn at once
 _ROUNDS = 10  # of candidates, without enough of them, after which the distance is lowered
@@ -24,6 +25,7 @@ _QUIET = 1e-3
 _LOUD = 50 / 32  # root mean square of a field that is too much: the paper's norm of 50 at 32x32
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class AR(Method):
     """Autoregressive perturbations. (Sandoval-Segura et al., NeurIPS 2022, arXiv:2206.03693)
 
@@ -36,7 +38,7 @@ class AR(Method):
             and its 3.0 for 96x96, in proportion to the root of the number of values.
         distance: What a class's filter must leave of the field of any other class, relative to that
             field; lowered where not enough processes are found. A filter leaves nothing of its own.
-        granularity: ``"sample-wise"`` alone: a row follows from seed, class and image.
+        granularity: ``"sample-wise"`` only: a row follows from seed, class and image.
         seed: Of processes and rows.
 
     Example:
@@ -45,37 +47,18 @@ class AR(Method):
         Perturbation(AR, sample-wise, L2 1, 10 classes of 3x32x32)
     """
 
-    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "procedural"
     granularities = ("sample-wise",)
     norm = "L2"
 
-    def __init__(
-        self,
-        *,
-        epsilon: float | None = None,
-        distance: float = 0.3,
-        granularity: str = "sample-wise",
-        seed: int = 0,
-    ) -> None:
-        self.epsilon = epsilon  # type: ignore[assignment]
-        self.distance = distance
-        self.granularity = granularity
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if not 0 < self.distance <= 2:
-            raise ValueError(f"expected distance above 0 and up to 2, got {self.distance}")
+    epsilon: float | None = None
+    distance: float = positive(0.3, most=2)
+    granularity: str = "sample-wise"
+    seed: int = 0
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
         usual = math.sqrt(math.prod(shape) / (3 * 32 * 32))
-        if self.epsilon is not None:
-            check_spread(self.epsilon, usual, shape)
-        return self.epsilon or usual, self.norm
-
-    def passes(self, num_images: int) -> int:
-        return 0
+        return spread_budget(self.epsilon, usual, shape), self.norm
 
     def _learn(self, run: Run) -> None:
         found = run.cached("processes", lambda: self._search(run))

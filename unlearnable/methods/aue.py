@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,12 +15,14 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import sgd, to_float, train
 from .base import Method
-from .class_rows import class_rows, move_to_means
+from .class_rows import ClassRows
+from .parameters import count, length, proportion
 
 _LEVEL = 1 / 255  # what a visit's steps reach at least, since rows are rounded after it
 _FAST: dict[str, Any] = {"steps": 1, "step_size": 2 / 255, "train_epochs": 20}
 
 
+@dataclass(repr=False, eq=False)
 class AUE(Method):
     """Augmented unlearnable examples. (Wang et al., NeurIPS 2024, arXiv:2402.04010)
 
@@ -61,39 +64,19 @@ class AUE(Method):
         "demo": _FAST | {"surrogate": "tiny"},
     }
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "resnet18",
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float | None = None,
-        steps: int | None = None,
-        strength: float = 0.6,
-        train_epochs: int = 60,
-        extend_steps: int = 50,
-        granularity: str = "sample-wise",
-        pretrained_surrogate: bool = False,
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.strength = strength
-        self.train_epochs = train_epochs
-        self.extend_steps = extend_steps
-        self.granularity = granularity
-        self.pretrained_surrogate = pretrained_surrogate
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"expected strength from 0 to 1, got {self.strength}")
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float | None = length(None)
+    steps: int | None = count(None, least=0)
+    strength: float = proportion(0.6)
+    train_epochs: int = count(60)
+    extend_steps: int = count(50, least=0)
+    granularity: str = "sample-wise"
+    pretrained_surrogate: bool = False
+    batch_size: int = 128
+    seed: int = 0
 
     @property
     def _visit(self) -> tuple[int, float] | None:
@@ -125,11 +108,10 @@ class AUE(Method):
             optimizer, self.train_epochs * epoch, eta_min=1e-6
         )
         run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
-        by_class = None if self.granularity == "sample-wise" else class_rows(run)
+        rows = run.rows if self.granularity == "sample-wise" else ClassRows(run)
 
         def augmented(index: Tensor) -> Tensor:
-            delta = run.rows[index] if by_class is None else by_class[run.labels[index]]
-            perturbed = (to_float(run.images[index]) + delta).clamp(0, 1)
+            perturbed = (to_float(run.images[index]) + rows[index]).clamp(0, 1)
             return ContrastiveAugment.draw(len(index), run.rng("train"), self.strength)(perturbed)
 
         for done in run.steps(self.train_epochs, "epochs"):
@@ -143,22 +125,13 @@ class AUE(Method):
                 scheduler=scheduler,
             )
             for index in run.sweep(self.batch_size, title="perturbations"):
-                if by_class is None:
-                    start = run.rows[index]
-                    run.rows[index] = self._descend(run, index, surrogate, start, self._steps)
-                else:
-                    labels = run.labels[index]
-                    start = by_class[labels]
-                    delta = self._descend(run, index, surrogate, start, self._steps)
-                    move_to_means(run, by_class, labels, delta)
+                rows[index] = self._descend(run, index, surrogate, rows[index], self._steps)
             run.log(epoch=done + 1, **learned)
-        if by_class is not None:
-            run.result("class-wise", rows=by_class)
+        if isinstance(rows, ClassRows):
+            run.result("class-wise", rows=rows.by_class)
         return surrogate
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if self.granularity == "class-wise" or surrogate is None:
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         return self._descend(run, index, surrogate, run.rows[index], self.extend_steps)
 
     def _descend(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -12,54 +10,44 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
 from ..engine.device import pick_device, pick_precision
-from ..engine.models import build_model, is_model_name, reset_weights
+from ..engine.numbers import number
 from ..engine.progress import Progress
 from ..engine.run import Run
-from ..errors import ArtefactError, NotFittedError
-from ..io.files import locked, write_json
 from ..perturbation.perturbation import Perturbation
-from ..perturbation.quantize import Levels, Result, encode
+from ..perturbation.quantize import Result, encode
 from ..protected.dataset import ProtectedDataset
-from .fit_session import FitOptions, Fitting
-from .parameters import Parameters
+from .cautions import long_message, warn_if_zero
+from .fit_session import FitOptions, FitSession
+from .learned import Learned, fingerprint_of
 from .row_buffer import RowBuffer
 
 Self = TypeVar("Self", bound="Method")
-_METHOD = "method.json"
-_SURROGATE = "surrogate.safetensors"
-_CHUNK = 256  # rows that are read at once
-_LONG = 3600  # seconds of estimated work that nobody should start unawares
 
 
-class Method(Parameters, ABC):
+class Method(Learned, ABC):
     """A protection method: parameters, and after :meth:`fit` what was learned.
 
-    A subclass stores its parameters verbatim in ``__init__``, writes ``_learn`` against
+    A subclass is a dataclass of its parameters. It writes ``_learn`` against
     :class:`~unlearnable.engine.run.Run`, and where it has a surrogate ``_perturb``. This class
     validates, seeds, rounds, clips to the budget, checks that every image was covered, and records
     where the result comes from.
 
     Attributes:
         kind: Of the perturbation: ``"additive"`` rows, or what ``_learn`` hands to ``run.result``.
+        seeded: Whether the result depends on ``seed``.
         perturbation_: The :class:`Perturbation`, after ``fit``.
         surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
         history_: Records of the fit, a list of dicts.
     """
 
     kind: ClassVar[str] = "additive"
-
-    batch_size: int
-
-    perturbation_: Perturbation
-    surrogate_: nn.Module | None
-    history_: list[dict[str, Any]]
+    seeded: ClassVar[bool] = True
 
     # What a subclass writes
 
@@ -67,11 +55,11 @@ class Method(Parameters, ABC):
     def _learn(self, run: Run) -> nn.Module | None:
         """The algorithm: writes ``run.rows`` or ``run.result``; returns the surrogate if any."""
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        """Final perturbations of a batch, float (B, C, H, W), from a fitted surrogate."""
+    def _perturb(self, run: Run, index: Tensor, surrogate: Any) -> Tensor:
+        """Final perturbations of a batch, float (B, C, H, W), from what ``_learn`` returned."""
         raise ValueError(
-            f"{type(self).__name__} with granularity={self.granularity!r} cannot be extended: "
-            f"class-wise rows cover new images of known classes already"
+            f"expected a method that makes rows for new images, got {type(self).__name__}, which "
+            f"has no _perturb"
         )
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
@@ -81,32 +69,6 @@ class Method(Parameters, ABC):
             ValueError: Such images round the budget to nothing.
         """
         return getattr(self, "epsilon", None), getattr(self, "norm", None)
-
-    def _check_shape(self, shape: Sequence[int]) -> None:
-        self._check_moves(shape)
-        self._budget(shape)
-
-    def _empty_surrogate(self, config: dict[str, Any]) -> nn.Module:
-        """A network like the fitted surrogate, for :meth:`from_pretrained` to fill with weights.
-
-        A method whose surrogate is not given by the parameter ``surrogate`` writes its own.
-
-        Args:
-            config: Of the perturbation; holds ``num_classes`` and ``image_shape``, (C, H, W).
-        """
-        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
-        if isinstance(surrogate, nn.Module):
-            return copy.deepcopy(surrogate)
-        if not is_model_name(surrogate):
-            raise ValueError(
-                f"expected surrogate= with a module to load the weights into: the method "
-                f"was fitted with a {surrogate} of the caller's own"
-            )
-        return build_model(surrogate, config["num_classes"], config["image_shape"][0])
-
-    def passes(self, num_images: int) -> int | None:
-        """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
-        return None
 
     # Fitting
 
@@ -140,9 +102,9 @@ class Method(Parameters, ABC):
             precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"`` by device.
             image_size: Side, or (height, width), that images are resized and cropped to; needed
                 where their sizes vary.
-            checkpoint: Folder that keeps the state of an unfinished fit. The same call goes on from
-                it, to the same bytes as a fit that was never stopped; it is removed at the end.
-                Ctrl-C saves first.
+            checkpoint: Folder that keeps the state of an unfinished fit. The same call continues
+                from it, to the same bytes as a fit that was never stopped; it is removed at the
+                end. Ctrl-C saves first.
             checkpoint_every: Seconds between checkpoints; 0 is after every step.
             keep_checkpoint: Leave the finished state in the folder: until it is deleted, the same
                 call comes to its end at once.
@@ -170,7 +132,8 @@ class Method(Parameters, ABC):
         """
         self._validate()
         self._check_moves()
-        if checkpoint_every < 0:
+        every = number("checkpoint_every", checkpoint_every)
+        if every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
@@ -179,7 +142,7 @@ class Method(Parameters, ABC):
             precision=precision,
             compile=compile,
             checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
+            checkpoint_every=every,
             keep_checkpoint=keep_checkpoint,
             store=store,
             resident=resident,
@@ -187,122 +150,99 @@ class Method(Parameters, ABC):
             progress=progress,
             callback=callback,
         )
-        identity = {"method": type(self).__name__, "parameters": self._json_params()}
-        surrogate_digest = {"surrogate": _fingerprint_of(getattr(self, "surrogate", None))}
         start = time.perf_counter()
-        with Fitting(
+        with self._open(dataset, image_size, options) as session:
+            surrogate = self._learn(session.run)
+            session.end()
+            result = self._result(session)
+            self._warn_if_zero(result, session.images)
+            made = Perturbation.from_fit(result, session.images, self._config(session))
+            perturbation = session.keep(made)
+        # Set together and last: a fit that fails leaves nothing that looks fitted.
+        if profile:
+            self.seconds_ = session.run.seconds(time.perf_counter() - start)
+        self.surrogate_ = None if surrogate is None else surrogate.cpu().eval()
+        self.history_ = session.run.history
+        self.perturbation_ = perturbation
+        return self
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {"method": type(self).__name__, "parameters": self._json_params()}
+
+    def _open(self, dataset: Any, image_size: Any, options: FitOptions) -> FitSession:
+        def budget(shape: Sequence[int]) -> tuple[float | None, str | None]:
+            self._check_moves(shape)
+            return self._budget(shape)
+
+        return FitSession(
             dataset,
             image_size,
             options,
             title=type(self).__name__,
-            rows=(self.epsilon, self.norm) if self._has_rows else None,
+            budget=budget,
+            has_rows=self._has_rows,
             seed=self.seed,
-            identity=identity | surrogate_digest,
-            check_shape=self._check_shape,
+            identity=self._identity
+            | {"surrogate": fingerprint_of(getattr(self, "surrogate", None))},
             on_rate=self._warn_if_long,
-        ) as fitting:
-            run = fitting.run
-            surrogate = self._learn(run)
-            run.finish()
-            if keep_checkpoint and checkpoint is not None:
-                run.save()
-            epsilon, norm = self._budget(run.images.shape[1:])
-            config = {
-                **identity,
-                "granularity": self.granularity,
-                "epsilon": epsilon,
-                "norm": norm,
-                "seed": self.seed,
-                "threads": torch.get_num_threads(),
-                "versions": {"unlearnable": __version__, "torch": torch.__version__},
-                "history": {
-                    "passes": run.all_passes(),
-                    "last": run.history[-1] if run.history else None,
-                },
-            }
-            if self._has_rows:
-                result = Result("additive", {"rows": fitting.levels()}, {})
-            else:
-                (kind, parts), *_ = run.results.items()
-                result = encode(kind, parts, epsilon, norm)
-            self._warn_if_zero(result, fitting.images)
-            made = Perturbation.from_fit(result, fitting.images, config)
-            perturbation = fitting.finish(made)
-        # Set together and last: a fit that fails leaves nothing that looks fitted.
-        if profile:
-            self.seconds_ = run.seconds(time.perf_counter() - start)
-        self.surrogate_ = None if surrogate is None else surrogate.cpu().eval()
-        self.history_ = run.history
-        self.perturbation_ = perturbation
-        return self
-
-    def _warn_if_long(self, rate: float, num_images: int) -> None:
-        total = self.passes(num_images)
-        if total is not None and total / rate > _LONG:
-            warnings.warn(self._long_message(total, rate, num_images), stacklevel=4)
-
-    def _warn_if_zero(self, result: Result, images: ImageStore) -> None:
-        if result.kind != "additive":
-            return
-        rows = result.tensors["rows"]
-        if not self._has_rows:  # classes without images have no row to learn
-            rows = rows[images.labels.unique().numpy()]
-        zero = _zero_rows(rows)
-        if 2 * zero >= len(rows):
-            warnings.warn(
-                f"{type(self).__name__} made {zero:,} of {len(rows):,} rows all zero: their images "
-                f"stay as they are, and nothing protects them; let it take more or longer steps",
-                stacklevel=3,
-            )
-
-    def _long_message(self, total: int, rate: float, num_images: int) -> str:
-        message = (
-            f"{type(self).__name__} will take about {_duration(total / rate)} here "
-            f"({total:,} image passes at {rate:,.0f} a second)."
         )
-        for name in self.presets:
-            other = type(self).preset(name)
-            passes = other.passes(num_images)
-            if passes is not None and passes < total / 2:
-                message += f' The preset "{name}" needs {passes:,} passes'
-                surrogate = getattr(other, "surrogate", None)
-                if surrogate == getattr(self, "surrogate", None):
-                    message += f", about {_duration(passes / rate)}."
-                else:
-                    message += f" of the smaller network {surrogate!r}."
-        if not torch.cuda.is_available():
-            message += ' A GPU (device="cuda") does many times more passes a second.'
-        return message
+
+    def _result(self, session: FitSession) -> Result:
+        """What ``_learn`` wrote, in integers.
+
+        Raises:
+            RuntimeError: It wrote something else than the method's kind and granularity promise.
+        """
+        results = session.run.results
+        kind = "class-wise" if self.kind == "additive" else self.kind
+        if list(results) != ([] if self._has_rows else [kind]):
+            expected = "run.rows[index] only" if self._has_rows else f"run.result({kind!r}, ...)"
+            raise RuntimeError(
+                f"expected {type(self).__name__}._learn to hand over its result by {expected}, got "
+                f"{' and '.join(f'run.result({name!r}, ...)' for name in results) or 'none'}"
+            )
+        if self._has_rows:
+            return Result("additive", {"rows": session.levels()}, {})
+        return encode(kind, results[kind], *session.budget)
+
+    def _config(self, session: FitSession) -> dict[str, Any]:
+        """Where the perturbation comes from."""
+        run, (epsilon, norm) = session.run, session.budget
+        return {
+            **self._identity,
+            "granularity": self.granularity,
+            "epsilon": epsilon,
+            "norm": norm,
+            "seed": self.seed,
+            "threads": torch.get_num_threads(),
+            "device": run.device.type,
+            "precision": run.precision,
+            "versions": {"unlearnable": __version__, "torch": torch.__version__},
+            "history": {
+                "passes": run.all_passes(),
+                "last": run.history[-1] if run.history else None,
+            },
+        }
 
     @property
     def _has_rows(self) -> bool:
         """Whether it writes ``run.rows``: a row for each image."""
         return self.kind == "additive" and self.granularity == "sample-wise"
 
-    def _build_surrogate(self, run: Run, *, name: str = "surrogate") -> nn.Module:
-        """The surrogate of ``self.surrogate``: fresh weights, or a copy of the caller's module."""
-        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
-        if isinstance(surrogate, str):
-            channels = run.images.shape[1]
-            return build_model(surrogate, run.num_classes, channels, seed=run.weight_seed(name))
-        model = copy.deepcopy(surrogate)
-        if not getattr(self, "pretrained_surrogate", False):
-            reset_weights(model, seed=run.weight_seed(name))
-        return model
+    def _warn_if_long(self, rate: float, num_images: int) -> None:
+        message = long_message(self, rate, num_images)
+        if message is not None:
+            warnings.warn(message, stacklevel=4)
 
-    def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
-        """A module for the saved ``state`` of ``surrogate_``, from a network as it is built."""
-        return network
+    def _warn_if_zero(self, result: Result, images: ImageStore) -> None:
+        if result.kind == "additive":
+            rows = result.tensors["rows"]
+            # Classes without images have no row to learn.
+            present = slice(None) if self._has_rows else images.labels.unique().numpy()
+            warn_if_zero(type(self).__name__, rows[present])
 
     # What a fitted method does
-
-    def _fitted(self) -> Perturbation:
-        if not hasattr(self, "perturbation_"):
-            raise NotFittedError(
-                f"this {type(self).__name__} is not fitted yet: call fit(dataset) first, or load a "
-                f"perturbation with Perturbation.from_pretrained"
-            )
-        return self.perturbation_
 
     @final
     def protect(
@@ -319,7 +259,7 @@ class Method(Parameters, ABC):
         Args:
             dataset: As for :class:`ProtectedDataset`, as are the others.
             fraction: Share of images to protect.
-            seed: Of that choice.
+            seed: Decides which images those are.
             align: ``"content"`` or ``"index"``.
             full_size: Leave photos as large as they are.
 
@@ -327,7 +267,7 @@ class Method(Parameters, ABC):
             NotFittedError: ``fit`` was not called.
             UnknownImageError: The dataset holds other images than those that were fitted.
         """
-        perturbation = self._fitted()
+        perturbation = self.perturbation_
         return ProtectedDataset(
             dataset, perturbation, fraction=fraction, seed=seed, align=align, full_size=full_size
         )
@@ -350,37 +290,30 @@ class Method(Parameters, ABC):
             progress: Show bars.
 
         Returns:
-            Rows for the new images alone; the method's own perturbation stays as it is.
+            Rows only for the new images; the method's own perturbation stays as it is.
 
         Raises:
             NotFittedError: ``fit`` was not called.
             ValueError: The method has no rows per image, or the images or classes do not fit.
         """
-        fitted = self._fitted()
+        fitted = self.perturbation_
         if not fitted.keyed:
             raise ValueError(
                 f"{type(self).__name__} with granularity={self.granularity!r} needs no extension: "
                 f"its rows cover new images of known classes already; "
                 f"protect(new_images) applies it"
             )
-        images = read_images(dataset, fitted.fit_size, progress=progress)
-        config = fitted.config
-        if list(images.images.shape[1:]) != config["image_shape"]:
-            raise ValueError(
-                f"expected images of shape {tuple(config['image_shape'])}, got "
-                f"{tuple(images.images.shape[1:])}"
-            )
-        known = config["classes"]
-        if known is not None and images.classes is not None and known != images.classes:
-            raise ValueError(f"expected the classes {known}, got {images.classes}")
-        if images.num_classes > config["num_classes"]:
-            raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
+        self._validate()
+        images = self._read_more(dataset, fitted, progress)
+        shape = tuple(images.images.shape)
+        epsilon, norm = self._budget(shape[1:])
+        assert epsilon is not None and norm is not None
         place = pick_device(device)
-        rows = RowBuffer(tuple(images.images.shape), self.epsilon, self.norm, place)
+        rows = RowBuffer(shape, epsilon, norm, place)
         run = Run(
             images.images.to(place),
             images.labels.to(place),
-            config["num_classes"],
+            images.num_classes,
             rows=rows,
             # New images get draws of their own, not those of the first fitted ones.
             seed=(self.seed, images.digest),
@@ -395,118 +328,23 @@ class Method(Parameters, ABC):
                 run.rows[index] = self._perturb(run, index, surrogate)
         finally:
             run.close()
-        images = images._replace(classes=known, num_classes=config["num_classes"])
         result = Result("additive", {"rows": rows.levels()}, {})
         self._warn_if_zero(result, images)
-        return Perturbation.from_fit(result, images, config)
+        origin = {"device": run.device.type, "precision": run.precision}
+        return Perturbation.from_fit(result, images, fitted.config | origin)
 
-    # Files
-
-    def save_pretrained(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Writes the perturbation and beside it the method and its surrogate, to extend later.
-
-        Args:
-            folder: As for :meth:`Perturbation.save_pretrained`, which reads the same folder.
-            force: Write into a folder that holds other things.
-
-        Raises:
-            NotFittedError: ``fit`` was not called.
-        """
-        folder = self._fitted().save_pretrained(folder, force=force)
-        description = {
-            "method": type(self).__name__,
-            "parameters": self._json_params(),
-            "digest": self.perturbation_.digest,
-            "history": self.history_,
-        }
-        with locked(folder, wait=True):
-            (folder / _SURROGATE).unlink(missing_ok=True)
-            if self.surrogate_ is not None:
-                weights = {n: t.contiguous() for n, t in self.surrogate_.state_dict().items()}
-                partial = folder / f".{_SURROGATE}.partial"
-                try:
-                    partial.unlink(missing_ok=True)  # a link would be followed
-                    safetensors.torch.save_file(weights, partial)
-                    partial.replace(folder / _SURROGATE)
-                finally:
-                    partial.unlink(missing_ok=True)
-            write_json(folder / _METHOD, description)
-        return folder
-
-    @classmethod
-    def from_pretrained(
-        cls: type[Self], folder: str | Path, *, surrogate: nn.Module | None = None
-    ) -> Self:
-        """Loads a fitted method.
-
-        Args:
-            folder: What :meth:`save_pretrained` wrote.
-            surrogate: A module of the same structure, where the method was fitted with one.
-
-        Raises:
-            ArtefactError: The folder holds another method, or a damaged one.
-        """
-        folder = Path(folder)
-        perturbation = Perturbation.from_pretrained(folder)
-        try:
-            saved = json.loads((folder / _METHOD).read_text(encoding="utf-8"))
-            found, params, history = saved["method"], saved["parameters"], saved["history"]
-            digest = saved["digest"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ArtefactError(
-                f"expected a fitted method in {folder}, found no readable {_METHOD}; "
-                f"Perturbation.from_pretrained reads the perturbation alone"
-            ) from error
-        if found != cls.__name__:
-            raise ArtefactError(f"expected a fitted {cls.__name__} in {folder}, found {found}")
-        if digest != perturbation.digest:
-            raise ArtefactError(
-                f"expected the method of the perturbation in {folder}, got one of another "
-                f"perturbation that was saved there before; Perturbation.from_pretrained reads "
-                f"the perturbation alone"
+    def _read_more(self, dataset: Any, fitted: Perturbation, progress: bool) -> ImageStore:
+        """New images that a fitted perturbation is to be extended to; their classes are its own."""
+        images = read_images(dataset, fitted.fit_size, progress=progress)
+        config = fitted.config
+        if list(images.images.shape[1:]) != config["image_shape"]:
+            raise ValueError(
+                f"expected images of shape {tuple(config['image_shape'])}, got "
+                f"{tuple(images.images.shape[1:])}"
             )
-        try:
-            self = cls(**(params | ({} if surrogate is None else {"surrogate": surrogate})))
-        except TypeError as error:
-            raise ArtefactError(f"{folder / _METHOD} has unknown parameters: {error}") from error
-        self.surrogate_ = None
-        if (folder / _SURROGATE).exists():
-            model = self._empty_surrogate(perturbation.config)
-            try:
-                state = safetensors.torch.load_file(folder / _SURROGATE)
-                model = self._restore_surrogate(model, state)
-                model.load_state_dict(state)
-            except (RuntimeError, safetensors.SafetensorError) as error:
-                raise ArtefactError(f"could not read {folder / _SURROGATE}: {error}") from error
-            self.surrogate_ = model.eval()
-        self.history_ = history
-        self.perturbation_ = perturbation
-        return self
-
-
-def _zero_rows(rows: Levels) -> int:
-    """How many rows are all zero; or 0, without reading on, once it is less than half of them."""
-    moved = 0
-    for start in range(0, len(rows), _CHUNK):
-        moved += int(rows[start : start + _CHUNK].any(axis=(1, 2, 3)).sum())
-        if 2 * moved > len(rows):
-            return 0
-    return len(rows) - moved
-
-
-def _fingerprint_of(surrogate: Any) -> str | None:
-    """A fingerprint of a caller's network: names, shapes and values of what it holds."""
-    if not isinstance(surrogate, nn.Module):
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in surrogate.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+        known = config["classes"]
+        if known is not None and images.classes is not None and known != images.classes:
+            raise ValueError(f"expected the classes {known}, got {images.classes}")
+        if images.num_classes > config["num_classes"]:
+            raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
+        return images._replace(classes=known, num_classes=config["num_classes"])

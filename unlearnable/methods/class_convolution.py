@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
+from ..engine.numbers import integer
 from ..engine.run import Run
 from .base import Method
+from .parameters import checked, choice, positive
 
 
+def _odd(name: str, value: Any, norm: str) -> int:
+    value = integer(name, value)
+    if value < 3 or value % 2 == 0:
+        raise ValueError(f"expected {name} to be odd, 3 or more, got {value}")
+    return value
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
 class ClassConvolution(Method):
     """Class-wise convolutions, published as CUDA. (Sadasivan et al., CVPR 2023, arXiv:2303.04278)
 
@@ -21,7 +34,7 @@ class ClassConvolution(Method):
         normalize: ``"max"``, as published, divides by the image's largest value, so that every
             image then reaches 255 and dark ones get brighter. ``"sum"`` divides by the sum of the
             kernel, which keeps the brightness.
-        granularity: ``"class-wise"`` alone.
+        granularity: ``"class-wise"`` only.
         seed: Of the kernels.
 
     Example:
@@ -30,37 +43,14 @@ class ClassConvolution(Method):
         Perturbation(ClassConvolution, class-wise, 3x3 kernels, 10 classes of 3x32x32)
     """
 
-    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "convolution"
     granularities = ("class-wise",)
 
-    def __init__(
-        self,
-        *,
-        kernel_size: int = 3,
-        blur: float = 0.3,
-        normalize: str = "max",
-        granularity: str = "class-wise",
-        seed: int = 0,
-    ) -> None:
-        self.kernel_size = kernel_size
-        self.blur = blur
-        self.normalize = normalize
-        self.granularity = granularity
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        size = self.kernel_size
-        if isinstance(size, bool) or not isinstance(size, int) or size % 2 == 0 or size < 3:
-            raise ValueError(f"expected kernel_size to be odd, 3 or more, got {size}")
-        if not 0 < self.blur <= 1:
-            raise ValueError(f"expected blur above 0 and up to 1, got {self.blur}")
-        if self.normalize not in ("max", "sum"):
-            raise ValueError(f'expected normalize "max" or "sum", got {self.normalize!r}')
-
-    def passes(self, num_images: int) -> int:
-        return 0
+    kernel_size: int = checked(3, _odd)
+    blur: float = positive(0.3, most=1)
+    normalize: str = choice("max", ("max", "sum"))
+    granularity: str = "class-wise"
+    seed: int = 0
 
     def _learn(self, run: Run) -> None:
         size = self.kernel_size

@@ -9,26 +9,27 @@ from torch.nn import functional as F
 from ..engine.run import Run
 
 
-def class_rows(run: Run) -> Tensor:
-    """Tracked rows of zeros, (K, C, H, W)."""
-    rows = torch.zeros((run.num_classes, *run.images.shape[1:]), device=run.device)
-    run.track(by_class=rows)
-    return rows
+class ClassRows:
+    """Rows of classes, read and written by image index as ``run.rows`` are.
 
+    Written are perturbations of images, (B, C, H, W): each class's row becomes the mean of those of
+    its images, over all processes. Rows of classes that the batch does not hold stay as they are.
 
-def move_to_means(run: Run, by_class: Tensor, labels: Tensor, delta: Tensor) -> None:
-    """Sets each class's row to the mean of its images' perturbations, over all processes.
-
-    Rows of classes that the batch does not hold stay as they are.
-
-    Args:
-        run: Of which the batch is.
-        by_class: Tracked rows, (K, C, H, W), changed in place.
-        labels: Of the batch, (B,).
-        delta: Perturbations of the batch, (B, C, H, W).
+    Attributes:
+        by_class: The rows, tracked, (K, C, H, W); zeros at first.
     """
-    members = F.one_hot(labels, len(by_class)).to(delta.dtype)  # (B, K)
-    counts = run.sum(members.sum(0))
-    sums = run.sum(torch.einsum("bk,bchw->kchw", members, delta))
-    means = sums / counts.clamp_min(1)[:, None, None, None]
-    by_class.copy_(torch.where(counts[:, None, None, None] > 0, means, by_class))
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.by_class = torch.zeros((run.num_classes, *run.images.shape[1:]), device=run.device)
+        run.track(by_class=self.by_class)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.by_class[self._run.labels[index]]
+
+    def __setitem__(self, index: Tensor, delta: Tensor) -> None:
+        members = F.one_hot(self._run.labels[index], len(self.by_class)).to(delta.dtype)  # (B, K)
+        counts = self._run.sum(members.sum(0))
+        sums = self._run.sum(torch.einsum("bk,bchw->kchw", members, delta))
+        counts = counts[:, None, None, None]
+        self.by_class.copy_(torch.where(counts > 0, sums / counts.clamp_min(1), self.by_class))

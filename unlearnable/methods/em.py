@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,11 @@ from ..engine.pgd import crossing, pgd
 from ..engine.run import Run
 from ..engine.train import sgd, to_float, train
 from .base import Method
-from .class_rows import class_rows, move_to_means
+from .class_rows import ClassRows
+from .parameters import count, length, positive
 
 
+@dataclass(repr=False, eq=False)
 class EM(Method):
     """Error-minimising noise. (Huang et al., ICLR 2021, arXiv:2101.04898)
 
@@ -55,41 +58,19 @@ class EM(Method):
         "demo": {"surrogate": "tiny"},
     }
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "resnet18",
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float = 0.8 / 255,
-        steps: int | None = None,
-        round_steps: int = 10,
-        stop_error: float = 0.01,
-        max_rounds: int = 100,
-        granularity: str = "sample-wise",
-        pretrained_surrogate: bool = False,
-        batch_size: int = 512,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.round_steps = round_steps
-        self.stop_error = stop_error
-        self.max_rounds = max_rounds
-        self.granularity = granularity
-        self.pretrained_surrogate = pretrained_surrogate
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if not 0 < self.stop_error <= 1:
-            raise ValueError(f"expected stop_error above 0 and up to 1, got {self.stop_error}")
-        if self.round_steps < 1:
-            raise ValueError(f"expected round_steps >= 1, got {self.round_steps}")
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float = length(0.8 / 255)
+    steps: int | None = count(None, least=0)
+    round_steps: int = count(10)
+    stop_error: float = positive(0.01, most=1)
+    max_rounds: int = count(100)
+    granularity: str = "sample-wise"
+    pretrained_surrogate: bool = False
+    batch_size: int = 512
+    seed: int = 0
 
     @property
     def _visit(self) -> tuple[int, float] | None:
@@ -102,18 +83,17 @@ class EM(Method):
         return 20 if self.granularity == "sample-wise" else 1
 
     def passes(self, num_images: int) -> int:
-        """Image passes of ten rounds: how many it will be is not known before."""
+        """Image passes of ten rounds; how many rounds it will take is not known beforehand."""
         return 10 * (self.round_steps * self.batch_size + (self._steps + 1) * num_images)
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
         optimizer = sgd(surrogate)
         run.track(surrogate=surrogate, optimizer=optimizer)
-        by_class = None if self.granularity == "sample-wise" else class_rows(run)
+        rows = run.rows if self.granularity == "sample-wise" else ClassRows(run)
 
         def perturbed(index: Tensor) -> Tensor:
-            delta = run.rows[index] if by_class is None else by_class[run.labels[index]]
-            return (to_float(run.images[index]) + delta).clamp(0, 1)
+            return (to_float(run.images[index]) + rows[index]).clamp(0, 1)
 
         for number in run.steps(self.max_rounds, "rounds"):
             learned = train(
@@ -126,11 +106,7 @@ class EM(Method):
                 clip_norm=5.0,
             )
             for index in run.sweep(self.batch_size, title="perturbations"):
-                if by_class is None:
-                    start = run.rows[index]
-                    run.rows[index] = self._descend(run, index, surrogate, start, self._steps)
-                else:
-                    self._class_step(run, index, surrogate, by_class)
+                rows[index] = self._descend(run, index, surrogate, rows[index], self._steps)
             for index in run.sweep(self.batch_size, title="error"):
                 with run.frozen(surrogate), torch.no_grad():
                     wrong = surrogate(perturbed(index)).argmax(1) != run.labels[index]
@@ -146,22 +122,14 @@ class EM(Method):
                 f"be weak",
                 stacklevel=3,
             )
-        if by_class is not None:
-            run.result("class-wise", rows=by_class)
+        if isinstance(rows, ClassRows):
+            run.result("class-wise", rows=rows.by_class)
         return surrogate
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if self.granularity == "class-wise" or surrogate is None:
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         # A fit's visits add up over its rounds; this is the only one that a new image gets.
         steps = max(self._steps, crossing(self.epsilon, self.step_size))
         return self._descend(run, index, surrogate, run.rows[index], steps)
-
-    def _class_step(self, run: Run, index: Tensor, surrogate: nn.Module, by_class: Tensor) -> None:
-        """Moves each class's row to the mean of its images' descended perturbations."""
-        labels = run.labels[index]
-        delta = self._descend(run, index, surrogate, by_class[labels], self._steps)
-        move_to_means(run, by_class, labels, delta)
 
     def _descend(
         self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor, steps: int

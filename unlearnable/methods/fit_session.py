@@ -11,7 +11,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,51 +37,39 @@ _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them
 
 
 class FitOptions(NamedTuple):
-    """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`.
+    """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`."""
 
-    Attributes:
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
-        precision: ``"float32"``, ``"bf16"`` or ``"auto"``.
-        compile: Compile the networks.
-        checkpoint: Folder for the state, or None.
-        checkpoint_every: Seconds between checkpoints.
-        keep_checkpoint: Leave it at the end.
-        store: Folder for the decoded images, or None.
-        resident: Hold images and rows on the device; None decides by their size.
-        profile: Measure where the time goes.
-        progress: Show bars.
-        callback: Called with each record.
-    """
-
-    device: str | torch.device = "auto"
-    precision: str = "auto"
-    compile: bool = False
-    checkpoint: str | Path | None = None
-    checkpoint_every: float = 300.0
-    keep_checkpoint: bool = False
-    store: str | Path | None = None
-    resident: bool | None = None
-    profile: bool = False
-    progress: bool = True
-    callback: Callable[[dict[str, Any]], None] | None = None
+    device: str | torch.device
+    precision: str
+    compile: bool
+    checkpoint: str | Path | None
+    checkpoint_every: float
+    keep_checkpoint: bool
+    store: str | Path | None
+    resident: bool | None
+    profile: bool
+    progress: bool
+    callback: Callable[[dict[str, Any]], None] | None
 
 
-class Fitting:
-    """One fit, from the dataset to its perturbation. A context manager: what it made goes with it.
+class FitSession:
+    """One fit, from the dataset to its perturbation; a context manager of all that it opens.
 
     Args:
         dataset: What is protected.
         image_size: Size that images are resized and cropped to.
         options: Where, how fast and how safely.
         title: The method's name.
-        rows: Budget (in [0, 1] units) and norm of rows per image; None where none are learned.
+        budget: Takes the images' shape (C, H, W) before anything is made for the fit, and returns
+            the budget in [0, 1] units and its norm.
+        has_rows: Whether a row is learned for each image.
         seed: All randomness follows from it.
         identity: What a checkpoint must have in common with this fit to be resumed.
-        check_shape: Called with the images' shape (C, H, W) before anything is made for the fit.
         on_rate: Called once with image passes per second.
 
     Attributes:
         images: The dataset, decoded.
+        budget: Epsilon and norm that the result keeps.
         run: What the algorithm gets.
     """
 
@@ -93,28 +80,27 @@ class Fitting:
         options: FitOptions,
         *,
         title: str,
-        rows: tuple[float, str] | None,
+        budget: Callable[[Sequence[int]], tuple[float | None, str | None]],
+        has_rows: bool,
         seed: Hashable,
         identity: dict[str, Any],
-        check_shape: Callable[[Sequence[int]], None],
         on_rate: Callable[[float, int], None],
     ) -> None:
         self._options = options
         self._title = title
-        self._has_rows = rows is not None
+        self._has_rows = has_rows
         self._group = Group.join()
         self._device = self._group.own_device(pick_device(options.device))
         self._precision = pick_precision(options.precision, self._device)
-        self._cleanup = contextlib.ExitStack()
         self._show = options.progress and self._group.rank == 0
         self._file: RowFile | None = None
         self._rows: RowBuffer | None = None
         self._lock = contextlib.ExitStack()
-        with contextlib.ExitStack() as cleanup:
+        with contextlib.ExitStack() as self._cleanup:
             self._resident = self._decide(dataset, image_size)
-            self._scratch = self._make_scratch(cleanup)
+            self._scratch = self._make_scratch()
             self.images = self._read(dataset, image_size)
-            check_shape(self.images.images.shape[1:])
+            self.budget = budget(self.images.images.shape[1:])
             identity = identity | {
                 "version": __version__,
                 "dataset": self.images.digest,
@@ -122,22 +108,17 @@ class Fitting:
                 "fit": None if self.images.fit is None else list(self.images.fit),
                 "precision": self._precision,
             }
-            folder = self._claim(identity, cleanup)
-            if rows is not None:
-                self._rows = self._make_rows(folder or self._scratch, *rows, cleanup)
-            self.run = self._make_run(folder, cleanup, seed, on_rate)
-            self._cleanup = cleanup.pop_all()
+            folder = self._claim(identity)
+            if has_rows:
+                self._rows = self._make_rows(folder or self._scratch)
+            self.run = self._make_run(folder, seed, on_rate)
+            self._cleanup = self._cleanup.pop_all()  # all went well: kept until the end
 
-    def __enter__(self) -> Fitting:
+    def __enter__(self) -> FitSession:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, traceback)
+    def __exit__(self, *exc_info: Any) -> None:
+        self._cleanup.__exit__(*exc_info)
 
     # Before
 
@@ -155,22 +136,17 @@ class Fitting:
         in_memory = self._options.store is None and (resident or small)
         self._in_memory = not self._group.max(int(not in_memory))
         if not resident:
-            logger.info(
-                "%s: %.1f GB of images are streamed, not held on the %s",
-                self._title,
-                size / 1e9,
-                self._device.type,
-            )
+            streamed = f"{size / 1e9:.1f} GB of images are streamed"
+            logger.info("%s: %s, not held on the %s", self._title, streamed, self._device.type)
         return resident
 
-    def _make_scratch(self, cleanup: contextlib.ExitStack) -> Path | None:
+    def _make_scratch(self) -> Path | None:
         """A folder that all processes see and that goes when the fit ends."""
-        needed = not self._resident or not self._in_memory or self._group.size > 1
-        if not needed:
+        if self._resident and self._in_memory and self._group.size == 1:
             return None
         folder = None
         if self._group.rank == 0:
-            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
+            folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
         return Path(self._group.share(folder))
 
     def _read(self, dataset: Any, image_size: int | Sequence[int] | None) -> ImageStore:
@@ -185,7 +161,7 @@ class Fitting:
             raise ValueError("expected the same dataset in all processes, got different ones")
         return images
 
-    def _claim(self, identity: dict[str, Any], cleanup: contextlib.ExitStack) -> Path | None:
+    def _claim(self, identity: dict[str, Any]) -> Path | None:
         """The checkpoint's folder, new or of this very fit."""
         if self._options.checkpoint is None:
             return None
@@ -195,7 +171,7 @@ class Fitting:
                 partial = folder / f".{_MARKER}.partial"
                 if not partial.exists():
                     claim_folder(folder, _MARKER)
-                self._lock = cleanup.enter_context(contextlib.ExitStack())
+                self._lock = self._cleanup.enter_context(contextlib.ExitStack())
                 self._lock.enter_context(locked(folder, wait=False))
                 partial.unlink(missing_ok=True)
                 claim_folder(folder, _MARKER)
@@ -220,37 +196,31 @@ class Fitting:
                     f"delete {folder} to start again"
                 )
 
-    def _make_rows(
-        self, folder: Path | None, epsilon: float, norm: str, cleanup: contextlib.ExitStack
-    ) -> RowBuffer:
-        shape = tuple(self.images.images.shape)
+    def _make_rows(self, folder: Path | None) -> RowBuffer:
+        shape, (epsilon, norm) = tuple(self.images.images.shape), self.budget
+        assert epsilon is not None and norm is not None
         if folder is not None:
             with self._group.rank_zero_first():  # one process makes the file, the others open it
                 self._file = RowFile(folder / _ROWS, shape, rank=self._group.rank)
-            cleanup.callback(self._file.close)
+            self._cleanup.callback(self._file.close)
         return RowBuffer(
             shape, epsilon, norm, self._device, file=self._file, resident=self._resident
         )
 
     def _make_run(
-        self,
-        folder: Path | None,
-        cleanup: contextlib.ExitStack,
-        seed: Hashable,
-        on_rate: Callable[[float, int], None],
+        self, folder: Path | None, seed: Hashable, on_rate: Callable[[float, int], None]
     ) -> Run:
         images: ImageSource = self.images.images
         if self._resident:
             images = self.images.images.to(self._device)
         else:
             images = StreamedImages(self.images.images, self._device)
-            cleanup.callback(images.close)
-        checkpoint = None
+            self._cleanup.callback(images.close)
+        checkpoint, number = None, len(self.images.images)
         if folder is not None:
             every = self._options.checkpoint_every
             checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
-            cleanup.enter_context(checkpoint)
-        number = len(self.images.images)
+            self._cleanup.enter_context(checkpoint)
         progress = Progress(
             show=self._show,
             title=self._title,
@@ -271,11 +241,17 @@ class Fitting:
             callback=self._options.callback if self._group.rank == 0 else None,
         )
         if checkpoint is not None and checkpoint.number and self._group.rank == 0:
-            logger.info("%s: goes on from checkpoint %d", self._title, checkpoint.number)
-        cleanup.callback(run.close)
+            logger.info("%s: continues from checkpoint %d", self._title, checkpoint.number)
+        self._cleanup.callback(run.close)
         return run
 
     # After
+
+    def end(self) -> None:
+        """After the algorithm: its finished state is saved where that was asked for."""
+        self.run.finish()
+        if self._options.keep_checkpoint and self._options.checkpoint is not None:
+            self.run.save()
 
     def levels(self) -> Levels:
         """All rows, when the algorithm has ended.
@@ -294,7 +270,7 @@ class Fitting:
             levels = np.array(levels)
         return levels
 
-    def finish(self, perturbation: Perturbation) -> Perturbation:
+    def keep(self, perturbation: Perturbation) -> Perturbation:
         """The perturbation with its rows where they can stay; ends the checkpoint."""
         if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
             perturbation = self._own(perturbation)
@@ -309,9 +285,8 @@ class Fitting:
         """The same in a temporary artefact that is deleted with the perturbation."""
         made, problem = None, None
         if self._group.rank == 0:
-            beside = (
-                None if self._options.checkpoint is None else Path(self._options.checkpoint).parent
-            )
+            folder = self._options.checkpoint
+            beside = None if folder is None else Path(folder).parent
             made = tempfile.mkdtemp(prefix="unlearnable-", dir=beside)
             try:
                 perturbation.save_pretrained(made)
@@ -319,11 +294,11 @@ class Fitting:
                 shutil.rmtree(made, ignore_errors=True)
                 problem = error
         made, problem = self._group.share((made, problem))
-        if problem is not None and self._resident:
+        if problem is not None:
+            if not self._resident:
+                raise problem
             logger.warning("%s: rows stay in memory (%s)", self._title, problem)
             return perturbation
-        if problem is not None:
-            raise problem
         owned = Perturbation.from_pretrained(made)
         if self._group.rank == 0:
             weakref.finalize(owned, _remove_own, made, os.getpid())
@@ -348,23 +323,24 @@ def _remove_own(folder: str, process: int) -> None:
 
 def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
     """Raises ``ValueError`` unless a checkpoint belongs to this fit."""
-    expected = json.loads(json.dumps(expected))
-    differences = []
-    for name in sorted(expected.keys() | found.keys()):
-        a, b = found.get(name), expected.get(name)
-        if a != b and isinstance(a, dict) and isinstance(b, dict):
-            differences += [
-                f"{key}: {a.get(key)!r} there, {b.get(key)!r} here"
-                for key in sorted(a.keys() | b.keys())
-                if a.get(key) != b.get(key)
-            ]
-        elif a != b:
-            differences.append(f"{name}: {a!r} there, {b!r} here")
+    there, here = _flat(found), _flat(json.loads(json.dumps(expected)))
+    differences = [
+        f"{name}: {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
     if differences:
         raise ValueError(
             f"expected a checkpoint of this very fit in {folder}, found another one's "
             f"({'; '.join(differences)}); choose another folder, or delete that one"
         )
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _host_memory() -> int:

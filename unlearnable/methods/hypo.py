@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +15,10 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import adversary, augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
+from .parameters import budget, count, length
 
 
+@dataclass(repr=False, eq=False)
 class HYPO(Method):
     """Hypocritical perturbations. (Tao et al., NeurIPS 2022, arXiv:2201.13329)
 
@@ -67,42 +70,22 @@ class HYPO(Method):
             "train_epochs": 18,
         },
     }
-    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+    granularities = ("sample-wise",)
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "resnet18",
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float | None = None,
-        steps: int = 100,
-        robust_epsilon: float = 2 / 255,
-        robust_step_size: float = 0.5 / 255,
-        robust_steps: int = 10,
-        train_epochs: int = 10,
-        granularity: str = "sample-wise",
-        pretrained_surrogate: bool = False,
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.robust_epsilon = robust_epsilon
-        self.robust_step_size = robust_step_size
-        self.robust_steps = robust_steps
-        self.train_epochs = train_epochs
-        self.granularity = granularity
-        self.pretrained_surrogate = pretrained_surrogate
-        self.batch_size = batch_size
-        self.seed = seed
-
-    @property
-    def _step_size(self) -> float:
-        return self.epsilon / 10 if self.step_size is None else self.step_size
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float | None = length(None)
+    steps: int = count(100, least=0)
+    robust_epsilon: float = budget(2 / 255)
+    robust_step_size: float = length(0.5 / 255)
+    robust_steps: int = count(10, least=0)
+    train_epochs: int = count(10)
+    granularity: str = "sample-wise"
+    pretrained_surrogate: bool = False
+    batch_size: int = 128
+    seed: int = 0
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
@@ -140,9 +123,7 @@ class HYPO(Method):
             run.rows[index] = self._perturb(run, index, surrogate)
         return surrogate
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if surrogate is None:
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         images, labels = to_float(run.images[index]), run.labels[index]
 
         def loss(perturbed: Tensor) -> Tensor:
@@ -155,7 +136,7 @@ class HYPO(Method):
                 images,
                 torch.zeros_like(images),
                 epsilon=self.epsilon,
-                step_size=self._step_size,
+                step_size=self.step_size or self.epsilon / 10,
                 steps=self.steps,
                 norm=self.norm,
             )

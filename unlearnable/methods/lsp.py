@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,12 +13,13 @@ from ..engine.random import seed_of
 from ..engine.run import Run
 from ..perturbation.kinds.generators import grid_shape
 from .base import Method
-from .parameters import check_spread, check_whole
+from .parameters import count, positive, spread_budget
 
 _RMS = 6 / 255  # root mean square of a row
 _CELLS = 4  # along the shorter side, unless the size of a cell is given
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class LSP(Method):
     """Linearly separable perturbations. (Yu et al., KDD 2022, arXiv:2111.00898)
 
@@ -32,7 +34,7 @@ class LSP(Method):
         cell: Side of a cell in pixels; None is a quarter of the image's shorter side, at least one:
             the paper's 8 for 32x32.
         separation: Half the side of the hypercube, where the independent values have variance 1.
-        granularity: ``"sample-wise"`` alone: a row follows from seed, class and image.
+        granularity: ``"sample-wise"`` only: a row follows from seed, class and image.
         seed: Of distributions and rows.
 
     Example:
@@ -41,41 +43,19 @@ class LSP(Method):
         Perturbation(LSP, sample-wise, L2 1.304, 10 classes of 3x32x32)
     """
 
-    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "procedural"
     granularities = ("sample-wise",)
     norm = "L2"
 
-    def __init__(
-        self,
-        *,
-        epsilon: float | None = None,
-        cell: int | None = None,
-        separation: float = 10.0,
-        granularity: str = "sample-wise",
-        seed: int = 0,
-    ) -> None:
-        self.epsilon = epsilon  # type: ignore[assignment]
-        self.cell = cell
-        self.separation = separation
-        self.granularity = granularity
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if self.cell is not None:
-            check_whole("cell", self.cell, 1)
-        if not 0 < self.separation <= 60:
-            raise ValueError(f"expected separation above 0 and up to 60, got {self.separation}")
+    epsilon: float | None = None
+    cell: int | None = count(None)
+    separation: float = positive(10.0, most=60)
+    granularity: str = "sample-wise"
+    seed: int = 0
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
         usual = _RMS * math.sqrt(math.prod(shape))
-        if self.epsilon is not None:
-            check_spread(self.epsilon, usual, shape)
-        return self.epsilon or usual, self.norm
-
-    def passes(self, num_images: int) -> int:
-        return 0
+        return spread_budget(self.epsilon, usual, shape), self.norm
 
     def _learn(self, run: Run) -> None:
         channels, height, width = run.images.shape[1:]

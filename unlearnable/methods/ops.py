@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from ..engine.run import Run
 from .base import Method
-from .parameters import check_whole
+from .parameters import count
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class OPS(Method):
     """One-pixel shortcut. (Wu et al., ICLR 2023, arXiv:2205.12141)
 
@@ -23,7 +25,7 @@ class OPS(Method):
 
     Args:
         pixels: Positions per class.
-        granularity: ``"class-wise"`` alone.
+        granularity: ``"class-wise"`` only.
         batch_size: Images that are summed at once.
         seed: Without effect: the search is exact and draws nothing.
 
@@ -33,29 +35,14 @@ class OPS(Method):
         Perturbation(OPS, class-wise, 1 pixel, 10 classes of 3x32x32)
     """
 
-    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
     kind = "pixel"
     granularities = ("class-wise",)
+    seeded = False
 
-    def __init__(
-        self,
-        *,
-        pixels: int = 1,
-        granularity: str = "class-wise",
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.pixels = pixels
-        self.granularity = granularity
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        check_whole("pixels", self.pixels, 1)
-
-    def passes(self, num_images: int) -> int:
-        return 0
+    pixels: int = count(1)
+    granularity: str = "class-wise"
+    batch_size: int = 128
+    seed: int = 0
 
     def _learn(self, run: Run) -> None:
         channels, height, width = run.images.shape[1:]
@@ -65,7 +52,7 @@ class OPS(Method):
                 f"expected at most {area} pixels, one position of {height}x{width} for each, got "
                 f"{classes} classes with pixels={self.pixels}"
             )
-        # Mean and variance of the distance to any colour follow from these sums, in whole levels.
+        # Mean and variance of the distance to any colour follow from these sums, in integer levels.
         pairs = list(itertools.combinations_with_replacement(range(channels), 2))
         counts = torch.zeros(classes, dtype=torch.int64, device=run.device)
         sums = torch.zeros((classes, channels, area), dtype=torch.int64, device=run.device)
@@ -140,5 +127,5 @@ def _score(
     )
     total = linear + constant * count  # sum of distances
     squares = squares + 2 * constant * linear + constant**2 * count
-    spread = count * squares - total**2  # count^2 times the variance: a whole number
+    spread = count * squares - total**2  # count^2 times the variance, an integer
     return count * total / np.maximum(spread, 1)

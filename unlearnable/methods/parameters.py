@@ -1,38 +1,102 @@
-"""Parameters of a method: stored as given, shown, checked, and named sets of them."""
+"""Parameters of a method: declared with their checks, shown, copied, and named sets of them."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from ..engine.models import check_model_name
+from ..engine.numbers import integer, number
 from ..engine.pgd import NORMS
 from ..perturbation.config import GRANULARITIES
 from ..perturbation.summary import format_epsilon
 
 Self = TypeVar("Self", bound="Parameters")
-_COUNTS = ("steps", "epochs", "samples", "rounds", "restarts", "checkpoints", "batch_size")
+Check = Callable[[str, Any, str], Any]
+"""Takes name, value and the method's norm; returns the value as a plain Python one or raises."""
+
+
+# What a method writes as the default of a field, in place of the bare default
+
+
+def checked(default: Any, check: Check, *, optional: bool = False) -> Any:
+    """A parameter with a check; None passes where it is the default, or with ``optional``."""
+    return dataclasses.field(default=default, metadata={"check": check, "optional": optional})
+
+
+def budget(default: float) -> Any:
+    """A radius in [0, 1] units, which may be 0."""
+    return checked(default, lambda name, value, norm: check_epsilon(name, value, norm, zero=True))
+
+
+def length(default: float | None) -> Any:
+    """The length of a step in [0, 1] units, above 0."""
+    return checked(default, _check_length)
+
+
+def count(default: int | None, *, least: int = 1) -> Any:
+    """An integer from ``least`` on."""
+    return checked(default, lambda name, value, norm: integer(name, value, least=least))
+
+
+def any_integer(default: int | None, *, optional: bool = False) -> Any:
+    """An integer, negative ones among them."""
+    return checked(default, lambda name, value, norm: integer(name, value), optional=optional)
+
+
+def proportion(default: float) -> Any:
+    """A number from 0 to 1."""
+    return checked(default, lambda name, value, norm: _check_range(name, value, 0, 1))
+
+
+def positive(default: float, *, most: float = math.inf) -> Any:
+    """A number above 0 and up to ``most``."""
+    return checked(default, lambda name, value, norm: _check_range(name, value, None, most))
+
+
+def choice(default: str, choices: Sequence[str]) -> Any:
+    """One of several words."""
+    return checked(default, lambda name, value, norm: _check_choice(name, value, choices))
+
+
+def flag(default: bool) -> Any:
+    """True or False."""
+    return checked(default, _check_flag)
 
 
 class Parameters:
-    """What the arguments of ``__init__`` are, for a subclass that only stores them.
+    """What a method's constructor takes: the fields of a keyword-only dataclass.
+
+    A field's default says how it is checked: ``steps: int = count(10)``. The parameters that this
+    class reads itself (``surrogate``, ``epsilon``, ``norm``, ``granularity``,
+    ``pretrained_surrogate``, ``batch_size`` and ``seed``) mean the same in every method and are
+    checked wherever they occur. A class with an ``__init__`` of its own that only stores its
+    arguments will do, too.
 
     Attributes:
         presets: Parameters by preset name; ``"paper"`` is the defaults.
         granularities: Those that the method is defined for.
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": {}, "demo": {}}
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
 
-    epsilon: float  # not in methods without a budget, nor norm
+    epsilon: float | None  # not in methods without a budget, nor norm
     norm: str
     granularity: str
+    batch_size: int
     seed: int
+
+    def __post_init__(self) -> None:
+        for name, value in self.get_params().items():
+            setattr(self, name, value)
 
     @classmethod
     def preset(cls: type[Self], name: str, **overrides: Any) -> Self:
@@ -47,9 +111,37 @@ class Parameters:
             )
         return cls(**(cls.presets[name] | overrides))
 
-    def get_params(self) -> dict[str, Any]:
-        """Parameters by name, as they were given."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name; numpy's and torch's numbers as Python's, all else as it was given.
+
+        Args:
+            deep: Without effect, since no parameter has parameters of its own.
+        """
+        return {
+            name: _plain(getattr(self, name)) for name in inspect.signature(type(self)).parameters
+        }
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Replaces parameters by name; what was fitted stays until the next fit.
+
+        Raises:
+            ValueError: There is no such parameter.
+        """
+        known = list(self.get_params())
+        for name in params:
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, 1, cutoff=0)
+                raise ValueError(
+                    f"expected parameters of {type(self).__name__}, {', '.join(known)}, got "
+                    f"{name!r}; did you mean {nearest[0]!r}?"
+                )
+        for name, value in params.items():
+            setattr(self, name, _plain(value))
+        return self
+
+    def passes(self, num_images: int) -> int | None:
+        """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
+        return None if hasattr(self, "surrogate") else 0
 
     def _json_params(self) -> dict[str, Any]:
         params = self.get_params()
@@ -68,118 +160,107 @@ class Parameters:
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def _validate(self) -> None:
-        """Raises ``ValueError`` for parameters out of range; subclasses add their own checks."""
-        norm = getattr(self, "norm", NORMS[0])
-        if norm not in NORMS:
-            raise ValueError(f"expected norm to be one of {list(NORMS)}, got {norm!r}")
-        if self.granularity not in GRANULARITIES:
-            raise ValueError(
-                f"expected granularity to be one of {list(GRANULARITIES)}, got {self.granularity!r}"
-            )
+        """Makes every number a Python one; raises ``ValueError`` for parameters out of range.
+
+        Subclasses add checks of several parameters together after ``super()._validate()``.
+        """
+        norm = _check_choice("norm", getattr(self, "norm", NORMS[0]), NORMS)
+        declared: dict[str, Any] = getattr(self, "__dataclass_fields__", {})
+        parameters = inspect.signature(type(self)).parameters
+        for name, value in self.get_params().items():
+            metadata = declared[name].metadata if name in declared else {}
+            check: Check | None = metadata.get("check", _SHARED.get(name))
+            optional = parameters[name].default is None or metadata.get("optional")
+            if check is not None and not (value is None and optional):
+                value = check(name, value, norm)
+            setattr(self, name, value)
         if self.granularity not in self.granularities:
             raise ValueError(
                 f'expected granularity "{self.granularities[0]}", the only one that '
                 f"{type(self).__name__} is defined for, got {self.granularity!r}"
             )
-        defaults = inspect.signature(type(self)).parameters
-        for name, value in self.get_params().items():
-            if value is None and defaults[name].default is None:
-                continue
-            if name.endswith("epsilon"):
-                check_epsilon(name, value, norm, zero=name != "epsilon")
-            elif name.endswith("step_size"):
-                if value <= 0:
-                    raise ValueError(f"expected {name} > 0, got {value}")
-                if norm == "Linf":
-                    check_epsilon(name, value, norm, zero=False)
-            elif name.endswith(_COUNTS):
-                check_whole(name, value, 0 if name.endswith("steps") else 1)
-            elif name == "shift" and value is not None:
-                check_whole(name, value)
         surrogate = getattr(self, "surrogate", None)
-        if surrogate is not None and not isinstance(surrogate, nn.Module):
-            check_model_name(surrogate)
+        if isinstance(surrogate, str) and getattr(self, "pretrained_surrogate", False):
+            raise ValueError(
+                f"expected a module as surrogate with pretrained_surrogate=True, got the name "
+                f"{surrogate!r}, whose network has no weights to keep"
+            )
 
     @property
     def _visit(self) -> tuple[int, float] | None:
-        """Steps of a visit that goes on from an image's stored row, and their length.
+        """Steps of a visit that continues from an image's stored row, and their length.
 
         None where no visit does.
         """
         return None
 
     def _check_moves(self, shape: Sequence[int] | None = None) -> None:
-        """Raises ``ValueError`` where rounding would undo each visit.
+        """Raises ``ValueError`` for visits that do not reach the next pixel level.
+
+        What is stored between visits is rounded to integer levels, so that a visit which moves it
+        by half a level or less never moves it.
 
         Args:
-            shape: Of an image, (C, H, W), which matters to the norm L2; None while it is unknown.
+            shape: Of an image, (C, H, W), whose values share the length of an L2 step; None while
+                it is unknown.
         """
         if self._visit is None:
             return
+        steps, step_size = self._visit
         spread_over = 1 if shape is None or self.norm == "Linf" else math.prod(shape)
-        check_moves(*self._visit, spread_over)
-
-
-def check_whole(name: str, value: Any, least: int | None = None) -> None:
-    """Raises ``ValueError`` unless a parameter is a whole number, and not below ``least``."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or (least is not None and value < least):
+        if steps * step_size * 255 > 0.5 * math.sqrt(spread_over) + 1e-6:
+            return
+        needed, hint = "0.5 / 255", ""
+        if spread_over > 1:
+            needed = (
+                f"for the norm L2 and {spread_over:,} values {0.5 / 255 * spread_over**0.5:.3g}"
+            )
+            hint = "; pass a longer step_size="
         raise ValueError(
-            f"expected {name} to be a whole number"
-            + ("" if least is None else f" >= {least}")
-            + f", got {value}"
+            f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
+            f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay "
+            f"zero{hint}"
         )
 
 
-def check_moves(steps: int, step_size: float, spread_over: int = 1) -> None:
-    """Raises ``ValueError`` for visits that do not reach the next pixel level.
-
-    What is stored between visits is rounded to whole levels, so that a visit which moves it by half
-    a level or less moves it never.
+def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
+    """A budget as a float.
 
     Args:
-        steps: Of a visit.
-        step_size: Length of each, in [0, 1] units.
-        spread_over: Number of values that share an L2 length, each with the root of it; else 1.
+        name: Of the parameter.
+        value: In [0, 1] units.
+        norm: ``"Linf"`` or ``"L2"``.
+        zero: Accept 0 and what is less than a pixel level; otherwise the budget is one that is kept
+            in integer levels.
+
+    Raises:
+        ValueError: It is negative, in levels instead of [0, 1], or rounds to nothing.
     """
-    if steps * step_size * 255 > 0.5 * math.sqrt(spread_over) + 1e-6:
-        return
-    needed, hint = "0.5 / 255", ""
-    if spread_over > 1:
-        needed = f"for the norm L2 and {spread_over:,} values {0.5 / 255 * spread_over**0.5:.3g}"
-        hint = "; pass a longer step_size="
-    raise ValueError(
-        f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
-        f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay zero{hint}"
-    )
-
-
-def check_epsilon(name: str, value: float, norm: str, *, zero: bool) -> None:
-    """Raises ``ValueError`` for a budget out of range.
-
-    That is a negative one, one in levels instead of [0, 1], or less than one level for ``epsilon``,
-    which is kept in whole levels.
-    """
+    value = number(name, value)
     if value < 0 or (value == 0 and not zero):
-        raise ValueError(f"expected {name} > 0, got {value}")
-    if norm == "Linf" and value > 127 / 255:
-        hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
-        raise ValueError(f"expected {name} up to 127 / 255, got {value:g}{hint}")
-    if norm == "Linf" and name == "epsilon" and math.floor(value * 255 + 1e-6) < 1:
+        raise ValueError(f"expected {name} {'>=' if zero else '>'} 0, got {value}")
+    _refuse_levels(name, value, norm)
+    if norm == "Linf" and not zero and math.floor(value * 255 + 1e-6) < 1:
         raise ValueError(
             f"expected {name} of at least 1 / 255, got {value * 255:g} / 255, which 8-bit pixels "
             f"round to nothing"
         )
+    return value
 
 
-def check_spread(epsilon: float, usual: float, shape: Sequence[int]) -> None:
-    """Raises ``ValueError`` for an L2 budget that spreads to less than half a pixel level.
+def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> float:
+    """An L2 budget of all values of an image together, in [0, 1] units.
 
     Args:
-        epsilon: L2 norm of a row in [0, 1] units.
+        epsilon: L2 norm of a row, or None for ``usual``.
         usual: What the paper has for images of this shape.
         shape: Of an image, (C, H, W).
+
+    Raises:
+        ValueError: It leaves each value less than half a pixel level.
     """
+    if epsilon is None:
+        return usual
     least = 0.5 / 255 * math.sqrt(math.prod(shape))
     if epsilon < least:
         raise ValueError(
@@ -187,6 +268,65 @@ def check_spread(epsilon: float, usual: float, shape: Sequence[int]) -> None:
             f"{'x'.join(map(str, shape))}: it is the L2 norm of all values together, {usual:.3g} "
             f"in the paper, and {epsilon:.3g} would leave most pixels as they are"
         )
+    return epsilon
+
+
+def _refuse_levels(name: str, value: float, norm: str) -> None:
+    if norm == "Linf" and value > 127 / 255:
+        hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
+        raise ValueError(f"expected {name} up to 127 / 255, got {value:g}{hint}")
+
+
+def _check_length(name: str, value: Any, norm: str) -> float:
+    value = number(name, value)
+    if value <= 0:
+        raise ValueError(f"expected {name} > 0, got {value}")
+    _refuse_levels(name, value, norm)
+    return value
+
+
+def _check_range(name: str, value: Any, least: float | None, most: float) -> float:
+    """A number up to ``most``, from ``least`` on; None is above 0."""
+    value = number(name, value)
+    if value > most or (value <= 0 if least is None else value < least):
+        bound = "above 0" if least is None else f"from {least:g}"
+        bound += "" if most == math.inf else f" up to {most:g}"
+        raise ValueError(f"expected {name} {bound}, got {value}")
+    return value
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise ValueError(f"expected {name} to be one of {list(choices)}, got {value!r}")
+    return str(value)
+
+
+def _check_flag(name: str, value: Any, norm: str) -> bool:
+    if not isinstance(value, bool) and value not in (0, 1):
+        raise ValueError(f"expected {name} to be True or False, got {value!r}")
+    return bool(value)
+
+
+def _check_surrogate(name: str, value: Any, norm: str) -> str | nn.Module:
+    if not isinstance(value, nn.Module):
+        check_model_name(value)
+    return value
+
+
+_SHARED: dict[str, Check] = {
+    "surrogate": _check_surrogate,
+    "epsilon": lambda name, value, norm: check_epsilon(name, value, norm, zero=False),
+    "granularity": lambda name, value, norm: _check_choice(name, value, GRANULARITIES),
+    "pretrained_surrogate": _check_flag,
+    "batch_size": lambda name, value, norm: integer(name, value, least=1),
+    "seed": lambda name, value, norm: integer(name, value),
+}
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as a Python one; anything else as it is."""
+    scalar = isinstance(value, (np.generic, np.ndarray, Tensor)) and value.ndim == 0
+    return value.item() if scalar else value
 
 
 def _readable(name: str, value: Any) -> str:

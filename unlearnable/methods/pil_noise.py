@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import sgd, to_float, train_surrogate
 from .base import Method
+from .parameters import count, length, proportion
 
 # As many surrogate updates as the paper's from a third of the epochs.
 _FAST: dict[str, Any] = {"train_epochs": 10, "batch_size": 128, "steps": 12, "step_size": 2 / 255}
@@ -33,12 +35,13 @@ def linear_surrogate(image_shape: Sequence[int], num_classes: int) -> nn.Module:
     )
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class PILNoise(Method):
     """Perturbation-induced linearisation. (Liu et al., ICLR 2026, arXiv:2601.19967)
 
-    A linear classifier g is trained on the clean images. Then every image gets a perturbation that
-    alone tells g the class, and that leaves g undecided about the perturbed image: victims learn to
-    read the perturbation linearly and little else. The surrogate is far smaller than a network.
+    A linear classifier g is trained on the clean images. Then every image gets a perturbation from
+    which g tells the class, and which leaves g undecided about the perturbed image: victims learn
+    to read the perturbation linearly and little else. The surrogate is far smaller than a network.
 
     The paper subtracts its perturbation d, which g(d) classifies as y: x' = x - d. Rows here are
     what is added, r = -d. So g(-r) is the class, and in terms of r the loss is
@@ -64,35 +67,17 @@ class PILNoise(Method):
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
-    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+    granularities = ("sample-wise",)
 
-    def __init__(
-        self,
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float | None = None,
-        steps: int = 30,
-        uniform_weight: float = 0.1,
-        train_epochs: int = 30,
-        granularity: str = "sample-wise",
-        batch_size: int = 512,
-        seed: int = 0,
-    ) -> None:
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.uniform_weight = uniform_weight
-        self.train_epochs = train_epochs
-        self.granularity = granularity
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if not 0 <= self.uniform_weight <= 1:
-            raise ValueError(f"expected uniform_weight from 0 to 1, got {self.uniform_weight}")
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float | None = length(None)
+    steps: int = count(30, least=0)
+    uniform_weight: float = proportion(0.1)
+    train_epochs: int = count(30)
+    granularity: str = "sample-wise"
+    batch_size: int = 512
+    seed: int = 0
 
     def passes(self, num_images: int) -> int:
         """Image passes through the linear surrogate; a step of the search makes two."""
@@ -118,16 +103,14 @@ class PILNoise(Method):
             run.rows[index] = self._perturb(run, index, surrogate)
         return surrogate
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if surrogate is None:
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         images, labels = to_float(run.images[index]), run.labels[index]
 
         def loss(perturbed: Tensor) -> Tensor:
-            told = F.cross_entropy(surrogate(images - perturbed), labels, reduction="sum")
+            own = F.cross_entropy(surrogate(images - perturbed), labels, reduction="sum")
             # Up to a constant, the divergence of the network's answer from the uniform one.
             undecided = -F.log_softmax(surrogate(perturbed), dim=1).mean(1).sum()
-            return (1 - self.uniform_weight) * told + self.uniform_weight * undecided
+            return (1 - self.uniform_weight) * own + self.uniform_weight * undecided
 
         with run.frozen(surrogate):
             return pgd(
@@ -135,7 +118,7 @@ class PILNoise(Method):
                 images,
                 random_start(images, self.epsilon, run.rng("start"), self.norm),
                 epsilon=self.epsilon,
-                step_size=self.epsilon / 10 if self.step_size is None else self.step_size,
+                step_size=self.step_size or self.epsilon / 10,
                 steps=self.steps,
                 norm=self.norm,
             )

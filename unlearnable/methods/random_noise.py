@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..engine.pgd import project, random_start
 from ..engine.run import Run
@@ -11,6 +13,7 @@ from ..engine.train import to_float
 from .base import Method
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class RandomNoise(Method):
     """Uniform random noise. (the control of Huang et al., ICLR 2021, arXiv:2101.04898)
 
@@ -30,25 +33,11 @@ class RandomNoise(Method):
         Perturbation(RandomNoise, sample-wise, Linf 4/255, 20 images of 3x32x32)
     """
 
-    presets = {"paper": {}, "fast": {}, "demo": {}}  # noqa: RUF012
-
-    def __init__(
-        self,
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        granularity: str = "sample-wise",
-        batch_size: int = 512,
-        seed: int = 0,
-    ) -> None:
-        self.epsilon = epsilon
-        self.norm = norm
-        self.granularity = granularity
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def passes(self, num_images: int) -> int:
-        return 0
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    granularity: str = "sample-wise"
+    batch_size: int = 512
+    seed: int = 0
 
     def _learn(self, run: Run) -> None:
         if self.granularity == "class-wise":
@@ -61,9 +50,9 @@ class RandomNoise(Method):
         for index in run.sweep(self.batch_size, title="noise"):
             run.rows[index] = self._perturb(run, index, None)
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if self.granularity == "class-wise":
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: None) -> Tensor:
         images = to_float(run.images[index])
-        noise = random_start(images, self.epsilon, run.rng("noise"), self.norm)
+        # On the CPU, so that the noise is the same on every device.
+        draws = run.rng("noise", device=torch.device("cpu"))
+        noise = random_start(images, self.epsilon, draws, self.norm)
         return project(noise, images, self.epsilon, self.norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from ..engine.pgd import crossing, pgd, random_start
 from ..engine.run import Run
 from ..engine.train import adversary, sgd, to_float, train
 from .base import Method
-from .parameters import check_whole
+from .parameters import budget, count, flag, length
 
 _BLOCK = 50  # surrogate steps between two records
 _FAST: dict[str, Any] = {
@@ -36,6 +37,7 @@ _DEMO = _FAST | {
 }
 
 
+@dataclass(repr=False, eq=False)
 class REM(Method):
     """Robust error-minimising noise. (Fu et al., ICLR 2022, arXiv:2203.14533)
 
@@ -54,7 +56,7 @@ class REM(Method):
         eot_samples: Random crops and flips that each step's gradient is averaged over.
         train_steps: Surrogate steps in all; its learning rate falls tenfold at 40 and at 80 %.
         final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
-            ``steps``, and 0, with ``warm_start`` alone, leaves the rows as training made them.
+            ``steps``, and 0, only with ``warm_start``, leaves the rows as training made them.
             :meth:`extend`, whose rows start at zero with ``warm_start``, takes as many as lead
             across the budget then, if that is more.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
@@ -77,48 +79,28 @@ class REM(Method):
         "fast": _FAST,
         "demo": _DEMO,
     }
-    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+    granularities = ("sample-wise",)
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "resnet18",
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float = 1.6 / 255,
-        steps: int = 10,
-        robust_epsilon: float = 4 / 255,
-        robust_step_size: float = 0.8 / 255,
-        robust_steps: int = 10,
-        eot_samples: int = 5,
-        train_steps: int = 5000,
-        final_steps: int | None = None,
-        warm_start: bool = False,
-        granularity: str = "sample-wise",
-        pretrained_surrogate: bool = False,
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.robust_epsilon = robust_epsilon
-        self.robust_step_size = robust_step_size
-        self.robust_steps = robust_steps
-        self.eot_samples = eot_samples
-        self.train_steps = train_steps
-        self.final_steps = final_steps
-        self.warm_start = warm_start
-        self.granularity = granularity
-        self.pretrained_surrogate = pretrained_surrogate
-        self.batch_size = batch_size
-        self.seed = seed
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float = length(1.6 / 255)
+    steps: int = count(10)
+    robust_epsilon: float = budget(4 / 255)
+    robust_step_size: float = length(0.8 / 255)
+    robust_steps: int = count(10, least=0)
+    eot_samples: int = count(5)
+    train_steps: int = count(5000, least=0)
+    final_steps: int | None = count(None, least=0)
+    warm_start: bool = flag(False)
+    granularity: str = "sample-wise"
+    pretrained_surrogate: bool = False
+    batch_size: int = 128
+    seed: int = 0
 
     def _validate(self) -> None:
         super()._validate()
-        check_whole("steps", self.steps, 1)
         if self.final_steps == 0 and not self.warm_start:
             raise ValueError(
                 "expected final_steps >= 1 without warm_start=True, got 0: the last sweep would "
@@ -177,9 +159,7 @@ class REM(Method):
             run.rows[index] = self._search(run, index, surrogate, self._final_steps)
         return surrogate
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if surrogate is None:
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         steps = self._final_steps or self.steps
         if self.warm_start:  # a fit's visits add up; this is the only one that a new image gets
             steps = max(steps, crossing(self.epsilon, self.step_size))

@@ -138,7 +138,7 @@ class RowFile:
 
 
 class RowBuffer:
-    """Rows as a method sees them: float in [0, 1] units by image index, whole levels beneath.
+    """Rows as a method sees them: float in [0, 1] units by image index, kept in integer levels.
 
     Args:
         shape: Of all rows, (N, C, H, W).

@@ -16,8 +16,8 @@ class SEM(REM):
     random disturbance of radius ``robust_epsilon`` instead of the worst one. That is more stable,
     and needs a ninth of REM's image passes at the papers' settings.
 
-    The parameters are those of :class:`REM`. ``robust_steps`` and ``robust_step_size`` concern the
-    surrogate's adversary alone; ``robust_epsilon=0`` is error minimisation over crops and flips.
+    The parameters are those of :class:`REM`. ``robust_steps`` and ``robust_step_size`` concern only
+    the surrogate's adversary; ``robust_epsilon=0`` is error minimisation over crops and flips.
 
     Example:
         >>> from unlearnable.datasets import Shapes

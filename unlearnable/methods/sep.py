@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,8 +16,10 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
+from .parameters import any_integer, count, flag, length
 
 
+@dataclass(repr=False, eq=False)
 class SEP(Method):
     """Self-ensemble protection. (Chen et al., ICLR 2023, arXiv:2211.12005)
 
@@ -58,42 +61,24 @@ class SEP(Method):
         "fast": {"train_epochs": 24, "checkpoints": 8, "steps": 8},
         "demo": {"surrogate": "tiny", "train_epochs": 15, "checkpoints": 5, "steps": 5},
     }
-    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+    granularities = ("sample-wise",)
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "resnet18",
-        *,
-        epsilon: float = 2 / 255,
-        norm: str = "Linf",
-        step_size: float = 1 / 255,
-        steps: int = 30,
-        train_epochs: int = 120,
-        checkpoints: int | None = None,
-        shift: int | None = None,
-        feature_alignment: bool = False,
-        variance_reduction: bool = False,
-        inner_steps: int = 16,
-        granularity: str = "sample-wise",
-        pretrained_surrogate: bool = False,
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.train_epochs = train_epochs
-        self.checkpoints = checkpoints
-        self.shift = shift
-        self.feature_alignment = feature_alignment
-        self.variance_reduction = variance_reduction
-        self.inner_steps = inner_steps
-        self.granularity = granularity
-        self.pretrained_surrogate = pretrained_surrogate
-        self.batch_size = batch_size
-        self.seed = seed
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
+    epsilon: float = 2 / 255
+    norm: str = "Linf"
+    step_size: float = length(1 / 255)
+    steps: int = count(30, least=0)
+    train_epochs: int = count(120)
+    checkpoints: int | None = count(None)
+    shift: int | None = any_integer(None)
+    feature_alignment: bool = flag(False)
+    variance_reduction: bool = flag(False)
+    inner_steps: int = count(16, least=0)
+    granularity: str = "sample-wise"
+    pretrained_surrogate: bool = False
+    batch_size: int = 128
+    seed: int = 0
 
     def _validate(self) -> None:
         super()._validate()
@@ -177,9 +162,7 @@ class SEP(Method):
             features += run.sum(torch.einsum("bk,nbd->nkd", shares, seen))
         features[:, counts == 0] = torch.nan
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if not isinstance(surrogate, Ensemble):
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: Ensemble) -> Tensor:
         images, targets = to_float(run.images[index]), self._targets(run, run.labels[index])
         features = surrogate.features
         if features is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +15,10 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .base import Method
+from .parameters import any_integer, count, flag, length
 
 
+@dataclass(repr=False, eq=False)
 class TAP(Method):
     """Targeted adversarial poisoning. (Fowl et al., NeurIPS 2021, arXiv:2106.10807)
 
@@ -56,47 +59,22 @@ class TAP(Method):
             "restarts": 1,
         },
     }
-    granularities: ClassVar[tuple[str, ...]] = ("sample-wise",)
+    granularities = ("sample-wise",)
 
-    def __init__(
-        self,
-        surrogate: str | nn.Module = "resnet18",
-        *,
-        epsilon: float = 8 / 255,
-        norm: str = "Linf",
-        step_size: float | None = None,
-        steps: int = 250,
-        restarts: int = 8,
-        targeted: bool = True,
-        shift: int = 1,
-        train_epochs: int = 40,
-        granularity: str = "sample-wise",
-        pretrained_surrogate: bool = False,
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.surrogate = surrogate
-        self.epsilon = epsilon
-        self.norm = norm
-        self.step_size = step_size
-        self.steps = steps
-        self.restarts = restarts
-        self.targeted = targeted
-        self.shift = shift
-        self.train_epochs = train_epochs
-        self.granularity = granularity
-        self.pretrained_surrogate = pretrained_surrogate
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def _validate(self) -> None:
-        super()._validate()
-        if self.shift is None:
-            raise ValueError("expected shift to be a whole number, got None")
-
-    @property
-    def _step_size(self) -> float:
-        return 0.05 * self.epsilon if self.step_size is None else self.step_size
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
+    epsilon: float = 8 / 255
+    norm: str = "Linf"
+    step_size: float | None = length(None)
+    steps: int = count(250, least=0)
+    restarts: int = count(8)
+    targeted: bool = flag(True)
+    shift: int = any_integer(1)
+    train_epochs: int = count(40)
+    granularity: str = "sample-wise"
+    pretrained_surrogate: bool = False
+    batch_size: int = 128
+    seed: int = 0
 
     def passes(self, num_images: int) -> int:
         """Image passes of the whole fit."""
@@ -123,9 +101,7 @@ class TAP(Method):
         """The classes whose loss is lowered, or raised."""
         return target_classes(labels, self.shift, run.num_classes) if self.targeted else labels
 
-    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module | None) -> Tensor:
-        if surrogate is None:
-            return super()._perturb(run, index, surrogate)
+    def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         best = torch.zeros((len(index), *run.images.shape[1:]), device=run.device)
         lowest = torch.full((len(index),), torch.inf, device=run.device)
         for _ in range(self.restarts):
@@ -149,7 +125,7 @@ class TAP(Method):
                 images,
                 self.epsilon * run.rng("start").normal(images.shape),  # pgd brings it inside
                 epsilon=self.epsilon,
-                step_size=self._step_size,
+                step_size=self.step_size or 0.05 * self.epsilon,
                 steps=self.steps,
                 norm=self.norm,
                 maximize=not self.targeted,

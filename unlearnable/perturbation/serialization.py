@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ from .shards import (
 IN_MEMORY = "the perturbation"  # what one that lies in no folder is called
 _LEFT = re.compile(r"\.perturbation.*\.safetensors(\.index\.json)?\.(partial|before)")
 _PER_IMAGE = ("checksums", "keys", "labels", "thumbnails")
+Beside = Mapping[str, Callable[[Path], None] | None]
+NOTHING: Beside = {}
 _NAMED = 5  # damaged rows that an error names
 
 
@@ -79,9 +81,23 @@ def digest_of(tensors: Mapping[str, Any], config: Mapping[str, Any], purpose: by
 
 # --- writing -------------------------------------------------------------------------------------
 def save(
-    folder: str | Path, kind: Kind, *, force: bool = False, max_shard_size: int = MAX_SHARD_SIZE
+    folder: str | Path,
+    kind: Kind,
+    *,
+    force: bool = False,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    beside: Beside = NOTHING,
 ) -> Path:
-    """As :meth:`Perturbation.save_pretrained`."""
+    """As :meth:`Perturbation.save_pretrained`.
+
+    Args:
+        folder: Made if missing.
+        kind: What is saved.
+        force: Write even into a folder that holds other things.
+        max_shard_size: Bytes of rows in a file.
+        beside: Other files of the same save, by name: what writes one to a path, or None where an
+            earlier one is to go. All files are replaced, or none.
+    """
     if max_shard_size < 1:
         raise ValueError(f"expected a shard size in bytes, got {max_shard_size}")
     config = as_json(kind.config)  # callers may have changed it
@@ -90,7 +106,8 @@ def save(
     # All processes of a fit end with the same result, and may all save it. The folder is inspected
     # under the lock: while another process saves, it holds tensors without their config.
     with locked(folder, wait=True):
-        _save(claim_folder(folder, CONFIG, force=force), kind.tensors, config, max_shard_size)
+        claim_folder(folder, CONFIG, force=force)
+        _save(folder, kind.tensors, config, max_shard_size, beside)
     return folder
 
 
@@ -100,10 +117,12 @@ def config_file(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
     return first | dict(config) | {"digest": digest_of(tensors, config)}
 
 
-def _save(folder: Path, tensors: Tensors, config: dict[str, Any], max_shard_size: int) -> None:
+def _save(
+    folder: Path, tensors: Tensors, config: dict[str, Any], max_shard_size: int, beside: Beside
+) -> None:
     shards = divide(tensors, max_shard_size)
     names = [TENSORS] if len(shards) == 1 else shard_files(len(shards))
-    new = names if len(shards) == 1 else [*names, INDEX]
+    new = [*names, *([INDEX] if len(shards) > 1 else []), *filter(beside.get, beside)]
     try:
         for name, ranges in zip(names, shards, strict=True):
             part = tensors_of_file(tensors, ranges, first=name == names[0])
@@ -111,7 +130,10 @@ def _save(folder: Path, tensors: Tensors, config: dict[str, Any], max_shard_size
         if INDEX in new:
             total = sum(tensor.nbytes for tensor in tensors.values())
             write_json(_partial(folder, INDEX), index_of(shards, total))
-        with _exchanged(folder, new):
+        for name, write in beside.items():
+            if write is not None:
+                write(_partial(folder, name))
+        with _exchanged(folder, new, beside):
             write_json(folder / CONFIG, config_file(tensors, config))
     finally:
         for name in new:
@@ -122,12 +144,12 @@ def _save(folder: Path, tensors: Tensors, config: dict[str, Any], max_shard_size
 
 
 @contextmanager
-def _exchanged(folder: Path, new: list[str]) -> Iterator[None]:
-    """The new tensor files in place of the earlier ones, which come back if anything fails."""
+def _exchanged(folder: Path, new: list[str], beside: Beside) -> Iterator[None]:
+    """The new files in place of the earlier ones, which come back if anything fails."""
     moved: list[str] = []
     placed: list[str] = []
     try:
-        for name in present_files(folder):
+        for name in [*present_files(folder), *(n for n in beside if (folder / n).exists())]:
             (folder / name).replace(_before(folder, name))
             moved.append(name)
         for name in new:
@@ -140,6 +162,8 @@ def _exchanged(folder: Path, new: list[str]) -> Iterator[None]:
         for name in moved:
             _before(folder, name).replace(folder / name)
         raise
+    for name in moved:
+        _before(folder, name).unlink()
 
 
 def _partial(folder: Path, name: str) -> Path:

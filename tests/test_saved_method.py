@@ -1,0 +1,109 @@
+"""A fitted method's files: whole or not there, whatever its surrogate is."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+
+
+class Full(OSError):
+    pass
+
+
+class Tied(nn.Module):
+    """Two layers of one matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3 * 32 * 32, 10, bias=False)
+        self.second = nn.Linear(3 * 32 * 32, 10, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, images):
+        return self.first(images.flatten(1)) + self.second(images.flatten(1))
+
+
+def fitted(seed):
+    options = {"train_steps": 1, "batch_size": 16, "seed": seed}
+    return ue.SEM.preset("demo", **options).fit(Shapes(size=16), progress=False)
+
+
+def fail_at(monkeypatch, number):
+    """Every way in which a save reaches the disk, and of them the one that fails."""
+    calls = []
+
+    def come():
+        calls.append(None)
+        if len(calls) == number:
+            raise Full
+
+    def failing(original, writes=lambda *args: True):
+        def act(*args, **options):
+            if writes(*args):
+                come()
+            return original(*args, **options)
+
+        return act
+
+    monkeypatch.setattr(os, "fsync", failing(os.fsync))
+    monkeypatch.setattr(Path, "replace", failing(Path.replace))
+    monkeypatch.setattr(Path, "open", failing(Path.open, lambda path, mode="r", *_: mode == "xb"))
+    monkeypatch.setattr(safetensors.torch, "save_file", failing(safetensors.torch.save_file))
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["another one", "nothing"])
+def test_a_save_that_fails_anywhere_leaves_what_was_there(replaced, tmp_path):
+    old, new = fitted(0), fitted(1)
+    folder, failures = tmp_path / "m", 0
+    if replaced:
+        old.save_pretrained(folder)
+    while True:
+        with pytest.MonkeyPatch.context() as patch:
+            fail_at(patch, failures + 1)
+            try:
+                new.save_pretrained(folder)
+                break
+            except Full:
+                failures += 1
+        if replaced:
+            loaded = ue.SEM.from_pretrained(folder)
+            assert loaded.seed == 0 and loaded.perturbation_.digest == old.perturbation_.digest
+            assert same_weights(loaded, old)
+        assert files(folder) == (FILES if replaced else [])
+    assert failures >= 6
+    assert files(folder) == FILES
+    assert same_weights(ue.SEM.from_pretrained(folder), new)
+    # A method without a surrogate takes the earlier one's away.
+    ue.RandomNoise().fit(Shapes(size=16), progress=False).save_pretrained(folder)
+    assert files(folder) == [name for name in FILES if not name.startswith("surrogate")]
+
+
+FILES = ["config.json", "method.json", "perturbation.safetensors", "surrogate.safetensors"]
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != ".unlearnable-lock")
+
+
+def same_weights(method, other):
+    found, expected = method.surrogate_.state_dict(), other.surrogate_.state_dict()
+    return all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_tied_weights_are_saved_and_come_back(tmp_path):
+    method = ue.SEM(Tied(), train_steps=1, steps=1, batch_size=16)
+    method.fit(Shapes(size=16), progress=False)
+    folder = method.save_pretrained(tmp_path / "m")
+    loaded = ue.SEM.from_pretrained(folder, surrogate=Tied())
+    assert same_weights(loaded, method)
+    assert loaded.surrogate_.first.weight is loaded.surrogate_.second.weight
+    new = Shapes(size=8, seed=1)
+    rows = [m.extend(new, progress=False).rows for m in (loaded, method)]
+    assert np.array_equal(*rows)

@@ -1,0 +1,188 @@
+"""What a fit leaves in a method: its attributes, its surrogate, and both in files."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..engine.models import build_model, check_network, is_model_name, reset_weights
+from ..engine.run import Run
+from ..errors import ArtefactError, NotFittedError
+from ..io.files import write_json
+from ..perturbation import serialization
+from ..perturbation.perturbation import Perturbation
+from .parameters import Parameters
+
+Self = TypeVar("Self", bound="Learned")
+_METHOD = "method.json"
+_SURROGATE = "surrogate.safetensors"
+
+
+class Learned(Parameters):
+    """Parameters, and what was learned with them.
+
+    Attributes:
+        perturbation_: The :class:`Perturbation`, after ``fit``.
+        surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
+        history_: Records of the fit, a list of dicts.
+    """
+
+    perturbation_: Perturbation
+    surrogate_: nn.Module | None
+    history_: list[dict[str, Any]]
+
+    if not TYPE_CHECKING:  # or any attribute would pass for one
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Learned.__annotations__:
+                raise NotFittedError(
+                    f"this {type(self).__name__} is not fitted yet: call fit(dataset) first, or "
+                    f"load a perturbation with Perturbation.from_pretrained"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _build_surrogate(self, run: Run, *, name: str = "surrogate") -> nn.Module:
+        """The surrogate of ``self.surrogate``: fresh weights, or a copy of the caller's module.
+
+        Raises:
+            ValueError: It does not take the run's images, or give one logit for each class.
+        """
+        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
+        shape, seed = run.images.shape[1:], run.weight_seed(name)
+        if isinstance(surrogate, str):
+            model = build_model(surrogate, run.num_classes, shape[0], seed=seed)
+        else:
+            model = copy.deepcopy(surrogate)
+            if not getattr(self, "pretrained_surrogate", False):
+                reset_weights(model, seed=seed)
+        check_network(model, shape, run.num_classes)
+        return model
+
+    def _empty_surrogate(self, config: dict[str, Any]) -> nn.Module:
+        """A network like the fitted surrogate, for :meth:`from_pretrained` to fill with weights.
+
+        A method whose surrogate is not given by the parameter ``surrogate`` writes its own.
+
+        Args:
+            config: Of the perturbation; holds ``num_classes`` and ``image_shape``, (C, H, W).
+        """
+        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
+        if isinstance(surrogate, nn.Module):
+            return copy.deepcopy(surrogate)
+        if not is_model_name(surrogate):
+            raise ValueError(
+                f"expected surrogate= with a module to load the weights into: the method "
+                f"was fitted with a {surrogate} of the caller's own"
+            )
+        return build_model(surrogate, config["num_classes"], config["image_shape"][0])
+
+    def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+        """A module for the saved ``state`` of ``surrogate_``, from a network as it is built."""
+        return network
+
+    def save_pretrained(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Writes the perturbation and beside it the method and its surrogate, to extend later.
+
+        Args:
+            folder: As for :meth:`Perturbation.save_pretrained`, which reads the same folder.
+            force: Write into a folder that holds other things.
+
+        Raises:
+            NotFittedError: ``fit`` was not called.
+            OSError: The disk is full or read-only; what was there before is unharmed.
+        """
+        surrogate = self.surrogate_
+        description = {
+            "method": type(self).__name__,
+            "parameters": self._json_params(),
+            "digest": self.perturbation_.digest,
+            "history": self.history_,
+        }
+
+        def write_surrogate(path: Path) -> None:
+            assert surrogate is not None
+            path.unlink(missing_ok=True)  # a link would be followed
+            # Copies: safetensors refuses tensors that share their memory, as tied weights do.
+            contiguous = torch.contiguous_format
+            state = surrogate.state_dict()
+            weights = {name: t.clone(memory_format=contiguous) for name, t in state.items()}
+            safetensors.torch.save_file(weights, path)
+
+        return serialization.save(
+            folder,
+            self.perturbation_._kind,
+            force=force,
+            beside={
+                _SURROGATE: None if surrogate is None else write_surrogate,
+                _METHOD: lambda path: write_json(path, description),
+            },
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self], folder: str | Path, *, surrogate: nn.Module | None = None
+    ) -> Self:
+        """Loads a fitted method.
+
+        Args:
+            folder: What :meth:`save_pretrained` wrote.
+            surrogate: A module of the same structure, where the method was fitted with one.
+
+        Raises:
+            ArtefactError: The folder holds another method, or a damaged one.
+        """
+        folder = Path(folder)
+        perturbation = Perturbation.from_pretrained(folder)
+        try:
+            saved = json.loads((folder / _METHOD).read_text(encoding="utf-8"))
+            found, params, history = saved["method"], saved["parameters"], saved["history"]
+            digest = saved["digest"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ArtefactError(
+                f"expected a fitted method in {folder}, found no readable {_METHOD}; "
+                f"Perturbation.from_pretrained reads only the perturbation"
+            ) from error
+        if found != cls.__name__:
+            raise ArtefactError(f"expected a fitted {cls.__name__} in {folder}, found {found}")
+        if digest != perturbation.digest:
+            raise ArtefactError(
+                f"expected the method of the perturbation in {folder}, got one of another "
+                f"perturbation that was saved there before; Perturbation.from_pretrained reads "
+                f"only the perturbation"
+            )
+        try:
+            self = cls(**(params | ({} if surrogate is None else {"surrogate": surrogate})))
+        except TypeError as error:
+            raise ArtefactError(f"{folder / _METHOD} has unknown parameters: {error}") from error
+        self.surrogate_ = None
+        if (folder / _SURROGATE).exists():
+            model = self._empty_surrogate(perturbation.config)
+            try:
+                state = safetensors.torch.load_file(folder / _SURROGATE)
+                model = self._restore_surrogate(model, state)
+                model.load_state_dict(state)
+            except (RuntimeError, safetensors.SafetensorError) as error:
+                raise ArtefactError(f"could not read {folder / _SURROGATE}: {error}") from error
+            self.surrogate_ = model.eval()
+        self.history_ = history
+        self.perturbation_ = perturbation
+        return self
+
+
+def fingerprint_of(surrogate: Any) -> str | None:
+    """A fingerprint of a caller's network: names, shapes and values of what it holds."""
+    if not isinstance(surrogate, nn.Module):
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in surrogate.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        content = value.detach().cpu().contiguous().flatten()
+        digest.update(content.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+    return digest.hexdigest()
