@@ -15,7 +15,7 @@ from torchvision import datasets
 from ..data.image_folder import open_folder
 from ..data.shapes import Shapes
 from ..engine.numbers import integer
-from ..hub.catalogue import CONFIG
+from ..hub import CONFIG
 from ..io.files import claim_folder
 from ..methods import METHODS
 from ..methods.base import Method

@@ -1,17 +1,19 @@
-"""The pre-made perturbations: those that the package holds, and those pinned on the Hub."""
+"""Where the perturbation of a name is: in a folder, on the Hub, or among the pre-made ones."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import CONFIG, REPO
 
 FILE = Path(__file__).with_name("catalogue.json")  # beside the folder of those that are shipped
-_SHIPPED = "pretrained"
-CONFIG = "config.json"
+_VERIFIED = ".unlearnable-verified"  # beside a download, once all of it was checked
 _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
-REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,68 @@ class Pretrained:
     @property
     def folder(self) -> Path:
         """Of one that is part of the package."""
-        return FILE.parent / _SHIPPED / self.name
+        return FILE.parent / "pretrained" / self.name
 
 
 def list_pretrained() -> list[Pretrained]:
     """The pre-made perturbations that can be loaded by name, from the package or the Hub."""
     entries = [Pretrained(**entry) for entry in json.loads(FILE.read_text(encoding="utf-8"))]
     return [e for e in entries if e.repo is not None or (e.folder / CONFIG).is_file()]
+
+
+class Source(NamedTuple):
+    """A folder with a perturbation, where it came from, and the digest it should have."""
+
+    folder: Path
+    repo: str | None = None  # on the Hub; None for a local one
+    digest: str | None = None  # of a pre-made one
+
+    def is_verified(self, digest: str) -> bool:
+        """Whether every byte of the artefact of this digest was checked before."""
+        with contextlib.suppress(OSError):
+            return (self.folder / _VERIFIED).read_text(encoding="utf-8") == digest
+        return False
+
+    def note_verified(self, digest: str) -> None:
+        """Notes beside the download that every byte was checked."""
+        with contextlib.suppress(OSError):  # a cache that is read-only is checked every time
+            (self.folder / _VERIFIED).write_text(digest, encoding="utf-8")
+
+
+def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> Source:
+    """Finds what :meth:`Perturbation.from_pretrained` is asked for, and downloads it if need be.
+
+    ``options`` are others of :func:`~unlearnable.hub.client.download`.
+
+    Raises:
+        FileNotFoundError: Nothing has that name.
+        HubError: The Hub did not give it.
+    """
+    entry = next((entry for entry in list_pretrained() if entry.name == str(name)), None)
+    is_folder = bool(str(name)) and Path(name).is_dir()
+    if (is_folder or entry is not None) and revision is not None:
+        raise ValueError(
+            f"expected no revision with {str(name)!r}, got {revision!r}; only a repository, "
+            f"owner/name, has revisions"
+        )
+    if is_folder:
+        return Source(Path(name).absolute())
+    if isinstance(name, Path):
+        raise FileNotFoundError(f"expected a folder with a saved perturbation, got {name}")
+    if entry is not None and entry.repo is None:
+        return Source(entry.folder, digest=entry.digest)
+    repo, commit = (name, revision) if entry is None else (entry.repo, entry.commit)
+    if repo is None or not re.fullmatch(REPO, repo):
+        known = ", ".join(e.name for e in list_pretrained()) or "none in this release"
+        raise FileNotFoundError(
+            f"expected a folder with a saved perturbation, owner/name on the Hub, or the name of a "
+            f"pre-made one ({known}), got {name!r}"
+        )
+    from .client import download
+
+    folder = download(repo, revision=commit, **options)
+    at = repo if commit is None else f"{repo} at {commit}"
+    source = Source(folder, at, None if entry is None else entry.digest)
+    if options.get("force_download"):
+        source.note_verified("")
+    return source

@@ -10,14 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    constants,
-    get_token,
-    snapshot_download,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -33,13 +26,13 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 
 from .._version import __version__
 from ..errors import HubError
-from .catalogue import CONFIG, REPO
+from . import CONFIG, REPO
 
+hide_progress = disable_progress_bars  # of the client, for the rest of the process
 CARD = "README.md"
 _DATA = re.compile(r"perturbation(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 _PATTERNS = [CONFIG, CARD, "perturbation*.safetensors", "perturbation*.safetensors.index.json"]
 _KIND = "dataset"
-_LIBRARY = "unlearnable"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOG_IN = "log in (hf auth login), set HF_TOKEN, or pass token="
 
@@ -64,30 +57,19 @@ def download(
 ) -> Path:
     """Downloads a perturbation's files, and no others, from a dataset repository into the cache.
 
-    The arguments are those of :meth:`Perturbation.from_pretrained
-    <unlearnable.Perturbation.from_pretrained>`.
-
-    Returns:
-        The folder in the cache.
-
-    Raises:
-        HubError: It says what went wrong and what to do.
+    Takes what :meth:`Perturbation.from_pretrained <unlearnable.Perturbation.from_pretrained>`
+    does, gives the folder in the cache, and raises only ``HubError``.
     """
-    token = _stripped(token)
     call = _Call(repo_id, revision, token, endpoint, local_files_only, cache_dir)
     with call.explained():
-        folder = snapshot_download(
+        folder = call.api.snapshot_download(
             repo_id,
             repo_type=_KIND,
             revision=revision,
-            token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             force_download=force_download,
-            endpoint=endpoint,
             allow_patterns=_PATTERNS,
-            library_name=_LIBRARY,
-            library_version=__version__,
         )
     if not (Path(folder) / CONFIG).is_file():
         raise HubError(
@@ -113,23 +95,17 @@ def upload(
     Contents go up first, then one commit adds all files and removes those of an earlier
     perturbation: no reader sees half of it. Files that are there already are not sent again.
 
-    ``files`` are names in the repository, and for each a file or bytes; the other arguments are
-    those of :meth:`Perturbation.push_to_hub <unlearnable.Perturbation.push_to_hub>`.
-
-    Raises:
-        HubError: It says what went wrong and what to do.
+    ``files`` are names in the repository, and for each a file or bytes; the rest is as in
+    :meth:`Perturbation.push_to_hub <unlearnable.Perturbation.push_to_hub>`.
     """
     if create_pr and branch is not None:
         raise ValueError("expected branch or create_pr, got both; a pull request is for main")
     if not re.fullmatch(REPO, repo_id):
         # The client would prepend the user's name, and the card would name another repository.
         raise HubError(f"expected a repository as owner/name, got {repo_id!r}")
-    token = _stripped(token)
     call = _Call(repo_id, branch, token, endpoint, writing=True)
     with call.explained():
-        api = HfApi(
-            endpoint=endpoint, token=token, library_name=_LIBRARY, library_version=__version__
-        )
+        api = call.api
         repo_id = api.create_repo(repo_id, repo_type=_KIND, private=private, exist_ok=True).repo_id
         public = private and not api.repo_info(repo_id, repo_type=_KIND).private
     if public:
@@ -141,18 +117,12 @@ def upload(
         if branch is not None:
             api.create_branch(repo_id, branch=branch, repo_type=_KIND, exist_ok=True)
         there = api.list_repo_files(repo_id, repo_type=_KIND, revision=branch)
+        gone = [name for name in there if _DATA.fullmatch(name) and name not in files]
         done = api.create_commit(
             repo_id,
             [
-                *(
-                    CommitOperationAdd(name, what if isinstance(what, bytes) else str(what))
-                    for name, what in files.items()
-                ),
-                *(
-                    CommitOperationDelete(name)
-                    for name in there
-                    if _DATA.fullmatch(name) and name not in files
-                ),
+                *(CommitOperationAdd(name, what) for name, what in files.items()),
+                *map(CommitOperationDelete, gone),
             ],
             commit_message=commit_message or "Upload a perturbation with unlearnable",
             repo_type=_KIND,
@@ -160,16 +130,6 @@ def upload(
             create_pr=create_pr,
         )
     return Pushed(repo_id, done.oid, done.pr_url or done.commit_url)
-
-
-def hide_progress() -> None:
-    """Turns off the progress bars of the Hub's client for the rest of the process."""
-    disable_progress_bars()
-
-
-def _stripped(token: str | bool | None) -> str | bool | None:
-    """A token without the line break of the file that it was read from."""
-    return token.strip() if isinstance(token, str) else token
 
 
 class _Call(NamedTuple):
@@ -182,6 +142,12 @@ class _Call(NamedTuple):
     local_files_only: bool = False
     cache_dir: str | Path | None = None
     writing: bool = False
+
+    @property
+    def api(self) -> HfApi:
+        # Without the line break of the file that a token was read from.
+        token = self.token.strip() if isinstance(self.token, str) else self.token
+        return HfApi(self.endpoint, token, "unlearnable", __version__)
 
     @property
     def what(self) -> str:
@@ -201,7 +167,8 @@ class _Call(NamedTuple):
         try:
             yield
         except Exception as error:
-            secret = self.token if isinstance(self.token, str) else get_token()
+            token = self.api.token
+            secret = token if isinstance(token, str) else get_token()
             sentence = " ".join(self._explain(error).split())
             if not secret:
                 raise HubError(sentence) from error

@@ -19,11 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Makes a folder, and all above it, unless it exists.
-
-    Raises:
-        NotADirectoryError: It is a file.
-    """
+    """Makes a folder, and all above it, unless it exists."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
@@ -34,14 +30,8 @@ def make_folder(folder: str | Path) -> Path:
 def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Path:
     """Makes a folder to write into, or accepts one that is empty or was written by this package.
 
-    Args:
-        folder: Where to write.
-        marker: Name of the JSON file whose ``format`` marks a folder of this package.
-        force: Accept the folder whatever it holds.
-
-    Raises:
-        FileExistsError: It holds something else.
-        NotADirectoryError: It is a file.
+    It is this package's if the JSON file ``marker`` in it has a ``format`` of ours; with ``force``,
+    whatever it holds is accepted.
     """
     folder = make_folder(folder)
     holds = any(p.name != LOCK and not _LEFT.fullmatch(p.name) for p in folder.iterdir())
@@ -57,12 +47,7 @@ def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Pat
 def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """Locks a folder against other processes that lock it; a killed process releases it.
 
-    Args:
-        folder: Exists.
-        wait: Wait for the other process instead of refusing.
-
-    Raises:
-        RuntimeError: Another process holds the lock, and ``wait`` is off.
+    Where one holds the lock, it waits for it or raises ``RuntimeError``.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -93,10 +78,14 @@ def is_ours(folder: Path, marker: str) -> bool:
     return isinstance(found, dict) and str(found.get("format", "")).startswith("unlearnable-")
 
 
-def open_new(path: Path) -> BinaryIO:
-    """Opens a new file; an earlier one is removed, and a link in its place is not followed."""
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file, on the disk at the end; a file or link in its place is removed, not followed."""
     path.unlink(missing_ok=True)
-    return path.open("xb")
+    with path.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def json_bytes(content: Any) -> bytes:
@@ -115,10 +104,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file beside its place and renames it there."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with open_new(partial) as file:
+        with new_file(partial) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

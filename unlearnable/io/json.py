@@ -18,15 +18,10 @@ MAX_LEVELS = 32
 
 
 def parse_json(data: bytes, where: str | Path) -> Any:
-    """The value of UTF-8 JSON.
+    """The value of UTF-8 JSON, which errors call ``where``.
 
-    Args:
-        data: What was read.
-        where: What to call it in errors.
-
-    Raises:
-        ArtefactError: It is not JSON, names something twice, holds numbers that are not finite, is
-            nested more than 32 levels deep, or is larger than 16 MiB.
+    ``ArtefactError`` if it is not JSON, names something twice, holds numbers that are not finite,
+    is nested more than 32 levels deep, or is larger than 16 MiB.
     """
     try:
         if len(data) > MAX_BYTES:
@@ -51,11 +46,8 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config as :func:`parse_json` gives it back once it is written.
 
     numpy's numbers become plain ones. NaN and infinities, which JSON does not have, become the
-    strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
-
-    Raises:
-        TypeError: A value is not plain.
-        ValueError: It could not be read again: it is too large or nested too deeply.
+    strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``. What is not plain is a ``TypeError``, and
+    what could not be read again, too large or nested too deeply, a ``ValueError``.
     """
     text = json.dumps(dict(config), default=_plain, indent=2)  # as it is written
     if len(text) > MAX_BYTES - 1024:  # format and digest are added

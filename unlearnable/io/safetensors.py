@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ArtefactError
-from .files import open_new
+from .files import new_file
 from .json import MAX_BYTES, parse_json
 from .sharded_rows import JoinedRows, arrays_of
 
@@ -25,25 +24,17 @@ _ALIGNMENT = 64
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | JoinedRows], kind: str) -> None:
     """Writes arrays from where they are: no tensor is copied in memory, nor are rows joined.
 
-    Args:
-        path: Of the file; it is on the disk when this returns.
-        tensors: Arrays of int8, uint8, int64, uint64 or uint32, or joined rows.
-        kind: What the file is, kept as its ``format``.
-
-    Raises:
-        OSError: The disk is full or read-only.
+    They are of int8, uint8, int64, uint64 or uint32; ``kind`` is kept as the file's ``format``.
     """
     # Widest first: every tensor then begins at a multiple of its own width.
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
     # The library's writer takes one pointer per tensor, so that joined rows would be copied, and
     # raises an error of its own without errno when the disk is full.
-    with open_new(path) as file:
+    with new_file(path) as file:
         file.write(header_of(ordered, kind))
         for tensor in ordered.values():
             for part in arrays_of(tensor):
                 file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def header_of(tensors: Mapping[str, NDArray[Any] | JoinedRows], kind: str) -> bytes:
@@ -65,8 +56,7 @@ def header_of(tensors: Mapping[str, NDArray[Any] | JoinedRows], kind: str) -> by
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Memory-maps every tensor of a safetensors file that the library finds sound.
 
-    Raises:
-        ArtefactError: There is no such file, it is truncated or damaged, or it holds other types.
+    ``ArtefactError`` if there is none, it is truncated or damaged, or it holds other types.
     """
     if not path.is_file():
         raise ArtefactError(f"expected {path.name} in {path.parent}, found none")

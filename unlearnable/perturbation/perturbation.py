@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..data.cache import ImageStore
 from ..data.image import Pixels
 from ..io.json import as_json
-from . import serialization, sharing
+from . import serialization
 from .applied import AppliedKind
 from .concat import concatenated
 from .config import OF_THE_FILE, config_of_fit
@@ -86,9 +86,9 @@ class Perturbation(AppliedKind):
     def _take(self, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         # Plain JSON from the start, so that what is saved is what is loaded.
         plain = {n: value for n, value in as_json(config).items() if n not in OF_THE_FILE}
-        self._set(serialization.build(tensors, plain), None)
+        self._set(serialization.build(tensors, plain))
 
-    def _set(self, kind: Kind, path: Path | None) -> None:
+    def _set(self, kind: Kind, path: Path | None = None) -> None:
         self._kind = kind
         self._path = path
         self._shared: serialization.Shared | None = None
@@ -101,13 +101,9 @@ class Perturbation(AppliedKind):
         config = config_of_fit(result, images, config)
         if result.kind != "additive":
             return cls.of_kind(result.tensors, config)
-        return cls(
-            result.tensors["rows"],
-            config,
-            keys=images.keys,
-            labels=images.labels.cpu().numpy(),
-            thumbnails=images.thumbnails,
-        )
+        labels, thumbnails = images.labels.cpu().numpy(), images.thumbnails
+        rows = result.tensors["rows"]
+        return cls(rows, config, keys=images.keys, labels=labels, thumbnails=thumbnails)
 
     def then(self, other: Perturbation) -> Perturbation:
         """This perturbation and ``other`` on top of it, as one.
@@ -152,8 +148,6 @@ class Perturbation(AppliedKind):
             return parts[0]
         kinds = [part._kind for part in parts]
         return Perturbation.of_kind(*concatenated(kinds, [part.digest for part in parts]))
-
-    # Files
 
     def save_pretrained(
         self,
@@ -211,18 +205,17 @@ class Perturbation(AppliedKind):
             HubError: The Hub could not give it; the message says what to do.
             ArtefactError: A file is missing, damaged, edited, or of a later format.
         """
-        self = cls.__new__(cls)
-        self._set(
-            *sharing.fetch(
-                name,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                force_download=force_download,
-                endpoint=endpoint,
-            )
+        kind, folder = serialization.fetch(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            endpoint=endpoint,
         )
+        self = cls.__new__(cls)
+        self._set(kind, folder)
         return self
 
     def push_to_hub(
@@ -258,7 +251,7 @@ class Perturbation(AppliedKind):
             ArtefactError: It is damaged.
             HubError: The Hub did not take it; the message says what to do.
         """
-        return sharing.publish(
+        return serialization.publish(
             self._kind,
             self._path,
             repo_id,
@@ -299,7 +292,6 @@ class Perturbation(AppliedKind):
     def __setstate__(self, state: dict[str, Any]) -> None:
         config, path = state["config"], state["path"]
         if path is None:
-            kind = serialization.build(serialization.unshare(state["tensors"]), config)
+            self._set(serialization.build(serialization.unshare(state["tensors"]), config))
         else:
-            kind = serialization.load_again(path, config, state["digest"])
-        self._set(kind, path)
+            self._set(serialization.load_again(path, config, state["digest"]), path)

@@ -1,27 +1,29 @@
-"""A perturbation's files: saved, loaded, verified; docs/format.md describes them."""
+"""A perturbation's files: saved, loaded, verified, shared; docs/format.md describes them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ArtefactError
-from ..hub.catalogue import CONFIG
-from ..io.files import claim_folder, locked, make_folder, write_json
+from ..errors import ArtefactError, FormatVersionError
+from ..hub import CONFIG
+from ..hub.catalogue import locate
+from ..io.files import claim_folder, json_bytes, locked, make_folder, write_json
 from ..io.json import as_json
 from ..io.safetensors import write_tensors
 from ..io.sharded_rows import JoinedRows, arrays_of
+from .card import write_card
 from .config import FORMAT, FORMAT_VERSION, MissingError, check_config, read_config
 from .kinds.base import Kind, Tensors
 from .kinds.stack import KINDS
@@ -29,6 +31,7 @@ from .shards import (
     INDEX,
     MAX_SHARD_SIZE,
     TENSORS,
+    artefact_files,
     divide,
     index_of,
     is_rows,
@@ -37,6 +40,10 @@ from .shards import (
     shard_files,
     tensors_of_file,
 )
+from .summary import info
+
+if TYPE_CHECKING:
+    from ..hub.client import Pushed
 
 IN_MEMORY = "the perturbation"  # what one that lies in no folder is called
 _LEFT = re.compile(r"\.perturbation.*\.safetensors(\.index\.json)?\.(partial|before)")
@@ -47,11 +54,7 @@ _NAMED = 5  # damaged rows that an error names
 
 
 def build(tensors: Mapping[str, Any], config: dict[str, Any], where: str = IN_MEMORY) -> Kind:
-    """The kind that a config describes, of its tensors.
-
-    Raises:
-        ValueError: They do not belong together.
-    """
+    """The kind that a config describes; ``ValueError`` if its tensors do not belong to it."""
     check_config(config)
     missing = KINDS[config["kind"]].names(config) - set(tensors)
     if missing:
@@ -62,10 +65,7 @@ def build(tensors: Mapping[str, Any], config: dict[str, Any], where: str = IN_ME
 def digest_of(tensors: Mapping[str, Any], config: Mapping[str, Any], purpose: bytes = b"") -> str:
     """Fingerprint of tensors and config; of rows, by their checksums.
 
-    Args:
-        tensors: By name.
-        config: Of the perturbation.
-        purpose: At most 16 bytes: the fingerprints of two purposes are unrelated.
+    ``purpose`` is at most 16 bytes: the fingerprints of two purposes are unrelated.
     """
     digest = hashlib.blake2b(digest_size=16, person=purpose)
     for name in sorted(tensors):
@@ -79,7 +79,6 @@ def digest_of(tensors: Mapping[str, Any], config: Mapping[str, Any], purpose: by
     return digest.hexdigest()
 
 
-# --- writing -------------------------------------------------------------------------------------
 def save(
     folder: str | Path,
     kind: Kind,
@@ -88,15 +87,10 @@ def save(
     max_shard_size: int = MAX_SHARD_SIZE,
     beside: Beside = NOTHING,
 ) -> Path:
-    """As :meth:`Perturbation.save_pretrained`.
+    """As :meth:`Perturbation.save_pretrained`; all files are replaced, or none.
 
-    Args:
-        folder: Made if missing.
-        kind: What is saved.
-        force: Write even into a folder that holds other things.
-        max_shard_size: Bytes of rows in a file.
-        beside: Other files of the same save, by name: what writes one to a path, or None where an
-            earlier one is to go. All files are replaced, or none.
+    ``beside`` are other files of the same save, by name: what writes one to a path, or None where
+    an earlier one is to go.
     """
     if max_shard_size < 1:
         raise ValueError(f"expected a shard size in bytes, got {max_shard_size}")
@@ -126,18 +120,18 @@ def _save(
     try:
         for name, ranges in zip(names, shards, strict=True):
             part = tensors_of_file(tensors, ranges, first=name == names[0])
-            write_tensors(_partial(folder, name), part, FORMAT)
+            write_tensors(_hidden(folder, "partial", name), part, FORMAT)
         if INDEX in new:
             total = sum(tensor.nbytes for tensor in tensors.values())
-            write_json(_partial(folder, INDEX), index_of(shards, total))
+            write_json(_hidden(folder, "partial", INDEX), index_of(shards, total))
         for name, write in beside.items():
             if write is not None:
-                write(_partial(folder, name))
+                write(_hidden(folder, "partial", name))
         with _exchanged(folder, new, beside):
             write_json(folder / CONFIG, config_file(tensors, config))
     finally:
         for name in new:
-            _partial(folder, name).unlink(missing_ok=True)
+            _hidden(folder, "partial", name).unlink(missing_ok=True)
     for path in folder.iterdir():  # also what a killed process left
         if _LEFT.fullmatch(path.name):
             path.unlink()
@@ -150,37 +144,52 @@ def _exchanged(folder: Path, new: list[str], beside: Beside) -> Iterator[None]:
     placed: list[str] = []
     try:
         for name in [*present_files(folder), *(n for n in beside if (folder / n).exists())]:
-            (folder / name).replace(_before(folder, name))
+            (folder / name).replace(_hidden(folder, "before", name))
             moved.append(name)
         for name in new:
-            _partial(folder, name).replace(folder / name)
+            _hidden(folder, "partial", name).replace(folder / name)
             placed.append(name)
         yield
     except BaseException:
         for name in placed:
             (folder / name).unlink()
         for name in moved:
-            _before(folder, name).replace(folder / name)
+            _hidden(folder, "before", name).replace(folder / name)
         raise
     for name in moved:
-        _before(folder, name).unlink()
+        _hidden(folder, "before", name).unlink()
 
 
-def _partial(folder: Path, name: str) -> Path:
-    return folder / f".{name}.partial"
+def _hidden(folder: Path, state: str, name: str) -> Path:
+    return folder / f".{name}.{state}"
 
 
-def _before(folder: Path, name: str) -> Path:
-    return folder / f".{name}.before"
+def fetch(name: str | Path, **options: Any) -> tuple[Kind, Path]:
+    """What :meth:`Perturbation.from_pretrained` is asked for, and the folder that it lies in.
 
-
-# --- reading -------------------------------------------------------------------------------------
-def load(folder: Path) -> Kind:
-    """What is in a folder, as :meth:`Perturbation.from_pretrained`; rows are not read."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder with a saved perturbation, got {folder}")
-    config = read_config(folder / CONFIG)
-    return assemble(read_tensors(folder), config, folder)
+    A digest that the catalogue states is compared, and a download is verified when it is new.
+    """
+    source = locate(name, **options)
+    try:
+        config = read_config(source.folder / CONFIG)
+        kind = assemble(read_tensors(source.folder), config, source.folder)
+        digest = digest_of(kind.tensors, kind.config)
+        if source.digest not in (None, digest):
+            raise ArtefactError(
+                f"expected the digest {source.digest} that the catalogue states, got {digest} in "
+                f"{source.folder}"
+            )
+        if source.repo and not source.is_verified(digest):
+            verify_checksums(kind, source.folder)
+            source.note_verified(digest)
+    except ArtefactError as error:
+        if not source.repo or isinstance(error, FormatVersionError):
+            raise
+        raise ArtefactError(
+            f"{error}; downloaded from {source.repo}: get it again with force_download=True "
+            f"(--force-download), and if that does not help, tell its owner"
+        ) from error
+    return kind, source.folder
 
 
 def assemble(tensors: Mapping[str, Any], config: dict[str, Any], folder: Path) -> Kind:
@@ -231,27 +240,40 @@ def verify_checksums(kind: Kind, folder: Path | None) -> None:
             )
 
 
-# --- to other processes --------------------------------------------------------------------------
-_SIGNED = {np.dtype(np.uint64): np.int64, np.dtype(np.uint32): np.int32}  # what torch can share
+def publish(
+    kind: Kind, folder: Path | None, repo_id: str, *, license: str | None, **options: Any
+) -> Pushed:
+    """As :meth:`Perturbation.push_to_hub`, of what was loaded from a folder or is in memory."""
+    from ..hub import client
+
+    verify_checksums(kind, folder)
+    digest = digest_of(kind.tensors, kind.config)
+    card = write_card(info(kind, digest), kind.config, repo_id, license=license)
+    config = config_file(kind.tensors, as_json(kind.config))
+    with tempfile.TemporaryDirectory() as scratch:
+        # Tensors can be very large: those of a loaded one are sent from where they are.
+        folder = folder or save(scratch, kind)
+        files: dict[str, Path | bytes] = {name: folder / name for name in artefact_files(folder)}
+        files |= {CONFIG: json_bytes(config), client.CARD: card.encode()}
+        return client.upload(files, repo_id, **options)
+
+
 Shared = dict[str, tuple[str, list[Tensor]]]
 
 
 def share(tensors: Mapping[str, Any]) -> Shared:
     """Arrays as torch tensors, which torch's multiprocessing hands over through shared memory.
 
-    Returns:
-        For each name the dtype and the array's memory, in several parts if it is joined rows.
-        What is read-only is copied.
+    For each name the dtype and the bytes, in several parts if it is joined rows. What is read-only
+    is copied.
     """
-    return {
-        name: (array.dtype.str, [_share(part) for part in arrays_of(array)])
-        for name, array in tensors.items()
-    }
-
-
-def _share(array: NDArray[Any]) -> Tensor:
-    signed = array.view(_SIGNED.get(array.dtype, array.dtype))
-    return torch.from_numpy(np.require(signed, requirements="W"))
+    shared: Shared = {}
+    for name, array in tensors.items():
+        parts = [
+            np.require(part, requirements=["C", "W"]).view(np.uint8) for part in arrays_of(array)
+        ]
+        shared[name] = (array.dtype.str, list(map(torch.from_numpy, parts)))
+    return shared
 
 
 def unshare(shared: Shared) -> Tensors:
@@ -264,11 +286,7 @@ def unshare(shared: Shared) -> Tensors:
 
 
 def load_again(folder: Path, config: dict[str, Any], digest: str) -> Kind:
-    """What another process has loaded from a folder, which must still hold the same.
-
-    Raises:
-        ArtefactError: It holds something else by now.
-    """
+    """What another process has loaded from a folder, which must still hold the same."""
     tensors = read_tensors(folder)
     if digest_of(tensors, config) != digest:
         raise ArtefactError(

@@ -43,13 +43,8 @@ def present_files(folder: Path) -> list[str]:
     return sorted(name for name in names if name in (TENSORS, INDEX) or _SHARD.fullmatch(name))
 
 
-# --- writing -------------------------------------------------------------------------------------
 def divide(tensors: Mapping[str, Any], max_shard_size: int) -> list[Ranges]:
-    """Which rows go into which file: as many as fit, and one at least.
-
-    Raises:
-        ValueError: There would be more than ``MAX_SHARDS`` files.
-    """
+    """Which rows go into which file, ``MAX_SHARDS`` at most: as many as fit, and one at least."""
     shards: list[Ranges] = [{}]
     room = max_shard_size
     for name in sorted(filter(is_rows, tensors)):
@@ -81,12 +76,8 @@ def tensors_of_file(
 
 def index_of(shards: list[Ranges], total_bytes: int) -> dict[str, Any]:
     """The JSON of an index."""
-    return {
-        "format": INDEX_FORMAT,
-        "format_version": FORMAT_VERSION,
-        "total_bytes": total_bytes,
-        "shards": _entries(shards),
-    }
+    head = {"format": INDEX_FORMAT, "format_version": FORMAT_VERSION, "total_bytes": total_bytes}
+    return head | {"shards": _entries(shards)}
 
 
 def _entries(shards: list[Ranges]) -> list[dict[str, Any]]:
@@ -94,12 +85,10 @@ def _entries(shards: list[Ranges]) -> list[dict[str, Any]]:
     return [{"file": n, "rows": ranges} for n, ranges in zip(names, shards, strict=True)]
 
 
-# --- reading -------------------------------------------------------------------------------------
 def read_tensors(folder: Path) -> Tensors:
     """The tensors in a folder, memory-mapped; rows of several shards are joined.
 
-    Raises:
-        ArtefactError: A file is missing, damaged, or not what the index says.
+    ``ArtefactError`` if a file is missing, damaged, or not what the index says.
     """
     stated = _read_index(folder)
     if stated is None:
@@ -134,11 +123,7 @@ def read_tensors(folder: Path) -> Tensors:
 
 
 def artefact_files(folder: Path) -> list[str]:
-    """Names of an artefact's files except its config, in the order to read them.
-
-    Raises:
-        ArtefactError: Files are missing, or some are of another perturbation.
-    """
+    """Names of an artefact's files except its config, in the order to read them."""
     stated = _read_index(folder)
     return [TENSORS] if stated is None else [*shard_files(len(stated)), INDEX]
 
@@ -151,7 +136,18 @@ def _read_index(folder: Path) -> list[Any] | None:
     present = present_files(folder)
     stated, expected = None, {TENSORS}
     if INDEX in present:
-        stated = _shards_of(read_json(folder / INDEX), folder / INDEX)
+        index = read_json(folder / INDEX)
+        stated = index.get("shards") if isinstance(index, dict) else None
+        if (
+            not isinstance(stated, list)
+            or not 1 <= len(stated) <= MAX_SHARDS
+            or index.get("format") != INDEX_FORMAT
+            or type(index.get("format_version")) is not int
+            or index["format_version"] != FORMAT_VERSION
+        ):
+            raise ArtefactError(
+                f"expected a sound index of shards in {folder / INDEX}, got another one"
+            )
         expected = {*shard_files(len(stated)), INDEX}
     elif present and TENSORS not in present:
         raise ArtefactError(f"expected {INDEX} beside {present[0]} in {folder}, found none")
@@ -161,16 +157,3 @@ def _read_index(folder: Path) -> list[Any] | None:
             f"get it again into an empty folder"
         )
     return stated
-
-
-def _shards_of(index: Any, path: Path) -> list[Any]:
-    shards = index.get("shards") if isinstance(index, dict) else None
-    if (
-        not isinstance(shards, list)
-        or not 1 <= len(shards) <= MAX_SHARDS
-        or index.get("format") != INDEX_FORMAT
-        or type(index.get("format_version")) is not int
-        or index["format_version"] != FORMAT_VERSION
-    ):
-        raise ArtefactError(f"expected a sound index of shards in {path}, got another one")
-    return shards
