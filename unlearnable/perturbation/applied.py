@@ -15,7 +15,7 @@ from .kinds.additive import Additive
 from .kinds.base import Kind, RowRef
 from .kinds.stack import parts_of
 from .quantize import Levels
-from .resample import apply_full_size, check_full_size, prepare_full_size
+from .resample import apply_full_size, check_full_size
 from .serialization import digest_of
 
 
@@ -23,8 +23,6 @@ class AppliedKind:
     """The part of :class:`Perturbation` that reads: its properties, and its use on images."""
 
     _kind: Kind
-
-    # What it is
 
     @property
     def config(self) -> dict[str, Any]:
@@ -117,8 +115,6 @@ class AppliedKind:
     def _repr_html_(self) -> str:
         return summary.page(self._kind, self.digest)
 
-    # What it does to an image
-
     def find(self, pixels: Pixels, label: int, index: int | None = None) -> RowRef:
         """What belongs to an image: for rows, the number of its row.
 
@@ -155,9 +151,7 @@ class AppliedKind:
 
     def prepare_batch(self, images: Images, *, full_size: bool = False) -> Images:
         """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
-        if full_size:
-            return prepare_full_size(self._kind, images)
-        return self._kind.prepare(images)
+        return self._kind.prepare(images, full_size=full_size)
 
     def apply(self, pixels: Pixels, row: RowRef, *, full_size: bool = False) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).

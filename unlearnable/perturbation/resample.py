@@ -46,32 +46,21 @@ def check_full_size(kind: Kind) -> None:
         )
 
 
-def prepare_full_size(kind: Kind, images: Images) -> Images:
-    """Photos before anything is applied: of their own size, in colour if need be."""
-    return np.repeat(images, 3, axis=1) if images.shape[1] < kind.shape[0] else images
-
-
 def apply_full_size(kind: Kind, images: Images, rows: Sequence[RowRef]) -> Images:
     """Perturbed uint8 pixels of the photos' own size, (B, 1 or 3, H, W).
 
     For the norm Linf no value changes by more than the budget. For L2 the strength per pixel is
     kept: the norm is at most ``epsilon * sqrt(H * W / (h * w))`` before rounding, with h and w of
     the learned size, since it is there that the budget was given.
-
-    Args:
-        kind: Any kind except ``Pixel``.
-        images: uint8, of one size.
-        rows: From the kind's ``find``.
     """
     if isinstance(kind, Stack):
         for part, own in zip(kind.parts, zip(*rows, strict=True), strict=True):
             images = apply_full_size(part, images, own)
         return images
-    images = prepare_full_size(kind, images)
+    images = kind.prepare(images, full_size=True)
     if images.shape[2:] == kind.shape[1:]:
         return kind.apply(images, list(rows))
-    changed = [_apply(kind, pixels, row) for pixels, row in zip(images, rows, strict=True)]
-    return np.stack(changed)
+    return np.stack([_apply(kind, *pair) for pair in zip(images, rows, strict=True)])
 
 
 def _apply(kind: Kind, pixels: Pixels, row: RowRef) -> Pixels:
@@ -81,14 +70,10 @@ def _apply(kind: Kind, pixels: Pixels, row: RowRef) -> Pixels:
     size = (pixels.shape[1], pixels.shape[2])
     enlarged = _Enlarged(kind.rows([row])[0], size, _region(kind.shape[1:], size))
     epsilon, norm = kind.config["epsilon"], kind.config["norm"]
-    scale = 1.0
     if norm == "L2":
         most = 255 * epsilon * math.sqrt(math.prod(size) / math.prod(kind.shape[1:]))
-        scale = min(1.0, most / max(enlarged.norm(), 1e-12))
-        limit = 127
-    else:
-        limit = 127 if epsilon is None else math.floor(255 * epsilon + 1e-6)
-    return _add(pixels, enlarged, scale, limit)
+        return _add(pixels, enlarged, 127, scale=most / max(enlarged.norm(), 1e-12))
+    return _add(pixels, enlarged, 127 if epsilon is None else math.floor(255 * epsilon + 1e-6))
 
 
 def _convolve(kind: Convolution, pixels: Pixels, row: RowRef) -> Pixels:
@@ -100,14 +85,13 @@ def _convolve(kind: Convolution, pixels: Pixels, row: RowRef) -> Pixels:
     size = (pixels.shape[1], pixels.shape[2])
     vertical, _ = _region(kind.shape[1:], size)
     side = [max(1, round(side * kind.shape[1] / vertical.span)) for side in size]
-    resized = to_pil(pixels).resize((side[1], side[0]), Image.Resampling.BICUBIC)
-    small = pixels_of(resized)
-    change = kind.convolve(small[None], [row])[0].astype(np.int16) - small
+    small = pixels_of(to_pil(pixels).resize((side[1], side[0]), Image.Resampling.BICUBIC))
+    change = kind.change(small[None], [row])[0].astype(np.int16) - small
     everywhere = (_Span(0, size[0]), _Span(0, size[1]))
-    return _add(pixels, _Enlarged(change, size, everywhere), 1.0, 255)
+    return _add(pixels, _Enlarged(change, size, everywhere), 255)
 
 
-def _add(pixels: Pixels, enlarged: _Enlarged, scale: float, limit: int) -> Pixels:
+def _add(pixels: Pixels, enlarged: _Enlarged, limit: int, scale: float = 1) -> Pixels:
     changed = np.empty_like(pixels)
     for rows, values in enlarged.blocks():
         if scale < 1:
@@ -119,7 +103,6 @@ def _add(pixels: Pixels, enlarged: _Enlarged, scale: float, limit: int) -> Pixel
     return changed
 
 
-# --- resampling ----------------------------------------------------------------------------------
 class _Span(NamedTuple):
     """Part of an axis, in pixels of the photo."""
 
@@ -191,8 +174,5 @@ class _Enlarged:
     def norm(self) -> float:
         """L2 norm in levels."""
         # To 1/256 of a level, so that sums of squares are of integers: the same in any order.
-        squares = sum(
-            int(((values >> (2 * _BITS - 8)).astype(np.int64) ** 2).sum())
-            for _, values in self.blocks()
-        )
-        return math.sqrt(squares) / 256
+        coarse = (values >> (2 * _BITS - 8) for _, values in self.blocks())
+        return math.sqrt(sum(int(np.square(v, dtype=np.int64).sum()) for v in coarse)) / 256

@@ -269,10 +269,8 @@ def share(tensors: Mapping[str, Any]) -> Shared:
     """
     shared: Shared = {}
     for name, array in tensors.items():
-        parts = [
-            np.require(part, requirements=["C", "W"]).view(np.uint8) for part in arrays_of(array)
-        ]
-        shared[name] = (array.dtype.str, list(map(torch.from_numpy, parts)))
+        parts = [np.require(part, requirements=["C", "W"]) for part in arrays_of(array)]
+        shared[name] = (array.dtype.str, [torch.from_numpy(p.view(np.uint8)) for p in parts])
     return shared
 
 

@@ -59,7 +59,10 @@ class Additive(Kind):
     ) -> list[RowRef]:
         if not self.keyed:
             return super().find(images, labels, indices)
-        found = self.search(images, labels, indices)
+        return self.known(self.search(images, labels, indices), indices)
+
+    def known(self, found: list[int], indices: Sequence[int] | None) -> list[RowRef]:
+        """The rows that were found; ``UnknownImageError`` if one is missing."""
         if -1 in found:
             where = "" if indices is None else f" at index {indices[found.index(-1)]}"
             raise UnknownImageError(
@@ -112,5 +115,5 @@ class Additive(Kind):
                 )
         return added
 
-    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+    def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
         return add_levels(images, self.rows(rows))

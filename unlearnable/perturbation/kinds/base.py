@@ -39,6 +39,7 @@ class Kind(ABC):
     """
 
     name: ClassVar[str]
+    tensor_names: ClassVar[tuple[str, ...]] = ()
     keyed = False
     by_class = True
 
@@ -57,9 +58,9 @@ class Kind(ABC):
         self._check()
 
     @classmethod
-    @abstractmethod
     def names(cls, config: Mapping[str, Any]) -> set[str]:
         """Names of the tensors that an artefact of this kind has."""
+        return set(cls.tensor_names)
 
     @abstractmethod
     def _check(self) -> None:
@@ -95,12 +96,12 @@ class Kind(ABC):
         """A picture on which its effect can be seen."""
         return np.full(self.shape, 128, np.uint8)
 
-    def prepare(self, images: Images) -> Images:
-        """Images resized and cropped, and in colour if need be, before anything is applied."""
-        if self.fit is not None and images.shape[2:] != self.fit:
+    def prepare(self, images: Images, *, full_size: bool = False) -> Images:
+        """As :meth:`Perturbation.prepare_batch`."""
+        if self.fit is not None and not full_size and images.shape[2:] != self.fit:
             images = np.stack([self.fit(pixels) for pixels in images])
         if images.shape[1] < self.shape[0]:
-            images = np.repeat(images, 3, axis=1)  # grey images among colour ones
+            return np.repeat(images, 3, axis=1)  # grey images among colour ones
         return images
 
     def find(
@@ -122,11 +123,11 @@ class Kind(ABC):
                 f"expected an image of shape {self.shape} (channels, height, width) as the "
                 f"perturbation's rows, got {tuple(images.shape[1:])}"
             )
-        return self._change(images, rows)
+        return self.change(images, rows)
 
     @abstractmethod
-    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        """The perturbed images; the given ones, whose shape was checked, stay unchanged."""
+    def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+        """The perturbed images, whose shape was checked; the given ones stay unchanged."""
 
 
 def add_levels(images: Images, added: Levels) -> Images:

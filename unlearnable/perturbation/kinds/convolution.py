@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,7 @@ class Convolution(Kind):
     """Per class a kernel that every channel is convolved with, zero beyond the border."""
 
     name = "convolution"
-
-    @classmethod
-    def names(cls, config: Mapping[str, Any]) -> set[str]:
-        return {"kernels"}
+    tensor_names = ("kernels",)
 
     def _check(self) -> None:
         size = len(self.tensors["kernels"].T) if self.tensors["kernels"].ndim else 0
@@ -44,11 +40,7 @@ class Convolution(Kind):
         dot[:, self.shape[1] // 2, self.shape[2] // 2] = 255
         return dot
 
-    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        return self.convolve(images, rows)
-
-    def convolve(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        """The convolved images, of any size."""
+    def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
         changed = np.empty_like(images)
         classes = np.asarray(rows)
         for row in np.unique(classes):

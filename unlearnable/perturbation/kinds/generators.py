@@ -33,7 +33,6 @@ _CACHED = 1 << 15  # values that are worked on at once
 _PRECISION = 20  # bits that a field is rounded to before its norm is taken
 
 
-# --- draws ---------------------------------------------------------------------------------------
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """A bijection of 64-bit words without pattern: the last step of SplitMix64 (Steele 2014)."""
     words = words + _STEP
@@ -57,46 +56,33 @@ def normals(seed: int, labels: Labels, keys: Keys, count: int) -> NDArray[np.int
 
 
 def levels(fields: Floats, epsilon: float) -> Levels:
-    """Fields (B, C, H, W) of any scale as int8 pixel levels of the L2 norm ``epsilon``.
-
-    Raises:
-        ValueError: A field is not finite.
-    """
+    """Finite fields (B, C, H, W) of any scale as int8 pixel levels of the L2 norm ``epsilon``."""
     rows = np.empty(fields.shape, np.int8)
     step = max(1, _CACHED * len(fields) // max(1, fields.size))
     for start in range(0, len(fields), step):
-        rows[start : start + step] = _levels(fields[start : start + step], epsilon)
+        some, axes = fields[start : start + step], (1, 2, 3)
+        largest = np.maximum(some.max(axes), -some.min(axes))
+        if not np.isfinite(largest).all():
+            raise ValueError("expected a process that stays finite, got one that explodes")
+        exponent = np.frexp(largest)[1]
+        scaled = np.ldexp(some, (_PRECISION - exponent)[:, None, None, None])
+        np.rint(scaled, out=scaled)
+        squares = scaled.astype(np.int64)
+        np.square(squares, out=squares)
+        total = squares.sum(axes)  # of integers: the same in any order
+        factor = 255 * epsilon / np.sqrt(np.maximum(total, 1).astype(np.float64))
+        scaled *= factor[:, None, None, None]
+        np.rint(scaled, out=scaled)
+        rows[start : start + step] = np.clip(scaled, -127, 127, out=scaled)
     return rows
 
 
-def _levels(fields: Floats, epsilon: float) -> Levels:
-    axes = (1, 2, 3)
-    largest = np.maximum(fields.max(axes), -fields.min(axes))
-    if not np.isfinite(largest).all():
-        raise ValueError("expected a process that stays finite, got one that explodes")
-    exponent = np.frexp(largest)[1]
-    scaled = np.ldexp(fields, (_PRECISION - exponent)[:, None, None, None])
-    np.rint(scaled, out=scaled)
-    squares = scaled.astype(np.int64)
-    np.square(squares, out=squares)
-    total = squares.sum(axes)  # of integers: the same in any order
-    factor = 255 * epsilon / np.sqrt(np.maximum(total, 1).astype(np.float64))
-    scaled *= factor[:, None, None, None]
-    np.rint(scaled, out=scaled)
-    return np.clip(scaled, -127, 127, out=scaled).astype(np.int8)
-
-
-# --- autoregressive ------------------------------------------------------------------------------
 def autoregress(coefficients: Floats, start: Floats) -> Floats:
-    """Fields whose every value is the weighted sum of the 3x3 window that ends there.
+    """Fields (N, H, W) whose every value is the weighted sum of the 3x3 window that ends there.
 
-    Args:
-        coefficients: (N, 3, 3); the last entry of a window is not used.
-        start: (N, H, W), of which only the first two rows and columns are used.
-
-    Returns:
-        float64, (N, H, W). Values of one diagonal depend only on earlier diagonals, and are
-        computed at once.
+    ``coefficients`` are (N, 3, 3), of which the last of a window is not used, nor more than the
+    first two rows and columns of ``start``, (N, H, W). Values of one diagonal depend only on
+    earlier diagonals, and are computed at once.
     """
     number, height, width = start.shape
     # skewed[t, n, i] is field n at row i and column t - i: a diagonal is a row.
@@ -146,7 +132,6 @@ def _ar_shapes(settings: Settings, num_classes: int, shape: Shape) -> TensorShap
     return {"coefficients": (num_classes, shape[0], 3, 3)}
 
 
-# --- linearly separable --------------------------------------------------------------------------
 def grid_shape(cell: int, shape: Shape) -> Shape:
     """Cells of an image: channels, rows, columns; the last ones may be cut off."""
     return shape[0], math.ceil(shape[1] / cell), math.ceil(shape[2] / cell)
@@ -171,15 +156,8 @@ def _lsp_shapes(settings: Settings, num_classes: int, shape: Shape) -> TensorSha
     return {"centres": (num_classes, features), "mixing": (num_classes, features, features)}
 
 
-# --- by name -------------------------------------------------------------------------------------
 class Generator(NamedTuple):
-    """An algorithm that computes rows.
-
-    Attributes:
-        shapes: Of its int64 tensors, from settings, number of classes and image shape.
-        fields: From tensors, settings, image shape, labels (B,) and keys (B,): float64 fields of
-            any scale, (B, C, H, W).
-    """
+    """An algorithm that computes rows: shapes of its int64 tensors, and fields (B, C, H, W)."""
 
     shapes: Callable[[Settings, int, Shape], TensorShapes]
     fields: Callable[[Arrays, Settings, Shape, Labels, Keys], Floats]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,10 +14,7 @@ class Pixel(Kind):
     """Per class a few positions, and the colours that overwrite what is there."""
 
     name = "pixel"
-
-    @classmethod
-    def names(cls, config: Mapping[str, Any]) -> set[str]:
-        return {"positions", "colours"}
+    tensor_names = ("positions", "colours")
 
     def _check(self) -> None:
         number = self.tensors["positions"].shape[1] if self.tensors["positions"].ndim == 3 else 0
@@ -31,7 +27,7 @@ class Pixel(Kind):
         number = self.tensors["positions"].shape[1]
         return f"{number} pixel{'s' if number > 1 else ''}"
 
-    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+    def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
         changed = images.copy()
         positions = self.tensors["positions"][rows]  # (B, pixels, 2)
         changed[

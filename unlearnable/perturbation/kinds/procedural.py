@@ -57,8 +57,8 @@ class Procedural(Kind):
 
     def levels(self, labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> Levels:
         """int8 rows of images of these classes and keys, (B, C, H, W)."""
-        generator = GENERATORS[self.settings["generator"]]
-        fields = generator.fields(self.tensors, self.settings, self.shape, labels, keys)
+        compute = GENERATORS[self.settings["generator"]].fields
+        fields = compute(self.tensors, self.settings, self.shape, labels, keys)
         return levels(fields, self.config["epsilon"])
 
     def rows(self, rows: Sequence[RowRef]) -> Levels:
@@ -69,5 +69,5 @@ class Procedural(Kind):
         except ValueError as error:
             raise ArtefactError(f"could not compute a row of {self.where}: {error}") from error
 
-    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+    def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
         return add_levels(images, self.rows(rows))

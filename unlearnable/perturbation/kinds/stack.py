@@ -55,36 +55,21 @@ class Stack(Kind):
     ) -> list[RowRef]:
         found: list[list[RowRef]] = []
         for number, part in enumerate(self.parts):
-            if number and isinstance(part, Additive) and part.keyed:
-                found.append(self._find_above(number, found, images, labels, indices))
-            else:
+            if not number or not isinstance(part, Additive) or not part.keyed:
                 found.append(part.find(images, labels, indices))
+                continue
+            # Fitted on clean images, or on what the parts below it give.
+            rows = part.search(images, labels, indices)
+            if -1 in rows:
+                seen = self.prepare(images)
+                for below, own in zip(self.parts, found, strict=False):
+                    seen = below.apply(seen, own)
+                above = part.search(seen, labels, indices)
+                rows = [new if row < 0 else row for row, new in zip(rows, above, strict=True)]
+            found.append(part.known(rows, indices))
         return list(zip(*found, strict=True))
 
-    def _find_above(
-        self,
-        number: int,
-        below: Sequence[Sequence[RowRef]],
-        images: Images,
-        labels: Sequence[int],
-        indices: Sequence[int] | None,
-    ) -> list[RowRef]:
-        """Rows of a part that was fitted on clean images, or on what the parts below it give."""
-        part = self.parts[number]
-        assert isinstance(part, Additive)
-        rows = part.search(images, labels, indices)
-        rest = [place for place, row in enumerate(rows) if row < 0]
-        if rest:
-            seen = self.prepare(images[rest])
-            for earlier, own in zip(self.parts, below, strict=False):
-                seen = earlier.apply(seen, [own[place] for place in rest])
-            own_labels = [labels[place] for place in rest]
-            own_indices = None if indices is None else [indices[place] for place in rest]
-            for place, row in zip(rest, part.find(seen, own_labels, own_indices), strict=True):
-                rows[place] = row
-        return rows
-
-    def _change(self, images: Images, rows: Sequence[RowRef]) -> Images:
+    def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
         for part, own in zip(self.parts, zip(*rows, strict=True), strict=True):
             images = part.apply(images, list(own))
         return images
@@ -110,16 +95,12 @@ def common_classes(configs: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of a stack, which has the dataset and preprocessing of its lowest part.
-
-    Raises:
-        ValueError: The parts are not for the same images.
-    """
+    """Tensors and config of a stack, which has the dataset and preprocessing of its lowest part."""
     configs = [dict(part.config) for part in parts]
     for name, config in product(("image_shape", "num_classes"), configs):
         if config[name] != configs[0][name]:
             raise ValueError(f"expected {name} {configs[0][name]} as below, got {config[name]}")
-    sample_wise = any(config["granularity"] == "sample-wise" for config in configs)
+    sample_wise = "sample-wise" in [config["granularity"] for config in configs]
     config = configs[0] | {
         "method": " + ".join(config["method"] for config in configs),
         "parameters": {},
