@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..io.markdown import escape, table
@@ -32,15 +32,8 @@ def write_card(
     *,
     license: str | None = None,
 ) -> str:
-    """Markdown with YAML front matter.
-
-    Args:
-        info: From :meth:`Perturbation.info`, of what the repository holds.
-        config: Its :attr:`Perturbation.config`.
-        repo_id: ``owner/name``.
-        license: Identifier of a licence; None names none.
-    """
-    source, classes = config["source"], config["classes"]
+    """Markdown with YAML front matter, of :meth:`Perturbation.info` and the config."""
+    source, parts = config["source"], config.get("parts") or [config]
     title = f"{info['method']} for {source['name']}"
     front: dict[str, Any] = {"pretty_name": _printable(title)}
     if license is not None:
@@ -68,16 +61,18 @@ def write_card(
         "images": f"{source['images']:,}",
         "digest": source.get("digest"),
         "classes": config["num_classes"],
-        "class names": classes,
+        "class names": config["classes"],
         "resized and cropped to": (config["preprocessing"] or {}).get("fit"),
     }
-    found = "its content, whatever the order" if _keyed(config) else "its class"
+    rows = ("additive", "sample-wise")
+    keyed = rows in [(part["kind"], part["granularity"]) for part in parts]
+    found = "its content, whatever the order" if keyed else "its class"
     sections = [
         f"# {_escape(title)}",
         "What is done to each image of a dataset, meant to keep networks that are trained on the "
         "result from doing well on clean images. Made with the Python package `unlearnable`.",
         _table(what),
-        *_parameters(config),
+        *_parameters(parts),
         "## The data it belongs to",
         _table(data),
         f"The images are not in this repository. What belongs to an image is found by {found}.",
@@ -93,27 +88,15 @@ def write_card(
     return f"---\n{_yaml(front)}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _keyed(config: Mapping[str, Any]) -> bool:
-    """Whether it holds a row for each image."""
-    return any(
-        part["kind"] == "additive" and part["granularity"] == "sample-wise"
-        for part in config.get("parts") or [config]
-    )
-
-
-def _parameters(config: Mapping[str, Any]) -> Iterator[str]:
-    for part in config.get("parts") or [config]:
-        of = f" of {_escape(part['method'])}" if config.get("parts") else ""
-        yield f"## Parameters{of}"
-        levels = part["norm"] == "Linf"
-        yield _table({
-            name: format_epsilon(value) if levels and _is_budget(name, value) else value
-            for name, value in (part.get("parameters") or {}).items()
-        }) or "None."  # fmt: skip
-
-
-def _is_budget(name: str, value: Any) -> bool:
-    return name.endswith(("epsilon", "step_size")) and isinstance(value, int | float)
+def _parameters(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for part in parts:
+        yield f"## Parameters of {_escape(part['method'])}" if len(parts) > 1 else "## Parameters"
+        shown = dict(part.get("parameters") or {})
+        for name, value in shown.items():
+            is_budget = name.endswith(("epsilon", "step_size")) and isinstance(value, int | float)
+            if is_budget and part["norm"] == "Linf":
+                shown[name] = format_epsilon(value)
+        yield _table(shown) or "None."
 
 
 def _strength(strength: Any) -> str:
@@ -127,26 +110,22 @@ def _strength(strength: Any) -> str:
             "test accuracy, trained on protected images": _shares(protected),
             "seeds": seeds,
         } | others
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError):
         shown = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
     return _table(shown)
 
 
 def _shares(values: list[float]) -> str:
-    mean = sum(values) / len(values)
+    mean = statistics.fmean(values)
     if len(values) == 1:
         return f"{mean:.1%} (one seed)"
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return f"{mean:.1%} ± {100 * spread:.1f} (standard deviation over {len(values)} seeds)"
+    spread = 100 * statistics.stdev(values)
+    return f"{mean:.1%} ± {spread:.1f} (standard deviation over {len(values)} seeds)"
 
 
 def _table(values: Mapping[str, Any]) -> str:
-    rows = [
-        (_escape(str(name)), _escape(words(value)))
-        for name, value in values.items()
-        if value is not None
-    ]
-    return table(["", ""], rows) if rows else ""
+    known = {name: words(value) for name, value in values.items() if value is not None}
+    return table(["", ""], [map(_escape, row) for row in known.items()]) if known else ""
 
 
 def words(value: Any) -> str:

@@ -18,15 +18,7 @@ _KNOWN = (*_SAME, "kind", "granularity", "classes", "source", "parameters")
 
 
 def concatenated(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of several perturbations' rows, one after the other.
-
-    Args:
-        kinds: Two or more.
-        digests: Of the perturbations.
-
-    Raises:
-        ValueError: They do not belong together.
-    """
+    """Tensors and config of the rows of two perturbations or more, one after the other."""
     _check(kinds)
     _check_images(kinds)
     joined = {

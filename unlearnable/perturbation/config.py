@@ -91,9 +91,6 @@ def parse_config(config: Any, path: Path) -> dict[str, Any]:
 
     There is one version so far. When a release changes the format, the step from the version
     before belongs here, ahead of the refusals; or that version goes into ``LAST_READERS``.
-
-    Raises:
-        ArtefactError: It is not the JSON of a config, or of a version that is not read.
     """
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
         raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')

@@ -16,17 +16,11 @@ UNIT = 1 << 16  # weights and coefficients are kept as integer multiples of 1 / 
 
 
 def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
-    """Rounds perturbations to integer pixel levels inside the budget.
+    """Rounds perturbations (B, C, H, W), float in [0, 1] units, to int8 levels of 1/255.
 
-    Args:
-        delta: float, in [0, 1] units, (B, C, H, W).
-        epsilon: Budget in the same units.
-        norm: ``"Linf"``: no value leaves the budget after rounding. ``"L2"``: the norm is clipped
-            before rounding, which can add at most half a level per value, and in practice 0.29
-            times the root of their number.
-
-    Returns:
-        int8 levels, one level being 1/255, of the same shape.
+    For ``"Linf"`` no value leaves the budget after rounding. For ``"L2"`` the norm is clipped
+    before rounding, which can add at most half a level per value, and in practice 0.29 times the
+    root of their number.
     """
     levels = delta.float() * 255
     if norm == "Linf":
@@ -47,14 +41,9 @@ class Result(NamedTuple):
 
 
 def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str | None) -> Result:
-    """What a method passed to ``run.result``, as integers.
+    """What a method passed to ``run.result``, as integers; ``"class-wise"`` are additive rows.
 
-    Args:
-        kind: Of the result; ``"class-wise"`` are additive rows.
-        parts: Tensors and plain settings. Rows are rounded inside the budget, other floats to
-            multiples of 2^-16.
-        epsilon: Budget, for rows.
-        norm: Its norm.
+    Rows are rounded inside the budget, other floats to multiples of 2^-16.
     """
     tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
     for name, tensor in tensors.items():

@@ -25,12 +25,14 @@ def info(kind: Kind, digest: str) -> dict[str, Any]:
     """As :meth:`Perturbation.info`, from the kind and its digest."""
     config = kind.config
     source, epsilon, norm = (config[n] for n in ("source", "epsilon", "norm"))
+    additive = kind.name == "additive"
     summary = {
         "method": config["method"],
+        **({} if additive else {"kind": kind.name}),
         "granularity": config["granularity"],
         "epsilon": None if epsilon is None else format_epsilon(epsilon, norm),
         "norm": norm,
-        "rows": len(kind),
+        **({"rows": len(kind)} if additive else {}),
         "image_shape": config["image_shape"],
         "classes": config["num_classes"],
         "dataset": f"{source['name']} ({source['images']:,} images)",
@@ -38,13 +40,9 @@ def info(kind: Kind, digest: str) -> dict[str, Any]:
         "digest": digest,
         "strength": config.get("strength") or "not measured",
     }
-    if kind.name == "additive":
-        return summary
-    del summary["rows"]
-    summary = {"method": summary.pop("method"), "kind": kind.name} | summary
     if kind.name == "stack":
         summary["parts"] = [_extent(part) for part in parts_of(kind)]
-    else:
+    elif not additive:
         summary["extent"] = kind.describe()
     return summary
 
@@ -73,10 +71,8 @@ def _picture(kind: Kind) -> Image.Image:
     examples = [kind.example(index) for index in range(min(8, len(kind)))]
     shown = kind.apply(np.stack([canvas] * len(examples)), examples).astype(np.int16)
     strip = np.clip(128 + 8 * (shown - canvas), 0, 255).astype(np.uint8)
-    picture = to_pil(np.concatenate(list(strip), axis=2))
     scale = max(1, 64 // strip.shape[2])
-    size = (picture.width * scale, picture.height * scale)
-    return picture.resize(size, Image.Resampling.NEAREST)
+    return to_pil(np.concatenate(list(strip), axis=2).repeat(scale, 1).repeat(scale, 2))
 
 
 def _extent(kind: Kind) -> str:

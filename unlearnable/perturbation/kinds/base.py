@@ -23,19 +23,11 @@ MAX_WEIGHT = 64 * UNIT  # of a kernel or process: sums stay far from overflow
 
 
 class Kind(ABC):
-    """A kind of perturbation.
-
-    Args:
-        tensors: Its arrays by name.
-        config: As in :attr:`Perturbation.config`.
-        where: What to call the artefact in errors.
+    """A kind of perturbation: its arrays by name and its config; errors call it ``where``.
 
     Attributes:
         keyed: Whether it is only for the images that it was fitted on.
         by_class: Whether what it does to an image follows from the image's class.
-
-    Raises:
-        ValueError: Tensors or config are not as they should be.
     """
 
     name: ClassVar[str]
