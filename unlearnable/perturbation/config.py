@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.cache import ImageStore
 from ..errors import ArtefactError, FormatVersionError
 from ..io.json import read_json
 from .kinds.stack import KINDS
-from .quantize import Result
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
@@ -109,17 +107,3 @@ def parse_config(config: Any, path: Path) -> dict[str, Any]:
             f"pip install unlearnable=={release}"
         )
     return config
-
-
-def config_of_fit(result: Result, images: ImageStore, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with what the result and the images that it was learned on say of themselves."""
-    config = dict(config) | {
-        "kind": result.kind,
-        "image_shape": list(images.images.shape[1:]),
-        "classes": images.classes,
-        "num_classes": images.num_classes,
-        "source": {"name": images.name, "images": len(images.images), "digest": images.digest},
-        "preprocessing": None if images.fit is None else {"fit": list(images.fit)},
-        "strength": None,
-    }
-    return config | ({"settings": result.settings} if result.settings else {})

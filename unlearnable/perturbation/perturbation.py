@@ -16,7 +16,7 @@ from ..io.json import as_json
 from . import serialization
 from .applied import AppliedKind
 from .concat import concatenated
-from .config import OF_THE_FILE, config_of_fit
+from .config import OF_THE_FILE
 from .kinds.base import Kind
 from .kinds.stack import stacked
 from .quantize import Levels, Result
@@ -98,7 +98,17 @@ class Perturbation(AppliedKind):
         cls, result: Result, images: ImageStore, config: Mapping[str, Any]
     ) -> Perturbation:
         """What was just learned on ``images``, which complete the config."""
-        config = config_of_fit(result, images, config)
+        config = dict(config) | {
+            "kind": result.kind,
+            "image_shape": list(images.images.shape[1:]),
+            "classes": images.classes,
+            "num_classes": images.num_classes,
+            "source": {"name": images.name, "images": len(images.images), "digest": images.digest},
+            "preprocessing": None if images.fit is None else {"fit": list(images.fit)},
+            "strength": None,
+        }
+        if result.settings:
+            config["settings"] = result.settings
         if result.kind != "additive":
             return cls.of_kind(result.tensors, config)
         labels, thumbnails = images.labels.cpu().numpy(), images.thumbnails

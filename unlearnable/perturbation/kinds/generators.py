@@ -128,10 +128,6 @@ def _ar_fields(
     return fields.reshape(start.shape)[:, :, MARGIN:, MARGIN:]
 
 
-def _ar_shapes(settings: Settings, num_classes: int, shape: Shape) -> TensorShapes:
-    return {"coefficients": (num_classes, shape[0], 3, 3)}
-
-
 def grid_shape(cell: int, shape: Shape) -> Shape:
     """Cells of an image: channels, rows, columns; the last ones may be cut off."""
     return shape[0], math.ceil(shape[1] / cell), math.ceil(shape[2] / cell)
@@ -164,6 +160,8 @@ class Generator(NamedTuple):
 
 
 GENERATORS = {
-    "ar-1": Generator(_ar_shapes, _ar_fields),
+    "ar-1": Generator(
+        lambda _, num_classes, shape: {"coefficients": (num_classes, shape[0], 3, 3)}, _ar_fields
+    ),
     "lsp-1": Generator(_lsp_shapes, _lsp_fields),
 }
