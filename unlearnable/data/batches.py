@@ -24,19 +24,12 @@ class Item(NamedTuple):
 
 
 class RawBatch(NamedTuple):
-    """Raw images of one size.
+    """Raw images of one size."""
 
-    Attributes:
-        indices: Places in the dataset.
-        pixels: uint8, (B, 1 or 3, H, W).
-        labels: As the dataset gives them.
-        restores: Per image, what turns pixels back into the caller's type.
-    """
-
-    indices: Sequence[int]
-    pixels: Images
-    labels: list[Any]
-    restores: list[Callable[[Pixels], Any]]
+    indices: Sequence[int]  # places in the dataset
+    pixels: Images  # uint8, (B, 1 or 3, H, W)
+    labels: list[Any]  # as the dataset gives them
+    restores: list[Callable[[Pixels], Any]]  # per image, to the caller's type
 
     def part(self, places: Sequence[int]) -> RawBatch:
         """Those at ``places`` of the batch."""
@@ -61,13 +54,8 @@ def read_batches(
 ) -> Iterator[RawBatch]:
     """Raw images in the order asked for: runs of one size, and few enough for the cache.
 
-    Args:
-        indices: What is asked for.
-        leaves: Number of each one's dataset.
-        places: Index of each one in it.
-        datasets: Those without transforms, by number; or the array, of one that holds its images
-            in an array.
-        read: Reads one image by its index, for all other datasets.
+    Image ``indices[i]`` is number ``places[i]`` of ``datasets[leaves[i]]``: a dataset without
+    transforms, or the arrays that it holds. ``read`` reads one by its index where it holds none.
     """
     held = {leaf: found for leaf, found in datasets.items() if isinstance(found, Held)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -91,7 +92,16 @@ class HuggingFaceImages(VisionDataset):
         features = dataset.features
         self._image = _column(features, image, "image", "Image", _IMAGE_NAMES)
         self._label = _column(features, label, "label", "ClassLabel", _LABEL_NAMES)
-        _check_features(features[self._image], self._image, features[self._label], self._label)
+        if getattr(features[self._image], "decode", True) is False:
+            raise ValueError(
+                f"expected images in column {self._image!r}, got encoded ones; decode them: "
+                f"dataset.cast_column({self._image!r}, datasets.Image())"
+            )
+        if str(getattr(features[self._label], "dtype", "")) in ("string", "large_string"):
+            raise ValueError(
+                f"expected class indices in column {self._label!r}, got strings; give each class "
+                f"an index: dataset.class_encode_column({self._label!r})"
+            )
         joint = _own_transform(dataset, self._image, self._label)
         if joint is not None and (transform is not None or target_transform is not None):
             raise ValueError(
@@ -139,20 +149,9 @@ def _column(
     return found[0]
 
 
-def _check_features(image: Any, image_name: str, label: Any, label_name: str) -> None:
-    if getattr(image, "decode", True) is False:
-        raise ValueError(
-            f"expected images in column {image_name!r}, got encoded ones; decode them: "
-            f"dataset.cast_column({image_name!r}, datasets.Image())"
-        )
-    if str(getattr(label, "dtype", "")) in ("string", "large_string"):
-        raise ValueError(
-            f"expected class indices in column {label_name!r}, got strings; give each class an "
-            f"index: dataset.class_encode_column({label_name!r})"
-        )
-
-
-def _own_transform(dataset: Any, image: str, label: str) -> _BatchTransform | None:
+def _own_transform(
+    dataset: Any, image: str, label: str
+) -> Callable[[Any, Any], tuple[Any, Any]] | None:
     """What ``set_transform`` gave the dataset, as a torchvision transform of image and label."""
     state = dataset.format
     if state["type"] is None:
@@ -164,34 +163,29 @@ def _own_transform(dataset: Any, image: str, label: str) -> _BatchTransform | No
             f"dataset.with_format(None), and pass from_hf(dataset, transform=…) instead"
         )
     columns = [name for name in (image, label) if name in state["columns"]]
-    return _BatchTransform(state["format_kwargs"]["transform"], image, label, columns)
+    transform = state["format_kwargs"]["transform"]
+    return functools.partial(_transformed, transform, (image, label), columns)
 
 
-class _BatchTransform:
-    """A transform of batches, which are dicts of lists, applied to one image and label."""
-
-    def __init__(self, transform: Any, image: str, label: str, columns: list[str]) -> None:
-        self.transform, self.image, self.label, self.columns = transform, image, label, columns
-
-    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
-        row = {self.image: image, self.label: label}
-        batch = {name: [row[name]] for name in self.columns}
-        hint = (
-            "pass the dataset without it, dataset.with_format(None), and from_hf(dataset, "
-            "transform=…) instead"
+def _transformed(
+    transform: Any, names: tuple[str, str], columns: list[str], image: Any, label: Any
+) -> tuple[Any, Any]:
+    """One image and label after a transform of batches, which are dicts of lists."""
+    row = dict(zip(names, (image, label), strict=True))
+    hint = (
+        "pass the dataset without it, dataset.with_format(None), and from_hf(dataset, "
+        "transform=…) instead"
+    )
+    try:
+        result = transform({name: [row[name]] for name in columns})
+    except KeyError as error:
+        raise ValueError(
+            f"expected the dataset's transform to need only the columns {columns}, got a "
+            f"KeyError: {error}; {hint}"
+        ) from error
+    if not {names[0], *columns}.issubset(result):
+        raise ValueError(
+            f"expected the dataset's transform to give the columns {columns} again, got "
+            f"{list(result)}; {hint}"
         )
-        try:
-            result = self.transform(dict(batch))
-        except KeyError as error:
-            raise ValueError(
-                f"expected the dataset's transform to need only the columns {self.columns}, got a "
-                f"KeyError: {error}; {hint}"
-            ) from error
-        missing = [name for name in self.columns if name not in result]
-        if missing or self.image not in result:
-            raise ValueError(
-                f"expected the dataset's transform to give the columns {self.columns} again, got "
-                f"{list(result)}; {hint}"
-            )
-        changed = result[self.label][0] if self.label in result else label
-        return result[self.image][0], changed
+    return result[names[0]][0], result[names[1]][0] if names[1] in result else label

@@ -7,6 +7,7 @@ copied shallowly and its transforms are taken off the copy. The caller's object 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,21 +36,14 @@ _LABEL_NAMES = ("targets", "labels", "_labels")
 def _apply_transforms(dataset: Any) -> Transforms | None:
     """What ``dataset`` does to an (image, label) pair, or None where it does nothing."""
     joint = getattr(dataset, "transforms", None)
-    on_image = getattr(dataset, "transform", None)
-    on_label = getattr(dataset, "target_transform", None)
     if callable(joint) and not isinstance(joint, StandardTransform):
         return joint
-    if on_image is None and on_label is None:
-        return None
-    return StandardTransform(on_image, on_label)
+    parts = [getattr(dataset, name, None) for name in ("transform", "target_transform")]
+    return None if all(part is None for part in parts) else StandardTransform(*parts)
 
 
-def _identity(value: Any) -> Any:
-    return value
-
-
-def _identity_pair(image: Any, label: Any) -> tuple[Any, Any]:
-    return image, label
+def _unchanged(*values: Any) -> Any:
+    return values if len(values) > 1 else values[0]
 
 
 def _lists_files(bare: Any) -> bool:
@@ -77,7 +71,7 @@ def _bare(dataset: Any) -> Any:
             bare[0]
         except TypeError:  # a dataset of the caller's own that calls its transform unasked
             for name in names:
-                setattr(bare, name, _identity_pair if name == "transforms" else _identity)
+                setattr(bare, name, _unchanged)
     return bare
 
 
@@ -101,20 +95,14 @@ class _Pairs(Dataset[Any]):
 class RawDataset:
     """A dataset's raw images and labels, and apart from them the transforms it would apply.
 
-    Args:
-        dataset: Any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column
-            of each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H,
-            W) or uint8 arrays (H, W, 1 or 3).
+    Takes any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column of
+    each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H, W) or uint8
+    arrays (H, W, 1 or 3).
 
     Attributes:
         classes: Names of the classes in the order of their indices, or None where unknown.
         name: The dataset's class, for people.
-        originals: The datasets that images come from: none of them a ``Subset`` or
-            ``ConcatDataset``.
-
-    Raises:
-        TypeError: It is not a map-style dataset.
-        ValueError: It is empty.
+        originals: The datasets that images come from: no ``Subset`` or ``ConcatDataset``.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -147,8 +135,6 @@ class RawDataset:
                 )
             self.classes = [str(name) for name in named[0]]
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
-        self._labels: NDArray[np.int64] | None = None
-        self._keys: NDArray[np.uint64] | None = None
 
     def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         # Subclasses that read items in a way of their own are leaves.
@@ -249,46 +235,39 @@ class RawDataset:
         transforms = self.transforms[self._leaf_of[index]]
         return (image, label) if transforms is None else transforms(image, label)
 
-    @property
+    @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees."""
-        if self._labels is None:
-            found = self.stated_labels()
-            if found is None:
-                found = [self._pair(index)[1] for index in range(len(self))]
-            self._labels = check_labels(found, self.classes)
-        return self._labels
+        found = self.stated_labels()
+        if found is None:
+            found = [self._pair(index)[1] for index in range(len(self))]
+        return check_labels(found, self.classes)
 
-    @property
+    @functools.cached_property
     def keys(self) -> NDArray[np.uint64]:
         """Keys of all images, before any resize, uint64 of shape (N,); computed once."""
-        if self._keys is None:
-            keys = np.empty(len(self), np.uint64)
-            for batch in self.batches(range(len(self))):
-                keys[batch.indices] = image_keys(batch.pixels)
-            self._keys = keys
-        return self._keys
+        keys = np.empty(len(self), np.uint64)
+        for batch in self.batches(range(len(self))):
+            keys[batch.indices] = image_keys(batch.pixels)
+        return keys
 
     def with_keys(self, keys: NDArray[np.uint64]) -> RawDataset:
         """The same dataset, whose :attr:`keys` are known from an earlier reading."""
         known = copy.copy(self)
-        known._keys = keys
+        known.keys = keys
         return known
 
     def stated_labels(self) -> list[Any] | None:
         """Labels that the dataset lists, where a sample agrees with its items; else None."""
-        columns = [_listed_labels(leaf) for leaf in self._bare]
-        leaves = self._leaf_of.tolist()
-        labels = []
-        for leaf, place in zip(leaves, self._index_in.tolist(), strict=True):
-            column = columns[leaf]
-            if column is None:
-                return None
-            labels.append(column[place])
+        columns: list[Any] = [_listed_labels(leaf) for leaf in self._bare]
+        leaves, places = self._leaf_of.tolist(), self._index_in.tolist()
+        if any(columns[leaf] is None for leaf in set(leaves)):
+            return None
+        labels = [columns[leaf][place] for leaf, place in zip(leaves, places, strict=True)]
         for index in np.linspace(0, len(self) - 1, 16).astype(int).tolist():
-            if _lists_files(self._bare[leaves[index]]):
-                continue  # its items have these labels: no file is decoded for them
-            if self._pair(index)[1] != labels[index]:
+            # Where files are listed, items have these labels: no file is decoded for them.
+            files = _lists_files(self._bare[leaves[index]])
+            if not files and self._pair(index)[1] != labels[index]:
                 return None
         return labels
 
@@ -312,17 +291,16 @@ def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArra
     """Labels as int64, or a ``ValueError`` that names the one that is not a class index."""
     checked = np.empty(len(labels), dtype=np.int64)
     for index, label in enumerate(labels):
-        if isinstance(label, (Tensor, np.ndarray)) and label.ndim == 0:
+        if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
             label = label.item()
-        if isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer)):
+        negative = isinstance(label, int) and label < 0
+        if negative or isinstance(label, bool) or not isinstance(label, int):
+            hint = "; the labels are missing" if label is None else ""
+            if negative:
+                hint = "; negative labels mark unlabelled images: leave them out with a Subset"
             raise ValueError(
                 f"expected labels to be class indices 0, 1, 2, …, got {label!r} for image {index}"
-                + ("; the labels are missing" if label is None else "")
-            )
-        if label < 0:
-            raise ValueError(
-                f"expected labels to be class indices 0, 1, 2, …, got {label} for image {index}; "
-                f"negative labels mark unlabelled images: leave them out with a Subset"
+                + hint
             )
         checked[index] = label
     if classes is not None and checked.size and checked.max() >= len(classes):
