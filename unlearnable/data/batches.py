@@ -49,21 +49,22 @@ def read_batches(
     indices: Sequence[int],
     leaves: Sequence[int],
     places: Sequence[int],
-    datasets: Mapping[int, Any],
+    datasets: Sequence[Any],
+    held: Mapping[int, Held],
     read: Callable[[int], Item],
 ) -> Iterator[RawBatch]:
     """Raw images in the order asked for: runs of one size, and few enough for the cache.
 
-    Image ``indices[i]`` is number ``places[i]`` of ``datasets[leaves[i]]``: a dataset without
-    transforms, or the arrays that it holds. ``read`` reads one by its index where it holds none.
+    Image ``indices[i]`` is number ``places[i]`` of ``datasets[leaves[i]]``, which is without
+    transforms. ``held`` has the arrays of those that hold some; from others, ``read`` reads an
+    image by its index.
     """
-    held = {leaf: found for leaf, found in datasets.items() if isinstance(found, Held)}
 
     def group(leaf: int) -> Any:  # arrays of images of one shape are read together
         return held[leaf].images.shape[1:] if leaf in held else leaf
 
     runs = [len(indices)]
-    if len(datasets) != 1:
+    if len(set(leaves)) != 1:
         runs = [len(list(run)) for _, run in itertools.groupby(leaves, group)]
     start = 0
     for length in runs:
@@ -81,10 +82,7 @@ def read_batches(
 
 
 def _from_arrays(
-    indices: Sequence[int],
-    leaves: Sequence[int],
-    places: Sequence[int],
-    held: Mapping[int, Held],
+    indices: Sequence[int], leaves: Sequence[int], places: Sequence[int], held: Mapping[int, Held]
 ) -> Iterator[RawBatch]:
     step = max(1, _TOGETHER // math.prod(held[leaves[0]].images.shape[1:]))
     for start in range(0, len(indices), step):

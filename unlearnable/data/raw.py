@@ -29,8 +29,6 @@ from .image_folder import file_of
 from .photo import load_photo, named
 
 Transforms = Callable[[Any, Any], tuple[Any, Any]]
-_TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
-_LABEL_NAMES = ("targets", "labels", "_labels")
 
 
 def _apply_transforms(dataset: Any) -> Transforms | None:
@@ -63,7 +61,8 @@ def _bare(dataset: Any) -> Any:
     bare = copy.copy(dataset)
     if getattr(dataset, "loader", None) is default_loader:
         bare.loader = load_photo
-    names = [n for n in _TRANSFORM_NAMES if getattr(dataset, n, None) is not None]
+    known = ("transform", "target_transform", "transforms")
+    names = [name for name in known if getattr(dataset, name, None) is not None]
     for name in names:
         setattr(bare, name, None)
     if names and len(bare):
@@ -209,11 +208,9 @@ class RawDataset:
         leaves, places = [0] * len(indices), indices
         if not self._in_order:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
-        datasets: dict[int, Any] = {}
-        for leaf in set(leaves):
-            held = held_by(self._bare[leaf]) if self._holds[leaf] else None
-            datasets[leaf] = self._bare[leaf] if held is None else held
-        return read_batches(indices, leaves, places, datasets, self._item)
+        found = {leaf: held_by(self._bare[leaf]) for leaf in set(leaves) if self._holds[leaf]}
+        held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
+        return read_batches(indices, leaves, places, self._bare, held, self._item)
 
     def _item(self, index: int) -> Item:
         image, label = self._pair(index)
@@ -278,7 +275,7 @@ def _listed_labels(leaf: Any) -> list[Any] | None:
         return [label for _, label in leaf.samples]
     if isinstance(leaf, TensorDataset):
         return leaf.tensors[1].tolist()
-    for name in _LABEL_NAMES:
+    for name in ("targets", "labels", "_labels"):
         values: Any = getattr(leaf, name, None)
         if isinstance(values, (list, tuple, np.ndarray, Tensor)):
             if len(values) != len(leaf):

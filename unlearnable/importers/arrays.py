@@ -81,8 +81,7 @@ def _header(file: IO[bytes]) -> _Header:
     # The later versions are for records, and their header may claim 4 GB.
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("another version of its header")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    return shape, fortran, dtype
+    return np.lib.format.read_array_header_1_0(file)
 
 
 def _read_npy(path: Path, accept: Accept) -> NDArray[Any]:
