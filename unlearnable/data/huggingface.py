@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from torchvision.datasets import VisionDataset
 
-_IMAGE_NAMES, _LABEL_NAMES = ("image", "img"), ("label", "labels")
+Transforms: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+_COLUMNS = {"image": ("Image", "image", "img"), "label": ("ClassLabel", "label", "labels")}
 
 
 def from_hf(
@@ -90,8 +91,8 @@ class HuggingFaceImages(VisionDataset):
         target_transform: Callable[[Any], Any] | None,
     ) -> None:
         features = dataset.features
-        self._image = _column(features, image, "image", "Image", _IMAGE_NAMES)
-        self._label = _column(features, label, "label", "ClassLabel", _LABEL_NAMES)
+        self._image = _column(features, image, "image")
+        self._label = _column(features, label, "label")
         if getattr(features[self._image], "decode", True) is False:
             raise ValueError(
                 f"expected images in column {self._image!r}, got encoded ones; decode them: "
@@ -132,14 +133,13 @@ class HuggingFaceImages(VisionDataset):
         return f"Columns: {self._image}, {self._label}"
 
 
-def _column(
-    features: Any, given: str | None, what: str, type_name: str, names: Iterable[str]
-) -> str:
+def _column(features: Any, given: str | None, what: str) -> str:
     listed = ", ".join(features)
     if given is not None:
         if given not in features:
             raise ValueError(f"expected a column {given!r}, got a dataset of the columns {listed}")
         return given
+    type_name, *names = _COLUMNS[what]
     found = [n for n, f in features.items() if type(f).__name__ == type_name or n in names]
     if len(found) != 1:
         several = f"several: {', '.join(found)}" if found else f"none among {listed}"
@@ -149,9 +149,7 @@ def _column(
     return found[0]
 
 
-def _own_transform(
-    dataset: Any, image: str, label: str
-) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+def _own_transform(dataset: Any, image: str, label: str) -> Transforms | None:
     """What ``set_transform`` gave the dataset, as a torchvision transform of image and label."""
     state = dataset.format
     if state["type"] is None:

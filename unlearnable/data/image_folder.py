@@ -144,18 +144,11 @@ def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
     that is refused. With ``progress``, a bar is shown where this takes long.
     """
     paths = [Path(path) for path, _ in dataset.samples]
-    sizes: Counter[tuple[int, int]] = Counter()
-    notes: Counter[str] = Counter()
-    bad: list[str] = []
     shown = None if progress else True
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(_examine, paths)
-        for result in tqdm(found, "checking photos", len(paths), disable=shown, delay=2):
-            if isinstance(result, Exception):
-                bad.append(str(result))
-            else:
-                sizes[result[0]] += 1
-                notes.update(result[1])
+        results = list(tqdm(found, "checking photos", len(paths), disable=shown, delay=2))
+    bad = [result for result in results if isinstance(result, str)]
     if bad:
         some = "\n  ".join(bad[:_SHOWN])
         more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
@@ -163,13 +156,17 @@ def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
             f"expected {len(paths):,} photos, got {len(paths) - len(bad):,} and {len(bad):,} bad "
             f"files:\n  {some}{more}"
         )
+    good = [result for result in results if not isinstance(result, str)]
+    sizes = Counter(size for size, _ in good)
+    notes = Counter(note for _, notes in good for note in notes)
     root = Path(dataset.root)
     left = set(filter(is_picture, files_below(root))) - set(paths)
     left_out = sorted(str(path.relative_to(root)) for path in left)
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 
 
-def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | Exception:
+def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | str:
+    """Width and height of a photo, upright, and its notes; or what is wrong with it."""
     try:
         with open_photo(path) as image:
             check_mode(image)
@@ -181,14 +178,13 @@ def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | Exception:
             image.load()
             return (width, height), notes
     except (OSError, ValueError) as error:
-        return error
+        return str(error)
 
 
 def file_of(dataset: Any, index: int) -> Path | None:
-    """The file of an item, or None where the dataset lists none, or one that is not there.
+    """The file of an item: of a pair (path, label) in ``samples``, as ``ImageFolder`` has them.
 
-    Files are listed as ``ImageFolder`` lists them: in ``samples``, as pairs (path, label). A
-    dataset whose ``samples`` hold anything else lists none.
+    None where the dataset lists anything else, or the file is not there.
     """
     samples = getattr(dataset, "samples", None)
     if not isinstance(samples, list) or len(samples) != len(dataset):

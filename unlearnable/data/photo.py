@@ -50,7 +50,6 @@ _KEPT_DETAILS = (
     "SceneCaptureType", "Contrast", "Saturation", "Sharpness",
     "LensSpecification", "LensMake", "LensModel",
 )  # fmt: skip
-_SRGB_COLOURS = 1
 
 
 def standard(image: Image.Image) -> Image.Image:
@@ -72,7 +71,11 @@ def standard(image: Image.Image) -> Image.Image:
         image = image.convert("RGB").convert(mode)
     elif image.mode not in ("CMYK", "LAB", mode):
         image = image.convert(mode)
-    image = _in_srgb(image, profile)
+    transform = _to_srgb(profile, image.mode)
+    if transform is not None:
+        image = transform.apply(image)
+    if image.mode != mode:
+        image = image.convert(mode)
     if alpha is not None:
         image = Image.composite(image, Image.new(mode, image.size, "white"), alpha)
     image = image.copy() if image is original else image
@@ -105,15 +108,6 @@ def _has_alpha(image: Image.Image) -> bool:
 def _as_rgba(image: Image.Image) -> Image.Image:
     # Levels that are multiplied by alpha become RGBA by way of their own mode only.
     return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
-
-
-def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """An image of mode L, RGB, CMYK or LAB as L or RGB."""
-    transform = _to_srgb(profile, image.mode)
-    if transform is None:
-        return image if image.mode in ("L", "RGB") else image.convert("RGB")
-    colours = transform.apply(image)
-    return colours.convert("L") if image.mode == "L" else colours
 
 
 @functools.lru_cache(maxsize=64)
@@ -276,7 +270,7 @@ def _kept(found: Image.Exif, gps: bool) -> bytes | None:
     details = _named_tags(found.get_ifd(ExifTags.IFD.Exif), _KEPT_DETAILS)
     place = found.get_ifd(ExifTags.IFD.GPSInfo) if gps else {}
     if details:
-        details[ExifTags.Base.ColorSpace] = _SRGB_COLOURS
+        details[ExifTags.Base.ColorSpace] = 1  # sRGB
         kept.get_ifd(ExifTags.IFD.Exif).update(details)
     if place:
         kept.get_ifd(ExifTags.IFD.GPSInfo).update(place)

@@ -23,12 +23,10 @@ from torchvision.datasets.vision import StandardTransform
 from .array_backed import gives_what_it_holds, held_by
 from .batches import Item, RawBatch, read_batches
 from .fingerprint import image_keys
-from .huggingface import from_hf, is_hf_dataset, refuse_collections
+from .huggingface import Transforms, from_hf, is_hf_dataset, refuse_collections
 from .image import canonical
 from .image_folder import file_of
 from .photo import load_photo, named
-
-Transforms = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def _apply_transforms(dataset: Any) -> Transforms | None:
@@ -102,6 +100,7 @@ class RawDataset:
         classes: Names of the classes in the order of their indices, or None where unknown.
         name: The dataset's class, for people.
         originals: The datasets that images come from: no ``Subset`` or ``ConcatDataset``.
+        holds_arrays: Whether all images lie in arrays, which are read many at once.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -123,6 +122,7 @@ class RawDataset:
         self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
         self._bare = [_bare(leaf) for leaf in self.originals]
         self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
+        self.holds_arrays = all(self._holds)
         self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
         named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
         self.classes: list[str] | None = None
@@ -145,19 +145,13 @@ class RawDataset:
         if isinstance(dataset, ConcatDataset) and read is ConcatDataset.__getitem__:
             parts = [self._flatten(part) for part in dataset.datasets]
             return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        number = next((n for n, leaf in enumerate(self.originals) if leaf is dataset), None)
-        if number is None:
-            number = len(self.originals)
+        if not any(leaf is dataset for leaf in self.originals):
             self.originals.append(dataset)
+        number = next(n for n, leaf in enumerate(self.originals) if leaf is dataset)
         return np.full(len(dataset), number), np.arange(len(dataset))
 
     def __len__(self) -> int:
         return len(self._leaf_of)
-
-    @property
-    def holds_arrays(self) -> bool:
-        """Whether all images lie in arrays, which are read many at once."""
-        return all(self._holds)
 
     @property
     def reads_photos(self) -> bool:

@@ -86,14 +86,13 @@ def _header(file: IO[bytes]) -> _Header:
 
 def _read_npy(path: Path, accept: Accept) -> NDArray[Any]:
     with path.open("rb") as file, _expecting("numpy's .npy format", path):
-        shape, fortran, found = _header(file)
+        shape, _, found = _header(file)
         offset = file.tell()
     dtype = _dtype(found, path)
     accept(shape)
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
         raise ArtefactError(f"expected a complete array of shape {shape} in {path}, got a part")
-    order: Any = "F" if fortran else "C"
-    return np.memmap(path, dtype, "r", offset, shape, order).view(np.ndarray)
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
@@ -114,12 +113,8 @@ def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
     shape, _, found = headers[name]
     _dtype(found, path)
     accept(shape)
-    with (
-        _expecting(f"a complete array {name}", path),
-        zipfile.ZipFile(path) as archive,
-        archive.open(name) as file,
-    ):
-        return np.lib.format.read_array(file, allow_pickle=False)
+    with _expecting(f"a complete array {name}", path), np.load(path, allow_pickle=False) as arrays:
+        return arrays[name]
 
 
 def _only(chosen: list[str], names: list[str], path: Path) -> str:
