@@ -159,9 +159,9 @@ def _decode_all(
 ) -> dict[str, NDArray[Any]]:
     """Labels, keys and thumbnails; images go to ``keep``, batches with their first one's index."""
     count = len(decoder)
+    labels: list[Any] = []
     keys = np.empty(count, dtype=np.uint64)
     thumbnails = np.empty((count, 3, 4, 4), dtype=np.uint8)
-    labels: list[Any] = []
     first: tuple[int, ...] | None = None
     shown = None if progress else True
     with tqdm(total=count, desc="reading images", disable=shown, delay=2) as bar:

@@ -242,10 +242,7 @@ class PhotoReader:
             return _as_rgb(image, path)
 
     def info(self, path: Path) -> PhotoInfo | None:
-        """What the file says that was read last, or None where Pillow cannot read it.
-
-        A file that another loader reads is opened for this.
-        """
+        """What the file says that was read last, or is opened now; None where Pillow cannot."""
         if path in self._found:
             return self._found.pop(path)
         try:

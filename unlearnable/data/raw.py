@@ -29,13 +29,13 @@ from .image_folder import file_of
 from .photo import load_photo, named
 
 
-def _apply_transforms(dataset: Any) -> Transforms | None:
-    """What ``dataset`` does to an (image, label) pair, or None where it does nothing."""
+def _transforms_of(dataset: Any) -> Transforms:
+    """What ``dataset`` does to an (image, label) pair."""
     joint = getattr(dataset, "transforms", None)
     if callable(joint) and not isinstance(joint, StandardTransform):
         return joint
-    parts = [getattr(dataset, name, None) for name in ("transform", "target_transform")]
-    return None if all(part is None for part in parts) else StandardTransform(*parts)
+    parts = (getattr(dataset, name, None) for name in ("transform", "target_transform"))
+    return StandardTransform(*parts)
 
 
 def _unchanged(*values: Any) -> Any:
@@ -123,7 +123,7 @@ class RawDataset:
         self._bare = [_bare(leaf) for leaf in self.originals]
         self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
         self.holds_arrays = all(self._holds)
-        self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
+        self._transforms = [_transforms_of(leaf) for leaf in self.originals]
         named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
         self.classes: list[str] | None = None
         if all(names is not None for names in named):
@@ -223,8 +223,7 @@ class RawDataset:
 
     def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
         """What the caller's dataset would make of this image and label."""
-        transforms = self.transforms[self._leaf_of[index]]
-        return (image, label) if transforms is None else transforms(image, label)
+        return self._transforms[self._leaf_of[index]](image, label)
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -289,10 +288,8 @@ def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArra
             hint = "; the labels are missing" if label is None else ""
             if negative:
                 hint = "; negative labels mark unlabelled images: leave them out with a Subset"
-            raise ValueError(
-                f"expected labels to be class indices 0, 1, 2, …, got {label!r} for image {index}"
-                + hint
-            )
+            expected = "expected labels to be class indices 0, 1, 2, …"
+            raise ValueError(f"{expected}, got {label!r} for image {index}{hint}")
         checked[index] = label
     if classes is not None and checked.size and checked.max() >= len(classes):
         raise ValueError(

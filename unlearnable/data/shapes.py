@@ -52,9 +52,7 @@ _SHAPES: dict[str, Callable[[Field, Field], NDArray[np.bool_]]] = {
 
 def _textures(rng: np.random.Generator, count: int, side: int) -> Field:
     """Random surfaces with the 1/f spectrum of natural images, (count, 3, side, side) around 0."""
-    fy = np.fft.fftfreq(side)[:, None]
-    fx = np.fft.rfftfreq(side)[None, :]
-    frequency = np.hypot(fy, fx)
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
     frequency[0, 0] = np.inf
     slope = rng.uniform(0.7, 1.5, (count, 1, 1, 1))
     white = rng.standard_normal((count, 4, side, side))

@@ -153,11 +153,10 @@ def _granularity(count: int, images: ImageStore, given: str | None) -> str:
     per = {"sample-wise": len(images.images), "class-wise": images.num_classes}
     fitting = [name for name, number in per.items() if number == count]
     if given is None and fitting != ["sample-wise"]:
+        choices = " or ".join(f'"{name}"' for name in fitting)
         raise ValueError(
             f"expected a row for each of {per['sample-wise']:,} images, got {count:,} rows, which "
-            f"are as many as there are classes; say granularity="
-            + " or ".join(f'"{name}"' for name in fitting)
-            + " (--granularity)"
+            f"are as many as there are classes; say granularity={choices} (--granularity)"
         )
     if given is not None and given not in fitting:
         raise ValueError(f"expected {per[given]:,} {given} rows, got {count:,}")
