@@ -15,31 +15,23 @@ from .shapes import Shapes
 
 
 class Held(NamedTuple):
-    """What a dataset holds and gives as PIL images, mode L or RGB, and labels.
+    """What a dataset holds and gives as PIL images, mode L or RGB, and labels."""
 
-    Attributes:
-        images: All of them, (N, 1 or 3, H, W): a view.
-        labels: The labels of items, by their indices.
-    """
-
-    images: Images
-    labels: Callable[[Sequence[int]], list[Any]]
+    images: Images  # all of them, (N, 1 or 3, H, W): a view
+    labels: Callable[[Sequence[int]], list[Any]]  # of items, by their indices
 
 
 def held_by(dataset: Any) -> Held | None:
-    """The arrays behind a dataset's items, or None where it may read them differently.
+    """The arrays behind the items of a dataset without transforms; None if read differently.
 
     A dataset qualifies by its ``__getitem__``, which must be one that is known here, and by the
     type of its arrays, which are looked up anew in each call.
-
-    Args:
-        dataset: One without transforms.
     """
     known = _KNOWN.get(getattr(type(dataset), "__getitem__", None))
     if known is None:
         return None
-    view, name, read = known
-    images, values = view(dataset.data), getattr(dataset, name)
+    axis, name, read = known
+    images, values = _planes(dataset.data, axis), getattr(dataset, name)
     return None if images is None else Held(images, lambda index: read(values, index))
 
 
@@ -71,32 +63,22 @@ def gives_what_it_holds(dataset: Any) -> bool:
         interleaved(held.images[sample]), held.labels(sample), sample, strict=True
     ):
         image, own = dataset[index]
-        found = np.asarray(image).reshape(pixels.shape)
-        if not np.array_equal(found, pixels) or own != label:
+        if not np.array_equal(np.asarray(image).reshape(pixels.shape), pixels) or own != label:
             return False
     return True
 
 
-def _is_uint8(data: Any, ndim: int) -> bool:
-    if type(data) is Tensor:
-        return data.dtype == torch.uint8 and data.ndim == ndim and data.device.type == "cpu"
-    return type(data) in (np.ndarray, np.memmap) and data.dtype == np.uint8 and data.ndim == ndim
-
-
-def _colour_last(data: Any) -> Images | None:
-    if type(data) is Tensor or not _is_uint8(data, 4) or data.shape[3] != 3:
+def _planes(data: Any, axis: int | None) -> Images | None:
+    """A view of uint8 images, (N, 3 or 1, H, W): colours along the axis, or greys without one."""
+    ndim = 3 if axis is None else 4
+    if type(data) is Tensor:  # of greys only
+        sound = axis is None and data.dtype == torch.uint8 and data.device.type == "cpu"
+    else:
+        sound = type(data) in (np.ndarray, np.memmap) and data.dtype == np.uint8
+    if not sound or data.ndim != ndim or (axis is not None and data.shape[axis] != 3):
         return None
-    return np.asarray(data).transpose(0, 3, 1, 2)
-
-
-def _colour_first(data: Any) -> Images | None:
-    if type(data) is Tensor or not _is_uint8(data, 4) or data.shape[1] != 3:
-        return None
-    return np.asarray(data)
-
-
-def _grey(data: Any) -> Images | None:
-    return np.asarray(data)[:, None] if _is_uint8(data, 3) else None
+    images = np.asarray(data)
+    return images[:, None] if axis is None else np.moveaxis(images, axis, 1)
 
 
 def _as_they_are(values: Any, index: Sequence[int]) -> list[Any]:
@@ -111,12 +93,12 @@ def _as_int(values: Any, index: Sequence[int]) -> list[Any]:
     return [int(values[i]) for i in index]
 
 
-# The way that items are read -> how the array lies, and where and how labels are found.
-_KNOWN: dict[Any, tuple[Callable[[Any], Images | None], str, Callable[..., list[Any]]]] = {
-    CIFAR10.__getitem__: (_colour_last, "targets", _as_they_are),
-    MNIST.__getitem__: (_grey, "targets", _as_int),
-    STL10.__getitem__: (_colour_first, "labels", _as_int),
-    SVHN.__getitem__: (_colour_first, "labels", _as_int),
-    Shapes.__getitem__: (_colour_last, "targets", _as_they_are),
-    USPS.__getitem__: (_grey, "targets", _as_int),
+# The way that items are read -> axis of colours in the array, and where and how labels are found.
+_KNOWN: dict[Any, tuple[int | None, str, Callable[..., list[Any]]]] = {
+    CIFAR10.__getitem__: (3, "targets", _as_they_are),
+    MNIST.__getitem__: (None, "targets", _as_int),
+    STL10.__getitem__: (1, "labels", _as_int),
+    SVHN.__getitem__: (1, "labels", _as_int),
+    Shapes.__getitem__: (3, "targets", _as_they_are),
+    USPS.__getitem__: (None, "targets", _as_int),
 }

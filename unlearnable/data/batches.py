@@ -24,19 +24,12 @@ class Item(NamedTuple):
 
 
 class RawBatch(NamedTuple):
-    """Raw images of one size.
+    """Raw images of one size."""
 
-    Attributes:
-        indices: Places in the dataset.
-        pixels: uint8, (B, 1 or 3, H, W).
-        labels: As the dataset gives them.
-        restores: Per image, what turns pixels back into the caller's type.
-    """
-
-    indices: Sequence[int]
-    pixels: Images
-    labels: list[Any]
-    restores: list[Callable[[Pixels], Any]]
+    indices: Sequence[int]  # places in the dataset
+    pixels: Images  # uint8, (B, 1 or 3, H, W)
+    labels: list[Any]  # as the dataset gives them
+    restores: list[Callable[[Pixels], Any]]  # per image, to the caller's type
 
     def part(self, places: Sequence[int]) -> RawBatch:
         """Those at ``places`` of the batch."""
@@ -56,26 +49,22 @@ def read_batches(
     indices: Sequence[int],
     leaves: Sequence[int],
     places: Sequence[int],
-    datasets: Mapping[int, Any],
+    datasets: Sequence[Any],
+    held: Mapping[int, Held],
     read: Callable[[int], Item],
 ) -> Iterator[RawBatch]:
     """Raw images in the order asked for: runs of one size, and few enough for the cache.
 
-    Args:
-        indices: What is asked for.
-        leaves: Number of each one's dataset.
-        places: Index of each one in it.
-        datasets: Those without transforms, by number; or the array, of one that holds its images
-            in an array.
-        read: Reads one image by its index, for all other datasets.
+    Image ``indices[i]`` is number ``places[i]`` of ``datasets[leaves[i]]``, which is without
+    transforms. ``held`` has the arrays of those that hold some; from others, ``read`` reads an
+    image by its index.
     """
-    held = {leaf: found for leaf, found in datasets.items() if isinstance(found, Held)}
 
     def group(leaf: int) -> Any:  # arrays of images of one shape are read together
         return held[leaf].images.shape[1:] if leaf in held else leaf
 
     runs = [len(indices)]
-    if len(datasets) != 1:
+    if len(set(leaves)) != 1:
         runs = [len(list(run)) for _, run in itertools.groupby(leaves, group)]
     start = 0
     for length in runs:
@@ -93,10 +82,7 @@ def read_batches(
 
 
 def _from_arrays(
-    indices: Sequence[int],
-    leaves: Sequence[int],
-    places: Sequence[int],
-    held: Mapping[int, Held],
+    indices: Sequence[int], leaves: Sequence[int], places: Sequence[int], held: Mapping[int, Held]
 ) -> Iterator[RawBatch]:
     step = max(1, _TOGETHER // math.prod(held[leaves[0]].images.shape[1:]))
     for start in range(0, len(indices), step):

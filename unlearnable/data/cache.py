@@ -37,27 +37,16 @@ _AHEAD = 32  # photos that threads may have decoded before they are taken
 
 
 class ImageStore(NamedTuple):
-    """Every image of a dataset, decoded once.
+    """Every image of a dataset, decoded once."""
 
-    Attributes:
-        images: uint8, (N, C, H, W), on the CPU; C is 1 where all images are grey, else 3.
-        labels: int64, (N,).
-        keys: uint64, (N,), one per image as it was before any resize.
-        thumbnails: uint8, (N, 3, 4, 4).
-        classes: Names, or None.
-        num_classes: Number of classes.
-        fit: The resize and crop that was applied, or None.
-        name: The dataset's class.
-    """
-
-    images: Tensor
-    labels: Tensor
-    keys: NDArray[np.uint64]
-    thumbnails: Images
+    images: Tensor  # uint8, (N, C, H, W), on the CPU; C is 1 where all images are grey, else 3
+    labels: Tensor  # int64, (N,)
+    keys: NDArray[np.uint64]  # (N,), one per image as it was before any resize
+    thumbnails: Images  # uint8, (N, 3, 4, 4)
     classes: list[str] | None
     num_classes: int
-    fit: ResizeCrop | None
-    name: str
+    fit: ResizeCrop | None  # the resize and crop that was applied
+    name: str  # of the dataset's class
 
     @property
     def digest(self) -> str:
@@ -121,21 +110,11 @@ def read_images(
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> ImageStore:
-    """Decodes every image of a dataset once.
+    """Decodes every image of a dataset once, whatever :class:`RawDataset` takes as one.
 
-    Args:
-        dataset: As for :class:`~unlearnable.data.raw.RawDataset`.
-        image_size: Side, or (height, width), that images are resized and centre-cropped to; needed
-            where their sizes vary.
-        folder: Keep the images here, and use them again where they are kept already; then memory
-            does not grow with their number. None keeps them in memory.
-        progress: Show a bar where this takes long.
-
-    Raises:
-        TypeError: Items are not raw images.
-        ValueError: Sizes vary and no ``image_size`` is given; labels are not class indices; the
-            folder holds another dataset's images.
-        OSError: There is no room in the folder.
+    Images are resized and centre-cropped to ``image_size``, a side or (height, width), without
+    which their sizes may not vary. They are kept in memory or in ``folder``, to be used again from
+    there; a ``ValueError`` says that it holds another dataset's images.
     """
     decoder = _Decoder(RawDataset(dataset), ResizeCrop.parse(image_size))
     if folder is None:
@@ -170,23 +149,19 @@ def _in_memory(decoder: _Decoder, progress: bool) -> ImageStore:
             images = np.repeat(images, 3, axis=1)  # the first colour image among grey ones
         images[index : index + len(pixels)] = pixels
 
-    labels, keys, thumbnails = _decode_all(decoder, keep, progress, workers=0)
+    index = _decode_all(decoder, keep, progress, workers=0)
     assert images is not None
-    return _store_of(decoder, torch.from_numpy(images), labels, keys, thumbnails)
+    return _store_of(decoder, images, index)
 
 
 def _decode_all(
     decoder: _Decoder, keep: Callable[[int, Images], None], progress: bool, *, workers: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], Images]:
-    """Hands all images to ``keep``, the first one's index with each batch of them.
-
-    Returns:
-        Labels, keys and thumbnails.
-    """
+) -> dict[str, NDArray[Any]]:
+    """Labels, keys and thumbnails; images go to ``keep``, batches with their first one's index."""
     count = len(decoder)
+    labels: list[Any] = []
     keys = np.empty(count, dtype=np.uint64)
     thumbnails = np.empty((count, 3, 4, 4), dtype=np.uint8)
-    labels: list[Any] = []
     first: tuple[int, ...] | None = None
     shown = None if progress else True
     with tqdm(total=count, desc="reading images", disable=shown, delay=2) as bar:
@@ -195,65 +170,45 @@ def _decode_all(
             first = first or shape
             if shape != first:
                 raise ValueError(
-                    f"expected images of one size, got {_size(first)} for image 0 and "
-                    f"{_size(shape)} for image {index}; pass image_size= (--image-size) to resize "
-                    f"and crop them all"
+                    f"expected images of one size, got {first[1]}x{first[0]} for image 0 and "
+                    f"{shape[1]}x{shape[0]} for image {index}; pass image_size= (--image-size) to "
+                    f"resize and crop them all"
                 )
             keep(index, batch.pixels)
             labels += batch.labels
             part = slice(index, len(labels))
             keys[part], thumbnails[part] = batch.keys, batch.thumbnails
             bar.update(len(batch.labels))
-    return check_labels(labels, decoder.raw.classes), keys, thumbnails
+    checked = check_labels(labels, decoder.raw.classes)
+    return {"labels": checked, "keys": keys, "thumbnails": thumbnails}
 
 
-def _store_of(
-    decoder: _Decoder,
-    images: Tensor,
-    labels: NDArray[np.int64],
-    keys: NDArray[np.uint64],
-    thumbnails: Images,
-) -> ImageStore:
-    classes = decoder.raw.classes
-    return ImageStore(
-        images,
-        torch.from_numpy(labels),
-        keys,
-        thumbnails,
-        classes,
-        len(classes) if classes is not None else int(labels.max()) + 1,
-        decoder.fit,
-        decoder.raw.name,
-    )
+def _store_of(decoder: _Decoder, images: Images, index: dict[str, NDArray[Any]]) -> ImageStore:
+    raw, labels = decoder.raw, torch.from_numpy(index["labels"])
+    count = int(labels.max()) + 1 if raw.classes is None else len(raw.classes)
+    known = (torch.from_numpy(images), labels, index["keys"], index["thumbnails"])
+    return ImageStore(*known, raw.classes, count, decoder.fit, raw.name)
 
 
-# --- on disk -------------------------------------------------------------------------------------
 class _Colour(Exception):
     """A colour image came after grey ones: the file has too few channels."""
 
 
 def _write_store(decoder: _Decoder, folder: Path, progress: bool) -> None:
     partial = folder / f".{_IMAGES}.partial"
-    first = decoder[0].pixels.shape[1:]
+    shape = (len(decoder), *decoder[0].pixels.shape[1:])
     (folder / _BUILDING).touch()
     try:
         try:
-            shape = (len(decoder), *first)
-            written = _write_images(decoder, partial, shape, progress)
+            index = _write_images(decoder, partial, shape, progress)
         except _Colour:
-            shape = (len(decoder), 3, *first[1:])
-            written = _write_images(decoder, partial, shape, progress)
-        labels, keys, thumbnails, checksums = written
-        index: dict[str, NDArray[Any]] = {"labels": labels, "keys": keys, "thumbnails": thumbnails}
-        write_tensors(folder / _INDEX, index | {"checksums": checksums}, _FORMAT)
+            shape = (len(decoder), 3, *shape[2:])
+            index = _write_images(decoder, partial, shape, progress)
+        write_tensors(folder / _INDEX, index, _FORMAT)
         partial.replace(folder / _IMAGES)
-        described = {
-            "format": _FORMAT,
-            "shape": list(shape),
-            "digest": digest_of_images(keys, labels),
-        }
-        fit = None if decoder.fit is None else list(decoder.fit)
-        write_json(folder / _STORE, described | {"fit": fit})  # last: now it is a store
+        digest = digest_of_images(index["keys"], index["labels"])
+        described = {"format": _FORMAT, "shape": shape, "digest": digest, "fit": decoder.fit}
+        write_json(folder / _STORE, described)  # last: now it is a store
     finally:
         partial.unlink(missing_ok=True)
         (folder / _BUILDING).unlink()
@@ -261,8 +216,9 @@ def _write_store(decoder: _Decoder, folder: Path, progress: bool) -> None:
 
 def _write_images(
     decoder: _Decoder, path: Path, shape: tuple[int, ...], progress: bool
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], Images, NDArray[np.uint32]]:
-    each = math.prod(shape[1:])
+) -> dict[str, NDArray[Any]]:
+    """Writes all images to a new file; what is kept of them besides, as arrays by name."""
+    count = math.prod(shape)  # bytes
     checksums = np.empty(shape[0], dtype=np.uint32)
     workers = _PARALLEL if shape[0] >= _MANY else 0
     with path.open("wb") as file:
@@ -277,17 +233,14 @@ def _write_images(
 
         if hasattr(os, "posix_fallocate"):
             try:
-                os.posix_fallocate(file.fileno(), 0, shape[0] * each)
+                os.posix_fallocate(file.fileno(), 0, count)
             except OSError as error:
-                raise OSError(
-                    error.errno,
-                    f"no room for {shape[0] * each:,} bytes of images: {error.strerror}",
-                    str(path.parent),
-                ) from error
-        labels, keys, thumbnails = _decode_all(decoder, keep, progress, workers=workers)
+                problem = f"no room for {count:,} bytes of images: {error.strerror}"
+                raise OSError(error.errno, problem, str(path.parent)) from error
+        index = _decode_all(decoder, keep, progress, workers=workers)
         file.flush()
         os.fsync(file.fileno())
-    return labels, keys, thumbnails, checksums
+    return index | {"checksums": checksums}
 
 
 def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
@@ -295,43 +248,40 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
     try:
         described = json.loads((folder / _STORE).read_text(encoding="utf-8"))
         shape = tuple(described["shape"])
-        keys, labels, thumbnails = index["keys"], index["labels"], index["thumbnails"]
+        keys, labels = index["keys"], index["labels"]
         size = (folder / _IMAGES).stat().st_size
         sound = described["digest"] == digest_of_images(keys, labels) and size == math.prod(shape)
         lengths = {len(tensor) for tensor in index.values()} | set(shape[:1])
-        sound = sound and len(shape) == 4 and len(lengths) == 1 and "checksums" in index
+        sound = sound and len(shape) == 4 and len(lengths) == 1
+        sound = sound and {"thumbnails", "checksums"} <= index.keys()
     except (KeyError, TypeError, ValueError, OSError):
         sound = False
     if not sound:
         raise ArtefactError(
             f"expected the images that {folder / _STORE} describes, found others; delete {folder}"
         )
+
+    def another(difference: str) -> ValueError:
+        return ValueError(
+            f"expected the images of this dataset in {folder}, found those of another "
+            f"({difference}); choose another folder, or delete this one"
+        )
+
     fit = None if decoder.fit is None else list(decoder.fit)
-    other = (
-        f"expected the images of this dataset in {folder}, found those of another ({{}}); choose "
-        f"another folder, or delete this one"
-    )
     if described["fit"] != fit:
-        raise ValueError(other.format(f"resized to {described['fit']} instead of {fit}"))
+        raise another(f"resized to {described['fit']} instead of {fit}")
     if shape[0] != len(decoder):
-        raise ValueError(other.format(f"{shape[0]:,} images instead of {len(decoder):,}"))
-    stated = decoder.raw.stated_labels()
-    if stated is not None and stated != labels.tolist():
-        raise ValueError(other.format("labels differ"))
+        raise another(f"{shape[0]:,} images instead of {len(decoder):,}")
+    if decoder.raw.stated_labels() not in (None, labels.tolist()):
+        raise another("labels differ")
     # Copy-on-write, because torch wants to be able to write; nothing does.
     pixels = np.memmap(folder / _IMAGES, np.uint8, "c", shape=shape).view(np.ndarray)
     for number in np.unique(np.linspace(0, shape[0] - 1, _PEEK).astype(int)).tolist():
         item = decoder[number]
         if item.keys != [keys[number]] or item.labels != [labels[number]]:
-            raise ValueError(other.format(f"image {number} differs"))
+            raise another(f"image {number} differs")
         if zlib.crc32(pixels[number].tobytes()) != index["checksums"][number]:
             raise ArtefactError(
                 f"expected image {number} of {folder} as it was stored; delete the folder"
             )
-    return _store_of(
-        decoder, torch.from_numpy(pixels), labels.copy(), keys.copy(), thumbnails.copy()
-    )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+    return _store_of(decoder, pixels, {name: tensor.copy() for name, tensor in index.items()})

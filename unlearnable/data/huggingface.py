@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from torchvision.datasets import VisionDataset
 
-_IMAGE_NAMES, _LABEL_NAMES = ("image", "img"), ("label", "labels")
+Transforms: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+_COLUMNS = {"image": ("Image", "image", "img"), "label": ("ClassLabel", "label", "labels")}
 
 
 def from_hf(
@@ -89,9 +91,18 @@ class HuggingFaceImages(VisionDataset):
         target_transform: Callable[[Any], Any] | None,
     ) -> None:
         features = dataset.features
-        self._image = _column(features, image, "image", "Image", _IMAGE_NAMES)
-        self._label = _column(features, label, "label", "ClassLabel", _LABEL_NAMES)
-        _check_features(features[self._image], self._image, features[self._label], self._label)
+        self._image = _column(features, image, "image")
+        self._label = _column(features, label, "label")
+        if getattr(features[self._image], "decode", True) is False:
+            raise ValueError(
+                f"expected images in column {self._image!r}, got encoded ones; decode them: "
+                f"dataset.cast_column({self._image!r}, datasets.Image())"
+            )
+        if str(getattr(features[self._label], "dtype", "")) in ("string", "large_string"):
+            raise ValueError(
+                f"expected class indices in column {self._label!r}, got strings; give each class "
+                f"an index: dataset.class_encode_column({self._label!r})"
+            )
         joint = _own_transform(dataset, self._image, self._label)
         if joint is not None and (transform is not None or target_transform is not None):
             raise ValueError(
@@ -122,14 +133,13 @@ class HuggingFaceImages(VisionDataset):
         return f"Columns: {self._image}, {self._label}"
 
 
-def _column(
-    features: Any, given: str | None, what: str, type_name: str, names: Iterable[str]
-) -> str:
+def _column(features: Any, given: str | None, what: str) -> str:
     listed = ", ".join(features)
     if given is not None:
         if given not in features:
             raise ValueError(f"expected a column {given!r}, got a dataset of the columns {listed}")
         return given
+    type_name, *names = _COLUMNS[what]
     found = [n for n, f in features.items() if type(f).__name__ == type_name or n in names]
     if len(found) != 1:
         several = f"several: {', '.join(found)}" if found else f"none among {listed}"
@@ -139,20 +149,7 @@ def _column(
     return found[0]
 
 
-def _check_features(image: Any, image_name: str, label: Any, label_name: str) -> None:
-    if getattr(image, "decode", True) is False:
-        raise ValueError(
-            f"expected images in column {image_name!r}, got encoded ones; decode them: "
-            f"dataset.cast_column({image_name!r}, datasets.Image())"
-        )
-    if str(getattr(label, "dtype", "")) in ("string", "large_string"):
-        raise ValueError(
-            f"expected class indices in column {label_name!r}, got strings; give each class an "
-            f"index: dataset.class_encode_column({label_name!r})"
-        )
-
-
-def _own_transform(dataset: Any, image: str, label: str) -> _BatchTransform | None:
+def _own_transform(dataset: Any, image: str, label: str) -> Transforms | None:
     """What ``set_transform`` gave the dataset, as a torchvision transform of image and label."""
     state = dataset.format
     if state["type"] is None:
@@ -164,34 +161,29 @@ def _own_transform(dataset: Any, image: str, label: str) -> _BatchTransform | No
             f"dataset.with_format(None), and pass from_hf(dataset, transform=…) instead"
         )
     columns = [name for name in (image, label) if name in state["columns"]]
-    return _BatchTransform(state["format_kwargs"]["transform"], image, label, columns)
+    transform = state["format_kwargs"]["transform"]
+    return functools.partial(_transformed, transform, (image, label), columns)
 
 
-class _BatchTransform:
-    """A transform of batches, which are dicts of lists, applied to one image and label."""
-
-    def __init__(self, transform: Any, image: str, label: str, columns: list[str]) -> None:
-        self.transform, self.image, self.label, self.columns = transform, image, label, columns
-
-    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
-        row = {self.image: image, self.label: label}
-        batch = {name: [row[name]] for name in self.columns}
-        hint = (
-            "pass the dataset without it, dataset.with_format(None), and from_hf(dataset, "
-            "transform=…) instead"
+def _transformed(
+    transform: Any, names: tuple[str, str], columns: list[str], image: Any, label: Any
+) -> tuple[Any, Any]:
+    """One image and label after a transform of batches, which are dicts of lists."""
+    row = dict(zip(names, (image, label), strict=True))
+    hint = (
+        "pass the dataset without it, dataset.with_format(None), and from_hf(dataset, "
+        "transform=…) instead"
+    )
+    try:
+        result = transform({name: [row[name]] for name in columns})
+    except KeyError as error:
+        raise ValueError(
+            f"expected the dataset's transform to need only the columns {columns}, got a "
+            f"KeyError: {error}; {hint}"
+        ) from error
+    if not {names[0], *columns}.issubset(result):
+        raise ValueError(
+            f"expected the dataset's transform to give the columns {columns} again, got "
+            f"{list(result)}; {hint}"
         )
-        try:
-            result = self.transform(dict(batch))
-        except KeyError as error:
-            raise ValueError(
-                f"expected the dataset's transform to need only the columns {self.columns}, got a "
-                f"KeyError: {error}; {hint}"
-            ) from error
-        missing = [name for name in self.columns if name not in result]
-        if missing or self.image not in result:
-            raise ValueError(
-                f"expected the dataset's transform to give the columns {self.columns} again, got "
-                f"{list(result)}; {hint}"
-            )
-        changed = result[self.label][0] if self.label in result else label
-        return result[self.image][0], changed
+    return result[names[0]][0], result[names[1]][0] if names[1] in result else label

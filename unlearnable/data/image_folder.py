@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,19 +28,12 @@ _PICTURES = (
 
 
 class Survey(NamedTuple):
-    """What was found in a folder of photos.
+    """What was found in a folder of photos."""
 
-    Attributes:
-        photos: How many.
-        sizes: Width and height of those that were found, upright, and how often.
-        notes: What reading does to photos that their owner may want to know, and to how many.
-        left_out: Pictures that ``ImageFolder`` does not read, below the folder.
-    """
-
-    photos: int
-    sizes: dict[tuple[int, int], int]
-    notes: dict[str, int]
-    left_out: list[str]
+    photos: int  # how many
+    sizes: dict[tuple[int, int], int]  # width and height, upright, and how often
+    notes: dict[str, int]  # what reading does that their owner may want to know, and to how many
+    left_out: list[str]  # pictures below the folder that ImageFolder does not read
 
     @property
     def learning_size(self) -> int | None:
@@ -51,10 +43,8 @@ class Survey(NamedTuple):
         """
         if len(self.sizes) == 1 and max(next(iter(self.sizes))) <= _LARGE:
             return None
-        shorter = Counter[int]()
-        for size, count in self.sizes.items():
-            shorter[min(size)] += count
-        return min(LEARNED_AT, statistics.median_low(shorter.elements()))
+        shorter = [min(size) for size in Counter(self.sizes).elements()]
+        return min(LEARNED_AT, statistics.median_low(shorter))
 
     def summary(self) -> list[str]:
         """The notes in words."""
@@ -76,14 +66,10 @@ def is_picture(path: Path) -> bool:
 
 
 def open_folder(folder: str | Path) -> ImageFolder:
-    """An ``ImageFolder``, or an error that says what is wrong with the folders.
+    """An ``ImageFolder``, or a ``ValueError`` that says what is wrong with the folders.
 
     Files right below the folder belong to no class and are not read; folders inside of class
-    folders belong to that class. Links are followed.
-
-    Raises:
-        ValueError: There are no class folders, one has no photos or is hidden, or a link leads
-            back to itself.
+    folders belong to that class. Links are followed, unless one leads back to itself.
     """
     root = Path(folder)
     classes = sorted(path for path in root.iterdir() if path.is_dir())
@@ -154,39 +140,33 @@ def files_below(folder: Path) -> list[Path]:
 def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
     """Decodes every photo of a folder once, to find all unusable ones before any work.
 
-    Args:
-        dataset: From :func:`open_folder`.
-        progress: Show a bar where this takes long.
-
-    Raises:
-        ValueError: Photos are damaged, missing, too large or of a mode that is refused; each is
-            named.
+    Raises a ``ValueError`` that names each one that is damaged, missing, too large or of a mode
+    that is refused. With ``progress``, a bar is shown where this takes long.
     """
     paths = [Path(path) for path, _ in dataset.samples]
-    sizes: Counter[tuple[int, int]] = Counter()
-    notes: Counter[str] = Counter()
-    bad: list[str] = []
+    shown = None if progress else True
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(_examine, paths)
-        bar = tqdm(
-            found, "checking photos", len(paths), disable=None if progress else True, delay=2
-        )
-        for result in bar:
-            if isinstance(result, Exception):
-                bad.append(str(result))
-            else:
-                sizes[result[0]] += 1
-                notes.update(result[1])
+        results = list(tqdm(found, "checking photos", len(paths), disable=shown, delay=2))
+    bad = [result for result in results if isinstance(result, str)]
     if bad:
-        raise ValueError(_list_bad(bad, len(paths)))
+        some = "\n  ".join(bad[:_SHOWN])
+        more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+        raise ValueError(
+            f"expected {len(paths):,} photos, got {len(paths) - len(bad):,} and {len(bad):,} bad "
+            f"files:\n  {some}{more}"
+        )
+    good = [result for result in results if not isinstance(result, str)]
+    sizes = Counter(size for size, _ in good)
+    notes = Counter(note for _, notes in good for note in notes)
     root = Path(dataset.root)
-    read = set(paths)
-    left = [path for path in files_below(root) if path not in read and is_picture(path)]
+    left = set(filter(is_picture, files_below(root))) - set(paths)
     left_out = sorted(str(path.relative_to(root)) for path in left)
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 
 
-def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | Exception:
+def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | str:
+    """Width and height of a photo, upright, and its notes; or what is wrong with it."""
     try:
         with open_photo(path) as image:
             check_mode(image)
@@ -198,32 +178,21 @@ def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | Exception:
             image.load()
             return (width, height), notes
     except (OSError, ValueError) as error:
-        return error
-
-
-def _list_bad(bad: Sequence[str], photos: int) -> str:
-    some = "\n  ".join(bad[:_SHOWN])
-    more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
-    rest = photos - len(bad)
-    return f"expected {photos:,} photos, got {rest:,} and {len(bad):,} bad files:\n  {some}{more}"
+        return str(error)
 
 
 def file_of(dataset: Any, index: int) -> Path | None:
-    """The file of an item, or None where the dataset lists none, or one that is not there.
+    """The file of an item: of a pair (path, label) in ``samples``, as ``ImageFolder`` has them.
 
-    Files are listed as ``ImageFolder`` lists them: in ``samples``, as pairs (path, label). A
-    dataset whose ``samples`` hold anything else lists none.
+    None where the dataset lists anything else, or the file is not there.
     """
     samples = getattr(dataset, "samples", None)
     if not isinstance(samples, list) or len(samples) != len(dataset):
         return None
-    entry = samples[index]
-    if not isinstance(entry, (tuple, list)) or len(entry) != 2:
-        return None
-    path = entry[0]
-    if not isinstance(path, (str, os.PathLike)) or not os.path.lexists(path):
-        return None
-    return Path(os.fsdecode(path))
+    match samples[index]:
+        case (str() | os.PathLike() as path, _) if os.path.lexists(path):
+            return Path(os.fsdecode(path))
+    return None
 
 
 def folder_of(dataset: Any) -> Path | None:

@@ -10,16 +10,15 @@ import contextlib
 import functools
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 _GREY_MODES = ("L", "1", "LA", "La")
 _COLOUR_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
-_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}  # of a profile for each mode
 _SAME = 2  # levels that a profile may differ from sRGB and still be taken for it
 _TURNS = {
@@ -38,50 +37,45 @@ FIRST_FRAME = "only the first frame or page read"
 # What is kept of EXIF when it is asked for, and nothing else. Not there: thumbnails and makers'
 # notes, which may hold the unprotected photo in small; the orientation, which has been applied;
 # where pixels lie; free comments, owners, serial numbers and identifiers; time zones and the place.
-_KEPT = tuple(
-    ExifTags.Base[name]
-    for name in (
-        "ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright",
-    )
+_KEPT = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright")
+_KEPT_DETAILS = (
+    "ExifVersion", "DateTimeOriginal", "DateTimeDigitized",
+    "SubsecTime", "SubsecTimeOriginal", "SubsecTimeDigitized",
+    "ExposureTime", "FNumber", "ExposureProgram", "ExposureMode", "ExposureBiasValue",
+    "ISOSpeedRatings", "SensitivityType", "StandardOutputSensitivity",
+    "RecommendedExposureIndex", "ISOSpeed", "GainControl",
+    "ShutterSpeedValue", "ApertureValue", "MaxApertureValue", "BrightnessValue",
+    "MeteringMode", "LightSource", "Flash", "WhiteBalance", "SubjectDistance",
+    "FocalLength", "FocalLengthIn35mmFilm", "DigitalZoomRatio",
+    "SceneCaptureType", "Contrast", "Saturation", "Sharpness",
+    "LensSpecification", "LensMake", "LensModel",
 )  # fmt: skip
-_KEPT_DETAILS = tuple(
-    ExifTags.Base[name]
-    for name in (
-        "ExifVersion", "DateTimeOriginal", "DateTimeDigitized",
-        "SubsecTime", "SubsecTimeOriginal", "SubsecTimeDigitized",
-        "ExposureTime", "FNumber", "ExposureProgram", "ExposureMode", "ExposureBiasValue",
-        "ISOSpeedRatings", "SensitivityType", "StandardOutputSensitivity",
-        "RecommendedExposureIndex", "ISOSpeed", "GainControl",
-        "ShutterSpeedValue", "ApertureValue", "MaxApertureValue", "BrightnessValue",
-        "MeteringMode", "LightSource", "Flash", "WhiteBalance", "SubjectDistance",
-        "FocalLength", "FocalLengthIn35mmFilm", "DigitalZoomRatio",
-        "SceneCaptureType", "Contrast", "Saturation", "Sharpness",
-        "LensSpecification", "LensMake", "LensModel",
-    )
-)  # fmt: skip
-_SRGB_COLOURS = 1
 
 
-# --- colours -------------------------------------------------------------------------------------
 def standard(image: Image.Image) -> Image.Image:
     """The picture upright, of mode L or RGB, in sRGB, transparent parts on white.
 
-    Raises:
-        ValueError: It has more than 8 bits per channel, or a mode that is not known.
+    Raises ``ValueError`` for more than 8 bits per channel, or a mode that is not known.
     """
     check_mode(image)
     original = image
-    image = _turned_upright(image)
+    image.load()  # before its EXIF is asked for: Pillow turns TIFFs by itself then
+    turn = _TURNS.get(orientation(image))
+    image = image if turn is None else image.transpose(turn)
     profile = image.info.get("icc_profile") or b""
     mode = "L" if image.mode in _GREY_MODES else "RGB"
     alpha: Image.Image | None = None
     if _has_alpha(image):
-        image = _unmultiplied(image).convert("RGBA")
+        image = _as_rgba(image)
         alpha = image.getchannel("A")
         image = image.convert("RGB").convert(mode)
     elif image.mode not in ("CMYK", "LAB", mode):
         image = image.convert(mode)
-    image = _in_srgb(image, profile)
+    transform = _to_srgb(profile, image.mode)
+    if transform is not None:
+        image = transform.apply(image)
+    if image.mode != mode:
+        image = image.convert(mode)
     if alpha is not None:
         image = Image.composite(image, Image.new(mode, image.size, "white"), alpha)
     image = image.copy() if image is original else image
@@ -97,12 +91,6 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def _turned_upright(image: Image.Image) -> Image.Image:
-    image.load()  # before its EXIF is asked for: Pillow turns TIFFs by itself then
-    turn = _TURNS.get(orientation(image))
-    return image if turn is None else image.transpose(turn)
-
-
 def check_mode(image: Image.Image) -> None:
     """Raises ``ValueError`` for a mode whose levels would have to be guessed."""
     if image.mode in _GREY_MODES + _COLOUR_MODES:
@@ -114,56 +102,38 @@ def check_mode(image: Image.Image) -> None:
 
 
 def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in _ALPHA_MODES or "transparency" in image.info
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def _unmultiplied(image: Image.Image) -> Image.Image:
-    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
-
-
-def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """An image of mode L, RGB, CMYK or LAB as L or RGB."""
-    transform = _to_srgb(profile, image.mode) if profile or image.mode == "LAB" else None
-    if transform is None:
-        return image if image.mode in ("L", "RGB") else image.convert("RGB")
-    turned = ImageCms.applyTransform(image, transform)
-    assert turned is not None
-    return turned.convert("L") if image.mode == "L" else turned
+def _as_rgba(image: Image.Image) -> Image.Image:
+    # Levels that are multiplied by alpha become RGBA by way of their own mode only.
+    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
 
 
 @functools.lru_cache(maxsize=64)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """How colours of a profile become sRGB; None where they are that, or the profile is useless."""
     target = ImageCms.createProfile("sRGB")
+    if not profile and mode != "LAB":
+        return None
     if not profile:
-        assert mode == "LAB"
         return ImageCms.buildTransform(ImageCms.createProfile("LAB"), target, mode, "RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != _SPACES[mode]:
-            # Of the file's colours, before somebody's loader converted them.
-            return _to_srgb(b"", mode) if mode == "LAB" else None
+            return _to_srgb(b"", mode)  # of the file, before somebody's loader converted it
         transform = ImageCms.buildTransform(source, target, mode, "RGB")
     except (ImageCms.PyCMSError, OSError) as error:
         warnings.warn(f"a damaged colour profile is taken for sRGB: {error}", stacklevel=2)
         return None
     if mode in ("RGB", "L"):
-        before = _ramp(mode)
-        after = ImageCms.applyTransform(before, transform)
-        assert after is not None
-        change = np.asarray(after, np.int16) - np.asarray(before.convert("RGB"), np.int16)
-        if np.abs(change).max() <= _SAME:
+        levels = np.linspace(0, 255, 18).astype(np.uint8)
+        cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(18, -1, 3)
+        before = Image.linear_gradient("L") if mode == "L" else Image.fromarray(cube)
+        after = np.asarray(transform.apply(before), np.int16)
+        if np.abs(after - np.asarray(before.convert("RGB"))).max() <= _SAME:
             return None
     return transform
-
-
-def _ramp(mode: str) -> Image.Image:
-    """Colours all over the cube, or all greys."""
-    if mode == "L":
-        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    levels = np.linspace(0, 255, 18).astype(np.uint8)
-    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
-    return Image.fromarray(cube.reshape(18, -1, 3))
 
 
 def notes_of(image: Image.Image) -> tuple[str, ...]:
@@ -171,14 +141,12 @@ def notes_of(image: Image.Image) -> tuple[str, ...]:
     notes = []
     if orientation(image) in _TURNS:
         notes.append(UPRIGHT)
-    if _has_alpha(image):
-        alpha = _unmultiplied(image).convert("RGBA").getchannel("A")
-        if alpha.getextrema() != (255, 255):
-            notes.append(ON_WHITE)
+    if _has_alpha(image) and _as_rgba(image).getchannel("A").getextrema() != (255, 255):
+        notes.append(ON_WHITE)
     profile = image.info.get("icc_profile") or b""
     mode = "L" if image.mode in _GREY_MODES else image.mode
     mode = mode if mode in _SPACES else "RGB"
-    if mode in ("CMYK", "LAB") or (profile and _to_srgb(profile, mode) is not None):
+    if mode in ("CMYK", "LAB") or _to_srgb(profile, mode) is not None:
         notes.append(TO_SRGB)
     if _frames(image):
         notes.append(FIRST_FRAME)
@@ -190,16 +158,12 @@ def _frames(image: Image.Image) -> bool:
     return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
 
 
-# --- files ---------------------------------------------------------------------------------------
 def load_photo(path: str | Path) -> Image.Image:
     """A file as an RGB image; in place of the loader that torchvision's ``ImageFolder`` has.
 
     Torchvision's drops transparency and colour profiles and clips 16-bit greys at 255 without a
-    warning.
-
-    Raises:
-        ValueError: It is not a picture, is cut short or too large, or has a mode that is refused.
-        OSError: It cannot be read.
+    warning. Raises ``ValueError`` where it is not a picture, is cut short or too large, or has a
+    mode that is refused; ``OSError`` where it cannot be read.
     """
     with open_photo(path) as image:
         return _as_rgb(image, path)
@@ -252,28 +216,18 @@ def named(error: Exception, path: str | Path) -> Exception:
     return ValueError(f"could not read {path}: {error or type(error).__name__}")
 
 
-# --- metadata ------------------------------------------------------------------------------------
 class PhotoInfo(NamedTuple):
-    """What an export says of a photo besides its pixels.
+    """What an export says of a photo besides its pixels."""
 
-    Attributes:
-        notes: From :func:`notes_of`.
-        exif: EXIF that a protected copy may carry, or None where there is nothing to keep.
-    """
-
-    notes: tuple[str, ...]
-    exif: bytes | None
+    notes: tuple[str, ...]  # from notes_of
+    exif: bytes | None  # what a protected copy may carry, or None where there is nothing to keep
 
 
 class PhotoReader:
     """Reads photos as :func:`load_photo` does, and from the same open file what else it says.
 
-    Description, author, camera, times and exposure are kept, by the names of their tags; all else
-    is not, and the place only with ``gps``.
-
-    Args:
-        exif: Keep EXIF at all.
-        gps: Keep the place.
+    With ``exif``, description, author, camera, times and exposure are kept, by the names of their
+    tags; all else is not, and the place only with ``gps``.
     """
 
     def __init__(self, *, exif: bool, gps: bool) -> None:
@@ -288,10 +242,7 @@ class PhotoReader:
             return _as_rgb(image, path)
 
     def info(self, path: Path) -> PhotoInfo | None:
-        """What the file says that was read last, or None where Pillow cannot read it.
-
-        A file that another loader reads is opened for this.
-        """
+        """What the file says that was read last, or is opened now; None where Pillow cannot."""
         if path in self._found:
             return self._found.pop(path)
         try:
@@ -312,15 +263,17 @@ class PhotoReader:
 
 def _kept(found: Image.Exif, gps: bool) -> bytes | None:
     kept = Image.Exif()
-    for tag in _KEPT:
-        if tag in found:
-            kept[tag] = found[tag]
-    details = found.get_ifd(ExifTags.IFD.Exif)
-    details = {tag: details[tag] for tag in _KEPT_DETAILS if tag in details}
+    kept.update(_named_tags(found, _KEPT))
+    details = _named_tags(found.get_ifd(ExifTags.IFD.Exif), _KEPT_DETAILS)
     place = found.get_ifd(ExifTags.IFD.GPSInfo) if gps else {}
     if details:
-        details[ExifTags.Base.ColorSpace] = _SRGB_COLOURS
+        details[ExifTags.Base.ColorSpace] = 1  # sRGB
         kept.get_ifd(ExifTags.IFD.Exif).update(details)
     if place:
         kept.get_ifd(ExifTags.IFD.GPSInfo).update(place)
     return kept.tobytes() if len(kept) or details or place else None
+
+
+def _named_tags(found: Mapping[int, Any], names: Iterable[str]) -> dict[int, Any]:
+    tags = (ExifTags.Base[name] for name in names)
+    return {tag: found[tag] for tag in tags if tag in found}

@@ -7,6 +7,7 @@ copied shallowly and its transforms are taken off the copy. The caller's object 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,34 +23,23 @@ from torchvision.datasets.vision import StandardTransform
 from .array_backed import gives_what_it_holds, held_by
 from .batches import Item, RawBatch, read_batches
 from .fingerprint import image_keys
-from .huggingface import from_hf, is_hf_dataset, refuse_collections
+from .huggingface import Transforms, from_hf, is_hf_dataset, refuse_collections
 from .image import canonical
 from .image_folder import file_of
 from .photo import load_photo, named
 
-Transforms = Callable[[Any, Any], tuple[Any, Any]]
-_TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
-_LABEL_NAMES = ("targets", "labels", "_labels")
 
-
-def _apply_transforms(dataset: Any) -> Transforms | None:
-    """What ``dataset`` does to an (image, label) pair, or None where it does nothing."""
+def _transforms_of(dataset: Any) -> Transforms:
+    """What ``dataset`` does to an (image, label) pair."""
     joint = getattr(dataset, "transforms", None)
-    on_image = getattr(dataset, "transform", None)
-    on_label = getattr(dataset, "target_transform", None)
     if callable(joint) and not isinstance(joint, StandardTransform):
         return joint
-    if on_image is None and on_label is None:
-        return None
-    return StandardTransform(on_image, on_label)
+    parts = (getattr(dataset, name, None) for name in ("transform", "target_transform"))
+    return StandardTransform(*parts)
 
 
-def _identity(value: Any) -> Any:
-    return value
-
-
-def _identity_pair(image: Any, label: Any) -> tuple[Any, Any]:
-    return image, label
+def _unchanged(*values: Any) -> Any:
+    return values if len(values) > 1 else values[0]
 
 
 def _lists_files(bare: Any) -> bool:
@@ -69,7 +59,8 @@ def _bare(dataset: Any) -> Any:
     bare = copy.copy(dataset)
     if getattr(dataset, "loader", None) is default_loader:
         bare.loader = load_photo
-    names = [n for n in _TRANSFORM_NAMES if getattr(dataset, n, None) is not None]
+    known = ("transform", "target_transform", "transforms")
+    names = [name for name in known if getattr(dataset, name, None) is not None]
     for name in names:
         setattr(bare, name, None)
     if names and len(bare):
@@ -77,7 +68,7 @@ def _bare(dataset: Any) -> Any:
             bare[0]
         except TypeError:  # a dataset of the caller's own that calls its transform unasked
             for name in names:
-                setattr(bare, name, _identity_pair if name == "transforms" else _identity)
+                setattr(bare, name, _unchanged)
     return bare
 
 
@@ -101,20 +92,15 @@ class _Pairs(Dataset[Any]):
 class RawDataset:
     """A dataset's raw images and labels, and apart from them the transforms it would apply.
 
-    Args:
-        dataset: Any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column
-            of each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H,
-            W) or uint8 arrays (H, W, 1 or 3).
+    Takes any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column of
+    each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H, W) or uint8
+    arrays (H, W, 1 or 3).
 
     Attributes:
         classes: Names of the classes in the order of their indices, or None where unknown.
         name: The dataset's class, for people.
-        originals: The datasets that images come from: none of them a ``Subset`` or
-            ``ConcatDataset``.
-
-    Raises:
-        TypeError: It is not a map-style dataset.
-        ValueError: It is empty.
+        originals: The datasets that images come from: no ``Subset`` or ``ConcatDataset``.
+        holds_arrays: Whether all images lie in arrays, which are read many at once.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -136,7 +122,8 @@ class RawDataset:
         self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
         self._bare = [_bare(leaf) for leaf in self.originals]
         self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
-        self.transforms = [_apply_transforms(leaf) for leaf in self.originals]
+        self.holds_arrays = all(self._holds)
+        self._transforms = [_transforms_of(leaf) for leaf in self.originals]
         named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
         self.classes: list[str] | None = None
         if all(names is not None for names in named):
@@ -147,8 +134,6 @@ class RawDataset:
                 )
             self.classes = [str(name) for name in named[0]]
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
-        self._labels: NDArray[np.int64] | None = None
-        self._keys: NDArray[np.uint64] | None = None
 
     def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         # Subclasses that read items in a way of their own are leaves.
@@ -160,19 +145,13 @@ class RawDataset:
         if isinstance(dataset, ConcatDataset) and read is ConcatDataset.__getitem__:
             parts = [self._flatten(part) for part in dataset.datasets]
             return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        number = next((n for n, leaf in enumerate(self.originals) if leaf is dataset), None)
-        if number is None:
-            number = len(self.originals)
+        if not any(leaf is dataset for leaf in self.originals):
             self.originals.append(dataset)
+        number = next(n for n, leaf in enumerate(self.originals) if leaf is dataset)
         return np.full(len(dataset), number), np.arange(len(dataset))
 
     def __len__(self) -> int:
         return len(self._leaf_of)
-
-    @property
-    def holds_arrays(self) -> bool:
-        """Whether all images lie in arrays, which are read many at once."""
-        return all(self._holds)
 
     @property
     def reads_photos(self) -> bool:
@@ -223,11 +202,9 @@ class RawDataset:
         leaves, places = [0] * len(indices), indices
         if not self._in_order:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
-        datasets: dict[int, Any] = {}
-        for leaf in set(leaves):
-            held = held_by(self._bare[leaf]) if self._holds[leaf] else None
-            datasets[leaf] = self._bare[leaf] if held is None else held
-        return read_batches(indices, leaves, places, datasets, self._item)
+        found = {leaf: held_by(self._bare[leaf]) for leaf in set(leaves) if self._holds[leaf]}
+        held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
+        return read_batches(indices, leaves, places, self._bare, held, self._item)
 
     def _item(self, index: int) -> Item:
         image, label = self._pair(index)
@@ -246,49 +223,41 @@ class RawDataset:
 
     def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
         """What the caller's dataset would make of this image and label."""
-        transforms = self.transforms[self._leaf_of[index]]
-        return (image, label) if transforms is None else transforms(image, label)
+        return self._transforms[self._leaf_of[index]](image, label)
 
-    @property
+    @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees."""
-        if self._labels is None:
-            found = self.stated_labels()
-            if found is None:
-                found = [self._pair(index)[1] for index in range(len(self))]
-            self._labels = check_labels(found, self.classes)
-        return self._labels
+        found = self.stated_labels()
+        if found is None:
+            found = [self._pair(index)[1] for index in range(len(self))]
+        return check_labels(found, self.classes)
 
-    @property
+    @functools.cached_property
     def keys(self) -> NDArray[np.uint64]:
         """Keys of all images, before any resize, uint64 of shape (N,); computed once."""
-        if self._keys is None:
-            keys = np.empty(len(self), np.uint64)
-            for batch in self.batches(range(len(self))):
-                keys[batch.indices] = image_keys(batch.pixels)
-            self._keys = keys
-        return self._keys
+        keys = np.empty(len(self), np.uint64)
+        for batch in self.batches(range(len(self))):
+            keys[batch.indices] = image_keys(batch.pixels)
+        return keys
 
     def with_keys(self, keys: NDArray[np.uint64]) -> RawDataset:
         """The same dataset, whose :attr:`keys` are known from an earlier reading."""
         known = copy.copy(self)
-        known._keys = keys
+        known.keys = keys
         return known
 
     def stated_labels(self) -> list[Any] | None:
         """Labels that the dataset lists, where a sample agrees with its items; else None."""
-        columns = [_listed_labels(leaf) for leaf in self._bare]
-        leaves = self._leaf_of.tolist()
-        labels = []
-        for leaf, place in zip(leaves, self._index_in.tolist(), strict=True):
-            column = columns[leaf]
-            if column is None:
-                return None
-            labels.append(column[place])
+        columns: list[Any] = [_listed_labels(leaf) for leaf in self._bare]
+        leaves, places = self._leaf_of.tolist(), self._index_in.tolist()
+        if any(columns[leaf] is None for leaf in set(leaves)):
+            return None
+        labels = [columns[leaf][place] for leaf, place in zip(leaves, places, strict=True)]
         for index in np.linspace(0, len(self) - 1, 16).astype(int).tolist():
-            if _lists_files(self._bare[leaves[index]]):
-                continue  # its items have these labels: no file is decoded for them
-            if self._pair(index)[1] != labels[index]:
+            # Where files are listed, items have these labels: no file is decoded for them.
+            files = _lists_files(self._bare[leaves[index]])
+            if not files and self._pair(index)[1] != labels[index]:
                 return None
         return labels
 
@@ -299,7 +268,7 @@ def _listed_labels(leaf: Any) -> list[Any] | None:
         return [label for _, label in leaf.samples]
     if isinstance(leaf, TensorDataset):
         return leaf.tensors[1].tolist()
-    for name in _LABEL_NAMES:
+    for name in ("targets", "labels", "_labels"):
         values: Any = getattr(leaf, name, None)
         if isinstance(values, (list, tuple, np.ndarray, Tensor)):
             if len(values) != len(leaf):
@@ -312,18 +281,15 @@ def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArra
     """Labels as int64, or a ``ValueError`` that names the one that is not a class index."""
     checked = np.empty(len(labels), dtype=np.int64)
     for index, label in enumerate(labels):
-        if isinstance(label, (Tensor, np.ndarray)) and label.ndim == 0:
+        if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
             label = label.item()
-        if isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer)):
-            raise ValueError(
-                f"expected labels to be class indices 0, 1, 2, …, got {label!r} for image {index}"
-                + ("; the labels are missing" if label is None else "")
-            )
-        if label < 0:
-            raise ValueError(
-                f"expected labels to be class indices 0, 1, 2, …, got {label} for image {index}; "
-                f"negative labels mark unlabelled images: leave them out with a Subset"
-            )
+        negative = isinstance(label, int) and label < 0
+        if negative or isinstance(label, bool) or not isinstance(label, int):
+            hint = "; the labels are missing" if label is None else ""
+            if negative:
+                hint = "; negative labels mark unlabelled images: leave them out with a Subset"
+            expected = "expected labels to be class indices 0, 1, 2, …"
+            raise ValueError(f"{expected}, got {label!r} for image {index}{hint}")
         checked[index] = label
     if classes is not None and checked.size and checked.max() >= len(classes):
         raise ValueError(

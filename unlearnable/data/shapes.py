@@ -18,12 +18,8 @@ _CHUNK = 100  # images drawn at once, ten of each class
 Field = NDArray[np.float32]
 
 
-def _polar(u: Field, v: Field) -> tuple[Field, Field]:
-    return np.hypot(u, v), np.arctan2(v, u)
-
-
 def _star(u: Field, v: Field) -> NDArray[np.bool_]:
-    radius, angle = _polar(u, v)
+    radius, angle = np.hypot(u, v), np.arctan2(v, u)
     # Distance of a five-pointed star's outline: a line between tip (1.0) and notch (0.42).
     turn = np.abs(((angle + np.pi / 2) / (2 * np.pi / 5) + 0.5) % 1 - 0.5) * (2 * np.pi / 5)
     tip, notch = np.array([1.0, 0.0]), 0.42 * np.array([np.cos(np.pi / 5), np.sin(np.pi / 5)])
@@ -56,9 +52,7 @@ _SHAPES: dict[str, Callable[[Field, Field], NDArray[np.bool_]]] = {
 
 def _textures(rng: np.random.Generator, count: int, side: int) -> Field:
     """Random surfaces with the 1/f spectrum of natural images, (count, 3, side, side) around 0."""
-    fy = np.fft.fftfreq(side)[:, None]
-    fx = np.fft.rfftfreq(side)[None, :]
-    frequency = np.hypot(fy, fx)
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
     frequency[0, 0] = np.inf
     slope = rng.uniform(0.7, 1.5, (count, 1, 1, 1))
     white = rng.standard_normal((count, 4, side, side))

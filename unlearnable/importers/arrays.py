@@ -31,16 +31,9 @@ _Header: TypeAlias = tuple[tuple[int, ...], bool, np.dtype[Any]]
 def read_array(path: Path, accept: Accept) -> NDArray[Any]:
     """The one array of a ``.npy``, ``.npz``, torch or pickle file, told apart by their content.
 
-    Args:
-        path: Of the file.
-        accept: Called with the array's shape before its values are read.
-
-    Returns:
-        Integers or floats, perhaps memory-mapped.
-
-    Raises:
-        ArtefactError: The file is incomplete, holds something else, or asks for code to be run.
-        ValueError: It holds several arrays, or values of another type.
+    Integers or floats, perhaps memory-mapped; ``accept`` is called with their shape before they are
+    read. Raises ``ArtefactError`` where the file is incomplete, holds something else, or asks for
+    code to be run, ``ValueError`` where it holds several arrays, or values of another type.
     """
     with path.open("rb") as file:
         start = file.read(16)
@@ -88,20 +81,18 @@ def _header(file: IO[bytes]) -> _Header:
     # The later versions are for records, and their header may claim 4 GB.
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("another version of its header")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    return shape, fortran, dtype
+    return np.lib.format.read_array_header_1_0(file)
 
 
 def _read_npy(path: Path, accept: Accept) -> NDArray[Any]:
     with path.open("rb") as file, _expecting("numpy's .npy format", path):
-        shape, fortran, found = _header(file)
+        shape, _, found = _header(file)
         offset = file.tell()
     dtype = _dtype(found, path)
     accept(shape)
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
         raise ArtefactError(f"expected a complete array of shape {shape} in {path}, got a part")
-    order: Any = "F" if fortran else "C"
-    return np.memmap(path, dtype, "r", offset, shape, order).view(np.ndarray)
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
@@ -122,12 +113,8 @@ def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
     shape, _, found = headers[name]
     _dtype(found, path)
     accept(shape)
-    with (
-        _expecting(f"a complete array {name}", path),
-        zipfile.ZipFile(path) as archive,
-        archive.open(name) as file,
-    ):
-        return np.lib.format.read_array(file, allow_pickle=False)
+    with _expecting(f"a complete array {name}", path), np.load(path, allow_pickle=False) as arrays:
+        return arrays[name]
 
 
 def _only(chosen: list[str], names: list[str], path: Path) -> str:
@@ -144,7 +131,7 @@ def _read_torch(path: Path, accept: Accept) -> NDArray[Any]:
     with _expecting("a torch file of tensors and nothing else", path):
         found = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(found, (list, tuple)):
-        found = {str(place): value for place, value in enumerate(found)}
+        found = dict(enumerate(found))
     if isinstance(found, dict):
         arrays = [n for n, t in found.items() if isinstance(t, Tensor) and t.ndim > 2]
         found = found[_only(arrays, [str(name) for name in found], path)]
@@ -160,16 +147,11 @@ def _read_torch(path: Path, accept: Accept) -> NDArray[Any]:
 
 
 def read_indexed_images(folder: Path, count: int, shape: tuple[int, ...]) -> Iterator[Pixels]:
-    """The images of a folder of PNGs named by index, in the order of the index.
+    """The ``count`` images (C, H, W) of a folder of PNGs named by index, in the order of the index.
 
-    Args:
-        folder: Holds ``0.png``, ``1.png``, … or ``00000.png``, …, in class folders or not.
-        count: How many there have to be.
-        shape: (C, H, W) of each.
-
-    Raises:
-        ValueError: An image is missing, duplicated, of another size, or a JPEG.
-        ArtefactError: A file is not an image.
+    It holds ``0.png``, ``1.png``, … or ``00000.png``, …, in class folders or not. Raises
+    ``ValueError`` where one is missing, duplicated, of another size, or a JPEG, ``ArtefactError``
+    where a file is not an image.
     """
     paths: dict[int, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -182,11 +164,9 @@ def read_indexed_images(folder: Path, count: int, shape: tuple[int, ...]) -> Ite
             continue
         if not (path.stem.isascii() and path.stem.isdigit()) or len(path.stem) > 18:
             raise ValueError(f"expected images named by their index in {folder}, got {path.name}")
-        if int(path.stem) in paths:
-            raise ValueError(
-                f"expected one image per index in {folder}, got {paths[int(path.stem)]} and {path}"
-            )
-        paths[int(path.stem)] = path
+        other = paths.setdefault(int(path.stem), path)
+        if other != path:
+            raise ValueError(f"expected one image per index in {folder}, got {other} and {path}")
     missing = next((index for index in range(count) if index not in paths), None)
     if missing is not None or len(paths) != count:
         which = "" if missing is None else f" and none for image {missing}"

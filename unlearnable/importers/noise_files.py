@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
-from ..engine.numbers import number
 from ..engine.pgd import NORMS
 from ..methods.parameters import check_epsilon
 from ..perturbation.config import GRANULARITIES
@@ -77,7 +76,7 @@ def import_perturbation(
         ...     import_perturbation(f"{folder}/rem.npy", dataset, method="REM", epsilon=8 / 255)
         Perturbation(REM, sample-wise, Linf 8/255, 20 images of 3x32x32)
     """
-    path, epsilon = Path(path), number("epsilon", epsilon)
+    path = Path(path)
     for name, value, known in (
         ("norm", norm, NORMS),
         ("granularity", granularity, (None, *GRANULARITIES)),
@@ -85,12 +84,11 @@ def import_perturbation(
     ):
         if value not in known:
             raise ValueError(f"expected {name} to be one of {list(known)}, got {value!r}")
-    check_epsilon("epsilon", epsilon, norm, zero=False)
+    epsilon = check_epsilon("epsilon", epsilon, norm, zero=False)
     if not path.exists():
         raise FileNotFoundError(f"expected a file or a folder of PNGs, got {path}")
     images = read_images(dataset, image_size)
-    read = _read_folder if path.is_dir() else _read_file
-    granularity, values, deltas = read(path, images, granularity, format)
+    granularity, values, deltas = _read(path, images, granularity, format)
     count = len(images.images) if granularity == "sample-wise" else images.num_classes
     rows = _rows(deltas, (count, *images.images.shape[1:]), epsilon, norm, values)
     config = {
@@ -111,22 +109,17 @@ def import_perturbation(
 _Deltas: TypeAlias = Iterator[NDArray[Any]]  # levels, (B, C, H, W): integers where exact, or floats
 
 
-def _read_folder(
+def _read(
     path: Path, images: ImageStore, granularity: str | None, format: str | None
 ) -> tuple[str, str, _Deltas]:
-    """Granularity, format and levels of protected images in a folder."""
-    if granularity == "class-wise" or format not in (None, "images"):
-        raise ValueError(f"expected a file, got the folder {path}, whose PNGs are protected images")
-    shape = tuple(images.images.shape[1:])
-    found = read_indexed_images(path, len(images.images), shape)
-    parts = (image[None] for image in found)
-    return "sample-wise", "images", _deltas(parts, "images", 1, images)
-
-
-def _read_file(
-    path: Path, images: ImageStore, granularity: str | None, format: str | None
-) -> tuple[str, str, _Deltas]:
-    """Granularity, format and levels of the array in a file."""
+    """Granularity, format and levels of the array in a file, or of a folder's protected images."""
+    if path.is_dir():
+        if granularity == "class-wise" or format not in (None, "images"):
+            raise ValueError(
+                f"expected a file, got the folder {path}, whose PNGs are protected images"
+            )
+        found = read_indexed_images(path, len(images.images), tuple(images.images.shape[1:]))
+        return "sample-wise", "images", _deltas((p[None] for p in found), "images", 1, images)
     array = read_array(path, lambda shape: _check_shape(shape, images))
     granularity = _granularity(len(array), images, granularity)
     values = _values(array, format)
@@ -160,11 +153,10 @@ def _granularity(count: int, images: ImageStore, given: str | None) -> str:
     per = {"sample-wise": len(images.images), "class-wise": images.num_classes}
     fitting = [name for name, number in per.items() if number == count]
     if given is None and fitting != ["sample-wise"]:
+        choices = " or ".join(f'"{name}"' for name in fitting)
         raise ValueError(
             f"expected a row for each of {per['sample-wise']:,} images, got {count:,} rows, which "
-            f"are as many as there are classes; say granularity="
-            + " or ".join(f'"{name}"' for name in fitting)
-            + " (--granularity)"
+            f"are as many as there are classes; say granularity={choices} (--granularity)"
         )
     if given is not None and given not in fitting:
         raise ValueError(f"expected {per[given]:,} {given} rows, got {count:,}")
@@ -173,11 +165,11 @@ def _granularity(count: int, images: ImageStore, given: str | None) -> str:
 
 def _values(array: NDArray[Any], given: str | None) -> str:
     """Which of ``VALUE_FORMATS`` an array's values are."""
-    found = array.dtype.name
-    if array.dtype.kind in "iu":
-        usual = "images" if array.dtype == np.uint8 else "levels"
-        if given == "unit" or (given not in (None, usual) and array.dtype.itemsize == 1):
-            raise ValueError(f"expected {usual} in an array of {found}, got format={given!r}")
+    dtype = array.dtype
+    if dtype.kind in "iu":
+        usual = "images" if dtype == np.uint8 else "levels"
+        if given == "unit" or (given not in (None, usual) and dtype.itemsize == 1):
+            raise ValueError(f"expected {usual} in an array of {dtype.name}, got format={given!r}")
         return given or usual
     most = 0.0
     for start in range(0, len(array), _ROWS):
@@ -213,11 +205,7 @@ def _deltas(parts: _Deltas, values: str, scale: int, images: ImageStore) -> _Del
 
 
 def _rows(
-    deltas: _Deltas,
-    shape: tuple[int, ...],
-    epsilon: float,
-    norm: str,
-    values: str,
+    deltas: _Deltas, shape: tuple[int, ...], epsilon: float, norm: str, values: str
 ) -> Levels:
     """int8 rows, or the ``ValueError`` that says which is the largest beyond the budget."""
     rows = np.empty(shape, np.int8)
@@ -252,19 +240,15 @@ def _rows(
     return rows
 
 
-def _sizes(
-    delta: NDArray[Any], epsilon: float, norm: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _sizes(delta: NDArray[Any], epsilon: float, norm: str) -> tuple[NDArray[np.float64], Any]:
     """The norm of each row and the most it may be, in levels."""
     flat = delta.reshape(len(delta), -1)
     exact = delta.dtype.kind == "i"
-    slack = 1e-6 if exact else 1e-3 + 0.255 * epsilon  # of float16
+    limit: Any = 255 * epsilon + (1e-6 if exact else 1e-3 + 0.255 * epsilon)  # slack of float16
     if norm == "Linf":
         # As floats before the sign is changed: the lowest integer has no opposite.
         above, below = flat.max(axis=1).astype(np.float64), flat.min(axis=1).astype(np.float64)
-        return np.maximum(above, -below), np.full(len(flat), 255 * epsilon + slack)
-    flat = flat.astype(np.float64)
-    length, limit = np.linalg.norm(flat, axis=1), np.full(len(flat), 255 * epsilon + slack)
+        return np.maximum(above, -below), limit
     if exact:
         limit += 0.5 * np.sqrt((flat != 0).sum(axis=1))  # what rounding can have added
-    return length, limit
+    return np.linalg.norm(flat.astype(np.float64), axis=1), limit

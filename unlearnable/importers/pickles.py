@@ -27,19 +27,12 @@ _NAMES = (
 
 
 class RawArray(NamedTuple):
-    """An array as a pickle describes it, none of it checked.
+    """An array as a pickle describes it, none of it checked."""
 
-    Attributes:
-        shape: A tuple, if sound.
-        dtype: Of the array, as numpy writes it, such as ``"|i1"``.
-        fortran: Whether the first index varies fastest.
-        data: Its bytes.
-    """
-
-    shape: Any
-    dtype: str
-    fortran: bool
-    data: Any
+    shape: Any  # a tuple, if sound
+    dtype: str  # as numpy writes it, such as "|i1"
+    fortran: bool  # whether the first index varies fastest
+    data: Any  # bytes, if sound
 
 
 class _Call:
@@ -70,11 +63,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickled_array(path: Path) -> RawArray:
-    """What a pickle of one numpy array holds.
-
-    Raises:
-        ArtefactError: It is not a pickle, or it holds or does anything else; nothing of it has run.
-    """
+    """What a pickle of one numpy array holds; ``ArtefactError`` for any other, which never runs."""
     try:
         # A mapped file gives no more bytes than it has, whatever length a pickle claims.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
