@@ -46,20 +46,6 @@ class Entry(NamedTuple):
     protected: bool
 
 
-class Notes(NamedTuple):
-    """What an export's folder says of itself.
-
-    Attributes:
-        described: Its ``unlearnable.json``; empty where there is none.
-        listed: Whether it lists its files.
-        entries: One per file, where the list belongs to the perturbation that was asked for.
-    """
-
-    described: dict[str, Any]
-    listed: bool
-    entries: list[Entry]
-
-
 @dataclass(frozen=True)
 class Exported:
     """One image on its way into an export; pixels are uint8, (1 or 3, H, W).
@@ -87,19 +73,18 @@ class Manifest:
     """Collects what an export says of its images while they are written.
 
     Args:
-        seal: Of the perturbation.
+        perturbation: Of the images.
         metadata: Whether files keep their EXIF.
         gps: Whether they keep the place, too.
-
-    Attributes:
-        keeps_metadata: As was given.
     """
 
-    def __init__(self, seal: Seal, *, metadata: bool = False, gps: bool = False) -> None:
+    def __init__(
+        self, perturbation: Perturbation, *, metadata: bool = False, gps: bool = False
+    ) -> None:
         if gps and not metadata:
             raise ValueError("expected metadata=True (--keep-metadata) with gps=True (--keep-gps)")
         self.keeps_metadata, self._gps = metadata, gps
-        self._seal = seal
+        self._perturbation, self._seal = perturbation, Seal(perturbation)
         self._entries: list[Entry] = []
         self._notes: Counter[str] = Counter()
 
@@ -119,9 +104,15 @@ class Manifest:
         self._entries.append(Entry(file, key, origin, protected))
 
     def described(self) -> dict[str, Any]:
-        """For the folder's ``unlearnable.json``: what was kept, and done to how many photos."""
-        kept = ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps
-        return {"metadata": kept, "notes": dict(sorted(self._notes.items()))}
+        """For ``unlearnable.json``: what was kept, was done to how many photos, and was added."""
+        return {
+            "metadata": ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps,
+            "notes": dict(sorted(self._notes.items())),
+            "perturbation": self._perturbation.config["method"],
+            "epsilon": self._perturbation.info()["epsilon"],
+            "norm": self._perturbation.config["norm"],
+            "perturbation_id": self._seal.perturbation_id,
+        }
 
     def write(self, folder: Path) -> None:
         """Writes the list of files."""
@@ -133,23 +124,24 @@ class Manifest:
                 writer.writerow([name, key, state, origin])
 
 
-def read_manifest(folder: Path, seal: Seal) -> Notes:
+def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[Entry]]:
     """What an export's folder says of itself and, to an owner of its perturbation, of its files.
+
+    Gives its ``unlearnable.json``, which is empty where there is none; whether it lists its files;
+    and an entry for each, where the list belongs to the seal's perturbation.
 
     Raises:
         ValueError: One of them was changed, or written by another version.
     """
     if not (folder / MARKER).is_file():
-        return Notes({}, False, [])
+        return {}, False, []
     try:
         described = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         if not isinstance(described, dict) or described.get("format") != EXPORT_FORMAT:
-            return Notes({}, False, [])
+            return {}, False, []
         if described.get("format_version") != EXPORT_FORMAT_VERSION:
-            raise ValueError(
-                f"expected format_version {EXPORT_FORMAT_VERSION}, got "
-                f"{described.get('format_version')}"
-            )
+            found = described.get("format_version")
+            raise ValueError(f"expected format_version {EXPORT_FORMAT_VERSION}, got {found}")
         listed = (folder / FILES).is_file()
         own = listed and described.get("perturbation_id") == seal.perturbation_id
         entries = list(_read_entries(folder / FILES, seal)) if own else []
@@ -158,7 +150,7 @@ def read_manifest(folder: Path, seal: Seal) -> Notes:
             f"expected {folder / MARKER} and {FILES} as an export writes them: {error}; export "
             f"anew, or delete them to verify without them"
         ) from error
-    return Notes(described, listed, entries)
+    return described, listed, entries
 
 
 def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:

@@ -54,14 +54,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "whole": self.whole,
-            "basis": self.basis,
-            **self.counts,
-            "files": self.files,
-            "missing": self.missing,
-            "others": self.others,
-        }
+        return {"whole": self.whole, "basis": self.basis, **self.counts, **vars(self)}
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())

@@ -48,20 +48,12 @@ def written_apart(folder: Path) -> Iterator[Path]:
     """A new folder to fill, whose content is moved to its place in the end, or deleted on errors.
 
     A folder that exists may be a mount point, or lie where nothing can be written: then the new one
-    is made inside of it.
-
-    Args:
-        folder: Its place: nothing, an empty folder, an earlier export, whose listed files are
-            removed, or a folder with other files, which stay.
-
-    Raises:
-        FileExistsError: Another file, or a symbolic link, is in the way; nothing was moved.
-        ValueError: The earlier export lists files outside of its folder; nothing was moved.
+    is made inside of it. Files that an earlier export lists there are removed, all others stay; one
+    that is in the way is an error, and nothing is moved.
     """
     exists = folder.exists()
-    if not exists:
-        folder.parent.mkdir(parents=True, exist_ok=True)
     place = folder if exists else folder.parent
+    place.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=place))
     try:
         yield partial
@@ -110,14 +102,10 @@ def _is_below(name: object) -> bool:
 
 def _is_there(folder: Path, name: str) -> bool:
     """Whether what is listed is there, of its kind, and no link is on the way to it."""
-    *parents, last = name.removesuffix("/").split("/")
-    path = folder
-    for part in parents:
-        path /= part
-        if path.is_symlink() or not path.is_dir():
-            return False
-    path /= last
-    return not path.is_symlink() and (path.is_dir() if name.endswith("/") else path.is_file())
+    path = folder / name
+    way = [path, *path.parents[: name.removesuffix("/").count("/")]]
+    there = path.is_dir() if name.endswith("/") else path.is_file()
+    return there and not any(at.is_symlink() for at in way)
 
 
 def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
@@ -136,9 +124,8 @@ def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
 def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
     """Moves an earlier export's files out and the new ones in, or nothing at all."""
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder))
-    new = sorted(
-        partial.rglob("*"), key=lambda path: path == partial / MARKER
-    )  # last: then it is complete
+    # The marker is last: then the export is complete.
+    new = sorted(partial.rglob("*"), key=lambda path: path == partial / MARKER)
     places = {path: folder / path.relative_to(partial) for path in new}
     made = [places[path] for path in new if path.is_dir() and not places[path].is_dir()]
     leaving = [(path, old / path.relative_to(folder)) for path in earlier if path.is_file()]
