@@ -103,9 +103,7 @@ def demo_table(result: dict[str, Any]) -> str:
     folder = Path(result["folder"])
     lines += ["", f"Took {result['seconds']:.0f} s. Look at:"]
     lines += [f"  {folder / file}" for file in result["files"]]
-    saved, out = (shlex.quote(str(f)) for f in (folder / "sem", Path(f"{folder}-audit")))
+    saved, out = (shlex.quote(str(f)) for f in (folder / "sem", f"{folder}-audit"))
     lines += ["", "To try countermeasures against it, which takes some minutes:"]
-    lines += [
-        f"  unlearnable audit shapes --perturbation {saved} --test shapes --quick --out {out}"
-    ]
-    return "\n".join(lines)
+    audit = f"unlearnable audit shapes --perturbation {saved} --test shapes --quick --out {out}"
+    return "\n".join([*lines, f"  {audit}"])

@@ -29,7 +29,6 @@ _PERTURBATION_HELP = (
     "'unlearnable list'"
 )
 _GRANULARITIES = ["sample-wise", "class-wise"]
-_ALWAYS = ("--json", "--quiet", "--debug")
 # Options that several commands take; each is named as the keyword argument that it is passed to.
 _SHARED: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "print JSON"},
@@ -85,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace], Any], *shared: str) -> _Add:
         added = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
         added.set_defaults(run=run, debug=debug)
-        for option in (*_ALWAYS, *shared):
+        for option in ("--json", "--quiet", "--debug", *shared):
             added.add_argument(option, **_SHARED[option])
         return added.add_argument
 

@@ -19,11 +19,7 @@ from ..perturbation.perturbation import Perturbation
 
 
 class Alignment:
-    """Finds the rows of a dataset's images; arguments as for ``ProtectedDataset``.
-
-    Raises:
-        ValueError: The perturbation cannot be aligned in this way, or its classes differ.
-    """
+    """Finds the rows of a dataset's images; arguments and errors as for ``ProtectedDataset``."""
 
     def __init__(self, raw: RawDataset, perturbation: Perturbation, align: str) -> None:
         if align not in ("content", "index"):
@@ -48,11 +44,7 @@ class Alignment:
         )
 
     def rows(self, batch: RawBatch) -> list[RowRef]:
-        """What belongs to each image of a batch.
-
-        Raises:
-            UnknownImageError: Nothing does.
-        """
+        """What belongs to each image of a batch, or an ``UnknownImageError``."""
         labels = [int(label) for label in batch.labels]
         if self._class_of is not None:
             for index, label in zip(batch.indices, labels, strict=True):

@@ -111,9 +111,7 @@ class ProtectedDataset(VisionDataset):
     ) -> Iterator[tuple[RawBatch, Images, Images]]:
         """Batches of images as they are read, prepared but clean, and protected; each read once.
 
-        Args:
-            indices: From 0 to the number of images.
-            reader: Opens the files that this package opens itself.
+        Files that this package opens itself are opened by the reader, where there is one.
         """
         raw = self._raw if reader is None else self._raw.read_by(reader)
         for batch in raw.batches(indices):

@@ -27,55 +27,34 @@ EXPORT_FORMAT_VERSION = 2
 MARKER = "unlearnable.json"
 FILES = "unlearnable-files.csv"
 _COLUMNS = ("file", "key", "state", "origin")
-_PURPOSE = b"unlearnable-seal"
 
 
 class Entry(NamedTuple):
-    """One file of an export.
+    """One file of an export; hashes are sealed."""
 
-    Attributes:
-        file: Path below the folder, with forward slashes.
-        key: Sealed, of the pixels that were written.
-        origin: Sealed, of the image that they were made from, before any resize.
-        protected: Whether they differ from that image by the perturbation.
-    """
-
-    file: str
-    key: str
-    origin: str
-    protected: bool
+    file: str  # path below the folder, with forward slashes
+    key: str  # of the pixels that were written
+    origin: str  # of the image that they were made from, before any resize
+    protected: bool  # whether they differ from that image by the perturbation
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One image on its way into an export; pixels are uint8, (1 or 3, H, W).
+    """One image on its way into an export; pixels are uint8, (1 or 3, H, W)."""
 
-    Attributes:
-        index: Its place in the dataset.
-        label: Its class index.
-        clean: As it was read.
-        unchanged: Resized, cropped and coloured as the protected image is, not protected.
-        pixels: What is written.
-        chosen: Whether it gets its perturbation.
-        info: What its file says, or None where it has none that Pillow reads.
-    """
-
-    index: int
+    index: int  # in the dataset
     label: int
-    clean: Pixels
-    unchanged: Pixels
-    pixels: Pixels
-    chosen: bool
-    info: PhotoInfo | None
+    clean: Pixels  # as it was read
+    unchanged: Pixels  # resized, cropped and coloured as the protected image is, not protected
+    pixels: Pixels  # what is written
+    chosen: bool  # whether it gets its perturbation
+    info: PhotoInfo | None  # what its file says, where Pillow can read it
 
 
 class Manifest:
     """Collects what an export says of its images while they are written.
 
-    Args:
-        perturbation: Of the images.
-        metadata: Whether files keep their EXIF.
-        gps: Whether they keep the place, too.
+    Files keep their EXIF with ``metadata``, and in it the place with ``gps``.
     """
 
     def __init__(
@@ -133,10 +112,9 @@ def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[
     Raises:
         ValueError: One of them was changed, or written by another version.
     """
-    if not (folder / MARKER).is_file():
-        return {}, False, []
+    marker = folder / MARKER
     try:
-        described = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        described = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
         if not isinstance(described, dict) or described.get("format") != EXPORT_FORMAT:
             return {}, False, []
         if described.get("format_version") != EXPORT_FORMAT_VERSION:
@@ -147,7 +125,7 @@ def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[
         entries = list(_read_entries(folder / FILES, seal)) if own else []
     except ValueError as error:
         raise ValueError(
-            f"expected {folder / MARKER} and {FILES} as an export writes them: {error}; export "
+            f"expected {marker} and {FILES} as an export writes them: {error}; export "
             f"anew, or delete them to verify without them"
         ) from error
     return described, listed, entries
@@ -168,16 +146,12 @@ def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:
 class Seal:
     """Keyed hashes, as hexadecimal digits, for the exports of one perturbation.
 
-    Args:
-        perturbation: Their secret follows from its tensors and config, and not from its digest,
-            which is shown to people.
-
-    Attributes:
-        perturbation_id: Distinguishes exports of this perturbation from those of other ones.
+    Their secret follows from its tensors and config, and not from its digest, which is shown to
+    people. ``perturbation_id`` tells its exports from those of other perturbations.
     """
 
     def __init__(self, perturbation: Perturbation) -> None:
-        secret = digest_of(perturbation.tensors, perturbation.config, _PURPOSE)
+        secret = digest_of(perturbation.tensors, perturbation.config, b"unlearnable-seal")
         self._secret = bytes.fromhex(secret)
         self.perturbation_id = self._hash(b"perturbation", b"", size=16)
 

@@ -50,11 +50,7 @@ class Distortion(NamedTuple):
 
 
 def spread(places: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the places, evenly spread over them.
-
-    Raises:
-        ValueError: ``count`` is no integer, or below 1.
-    """
+    """At most ``count`` of the places, one at least, evenly spread over them."""
     count = integer("images", count, least=1)
     chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).astype(int))
     return [places[index] for index in chosen.tolist()]

@@ -42,14 +42,9 @@ def check_target(
 ) -> Path:
     """The folder of an export, made absolute, or the error that the export would end with.
 
-    Args:
-        folder: Where to.
-        format: One of ``EXPORT_FORMATS``.
-        sources: Folders that the images are read from.
-        force: See :meth:`ProtectedDataset.export`, for errors too.
-        dataset: What is to be written, where that is known already.
-        image_size: What its images will be resized and cropped to.
-        metadata: Whether files are to keep theirs.
+    Folders that the images are read from are ``sources``; the ``dataset`` and the ``image_size``
+    that it will be resized to are checked where they are known already. The other arguments, and
+    errors, are those of :meth:`ProtectedDataset.export`.
     """
     if format not in EXPORT_FORMATS:
         hint = "; JPEG changes pixels and removes most of the perturbation"

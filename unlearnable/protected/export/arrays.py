@@ -16,6 +16,7 @@ from ...data.raw import RawDataset
 from ..manifest import Exported
 
 _CIFAR_BATCHES, _CIFAR_CLASSES, _CIFAR_SHAPE = 5, 10, (3, 32, 32)
+_PROTOCOL = 2  # that of CIFAR-10's own files
 
 
 def write_npz(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
@@ -83,13 +84,8 @@ def write_cifar(raw: RawDataset, images: Iterable[Exported], folder: Path) -> di
             "labels": raw.labels[part].tolist(),
             "filenames": [f"{index:0{digits}d}.png" for index in part.tolist()],
         }
-        _pickle(folder / f"data_batch_{number}", batch)
+        (folder / f"data_batch_{number}").write_bytes(pickle.dumps(batch, _PROTOCOL))
     names = raw.classes or [str(index) for index in range(raw.num_classes)]
     meta = {"label_names": names, "num_vis": math.prod(_CIFAR_SHAPE)}
-    _pickle(folder / "batches.meta", meta)
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, _PROTOCOL))
     return {}
-
-
-def _pickle(path: Path, content: dict[str, Any]) -> None:
-    with path.open("wb") as file:
-        pickle.dump(content, file, protocol=2)  # that of CIFAR-10's own files
