@@ -8,8 +8,7 @@ from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
 from unlearnable.cli import arguments, demo
-from unlearnable.cli.main import main
-from unlearnable.cli.parser import make_parser
+from unlearnable.cli.main import main, make_parser
 from unlearnable.datasets import Shapes
 from unlearnable.engine.checkpoint import Checkpoint
 

@@ -22,7 +22,7 @@ from unlearnable.data.fingerprint import image_key
 from unlearnable.data.photo import ON_WHITE, UPRIGHT
 from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
-from unlearnable.protected.export import EXPORT_FORMATS, webdataset
+from unlearnable.protected.export import EXPORT_FORMATS, image_files
 from unlearnable.protected.manifest import Seal
 
 UNSAFE = [
@@ -175,7 +175,7 @@ def test_command_line(tmp_path, perturbation, images):
 
 @pytest.mark.parametrize("shard", [1, 20_000, 1 << 28])
 def test_webdataset(protected, images, tmp_path, monkeypatch, shard):
-    monkeypatch.setattr(webdataset, "SHARD_BYTES", shard)
+    monkeypatch.setattr(image_files, "SHARD_BYTES", shard)
     folder = protected.export(tmp_path / "out", "webdataset")
     shards = json.loads((folder / "unlearnable.json").read_text())["shards"]
     assert sorted(tree(folder)) == [*shards, "unlearnable.json"]

@@ -61,11 +61,7 @@ def parse_value(text: str) -> Any:
 
 
 def open_dataset(name: str, *, train: bool = True) -> Any:
-    """A dataset as the command line names it.
-
-    Raises:
-        ValueError: The name is not known, or the files are not there.
-    """
+    """A dataset as the command line names it; nothing is downloaded."""
     kind, _, root = name.partition(":")
     if Path(name).is_dir():
         return open_folder(name)

@@ -21,7 +21,7 @@ from ..methods.random_noise import RandomNoise
 from ..methods.sem import SEM
 from ..protected.figures import comparison
 from .arguments import chosen
-from .output import show
+from .commands import show
 
 RESULT = "result.json"
 VICTIM = "tiny"
@@ -46,19 +46,9 @@ def run_demo(
 ) -> dict[str, Any]:
     """Fits SEM on generated images, trains a victim on each kind of data, writes what was seen.
 
-    Args:
-        folder: Gets ``comparison.png``, ``curves.png`` (with the extra ``plot``), the artefact in
-            ``sem/``, and ``result.json``.
-        seed: Of the fit and of the victims.
-        device: As for :meth:`Method.fit`.
-        progress: Show bars.
-        force: Write into a folder that holds other things.
-        size: Number of training and of test images; None takes those of :class:`Shapes`.
-        epochs: Of each victim.
-        **parameters: Of SEM, in place of those of its preset ``"demo"``.
-
-    Returns:
-        What ``result.json`` holds.
+    The folder gets ``comparison.png``, ``curves.png`` (with the extra ``plot``), the artefact in
+    ``sem/``, and ``result.json``, whose content is returned. ``size`` is the number of training and
+    of test images; ``parameters`` are SEM's, in place of those of its preset ``"demo"``.
     """
     folder = claim_folder(folder, RESULT, force=force)
     start = time.perf_counter()
@@ -113,9 +103,7 @@ def demo_table(result: dict[str, Any]) -> str:
     folder = Path(result["folder"])
     lines += ["", f"Took {result['seconds']:.0f} s. Look at:"]
     lines += [f"  {folder / file}" for file in result["files"]]
-    saved, out = (shlex.quote(str(f)) for f in (folder / "sem", Path(f"{folder}-audit")))
+    saved, out = (shlex.quote(str(f)) for f in (folder / "sem", f"{folder}-audit"))
     lines += ["", "To try countermeasures against it, which takes some minutes:"]
-    lines += [
-        f"  unlearnable audit shapes --perturbation {saved} --test shapes --quick --out {out}"
-    ]
-    return "\n".join(lines)
+    audit = f"unlearnable audit shapes --perturbation {saved} --test shapes --quick --out {out}"
+    return "\n".join([*lines, f"  {audit}"])

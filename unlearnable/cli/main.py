@@ -1,19 +1,48 @@
-"""The command ``unlearnable``, and how errors reach the user."""
+"""The command ``unlearnable``: its subcommands, their options, and how errors reach the user."""
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from .._version import __version__
+from ..engine.models import MODELS
 from ..errors import ArtefactError, UnknownImageError
-from .parser import make_parser
+from ..evaluation.countermeasures.names import COUNTERMEASURES
+from ..importers.noise_files import VALUE_FORMATS
+from ..protected.export import EXPORT_FORMATS
+from . import commands
+from .arguments import DATASET_HELP, METHOD_NAMES, fraction
+from .demo import demo
 
 _EXPLAINED = (
     ValueError, TypeError, OSError, RuntimeError, ImportError, ArtefactError, UnknownImageError
 )  # fmt: skip
+_PERTURBATION_HELP = (
+    "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
+    "'unlearnable list'"
+)
+_GRANULARITIES = ["sample-wise", "class-wise"]
+# Options that several commands take; each is named as the keyword argument that it is passed to.
+_SHARED: dict[str, dict[str, Any]] = {
+    "--json": {"action": "store_true", "help": "print JSON"},
+    "--quiet": {"dest": "progress", "action": "store_false", "help": "no progress bars"},
+    "--debug": {
+        "action": "store_true",
+        "help": "show where an error arose; so does UNLEARNABLE_DEBUG=1",
+    },
+    "--device": {"default": "auto", "help": "auto, cpu, cuda, cuda:1, …"},
+    "--precision": {"default": "auto", "choices": ["auto", "float32", "bf16"]},
+    "--seed": {"type": int, "default": 0, "help": "all randomness follows from it (%(default)s)"},
+    "--force": {"action": "store_true", "help": "write into a folder with other files"},
+}
+_Add = Callable[..., argparse.Action]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,3 +70,153 @@ def main(argv: Sequence[str] | None = None) -> int:
             text += "" if args.debug else "; --debug shows where"
         print(f"unlearnable: {text}", file=sys.stderr)
         return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; what it parses holds the function to ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="unlearnable", description="Make image datasets unlearnable before publishing them."
+    )
+    parser.add_argument("--version", action="version", version=f"unlearnable {__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    debug = os.environ.get("UNLEARNABLE_DEBUG", "0") not in ("", "0")
+
+    def command(name: str, run: Callable[[argparse.Namespace], Any], *shared: str) -> _Add:
+        added = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
+        added.set_defaults(run=run, debug=debug)
+        for option in ("--json", "--quiet", "--debug", *shared):
+            added.add_argument(option, **_SHARED[option])
+        return added.add_argument
+
+    add = command("demo", demo, "--device", "--seed", "--force")
+    add("--out", default="unlearnable-demo", help="folder to write (%(default)s)")
+    _learning(command)
+    _measuring(command)
+    _artefacts(command)
+    return parser
+
+
+class _ImageSize(argparse.Action):
+    """A side, or a tuple of height and width."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
+def _image_size(add: _Add, where: str) -> None:
+    what = f"side, or height and width, to resize and crop images to {where}"
+    add("--image-size", type=int, nargs="+", action=_ImageSize, metavar="PIXELS", help=what)
+
+
+def _learning(command: Callable[..., _Add]) -> None:
+    shared = ("--device", "--precision", "--seed", "--force")
+    add = command("fit", commands.fit, *shared)
+    _method(add)
+    add("dataset", help=DATASET_HELP)
+    add("out", help="folder for the perturbation and its surrogate")
+
+    add = command("protect", commands.protect, *shared)
+    _method(add)
+    add("dataset", help=DATASET_HELP)
+    add("out", help="folder for the protected images")
+    add("--perturbation", help=f"apply this one instead of fitting: {_PERTURBATION_HELP}")
+    what = "keep what was fitted, to verify and audit the copies and to protect more of them"
+    add("--save-perturbation", metavar="FOLDER", help=what)
+    add("--fraction", type=fraction, default=1.0, help="share of images to protect (%(default)s)")
+    add("--format", default="png", help=f"{', '.join(EXPORT_FORMATS)}; all lossless (%(default)s)")
+    what = "copies of the size that was learned at, not of the photos' own"
+    add("--resize", action="store_true", help=what)
+    what = "keep EXIF: author, camera, times, exposure"
+    add("--keep-metadata", dest="metadata", action="store_true", help=what)
+    add("--keep-gps", dest="gps", action="store_true", help="keep the place, too")
+
+
+def _method(add: _Add) -> None:
+    """What is fitted, and how."""
+    add("--method", default="sem", choices=sorted(METHOD_NAMES), help="(%(default)s)")
+    presets, what = ["paper", "fast", "demo"], "(%(default)s); demo is for a CPU"
+    add("--preset", default="fast", choices=presets, help=what)
+    add("--epsilon", type=fraction, help="budget, such as 8/255")
+    add("--granularity", choices=_GRANULARITIES)
+    add("--surrogate", help=f"one of {', '.join(MODELS)}, or torchvision:NAME")
+    what = "other parameters of the method, such as steps=5"
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help=what)
+    where = "by default 224 for photos that vary in size or exceed 512 pixels"
+    _image_size(add, f"while learning; {where}, less where most are smaller")
+    what = "keep the state of the unfinished fit here; the same command continues from it"
+    add("--checkpoint", metavar="FOLDER", help=what)
+    what = "seconds between checkpoints (%(default)s)"
+    add("--checkpoint-every", type=fraction, default=300.0, metavar="S", help=what)
+    add("--store", metavar="FOLDER", help="keep the decoded images here")
+    add("--compile", action="store_true", help="compile the surrogate")
+    add("--profile", action="store_true", help="say where the time went")
+    add("--tensorboard", metavar="FOLDER", help="write the fit's records for TensorBoard")
+
+
+def _measuring(command: Callable[..., _Add]) -> None:
+    add = command("evaluate", commands.evaluate_victims, "--device", "--precision")
+    add("train", help=f"trained on: {DATASET_HELP}")
+    add("test", help="tested on: the same, its test split where it has one")
+    what = f"protect the training images by this one first: {_PERTURBATION_HELP}"
+    add("--perturbation", help=what)
+    _image_size(add, "in both datasets; needed where sizes vary")
+    add("--victim", default="resnet18", help="network, as --surrogate of fit (%(default)s)")
+    add("--epochs", type=int, default=60, help="of each victim (%(default)s)")
+    add("--seeds", type=int, default=3, help="number of victims (%(default)s)")
+
+    add = command("audit", commands.audit_perturbation, "--device", "--precision")
+    add("dataset", help=f"the clean images: {DATASET_HELP}")
+    add("--perturbation", required=True, help=_PERTURBATION_HELP)
+    add("--test", help="clean test images; a share is held out unless given")
+    add("--full-size", action="store_true", help="audit copies that keep the size of the photos")
+    _image_size(add, "for the victims; by default the size that was learned at")
+    add("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
+    what = f"such as {', '.join(COUNTERMEASURES)}"
+    add("--countermeasures", nargs="+", metavar="NAME", help=what)
+    add("--epochs", type=int, help="of each victim")
+    add("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")
+    what = "write the report here, and continue from here after an interruption"
+    add("--out", dest="folder", metavar="FOLDER", help=what)
+    what = (
+        "a small network, few epochs, few countermeasures; the default without a GPU. --victims, "
+        "--epochs and --countermeasures replace each"
+    )
+    add("--quick", action="store_true", help=what)
+
+    add = command("verify", commands.verify_folder)
+    add("folder", help="folder of images")
+    add("perturbation", help=_PERTURBATION_HELP)
+    what = f"compare with what the perturbation makes of the clean images: {DATASET_HELP}"
+    add("--originals", metavar="DATASET", help=what)
+
+
+def _artefacts(command: Callable[..., _Add]) -> None:
+    command("info", commands.print_info)("perturbation", help=_PERTURBATION_HELP)
+    command("list", commands.print_names)
+
+    add = command("pull", commands.pull, "--force")
+    add("name", help=_PERTURBATION_HELP)
+    add("out", nargs="?", help="folder to copy it to; the cache keeps it as well")
+    add("--revision", help="branch, tag or commit of the repository")
+    add("--force-download", action="store_true", help="take nothing from the cache")
+
+    add = command("push", commands.push)
+    add("folder", help="folder of a saved perturbation")
+    add("repo", help="owner/name; made if there is none")
+    add("--public", dest="private", action="store_false", help="for everybody to read")
+    add("--license", help="for the card, such as cc-by-4.0")
+    add("--branch", help="in place of main; made if there is none")
+    add("--create-pr", action="store_true", help="propose it as a pull request")
+    add("--message", dest="commit_message", metavar="TEXT", help="of the commit")
+
+    add = command("import", commands.import_file, "--force")
+    add("path", help="file that another program wrote, or folder of PNGs by index")
+    add("dataset", help=f"what it was made for: {DATASET_HELP}")
+    add("out", help="folder for the perturbation")
+    add("--method", required=True, help="name of the method, to be kept")
+    add("--epsilon", required=True, type=fraction, help="budget, such as 8/255")
+    add("--norm", default="Linf", choices=["Linf", "L2"])
+    add("--granularity", choices=_GRANULARITIES)
+    what = "what values are: levels of 1/255, in [0, 1] units, or whole protected images"
+    add("--format", choices=VALUE_FORMATS, help=what)
+    _image_size(add, "first, as they were when the file was made")

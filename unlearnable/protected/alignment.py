@@ -1,23 +1,25 @@
-"""Which row of a perturbation belongs to which image, by its content or its index."""
+"""Which images are protected, and by which row: found by their content or their index."""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..data.batches import RawBatch
 from ..data.raw import RawDataset
+from ..engine.numbers import number
 from ..errors import UnknownImageError
 from ..perturbation.kinds.base import RowRef
 from ..perturbation.perturbation import Perturbation
 
 
 class Alignment:
-    """Finds the rows of a dataset's images; arguments as for ``ProtectedDataset``.
-
-    Raises:
-        ValueError: The perturbation cannot be aligned in this way, or its classes differ.
-    """
+    """Finds the rows of a dataset's images; arguments and errors as for ``ProtectedDataset``."""
 
     def __init__(self, raw: RawDataset, perturbation: Perturbation, align: str) -> None:
         if align not in ("content", "index"):
@@ -42,11 +44,7 @@ class Alignment:
         )
 
     def rows(self, batch: RawBatch) -> list[RowRef]:
-        """What belongs to each image of a batch.
-
-        Raises:
-            UnknownImageError: Nothing does.
-        """
+        """What belongs to each image of a batch, or an ``UnknownImageError``."""
         labels = [int(label) for label in batch.labels]
         if self._class_of is not None:
             for index, label in zip(batch.indices, labels, strict=True):
@@ -70,22 +68,46 @@ class Alignment:
 def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | None:
     """For each class index of the dataset that of the perturbation; None where they are equal."""
     expected: list[str] | None = perturbation.config["classes"]
-    number = perturbation.config["num_classes"]
+    count = perturbation.config["num_classes"]
     if expected is not None and raw.classes is not None:
         if sorted(expected) != sorted(raw.classes):
             raise ValueError(
                 f"expected a dataset with the {len(expected)} classes {_some(expected)}, got "
                 f"{len(raw.classes)}: {_some(raw.classes)}"
             )
-        if expected != raw.classes:
-            return [expected.index(name) for name in raw.classes]
-        return None
+        same = expected == raw.classes
+        return None if same else [expected.index(name) for name in raw.classes]
     if perturbation.by_class:
         found = raw.num_classes
-        if found > number or (raw.classes is not None and found != number):
-            raise ValueError(f"expected a dataset with {number} classes, got {found}")
+        if found > count or (raw.classes is not None and found != count):
+            raise ValueError(f"expected a dataset with {count} classes, got {found}")
     return None
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def check_fraction(value: Any) -> float:
+    """A share of images as a ``float``, or a ``ValueError`` if it is not from 0 to 1."""
+    fraction = number("fraction", value)
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
+    return fraction
+
+
+def select(raw: RawDataset, fraction: float, seed: int) -> NDArray[np.bool_] | None:
+    """Exactly ``round(fraction * N)`` images, ranked by a hash of seed and content.
+
+    The result is bool of shape (N,), or None for all of them.
+    """
+    if fraction == 1:
+        return None
+    salt = seed.to_bytes(8, "little", signed=True)
+    ranks = []
+    for index, key in enumerate(raw.keys.tolist()):
+        rank = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, key=salt)
+        ranks.append((int.from_bytes(rank.digest(), "little"), index))
+    selected = np.zeros(len(raw), dtype=bool)
+    selected[[index for _, index in sorted(ranks)[: round(fraction * len(raw))]]] = True
+    return selected

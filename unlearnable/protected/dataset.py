@@ -20,13 +20,12 @@ from ..data.raw import RawDataset
 from ..engine.numbers import integer
 from ..io.png import html_image
 from ..perturbation.perturbation import Perturbation
-from .alignment import Alignment
+from .alignment import Alignment, check_fraction, select
 from .export import export_images
 from .export.huggingface import to_hf_dataset
 from .figures import comparison
-from .manifest import Exported, Manifest, Seal
+from .manifest import Exported, Manifest
 from .metrics import Distortion, measure, spread
-from .selection import check_fraction, select
 
 _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 
@@ -102,16 +101,25 @@ class ProtectedDataset(VisionDataset):
             self._alignment.rows(batch)
         self._chosen = select(raw, self.fraction, self.seed)
 
-    def raw_batches(self, indices: Sequence[int], *, protect: bool = True) -> Iterator[RawBatch]:
-        """Images as they leave, before the dataset's own transforms, in the order asked for.
+    def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
+        """Protected images, before the dataset's own transforms, in the order asked for."""
+        for batch, _, protected in self.paired_batches(indices):
+            yield batch._replace(pixels=protected)
 
-        Args:
-            indices: From 0 to the number of images.
-            protect: False leaves the perturbation out.
+    def paired_batches(
+        self, indices: Sequence[int], *, reader: PhotoReader | None = None
+    ) -> Iterator[tuple[RawBatch, Images, Images]]:
+        """Batches of images as they are read, prepared but clean, and protected; each read once.
+
+        Files that this package opens itself are opened by the reader, where there is one.
         """
-        for batch in self._raw.batches(indices):
-            images = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
-            yield batch._replace(pixels=self._protected(batch, images) if protect else images)
+        raw = self._raw if reader is None else self._raw.read_by(reader)
+        for batch in raw.batches(indices):
+            prepared = self._prepared(batch)
+            yield batch, prepared, self._protected(batch, prepared)
+
+    def _prepared(self, batch: RawBatch) -> Images:
+        return self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
 
     def _protected(self, batch: RawBatch, prepared: Images) -> Images:
         """What becomes of a batch's images, which were prepared for it."""
@@ -128,34 +136,21 @@ class ProtectedDataset(VisionDataset):
         rows = self._alignment.rows(batch)
         return self.perturbation.apply_batch(prepared, rows, full_size=self.full_size)
 
-    def paired_batches(
-        self, indices: Sequence[int], *, reader: PhotoReader | None = None
-    ) -> Iterator[tuple[RawBatch, Images, Images]]:
-        """Batches of images as they are read, prepared but clean, and protected; each read once.
-
-        Args:
-            indices: From 0 to the number of images.
-            reader: Opens the files that this package opens itself.
-        """
-        raw = self._raw if reader is None else self._raw.read_by(reader)
-        for batch in raw.batches(indices):
-            prepared = self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
-            yield batch, prepared, self._protected(batch, prepared)
-
     def pixel_pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
         """Clean and protected pixels of images before transforms, uint8 (1 or 3, H, W) each."""
         for _, clean, protected in self.paired_batches(indices):
             yield from zip(clean, protected, strict=True)
 
-    def _read(self, indices: Sequence[int], protect: bool) -> list[tuple[Any, Any]]:
-        pairs = []
-        for batch in self.raw_batches(indices, protect=protect):
-            read = zip(batch.indices, batch.images(), batch.labels, strict=True)
-            if self._bare:
-                pairs += [(image, label) for _, image, label in read]
-            else:
-                pairs += [self._raw.transform(*item) for item in read]
-        return pairs
+    def _read(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+        batches = self.raw_batches([self._index(index) for index in indices])
+        return [item for batch in batches for item in self._items(batch)]
+
+    def _items(self, batch: RawBatch) -> list[tuple[Any, Any]]:
+        """A batch's images and labels, after the dataset's own transforms."""
+        items = zip(batch.indices, batch.images(), batch.labels, strict=True)
+        if self._bare:
+            return [(image, label) for _, image, label in items]
+        return [self._raw.transform(*item) for item in items]
 
     def _index(self, index: Any) -> int:
         number = operator.index(index)
@@ -168,34 +163,30 @@ class ProtectedDataset(VisionDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """The protected image and its label, after the dataset's own transforms."""
-        return self._read([self._index(index)], protect=True)[0]
+        return self._read([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """What ``DataLoader`` asks for: a batch of items, each of them protected."""
         if type(self).__getitem__ is not ProtectedDataset.__getitem__:
             return [self[index] for index in indices]
-        return self._read([self._index(index) for index in indices], protect=True)
+        return self._read(indices)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[index] for index in range(len(self)))
 
     def clean(self, index: int) -> tuple[Any, Any]:
         """The image without its perturbation, resized and transformed just as the protected one."""
-        return self._read([self._index(index)], protect=False)[0]
+        batch = next(self._raw.batches([self._index(index)]))
+        return self._items(batch._replace(pixels=self._prepared(batch)))[0]
 
     def without_transforms(self) -> ProtectedDataset:
         """The same protected images before the dataset's own transforms."""
-        bare = object.__new__(ProtectedDataset)
-        bare.__dict__.update(self.__dict__, _bare=True)
-        return bare
+        return self._with(_bare=True)
 
     def with_fraction(self, fraction: float) -> ProtectedDataset:
         """The same images with another share of them protected, by the same ranking."""
         fraction = check_fraction(fraction)
-        other = object.__new__(ProtectedDataset)
-        other.__dict__.update(self.__dict__, fraction=fraction)
-        other._chosen = select(self._raw, fraction, self.seed)
-        return other
+        return self._with(fraction=fraction, _chosen=select(self._raw, fraction, self.seed))
 
     def with_keys(self, keys: NDArray[np.uint64]) -> ProtectedDataset:
         """The same images, whose keys are known: :meth:`with_fraction` need not read them.
@@ -203,8 +194,11 @@ class ProtectedDataset(VisionDataset):
         Args:
             keys: uint64, (N,), of the clean images as they are, before any resize.
         """
+        return self._with(_raw=self._raw.with_keys(keys))
+
+    def _with(self, **changed: Any) -> ProtectedDataset:
         other = object.__new__(ProtectedDataset)
-        other.__dict__.update(self.__dict__, _raw=self._raw.with_keys(keys))
+        other.__dict__.update(self.__dict__, **changed)
         return other
 
     @property
@@ -233,7 +227,7 @@ class ProtectedDataset(VisionDataset):
         Args:
             images: How many to compare, spread evenly over the dataset.
         """
-        return measure(self.pixel_pairs(spread(range(len(self)), images)))
+        return self._change(range(len(self)), images)
 
     def change_by_class(self, images: int = 64) -> dict[int, Distortion]:
         """The same for each class by itself, by class index.
@@ -243,11 +237,12 @@ class ProtectedDataset(VisionDataset):
         """
         labels = np.asarray(self.targets)
         return {
-            label: measure(
-                self.pixel_pairs(spread(np.flatnonzero(labels == label).tolist(), images))
-            )
+            label: self._change(np.flatnonzero(labels == label).tolist(), images)
             for label in np.unique(labels).tolist()
         }
+
+    def _change(self, places: Sequence[int], count: int) -> Distortion:
+        return measure(self.pixel_pairs(spread(places, count)))
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
@@ -298,23 +293,13 @@ class ProtectedDataset(VisionDataset):
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
-        seal = Seal(self.perturbation)
-        manifest = Manifest(seal, metadata=metadata, gps=gps)
-        described = {
-            "perturbation": self.perturbation.config["method"],
-            "epsilon": self.perturbation.info()["epsilon"],
-            "norm": self.perturbation.config["norm"],
-            "perturbation_id": seal.perturbation_id,
-            "fraction": self.fraction,
-            "full_size": self.full_size,
-        }
         return export_images(
             self._raw,
             self._exported(PhotoReader(exif=metadata, gps=gps)),
             folder,
             format,
-            described=described,
-            manifest=manifest,
+            manifest=Manifest(self.perturbation, metadata=metadata, gps=gps),
+            described={"fraction": self.fraction, "full_size": self.full_size},
             force=force,
             progress=progress,
         )
@@ -342,9 +327,8 @@ class ProtectedDataset(VisionDataset):
         return to_hf_dataset(self._raw, self._exported(PhotoReader(exif=False, gps=False)))
 
     def extra_repr(self) -> str:
-        share = f"{self.fraction:.0%} of images protected"
-        size = ", full size" if self.full_size else ""
-        way = f"{share}, aligned by {self.align}{size}"
+        way = f"{self.fraction:.0%} of images protected, aligned by {self.align}"
+        way += ", full size" * self.full_size
         return f"Base: {self._raw.name}\n{self.perturbation!r}\n{way}"
 
     def _repr_html_(self) -> str:

@@ -27,79 +27,43 @@ EXPORT_FORMAT_VERSION = 2
 MARKER = "unlearnable.json"
 FILES = "unlearnable-files.csv"
 _COLUMNS = ("file", "key", "state", "origin")
-_PURPOSE = b"unlearnable-seal"
 
 
 class Entry(NamedTuple):
-    """One file of an export.
+    """One file of an export; hashes are sealed."""
 
-    Attributes:
-        file: Path below the folder, with forward slashes.
-        key: Sealed, of the pixels that were written.
-        origin: Sealed, of the image that they were made from, before any resize.
-        protected: Whether they differ from that image by the perturbation.
-    """
-
-    file: str
-    key: str
-    origin: str
-    protected: bool
-
-
-class Notes(NamedTuple):
-    """What an export's folder says of itself.
-
-    Attributes:
-        described: Its ``unlearnable.json``; empty where there is none.
-        listed: Whether it lists its files.
-        entries: One per file, where the list belongs to the perturbation that was asked for.
-    """
-
-    described: dict[str, Any]
-    listed: bool
-    entries: list[Entry]
+    file: str  # path below the folder, with forward slashes
+    key: str  # of the pixels that were written
+    origin: str  # of the image that they were made from, before any resize
+    protected: bool  # whether they differ from that image by the perturbation
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One image on its way into an export; pixels are uint8, (1 or 3, H, W).
+    """One image on its way into an export; pixels are uint8, (1 or 3, H, W)."""
 
-    Attributes:
-        index: Its place in the dataset.
-        label: Its class index.
-        clean: As it was read.
-        unchanged: Resized, cropped and coloured as the protected image is, not protected.
-        pixels: What is written.
-        chosen: Whether it gets its perturbation.
-        info: What its file says, or None where it has none that Pillow reads.
-    """
-
-    index: int
+    index: int  # in the dataset
     label: int
-    clean: Pixels
-    unchanged: Pixels
-    pixels: Pixels
-    chosen: bool
-    info: PhotoInfo | None
+    clean: Pixels  # as it was read
+    unchanged: Pixels  # resized, cropped and coloured as the protected image is, not protected
+    pixels: Pixels  # what is written
+    chosen: bool  # whether it gets its perturbation
+    info: PhotoInfo | None  # what its file says, where Pillow can read it
 
 
 class Manifest:
     """Collects what an export says of its images while they are written.
 
-    Args:
-        seal: Of the perturbation.
-        metadata: Whether files keep their EXIF.
-        gps: Whether they keep the place, too.
-
-    Attributes:
-        keeps_metadata: As was given.
+    Files keep their EXIF with ``metadata``, and in it the place with ``gps``.
     """
 
-    def __init__(self, seal: Seal, *, metadata: bool = False, gps: bool = False) -> None:
+    def __init__(
+        self, perturbation: Perturbation, *, metadata: bool = False, gps: bool = False
+    ) -> None:
         if gps and not metadata:
             raise ValueError("expected metadata=True (--keep-metadata) with gps=True (--keep-gps)")
         self.keeps_metadata, self._gps = metadata, gps
-        self._seal = seal
+        self._perturbation, self._seal = perturbation, Seal(perturbation)
         self._entries: list[Entry] = []
         self._notes: Counter[str] = Counter()
 
@@ -119,9 +83,15 @@ class Manifest:
         self._entries.append(Entry(file, key, origin, protected))
 
     def described(self) -> dict[str, Any]:
-        """For the folder's ``unlearnable.json``: what was kept, and done to how many photos."""
-        kept = ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps
-        return {"metadata": kept, "notes": dict(sorted(self._notes.items()))}
+        """For ``unlearnable.json``: what was kept, was done to how many photos, and was added."""
+        return {
+            "metadata": ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps,
+            "notes": dict(sorted(self._notes.items())),
+            "perturbation": self._perturbation.config["method"],
+            "epsilon": self._perturbation.info()["epsilon"],
+            "norm": self._perturbation.config["norm"],
+            "perturbation_id": self._seal.perturbation_id,
+        }
 
     def write(self, folder: Path) -> None:
         """Writes the list of files."""
@@ -133,32 +103,32 @@ class Manifest:
                 writer.writerow([name, key, state, origin])
 
 
-def read_manifest(folder: Path, seal: Seal) -> Notes:
+def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[Entry]]:
     """What an export's folder says of itself and, to an owner of its perturbation, of its files.
+
+    Gives its ``unlearnable.json``, which is empty where there is none; whether it lists its files;
+    and an entry for each, where the list belongs to the seal's perturbation.
 
     Raises:
         ValueError: One of them was changed, or written by another version.
     """
-    if not (folder / MARKER).is_file():
-        return Notes({}, False, [])
+    marker = folder / MARKER
     try:
-        described = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        described = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
         if not isinstance(described, dict) or described.get("format") != EXPORT_FORMAT:
-            return Notes({}, False, [])
+            return {}, False, []
         if described.get("format_version") != EXPORT_FORMAT_VERSION:
-            raise ValueError(
-                f"expected format_version {EXPORT_FORMAT_VERSION}, got "
-                f"{described.get('format_version')}"
-            )
+            found = described.get("format_version")
+            raise ValueError(f"expected format_version {EXPORT_FORMAT_VERSION}, got {found}")
         listed = (folder / FILES).is_file()
         own = listed and described.get("perturbation_id") == seal.perturbation_id
         entries = list(_read_entries(folder / FILES, seal)) if own else []
     except ValueError as error:
         raise ValueError(
-            f"expected {folder / MARKER} and {FILES} as an export writes them: {error}; export "
+            f"expected {marker} and {FILES} as an export writes them: {error}; export "
             f"anew, or delete them to verify without them"
         ) from error
-    return Notes(described, listed, entries)
+    return described, listed, entries
 
 
 def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:
@@ -176,16 +146,12 @@ def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:
 class Seal:
     """Keyed hashes, as hexadecimal digits, for the exports of one perturbation.
 
-    Args:
-        perturbation: Their secret follows from its tensors and config, and not from its digest,
-            which is shown to people.
-
-    Attributes:
-        perturbation_id: Distinguishes exports of this perturbation from those of other ones.
+    Their secret follows from its tensors and config, and not from its digest, which is shown to
+    people. ``perturbation_id`` tells its exports from those of other perturbations.
     """
 
     def __init__(self, perturbation: Perturbation) -> None:
-        secret = digest_of(perturbation.tensors, perturbation.config, _PURPOSE)
+        secret = digest_of(perturbation.tensors, perturbation.config, b"unlearnable-seal")
         self._secret = bytes.fromhex(secret)
         self.perturbation_id = self._hash(b"perturbation", b"", size=16)
 

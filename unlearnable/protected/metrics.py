@@ -50,48 +50,28 @@ class Distortion(NamedTuple):
 
 
 def spread(places: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the places, evenly spread over them.
-
-    Raises:
-        ValueError: ``count`` is no integer, or below 1.
-    """
+    """At most ``count`` of the places, one at least, evenly spread over them."""
     count = integer("images", count, least=1)
     chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).astype(int))
     return [places[index] for index in chosen.tolist()]
 
 
 def measure(pairs: Iterable[tuple[Pixels, Pixels]]) -> Distortion:
-    """The distortion of several images together.
-
-    Args:
-        pairs: Clean and protected pixels of each, as for :func:`compare`; one pair at least.
-    """
+    """The distortion of several images together, one at least, each as for :func:`compare`."""
     each = [compare(clean, protected) for clean, protected in pairs]
-
-    def average(name: str) -> float:
-        return float(np.mean([getattr(change, name) for change in each]))
-
+    averaged = ("l2", "l0", "ssim", "mean", "share")
     # Errors of images are averaged before the logarithm is taken.
     error = float(np.mean([255**2 / 10 ** (change.psnr / 10) for change in each]))
     return Distortion(
         images=len(each),
         linf=max(change.linf for change in each),
-        l2=average("l2"),
-        l0=average("l0"),
         psnr=_psnr(error),
-        ssim=average("ssim"),
-        mean=average("mean"),
-        share=average("share"),
+        **{n: float(np.mean([getattr(change, n) for change in each])) for n in averaged},
     )
 
 
 def compare(clean: Pixels, protected: Pixels) -> Distortion:
-    """The change of one image.
-
-    Args:
-        clean: uint8, (C, H, W).
-        protected: The same.
-    """
+    """The change of one image, from clean and protected pixels, uint8 (C, H, W)."""
     channels, height, width = clean.shape
     window = min(_WINDOW, height, width)
     rows = max(window, _STRIP // (channels * width))

@@ -54,14 +54,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "whole": self.whole,
-            "basis": self.basis,
-            **self.counts,
-            "files": self.files,
-            "missing": self.missing,
-            "others": self.others,
-        }
+        return {"whole": self.whole, "basis": self.basis, **self.counts, **vars(self)}
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
@@ -75,11 +68,7 @@ class Verification:
 
 
 def verify(
-    folder: str | Path,
-    perturbation: Perturbation,
-    originals: Any = None,
-    *,
-    progress: bool = True,
+    folder: str | Path, perturbation: Perturbation, originals: Any = None, *, progress: bool = True
 ) -> Verification:
     """Looks at every picture of a folder, by its pixels.
 
@@ -100,26 +89,24 @@ def verify(
     pictures, others = _contents(folder)
     known = _Known(perturbation)
     described, listed, entries = read_manifest(folder, known.seal)
-    own = bool(entries)
     if originals is not None:
-        full_size = described.get("full_size") if own else None
+        full_size = described.get("full_size") if entries else None
         known.add_originals(originals, perturbation, full_size, progress)
         basis = "the originals"
-    elif own:
+    elif entries:
         basis = f"{FILES} of the export"
     elif listed:
         basis = "only the perturbation: the folder was exported with another one"
     else:
         basis = f"only the perturbation: there is no {FILES}; give the originals"
-    if own:
-        known.add_entries(entries, trusted=originals is None)
+    known.add_entries(entries, trusted=originals is None)
     names = {str(Path(entry.file).with_suffix("")) for entry in entries}
     files: dict[str, str] = {}
     keys: set[str] = set()
     for path in tqdm(pictures, desc="verifying", disable=None if progress else True, delay=2):
         file = path.relative_to(folder)
         status, key = known.judge(path)
-        if status == "unknown" and own and str(file.with_suffix("")) in names:
+        if status == "unknown" and str(file.with_suffix("")) in names:
             status = "changed"
         files[file.as_posix()] = status
         if status == "protected" and key is not None:

@@ -14,12 +14,9 @@ from ...data.raw import RawDataset
 from ...io.files import write_json
 from ..manifest import EXPORT_FORMAT, EXPORT_FORMAT_VERSION, MARKER, Exported, Manifest
 from .arrays import check_cifar, write_cifar, write_npz
-from .folders import write_folders
-from .huggingface import import_datasets, to_hf_dataset, write_parquet
+from .huggingface import import_datasets, write_parquet
+from .image_files import write_folders, write_webdataset
 from .target import check_folder, paths_of, written_apart
-from .webdataset import write_webdataset
-
-__all__ = ["EXPORT_FORMATS", "ONE_SIZE", "check_target", "export_images", "to_hf_dataset"]
 
 # Each writes the images of a dataset into a new folder, and returns what to say of it.
 _WRITERS: dict[str, Callable[[RawDataset, Iterable[Exported], Path], dict[str, Any]]] = {
@@ -45,21 +42,9 @@ def check_target(
 ) -> Path:
     """The folder of an export, made absolute, or the error that the export would end with.
 
-    Args:
-        folder: Where to.
-        format: One of ``EXPORT_FORMATS``.
-        sources: Folders that the images are read from.
-        force: See :meth:`ProtectedDataset.export`.
-        dataset: What is to be written, where that is known already.
-        image_size: What its images will be resized and cropped to.
-        metadata: Whether files are to keep theirs.
-
-    Raises:
-        ValueError: The format loses pixels, is not known or cannot hold the dataset or metadata;
-            originals would be overwritten.
-        FileExistsError: The folder holds something, is a symbolic link, or an earlier export that
-            does not list its files.
-        ImportError: The format needs a package that is not installed.
+    Folders that the images are read from are ``sources``; the ``dataset`` and the ``image_size``
+    that it will be resized to are checked where they are known already. The other arguments, and
+    errors, are those of :meth:`ProtectedDataset.export`.
     """
     if format not in EXPORT_FORMATS:
         hint = "; JPEG changes pixels and removes most of the perturbation"
@@ -86,8 +71,8 @@ def export_images(
     folder: str | Path,
     format: str,
     *,
-    described: Mapping[str, Any],
     manifest: Manifest,
+    described: Mapping[str, Any],
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -98,9 +83,9 @@ def export_images(
         images: All of it, in order; walked once.
         folder: Where to.
         format: One of ``EXPORT_FORMATS``.
-        described: What to say of the images in the folder's ``unlearnable.json``.
         manifest: Takes note of each image.
-        force: See :meth:`ProtectedDataset.export`.
+        described: What else to say of the images in the folder's ``unlearnable.json``.
+        force: Replace an earlier export.
         progress: Show a bar.
     """
     # A folder of class folders is never written into; below an archive's root there is room.
@@ -116,12 +101,15 @@ def export_images(
             manifest.write(partial)
         else:
             about = _WRITERS[format](raw, images, partial)
-        about |= {"classes": raw.classes} | manifest.described()
         content = {
             "format": EXPORT_FORMAT,
             "format_version": EXPORT_FORMAT_VERSION,
             "images": len(raw),
+            **about,
+            "classes": raw.classes,
+            **manifest.described(),
+            **described,
+            "files": paths_of(partial),
         }
-        about |= dict(described) | {"files": paths_of(partial)}
-        write_json(partial / MARKER, content | about)
+        write_json(partial / MARKER, content)
     return folder

@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 from ...data.raw import RawDataset
 from ..manifest import Exported
 
-_CIFAR_FOLDER, _CIFAR_META = "cifar-10-batches-py", "batches.meta"
-_CIFAR_BATCHES = 5
-_CIFAR_CLASSES, _CIFAR_SHAPE = 10, (3, 32, 32)
+_CIFAR_BATCHES, _CIFAR_CLASSES, _CIFAR_SHAPE = 5, 10, (3, 32, 32)
+_PROTOCOL = 2  # that of CIFAR-10's own files
 
 
 def write_npz(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
-    """Writes ``images.npz``: images (uint8, NHWC), labels (int64), classes (if they have names).
-
-    Raises:
-        ValueError: Images have several sizes.
-    """
+    """Writes ``images.npz``: images (uint8, NHWC), labels (int64), classes (if they have names)."""
     shape: tuple[int, ...] | None = None
     with zipfile.ZipFile(folder / "images.npz", "w") as archive:
         _add(archive, "labels", raw.labels)
@@ -58,13 +53,7 @@ def _add(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
 
 
 def check_cifar(classes: int, shape: tuple[int, ...], index: int = 0) -> None:
-    """Raises ``ValueError`` for what CIFAR-10's files cannot hold.
-
-    Args:
-        classes: How many there are.
-        shape: (C, H, W) of an image.
-        index: Which image this is.
-    """
+    """Refuses a number of classes, or the shape (C, H, W) of an image, for CIFAR-10's files."""
     if classes > _CIFAR_CLASSES:
         raise ValueError(
             f"expected at most {_CIFAR_CLASSES} classes for the files of CIFAR-10, got {classes}; "
@@ -80,12 +69,9 @@ def check_cifar(classes: int, shape: tuple[int, ...], index: int = 0) -> None:
 
 
 def write_cifar(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
-    """Writes five training batches and the class names as CIFAR-10's own pickles.
-
-    Raises:
-        ValueError: Images are not 32x32 RGB, or there are more than 10 classes.
-    """
-    (folder / _CIFAR_FOLDER).mkdir()
+    """Writes five training batches and the class names as CIFAR-10's own pickles."""
+    folder /= "cifar-10-batches-py"
+    folder.mkdir()
     data = np.empty((len(raw), math.prod(_CIFAR_SHAPE)), np.uint8)
     for image in images:
         check_cifar(raw.num_classes, image.pixels.shape, image.index)
@@ -98,15 +84,8 @@ def write_cifar(raw: RawDataset, images: Iterable[Exported], folder: Path) -> di
             "labels": raw.labels[part].tolist(),
             "filenames": [f"{index:0{digits}d}.png" for index in part.tolist()],
         }
-        _pickle(folder / _CIFAR_FOLDER / f"data_batch_{number}", batch)
-    names = raw.classes
-    if names is None:
-        names = [str(index) for index in range(raw.num_classes)]
+        (folder / f"data_batch_{number}").write_bytes(pickle.dumps(batch, _PROTOCOL))
+    names = raw.classes or [str(index) for index in range(raw.num_classes)]
     meta = {"label_names": names, "num_vis": math.prod(_CIFAR_SHAPE)}
-    _pickle(folder / _CIFAR_FOLDER / _CIFAR_META, meta)
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, _PROTOCOL))
     return {}
-
-
-def _pickle(path: Path, content: dict[str, Any]) -> None:
-    with path.open("wb") as file:
-        pickle.dump(content, file, protocol=2)  # that of CIFAR-10's own files

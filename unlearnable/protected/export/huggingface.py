@@ -8,7 +8,7 @@ from typing import Any
 
 from ...data.raw import RawDataset
 from ..manifest import Exported
-from .folders import png_bytes
+from .image_files import png_bytes
 
 PIECE_BYTES = 256 << 20  # of encoded images in one table, which is one Parquet file
 _ROW_GROUP = 1000  # images that are read at once
@@ -27,11 +27,9 @@ def import_datasets() -> Any:
 
 def _pieces(raw: RawDataset, images: Iterable[Exported]) -> Iterator[Any]:
     datasets = import_datasets()
-    label = datasets.Value("int64")
-    if raw.classes is not None:
-        label = datasets.ClassLabel(names=raw.classes)
+    named = raw.classes is not None
+    label = datasets.ClassLabel(names=raw.classes) if named else datasets.Value("int64")
     features = datasets.Features({"image": datasets.Image(), "label": label})
-    labels = raw.labels
     encoded: list[dict[str, Any]] = []
     start = size = 0
     for image in images:
@@ -39,7 +37,7 @@ def _pieces(raw: RawDataset, images: Iterable[Exported]) -> Iterator[Any]:
         size += len(encoded[-1]["bytes"])
         end = image.index + 1
         if size >= PIECE_BYTES or end == len(raw):
-            columns = {"image": encoded, "label": labels[start:end].tolist()}
+            columns = {"image": encoded, "label": raw.labels[start:end].tolist()}
             yield datasets.Dataset.from_dict(columns, features=features)
             encoded, start, size = [], end, 0
 

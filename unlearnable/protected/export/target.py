@@ -48,28 +48,18 @@ def written_apart(folder: Path) -> Iterator[Path]:
     """A new folder to fill, whose content is moved to its place in the end, or deleted on errors.
 
     A folder that exists may be a mount point, or lie where nothing can be written: then the new one
-    is made inside of it.
-
-    Args:
-        folder: Its place: nothing, an empty folder, an earlier export, whose listed files are
-            removed, or a folder with other files, which stay.
-
-    Raises:
-        FileExistsError: Another file, or a symbolic link, is in the way; nothing was moved.
-        ValueError: The earlier export lists files outside of its folder; nothing was moved.
+    is made inside of it. Files that an earlier export lists there are removed, all others stay; one
+    that is in the way is an error, and nothing is moved.
     """
     exists = folder.exists()
-    if not exists:
-        folder.parent.mkdir(parents=True, exist_ok=True)
     place = folder if exists else folder.parent
+    place.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=place))
     try:
         yield partial
         partial.chmod(0o755)
         if exists:
-            earlier = _earlier(folder)
-            _check_free(partial, folder, set(earlier))
-            _exchange(partial, folder, earlier)
+            _exchange(partial, folder, _earlier(folder))
         else:
             partial.rename(folder)
     finally:
@@ -110,20 +100,20 @@ def _is_below(name: object) -> bool:
 
 def _is_there(folder: Path, name: str) -> bool:
     """Whether what is listed is there, of its kind, and no link is on the way to it."""
-    *parents, last = name.removesuffix("/").split("/")
-    path = folder
-    for part in parents:
-        path /= part
-        if path.is_symlink() or not path.is_dir():
-            return False
-    path /= last
-    return not path.is_symlink() and (path.is_dir() if name.endswith("/") else path.is_file())
+    path = folder / name
+    way = [path, *path.parents[: name.removesuffix("/").count("/")]]
+    there = path.is_dir() if name.endswith("/") else path.is_file()
+    return there and not any(at.is_symlink() for at in way)
 
 
-def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
-    for path in sorted(partial.rglob("*")):
-        target = folder / path.relative_to(partial)
-        free = target in earlier and not (target.is_dir() and path.is_file())
+def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
+    """Moves an earlier export's files out and the new ones in, or nothing at all."""
+    # The marker is last: then the export is complete.
+    new = sorted(partial.rglob("*"), key=lambda path: (path == partial / MARKER, path))
+    places = {path: folder / path.relative_to(partial) for path in new}
+    replaced = set(earlier)
+    for path, target in places.items():
+        free = target in replaced and not (target.is_dir() and path.is_file())
         merges = path.is_dir() and target.is_dir() and not target.is_symlink()
         if (target.exists() or target.is_symlink()) and not free and not merges:
             kind = "a symbolic link" if target.is_symlink() else "one"
@@ -131,19 +121,11 @@ def _check_free(partial: Path, folder: Path, earlier: set[Path]) -> None:
                 f"expected a folder without {path.relative_to(partial)}, got {kind} in {folder}; "
                 f"other files are never overwritten"
             )
-
-
-def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
-    """Moves an earlier export's files out and the new ones in, or nothing at all."""
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder))
-    new = sorted(
-        partial.rglob("*"), key=lambda path: path == partial / MARKER
-    )  # last: then it is complete
-    places = {path: folder / path.relative_to(partial) for path in new}
-    made = [places[path] for path in new if path.is_dir() and not places[path].is_dir()]
+    made = [target for path, target in places.items() if path.is_dir() and not target.is_dir()]
     leaving = [(path, old / path.relative_to(folder)) for path in earlier if path.is_file()]
-    coming = [(path, places[path]) for path in new if path.is_file()]
-    folders = [path for path in earlier if path.is_dir()]
+    coming = [(path, target) for path, target in places.items() if path.is_file()]
+    folders = {path for path in earlier if path.is_dir()}
     try:
         for source, target in leaving:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +141,7 @@ def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
         _remove_empty([*(path for path in old.rglob("*") if path.is_dir()), old])
         raise
     shutil.rmtree(old)
-    _remove_empty(set(folders) - set(places.values()))
+    _remove_empty(folders - set(places.values()))
 
 
 def _move_back(moves: Iterable[tuple[Path, Path]]) -> None:

@@ -1,9 +1,12 @@
-"""The commands ``fit`` and ``protect``."""
+"""What each command does, but for ``demo``, and how results are printed."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,45 @@ from torchvision.datasets import ImageFolder
 
 from ..data.image_folder import Survey, survey_folder
 from ..engine.callbacks import TensorBoard
+from ..engine.device import pick_device
 from ..engine.distributed import Group
+from ..evaluation.audit.runner import audit
+from ..evaluation.evaluate import evaluate
+from ..hub.catalogue import list_pretrained
+from ..importers.noise_files import import_perturbation
 from ..methods.base import Method
 from ..methods.fit_session import remove_checkpoint
+from ..perturbation.card import words
 from ..perturbation.perturbation import Perturbation
 from ..protected.dataset import ProtectedDataset
 from ..protected.export import ONE_SIZE, check_target
+from ..protected.verify import verify
 from .arguments import METHOD_NAMES, PARAMETERS, check_out, chosen, method_of, open_dataset
-from .output import show
 
+_QUICK: dict[str, Any] = {
+    "victims": ["tiny"],
+    "countermeasures": [
+        "none", "grayscale", "jpeg-10", "jpeg-30", "orthogonal-projection",
+        "adversarial-training-4-steps-3", "unprotected-20", "clean-part-only-20",
+    ],
+    "epochs": 12,
+}  # fmt: skip
 logger = logging.getLogger(__name__)
+
+
+def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None:
+    """Prints values as JSON if that is asked for, else a text, or a line for each value."""
+    if args.json:
+        text = json.dumps(values, indent=2)
+    elif text is None:
+        text = _aligned([[name, words(v)] for name, v in values.items() if v is not None])
+    print(text)
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Lines of words, one column below the other."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -158,3 +190,99 @@ def _finish(
     show(args, values | times)
     if args.checkpoint is not None:
         remove_checkpoint(args.checkpoint)
+
+
+def evaluate_victims(args: argparse.Namespace) -> None:
+    """Train victims on a dataset and test them on clean images."""
+    train = open_dataset(args.train)
+    if args.perturbation is not None:
+        train = ProtectedDataset(train, Perturbation.from_pretrained(args.perturbation))
+    test = open_dataset(args.test, train=False)
+    evaluation = evaluate(train, test, args.victim, **chosen(args, evaluate))
+    show(args, evaluation.to_dict(), str(evaluation))
+
+
+def audit_perturbation(args: argparse.Namespace) -> None:
+    """Try countermeasures against a saved perturbation, and report the worst case."""
+    # Without a GPU, what audit tries by default takes days.
+    quick = args.quick or pick_device(args.device).type == "cpu"
+    options = {name: value for name, value in chosen(args, audit).items() if value is not None}
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    report = audit(
+        ProtectedDataset(open_dataset(args.dataset), perturbation, full_size=args.full_size),
+        None,
+        None if args.test is None else open_dataset(args.test, train=False),
+        **((_QUICK if quick else {}) | options),
+    )
+    text = str(report)
+    if args.folder is not None:
+        text += f"\n\nLook at {Path(args.folder) / 'report.html'}"
+    shown = {name: value for name, value in report.to_dict().items() if name != "examples"}
+    show(args, shown, text)
+
+
+def verify_folder(args: argparse.Namespace) -> int:
+    """Say which files of a folder are protected by a perturbation."""
+    originals = None if args.originals is None else open_dataset(args.originals)
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    found = verify(args.folder, perturbation, originals, progress=args.progress)
+    show(args, found.to_dict(), str(found))
+    return 0 if found.whole else 1
+
+
+def print_info(args: argparse.Namespace) -> None:
+    """Describe a saved perturbation."""
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    config = {"config": perturbation.config} if args.json else {}
+    show(args, perturbation.info() | config)
+
+
+def print_names(args: argparse.Namespace) -> None:
+    """List the pre-made perturbations that can be loaded by name."""
+    entries, lines = [], []
+    for entry in list_pretrained():
+        entries.append(asdict(entry) | {"where": entry.where})
+        budget = f"{entry.norm} {entry.epsilon}" if entry.epsilon else ""
+        large = entry.bytes >= 1e6
+        size = f"{entry.bytes / 1e6:.1f} MB" if large else f"{entry.bytes / 1e3:.1f} kB"
+        lines.append([entry.name, entry.method, entry.dataset, budget, size, entry.where])
+    show(args, entries, _aligned(lines) or "No pre-made perturbations come with this release.")
+
+
+def pull(args: argparse.Namespace) -> None:
+    """Get a perturbation from the Hub, or a pre-made one."""
+    _quiet_hub(args)
+    if args.out is not None:
+        check_out(args.out, force=args.force)
+    options = chosen(args, Perturbation.from_pretrained)
+    perturbation = Perturbation.from_pretrained(args.name, **options)
+    source = folder = perturbation.folder
+    if args.out is not None and source is not None:
+        folder = perturbation.save_pretrained(args.out, force=args.force)
+        if (source / "README.md").is_file():
+            shutil.copyfile(source / "README.md", folder / "README.md")
+    show(args, perturbation.info() | {"folder": str(folder)})
+
+
+def push(args: argparse.Namespace) -> None:
+    """Send a saved perturbation to a dataset repository on the Hub, private unless --public."""
+    _quiet_hub(args)
+    perturbation = Perturbation.from_pretrained(Path(args.folder))
+    pushed = perturbation.push_to_hub(args.repo, **chosen(args, perturbation.push_to_hub))
+    show(args, pushed._asdict())
+
+
+def _quiet_hub(args: argparse.Namespace) -> None:
+    if not args.progress:
+        from ..hub.client import hide_progress
+
+        hide_progress()
+
+
+def import_file(args: argparse.Namespace) -> None:
+    """Make a perturbation of a file that another program wrote."""
+    check_out(args.out, force=args.force)
+    options = chosen(args, import_perturbation)
+    perturbation = import_perturbation(args.path, open_dataset(args.dataset), **options)
+    folder = perturbation.save_pretrained(args.out, force=args.force)
+    show(args, perturbation.info() | {"folder": str(folder)})

@@ -1,11 +1,13 @@
-"""Lossless image folders that ``ImageFolder`` reads back with the same pixels and labels."""
+"""A lossless file per image: in class folders as ``ImageFolder`` reads them, or in tar shards."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+import tarfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,8 @@ from ...data.image import Pixels, to_pil
 from ...data.raw import RawDataset
 from ..manifest import Exported, Manifest
 
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "png": {},
-    "webp": {"lossless": True, "exact": True},
-}
+SHARD_BYTES = 256 << 20  # a shard ends with the image that reaches this
+_OPTIONS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True, "exact": True}}
 
 
 def class_folders(raw: RawDataset) -> list[str]:
@@ -43,7 +43,15 @@ def write_folders(
     for name in names:
         (folder / name).mkdir()
     filled = set(raw.labels.tolist())
-    _warn_of_empty([name for label, name in enumerate(names) if label not in filled], len(names))
+    empty = [name for label, name in enumerate(names) if label not in filled]
+    if empty:
+        some = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
+        warnings.warn(
+            f"there are no images of {len(empty):,} of {len(names):,} classes ({some}); their "
+            f"folders are empty, so that the others keep their indices: ImageFolder(folder, "
+            f"allow_empty=True) reads them",
+            stacklevel=2,
+        )
     digits = len(str(len(raw) - 1))
     for image in images:
         file = f"{names[image.label]}/{image.index:0{digits}d}.{format}"
@@ -54,15 +62,29 @@ def write_folders(
     return {"folders": names}
 
 
-def _warn_of_empty(names: Sequence[str], number: int) -> None:
-    if names:
-        some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        warnings.warn(
-            f"there are no images of {len(names):,} of {number:,} classes ({some}); their folders "
-            f"are empty, so that the others keep their indices: ImageFolder(folder, "
-            f"allow_empty=True) reads them",
-            stacklevel=2,
-        )
+def write_webdataset(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
+    """Writes ``shard-000000.tar``, …, each with ``000000.cls`` and ``000000.png`` per image.
+
+    The bytes depend only on the images: no times, no owners, in order of the index.
+    """
+    shards: list[str] = []
+    tar: tarfile.TarFile | None = None
+    with contextlib.ExitStack() as opened:
+        for image in images:
+            if tar is None or tar.offset >= SHARD_BYTES:
+                opened.close()
+                shards.append(f"shard-{len(shards):06d}.tar")
+                path = folder / shards[-1]
+                tar = opened.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
+            _add(tar, f"{image.index:06d}.cls", str(image.label).encode())
+            _add(tar, f"{image.index:06d}.png", png_bytes(image.pixels))
+    return {"shards": shards}
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)  # mode 0644, everything else 0 or empty
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
 
 
 def png_bytes(pixels: Pixels) -> bytes:
