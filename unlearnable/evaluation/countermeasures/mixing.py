@@ -9,21 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
-from .base import Countermeasure, as_number
+from .base import Countermeasure
 
 
 def boxes(centres: Tensor, heights: Tensor, widths: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixels of one box per image, cut off at the image's edges, bool of (B, 1, H, W).
+    """The pixels of one box per image, cut off at the image's edges, bool (B, 1, H, W).
 
-    Args:
-        centres: Row and column, int64 of shape (B, 2).
-        heights: In pixels, int64 of shape (B,); a box begins half of it, rounded down, above.
-        widths: Likewise.
-        size: Of the images.
+    Boxes of int64 heights and widths (B,) begin half of that, rounded down, above and to the left
+    of their centres, rows and columns (B, 2).
     """
 
     def inside(middle: Tensor, length: Tensor, pixels: int) -> Tensor:
@@ -56,7 +52,7 @@ class Cutout(Countermeasure):
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            self._set(size=integer("size", self.size, least=1))
+            self._integers(size=1)
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         count, _, height, width = batch.images.shape
@@ -80,10 +76,8 @@ class _Mixing(Countermeasure):
     mixes: int = 2
 
     def __post_init__(self) -> None:
-        self._set(
-            probability=as_number("probability", self.probability),
-            mixes=integer("mixes", self.mixes, least=1),
-        )
+        self._numbers("probability")
+        self._integers(mixes=1)
         if not 0 <= self.probability <= 1:
             raise ValueError(f"expected a probability from 0 to 1, got {self.probability}")
 
