@@ -32,25 +32,15 @@ _COMPARED = 512  # images that imperceptibility is measured on, and as many of a
 
 
 class AuditData(NamedTuple):
-    """Training images with and without their perturbation, and test images, each decoded once.
+    """Training images with and without their perturbation, and test images, each decoded once."""
 
-    Attributes:
-        given: The protected training images as a dataset.
-        protected: The same, read.
-        clean: The same without perturbation, resized and cropped just as they are.
-        test: Clean images to test on.
-        image_size: As :func:`evaluate` takes it.
-        dataset: What a report says about the training images.
-        tested: What it says about the test images.
-    """
-
-    given: ProtectedDataset
-    protected: ImageStore
-    clean: ImageStore
+    given: ProtectedDataset  # the training images
+    protected: ImageStore  # the same, read
+    clean: ImageStore  # the same without perturbation, resized and cropped just as they are
     test: ImageStore
     image_size: tuple[int, ...] | None
-    dataset: dict[str, Any]
-    tested: dict[str, Any]
+    dataset: dict[str, Any]  # what a report says about the training images
+    tested: dict[str, Any]  # and about the test images
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,20 +77,25 @@ class AuditData(NamedTuple):
             images=torch.where(chosen, self.protected.images, self.clean.images)
         )
 
-    def change_by_class(self) -> dict[str, Distortion]:
-        """Imperceptibility by class name."""
+    def change_by_class(self) -> dict[str, dict[str, Any]]:
+        """Imperceptibility by class name, for JSON."""
         each = max(1, _COMPARED // self.dataset["num_classes"])
         labels = self.clean.labels.numpy()
         return {
-            class_name(self.dataset, label): measure(
-                self._pairs(spread(np.flatnonzero(labels == label).tolist(), each))
-            )
+            self._class_name(label): self._change(np.flatnonzero(labels == label).tolist(), each)
             for label in np.unique(labels).tolist()
         }
 
-    def change(self) -> Distortion:
-        """Imperceptibility of all classes together."""
-        return measure(self._pairs(spread(range(len(self.clean.labels)), _COMPARED)))
+    def change(self) -> dict[str, Any]:
+        """Imperceptibility of all classes together, for JSON."""
+        return self._change(range(len(self.clean.labels)), _COMPARED)
+
+    def _change(self, indices: Sequence[int], count: int) -> dict[str, Any]:
+        return _plain(measure(self._pairs(spread(indices, count))))
+
+    def _class_name(self, label: int) -> str:
+        classes = self.dataset["classes"]
+        return f"class {label}" if classes is None else str(classes[label])
 
     def _pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
         """Clean and protected pixels, of the size at which they are published."""
@@ -119,11 +114,10 @@ class AuditData(NamedTuple):
             pictures = [to_pil(pixels) for pixels in triple(*pair)]
             for picture in pictures:
                 picture.thumbnail((_SHOWN, _SHOWN))
-            shown = dict(
-                zip(("clean", "change", "protected"), map(png_base64, pictures), strict=True)
-            )
-            label = class_name(self.dataset, int(labels[index]))
-            examples.append({"label": label} | plain_change(compare(*pair)) | shown)
+            names = ("clean", "change", "protected")
+            shown = dict(zip(names, map(png_base64, pictures), strict=True))
+            label = self._class_name(int(labels[index]))
+            examples.append({"label": label} | _plain(compare(*pair)) | shown)
         return examples
 
 
@@ -138,12 +132,7 @@ def part_of(store: ImageStore, indices: Sequence[int]) -> ImageStore:
     )
 
 
-def class_name(dataset: dict[str, Any], label: int) -> str:
-    """The name of a class, or its number."""
-    return f"class {label}" if dataset["classes"] is None else str(dataset["classes"][label])
-
-
-def plain_change(change: Distortion) -> dict[str, Any]:
+def _plain(change: Distortion) -> dict[str, Any]:
     """For JSON, which has no infinity."""
     plain = change._asdict()
     return plain | {"psnr": None if math.isinf(change.psnr) else change.psnr}
@@ -174,7 +163,12 @@ def read_audit_data(
     protected = read_images(given, size, progress=progress)
     # A perturbation in colour makes grey images colour ones, clean or not.
     clean = clean._replace(images=clean.images.expand_as(protected.images).contiguous())
-    _check(clean, held)
+    check_pair(clean, held)
+    if clean.num_classes < 2 or len(clean.labels) < clean.num_classes:
+        raise ValueError(
+            f"expected at least two classes and an image of each to train on, got "
+            f"{len(clean.labels)} images of {clean.num_classes} classes"
+        )
     overlap = len(np.intersect1d(clean.keys, held.keys))
     if overlap:
         logger.warning(
@@ -240,7 +234,11 @@ def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
     if not 0 < held_out < 1:
         raise ValueError(f"expected a share to hold out between 0 and 1, got {held_out}")
     keys = RawDataset(dataset).keys
-    ranks = np.array([_rank(key) for key in keys.tolist()], dtype=np.uint64)
+    hashed = b"".join(
+        hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, person=b"held out").digest()
+        for key in keys.tolist()
+    )
+    ranks = np.frombuffer(hashed, dtype="<u8")
     held = ranks < np.sort(ranks)[round(held_out * (len(ranks) - 1))]
     if held.all() or not held.any():
         raise ValueError(
@@ -248,11 +246,6 @@ def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
             f"test="
         )
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
-
-
-def _rank(key: int) -> int:
-    digest = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, person=b"held out")
-    return int.from_bytes(digest.digest(), "little")
 
 
 def _image_size(
@@ -265,12 +258,3 @@ def _image_size(
         )
     size = asked or own
     return None if size is None else tuple(size)
-
-
-def _check(clean: ImageStore, tested: ImageStore) -> None:
-    check_pair(clean, tested)
-    if clean.num_classes < 2 or len(clean.labels) < clean.num_classes:
-        raise ValueError(
-            f"expected at least two classes and an image of each to train on, got "
-            f"{len(clean.labels)} images of {clean.num_classes} classes"
-        )

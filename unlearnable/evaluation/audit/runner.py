@@ -25,8 +25,8 @@ from ..countermeasures.names import COUNTERMEASURES, countermeasure
 from ..evaluate import Training, check_victim, train_victims
 from ..report.figures import Cell, duration
 from ..report.report import AuditReport
-from .cells import Ledger, Plan, plan
-from .data import AuditData, plain_change, read_audit_data
+from .cells import Ledger, Plan, open_ledger, plan
+from .data import AuditData, read_audit_data
 from .timing import Clock, probe
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def audit(
         check_victim(name, data.clean)
     cells = plan(counters, names, training.seeds)
     report = _empty_report(data, counters, names, training, len(cells))
-    with Ledger(folder, data.identity | report.settings, counters) as ledger:
+    with open_ledger(folder, data.identity | report.settings, counters) as ledger:
         todo = [cell for cell in cells if cell not in ledger]
         for measured in _measured(todo, cells, ledger, data, training, progress):
             if folder is not None and measured is not todo[-1]:
@@ -218,8 +218,8 @@ def _empty_report(
         seeds=training.seeds,
         cells=[],
         planned=planned,
-        change=plain_change(data.change()),
-        change_by_class={n: plain_change(c) for n, c in data.change_by_class().items()},
+        change=data.change(),
+        change_by_class=data.change_by_class(),
         examples=data.examples(),
         machine=_machine(training.device),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -16,12 +17,7 @@ _STEPS = 2
 
 
 class Clock:
-    """Time left, by kind of cell.
-
-    Args:
-        cells: All cells of the audit; those in the ledger show what their kind takes.
-        ledger: What was measured.
-    """
+    """Time left, by kind of cell: first expected, then measured, those of the ledger among it."""
 
     def __init__(self, cells: Iterable[Plan], ledger: Ledger) -> None:
         self._taken: dict[tuple[str, str], list[float]] = {}
@@ -44,17 +40,13 @@ class Clock:
 
     def left(self, cells: Sequence[Plan]) -> float:
         """Seconds that these cells are going to take."""
-        both = self._taken.keys() & self._expected.keys()
-        expected = sum(self._expected[kind] for kind in both)
-        taken = sum(sum(self._taken[kind]) / len(self._taken[kind]) for kind in both)
+        mean = {kind: statistics.fmean(seconds) for kind, seconds in self._taken.items()}
+        both = mean.keys() & self._expected.keys()
+        expected, taken = (sum(known[kind] for kind in both) for known in (self._expected, mean))
         # The expectation is off by about the same factor for all kinds.
         factor = taken / expected if expected and taken else 1.0
-        return sum(
-            sum(self._taken[cell.kind]) / len(self._taken[cell.kind])
-            if cell.kind in self._taken
-            else factor * self._expected[cell.kind]
-            for cell in cells
-        )
+        known = {kind: factor * seconds for kind, seconds in self._expected.items()} | mean
+        return sum(known[cell.kind] for cell in cells)
 
 
 def probe(
@@ -66,16 +58,7 @@ def probe(
     epochs: int,
     batch_size: int,
 ) -> None:
-    """Trains each kind of cell for a few steps, and has the clock expect what follows from it.
-
-    Args:
-        clock: Gets the estimates.
-        cells: To be measured.
-        data: Of the audit.
-        measure: Trains and tests a victim.
-        epochs: Of a cell.
-        batch_size: Of a cell.
-    """
+    """Trains each kind of cell for a few steps, and has the clock expect what follows from it."""
     count, tests = len(data.clean.labels), len(data.test.labels)
     few = min(count, _STEPS * batch_size)
     train = _spread(data.clean, few)
@@ -84,9 +67,8 @@ def probe(
     for cell in cells:
         if clock.knows(cell.kind):
             continue
-        plain = cell._replace(
-            trained_on=CLEAN, countermeasure=cell.countermeasure.for_timing(few, count)
-        )
+        counter = cell.countermeasure.for_timing(few, count)
+        plain = cell._replace(trained_on=CLEAN, countermeasure=counter)
         if not warm:
             measure(plain, train, test, 1)
             warm = True
