@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -164,11 +165,7 @@ class Training(NamedTuple):
         device: str | torch.device,
         precision: str,
     ) -> Training:
-        """From the arguments of :func:`evaluate`.
-
-        Raises:
-            ValueError: One of them is out of range.
-        """
+        """From the arguments of :func:`evaluate`; ``ValueError`` where one is out of range."""
         if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) != 0:
             chosen = [integer("each of seeds", seed) for seed in seeds]
         else:
@@ -212,10 +209,8 @@ def train_victims(
             precision=training.precision,
             progress=Progress(show=progress, title=f"{name}, seed {seed}"),
         )
-        try:
+        with contextlib.closing(run):
             _train_victim(run, victim, countermeasure, test, training, result)
-        finally:
-            run.close()
     return result
 
 

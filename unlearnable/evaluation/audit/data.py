@@ -147,16 +147,17 @@ def read_audit_data(
     image_size: int | Sequence[int] | None,
     progress: bool,
 ) -> AuditData:
-    """Decodes every image once, clean and protected; arguments are those of :func:`audit`.
-
-    Raises:
-        ValueError: What was given does not belong together.
-        UnknownImageError: An image is not among those that the perturbation was fitted on.
-    """
+    """Decodes every image once, clean and protected; arguments and errors are :func:`audit`'s."""
     if isinstance(test, tuple):
         test = RawDataset(test).originals[0]
     given, tested = _divide(dataset, perturbation, test, held_out)
-    size = _image_size(image_size, given)
+    asked, own = ResizeCrop.parse(image_size), given.perturbation.fit_size
+    if own is not None and asked not in (None, own) and not given.full_size:
+        raise ValueError(
+            f"expected the image_size of the perturbation, {tuple(own)}, got {tuple(asked or ())}"
+        )
+    fit = asked or own
+    size = None if fit is None else tuple(fit)
     clean = read_images(given.base, size, progress=progress)
     given = given.with_keys(clean.keys)
     held = read_images(tested, size, progress=progress)
@@ -226,10 +227,8 @@ def _divide(
 def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
     """Indices to train on and to test on, by a hash of each image's content.
 
-    The order of the images does not matter, and copies of an image are on the same side.
-
-    Raises:
-        ValueError: One side would be empty.
+    The order of the images does not matter, and copies of an image are on the same side. Raises
+    ``ValueError`` where one side would be empty.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"expected a share to hold out between 0 and 1, got {held_out}")
@@ -246,15 +245,3 @@ def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
             f"test="
         )
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
-
-
-def _image_size(
-    image_size: int | Sequence[int] | None, given: ProtectedDataset
-) -> tuple[int, ...] | None:
-    asked, own = ResizeCrop.parse(image_size), given.perturbation.fit_size
-    if own is not None and asked not in (None, own) and not given.full_size:
-        raise ValueError(
-            f"expected the image_size of the perturbation, {tuple(own)}, got {tuple(asked or ())}"
-        )
-    size = asked or own
-    return None if size is None else tuple(size)

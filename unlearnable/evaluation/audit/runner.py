@@ -89,13 +89,9 @@ def audit(
     training = training._replace(seeds=list(dict.fromkeys(training.seeds)))
     for counter, name in itertools.product(counters, names):
         counter.check_victim(name)
+    held_out = number("held_out", held_out)
     data = read_audit_data(
-        dataset,
-        perturbation,
-        test,
-        held_out=number("held_out", held_out),
-        image_size=image_size,
-        progress=progress,
+        dataset, perturbation, test, held_out=held_out, image_size=image_size, progress=progress
     )
     for name in names:
         check_victim(name, data.clean)

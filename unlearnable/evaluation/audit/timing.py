@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-import torch
-
 from ...data.cache import ImageStore
+from ...protected.metrics import spread
 from ..report.figures import CLEAN, Cell
 from .cells import Ledger, Plan
 from .data import AuditData, part_of
@@ -61,8 +60,8 @@ def probe(
     """Trains each kind of cell for a few steps, and has the clock expect what follows from it."""
     count, tests = len(data.clean.labels), len(data.test.labels)
     few = min(count, _STEPS * batch_size)
-    train = _spread(data.clean, few)
-    test = _spread(data.test, max(1, round(tests * few / count)))
+    train = part_of(data.clean, spread(range(count), few))
+    test = part_of(data.test, spread(range(tests), max(1, round(tests * few / count))))
     warm = False
     for cell in cells:
         if clock.knows(cell.kind):
@@ -76,7 +75,3 @@ def probe(
         # What is done once, such as compression, is in the time of the first epoch only.
         more = min(once, max(0.0, measure(plain, train, test, 2).seconds - once))
         clock.expect(cell.kind, (once + (epochs - 1) * more) * count / few)
-
-
-def _spread(store: ImageStore, few: int) -> ImageStore:
-    return part_of(store, torch.linspace(0, len(store.labels) - 1, few).long().tolist())

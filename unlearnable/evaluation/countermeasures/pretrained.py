@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Sequence
@@ -134,24 +135,23 @@ def pretrained(
         images = grey.expand(-1, shape[0], -1, -1)
     images, labels = images.to(device), store.labels.to(device)
     run = Run(images, labels, store.num_classes, seed="pretraining", precision=precision)
-    seed = run.weight_seed("victim")
-    if isinstance(victim, str):
-        model = build_model(victim, store.num_classes, shape[0], seed=seed)
-    else:
-        model = with_head(victim, store.num_classes)
-        reset_weights(model, seed=seed)
-    try:
+    with contextlib.closing(run):
+        seed = run.weight_seed("victim")
+        if isinstance(victim, str):
+            model = build_model(victim, store.num_classes, shape[0], seed=seed)
+        else:
+            model = with_head(victim, store.num_classes)
+            reset_weights(model, seed=seed)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR
         train_surrogate(
             run,
             model,
             sgd(model),
-            torch.optim.lr_scheduler.CosineAnnealingLR,
+            schedule,
             epochs=start.epochs,
             batch_size=128,
             inputs=augmented(run),
         )
-    finally:
-        run.close()
     return {name: weight.cpu() for name, weight in model.state_dict().items()}
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -75,11 +76,10 @@ class OrthogonalProjection(Countermeasure):
     def regression(self, images: Tensor, labels: Tensor) -> Tensor:
         """Weights of the logistic regression, float (K, C * H * W), on uint8 (N, C, H, W)."""
         classes = int(labels.max()) + 1
-        run = Run(images, labels, classes, seed=self.name)
         linear = nn.utils.skip_init(nn.Linear, images[0].numel(), classes, bias=False)
-        reset_weights(linear, seed=run.weight_seed("regression"))
         model = nn.Sequential(nn.Flatten(), linear)
-        try:
+        with contextlib.closing(Run(images, labels, classes, seed=self.name)) as run:
+            reset_weights(linear, seed=run.weight_seed("regression"))
             train_surrogate(
                 run,
                 model,
@@ -89,8 +89,6 @@ class OrthogonalProjection(Countermeasure):
                 batch_size=self.batch_size,
                 inputs=lambda index: to_float(run.images[index]),
             )
-        finally:
-            run.close()
         weights: Tensor = linear.weight.detach()
         return weights
 

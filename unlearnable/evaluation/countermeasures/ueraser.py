@@ -72,8 +72,7 @@ class UEraser(Countermeasure):
         return batch._replace(images=trivial_augment(images, draws))
 
     def _cloud(self, images: Tensor, draws: Draws) -> Tensor:
-        roughness = draws.uniform((len(images),), 0.3, 0.7)
-        return plasma(images.shape, roughness, draws)
+        return plasma(images.shape, draws.uniform((len(images),), 0.3, 0.7), draws)
 
     def _chosen(self, count: int, draws: Draws) -> Tensor:
         return columns(draws.uniform((count,), 0, 1) < self.probability)
