@@ -90,15 +90,8 @@ def open_ledger(
 ) -> Iterator[Ledger]:
     """The cells in a folder's ``audit.json``, which is locked meanwhile; None is memory only.
 
-    Args:
-        folder: Holds the file.
-        identity: What the figures depend on.
-        counters: Countermeasures of this start.
-
-    Raises:
-        FileExistsError: The folder holds other things.
-        ValueError: It holds another audit or another version's cells.
-        RuntimeError: Another process works in it.
+    Raises ``ValueError`` for another identity, on which the figures depend, or another version's
+    cells; ``FileExistsError`` for other files; ``RuntimeError`` where another process works in it.
     """
     parameters = {counter.name: counter.parameters for counter in counters}
     started = {"format": AUDIT_FORMAT, "identity": identity, "countermeasures": parameters}

@@ -23,7 +23,7 @@ from ...perturbation.perturbation import Perturbation
 from ..countermeasures.base import Countermeasure
 from ..countermeasures.names import COUNTERMEASURES, countermeasure
 from ..evaluate import Training, check_victim, train_victims
-from ..report.figures import Cell, duration
+from ..report.figures import Cell, duration, percent
 from ..report.report import AuditReport
 from .cells import Ledger, Plan, open_ledger, plan
 from .data import AuditData, read_audit_data
@@ -123,13 +123,9 @@ def _measured(
     measure = functools.partial(measure_cell, training=training)
     probe(clock, todo, data, measure, epochs=training.epochs, batch_size=training.batch_size)
     logger.info(
-        "audit of %s on %s: %d of %d cells, about %s on %s",
-        data.given.perturbation.config["method"],
-        data.dataset["name"],
-        len(todo),
-        len(cells),
-        duration(clock.left(todo)),
-        training.device,
+        f"audit of {data.given.perturbation.config['method']} on {data.dataset['name']}: "
+        f"{len(todo)} of {len(cells)} cells, about {duration(clock.left(todo))} on "
+        f"{training.device}"
     )
     for done, planned in enumerate(todo, 1):
         train = data.training_images(planned.trained_on, planned.countermeasure)
@@ -137,14 +133,10 @@ def _measured(
         ledger.put(planned, dataclasses.replace(cell, machine=_machine(training.device)))
         clock.took(planned, cell.seconds)
         left = todo[done:]
+        rest = f"about {duration(clock.left(left))} left" if left else "done"
         logger.info(
-            "%d of %d: %s: %.1f %% at its best, %.1f %% at the end; %s",
-            len(cells) - len(left),
-            len(cells),
-            planned.key,
-            100 * cell.peak,
-            100 * cell.last,
-            f"about {duration(clock.left(left))} left" if left else "done",
+            f"{len(cells) - len(left)} of {len(cells)}: {planned.key}: {percent(cell.peak)} at its "
+            f"best, {percent(cell.last)} at the end; {rest}"
         )
         yield planned
 
@@ -160,25 +152,12 @@ def measure_cell(
 ) -> Cell:
     """Trains and tests one victim."""
     start = time.perf_counter()
-    found = train_victims(
-        train,
-        test,
-        planned.victim,
-        planned.countermeasure,
-        training._replace(epochs=epochs, seeds=[planned.seed]),
-        progress=progress,
-    )
-    return Cell(
-        planned.trained_on,
-        planned.countermeasure.name,
-        planned.victim,
-        planned.seed,
-        found.last[0],
-        found.peak[0],
-        found.train[0],
-        found.curves[0],
-        round(time.perf_counter() - start, 3),
-    )
+    counter, victim, seed = planned.countermeasure, planned.victim, planned.seed
+    training = training._replace(epochs=epochs, seeds=[seed])
+    found = train_victims(train, test, victim, counter, training, progress=progress)
+    reached = (found.last[0], found.peak[0], found.train[0], found.curves[0])
+    seconds = round(time.perf_counter() - start, 3)
+    return Cell(planned.trained_on, counter.name, victim, seed, *reached, seconds)
 
 
 def _empty_report(

@@ -121,11 +121,7 @@ class FineTuning(Countermeasure):
 
 @functools.lru_cache(maxsize=8)
 def pretrained(
-    victim: str | nn.Module,
-    start: Start,
-    shape: tuple[int, int, int],
-    device: str,
-    precision: str,
+    victim: str | nn.Module, start: Start, shape: tuple[int, int, int], device: str, precision: str
 ) -> dict[str, Tensor]:
     """A victim's weights, on the CPU, after training on other images resized to a shape."""
     store = read_images(Shapes(seed=1) if start.digest is None else start.dataset, shape[1:])
@@ -143,14 +139,9 @@ def pretrained(
             model = with_head(victim, store.num_classes)
             reset_weights(model, seed=seed)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR
+        crop_flip = augmented(run)
         train_surrogate(
-            run,
-            model,
-            sgd(model),
-            schedule,
-            epochs=start.epochs,
-            batch_size=128,
-            inputs=augmented(run),
+            run, model, sgd(model), schedule, epochs=start.epochs, batch_size=128, inputs=crop_flip
         )
     return {name: weight.cpu() for name, weight in model.state_dict().items()}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from . import text
-from .figures import CLEAN, PROTECTED, duration, percent, whole_percent
+from . import figures, text
+from .figures import CLEAN, PROTECTED
 from .model import Findings
 
 _TEMPLATES = Environment(
@@ -24,13 +24,8 @@ _TEMPLATES = Environment(
 
 def html_page(report: Findings) -> str:
     """The whole page."""
-    page = _TEMPLATES.get_template("report.html").render(
-        report=report,
-        text=text,
-        charts=_charts(report),
-        duration=duration,
-        whole_percent=whole_percent,
-    )
+    template = _TEMPLATES.get_template("report.html")
+    page = template.render(report=report, text=text, figures=figures, charts=_charts(report))
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
@@ -46,12 +41,12 @@ def _charts(report: Findings) -> list[dict[str, Any]]:
         if not curves:
             continue
         name = row.countermeasure + (f", {row.victim}" if len(report.victims) > 1 else "")
-        figures = [
-            f"{percent(reached.peak)} on {kind} images"
+        reached_on = [
+            f"{figures.percent(reached.peak)} on {kind} images"
             for kind, reached in ((PROTECTED, row.protected), (CLEAN, row.clean))
             if reached
         ]
-        words = f"{name}: at best {', '.join(figures)}"
+        words = f"{name}: at best {', '.join(reached_on)}"
         epochs = max(len(curve) for _, curve in curves)
         charts.append({"name": name, "words": words, "epochs": epochs, "curves": curves})
     return charts

@@ -73,13 +73,8 @@ class Findings:
     def rows(self) -> list[Row]:
         """One per countermeasure and victim, those of one countermeasure together."""
         return [
-            Row(
-                entry["name"],
-                victim,
-                self.reached(PROTECTED, entry["name"], victim),
-                self.reached(CLEAN, entry["name"], victim),
-            )
-            for entry in self.countermeasures
+            Row(name, victim, *(self.reached(kind, name, victim) for kind in (PROTECTED, CLEAN)))
+            for name in (entry["name"] for entry in self.countermeasures)
             for victim in self.victims
         ]
 
