@@ -105,9 +105,8 @@ def open_ledger(
             found = json.loads(path.read_text(encoding="utf-8"))
             try:
                 _check_same(found, content, path.parent)
-                content = found | {
-                    "countermeasures": found["countermeasures"] | content["countermeasures"]
-                }
+                found["countermeasures"] |= content["countermeasures"]
+                content = found
             except (KeyError, TypeError, AttributeError) as error:
                 raise ArtefactError(
                     f"expected an audit in {path}, got a file without its parts: {error}"

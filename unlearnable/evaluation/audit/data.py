@@ -101,9 +101,9 @@ class AuditData(NamedTuple):
         """Clean and protected pixels, of the size at which they are published."""
         if self.given.full_size or self.image_size != self.given.perturbation.fit_size:
             yield from self.given.pixel_pairs(indices)
-            return
-        for index in indices:
-            yield self.clean.images[index].numpy(), self.protected.images[index].numpy()
+        else:
+            for index in indices:
+                yield self.clean.images[index].numpy(), self.protected.images[index].numpy()
 
     def examples(self) -> list[dict[str, Any]]:
         """An image of each class to look at, as a report keeps them."""

@@ -41,7 +41,7 @@ class Clock:
         """Seconds that these cells are going to take."""
         mean = {kind: statistics.fmean(seconds) for kind, seconds in self._taken.items()}
         both = mean.keys() & self._expected.keys()
-        expected, taken = (sum(known[kind] for kind in both) for known in (self._expected, mean))
+        expected, taken = (sum(each[kind] for kind in both) for each in (self._expected, mean))
         # The expectation is off by about the same factor for all kinds.
         factor = taken / expected if expected and taken else 1.0
         known = {kind: factor * seconds for kind, seconds in self._expected.items()} | mean

@@ -134,9 +134,8 @@ class Findings:
 
     def needs_clean(self, row: Row) -> bool:
         """Whether the trainer of a row has to have clean images of the dataset."""
-        return any(
-            e["name"] == row.countermeasure and e["needs_clean"] for e in self.countermeasures
-        )
+        needing = [entry["name"] for entry in self.countermeasures if entry["needs_clean"]]
+        return row.countermeasure in needing
 
     def describe(self, name: str) -> str:
         """A countermeasure in plain words."""

@@ -82,14 +82,11 @@ def plain_table(report: Findings) -> str:
         figures = (p and p.peak, p and p.last, c and c.peak)
         shown = ("-" if value is None else percent(value) for value in figures)
         table.append((row.countermeasure, row.victim, *shown))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if number < 2 else text.rjust(width)
-            for number, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in table
-    )
+    columns = []
+    for number, column in enumerate(zip(*table, strict=True)):
+        width = max(map(len, column))
+        columns.append([text.ljust(width) if number < 2 else text.rjust(width) for text in column])
+    return "\n".join(map("  ".join, zip(*columns, strict=True)))
 
 
 def how_to_read(report: Findings) -> str:
