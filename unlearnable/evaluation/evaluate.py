@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -164,11 +165,7 @@ class Training(NamedTuple):
         device: str | torch.device,
         precision: str,
     ) -> Training:
-        """From the arguments of :func:`evaluate`.
-
-        Raises:
-            ValueError: One of them is out of range.
-        """
+        """From the arguments of :func:`evaluate`; ``ValueError`` where one is out of range."""
         if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) != 0:
             chosen = [integer("each of seeds", seed) for seed in seeds]
         else:
@@ -203,19 +200,13 @@ def train_victims(
     result = Evaluation(
         name, training.epochs, training.seeds, countermeasure.name, countermeasure.parameters
     )
+    place, precision = training.device, training.precision
+    images, labels = train.images.to(place), train.labels.to(place)
     for seed in training.seeds:
-        run = Run(
-            train.images.to(training.device),
-            train.labels.to(training.device),
-            train.num_classes,
-            seed=seed,
-            precision=training.precision,
-            progress=Progress(show=progress, title=f"{name}, seed {seed}"),
-        )
-        try:
+        bars = Progress(show=progress, title=f"{name}, seed {seed}")
+        run = Run(images, labels, train.num_classes, seed=seed, precision=precision, progress=bars)
+        with contextlib.closing(run):
             _train_victim(run, victim, countermeasure, test, training, result)
-        finally:
-            run.close()
     return result
 
 
@@ -278,8 +269,8 @@ def _train_victim(
     else:
         model = copy.deepcopy(victim)
         reset_weights(model, seed=run.weight_seed("victim"))
-    epochs, batch_size = training.epochs, training.batch_size
-    steps = run.batches_per_epoch(batch_size)
+    epochs, size = training.epochs, training.batch_size
+    steps = run.batches_per_epoch(size)
     counter.on_start(model, victim, run)
     optimizer = sgd(model, lr=counter.learning_rate)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
@@ -303,20 +294,13 @@ def _train_victim(
             return counter.on_step(counter.on_batch(batch, run, done), model, run)
 
         learned = train(
-            run,
-            model,
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            inputs=inputs,
-            scheduler=scheduler,
+            run, model, optimizer, steps=steps, batch_size=size, inputs=inputs, scheduler=scheduler
         )
         run.log(loss=learned["loss"], accuracy=accuracy(images[watched], labels[watched]))
     curve = [record["accuracy"] for record in run.history]
-    losses = [record["loss"] for record in run.history]
     every = torch.arange(len(run.labels), device=run.device)
     result.curves.append(curve)
-    result.losses.append(losses)
+    result.losses.append([record["loss"] for record in run.history])
     result.last.append(curve[-1] if count == len(labels) else accuracy(images, labels))
     result.peak.append(max(curve))
     result.train.append(accuracy(run.images[every], run.labels))

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +21,7 @@ AUDIT = "audit.json"
 
 
 class Plan(NamedTuple):
-    """A cell to be measured.
-
-    Attributes:
-        trained_on: ``"protected"`` or ``"clean"``.
-        countermeasure: What the victim does.
-        victim: Name of the network.
-        seed: Of the victim.
-    """
+    """A cell to be measured: a victim on ``"protected"`` or ``"clean"`` images."""
 
     trained_on: str
     countermeasure: Countermeasure
@@ -66,73 +59,10 @@ def plan(
 
 
 class Ledger:
-    """Measured cells, kept in a folder where one is given, which is locked meanwhile.
+    """Measured cells, in the file where one is given; see :func:`open_ledger`."""
 
-    Args:
-        folder: Holds ``audit.json``; None keeps cells in memory only.
-        identity: What the figures depend on.
-        counters: Countermeasures of this start.
-
-    Raises:
-        FileExistsError: The folder holds other things. On entering: ValueError where it holds
-            another audit or another version's cells, RuntimeError where another process works in
-            it.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path | None,
-        identity: dict[str, Any],
-        counters: Sequence[Countermeasure],
-    ) -> None:
-        self._folder = None if folder is None else claim_folder(folder, AUDIT)
-        self._lock = contextlib.ExitStack()
-        parameters = {counter.name: counter.parameters for counter in counters}
-        started = {"format": AUDIT_FORMAT, "identity": identity, "countermeasures": parameters}
-        self._content: dict[str, Any] = json.loads(json.dumps(started | {"cells": {}}))
-
-    def __enter__(self) -> Ledger:
-        if self._folder is not None:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(locked(self._folder, wait=False))
-                if (self._folder / AUDIT).exists():
-                    found = json.loads((self._folder / AUDIT).read_text(encoding="utf-8"))
-                    try:
-                        self._take(found)
-                    except (KeyError, TypeError, AttributeError) as error:
-                        raise ArtefactError(
-                            f"expected an audit in {self._folder / AUDIT}, got a file without "
-                            f"its parts: {error}"
-                        ) from error
-                self._lock = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.close()
-
-    def _take(self, found: dict[str, Any]) -> None:
-        """Continues from what an earlier start left, if it is of the same audit."""
-        mine = self._content
-        other = "expected the folder of this audit, or an empty one; {} holds one with {}"
-        for name, value in mine["identity"].items():
-            if found["identity"].get(name) != value:
-                held = f"{name} {found['identity'].get(name)!r} instead of {value!r}"
-                raise ValueError(other.format(self._folder, held))
-        for name, parameters in mine["countermeasures"].items():
-            if found["countermeasures"].get(name, parameters) != parameters:
-                held = f"{name} of {found['countermeasures'][name]} instead of {parameters}"
-                raise ValueError(other.format(self._folder, held))
-        for key, cell in found["cells"].items():
-            version = cell["machine"]["unlearnable"] if "machine" in cell else "an unknown version"
-            if version != __version__:
-                raise ValueError(
-                    f"expected cells of unlearnable {__version__} in {self._folder}, got one "
-                    f"measured by {version} ({key}): versions need not give the same figures. "
-                    f"Choose another folder (--out), delete this one to measure all anew, or "
-                    f"continue with that version"
-                )
-        found["countermeasures"] |= mine["countermeasures"]
-        self._content = found
+    def __init__(self, content: dict[str, Any], path: Path | None) -> None:
+        self._content, self._path = content, path
 
     def __contains__(self, planned: Plan) -> bool:
         return planned.key in self._content["cells"]
@@ -150,5 +80,57 @@ class Ledger:
         self._content["cells"][planned.key] = dataclasses.asdict(cell)
         now = datetime.datetime.now(datetime.timezone.utc)
         self._content["date"] = now.isoformat(timespec="seconds")
-        if self._folder is not None:
-            write_json(self._folder / AUDIT, self._content)
+        if self._path is not None:
+            write_json(self._path, self._content)
+
+
+@contextlib.contextmanager
+def open_ledger(
+    folder: str | Path | None, identity: dict[str, Any], counters: Sequence[Countermeasure]
+) -> Iterator[Ledger]:
+    """The cells in a folder's ``audit.json``, which is locked meanwhile; None is memory only.
+
+    Raises ``ValueError`` for another identity, on which the figures depend, or another version's
+    cells; ``FileExistsError`` for other files; ``RuntimeError`` where another process works in it.
+    """
+    parameters = {counter.name: counter.parameters for counter in counters}
+    started = {"format": AUDIT_FORMAT, "identity": identity, "countermeasures": parameters}
+    content: dict[str, Any] = json.loads(json.dumps(started | {"cells": {}}))
+    if folder is None:
+        yield Ledger(content, None)
+        return
+    path = claim_folder(folder, AUDIT) / AUDIT
+    with locked(path.parent, wait=False):
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                _check_same(found, content, path.parent)
+                found["countermeasures"] |= content["countermeasures"]
+                content = found
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ArtefactError(
+                    f"expected an audit in {path}, got a file without its parts: {error}"
+                ) from error
+        yield Ledger(content, path)
+
+
+def _check_same(found: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
+    """Raises ``ValueError`` unless what an earlier start left can be continued."""
+    for part in ("identity", "countermeasures"):
+        for name, value in mine[part].items():
+            # A countermeasure may be new; what the figures depend on may not.
+            held = found[part].get(name, None if part == "identity" else value)
+            if held != value:
+                raise ValueError(
+                    f"expected the folder of this audit, or an empty one; {folder} holds one with "
+                    f"{name} {held!r} instead of {value!r}"
+                )
+    for key, cell in found["cells"].items():
+        version = cell["machine"]["unlearnable"] if "machine" in cell else "an unknown version"
+        if version != __version__:
+            raise ValueError(
+                f"expected cells of unlearnable {__version__} in {folder}, got one measured by "
+                f"{version} ({key}): versions need not give the same figures. Choose another "
+                f"folder (--out), delete this one to measure all anew, or continue with that "
+                f"version"
+            )

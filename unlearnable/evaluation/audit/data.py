@@ -32,25 +32,15 @@ _COMPARED = 512  # images that imperceptibility is measured on, and as many of a
 
 
 class AuditData(NamedTuple):
-    """Training images with and without their perturbation, and test images, each decoded once.
+    """Training images with and without their perturbation, and test images, each decoded once."""
 
-    Attributes:
-        given: The protected training images as a dataset.
-        protected: The same, read.
-        clean: The same without perturbation, resized and cropped just as they are.
-        test: Clean images to test on.
-        image_size: As :func:`evaluate` takes it.
-        dataset: What a report says about the training images.
-        tested: What it says about the test images.
-    """
-
-    given: ProtectedDataset
-    protected: ImageStore
-    clean: ImageStore
+    given: ProtectedDataset  # the training images
+    protected: ImageStore  # the same, read
+    clean: ImageStore  # the same without perturbation, resized and cropped just as they are
     test: ImageStore
     image_size: tuple[int, ...] | None
-    dataset: dict[str, Any]
-    tested: dict[str, Any]
+    dataset: dict[str, Any]  # what a report says about the training images
+    tested: dict[str, Any]  # and about the test images
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,28 +77,33 @@ class AuditData(NamedTuple):
             images=torch.where(chosen, self.protected.images, self.clean.images)
         )
 
-    def change_by_class(self) -> dict[str, Distortion]:
-        """Imperceptibility by class name."""
+    def change_by_class(self) -> dict[str, dict[str, Any]]:
+        """Imperceptibility by class name, for JSON."""
         each = max(1, _COMPARED // self.dataset["num_classes"])
         labels = self.clean.labels.numpy()
         return {
-            class_name(self.dataset, label): measure(
-                self._pairs(spread(np.flatnonzero(labels == label).tolist(), each))
-            )
+            self._class_name(label): self._change(np.flatnonzero(labels == label).tolist(), each)
             for label in np.unique(labels).tolist()
         }
 
-    def change(self) -> Distortion:
-        """Imperceptibility of all classes together."""
-        return measure(self._pairs(spread(range(len(self.clean.labels)), _COMPARED)))
+    def change(self) -> dict[str, Any]:
+        """Imperceptibility of all classes together, for JSON."""
+        return self._change(range(len(self.clean.labels)), _COMPARED)
+
+    def _change(self, indices: Sequence[int], count: int) -> dict[str, Any]:
+        return _plain(measure(self._pairs(spread(indices, count))))
+
+    def _class_name(self, label: int) -> str:
+        classes = self.dataset["classes"]
+        return f"class {label}" if classes is None else str(classes[label])
 
     def _pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
         """Clean and protected pixels, of the size at which they are published."""
         if self.given.full_size or self.image_size != self.given.perturbation.fit_size:
             yield from self.given.pixel_pairs(indices)
-            return
-        for index in indices:
-            yield self.clean.images[index].numpy(), self.protected.images[index].numpy()
+        else:
+            for index in indices:
+                yield self.clean.images[index].numpy(), self.protected.images[index].numpy()
 
     def examples(self) -> list[dict[str, Any]]:
         """An image of each class to look at, as a report keeps them."""
@@ -119,11 +114,10 @@ class AuditData(NamedTuple):
             pictures = [to_pil(pixels) for pixels in triple(*pair)]
             for picture in pictures:
                 picture.thumbnail((_SHOWN, _SHOWN))
-            shown = dict(
-                zip(("clean", "change", "protected"), map(png_base64, pictures), strict=True)
-            )
-            label = class_name(self.dataset, int(labels[index]))
-            examples.append({"label": label} | plain_change(compare(*pair)) | shown)
+            names = ("clean", "change", "protected")
+            shown = dict(zip(names, map(png_base64, pictures), strict=True))
+            label = self._class_name(int(labels[index]))
+            examples.append({"label": label} | _plain(compare(*pair)) | shown)
         return examples
 
 
@@ -138,12 +132,7 @@ def part_of(store: ImageStore, indices: Sequence[int]) -> ImageStore:
     )
 
 
-def class_name(dataset: dict[str, Any], label: int) -> str:
-    """The name of a class, or its number."""
-    return f"class {label}" if dataset["classes"] is None else str(dataset["classes"][label])
-
-
-def plain_change(change: Distortion) -> dict[str, Any]:
+def _plain(change: Distortion) -> dict[str, Any]:
     """For JSON, which has no infinity."""
     plain = change._asdict()
     return plain | {"psnr": None if math.isinf(change.psnr) else change.psnr}
@@ -158,23 +147,29 @@ def read_audit_data(
     image_size: int | Sequence[int] | None,
     progress: bool,
 ) -> AuditData:
-    """Decodes every image once, clean and protected; arguments are those of :func:`audit`.
-
-    Raises:
-        ValueError: What was given does not belong together.
-        UnknownImageError: An image is not among those that the perturbation was fitted on.
-    """
+    """Decodes every image once, clean and protected; arguments and errors are :func:`audit`'s."""
     if isinstance(test, tuple):
         test = RawDataset(test).originals[0]
     given, tested = _divide(dataset, perturbation, test, held_out)
-    size = _image_size(image_size, given)
+    asked, own = ResizeCrop.parse(image_size), given.perturbation.fit_size
+    if own is not None and asked not in (None, own) and not given.full_size:
+        raise ValueError(
+            f"expected the image_size of the perturbation, {tuple(own)}, got {tuple(asked or ())}"
+        )
+    fit = asked or own
+    size = None if fit is None else tuple(fit)
     clean = read_images(given.base, size, progress=progress)
     given = given.with_keys(clean.keys)
     held = read_images(tested, size, progress=progress)
     protected = read_images(given, size, progress=progress)
     # A perturbation in colour makes grey images colour ones, clean or not.
     clean = clean._replace(images=clean.images.expand_as(protected.images).contiguous())
-    _check(clean, held)
+    check_pair(clean, held)
+    if clean.num_classes < 2 or len(clean.labels) < clean.num_classes:
+        raise ValueError(
+            f"expected at least two classes and an image of each to train on, got "
+            f"{len(clean.labels)} images of {clean.num_classes} classes"
+        )
     overlap = len(np.intersect1d(clean.keys, held.keys))
     if overlap:
         logger.warning(
@@ -232,15 +227,17 @@ def _divide(
 def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
     """Indices to train on and to test on, by a hash of each image's content.
 
-    The order of the images does not matter, and copies of an image are on the same side.
-
-    Raises:
-        ValueError: One side would be empty.
+    The order of the images does not matter, and copies of an image are on the same side. Raises
+    ``ValueError`` where one side would be empty.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"expected a share to hold out between 0 and 1, got {held_out}")
     keys = RawDataset(dataset).keys
-    ranks = np.array([_rank(key) for key in keys.tolist()], dtype=np.uint64)
+    hashed = b"".join(
+        hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, person=b"held out").digest()
+        for key in keys.tolist()
+    )
+    ranks = np.frombuffer(hashed, dtype="<u8")
     held = ranks < np.sort(ranks)[round(held_out * (len(ranks) - 1))]
     if held.all() or not held.any():
         raise ValueError(
@@ -248,29 +245,3 @@ def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
             f"test="
         )
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
-
-
-def _rank(key: int) -> int:
-    digest = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, person=b"held out")
-    return int.from_bytes(digest.digest(), "little")
-
-
-def _image_size(
-    image_size: int | Sequence[int] | None, given: ProtectedDataset
-) -> tuple[int, ...] | None:
-    asked, own = ResizeCrop.parse(image_size), given.perturbation.fit_size
-    if own is not None and asked not in (None, own) and not given.full_size:
-        raise ValueError(
-            f"expected the image_size of the perturbation, {tuple(own)}, got {tuple(asked or ())}"
-        )
-    size = asked or own
-    return None if size is None else tuple(size)
-
-
-def _check(clean: ImageStore, tested: ImageStore) -> None:
-    check_pair(clean, tested)
-    if clean.num_classes < 2 or len(clean.labels) < clean.num_classes:
-        raise ValueError(
-            f"expected at least two classes and an image of each to train on, got "
-            f"{len(clean.labels)} images of {clean.num_classes} classes"
-        )

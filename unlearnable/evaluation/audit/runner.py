@@ -23,10 +23,10 @@ from ...perturbation.perturbation import Perturbation
 from ..countermeasures.base import Countermeasure
 from ..countermeasures.names import COUNTERMEASURES, countermeasure
 from ..evaluate import Training, check_victim, train_victims
-from ..report.figures import Cell, duration
+from ..report.figures import Cell, duration, percent
 from ..report.report import AuditReport
-from .cells import Ledger, Plan, plan
-from .data import AuditData, plain_change, read_audit_data
+from .cells import Ledger, Plan, open_ledger, plan
+from .data import AuditData, read_audit_data
 from .timing import Clock, probe
 
 logger = logging.getLogger(__name__)
@@ -89,19 +89,15 @@ def audit(
     training = training._replace(seeds=list(dict.fromkeys(training.seeds)))
     for counter, name in itertools.product(counters, names):
         counter.check_victim(name)
+    held_out = number("held_out", held_out)
     data = read_audit_data(
-        dataset,
-        perturbation,
-        test,
-        held_out=number("held_out", held_out),
-        image_size=image_size,
-        progress=progress,
+        dataset, perturbation, test, held_out=held_out, image_size=image_size, progress=progress
     )
     for name in names:
         check_victim(name, data.clean)
     cells = plan(counters, names, training.seeds)
     report = _empty_report(data, counters, names, training, len(cells))
-    with Ledger(folder, data.identity | report.settings, counters) as ledger:
+    with open_ledger(folder, data.identity | report.settings, counters) as ledger:
         todo = [cell for cell in cells if cell not in ledger]
         for measured in _measured(todo, cells, ledger, data, training, progress):
             if folder is not None and measured is not todo[-1]:
@@ -127,13 +123,9 @@ def _measured(
     measure = functools.partial(measure_cell, training=training)
     probe(clock, todo, data, measure, epochs=training.epochs, batch_size=training.batch_size)
     logger.info(
-        "audit of %s on %s: %d of %d cells, about %s on %s",
-        data.given.perturbation.config["method"],
-        data.dataset["name"],
-        len(todo),
-        len(cells),
-        duration(clock.left(todo)),
-        training.device,
+        f"audit of {data.given.perturbation.config['method']} on {data.dataset['name']}: "
+        f"{len(todo)} of {len(cells)} cells, about {duration(clock.left(todo))} on "
+        f"{training.device}"
     )
     for done, planned in enumerate(todo, 1):
         train = data.training_images(planned.trained_on, planned.countermeasure)
@@ -141,14 +133,10 @@ def _measured(
         ledger.put(planned, dataclasses.replace(cell, machine=_machine(training.device)))
         clock.took(planned, cell.seconds)
         left = todo[done:]
+        rest = f"about {duration(clock.left(left))} left" if left else "done"
         logger.info(
-            "%d of %d: %s: %.1f %% at its best, %.1f %% at the end; %s",
-            len(cells) - len(left),
-            len(cells),
-            planned.key,
-            100 * cell.peak,
-            100 * cell.last,
-            f"about {duration(clock.left(left))} left" if left else "done",
+            f"{len(cells) - len(left)} of {len(cells)}: {planned.key}: {percent(cell.peak)} at its "
+            f"best, {percent(cell.last)} at the end; {rest}"
         )
         yield planned
 
@@ -164,25 +152,12 @@ def measure_cell(
 ) -> Cell:
     """Trains and tests one victim."""
     start = time.perf_counter()
-    found = train_victims(
-        train,
-        test,
-        planned.victim,
-        planned.countermeasure,
-        training._replace(epochs=epochs, seeds=[planned.seed]),
-        progress=progress,
-    )
-    return Cell(
-        planned.trained_on,
-        planned.countermeasure.name,
-        planned.victim,
-        planned.seed,
-        found.last[0],
-        found.peak[0],
-        found.train[0],
-        found.curves[0],
-        round(time.perf_counter() - start, 3),
-    )
+    counter, victim, seed = planned.countermeasure, planned.victim, planned.seed
+    training = training._replace(epochs=epochs, seeds=[seed])
+    found = train_victims(train, test, victim, counter, training, progress=progress)
+    reached = (found.last[0], found.peak[0], found.train[0], found.curves[0])
+    seconds = round(time.perf_counter() - start, 3)
+    return Cell(planned.trained_on, counter.name, victim, seed, *reached, seconds)
 
 
 def _empty_report(
@@ -218,8 +193,8 @@ def _empty_report(
         seeds=training.seeds,
         cells=[],
         planned=planned,
-        change=plain_change(data.change()),
-        change_by_class={n: plain_change(c) for n, c in data.change_by_class().items()},
+        change=data.change(),
+        change_by_class=data.change_by_class(),
         examples=data.examples(),
         machine=_machine(training.device),
     )

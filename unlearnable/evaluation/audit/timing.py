@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-import torch
-
 from ...data.cache import ImageStore
+from ...protected.metrics import spread
 from ..report.figures import CLEAN, Cell
 from .cells import Ledger, Plan
 from .data import AuditData, part_of
@@ -16,12 +16,7 @@ _STEPS = 2
 
 
 class Clock:
-    """Time left, by kind of cell.
-
-    Args:
-        cells: All cells of the audit; those in the ledger show what their kind takes.
-        ledger: What was measured.
-    """
+    """Time left, by kind of cell: first expected, then measured, those of the ledger among it."""
 
     def __init__(self, cells: Iterable[Plan], ledger: Ledger) -> None:
         self._taken: dict[tuple[str, str], list[float]] = {}
@@ -44,17 +39,13 @@ class Clock:
 
     def left(self, cells: Sequence[Plan]) -> float:
         """Seconds that these cells are going to take."""
-        both = self._taken.keys() & self._expected.keys()
-        expected = sum(self._expected[kind] for kind in both)
-        taken = sum(sum(self._taken[kind]) / len(self._taken[kind]) for kind in both)
+        mean = {kind: statistics.fmean(seconds) for kind, seconds in self._taken.items()}
+        both = mean.keys() & self._expected.keys()
+        expected, taken = (sum(each[kind] for kind in both) for each in (self._expected, mean))
         # The expectation is off by about the same factor for all kinds.
         factor = taken / expected if expected and taken else 1.0
-        return sum(
-            sum(self._taken[cell.kind]) / len(self._taken[cell.kind])
-            if cell.kind in self._taken
-            else factor * self._expected[cell.kind]
-            for cell in cells
-        )
+        known = {kind: factor * seconds for kind, seconds in self._expected.items()} | mean
+        return sum(known[cell.kind] for cell in cells)
 
 
 def probe(
@@ -66,27 +57,17 @@ def probe(
     epochs: int,
     batch_size: int,
 ) -> None:
-    """Trains each kind of cell for a few steps, and has the clock expect what follows from it.
-
-    Args:
-        clock: Gets the estimates.
-        cells: To be measured.
-        data: Of the audit.
-        measure: Trains and tests a victim.
-        epochs: Of a cell.
-        batch_size: Of a cell.
-    """
+    """Trains each kind of cell for a few steps, and has the clock expect what follows from it."""
     count, tests = len(data.clean.labels), len(data.test.labels)
     few = min(count, _STEPS * batch_size)
-    train = _spread(data.clean, few)
-    test = _spread(data.test, max(1, round(tests * few / count)))
+    train = part_of(data.clean, spread(range(count), few))
+    test = part_of(data.test, spread(range(tests), max(1, round(tests * few / count))))
     warm = False
     for cell in cells:
         if clock.knows(cell.kind):
             continue
-        plain = cell._replace(
-            trained_on=CLEAN, countermeasure=cell.countermeasure.for_timing(few, count)
-        )
+        counter = cell.countermeasure.for_timing(few, count)
+        plain = cell._replace(trained_on=CLEAN, countermeasure=counter)
         if not warm:
             measure(plain, train, test, 1)
             warm = True
@@ -94,7 +75,3 @@ def probe(
         # What is done once, such as compression, is in the time of the first epoch only.
         more = min(once, max(0.0, measure(plain, train, test, 2).seconds - once))
         clock.expect(cell.kind, (once + (epochs - 1) * more) * count / few)
-
-
-def _spread(store: ImageStore, few: int) -> ImageStore:
-    return part_of(store, torch.linspace(0, len(store.labels) - 1, few).long().tolist())

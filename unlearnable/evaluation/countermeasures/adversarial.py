@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ...engine.numbers import integer
 from ...engine.run import Run
 from ...engine.train import Batch, adversary
-from .base import Countermeasure, as_number
+from .base import Countermeasure
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,8 @@ class AdversarialTraining(Countermeasure):
     def __post_init__(self) -> None:
         if self.norm not in ("Linf", "L2"):
             raise ValueError(f'expected the norm "Linf" or "L2", got {self.norm!r}')
-        self._set(
-            radius=as_number("radius", self.radius), steps=integer("steps", self.steps, least=1)
-        )
+        self._numbers("radius")
+        self._integers(steps=1)
         if self.radius <= 0:
             raise ValueError(f"expected a radius above 0, got {self.radius}")
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 
-from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
@@ -25,23 +24,14 @@ _TOP = 30  # the highest of torchvision's 31 magnitudes
 
 
 class Operation(NamedTuple):
-    """One entry of a list.
-
-    Attributes:
-        apply: Takes images (B, C, H, W) and magnitudes (B,).
-        lowest: Magnitude 0.
-        highest: Magnitude 30; those between lie on a line.
-        signed: Whether the magnitude's sign is drawn.
-        around: What the magnitude is added to.
-        whole: Round the magnitude.
-    """
+    """One entry of a list: what changes images (B, C, H, W) by magnitudes (B,), and their range."""
 
     apply: Callable[[Tensor, Tensor], Tensor]
-    lowest: float = 0
-    highest: float = 0
-    signed: bool = False
-    around: float = 0
-    whole: bool = False
+    lowest: float = 0  # at level 0
+    highest: float = 0  # at level 30
+    signed: bool = False  # the sign is drawn
+    around: float = 0  # what the magnitude is added to
+    whole: bool = False  # rounded
 
     def magnitude(self, level: Tensor, sign: Tensor) -> Tensor:
         """The magnitude of levels from 0 to 30 and signs ±1, both (B,)."""
@@ -86,9 +76,8 @@ def _augmented(
     images: Tensor, draws: Draws, chosen_from: tuple[Operation, ...], level: Tensor
 ) -> Tensor:
     """One operation per image, at its level of magnitude."""
-    count = len(images)
-    which = draws.integers((count,), 0, len(chosen_from))
-    sign = 2 * draws.integers((count,), 0, 2) - 1
+    which = draws.integers((len(images),), 0, len(chosen_from))
+    sign = 2 * draws.integers((len(images),), 0, 2) - 1
     out = images.clone()
     for number, operation in enumerate(chosen_from):
         mine = (which == number).nonzero()[:, 0]
@@ -101,9 +90,7 @@ def _augmented(
 def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
     """TrivialAugment Wide: one operation of any magnitude. (Müller & Hutter, ICCV 2021, 2103.10158)
 
-    Args:
-        images: Float in [0, 1], (B, C, H, W).
-        draws: Of the current batch.
+    Takes and returns float images in [0, 1], (B, C, H, W).
     """
     level = draws.integers((len(images),), 0, _TOP + 1)
     return _augmented(images, draws, TRIVIAL_AUGMENT, level)
@@ -125,10 +112,7 @@ class RandAugment(Countermeasure):
     description = "a victim that distorts each image by random operations (RandAugment)"
 
     def __post_init__(self) -> None:
-        self._set(
-            operations=integer("operations", self.operations, least=1),
-            magnitude=integer("magnitude", self.magnitude, least=0),
-        )
+        self._integers(operations=1, magnitude=0)
         if self.magnitude > _TOP:
             raise ValueError(f"expected a magnitude up to {_TOP}, got {self.magnitude}")
 

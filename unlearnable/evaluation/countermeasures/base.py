@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from ...engine.numbers import number
+from ...engine.numbers import integer, number
 from ...engine.run import Run
 from ...engine.train import Batch
 
@@ -50,10 +50,17 @@ class Countermeasure(ABC):
             return {}
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def _set(self, **values: Any) -> None:
-        """Sets fields of a frozen dataclass, from its ``__post_init__``."""
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+    def _integers(self, **least: int | None) -> None:
+        """Makes these fields plain integers of at least that, from a ``__post_init__``."""
+        for name, bound in least.items():
+            object.__setattr__(self, name, integer(name, getattr(self, name), least=bound))
+
+    def _numbers(self, *names: str) -> None:
+        """Makes these fields plain numbers; an ``int`` stays one, and is shown as such."""
+        for name in names:
+            value = getattr(self, name)
+            found = number(name, value)
+            object.__setattr__(self, name, value if type(value) is int else found)
 
     def check_victim(  # noqa: B027
         self, victim: str | nn.Module, shape: Sequence[int] | None = None
@@ -139,7 +146,9 @@ class Countermeasure(ABC):
         return self.name
 
 
-def as_number(name: str, value: Any) -> float:
-    """A number as plain Python's; an ``int`` stays one, and is shown as such."""
-    found = number(name, value)
-    return value if type(value) is int else found
+@dataclass(frozen=True)
+class NoCountermeasure(Countermeasure):
+    """Training by the protocol: crop and flip, nothing else."""
+
+    name = "none"
+    description = "a victim that just trains"

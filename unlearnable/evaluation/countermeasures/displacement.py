@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...engine.numbers import integer
-from .base import Countermeasure, as_number
+from .base import Countermeasure
 
 
 @dataclass(frozen=True)
@@ -31,24 +30,23 @@ class Displacement(Countermeasure):
     description = "a victim that moves every pixel of its training images at random (COIN)"
 
     def __post_init__(self) -> None:
-        self._set(distance=as_number("distance", self.distance), seed=integer("seed", self.seed))
+        self._numbers("distance")
+        self._integers(seed=None)
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         rng = torch.Generator().manual_seed(self.seed)
-        return torch.cat([self._move(image, rng) for image in images.split(1)])
-
-    def _move(self, image: Tensor, rng: torch.Generator) -> Tensor:
-        height, width = image.shape[2:]
-        moves = torch.empty(height, width, 2).uniform_(-self.distance, self.distance, generator=rng)
-        return displaced(image, moves[None])
+        moves = torch.empty(1, *images.shape[2:], 2)
+        moved = [
+            displaced(image, moves.uniform_(-self.distance, self.distance, generator=rng))
+            for image in images.split(1)
+        ]
+        return torch.cat(moved)
 
 
 def displaced(images: Tensor, moves: Tensor) -> Tensor:
-    """Images whose pixels come from elsewhere, interpolated linearly, uint8 (B, C, H, W).
+    """uint8 images (B, C, H, W) whose pixels are taken from elsewhere, interpolated linearly.
 
-    Args:
-        images: uint8, (B, C, H, W).
-        moves: How far right and how far down each pixel's value is taken from, (B, H, W, 2).
+    ``moves`` (B, H, W, 2) say how far right and how far down.
     """
     height, width = images.shape[2:]
     x = torch.arange(width) + 0.5 + moves[..., 0]

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
 
-from ...data.image import Pixels, pixels_of, to_pil
-from ...engine.numbers import integer
-from .base import Countermeasure, as_number
+from ...data.image import pixels_of, to_pil
+from .base import Countermeasure
 
 _CHUNK = 64  # images that are filtered at once
 
@@ -60,7 +59,7 @@ class JPEG(Filter):
     quality: int = 10
 
     def __post_init__(self) -> None:
-        self._set(quality=integer("quality", self.quality))
+        self._integers(quality=None)
         if not 1 <= self.quality <= 100:
             raise ValueError(f"expected a JPEG quality from 1 to 100, got {self.quality}")
 
@@ -73,16 +72,12 @@ class JPEG(Filter):
         return f"a victim that saves its training images as JPEG of quality {self.quality}"
 
     def _filter(self, images: Tensor) -> Tensor:
-        return torch.from_numpy(
-            np.stack([compressed(pixels, self.quality) for pixels in images.numpy()])
-        )
-
-
-def compressed(pixels: Pixels, quality: int) -> Pixels:
-    """An image after it was saved as JPEG and opened again, uint8 (C, H, W)."""
-    file = io.BytesIO()
-    to_pil(pixels).save(file, "JPEG", quality=quality)
-    return pixels_of(Image.open(file))
+        opened = []
+        for pixels in images.numpy():
+            file = io.BytesIO()
+            to_pil(pixels).save(file, "JPEG", quality=self.quality)
+            opened.append(pixels_of(Image.open(file)))
+        return torch.from_numpy(np.stack(opened))
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class BitDepth(Filter):
     bits: int = 2
 
     def __post_init__(self) -> None:
-        self._set(bits=integer("bits", self.bits))
+        self._integers(bits=None)
         if not 1 <= self.bits <= 8:
             raise ValueError(f"expected a bit depth from 1 to 8, got {self.bits}")
 
@@ -113,7 +108,29 @@ class BitDepth(Filter):
 
 
 @dataclass(frozen=True)
-class GaussianBlur(Filter):
+class _Neighbourhood(Filter):
+    """A function of the square around each pixel; images are mirrored at their edges.
+
+    Args:
+        kernel_size: Odd side of the square in pixels.
+    """
+
+    kernel_size: int = 3
+
+    def __post_init__(self) -> None:
+        self._integers(kernel_size=1)
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"expected an odd kernel_size, got {self.kernel_size}")
+
+    def _squares(self, images: Tensor) -> Tensor:
+        """The values around each pixel, float (B, C, H, W, kernel_size ** 2)."""
+        size, edge = self.kernel_size, self.kernel_size // 2
+        padded = F.pad(images.float(), [edge] * 4, mode="reflect")
+        return padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
+
+
+@dataclass(frozen=True)
+class GaussianBlur(_Neighbourhood):
     """A blur by a normal density.
 
     Args:
@@ -130,40 +147,13 @@ class GaussianBlur(Filter):
     description = "a victim that blurs its training images (Gaussian)"
 
     def __post_init__(self) -> None:
-        self._set(kernel_size=_odd(self.kernel_size), sigma=as_number("sigma", self.sigma))
+        super().__post_init__()
+        self._numbers("sigma")
         if self.sigma <= 0:
             raise ValueError(f"expected a sigma above 0, got {self.sigma}")
 
     def _filter(self, images: Tensor) -> Tensor:
-        sides = [self.kernel_size, self.kernel_size]
-        return v2.gaussian_blur(images, sides, [self.sigma, self.sigma])
-
-
-def _odd(kernel_size: int) -> int:
-    found = integer("kernel_size", kernel_size, least=1)
-    if found % 2 == 0:
-        raise ValueError(f"expected an odd kernel_size, got {found}")
-    return found
-
-
-@dataclass(frozen=True)
-class _Neighbourhood(Filter):
-    """A statistic of the square around each pixel; images are mirrored at their edges.
-
-    Args:
-        kernel_size: Odd side of the square in pixels.
-    """
-
-    kernel_size: int = 3
-
-    def __post_init__(self) -> None:
-        self._set(kernel_size=_odd(self.kernel_size))
-
-    def _squares(self, images: Tensor) -> Tensor:
-        """The values around each pixel, float (B, C, H, W, kernel_size ** 2)."""
-        size, edge = self.kernel_size, self.kernel_size // 2
-        padded = F.pad(images.float(), [edge] * 4, mode="reflect")
-        return padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
+        return v2.gaussian_blur(images, [self.kernel_size] * 2, [self.sigma] * 2)
 
 
 @dataclass(frozen=True)

@@ -9,35 +9,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
-from .base import Countermeasure, as_number
+from .base import Countermeasure
+
+Mix = tuple[Tensor, Tensor]  # images (B, C, H, W), and how much of themselves they keep (B,)
 
 
-def boxes(centres: Tensor, heights: Tensor, widths: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixels of one box per image, cut off at the image's edges, bool of (B, 1, H, W).
+def boxes(images: Tensor, heights: Tensor, widths: Tensor, draws: Draws) -> Tensor:
+    """The pixels of one box per image, cut off at the image's edges, bool (B, 1, H, W).
 
-    Args:
-        centres: Row and column, int64 of shape (B, 2).
-        heights: In pixels, int64 of shape (B,); a box begins half of it, rounded down, above.
-        widths: Likewise.
-        size: Of the images.
+    Heights and widths are int64 (B,). A box's centre may be any pixel; it begins half its height
+    above and half its width to the left, rounded down.
     """
 
-    def inside(middle: Tensor, length: Tensor, pixels: int) -> Tensor:
-        first = (middle - length // 2)[:, None]
-        position = torch.arange(pixels, device=middle.device)
+    def inside(length: Tensor, pixels: int) -> Tensor:
+        first = (draws.integers((len(images),), 0, pixels) - length // 2)[:, None]
+        position = torch.arange(pixels, device=images.device)
         return (position >= first) & (position < first + length[:, None])
 
-    rows = inside(centres[:, 0], heights, size[0])
-    columns = inside(centres[:, 1], widths, size[1])
+    rows, columns = inside(heights, images.shape[2]), inside(widths, images.shape[3])
     return (rows[:, :, None] & columns[:, None, :])[:, None]
-
-
-def _centres(count: int, draws: Draws, size: tuple[int, int]) -> Tensor:
-    return torch.stack([draws.integers((count,), 0, pixels) for pixels in size], dim=1)
 
 
 @dataclass(frozen=True)
@@ -56,15 +49,14 @@ class Cutout(Countermeasure):
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            self._set(size=integer("size", self.size, least=1))
+            self._integers(size=1)
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
-        count, _, height, width = batch.images.shape
-        side = min(height, width) // 2 if self.size is None else self.size
-        sides = torch.full((count,), side, device=batch.images.device)
-        centres = _centres(count, run.rng("cutout"), (height, width))
-        hole = boxes(centres, sides, sides, (height, width))
-        return batch._replace(images=batch.images.masked_fill(hole, 0))
+        images = batch.images
+        side = min(images.shape[2:]) // 2 if self.size is None else self.size
+        sides = torch.full((len(images),), side, device=images.device)
+        hole = boxes(images, sides, sides, run.rng("cutout"))
+        return batch._replace(images=images.masked_fill(hole, 0))
 
 
 @dataclass(frozen=True)
@@ -80,10 +72,8 @@ class _Mixing(Countermeasure):
     mixes: int = 2
 
     def __post_init__(self) -> None:
-        self._set(
-            probability=as_number("probability", self.probability),
-            mixes=integer("mixes", self.mixes, least=1),
-        )
+        self._numbers("probability")
+        self._integers(mixes=1)
         if not 0 <= self.probability <= 1:
             raise ValueError(f"expected a probability from 0 to 1, got {self.probability}")
 
@@ -104,9 +94,7 @@ class _Mixing(Countermeasure):
         return Batch(images, targets)
 
     @abstractmethod
-    def _mix(
-        self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws
-    ) -> tuple[Tensor, Tensor]:
+    def _mix(self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws) -> Mix:
         """Images that keep about ``weight`` (B,) of themselves, and how much they do keep."""
 
 
@@ -117,13 +105,10 @@ class CutMix(_Mixing):
     name = "cutmix"
     description = "a victim that pastes parts of other images into each (CutMix)"
 
-    def _mix(
-        self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws
-    ) -> tuple[Tensor, Tensor]:
-        count, _, height, width = images.shape
+    def _mix(self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws) -> Mix:
         share = (1 - weight).sqrt()
-        centres = _centres(count, draws, (height, width))
-        box = boxes(centres, (height * share).long(), (width * share).long(), (height, width))
+        height, width = ((side * share).long() for side in images.shape[2:])
+        box = boxes(images, height, width, draws)
         return torch.where(box, others, images), 1 - box.float().mean((1, 2, 3))
 
 
@@ -134,7 +119,5 @@ class MixUp(_Mixing):
     name = "mixup"
     description = "a victim that averages each image with another one (MixUp)"
 
-    def _mix(
-        self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws
-    ) -> tuple[Tensor, Tensor]:
+    def _mix(self, images: Tensor, others: Tensor, weight: Tensor, draws: Draws) -> Mix:
         return torch.lerp(others, images, weight[:, None, None, None]), weight

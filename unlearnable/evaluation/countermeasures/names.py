@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 from .adversarial import AdversarialTraining
 from .automatic import RandAugment
-from .base import Countermeasure
+from .base import Countermeasure, NoCountermeasure
 from .displacement import Displacement
 from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
 from .mixing import CutMix, Cutout, MixUp
-from .nothing import NoCountermeasure
 from .pretrained import FineTuning
 from .projection import OrthogonalProjection
 from .ueraser import UEraser
@@ -86,13 +85,8 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
     if chosen is None:
         return NoCountermeasure()
     for template, make in NAMES.items():
-        if found := re.fullmatch(_pattern(template), chosen):
+        pattern = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
+        if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
             numbers = found.groups()
             return make(*(float(number) if "." in number else int(number) for number in numbers))
     raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}")
-
-
-def _pattern(template: str) -> str:
-    """A regular expression for names of a template, with a group for each number."""
-    radii = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
-    return re.sub("[A-Z]+", r"(\\d+)", radii)

@@ -20,13 +20,10 @@ def columns(values: Tensor) -> Tensor:
 
 
 def warp(images: Tensor, matrices: Tensor, mode: str = "nearest") -> Tensor:
-    """Images whose pixels are taken from elsewhere; what was outside is black.
+    """Images (B, C, H, W) whose pixels are taken from elsewhere; what was outside is black.
 
-    Args:
-        images: (B, C, H, W).
-        matrices: (B, 2, 3), from a pixel's place (x, y, 1) to where its value comes from. Places
-            are in pixels from the image's centre.
-        mode: Of ``grid_sample``.
+    Matrices (B, 2, 3) lead from a pixel's place (x, y, 1), in pixels from the image's centre, to
+    where its value comes from.
     """
     _, _, height, width = images.shape
     x = torch.arange(width, device=images.device) + (1 - width) / 2

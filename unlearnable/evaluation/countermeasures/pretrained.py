@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Sequence
@@ -16,22 +17,14 @@ from ...data.fingerprint import digest_of_images
 from ...data.raw import RawDataset
 from ...data.shapes import Shapes
 from ...engine.models import build_model, check_network, reset_weights
-from ...engine.numbers import integer
 from ...engine.run import Run
 from ...engine.train import augmented, sgd, train_surrogate
-from .base import Countermeasure, as_number
-from .nothing import NoCountermeasure
+from .base import Countermeasure, NoCountermeasure
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a victim is pretrained on, and for how long.
-
-    Attributes:
-        dataset: As :class:`FineTuning` was given it.
-        digest: Of the dataset; stands for it in comparisons.
-        epochs: Of pretraining.
-    """
+    """What a victim is pretrained on, as for :class:`FineTuning`; its digest is compared."""
 
     dataset: Any = field(compare=False, repr=False)
     digest: str | None
@@ -65,12 +58,11 @@ class FineTuning(Countermeasure):
     digest: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._set(
-            epochs=integer("epochs", self.epochs, least=1),
-            learning_rate=as_number("learning_rate", self.learning_rate),
-        )
+        self._integers(epochs=1)
+        self._numbers("learning_rate")
         if self.dataset is not None:
-            self._set(digest=dataset_digest(self.dataset))
+            raw = RawDataset(self.dataset)
+            object.__setattr__(self, "digest", digest_of_images(raw.keys, raw.labels))
 
     @property
     def name(self) -> str:
@@ -108,7 +100,12 @@ class FineTuning(Countermeasure):
         try:
             check_network(with_head(victim, width), shape, width, role="victim")
         except ValueError as error:
-            raise ValueError(_not_the_head(victim, head)) from error
+            raise ValueError(
+                f"expected a victim whose last Linear layer gives its logits, since fine-tuning "
+                f"replaces it, got a {type(victim).__name__} in which "
+                f"{head or 'the module itself'}, defined last, does not; define its layers in the "
+                f"order in which they are used"
+            ) from error
 
     def for_timing(self, few: int, count: int) -> Countermeasure:
         return NoCountermeasure()  # pretraining is done once for all victims
@@ -118,62 +115,34 @@ class FineTuning(Countermeasure):
         start = Start(self.dataset, self.digest, self.epochs)
         learned = pretrained(victim, start, shape, str(run.device), run.precision)
         head = last_linear(model)
-        weights = {
-            name: weight for name, weight in learned.items() if not name.startswith(f"{head}.")
-        }
-        model.load_state_dict(weights, strict=False)
-
-
-def dataset_digest(dataset: Any) -> str:
-    """Fingerprint of a dataset: of its images as they are, before any resize, and their labels."""
-    raw = RawDataset(dataset)
-    return digest_of_images(raw.keys, raw.labels)
+        body = {name: w for name, w in learned.items() if not name.startswith(f"{head}.")}
+        model.load_state_dict(body, strict=False)
 
 
 @functools.lru_cache(maxsize=8)
 def pretrained(
-    victim: str | nn.Module,
-    start: Start,
-    shape: tuple[int, int, int],
-    device: str,
-    precision: str,
+    victim: str | nn.Module, start: Start, shape: tuple[int, int, int], device: str, precision: str
 ) -> dict[str, Tensor]:
-    """The weights of a victim after training on other images, on the CPU; kept in memory.
-
-    Args:
-        victim: Name or module.
-        start: Dataset and epochs.
-        shape: (C, H, W), which the images are resized to.
-        device: Where to train.
-        precision: Of network passes.
-    """
+    """A victim's weights, on the CPU, after training on other images resized to a shape."""
     store = read_images(Shapes(seed=1) if start.digest is None else start.dataset, shape[1:])
     images = store.images
     if len(images[0]) != shape[0]:
         grey = images.float().mean(1, keepdim=True).round().to(torch.uint8)
         images = grey.expand(-1, shape[0], -1, -1)
-    run = Run(
-        images.to(device), store.labels.to(device), store.num_classes,
-        seed="pretraining", precision=precision,
-    )  # fmt: skip
-    seed = run.weight_seed("victim")
-    if isinstance(victim, str):
-        model = build_model(victim, store.num_classes, shape[0], seed=seed)
-    else:
-        model = with_head(victim, store.num_classes)
-        reset_weights(model, seed=seed)
-    try:
+    images, labels = images.to(device), store.labels.to(device)
+    run = Run(images, labels, store.num_classes, seed="pretraining", precision=precision)
+    with contextlib.closing(run):
+        seed = run.weight_seed("victim")
+        if isinstance(victim, str):
+            model = build_model(victim, store.num_classes, shape[0], seed=seed)
+        else:
+            model = with_head(victim, store.num_classes)
+            reset_weights(model, seed=seed)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR
+        crop_flip = augmented(run)
         train_surrogate(
-            run,
-            model,
-            sgd(model),
-            torch.optim.lr_scheduler.CosineAnnealingLR,
-            epochs=start.epochs,
-            batch_size=128,
-            inputs=augmented(run),
+            run, model, sgd(model), schedule, epochs=start.epochs, batch_size=128, inputs=crop_flip
         )
-    finally:
-        run.close()
     return {name: weight.cpu() for name, weight in model.state_dict().items()}
 
 
@@ -187,11 +156,7 @@ def with_head(victim: nn.Module, num_classes: int) -> nn.Module:
 
 
 def last_linear(model: nn.Module) -> str:
-    """The name of a network's last linear layer.
-
-    Raises:
-        ValueError: It has none.
-    """
+    """The name of a network's last linear layer; without any, raises ``ValueError``."""
     names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     if not names:
         raise ValueError(
@@ -199,11 +164,3 @@ def last_linear(model: nn.Module) -> str:
             f"{type(model).__name__} without"
         )
     return names[-1]
-
-
-def _not_the_head(victim: nn.Module, name: str) -> str:
-    return (
-        f"expected a victim whose last Linear layer gives its logits, since fine-tuning replaces "
-        f"it, got a {type(victim).__name__} in which {name or 'the module itself'}, defined last, "
-        f"does not; define its layers in the order in which they are used"
-    )

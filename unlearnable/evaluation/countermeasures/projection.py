@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.models import reset_weights
-from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.sampler import Shards, images_per_epoch
@@ -50,11 +50,7 @@ class OrthogonalProjection(Countermeasure):
     description = "a victim that removes what a linear model learns from its training images"
 
     def __post_init__(self) -> None:
-        self._set(
-            epochs=integer("epochs", self.epochs, least=1),
-            min_updates=integer("min_updates", self.min_updates, least=0),
-            batch_size=integer("batch_size", self.batch_size, least=1),
-        )
+        self._integers(epochs=1, min_updates=0, batch_size=1)
 
     def for_timing(self, few: int, count: int) -> OrthogonalProjection:
         # Each image is seen as often as among all of them: min_updates would have it seen more.
@@ -78,18 +74,12 @@ class OrthogonalProjection(Countermeasure):
         return torch.cat([part.to(torch.uint8) for part in parts]).view_as(images)
 
     def regression(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Weights of the logistic regression, float (K, C * H * W).
-
-        Args:
-            images: uint8, (N, C, H, W).
-            labels: int64, (N,).
-        """
+        """Weights of the logistic regression, float (K, C * H * W), on uint8 (N, C, H, W)."""
         classes = int(labels.max()) + 1
-        run = Run(images, labels, classes, seed=self.name)
         linear = nn.utils.skip_init(nn.Linear, images[0].numel(), classes, bias=False)
-        reset_weights(linear, seed=run.weight_seed("regression"))
         model = nn.Sequential(nn.Flatten(), linear)
-        try:
+        with contextlib.closing(Run(images, labels, classes, seed=self.name)) as run:
+            reset_weights(linear, seed=run.weight_seed("regression"))
             train_surrogate(
                 run,
                 model,
@@ -99,8 +89,6 @@ class OrthogonalProjection(Countermeasure):
                 batch_size=self.batch_size,
                 inputs=lambda index: to_float(run.images[index]),
             )
-        finally:
-            run.close()
         weights: Tensor = linear.weight.detach()
         return weights
 

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...engine.numbers import integer
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
 from .automatic import trivial_augment
-from .base import Countermeasure, as_number
+from .base import Countermeasure
 from .operations import columns, shuffle_channels
 
 
@@ -36,11 +35,8 @@ class UEraser(Countermeasure):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        self._set(
-            draws=integer("draws", self.draws, least=1),
-            until=as_number("until", self.until),
-            probability=as_number("probability", self.probability),
-        )
+        self._integers(draws=1)
+        self._numbers("until", "probability")
         if not 0 <= self.until <= 1 or not 0 <= self.probability <= 1:
             raise ValueError(
                 f"expected shares from 0 to 1, got until={self.until} and "
@@ -76,8 +72,7 @@ class UEraser(Countermeasure):
         return batch._replace(images=trivial_augment(images, draws))
 
     def _cloud(self, images: Tensor, draws: Draws) -> Tensor:
-        roughness = draws.uniform((len(images),), 0.3, 0.7)
-        return plasma(images.shape, roughness, draws)
+        return plasma(images.shape, draws.uniform((len(images),), 0.3, 0.7), draws)
 
     def _chosen(self, count: int, draws: Draws) -> Tensor:
         return columns(draws.uniform((count,), 0, 1) < self.probability)
@@ -87,13 +82,8 @@ def plasma(shape: torch.Size, roughness: Tensor, draws: Draws) -> Tensor:
     """Random clouds from 0 to 1, one per channel, by the diamond-square construction.
 
     A grid of four corners is halved until it covers the image; new points are the mean of their
-    neighbours plus noise, whose spread shrinks by ``roughness`` from each grid to the next.
-    (Fournier et al., Communications of the ACM 1982)
-
-    Args:
-        shape: (B, C, H, W).
-        roughness: 0 to 1, (B,).
-        draws: Of the current batch.
+    neighbours plus noise, whose spread shrinks by ``roughness`` (B,), 0 to 1, from each grid to the
+    next. (Fournier et al., Communications of the ACM 1982)
     """
     count, channels, height, width = shape
 

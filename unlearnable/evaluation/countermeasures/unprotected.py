@@ -9,8 +9,7 @@ import numpy as np
 from torch.utils.data import Subset
 
 from ...protected.dataset import ProtectedDataset
-from .base import Countermeasure, as_number
-from .nothing import NoCountermeasure
+from .base import Countermeasure, NoCountermeasure
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Unprotected(Countermeasure):
     needs_clean_images = True
 
     def __post_init__(self) -> None:
-        self._set(percent=as_number("percent", self.percent))
+        self._numbers("percent")
         if not 0 < self.percent <= 100:
             raise ValueError(f"expected a percentage above 0 and up to 100, got {self.percent}")
 
@@ -43,9 +42,6 @@ class Unprotected(Countermeasure):
         return NoCountermeasure()  # it trains as without any, on other images
 
     def on_dataset(self, dataset: Any) -> Any:
-        return self._mixed(dataset)
-
-    def _mixed(self, dataset: Any) -> ProtectedDataset:
         if not isinstance(dataset, ProtectedDataset):
             raise ValueError(
                 f"expected a ProtectedDataset, which has clean images, for {self.name}, got "
@@ -72,5 +68,5 @@ class CleanPartOnly(Unprotected):
         return f"a victim that has only the {self.percent:g} % of images that are not protected"
 
     def on_dataset(self, dataset: Any) -> Any:
-        mixed = self._mixed(dataset)
+        mixed = super().on_dataset(dataset)
         return Subset(mixed, np.flatnonzero(~mixed.chosen).tolist())

@@ -14,12 +14,7 @@ logger = logging.getLogger(__name__)
 def plot_curves(evaluations: Mapping[str, Evaluation], path: str | Path) -> bool:
     """Draws clean-test accuracy after each epoch, a line per seed and a colour per name.
 
-    Args:
-        evaluations: By the name to show.
-        path: PNG, SVG or PDF to write.
-
-    Returns:
-        Whether it was drawn: without matplotlib it is left out, with a hint in the log.
+    Returns whether it was drawn: without matplotlib it is left out, with a hint in the log.
     """
     try:
         from matplotlib.figure import Figure

@@ -65,6 +65,11 @@ class Row(NamedTuple):
     protected: Reached | None
     clean: Reached | None
 
+    @property
+    def peak(self) -> float:
+        """The peak on protected images, or -1."""
+        return -1.0 if self.protected is None else self.protected.peak
+
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and standard deviation of the sample, which is 0 for one value."""

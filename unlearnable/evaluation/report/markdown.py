@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from ...io.markdown import escape, table
+from . import text
 from .figures import whole_percent
 from .model import Findings
-from .text import (
-    COLUMNS,
-    LIMITS,
-    change_rows,
-    dataset_name,
-    facts,
-    figure,
-    headline,
-    how_to_read,
-    marks,
-    verdict,
-)
 
 
 def markdown_page(report: Findings) -> str:
@@ -24,28 +13,28 @@ def markdown_page(report: Findings) -> str:
     figures = []
     for row in report.rows():
         share = report.recovered(row)
-        marked = "".join(f" ({mark})" for mark in marks(report, row))
+        marked = "".join(f" ({mark})" for mark in text.marks(report, row))
         cells = [
             escape(row.countermeasure) + marked,
             escape(row.victim),
-            figure(row.protected, "peak"),
-            figure(row.protected, "last"),
-            figure(row.clean, "peak"),
+            text.figure(row.protected, "peak"),
+            text.figure(row.protected, "last"),
+            text.figure(row.clean, "peak"),
             "–" if share is None else whole_percent(share),
         ]
         figures.append(cells)
-    changes = change_rows(report)
+    changes = text.change_rows(report)
     tried = [
         [escape(str(entry["name"])), escape(str(entry["description"]))]
         for entry in report.countermeasures
     ]
     parts = [
         f"# Audit of {escape(str(report.perturbation['method']))} on "
-        f"{escape(dataset_name(report))}",
-        f"**{headline(report)}.** {escape(verdict(report))}",
+        f"{escape(text.dataset_name(report))}",
+        f"**{text.headline(report)}.** {escape(text.verdict(report))}",
         "## What victims reach on clean test images",
-        how_to_read(report),
-        table(["countermeasure", "victim", *COLUMNS], figures),
+        text.how_to_read(report),
+        table(["countermeasure", "victim", *text.COLUMNS], figures),
         "## How much it changes",
         "Between clean and protected 8-bit images; changes in levels of 1/255.",
         table(
@@ -57,8 +46,8 @@ def markdown_page(report: Findings) -> str:
         "## What was tried",
         table(["name", "in plain words"], tried),
         "## How it was measured",
-        "\n".join(f"- {name}: {escape(text)}" for name, text in facts(report).items()),
+        "\n".join(f"- {name}: {escape(fact)}" for name, fact in text.facts(report).items()),
         "## What this does not say",
-        *LIMITS,
+        *text.LIMITS,
     ]
     return "\n\n".join(parts) + "\n"

@@ -43,12 +43,8 @@ class Findings:
     @property
     def machines(self) -> list[dict[str, Any]]:
         """Those that cells were measured on, each once."""
-        found: list[dict[str, Any]] = []
-        for cell in self.cells:
-            machine = cell.machine or self.machine
-            if machine not in found:
-                found.append(machine)
-        return found or [self.machine]
+        found = [cell.machine or self.machine for cell in self.cells] or [self.machine]
+        return [machine for place, machine in enumerate(found) if machine not in found[:place]]
 
     @property
     def chance(self) -> float:
@@ -77,13 +73,8 @@ class Findings:
     def rows(self) -> list[Row]:
         """One per countermeasure and victim, those of one countermeasure together."""
         return [
-            Row(
-                entry["name"],
-                victim,
-                self.reached(PROTECTED, entry["name"], victim),
-                self.reached(CLEAN, entry["name"], victim),
-            )
-            for entry in self.countermeasures
+            Row(name, victim, *(self.reached(kind, name, victim) for kind in (PROTECTED, CLEAN)))
+            for name in (entry["name"] for entry in self.countermeasures)
             for victim in self.victims
         ]
 
@@ -93,18 +84,16 @@ class Findings:
         Countermeasures that need clean images of the dataset are left out: they say what images
         that are public already are worth, not what the protected ones are.
         """
-        rows = [row for row in self.rows() if row.protected and not self.needs_clean(row)]
+        rows = self.counted()
         compared = [row for row in rows if self.recovered(row) is not None]
         return max(
-            compared or rows,
-            key=lambda row: (self.recovered(row) or 0.0, _peak(row.protected)),
-            default=None,
+            compared or rows, key=lambda row: (self.recovered(row) or 0.0, row.peak), default=None
         )
 
     def without(self) -> Row | None:
         """Training with no countermeasure, of the victim that gets furthest."""
         rows = [r for r in self.rows() if r.countermeasure == "none" and r.protected]
-        return max(rows, key=lambda row: _peak(row.protected), default=None)
+        return max(rows, key=lambda row: row.peak, default=None)
 
     def recovered(self, row: Row) -> float | None:
         """Share of clean accuracy above chance that victims get: 0 is guessing, 1 is no protection.
@@ -133,18 +122,20 @@ class Findings:
         They do if it leaves clean images no larger share of the accuracy without a countermeasure
         than a protection that holds leaves: then it is the countermeasure that keeps victims out.
         """
-        return None not in (row.clean, self.clean) and self._little(_peak(row.clean))
+        return row.clean is not None and self.clean is not None and self._little(row.clean.peak)
 
     def waiting(self) -> list[Row]:
         """Rows measured on protected images whose victim has no clean baseline yet."""
-        rows = [row for row in self.rows() if row.protected and not self.needs_clean(row)]
-        return [row for row in rows if self._worth(row.victim) is None]
+        return [row for row in self.counted() if self._worth(row.victim) is None]
+
+    def counted(self) -> list[Row]:
+        """Rows measured on protected images whose trainer needs no clean ones."""
+        return [row for row in self.rows() if row.protected and not self.needs_clean(row)]
 
     def needs_clean(self, row: Row) -> bool:
         """Whether the trainer of a row has to have clean images of the dataset."""
-        return any(
-            e["name"] == row.countermeasure and e["needs_clean"] for e in self.countermeasures
-        )
+        needing = [entry["name"] for entry in self.countermeasures if entry["needs_clean"]]
+        return row.countermeasure in needing
 
     def describe(self, name: str) -> str:
         """A countermeasure in plain words."""
@@ -168,7 +159,3 @@ class Findings:
     def held_by_default(self) -> bool:
         """Whether it held, but countermeasures were tried that say little."""
         return self.outcome() == "holds" and any(map(self.says_little, self.rows()))
-
-
-def _peak(reached: Reached | None) -> float:
-    return -1.0 if reached is None else reached.peak

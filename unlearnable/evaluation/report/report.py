@@ -59,11 +59,8 @@ class AuditReport(Findings):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        return {
-            "format": REPORT_FORMAT,
-            "headline": self.headline(),
-            "verdict": self.verdict(),
-        } | dataclasses.asdict(self)
+        said = {"headline": self.headline(), "verdict": self.verdict()}
+        return {"format": REPORT_FORMAT} | said | dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> AuditReport:
@@ -113,7 +110,6 @@ class AuditReport(Findings):
         """
         path = Path(folder) / REPORT
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls.from_dict(content)
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtefactError(f"expected the report of an audit in {path}: {error}") from error

@@ -25,17 +25,9 @@ def dataset_name(report: Findings) -> str:
     return f"{report.dataset['name']} ({report.dataset['images']:,} images)"
 
 
-def title(report: Findings) -> str:
-    """Of the page."""
-    return f"Audit of {report.perturbation['method']} on {report.dataset['name']}"
-
-
 def headline(findings: Findings) -> str:
     """The outcome in a few words."""
-    tried = any(
-        row.protected and row.countermeasure != "none" and not findings.needs_clean(row)
-        for row in findings.rows()
-    )
+    tried = any(row.countermeasure != "none" for row in findings.counted())
     if not tried and findings.outcome() == "holds":
         return "No countermeasure was tried"
     return {
@@ -49,40 +41,35 @@ def headline(findings: Findings) -> str:
 def verdict(report: Findings) -> str:
     """What was found, the worst case first."""
     worst, without = report.worst(), report.without()
-    if worst is None or worst.protected is None:
+    if worst is None:
         return "Nothing has been measured yet."
     who = report.describe(worst.countermeasure)
     network = f" ({worst.victim})" if len(report.victims) > 1 else ""
-    text = (
-        f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.protected.peak)} accuracy "
-        f"at its best"
-    )
+    first = f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.peak)} accuracy at its best"
     if worst.clean is not None:
-        text += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
-    text += "."
+        first += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
+    said = [first]
     share = report.recovered(worst)
     if report.clean is not None and not report.learnt:
-        text += " Victims learn too little from clean images to compare with."
+        said.append("Victims learn too little from clean images to compare with")
     elif share is not None:
-        text += (
-            f" Beyond guessing, that is {whole_percent(share)} of what clean images give without "
-            f"any countermeasure."
+        said.append(
+            f"Beyond guessing, that is {whole_percent(share)} of what clean images give without "
+            f"any countermeasure"
         )
-    if without is not None and without.protected and worst.countermeasure != "none":
-        text += (
-            f" Without a countermeasure, protected images give {percent(without.protected.peak)}."
-        )
-    for row in report.waiting():
-        text += (
-            f" With {_name(report, row)}, protected images give {percent(_peak(row))}; the clean "
-            f"baseline has not been measured yet."
-        )
+    if without is not None and worst.countermeasure != "none":
+        said.append(f"Without a countermeasure, protected images give {percent(without.peak)}")
+    said += [
+        f"With {_name(report, row)}, protected images give {percent(row.peak)}; the clean baseline "
+        f"has not been measured yet"
+        for row in report.waiting()
+    ]
     if report.held_by_default():
         little = [_name(report, row) for row in report.rows() if report.says_little(row)]
-        text += f" On clean images, too, victims learn next to nothing with {_listed(little)}."
+        said.append(f"On clean images, too, victims learn next to nothing with {_listed(little)}")
     if not report.complete:
-        text += f" Only {len(report.cells)} of {report.planned} cells have been measured so far."
-    return text
+        said.append(f"Only {len(report.cells)} of {report.planned} cells have been measured so far")
+    return ". ".join(said) + "."
 
 
 def plain_table(report: Findings) -> str:
@@ -95,14 +82,11 @@ def plain_table(report: Findings) -> str:
         figures = (p and p.peak, p and p.last, c and c.peak)
         shown = ("-" if value is None else percent(value) for value in figures)
         table.append((row.countermeasure, row.victim, *shown))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if number < 2 else text.rjust(width)
-            for number, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in table
-    )
+    columns = []
+    for number, column in enumerate(zip(*table, strict=True)):
+        width = max(map(len, column))
+        columns.append([text.ljust(width) if number < 2 else text.rjust(width) for text in column])
+    return "\n".join(map("  ".join, zip(*columns, strict=True)))
 
 
 def how_to_read(report: Findings) -> str:
@@ -196,10 +180,6 @@ def facts(report: Findings) -> dict[str, str]:
 
 def _name(report: Findings, row: Row) -> str:
     return row.countermeasure + (f" ({row.victim})" if len(report.victims) > 1 else "")
-
-
-def _peak(row: Row) -> float:
-    return 0.0 if row.protected is None else row.protected.peak
 
 
 def _all(entries: Iterable[str]) -> str:
