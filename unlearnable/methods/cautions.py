@@ -13,14 +13,15 @@ _CHUNK = 256  # rows that are read at once
 LONG = 3600  # seconds of estimated work that nobody should start unawares
 
 
-def long_message(method: Parameters, rate: float, num_images: int) -> str | None:
-    """What to say of a fit that takes longer than :data:`LONG`, and which preset takes less.
+def warn_if_long(method: Parameters, num_images: int, rate: float) -> None:
+    """Warns of a fit that takes over :data:`LONG`, with ``rate`` image passes a second."""
+    message = long_message(method, rate, num_images)
+    if message is not None:
+        warnings.warn(message, stacklevel=3)
 
-    Args:
-        method: Its parameters.
-        rate: Image passes a second.
-        num_images: Size of the dataset.
-    """
+
+def long_message(method: Parameters, rate: float, num_images: int) -> str | None:
+    """What to say of it: the time that it takes, and which preset takes less."""
     total = method.passes(num_images)
     if total is None or total / rate <= LONG:
         return None
@@ -44,24 +45,17 @@ def long_message(method: Parameters, rate: float, num_images: int) -> str | None
 
 
 def warn_if_zero(title: str, rows: Levels) -> None:
-    """Warns where half of the rows or more are zero."""
-    zero = _zero_rows(rows)
-    if 2 * zero >= len(rows):
-        warnings.warn(
-            f"{title} made {zero:,} of {len(rows):,} rows all zero: their images stay as they are, "
-            f"and nothing protects them; let it take more or longer steps",
-            stacklevel=4,
-        )
-
-
-def _zero_rows(rows: Levels) -> int:
-    """How many rows are all zero; or 0, without reading further, once it is less than half."""
+    """Warns where half of the rows or more are zero; reads no more of them than tell that."""
     moved = 0
     for start in range(0, len(rows), _CHUNK):
         moved += int(rows[start : start + _CHUNK].any(axis=(1, 2, 3)).sum())
         if 2 * moved > len(rows):
-            return 0
-    return len(rows) - moved
+            return
+    warnings.warn(
+        f"{title} made {len(rows) - moved:,} of {len(rows):,} rows all zero: their images stay as "
+        f"they are, and nothing protects them; let it take more or longer steps",
+        stacklevel=4,
+    )
 
 
 def _duration(seconds: float) -> str:

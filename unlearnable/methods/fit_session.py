@@ -9,7 +9,8 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from ..engine.run import Run
 from ..io.files import LOCK, claim_folder, locked, write_json
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels
+from .cautions import warn_if_long
+from .learned import Learned, fingerprint_of
 from .row_buffer import RowBuffer, RowFile
 
 logger = logging.getLogger(__name__)
@@ -55,40 +58,22 @@ class FitOptions(NamedTuple):
 class FitSession:
     """One fit, from the dataset to its perturbation; a context manager of all that it opens.
 
-    Args:
-        dataset: What is protected.
-        image_size: Size that images are resized and cropped to.
-        options: Where, how fast and how safely.
-        title: The method's name.
-        budget: Takes the images' shape (C, H, W) before anything is made for the fit, and returns
-            the budget in [0, 1] units and its norm.
-        has_rows: Whether a row is learned for each image.
-        seed: All randomness follows from it.
-        identity: What a checkpoint must have in common with this fit to be resumed.
-        on_rate: Called once with image passes per second.
-
     Attributes:
         images: The dataset, decoded.
-        budget: Epsilon and norm that the result keeps.
+        budget: Epsilon in [0, 1] units and norm that the result keeps.
         run: What the algorithm gets.
     """
 
     def __init__(
         self,
+        method: Learned,
         dataset: Any,
         image_size: int | Sequence[int] | None,
         options: FitOptions,
-        *,
-        title: str,
-        budget: Callable[[Sequence[int]], tuple[float | None, str | None]],
-        has_rows: bool,
-        seed: Hashable,
-        identity: dict[str, Any],
-        on_rate: Callable[[float, int], None],
     ) -> None:
+        self._method = method
+        self._title = type(method).__name__
         self._options = options
-        self._title = title
-        self._has_rows = has_rows
         self._group = Group.join()
         self._device = self._group.own_device(pick_device(options.device))
         self._precision = pick_precision(options.precision, self._device)
@@ -100,18 +85,13 @@ class FitSession:
             self._resident = self._decide(dataset, image_size)
             self._scratch = self._make_scratch()
             self.images = self._read(dataset, image_size)
-            self.budget = budget(self.images.images.shape[1:])
-            identity = identity | {
-                "version": __version__,
-                "dataset": self.images.digest,
-                "shape": list(self.images.images.shape),
-                "fit": None if self.images.fit is None else list(self.images.fit),
-                "precision": self._precision,
-            }
-            folder = self._claim(identity)
-            if has_rows:
+            shape = self.images.images.shape[1:]
+            method._check_moves(shape)  # before anything is made for the fit
+            self.budget = method._budget(shape)
+            folder = self._claim()
+            if method._has_rows:
                 self._rows = self._make_rows(folder or self._scratch)
-            self.run = self._make_run(folder, seed, on_rate)
+            self.run = self._make_run(folder)
             self._cleanup = self._cleanup.pop_all()  # all went well: kept until the end
 
     def __enter__(self) -> FitSession:
@@ -120,20 +100,15 @@ class FitSession:
     def __exit__(self, *exc_info: Any) -> None:
         self._cleanup.__exit__(*exc_info)
 
-    # Before
-
     def _decide(self, dataset: Any, image_size: int | Sequence[int] | None) -> bool:
         size = bytes_of_images(dataset, image_size)
-        if self._device.type == "cuda":
+        on_gpu = self._device.type == "cuda"
+        limit = host = _HOST_SHARE * _host_memory() / self._group.size
+        if on_gpu:
             limit = _DEVICE_SHARE * torch.cuda.mem_get_info(self._device)[0]
-        else:
-            limit = _HOST_SHARE * _host_memory() / self._group.size
         resident = size <= limit if self._options.resident is None else self._options.resident
         resident = not self._group.max(int(not resident))  # all processes alike
-        small = self._device.type == "cuda" and size * self._group.size <= (
-            _HOST_SHARE * _host_memory()
-        )
-        in_memory = self._options.store is None and (resident or small)
+        in_memory = self._options.store is None and (resident or (on_gpu and size <= host))
         self._in_memory = not self._group.max(int(not in_memory))
         if not resident:
             streamed = f"{size / 1e9:.1f} GB of images are streamed"
@@ -161,11 +136,21 @@ class FitSession:
             raise ValueError("expected the same dataset in all processes, got different ones")
         return images
 
-    def _claim(self, identity: dict[str, Any]) -> Path | None:
+    def _claim(self) -> Path | None:
         """The checkpoint's folder, new or of this very fit."""
         if self._options.checkpoint is None:
             return None
-        folder = Path(self._options.checkpoint)
+        folder, images = Path(self._options.checkpoint), self.images
+        described = {
+            "format": "unlearnable-checkpoint",
+            **self._method._identity,
+            "surrogate": fingerprint_of(getattr(self._method, "surrogate", None)),
+            "version": __version__,
+            "dataset": images.digest,
+            "shape": list(images.images.shape),
+            "fit": None if images.fit is None else list(images.fit),
+            "precision": self._precision,
+        }
         with self._group.rank_zero_first() as first:
             if first:
                 partial = folder / f".{_MARKER}.partial"
@@ -175,7 +160,6 @@ class FitSession:
                 self._lock.enter_context(locked(folder, wait=False))
                 partial.unlink(missing_ok=True)
                 claim_folder(folder, _MARKER)
-                described = {"format": "unlearnable-checkpoint"} | identity
                 if (folder / _MARKER).exists():
                     _compare(json.loads((folder / _MARKER).read_text()), described, folder)
                 else:
@@ -188,7 +172,7 @@ class FitSession:
         if not (folder / STATE).exists():
             for file in folder.glob(f"{_ROWS}*"):
                 file.unlink()
-        elif self._has_rows:
+        elif self._method._has_rows:
             size = (folder / _ROWS).stat().st_size if (folder / _ROWS).exists() else 0
             if size != self.images.images.numel():
                 raise ValueError(
@@ -207,24 +191,24 @@ class FitSession:
             shape, epsilon, norm, self._device, file=self._file, resident=self._resident
         )
 
-    def _make_run(
-        self, folder: Path | None, seed: Hashable, on_rate: Callable[[float, int], None]
-    ) -> Run:
+    def _make_run(self, folder: Path | None) -> Run:
+        first = self._group.rank == 0
         images: ImageSource = self.images.images
         if self._resident:
             images = self.images.images.to(self._device)
         else:
             images = StreamedImages(self.images.images, self._device)
             self._cleanup.callback(images.close)
-        checkpoint, number = None, len(self.images.images)
+        checkpoint = None
         if folder is not None:
             every = self._options.checkpoint_every
             checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
             self._cleanup.enter_context(checkpoint)
+        caution = partial(warn_if_long, self._method, len(self.images.images))
         progress = Progress(
             show=self._show,
             title=self._title,
-            on_rate=(lambda rate: on_rate(rate, number)) if self._group.rank == 0 else None,
+            on_rate=caution if first else None,
             profile=self._options.profile,
         )
         run = Run(
@@ -232,20 +216,18 @@ class FitSession:
             self.images.labels.to(self._device),
             self.images.num_classes,
             rows=self._rows,
-            seed=seed,
+            seed=self._method.seed,
             precision=self._precision,
             compile=self._options.compile,
             group=self._group,
             checkpoint=checkpoint,
             progress=progress,
-            callback=self._options.callback if self._group.rank == 0 else None,
+            callback=self._options.callback if first else None,
         )
-        if checkpoint is not None and checkpoint.number and self._group.rank == 0:
+        if checkpoint is not None and checkpoint.number and first:
             logger.info("%s: continues from checkpoint %d", self._title, checkpoint.number)
         self._cleanup.callback(run.close)
         return run
-
-    # After
 
     def end(self) -> None:
         """After the algorithm: its finished state is saved where that was asked for."""
@@ -266,9 +248,7 @@ class FitSession:
             raise RuntimeError(f"{self._title} left {missed} images without a row")
         levels = self._rows.levels()
         self._group.wait()  # the others' rows are in the file too
-        if self._file is not None and self._resident:
-            levels = np.array(levels)
-        return levels
+        return np.array(levels) if self._file is not None and self._resident else levels
 
     def keep(self, perturbation: Perturbation) -> Perturbation:
         """The perturbation with its rows where they can stay; ends the checkpoint."""

@@ -74,11 +74,7 @@ class REM(Method):
         Perturbation(REM, sample-wise, Linf 8/255, 64 images of 3x32x32)
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {},
-        "fast": _FAST,
-        "demo": _DEMO,
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
     granularities = ("sample-wise",)
 
     surrogate: str | nn.Module = "resnet18"

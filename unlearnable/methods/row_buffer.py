@@ -20,30 +20,21 @@ _RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the by
 
 def _write(file: int, data: bytes, offset: int | None = None) -> None:
     """All of the data, at an offset or at the end."""
-    # A disk that is nearly full takes a part, and says so at the next write.
-    while data:
-        if offset is None:
-            written = os.write(file, data)
-        elif hasattr(os, "pwrite"):
-            written = os.pwrite(file, data, offset)
-        else:
-            os.lseek(file, offset, os.SEEK_SET)
-            written = os.write(file, data)
-        data = data[written:]
-        offset = None if offset is None else offset + written
+    if offset is not None:
+        os.lseek(file, offset, os.SEEK_SET)
+    while data:  # a disk that is nearly full takes a part, and says so at the next write
+        data = data[os.write(file, data) :]
 
 
 class RowFile:
-    """int8 rows in a file of their final size, which can go back to how they were at a checkpoint.
+    """int8 rows (N, C, H, W) in a file that can go back to how it was at a checkpoint.
 
-    Rows are read through a memory map and written by ``pwrite``: on a full disk that raises an
+    Rows are read through a memory map, but written to the file: on a full disk that raises an
     error, where a write through the map would kill the process. With a journal, a row's old bytes
     are noted before it is first overwritten, so that a killed run finds its checkpoint's rows.
 
-    Args:
-        path: Made, and all zero, unless it is there.
-        shape: Of all rows, (N, C, H, W).
-        rank: Number of the process: several may write different rows of one file.
+    The file is made in its final size and all zero, unless it is there; several processes, each
+    with a ``rank`` of its own, may write different rows of it.
 
     Raises:
         OSError: There is no room for the whole file.
@@ -75,14 +66,12 @@ class RowFile:
         if self._journal is not None:
             fresh = index[~self._noted[index]]
             if len(fresh):
-                _write(self._journal, b"".join(self._record(int(row)) for row in fresh))
+                old = ((row, self.rows[row].tobytes()) for row in fresh.tolist())
+                records = (_RECORD.pack(row, zlib.crc32(data)) + data for row, data in old)
+                _write(self._journal, b"".join(records))
                 self._noted[fresh] = True
         for row, content in zip(index.tolist(), levels, strict=True):
             _write(self._file, content.tobytes(), row * self._row_bytes)
-
-    def _record(self, row: int) -> bytes:
-        content = self.rows[row].tobytes()
-        return _RECORD.pack(row, zlib.crc32(content)) + content
 
     def sync(self) -> None:
         """Returns when rows and journal are on the disk."""
@@ -97,16 +86,16 @@ class RowFile:
         """
         self._close_journal()
         self._noted[:] = False
-        for old in self._journals(self._rank):
+        for old in self._journals(rank=self._rank):
             old.unlink()
         path = self._path.with_name(f"{self._path.name}.journal-{number}-{self._rank}")
         self._journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def roll_back(self, number: int) -> None:
         """Brings back the rows of checkpoint ``number``, of whichever process wrote them."""
+        for journal in self._journals(number):
+            self._restore(journal)
         for journal in self._journals():
-            if journal.name.split(".journal-")[1].startswith(f"{number}-"):
-                self._restore(journal)
             journal.unlink()
         self.sync()
 
@@ -120,9 +109,8 @@ class RowFile:
                     return
                 _write(self._file, content, row * self._row_bytes)
 
-    def _journals(self, rank: int | None = None) -> list[Path]:
-        mine = "*" if rank is None else f"*-{rank}"
-        return sorted(self._path.parent.glob(f"{self._path.name}.journal-{mine}"))
+    def _journals(self, number: int | str = "*", rank: int | str = "*") -> list[Path]:
+        return list(self._path.parent.glob(f"{self._path.name}.journal-{number}-{rank}"))
 
     def _close_journal(self) -> None:
         if self._journal is not None:
@@ -140,17 +128,9 @@ class RowFile:
 class RowBuffer:
     """Rows as a method sees them: float in [0, 1] units by image index, kept in integer levels.
 
-    Args:
-        shape: Of all rows, (N, C, H, W).
-        epsilon: Budget in [0, 1] units.
-        norm: ``"Linf"`` or ``"L2"``.
-        device: Where rows are asked for and given.
-        file: Keeps them on disk.
-        resident: Hold them on the device and write the file only in :meth:`flush`; else every read
-            and write goes to the file.
-
-    Attributes:
-        written: Whether each row was written, bool of shape (N,).
+    They are asked for and given on ``device``. ``resident`` ones are held there, and a ``file`` is
+    written only in :meth:`flush`; otherwise every read and write goes to the file. ``shape`` is
+    (N, C, H, W); ``written``, bool of shape (N,), says which rows were.
     """
 
     def __init__(
@@ -200,7 +180,9 @@ class RowBuffer:
         Raises:
             ValueError: Rows were given that are not finite.
         """
-        self._refuse_broken()
+        # Not where they are given: on a GPU, asking would wait for it at every step.
+        if self._broken:
+            raise ValueError(_not_finite(int(self._broken)))
         if self._file is None:
             return
         if self._levels is not None:
@@ -208,11 +190,6 @@ class RowBuffer:
                 self._file.write(index.cpu().numpy(), self._levels[index].cpu().numpy())
             self._dirty.zero_()
         self._file.sync()
-
-    def _refuse_broken(self) -> None:
-        # Not where they are given: on a GPU, asking would wait for it at every step.
-        if self._broken:
-            raise ValueError(_not_finite(int(self._broken)))
 
     def load(self) -> None:
         """Takes rows over from the file."""
@@ -235,9 +212,8 @@ class RowBuffer:
         Raises:
             ValueError: Rows were given that are not finite.
         """
-        self._refuse_broken()
+        self.flush()
         if self._file is not None:
-            self.flush()
             return self._file.rows
         assert self._levels is not None
         return self._levels.cpu().numpy()
