@@ -21,10 +21,9 @@ from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Result, encode
 from ..protected.dataset import ProtectedDataset
-from .cautions import warn_if_zero
 from .fit_session import FitOptions, FitSession
 from .learned import Learned
-from .row_buffer import RowBuffer
+from .row_buffer import RowBuffer, warn_if_zero
 
 Self = TypeVar("Self", bound="Method")
 
@@ -122,6 +121,7 @@ class Method(Learned, ABC):
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         options = FitOptions(
+            image_size=image_size,
             device=device,
             precision=precision,
             compile=compile,
@@ -135,7 +135,7 @@ class Method(Learned, ABC):
             callback=callback,
         )
         start = time.perf_counter()
-        with FitSession(self, dataset, image_size, options) as session:
+        with FitSession(self, dataset, options) as session:
             surrogate = self._learn(session.run)
             session.end()
             result = self._result(session)
@@ -151,11 +151,7 @@ class Method(Learned, ABC):
         return self
 
     def _result(self, session: FitSession) -> Result:
-        """What ``_learn`` wrote, in integers.
-
-        Raises:
-            RuntimeError: It wrote something else than the method's kind and granularity promise.
-        """
+        """What ``_learn`` wrote, in integers; refused unless it is of the promised kind."""
         results = session.run.results
         kind = "class-wise" if self.kind == "additive" else self.kind
         if list(results) != ([] if self._has_rows else [kind]):

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,20 +29,22 @@ from ..engine.run import Run
 from ..io.files import LOCK, claim_folder, locked, write_json
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels
-from .cautions import warn_if_long
 from .learned import Learned, fingerprint_of
+from .parameters import Parameters
 from .row_buffer import RowBuffer, RowFile
 
 logger = logging.getLogger(__name__)
 _MARKER, _ROWS = "checkpoint.json", "rows.bin"
 _HOST_SHARE = 0.25  # of the machine's memory that images, and again rows, may take
 _DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
+LONG = 3600  # seconds of estimated work that nobody should start unawares
 _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
 
 
 class FitOptions(NamedTuple):
     """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`."""
 
+    image_size: int | Sequence[int] | None
     device: str | torch.device
     precision: str
     compile: bool
@@ -55,7 +58,7 @@ class FitOptions(NamedTuple):
     callback: Callable[[dict[str, Any]], None] | None
 
 
-class FitSession:
+class FitSession(contextlib.AbstractContextManager["FitSession"]):
     """One fit, from the dataset to its perturbation; a context manager of all that it opens.
 
     Attributes:
@@ -64,13 +67,7 @@ class FitSession:
         run: What the algorithm gets.
     """
 
-    def __init__(
-        self,
-        method: Learned,
-        dataset: Any,
-        image_size: int | Sequence[int] | None,
-        options: FitOptions,
-    ) -> None:
+    def __init__(self, method: Learned, dataset: Any, options: FitOptions) -> None:
         self._method = method
         self._title = type(method).__name__
         self._options = options
@@ -82,9 +79,9 @@ class FitSession:
         self._rows: RowBuffer | None = None
         self._lock = contextlib.ExitStack()
         with contextlib.ExitStack() as self._cleanup:
-            self._resident = self._decide(dataset, image_size)
+            self._resident = self._decide(dataset)
             self._scratch = self._make_scratch()
-            self.images = self._read(dataset, image_size)
+            self.images = self._read(dataset)
             shape = self.images.images.shape[1:]
             method._check_moves(shape)  # before anything is made for the fit
             self.budget = method._budget(shape)
@@ -94,14 +91,11 @@ class FitSession:
             self.run = self._make_run(folder)
             self._cleanup = self._cleanup.pop_all()  # all went well: kept until the end
 
-    def __enter__(self) -> FitSession:
-        return self
-
     def __exit__(self, *exc_info: Any) -> None:
         self._cleanup.__exit__(*exc_info)
 
-    def _decide(self, dataset: Any, image_size: int | Sequence[int] | None) -> bool:
-        size = bytes_of_images(dataset, image_size)
+    def _decide(self, dataset: Any) -> bool:
+        size = bytes_of_images(dataset, self._options.image_size)
         on_gpu = self._device.type == "cuda"
         limit = host = _HOST_SHARE * _host_memory() / self._group.size
         if on_gpu:
@@ -124,7 +118,8 @@ class FitSession:
             folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
         return Path(self._group.share(folder))
 
-    def _read(self, dataset: Any, image_size: int | Sequence[int] | None) -> ImageStore:
+    def _read(self, dataset: Any) -> ImageStore:
+        image_size = self._options.image_size
         if self._in_memory:
             images = read_images(dataset, image_size, progress=self._show)
         else:
@@ -193,9 +188,8 @@ class FitSession:
 
     def _make_run(self, folder: Path | None) -> Run:
         first = self._group.rank == 0
-        images: ImageSource = self.images.images
         if self._resident:
-            images = self.images.images.to(self._device)
+            images: ImageSource = self.images.images.to(self._device)
         else:
             images = StreamedImages(self.images.images, self._device)
             self._cleanup.callback(images.close)
@@ -236,14 +230,9 @@ class FitSession:
             self.run.save()
 
     def levels(self) -> Levels:
-        """All rows, when the algorithm has ended.
-
-        Raises:
-            RuntimeError: The algorithm left images out.
-        """
+        """All rows, when the algorithm has ended; refused where it left images out."""
         assert self._rows is not None
-        written = int(self.run.sum(self._rows.written.sum()))
-        missed = len(self.images.images) - written
+        missed = len(self.images.images) - int(self.run.sum(self._rows.written.sum()))
         if missed:
             raise RuntimeError(f"{self._title} left {missed} images without a row")
         levels = self._rows.levels()
@@ -328,3 +317,34 @@ def _host_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 8 << 30
+
+
+def warn_if_long(method: Parameters, num_images: int, rate: float) -> None:
+    """Warns of a fit that takes over :data:`LONG`, with ``rate`` image passes a second."""
+    total = method.passes(num_images)
+    if total is None or total / rate <= LONG:
+        return
+    message = (
+        f"{type(method).__name__} will take about {_duration(total / rate)} here "
+        f"({total:,} image passes at {rate:,.0f} a second)."
+    )
+    for name in method.presets:
+        other = method.preset(name)
+        passes = other.passes(num_images)
+        if passes is not None and passes < total / 2:
+            message += f' The preset "{name}" needs {passes:,} passes'
+            surrogate = getattr(other, "surrogate", None)
+            if surrogate == getattr(method, "surrogate", None):
+                message += f", about {_duration(passes / rate)}."
+            else:
+                message += f" of the smaller network {surrogate!r}."
+    if not torch.cuda.is_available():
+        message += ' A GPU (device="cuda") does many times more passes a second.'
+    warnings.warn(message, stacklevel=3)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

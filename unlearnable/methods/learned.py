@@ -48,12 +48,11 @@ class Learned(Parameters):
         Raises:
             ValueError: It does not take the run's images, or give one logit for each class.
         """
-        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
         shape, seed = run.images.shape[1:], run.weight_seed(name)
-        if isinstance(surrogate, str):
-            model = build_model(surrogate, run.num_classes, shape[0], seed=seed)
+        if isinstance(self.surrogate, str):
+            model = build_model(self.surrogate, run.num_classes, shape[0], seed=seed)
         else:
-            model = copy.deepcopy(surrogate)
+            model = copy.deepcopy(self.surrogate)
             if not getattr(self, "pretrained_surrogate", False):
                 reset_weights(model, seed=seed)
         check_network(model, shape, run.num_classes)
@@ -67,15 +66,14 @@ class Learned(Parameters):
         Args:
             config: Of the perturbation; holds ``num_classes`` and ``image_shape``, (C, H, W).
         """
-        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
-        if isinstance(surrogate, nn.Module):
-            return copy.deepcopy(surrogate)
-        if not is_model_name(surrogate):
+        if isinstance(self.surrogate, nn.Module):
+            return copy.deepcopy(self.surrogate)
+        if not is_model_name(self.surrogate):
             raise ValueError(
                 f"expected surrogate= with a module to load the weights into: the method "
-                f"was fitted with a {surrogate} of the caller's own"
+                f"was fitted with a {self.surrogate} of the caller's own"
             )
-        return build_model(surrogate, config["num_classes"], config["image_shape"][0])
+        return build_model(self.surrogate, config["num_classes"], config["image_shape"][0])
 
     def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
         """A module for the saved ``state`` of ``surrogate_``, from a network as it is built."""

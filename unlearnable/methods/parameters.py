@@ -90,6 +90,7 @@ class Parameters:
     kind: ClassVar[str] = "additive"
     seeded: ClassVar[bool] = True
 
+    surrogate: str | nn.Module  # not in methods without one
     epsilon: float | None  # not in methods without a budget, nor norm
     norm: str
     granularity: str
@@ -203,11 +204,7 @@ class Parameters:
         return None
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
-        """Epsilon and norm that the result keeps, for images of a shape (C, H, W).
-
-        Raises:
-            ValueError: Such images round the budget to nothing.
-        """
+        """Epsilon and norm that the result keeps, refused where images (C, H, W) undo them."""
         return getattr(self, "epsilon", None), getattr(self, "norm", None)
 
     def _check_moves(self, shape: Sequence[int] | None = None) -> None:
@@ -254,8 +251,7 @@ def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
 def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> float:
     """L2 norm of all values of an image (C, H, W) together, in [0, 1] units; None is the ``usual``.
 
-    Raises:
-        ValueError: It leaves each value less than half a pixel level.
+    Refused where it leaves each value less than half a pixel level.
     """
     if epsilon is None:
         return usual

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..perturbation.quantize import Levels, _not_finite, quantize
 
+_CHUNK = 256  # rows that are read at once
 _RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the bytes that follow
 
 
@@ -42,7 +44,6 @@ class RowFile:
 
     def __init__(self, path: Path, shape: tuple[int, ...], *, rank: int = 0) -> None:
         self._path = path
-        self._shape = shape
         self._row_bytes = math.prod(shape[1:])
         size = shape[0] * self._row_bytes
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -65,11 +66,10 @@ class RowFile:
         """Replaces rows; ``levels`` is (B, C, H, W)."""
         if self._journal is not None:
             fresh = index[~self._noted[index]]
-            if len(fresh):
-                old = ((row, self.rows[row].tobytes()) for row in fresh.tolist())
-                records = (_RECORD.pack(row, zlib.crc32(data)) + data for row, data in old)
-                _write(self._journal, b"".join(records))
-                self._noted[fresh] = True
+            old = ((row, self.rows[row].tobytes()) for row in fresh.tolist())
+            records = (_RECORD.pack(row, zlib.crc32(data)) + data for row, data in old)
+            _write(self._journal, b"".join(records))
+            self._noted[fresh] = True
         for row, content in zip(index.tolist(), levels, strict=True):
             _write(self._file, content.tobytes(), row * self._row_bytes)
 
@@ -105,7 +105,7 @@ class RowFile:
                 row, checksum = _RECORD.unpack(head)
                 content = file.read(self._row_bytes)
                 # A half-written record is the last one, and its row was not overwritten yet.
-                if zlib.crc32(content) != checksum or row >= self._shape[0]:
+                if zlib.crc32(content) != checksum or row >= len(self.rows):
                     return
                 _write(self._file, content, row * self._row_bytes)
 
@@ -175,11 +175,7 @@ class RowBuffer:
         self.written[index] = True
 
     def flush(self) -> None:
-        """Writes to the file what is not there yet, and returns when it is on the disk.
-
-        Raises:
-            ValueError: Rows were given that are not finite.
-        """
+        """Returns when all rows are on the disk; refuses those that were not finite."""
         # Not where they are given: on a GPU, asking would wait for it at every step.
         if self._broken:
             raise ValueError(_not_finite(int(self._broken)))
@@ -207,13 +203,23 @@ class RowBuffer:
             self._file.roll_back(number)
 
     def levels(self) -> Levels:
-        """All rows, int8 of shape (N, C, H, W): those of the file where there is one.
-
-        Raises:
-            ValueError: Rows were given that are not finite.
-        """
+        """All rows, int8 of shape (N, C, H, W): those of the file where there is one."""
         self.flush()
         if self._file is not None:
             return self._file.rows
         assert self._levels is not None
         return self._levels.cpu().numpy()
+
+
+def warn_if_zero(title: str, rows: Levels) -> None:
+    """Warns where half of the rows or more are zero; reads no more of them than tell that."""
+    moved = 0
+    for start in range(0, len(rows), _CHUNK):
+        moved += int(rows[start : start + _CHUNK].any(axis=(1, 2, 3)).sum())
+        if 2 * moved > len(rows):
+            return
+    warnings.warn(
+        f"{title} made {len(rows) - moved:,} of {len(rows):,} rows all zero: their images stay as "
+        f"they are, and nothing protects them; let it take more or longer steps",
+        stacklevel=4,
+    )

@@ -73,7 +73,6 @@ class TAP(Method):
     seed: int = 0
 
     def passes(self, num_images: int) -> int:
-        """Image passes of the whole fit."""
         seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * seen + num_images * self.restarts * (self.steps + 1)
 
