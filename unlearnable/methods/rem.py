@@ -200,4 +200,4 @@ class REM(Method):
             norm=self.norm,
         )
 
-    _disturbance = _adversary  # what the perturbation has to withstand
+    _disturbance = _adversary  # what the perturbation has to withstand: here the worst
