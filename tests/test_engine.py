@@ -549,7 +549,7 @@ FULL = {
     "state": lambda patch: patch.setattr(checkpoint_module, "save_file", full),
     "rename": lambda patch: patch.setattr(Path, "replace", full),
     "journal": lambda patch: patch.setattr(rows_module.os, "write", full),
-    "rows": lambda patch: patch.setattr(rows_module.os, "pwrite", full),
+    "rows": lambda patch: patch.setattr(rows_module.os, "lseek", full),
 }
 
 

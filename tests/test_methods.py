@@ -14,9 +14,9 @@ from unlearnable.engine.augment import CropFlip
 from unlearnable.engine.progress import Progress
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import to_float
-from unlearnable.methods import cautions
+from unlearnable.methods import fit_session
 from unlearnable.methods.class_rows import ClassRows
-from unlearnable.methods.row_buffer import RowBuffer
+from unlearnable.methods.row_buffer import RowBuffer, warn_if_zero
 
 
 class Smooth(nn.Module):
@@ -341,7 +341,7 @@ def test_half_of_the_rows_at_zero_are_warned_of(zero, warned):
     rows[zero:, 0, 1, 1] = -1
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        cautions.warn_if_zero("EM", rows)
+        warn_if_zero("EM", rows)
     messages = [str(warning.message) for warning in caught]
     assert bool(messages) is warned
     assert not warned or messages[0].startswith(f"EM made {zero} of 1,000 rows all zero")
@@ -421,7 +421,7 @@ def tiny_pairs():
 
 
 def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
-    monkeypatch.setattr(cautions, "LONG", 0)
+    monkeypatch.setattr(fit_session, "LONG", 0)
 
     def advance(progress, bar, passes):
         report, progress._on_rate = progress._on_rate, None
@@ -435,7 +435,9 @@ def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
     message = str(caught[0].message)
     assert f"{method.passes(16):,} image passes at 10 a second" in message
     monkeypatch.undo()
-    paper = cautions.long_message(ue.SEM(), 40.0, 50_000)
+    with pytest.warns(UserWarning) as caught:
+        fit_session.warn_if_long(ue.SEM(), 50_000, 40.0)
+    paper = str(caught[0].message)
     assert "12.0 days" in paper and 'preset "fast"' in paper and "'tiny'" in paper
 
 

@@ -56,11 +56,7 @@ class AAP(Method):
         Perturbation(AAP, sample-wise, Linf 8/255, 64 images of 3x32x32)
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {},
-        "fast": _FAST,
-        "demo": _DEMO,
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
     granularities = ("sample-wise",)
 
     surrogate: str | nn.Module = "resnet18"
@@ -79,7 +75,6 @@ class AAP(Method):
     seed: int = 0
 
     def passes(self, num_images: int) -> int:
-        """Image passes of the whole fit."""
         seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * seen + self.steps * num_images
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from ..engine.contrastive_augment import ContrastiveAugment
 from ..engine.pgd import pgd
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
-from ..engine.train import sgd, to_float, train
+from ..engine.train import sgd, to_float, train_surrogate
 from .base import Method
 from .class_rows import ClassRows
 from .parameters import count, length, proportion
@@ -80,53 +81,46 @@ class AUE(Method):
 
     @property
     def _visit(self) -> tuple[int, float] | None:
-        return (self._steps, self._step_size) if self.granularity == "sample-wise" else None
+        return (self._steps, self._step_size) if self._has_rows else None
 
     @property
     def _step_size(self) -> float:
         if self.step_size is not None:
             return self.step_size
-        rounded = self.granularity == "sample-wise" and self.norm == "Linf"
+        rounded = self._has_rows and self.norm == "Linf"
         return max(self.epsilon / 10, _LEVEL / max(1, self._steps) if rounded else 0.0)
 
     @property
     def _steps(self) -> int:
-        if self.steps is not None:
-            return self.steps
-        return 5 if self.granularity == "sample-wise" else 1
+        usual = 5 if self._has_rows else 1
+        return usual if self.steps is None else self.steps
 
     def passes(self, num_images: int) -> int:
-        """Image passes of the whole fit."""
         seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * (seen + self._steps * num_images)
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
-        optimizer = sgd(surrogate, weight_decay=1e-4)
-        epoch = run.batches_per_epoch(self.batch_size)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, self.train_epochs * epoch, eta_min=1e-6
-        )
-        run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
-        rows = run.rows if self.granularity == "sample-wise" else ClassRows(run)
+        rows = run.rows if self._has_rows else ClassRows(run)
 
         def augmented(index: Tensor) -> Tensor:
             perturbed = (to_float(run.images[index]) + rows[index]).clamp(0, 1)
             return ContrastiveAugment.draw(len(index), run.rng("train"), self.strength)(perturbed)
 
-        for done in run.steps(self.train_epochs, "epochs"):
-            learned = train(
-                run,
-                surrogate,
-                optimizer,
-                steps=epoch,
-                batch_size=self.batch_size,
-                inputs=augmented,
-                scheduler=scheduler,
-            )
+        def perturb(epoch: int) -> None:
             for index in run.sweep(self.batch_size, title="perturbations"):
                 rows[index] = self._descend(run, index, surrogate, rows[index], self._steps)
-            run.log(epoch=done + 1, **learned)
+
+        train_surrogate(
+            run,
+            surrogate,
+            sgd(surrogate, weight_decay=1e-4),
+            partial(torch.optim.lr_scheduler.CosineAnnealingLR, eta_min=1e-6),
+            epochs=self.train_epochs,
+            batch_size=self.batch_size,
+            inputs=augmented,
+            after=perturb,
+        )
         if isinstance(rows, ClassRows):
             run.result("class-wise", rows=rows.by_class)
         return surrogate
@@ -153,5 +147,5 @@ class AUE(Method):
                 step_size=self._step_size,
                 steps=steps,
                 norm=self.norm,
-                shared=self.granularity == "class-wise",
+                shared=not self._has_rows,
             )

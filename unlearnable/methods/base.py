@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +21,9 @@ from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Result, encode
 from ..protected.dataset import ProtectedDataset
-from .cautions import long_message, warn_if_zero
 from .fit_session import FitOptions, FitSession
-from .learned import Learned, fingerprint_of
-from .row_buffer import RowBuffer
+from .learned import Learned
+from .row_buffer import RowBuffer, warn_if_zero
 
 Self = TypeVar("Self", bound="Method")
 
@@ -46,11 +44,6 @@ class Method(Learned, ABC):
         history_: Records of the fit, a list of dicts.
     """
 
-    kind: ClassVar[str] = "additive"
-    seeded: ClassVar[bool] = True
-
-    # What a subclass writes
-
     @abstractmethod
     def _learn(self, run: Run) -> nn.Module | None:
         """The algorithm: writes ``run.rows`` or ``run.result``; returns the surrogate if any."""
@@ -61,16 +54,6 @@ class Method(Learned, ABC):
             f"expected a method that makes rows for new images, got {type(self).__name__}, which "
             f"has no _perturb"
         )
-
-    def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
-        """Epsilon and norm that the result keeps, for images of a shape (C, H, W).
-
-        Raises:
-            ValueError: Such images round the budget to nothing.
-        """
-        return getattr(self, "epsilon", None), getattr(self, "norm", None)
-
-    # Fitting
 
     @final
     def fit(
@@ -138,6 +121,7 @@ class Method(Learned, ABC):
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         options = FitOptions(
+            image_size=image_size,
             device=device,
             precision=precision,
             compile=compile,
@@ -151,7 +135,7 @@ class Method(Learned, ABC):
             callback=callback,
         )
         start = time.perf_counter()
-        with self._open(dataset, image_size, options) as session:
+        with FitSession(self, dataset, options) as session:
             surrogate = self._learn(session.run)
             session.end()
             result = self._result(session)
@@ -166,34 +150,8 @@ class Method(Learned, ABC):
         self.perturbation_ = perturbation
         return self
 
-    @property
-    def _identity(self) -> dict[str, Any]:
-        return {"method": type(self).__name__, "parameters": self._json_params()}
-
-    def _open(self, dataset: Any, image_size: Any, options: FitOptions) -> FitSession:
-        def budget(shape: Sequence[int]) -> tuple[float | None, str | None]:
-            self._check_moves(shape)
-            return self._budget(shape)
-
-        return FitSession(
-            dataset,
-            image_size,
-            options,
-            title=type(self).__name__,
-            budget=budget,
-            has_rows=self._has_rows,
-            seed=self.seed,
-            identity=self._identity
-            | {"surrogate": fingerprint_of(getattr(self, "surrogate", None))},
-            on_rate=self._warn_if_long,
-        )
-
     def _result(self, session: FitSession) -> Result:
-        """What ``_learn`` wrote, in integers.
-
-        Raises:
-            RuntimeError: It wrote something else than the method's kind and granularity promise.
-        """
+        """What ``_learn`` wrote, in integers; refused unless it is of the promised kind."""
         results = session.run.results
         kind = "class-wise" if self.kind == "additive" else self.kind
         if list(results) != ([] if self._has_rows else [kind]):
@@ -225,24 +183,12 @@ class Method(Learned, ABC):
             },
         }
 
-    @property
-    def _has_rows(self) -> bool:
-        """Whether it writes ``run.rows``: a row for each image."""
-        return self.kind == "additive" and self.granularity == "sample-wise"
-
-    def _warn_if_long(self, rate: float, num_images: int) -> None:
-        message = long_message(self, rate, num_images)
-        if message is not None:
-            warnings.warn(message, stacklevel=4)
-
     def _warn_if_zero(self, result: Result, images: ImageStore) -> None:
         if result.kind == "additive":
             rows = result.tensors["rows"]
             # Classes without images have no row to learn.
             present = slice(None) if self._has_rows else images.labels.unique().numpy()
             warn_if_zero(type(self).__name__, rows[present])
-
-    # What a fitted method does
 
     @final
     def protect(
@@ -267,9 +213,9 @@ class Method(Learned, ABC):
             NotFittedError: ``fit`` was not called.
             UnknownImageError: The dataset holds other images than those that were fitted.
         """
-        perturbation = self.perturbation_
+        learned = self.perturbation_
         return ProtectedDataset(
-            dataset, perturbation, fraction=fraction, seed=seed, align=align, full_size=full_size
+            dataset, learned, fraction=fraction, seed=seed, align=align, full_size=full_size
         )
 
     @final

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from ..engine.numbers import integer
 from ..engine.run import Run
 from .base import Method
@@ -62,9 +60,5 @@ class ClassConvolution(Method):
         draws = run.global_rng("kernels")
         kernels = draws.uniform((run.num_classes, size * size), 0, self.blur)
         full = draws.integers((run.num_classes, 1), 0, size * size)
-        kernels.scatter_(1, full, torch.ones_like(kernels))
-        run.result(
-            "convolution",
-            kernels=kernels.view(run.num_classes, size, size),
-            normalize=self.normalize,
-        )
+        kernels = kernels.scatter(1, full, 1.0).view(run.num_classes, size, size)
+        run.result("convolution", kernels=kernels, normalize=self.normalize)

@@ -74,13 +74,12 @@ class EM(Method):
 
     @property
     def _visit(self) -> tuple[int, float] | None:
-        return (self._steps, self.step_size) if self.granularity == "sample-wise" else None
+        return (self._steps, self.step_size) if self._has_rows else None
 
     @property
     def _steps(self) -> int:
-        if self.steps is not None:
-            return self.steps
-        return 20 if self.granularity == "sample-wise" else 1
+        usual = 20 if self._has_rows else 1
+        return usual if self.steps is None else self.steps
 
     def passes(self, num_images: int) -> int:
         """Image passes of ten rounds; how many rounds it will take is not known beforehand."""
@@ -90,7 +89,7 @@ class EM(Method):
         surrogate = self._build_surrogate(run)
         optimizer = sgd(surrogate)
         run.track(surrogate=surrogate, optimizer=optimizer)
-        rows = run.rows if self.granularity == "sample-wise" else ClassRows(run)
+        rows = run.rows if self._has_rows else ClassRows(run)
 
         def perturbed(index: Tensor) -> Tensor:
             return (to_float(run.images[index]) + rows[index]).clamp(0, 1)
@@ -144,5 +143,5 @@ class EM(Method):
                 step_size=self.step_size,
                 steps=steps,
                 norm=self.norm,
-                shared=self.granularity == "class-wise",
+                shared=not self._has_rows,
             )

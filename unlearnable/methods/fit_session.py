@@ -8,8 +8,10 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,18 +29,22 @@ from ..engine.run import Run
 from ..io.files import LOCK, claim_folder, locked, write_json
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels
+from .learned import Learned, fingerprint_of
+from .parameters import Parameters
 from .row_buffer import RowBuffer, RowFile
 
 logger = logging.getLogger(__name__)
 _MARKER, _ROWS = "checkpoint.json", "rows.bin"
 _HOST_SHARE = 0.25  # of the machine's memory that images, and again rows, may take
 _DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
+LONG = 3600  # seconds of estimated work that nobody should start unawares
 _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
 
 
 class FitOptions(NamedTuple):
     """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`."""
 
+    image_size: int | Sequence[int] | None
     device: str | torch.device
     precision: str
     compile: bool
@@ -52,43 +58,19 @@ class FitOptions(NamedTuple):
     callback: Callable[[dict[str, Any]], None] | None
 
 
-class FitSession:
+class FitSession(contextlib.AbstractContextManager["FitSession"]):
     """One fit, from the dataset to its perturbation; a context manager of all that it opens.
-
-    Args:
-        dataset: What is protected.
-        image_size: Size that images are resized and cropped to.
-        options: Where, how fast and how safely.
-        title: The method's name.
-        budget: Takes the images' shape (C, H, W) before anything is made for the fit, and returns
-            the budget in [0, 1] units and its norm.
-        has_rows: Whether a row is learned for each image.
-        seed: All randomness follows from it.
-        identity: What a checkpoint must have in common with this fit to be resumed.
-        on_rate: Called once with image passes per second.
 
     Attributes:
         images: The dataset, decoded.
-        budget: Epsilon and norm that the result keeps.
+        budget: Epsilon in [0, 1] units and norm that the result keeps.
         run: What the algorithm gets.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        image_size: int | Sequence[int] | None,
-        options: FitOptions,
-        *,
-        title: str,
-        budget: Callable[[Sequence[int]], tuple[float | None, str | None]],
-        has_rows: bool,
-        seed: Hashable,
-        identity: dict[str, Any],
-        on_rate: Callable[[float, int], None],
-    ) -> None:
+    def __init__(self, method: Learned, dataset: Any, options: FitOptions) -> None:
+        self._method = method
+        self._title = type(method).__name__
         self._options = options
-        self._title = title
-        self._has_rows = has_rows
         self._group = Group.join()
         self._device = self._group.own_device(pick_device(options.device))
         self._precision = pick_precision(options.precision, self._device)
@@ -97,43 +79,30 @@ class FitSession:
         self._rows: RowBuffer | None = None
         self._lock = contextlib.ExitStack()
         with contextlib.ExitStack() as self._cleanup:
-            self._resident = self._decide(dataset, image_size)
+            self._resident = self._decide(dataset)
             self._scratch = self._make_scratch()
-            self.images = self._read(dataset, image_size)
-            self.budget = budget(self.images.images.shape[1:])
-            identity = identity | {
-                "version": __version__,
-                "dataset": self.images.digest,
-                "shape": list(self.images.images.shape),
-                "fit": None if self.images.fit is None else list(self.images.fit),
-                "precision": self._precision,
-            }
-            folder = self._claim(identity)
-            if has_rows:
+            self.images = self._read(dataset)
+            shape = self.images.images.shape[1:]
+            method._check_moves(shape)  # before anything is made for the fit
+            self.budget = method._budget(shape)
+            folder = self._claim()
+            if method._has_rows:
                 self._rows = self._make_rows(folder or self._scratch)
-            self.run = self._make_run(folder, seed, on_rate)
+            self.run = self._make_run(folder)
             self._cleanup = self._cleanup.pop_all()  # all went well: kept until the end
-
-    def __enter__(self) -> FitSession:
-        return self
 
     def __exit__(self, *exc_info: Any) -> None:
         self._cleanup.__exit__(*exc_info)
 
-    # Before
-
-    def _decide(self, dataset: Any, image_size: int | Sequence[int] | None) -> bool:
-        size = bytes_of_images(dataset, image_size)
-        if self._device.type == "cuda":
+    def _decide(self, dataset: Any) -> bool:
+        size = bytes_of_images(dataset, self._options.image_size)
+        on_gpu = self._device.type == "cuda"
+        limit = host = _HOST_SHARE * _host_memory() / self._group.size
+        if on_gpu:
             limit = _DEVICE_SHARE * torch.cuda.mem_get_info(self._device)[0]
-        else:
-            limit = _HOST_SHARE * _host_memory() / self._group.size
         resident = size <= limit if self._options.resident is None else self._options.resident
         resident = not self._group.max(int(not resident))  # all processes alike
-        small = self._device.type == "cuda" and size * self._group.size <= (
-            _HOST_SHARE * _host_memory()
-        )
-        in_memory = self._options.store is None and (resident or small)
+        in_memory = self._options.store is None and (resident or (on_gpu and size <= host))
         self._in_memory = not self._group.max(int(not in_memory))
         if not resident:
             streamed = f"{size / 1e9:.1f} GB of images are streamed"
@@ -149,7 +118,8 @@ class FitSession:
             folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
         return Path(self._group.share(folder))
 
-    def _read(self, dataset: Any, image_size: int | Sequence[int] | None) -> ImageStore:
+    def _read(self, dataset: Any) -> ImageStore:
+        image_size = self._options.image_size
         if self._in_memory:
             images = read_images(dataset, image_size, progress=self._show)
         else:
@@ -161,11 +131,21 @@ class FitSession:
             raise ValueError("expected the same dataset in all processes, got different ones")
         return images
 
-    def _claim(self, identity: dict[str, Any]) -> Path | None:
+    def _claim(self) -> Path | None:
         """The checkpoint's folder, new or of this very fit."""
         if self._options.checkpoint is None:
             return None
-        folder = Path(self._options.checkpoint)
+        folder, images = Path(self._options.checkpoint), self.images
+        described = {
+            "format": "unlearnable-checkpoint",
+            **self._method._identity,
+            "surrogate": fingerprint_of(getattr(self._method, "surrogate", None)),
+            "version": __version__,
+            "dataset": images.digest,
+            "shape": list(images.images.shape),
+            "fit": None if images.fit is None else list(images.fit),
+            "precision": self._precision,
+        }
         with self._group.rank_zero_first() as first:
             if first:
                 partial = folder / f".{_MARKER}.partial"
@@ -175,7 +155,6 @@ class FitSession:
                 self._lock.enter_context(locked(folder, wait=False))
                 partial.unlink(missing_ok=True)
                 claim_folder(folder, _MARKER)
-                described = {"format": "unlearnable-checkpoint"} | identity
                 if (folder / _MARKER).exists():
                     _compare(json.loads((folder / _MARKER).read_text()), described, folder)
                 else:
@@ -188,7 +167,7 @@ class FitSession:
         if not (folder / STATE).exists():
             for file in folder.glob(f"{_ROWS}*"):
                 file.unlink()
-        elif self._has_rows:
+        elif self._method._has_rows:
             size = (folder / _ROWS).stat().st_size if (folder / _ROWS).exists() else 0
             if size != self.images.images.numel():
                 raise ValueError(
@@ -207,24 +186,23 @@ class FitSession:
             shape, epsilon, norm, self._device, file=self._file, resident=self._resident
         )
 
-    def _make_run(
-        self, folder: Path | None, seed: Hashable, on_rate: Callable[[float, int], None]
-    ) -> Run:
-        images: ImageSource = self.images.images
+    def _make_run(self, folder: Path | None) -> Run:
+        first = self._group.rank == 0
         if self._resident:
-            images = self.images.images.to(self._device)
+            images: ImageSource = self.images.images.to(self._device)
         else:
             images = StreamedImages(self.images.images, self._device)
             self._cleanup.callback(images.close)
-        checkpoint, number = None, len(self.images.images)
+        checkpoint = None
         if folder is not None:
             every = self._options.checkpoint_every
             checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
             self._cleanup.enter_context(checkpoint)
+        caution = partial(warn_if_long, self._method, len(self.images.images))
         progress = Progress(
             show=self._show,
             title=self._title,
-            on_rate=(lambda rate: on_rate(rate, number)) if self._group.rank == 0 else None,
+            on_rate=caution if first else None,
             profile=self._options.profile,
         )
         run = Run(
@@ -232,20 +210,18 @@ class FitSession:
             self.images.labels.to(self._device),
             self.images.num_classes,
             rows=self._rows,
-            seed=seed,
+            seed=self._method.seed,
             precision=self._precision,
             compile=self._options.compile,
             group=self._group,
             checkpoint=checkpoint,
             progress=progress,
-            callback=self._options.callback if self._group.rank == 0 else None,
+            callback=self._options.callback if first else None,
         )
-        if checkpoint is not None and checkpoint.number and self._group.rank == 0:
+        if checkpoint is not None and checkpoint.number and first:
             logger.info("%s: continues from checkpoint %d", self._title, checkpoint.number)
         self._cleanup.callback(run.close)
         return run
-
-    # After
 
     def end(self) -> None:
         """After the algorithm: its finished state is saved where that was asked for."""
@@ -254,21 +230,14 @@ class FitSession:
             self.run.save()
 
     def levels(self) -> Levels:
-        """All rows, when the algorithm has ended.
-
-        Raises:
-            RuntimeError: The algorithm left images out.
-        """
+        """All rows, when the algorithm has ended; refused where it left images out."""
         assert self._rows is not None
-        written = int(self.run.sum(self._rows.written.sum()))
-        missed = len(self.images.images) - written
+        missed = len(self.images.images) - int(self.run.sum(self._rows.written.sum()))
         if missed:
             raise RuntimeError(f"{self._title} left {missed} images without a row")
         levels = self._rows.levels()
         self._group.wait()  # the others' rows are in the file too
-        if self._file is not None and self._resident:
-            levels = np.array(levels)
-        return levels
+        return np.array(levels) if self._file is not None and self._resident else levels
 
     def keep(self, perturbation: Perturbation) -> Perturbation:
         """The perturbation with its rows where they can stay; ends the checkpoint."""
@@ -348,3 +317,34 @@ def _host_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 8 << 30
+
+
+def warn_if_long(method: Parameters, num_images: int, rate: float) -> None:
+    """Warns of a fit that takes over :data:`LONG`, with ``rate`` image passes a second."""
+    total = method.passes(num_images)
+    if total is None or total / rate <= LONG:
+        return
+    message = (
+        f"{type(method).__name__} will take about {_duration(total / rate)} here "
+        f"({total:,} image passes at {rate:,.0f} a second)."
+    )
+    for name in method.presets:
+        other = method.preset(name)
+        passes = other.passes(num_images)
+        if passes is not None and passes < total / 2:
+            message += f' The preset "{name}" needs {passes:,} passes'
+            surrogate = getattr(other, "surrogate", None)
+            if surrogate == getattr(method, "surrogate", None):
+                message += f", about {_duration(passes / rate)}."
+            else:
+                message += f" of the smaller network {surrogate!r}."
+    if not torch.cuda.is_available():
+        message += ' A GPU (device="cuda") does many times more passes a second.'
+    warnings.warn(message, stacklevel=3)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -88,7 +88,6 @@ class HYPO(Method):
     seed: int = 0
 
     def passes(self, num_images: int) -> int:
-        """Image passes of the whole fit."""
         seen = images_per_epoch(num_images, self.batch_size)
         a_step = 1 + (self.robust_steps if self.robust_epsilon else 0)
         return self.train_epochs * seen * a_step + num_images * self.steps

@@ -26,13 +26,7 @@ _SURROGATE = "surrogate.safetensors"
 
 
 class Learned(Parameters):
-    """Parameters, and what was learned with them.
-
-    Attributes:
-        perturbation_: The :class:`Perturbation`, after ``fit``.
-        surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
-        history_: Records of the fit, a list of dicts.
-    """
+    """Parameters, and what was learned with them."""
 
     perturbation_: Perturbation
     surrogate_: nn.Module | None
@@ -54,12 +48,11 @@ class Learned(Parameters):
         Raises:
             ValueError: It does not take the run's images, or give one logit for each class.
         """
-        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
         shape, seed = run.images.shape[1:], run.weight_seed(name)
-        if isinstance(surrogate, str):
-            model = build_model(surrogate, run.num_classes, shape[0], seed=seed)
+        if isinstance(self.surrogate, str):
+            model = build_model(self.surrogate, run.num_classes, shape[0], seed=seed)
         else:
-            model = copy.deepcopy(surrogate)
+            model = copy.deepcopy(self.surrogate)
             if not getattr(self, "pretrained_surrogate", False):
                 reset_weights(model, seed=seed)
         check_network(model, shape, run.num_classes)
@@ -73,15 +66,14 @@ class Learned(Parameters):
         Args:
             config: Of the perturbation; holds ``num_classes`` and ``image_shape``, (C, H, W).
         """
-        surrogate: str | nn.Module = getattr(self, "surrogate")  # noqa: B009
-        if isinstance(surrogate, nn.Module):
-            return copy.deepcopy(surrogate)
-        if not is_model_name(surrogate):
+        if isinstance(self.surrogate, nn.Module):
+            return copy.deepcopy(self.surrogate)
+        if not is_model_name(self.surrogate):
             raise ValueError(
                 f"expected surrogate= with a module to load the weights into: the method "
-                f"was fitted with a {surrogate} of the caller's own"
+                f"was fitted with a {self.surrogate} of the caller's own"
             )
-        return build_model(surrogate, config["num_classes"], config["image_shape"][0])
+        return build_model(self.surrogate, config["num_classes"], config["image_shape"][0])
 
     def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
         """A module for the saved ``state`` of ``surrogate_``, from a network as it is built."""
@@ -98,13 +90,8 @@ class Learned(Parameters):
             NotFittedError: ``fit`` was not called.
             OSError: The disk is full or read-only; what was there before is unharmed.
         """
-        surrogate = self.surrogate_
-        description = {
-            "method": type(self).__name__,
-            "parameters": self._json_params(),
-            "digest": self.perturbation_.digest,
-            "history": self.history_,
-        }
+        surrogate, learned = self.surrogate_, self.perturbation_
+        described = self._identity | {"digest": learned.digest, "history": self.history_}
 
         def write_surrogate(path: Path) -> None:
             assert surrogate is not None
@@ -115,15 +102,11 @@ class Learned(Parameters):
             weights = {name: t.clone(memory_format=contiguous) for name, t in state.items()}
             safetensors.torch.save_file(weights, path)
 
-        return serialization.save(
-            folder,
-            self.perturbation_._kind,
-            force=force,
-            beside={
-                _SURROGATE: None if surrogate is None else write_surrogate,
-                _METHOD: lambda path: write_json(path, description),
-            },
-        )
+        beside = {
+            _SURROGATE: None if surrogate is None else write_surrogate,
+            _METHOD: lambda path: write_json(path, described),
+        }
+        return serialization.save(folder, learned._kind, force=force, beside=beside)
 
     @classmethod
     def from_pretrained(
@@ -140,22 +123,21 @@ class Learned(Parameters):
         """
         folder = Path(folder)
         perturbation = Perturbation.from_pretrained(folder)
+        hint = "; Perturbation.from_pretrained reads only the perturbation"
         try:
             saved = json.loads((folder / _METHOD).read_text(encoding="utf-8"))
-            found, params, history = saved["method"], saved["parameters"], saved["history"]
-            digest = saved["digest"]
+            found, params = saved["method"], saved["parameters"]
+            digest, history = saved["digest"], saved["history"]
         except (OSError, ValueError, KeyError) as error:
             raise ArtefactError(
-                f"expected a fitted method in {folder}, found no readable {_METHOD}; "
-                f"Perturbation.from_pretrained reads only the perturbation"
+                f"expected a fitted method in {folder}, found no readable {_METHOD}{hint}"
             ) from error
         if found != cls.__name__:
             raise ArtefactError(f"expected a fitted {cls.__name__} in {folder}, found {found}")
         if digest != perturbation.digest:
             raise ArtefactError(
                 f"expected the method of the perturbation in {folder}, got one of another "
-                f"perturbation that was saved there before; Perturbation.from_pretrained reads "
-                f"only the perturbation"
+                f"perturbation that was saved there before{hint}"
             )
         try:
             self = cls(**(params | ({} if surrogate is None else {"surrogate": surrogate})))

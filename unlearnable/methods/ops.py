@@ -69,28 +69,17 @@ class OPS(Method):
             counts.cpu().numpy(), sums.cpu().numpy(), products.cpu().numpy(), self.pixels
         )
         places = np.stack(np.unravel_index(positions, (height, width)), axis=-1)
-        run.result(
-            "pixel",
-            positions=torch.from_numpy(places),
-            colours=torch.from_numpy(colours),
-        )
+        run.result("pixel", positions=torch.from_numpy(places), colours=torch.from_numpy(colours))
 
 
 def choose(
     counts: NDArray[np.int64], sums: NDArray[np.int64], products: NDArray[np.int64], pixels: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """The best positions and colours of each class, no position twice.
+    """The best positions (K, pixels) and colours (K, pixels, C) of each class, 0 or 255.
 
-    Classes choose in their order, those without images last.
-
-    Args:
-        counts: Images of each class, (K,).
-        sums: Of their values by channel and position, (K, C, P).
-        products: Of pairs of channels (0, 0), (0, 1), …, (C - 1, C - 1), (K, C (C + 1) / 2, P).
-        pixels: How many each class takes.
-
-    Returns:
-        Positions (K, pixels) and colours (K, pixels, C), 0 or 255.
+    Of each class the number of images (K,), the sums of their values by channel and position
+    (K, C, P), and those of the products of channels (0, 0), (0, 1), …, (C - 1, C - 1) are given.
+    No position is taken twice: classes choose in their order, those without images last.
     """
     classes, channels, area = sums.shape
     palette = np.array(list(itertools.product((0, 1), repeat=channels)))  # (V, C)

@@ -7,6 +7,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -23,9 +24,6 @@ Check = Callable[[str, Any, str], Any]
 """Takes name, value and the method's norm; returns the value as a plain Python one or raises."""
 
 
-# What a method writes as the default of a field, in place of the bare default
-
-
 def checked(default: Any, check: Check, *, optional: bool = False) -> Any:
     """A parameter with a check; None passes where it is the default, or with ``optional``."""
     return dataclasses.field(default=default, metadata={"check": check, "optional": optional})
@@ -33,12 +31,14 @@ def checked(default: Any, check: Check, *, optional: bool = False) -> Any:
 
 def budget(default: float) -> Any:
     """A radius in [0, 1] units, which may be 0."""
-    return checked(default, lambda name, value, norm: check_epsilon(name, value, norm, zero=True))
+    return checked(default, partial(check_epsilon, zero=True))
 
 
 def length(default: float | None) -> Any:
     """The length of a step in [0, 1] units, above 0."""
-    return checked(default, _check_length)
+    return checked(
+        default, lambda name, value, norm: _check_unit(name, _check_range(name, value), norm)
+    )
 
 
 def count(default: int | None, *, least: int = 1) -> Any:
@@ -58,7 +58,7 @@ def proportion(default: float) -> Any:
 
 def positive(default: float, *, most: float = math.inf) -> Any:
     """A number above 0 and up to ``most``."""
-    return checked(default, lambda name, value, norm: _check_range(name, value, None, most))
+    return checked(default, lambda name, value, norm: _check_range(name, value, most=most))
 
 
 def choice(default: str, choices: Sequence[str]) -> Any:
@@ -87,7 +87,10 @@ class Parameters:
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": {}, "demo": {}}
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
+    kind: ClassVar[str] = "additive"
+    seeded: ClassVar[bool] = True
 
+    surrogate: str | nn.Module  # not in methods without one
     epsilon: float | None  # not in methods without a budget, nor norm
     norm: str
     granularity: str
@@ -143,12 +146,18 @@ class Parameters:
         """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
         return None if hasattr(self, "surrogate") else 0
 
-    def _json_params(self) -> dict[str, Any]:
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """Name and parameters as they are written to JSON, a module by its class."""
         params = self.get_params()
-        surrogate = params.get("surrogate")
-        if isinstance(surrogate, nn.Module):
+        if isinstance(surrogate := params.get("surrogate"), nn.Module):
             params["surrogate"] = type(surrogate).__qualname__
-        return params
+        return {"method": type(self).__name__, "parameters": params}
+
+    @property
+    def _has_rows(self) -> bool:
+        """Whether it writes ``run.rows``: a row for each image."""
+        return self.kind == "additive" and self.granularity == "sample-wise"
 
     def __repr__(self) -> str:
         parameters = inspect.signature(type(self)).parameters
@@ -194,27 +203,26 @@ class Parameters:
         """
         return None
 
+    def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
+        """Epsilon and norm that the result keeps, refused where images (C, H, W) undo them."""
+        return getattr(self, "epsilon", None), getattr(self, "norm", None)
+
     def _check_moves(self, shape: Sequence[int] | None = None) -> None:
         """Raises ``ValueError`` for visits that do not reach the next pixel level.
 
         What is stored between visits is rounded to integer levels, so that a visit which moves it
-        by half a level or less never moves it.
-
-        Args:
-            shape: Of an image, (C, H, W), whose values share the length of an L2 step; None while
-                it is unknown.
+        by half a level or less never moves it. The values of an image of ``shape`` (C, H, W), where
+        it is known, share the length of an L2 step.
         """
         if self._visit is None:
             return
         steps, step_size = self._visit
-        spread_over = 1 if shape is None or self.norm == "Linf" else math.prod(shape)
-        if steps * step_size * 255 > 0.5 * math.sqrt(spread_over) + 1e-6:
+        values = 1 if shape is None or self.norm == "Linf" else math.prod(shape)
+        if steps * step_size * 255 > 0.5 * math.sqrt(values) + 1e-6:
             return
         needed, hint = "0.5 / 255", ""
-        if spread_over > 1:
-            needed = (
-                f"for the norm L2 and {spread_over:,} values {0.5 / 255 * spread_over**0.5:.3g}"
-            )
+        if values > 1:
+            needed = f"for the norm L2 and {values:,} values {0.5 / 255 * math.sqrt(values):.3g}"
             hint = "; pass a longer step_size="
         raise ValueError(
             f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
@@ -224,22 +232,14 @@ class Parameters:
 
 
 def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
-    """A budget as a float.
+    """A budget in [0, 1] units as a float, refused where it is negative or in levels.
 
-    Args:
-        name: Of the parameter.
-        value: In [0, 1] units.
-        norm: ``"Linf"`` or ``"L2"``.
-        zero: Accept 0 and what is less than a pixel level; otherwise the budget is one that is kept
-            in integer levels.
-
-    Raises:
-        ValueError: It is negative, in levels instead of [0, 1], or rounds to nothing.
+    So is one that integer levels round to nothing, unless ``zero`` accepts that and 0.
     """
     value = number(name, value)
     if value < 0 or (value == 0 and not zero):
         raise ValueError(f"expected {name} {'>=' if zero else '>'} 0, got {value}")
-    _refuse_levels(name, value, norm)
+    _check_unit(name, value, norm)
     if norm == "Linf" and not zero and math.floor(value * 255 + 1e-6) < 1:
         raise ValueError(
             f"expected {name} of at least 1 / 255, got {value * 255:g} / 255, which 8-bit pixels "
@@ -249,15 +249,9 @@ def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
 
 
 def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> float:
-    """An L2 budget of all values of an image together, in [0, 1] units.
+    """L2 norm of all values of an image (C, H, W) together, in [0, 1] units; None is the ``usual``.
 
-    Args:
-        epsilon: L2 norm of a row, or None for ``usual``.
-        usual: What the paper has for images of this shape.
-        shape: Of an image, (C, H, W).
-
-    Raises:
-        ValueError: It leaves each value less than half a pixel level.
+    Refused where it leaves each value less than half a pixel level.
     """
     if epsilon is None:
         return usual
@@ -271,21 +265,16 @@ def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> 
     return epsilon
 
 
-def _refuse_levels(name: str, value: float, norm: str) -> None:
+def _check_unit(name: str, value: float, norm: str) -> float:
     if norm == "Linf" and value > 127 / 255:
         hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
         raise ValueError(f"expected {name} up to 127 / 255, got {value:g}{hint}")
-
-
-def _check_length(name: str, value: Any, norm: str) -> float:
-    value = number(name, value)
-    if value <= 0:
-        raise ValueError(f"expected {name} > 0, got {value}")
-    _refuse_levels(name, value, norm)
     return value
 
 
-def _check_range(name: str, value: Any, least: float | None, most: float) -> float:
+def _check_range(
+    name: str, value: Any, least: float | None = None, most: float = math.inf
+) -> float:
     """A number up to ``most``, from ``least`` on; None is above 0."""
     value = number(name, value)
     if value > most or (value <= 0 if least is None else value < least):
@@ -315,7 +304,7 @@ def _check_surrogate(name: str, value: Any, norm: str) -> str | nn.Module:
 
 _SHARED: dict[str, Check] = {
     "surrogate": _check_surrogate,
-    "epsilon": lambda name, value, norm: check_epsilon(name, value, norm, zero=False),
+    "epsilon": partial(check_epsilon, zero=False),
     "granularity": lambda name, value, norm: _check_choice(name, value, GRANULARITIES),
     "pretrained_surrogate": _check_flag,
     "batch_size": lambda name, value, norm: integer(name, value, least=1),

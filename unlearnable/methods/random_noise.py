@@ -40,11 +40,9 @@ class RandomNoise(Method):
     seed: int = 0
 
     def _learn(self, run: Run) -> None:
-        if self.granularity == "class-wise":
-            images = torch.full(
-                (run.num_classes, *run.images.shape[1:]), 0.5, device=run.device
-            )  # grey: only their shape matters
-            noise = random_start(images, self.epsilon, run.global_rng("noise"), self.norm)
+        if not self._has_rows:
+            like = torch.empty((run.num_classes, *run.images.shape[1:]), device=run.device)
+            noise = random_start(like, self.epsilon, run.global_rng("noise"), self.norm)
             run.result("class-wise", rows=noise)
             return
         for index in run.sweep(self.batch_size, title="noise"):

@@ -74,11 +74,7 @@ class REM(Method):
         Perturbation(REM, sample-wise, Linf 8/255, 64 images of 3x32x32)
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {},
-        "fast": _FAST,
-        "demo": _DEMO,
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
     granularities = ("sample-wise",)
 
     surrogate: str | nn.Module = "resnet18"
@@ -121,7 +117,6 @@ class REM(Method):
         return 1 + (self.robust_steps if self.robust_epsilon else 0)
 
     def passes(self, num_images: int) -> int:
-        """Image passes of the whole fit."""
         adversary = self.robust_steps if self.robust_epsilon else 0
         search = self.eot_samples * self._search_passes
         a_step = self.steps * search + adversary + 1
@@ -192,12 +187,6 @@ class REM(Method):
                 norm=self.norm,
             )
 
-    def _disturbance(
-        self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor
-    ) -> Tensor:
-        """What the perturbation has to withstand: here the worst of the adversary's ball."""
-        return self._adversary(run, surrogate, images, labels)
-
     def _adversary(self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Error-maximising change of images as they are seen, (B, C, H, W)."""
         return adversary(
@@ -210,3 +199,5 @@ class REM(Method):
             steps=self.robust_steps,
             norm=self.norm,
         )
+
+    _disturbance = _adversary  # what the perturbation has to withstand: here the worst

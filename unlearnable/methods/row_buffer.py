@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -15,35 +16,27 @@ from torch import Tensor
 
 from ..perturbation.quantize import Levels, _not_finite, quantize
 
+_CHUNK = 256  # rows that are read at once
 _RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the bytes that follow
 
 
 def _write(file: int, data: bytes, offset: int | None = None) -> None:
     """All of the data, at an offset or at the end."""
-    # A disk that is nearly full takes a part, and says so at the next write.
-    while data:
-        if offset is None:
-            written = os.write(file, data)
-        elif hasattr(os, "pwrite"):
-            written = os.pwrite(file, data, offset)
-        else:
-            os.lseek(file, offset, os.SEEK_SET)
-            written = os.write(file, data)
-        data = data[written:]
-        offset = None if offset is None else offset + written
+    if offset is not None:
+        os.lseek(file, offset, os.SEEK_SET)
+    while data:  # a disk that is nearly full takes a part, and says so at the next write
+        data = data[os.write(file, data) :]
 
 
 class RowFile:
-    """int8 rows in a file of their final size, which can go back to how they were at a checkpoint.
+    """int8 rows (N, C, H, W) in a file that can go back to how it was at a checkpoint.
 
-    Rows are read through a memory map and written by ``pwrite``: on a full disk that raises an
+    Rows are read through a memory map, but written to the file: on a full disk that raises an
     error, where a write through the map would kill the process. With a journal, a row's old bytes
     are noted before it is first overwritten, so that a killed run finds its checkpoint's rows.
 
-    Args:
-        path: Made, and all zero, unless it is there.
-        shape: Of all rows, (N, C, H, W).
-        rank: Number of the process: several may write different rows of one file.
+    The file is made in its final size and all zero, unless it is there; several processes, each
+    with a ``rank`` of its own, may write different rows of it.
 
     Raises:
         OSError: There is no room for the whole file.
@@ -51,7 +44,6 @@ class RowFile:
 
     def __init__(self, path: Path, shape: tuple[int, ...], *, rank: int = 0) -> None:
         self._path = path
-        self._shape = shape
         self._row_bytes = math.prod(shape[1:])
         size = shape[0] * self._row_bytes
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -74,15 +66,12 @@ class RowFile:
         """Replaces rows; ``levels`` is (B, C, H, W)."""
         if self._journal is not None:
             fresh = index[~self._noted[index]]
-            if len(fresh):
-                _write(self._journal, b"".join(self._record(int(row)) for row in fresh))
-                self._noted[fresh] = True
+            old = ((row, self.rows[row].tobytes()) for row in fresh.tolist())
+            records = (_RECORD.pack(row, zlib.crc32(data)) + data for row, data in old)
+            _write(self._journal, b"".join(records))
+            self._noted[fresh] = True
         for row, content in zip(index.tolist(), levels, strict=True):
             _write(self._file, content.tobytes(), row * self._row_bytes)
-
-    def _record(self, row: int) -> bytes:
-        content = self.rows[row].tobytes()
-        return _RECORD.pack(row, zlib.crc32(content)) + content
 
     def sync(self) -> None:
         """Returns when rows and journal are on the disk."""
@@ -97,16 +86,16 @@ class RowFile:
         """
         self._close_journal()
         self._noted[:] = False
-        for old in self._journals(self._rank):
+        for old in self._journals(rank=self._rank):
             old.unlink()
         path = self._path.with_name(f"{self._path.name}.journal-{number}-{self._rank}")
         self._journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def roll_back(self, number: int) -> None:
         """Brings back the rows of checkpoint ``number``, of whichever process wrote them."""
+        for journal in self._journals(number):
+            self._restore(journal)
         for journal in self._journals():
-            if journal.name.split(".journal-")[1].startswith(f"{number}-"):
-                self._restore(journal)
             journal.unlink()
         self.sync()
 
@@ -116,13 +105,12 @@ class RowFile:
                 row, checksum = _RECORD.unpack(head)
                 content = file.read(self._row_bytes)
                 # A half-written record is the last one, and its row was not overwritten yet.
-                if zlib.crc32(content) != checksum or row >= self._shape[0]:
+                if zlib.crc32(content) != checksum or row >= len(self.rows):
                     return
                 _write(self._file, content, row * self._row_bytes)
 
-    def _journals(self, rank: int | None = None) -> list[Path]:
-        mine = "*" if rank is None else f"*-{rank}"
-        return sorted(self._path.parent.glob(f"{self._path.name}.journal-{mine}"))
+    def _journals(self, number: int | str = "*", rank: int | str = "*") -> list[Path]:
+        return list(self._path.parent.glob(f"{self._path.name}.journal-{number}-{rank}"))
 
     def _close_journal(self) -> None:
         if self._journal is not None:
@@ -140,17 +128,9 @@ class RowFile:
 class RowBuffer:
     """Rows as a method sees them: float in [0, 1] units by image index, kept in integer levels.
 
-    Args:
-        shape: Of all rows, (N, C, H, W).
-        epsilon: Budget in [0, 1] units.
-        norm: ``"Linf"`` or ``"L2"``.
-        device: Where rows are asked for and given.
-        file: Keeps them on disk.
-        resident: Hold them on the device and write the file only in :meth:`flush`; else every read
-            and write goes to the file.
-
-    Attributes:
-        written: Whether each row was written, bool of shape (N,).
+    They are asked for and given on ``device``. ``resident`` ones are held there, and a ``file`` is
+    written only in :meth:`flush`; otherwise every read and write goes to the file. ``shape`` is
+    (N, C, H, W); ``written``, bool of shape (N,), says which rows were.
     """
 
     def __init__(
@@ -195,12 +175,10 @@ class RowBuffer:
         self.written[index] = True
 
     def flush(self) -> None:
-        """Writes to the file what is not there yet, and returns when it is on the disk.
-
-        Raises:
-            ValueError: Rows were given that are not finite.
-        """
-        self._refuse_broken()
+        """Returns when all rows are on the disk; refuses those that were not finite."""
+        # Not where they are given: on a GPU, asking would wait for it at every step.
+        if self._broken:
+            raise ValueError(_not_finite(int(self._broken)))
         if self._file is None:
             return
         if self._levels is not None:
@@ -208,11 +186,6 @@ class RowBuffer:
                 self._file.write(index.cpu().numpy(), self._levels[index].cpu().numpy())
             self._dirty.zero_()
         self._file.sync()
-
-    def _refuse_broken(self) -> None:
-        # Not where they are given: on a GPU, asking would wait for it at every step.
-        if self._broken:
-            raise ValueError(_not_finite(int(self._broken)))
 
     def load(self) -> None:
         """Takes rows over from the file."""
@@ -230,14 +203,23 @@ class RowBuffer:
             self._file.roll_back(number)
 
     def levels(self) -> Levels:
-        """All rows, int8 of shape (N, C, H, W): those of the file where there is one.
-
-        Raises:
-            ValueError: Rows were given that are not finite.
-        """
-        self._refuse_broken()
+        """All rows, int8 of shape (N, C, H, W): those of the file where there is one."""
+        self.flush()
         if self._file is not None:
-            self.flush()
             return self._file.rows
         assert self._levels is not None
         return self._levels.cpu().numpy()
+
+
+def warn_if_zero(title: str, rows: Levels) -> None:
+    """Warns where half of the rows or more are zero; reads no more of them than tell that."""
+    moved = 0
+    for start in range(0, len(rows), _CHUNK):
+        moved += int(rows[start : start + _CHUNK].any(axis=(1, 2, 3)).sum())
+        if 2 * moved > len(rows):
+            return
+    warnings.warn(
+        f"{title} made {len(rows) - moved:,} of {len(rows):,} rows all zero: their images stay as "
+        f"they are, and nothing protects them; let it take more or longer steps",
+        stacklevel=4,
+    )

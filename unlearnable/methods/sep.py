@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import KW_ONLY, dataclass
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -97,7 +98,6 @@ class SEP(Method):
         return 15 if self.feature_alignment and self.variance_reduction else 30
 
     def passes(self, num_images: int) -> int:
-        """Image passes of the whole fit."""
         a_step = self._size + (self.inner_steps if self.variance_reduction else 0)
         search = self.steps * a_step + (self._size if self.feature_alignment else 0)
         seen = images_per_epoch(num_images, self.batch_size)
@@ -187,10 +187,7 @@ class SEP(Method):
             if self.variance_reduction:
                 drawn = order.integers((self.inner_steps,), 0, self._size).tolist()
                 return variance_reduced(slope, self._size, drawn, images, perturbed, **step)
-            total = slope(0, perturbed)
-            for k in range(1, self._size):
-                total += slope(k, perturbed)
-            return total
+            return reduce(torch.add, (slope(k, perturbed) for k in range(self._size)))
 
         with run.frozen(surrogate):
             return projected_steps(

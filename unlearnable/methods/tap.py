@@ -17,6 +17,8 @@ from ..engine.train import augmented, sgd, tenfold_decay, to_float, train_surrog
 from .base import Method
 from .parameters import any_integer, count, flag, length
 
+_FAST: dict[str, Any] = {"train_epochs": 20, "steps": 30, "step_size": 1.6 / 255, "restarts": 1}
+
 
 @dataclass(repr=False, eq=False)
 class TAP(Method):
@@ -50,14 +52,8 @@ class TAP(Method):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
-        "fast": {"train_epochs": 20, "steps": 30, "step_size": 1.6 / 255, "restarts": 1},
-        "demo": {
-            "surrogate": "tiny",
-            "train_epochs": 15,
-            "steps": 25,
-            "step_size": 1.6 / 255,
-            "restarts": 1,
-        },
+        "fast": _FAST,
+        "demo": _FAST | {"surrogate": "tiny", "train_epochs": 15, "steps": 25},
     }
     granularities = ("sample-wise",)
 
@@ -77,7 +73,6 @@ class TAP(Method):
     seed: int = 0
 
     def passes(self, num_images: int) -> int:
-        """Image passes of the whole fit."""
         seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * seen + num_images * self.restarts * (self.steps + 1)
 
