@@ -19,7 +19,7 @@ On a GPU, the whole set by the papers' recipes, the published figures beside our
         --budget 500
 
 ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell, the most
-informative cells first: a second start with the same settings goes on where the first one ended.
+informative cells first: a second start with the same settings continues where the first one ended.
 --budget ends a start after so many seconds, in a fit at a checkpoint. Fitted perturbations are kept
 in --work. Several starts may share the rows by --only.
 """
@@ -171,7 +171,7 @@ def mean_and_spread(victims: list[dict[str, Any]], which: str) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of a result, from the committed JSON alone."""
+    """The table of a result, from the committed JSON."""
     machine, settings, cells = (result[name] for name in ("machine", "settings", "cells"))
     on_gpu = not machine["device"].startswith(("x86", "aarch", "arm", "AMD64"))
     # Victims by network; a network's seeds are one column.
@@ -278,7 +278,7 @@ def main() -> None:
                 fit = {"fit": perturbation.digest[:16]}
             left = (args.budget or float("inf")) - (time.monotonic() - args.started)
             if left < 0:
-                raise SystemExit("the budget is spent; the same command goes on from here")
+                raise SystemExit("the budget is spent; the same command continues from here")
             start = time.perf_counter()
             evaluation = ue.evaluate(
                 dataset,

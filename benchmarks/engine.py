@@ -1,13 +1,15 @@
-"""How much of the bare network's speed is left inside a fit.
+"""How much of the bare network's speed is left inside a fit, and what low precision gives.
 
     python benchmarks/engine.py --repeats 3 --out benchmarks/results/engine-cpu.json
     python benchmarks/engine.py --device cuda --surrogate resnet18 --compile \
         --out benchmarks/results/engine-gpu.json
 
-For each method, a short fit and a bare loop of the same image passes (same network, same batch
-sizes, forward and backward, nothing else) take turns in one process. The ratio is the fit's passes
-per second over the bare loop's; 1 would be an engine that costs nothing. On a GPU the bare loop
-also runs compiled, and the share of the card's measured bf16 matrix rate is given.
+For each method, a short fit, the same fit in float32, and a bare loop of the same image passes
+(same network, same batch sizes, forward and backward, nothing else; in the fit's precision, and
+with BatchNorm folded into the convolutions where the weights do not change) take turns in one
+process. The ratio is the fit's passes per second over the bare loop's; 1 would be an engine that
+costs nothing. On a GPU the bare loop also runs compiled, and the share of the card's measured bf16
+matrix rate is given.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.engine.device import pick_device, pick_precision
+from unlearnable.engine.device import pick_device
+from unlearnable.engine.folding import FoldedNetwork
 from unlearnable.engine.models import build_model
+from unlearnable.engine.precision import choose_precision
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import sgd
 
@@ -42,6 +46,8 @@ _LARGE = {
         "steps": 4,
     },
     "SEM": {"train_steps": 4, "final_steps": 0, "warm_start": True, "batch_size": 128},
+    "TAP": {"train_epochs": 1, "steps": 4, "restarts": 1, "batch_size": 128},
+    "SEP": {"train_epochs": 2, "checkpoints": 2, "steps": 3, "batch_size": 128},
 }
 _SMALL = {
     "EM": {"steps": 4, "round_steps": 4, "max_rounds": 1, "stop_error": 1.0, "batch_size": 64},
@@ -49,8 +55,12 @@ _SMALL = {
             "robust_steps": 3, "steps": 2, "eot_samples": 2},
     "SEM": {"train_steps": 2, "final_steps": 0, "warm_start": True, "batch_size": 32,
             "steps": 3, "eot_samples": 2, "robust_steps": 3},
+    "TAP": {"train_epochs": 1, "steps": 3, "restarts": 1, "batch_size": 32},
+    "SEP": {"train_epochs": 1, "checkpoints": 1, "steps": 4, "batch_size": 32},
 }  # fmt: skip
-METHODS: dict[str, type[ue.Method]] = {"EM": ue.EM, "REM": ue.REM, "SEM": ue.SEM}
+METHODS: dict[str, type[ue.Method]] = {
+    method.__name__: method for method in (ue.EM, ue.REM, ue.SEM, ue.TAP, ue.SEP)
+}
 
 
 def passes_of(method: ue.Method, images: int) -> list[tuple[str, int, int]]:
@@ -64,6 +74,13 @@ def passes_of(method: ue.Method, images: int) -> list[tuple[str, int, int]]:
             ("search", batch, sweep * p["steps"]),
             ("look", batch, sweep),
         ]
+    if isinstance(method, (ue.TAP, ue.SEP)):
+        sweep = images // batch
+        train = ("train", batch, p["train_epochs"] * sweep)
+        if isinstance(method, ue.SEP):
+            return [train, ("search", batch, sweep * p["steps"] * p["checkpoints"])]
+        each = sweep * p["restarts"]
+        return [train, ("search", batch, each * p["steps"]), ("look", batch, each)]
     eot, steps = p["eot_samples"], p["train_steps"]
     adversary = ("search", batch, steps * p["robust_steps"])
     inside = 1 if type(method) is ue.SEM else 1 + p["robust_steps"]
@@ -75,25 +92,30 @@ def passes_of(method: ue.Method, images: int) -> list[tuple[str, int, int]]:
 
 
 class Bare:
-    """The network alone, on images that lie ready."""
+    """Only the network, on images that lie ready."""
 
     def __init__(self, surrogate: str, device: torch.device, precision: str, compile: bool) -> None:
         self.model = build_model(surrogate, 10).to(device).to(memory_format=torch.channels_last)
         self.optimizer = sgd(self.model)
         self.device = device
         self.half = precision == "bf16"
+        self.folded = FoldedNetwork(self.model, low_precision=self.half)
         if compile:
             self.model.compile(dynamic=False)
+            self.folded.copy.compile(dynamic=False)
 
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels of no meaning."""
         images = torch.rand(size, 3, 32, 32, device=self.device)
         return images, torch.arange(size, device=self.device) % 10
 
-    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, images: torch.Tensor, labels: torch.Tensor, frozen: bool = False
+    ) -> torch.Tensor:
         """Of the network in its precision."""
+        network = self.folded.refreshed() if frozen else self.model
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            return F.cross_entropy(self.model(images), labels)
+            return F.cross_entropy(network(images), labels)
 
     def run(self, work: list[tuple[str, int, int]]) -> float:
         """Seconds that the passes take."""
@@ -103,7 +125,6 @@ class Bare:
         for kind, size, times in work:
             images, labels = batches[size]
             self.model.train(kind == "train")
-            self.model.requires_grad_(kind == "train")
             for _ in range(times):
                 if kind == "train":
                     self.optimizer.zero_grad(set_to_none=True)
@@ -111,10 +132,10 @@ class Bare:
                     self.optimizer.step()
                 elif kind == "search":
                     leaf = images.detach().requires_grad_()
-                    torch.autograd.grad(self.loss(leaf, labels), leaf)
+                    torch.autograd.grad(self.loss(leaf, labels, frozen=True), leaf)
                 else:
                     with torch.no_grad():
-                        self.loss(images, labels)
+                        self.loss(images, labels, frozen=True)
         wait(self.device)
         return time.perf_counter() - start
 
@@ -124,7 +145,9 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def fit(method: ue.Method, dataset: Any, device: torch.device, compile: bool) -> tuple[float, int]:
+def fit(
+    method: ue.Method, dataset: Any, device: torch.device, precision: str, compile: bool
+) -> tuple[float, int]:
     """Seconds inside the algorithm, and its image passes."""
     learn, found = method._learn, []
 
@@ -137,7 +160,7 @@ def fit(method: ue.Method, dataset: Any, device: torch.device, compile: bool) ->
         return surrogate
 
     method._learn = timed  # type: ignore[method-assign]
-    method.fit(dataset, device=device, progress=False, compile=compile)
+    method.fit(dataset, device=device, progress=False, precision=precision, compile=compile)
     return found[0]
 
 
@@ -168,18 +191,25 @@ def main() -> None:
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--surrogate", nargs="+", default=["tiny", "resnet18"])
+    parser.add_argument("--surrogate", nargs="+", default=["resnet9", "resnet18"])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS / "engine-cpu.json")
     args = parser.parse_args()
     device = pick_device(args.device)
-    precision = pick_precision(args.precision, device)
-    record = Record(args.out, {"precision": precision, "repeats": args.repeats}, args.device)
+    record = Record(args.out, {"precision": args.precision, "repeats": args.repeats}, args.device)
     rate = matrix_rate(device) if device.type == "cuda" else None
     for surrogate in args.surrogate:
-        large = surrogate == "tiny" or device.type == "cuda"
-        dataset = Shapes(size=2048 if large else 128)
+        large = surrogate != "resnet18" or device.type == "cuda"
+        dataset = Shapes(size=1024 if large else 128)
+        precision = args.precision
+        if precision == "auto":
+            images = torch.from_numpy(dataset.data[:64]).permute(0, 3, 1, 2).float() / 255
+            labels = torch.tensor(dataset.targets[:64])
+            model = build_model(surrogate, 10).to(device)
+            chosen = choose_precision(model, images.to(device), labels.to(device))
+            precision = chosen.name
+            print(f"{surrogate}: {precision}, {chosen.reason}", flush=True)
         for name, settings in (_LARGE if large else _SMALL).items():
             cell_name = f"{name}, {surrogate}" + (", compiled" if args.compile else "")
             if cell_name in record.cells:
@@ -197,22 +227,28 @@ def main() -> None:
             bares = {"eager": Bare(surrogate, device, precision, False)}
             if args.compile:
                 bares["compiled"] = Bare(surrogate, device, precision, True)
-            ratios, fits = [], []
+            ratios, fits, full = [], [], []
             best: dict[str, list[float]] = {kind: [] for kind in bares}
             for repeat in range(args.repeats + 1):
                 times = {kind: bare.run(work) for kind, bare in bares.items()}
-                seconds, passes = fit(METHODS[name](surrogate, **overrides), dataset, device,
-                                      args.compile)  # fmt: skip
+                seconds, passes = fit(
+                    METHODS[name](surrogate, **overrides), dataset, device, precision, args.compile
+                )
                 if passes != expected:
                     raise SystemExit(f"{cell_name}: {passes} passes, expected {expected}")
                 if repeat:  # the first one warms up
                     ratios.append(min(times.values()) / seconds)
                     fits.append(passes / seconds)
+                    if precision != "float32":
+                        method = METHODS[name](surrogate, **overrides)
+                        spent, _ = fit(method, dataset, device, "float32", args.compile)
+                        full.append(passes / spent)
                     for kind, spent in times.items():
                         best[kind].append(passes / spent)
             cell: dict[str, Any] = {
                 "method": repr(method),
                 "passes": expected,
+                "precision": precision,
                 "ratio": round(statistics.median(ratios), 3),
                 "ratios": [round(ratio, 3) for ratio in ratios],
                 "fit_passes_per_second": round(statistics.median(fits), 1),
@@ -220,6 +256,11 @@ def main() -> None:
                     kind: round(statistics.median(rates), 1) for kind, rates in best.items()
                 },
             }
+            if full:
+                cell["float32_passes_per_second"] = round(statistics.median(full), 1)
+                cell["times_as_fast_as_float32"] = round(
+                    statistics.median(a / b for a, b in zip(fits, full, strict=True)), 2
+                )
             if rate is not None:
                 flops = flops_of_a_pass(surrogate) * statistics.median(fits)
                 cell["matrix_rate_tflops"] = round(rate / 1e12, 1)

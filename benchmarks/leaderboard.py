@@ -18,7 +18,7 @@ On a GPU, the whole set by the papers' recipes:
         --surrogate resnet18 --epochs 60 --out benchmarks/results/leaderboard-gpu.json
 
 ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell, the most
-informative cells first, and a second start goes on where the first one ended. Several starts may
+informative cells first, and a second start continues where the first one ended. Several starts may
 share the rows by --only, and columns by --countermeasures. Fitted perturbations are kept in --work,
 with a note of what made them.
 
@@ -87,7 +87,7 @@ def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Pertu
             fit_through(method, train, folder.with_name(f"{folder.name}-checkpoint"), args)
             write_json(note, made_with)  # first: what lies there without one is of another start
             method.perturbation_.save_pretrained(folder)
-        found = json.loads(note.read_text()) if note.exists() else "nobody knows what"
+        found = json.loads(note.read_text()) if note.exists() else "unknown settings"
         if found != made_with:
             raise SystemExit(
                 f"expected in {folder} what {made_with} gives, found what was made with {found}; "

@@ -240,7 +240,7 @@ def picture(result: dict[str, Any]) -> str | None:
 
 
 def page(results: Mapping[str, dict[str, Any]]) -> str:
-    """The whole text, from committed files alone.
+    """The whole text, from committed files.
 
     Args:
         results: By the names of their files and pictures.

@@ -60,9 +60,9 @@ def line_of(cls: type[ue.Method], cells: dict[str, Any]) -> str:
     surrogate = method.get_params().get("surrogate", "a linear one" if passes else "none")
 
     def figures(of: dict[str, str]) -> str:
-        told = {name.replace(cls.__name__, "", 1).strip(): text for name, text in of.items()}
+        texts = {name.replace(cls.__name__, "", 1).strip(): text for name, text in of.items()}
         return "; ".join(
-            f"{label}: {text}" if label else text for label, text in told.items() if text
+            f"{label}: {text}" if label else text for label, text in texts.items() if text
         )
 
     ours = {

@@ -8,8 +8,9 @@ cheaper ones beside it. On a GPU, the whole set, ResNet-18 and the presets as th
     python benchmarks/presets.py ROOT --device cuda --images 50000 --surrogate resnet18 \
         --victim resnet18 --epochs 60 --out benchmarks/results/presets-gpu.json
 
-ROOT is a folder with ``cifar-10-batches-py``. Fits checkpoint into --work, so that a start that was
-cut short is gone on from; --budget ends a start after so many seconds, at a checkpoint.
+ROOT is a folder with ``cifar-10-batches-py``. Fits checkpoint into --work, so that the
+same command continues an interrupted one; --budget ends a start after so many seconds, at a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ ON_GPU: dict[str, dict[str, Any]] = {"paper": {}, "fast": ue.SEM.presets["fast"]
 
 
 def table(result: dict[str, Any]) -> str:
-    """Victim accuracy against image passes, from the committed JSON alone."""
+    """Victim accuracy against image passes, from the committed JSON."""
     settings, machine = result["settings"], result["machine"]
     done = {name: cell for name, cell in result["cells"].items() if "victims" in cell}
     cells = sorted(done.items(), key=lambda item: -item[1].get("fit", {}).get("passes", 1 << 60))

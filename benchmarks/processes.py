@@ -35,7 +35,7 @@ METHODS: dict[str, ue.Method] = {
 
 
 def table(result: dict[str, Any]) -> str:
-    """Rows and victims by number of processes, from the committed JSON alone."""
+    """Rows and victims by number of processes, from the committed JSON."""
     lines = [
         "| fit | equal values of rows | images without a row | test accuracy |",
         "|---|---|---|---|",
@@ -81,7 +81,7 @@ def main() -> None:
     record = Record(args.out, {"images": IMAGES, "epochs": EPOCHS, "seeds": args.seeds}, "cpu")
     train, test = Shapes(size=IMAGES), Shapes(train=False)
     for name in METHODS:
-        alone: Any = None
+        single: Any = None
         for processes in args.processes:
             cell = f"{name}, {processes} processes"
             with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def main() -> None:
                 )
                 perturbation = ue.Perturbation.from_pretrained(folder)
                 rows = np.array(perturbation.rows)
-                alone = rows if processes == 1 else alone
+                single = rows if processes == 1 else single
                 if cell in record.cells:
                     continue
                 evaluation = ue.evaluate(
@@ -111,7 +111,7 @@ def main() -> None:
             shown = {
                 "last": [round(value, 4) for value in evaluation.last],
                 "mean": round(evaluation.mean(), 4),
-                "equal_to_one_process": round(float((rows == alone).mean()), 4),
+                "equal_to_one_process": round(float((rows == single).mean()), 4),
                 "rows_without_change": int((~rows.any(axis=(1, 2, 3))).sum()),
             }
             record.put(cell, shown)

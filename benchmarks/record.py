@@ -34,9 +34,9 @@ def machine(device: str = "auto") -> dict[str, Any]:
 
 
 class Record:
-    """A result file that is written cell by cell and goes on where it ended.
+    """A result file that is written cell by cell and continues where it ended.
 
-    ``machine`` is where it began. Other machines and versions that went on with it stand in
+    ``machine`` is where it began. Other machines and versions that continued it stand in
     ``further``, each with the cells that it wrote.
 
     Args:
@@ -91,8 +91,8 @@ class Record:
 def where(result: dict[str, Any]) -> str:
     """The machines of a result, for the caption of a table."""
     machines = [result["machine"], *(other["machine"] for other in result.get("further", []))]
-    told = (f"{m['device']}, {m['threads']} thread, torch {m['torch']}" for m in machines)
-    return "; some cells: ".join(dict.fromkeys(told))
+    places = (f"{m['device']}, {m['threads']} thread, torch {m['torch']}" for m in machines)
+    return "; some cells: ".join(dict.fromkeys(places))
 
 
 def filled(page: Path, command: str, table: str) -> str:

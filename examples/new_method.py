@@ -60,9 +60,9 @@ class OneStep(ue.Method):
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         labels = run.labels[index]
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
-                lambda x: F.cross_entropy(surrogate(x), labels, reduction="sum"),
+                lambda x: F.cross_entropy(network(x), labels, reduction="sum"),
                 to_float(run.images[index]),
                 run.rows[index],
                 epsilon=self.epsilon,

@@ -10,6 +10,7 @@ from torchvision.datasets import CIFAR10, ImageFolder
 
 from unlearnable import RandomNoise
 from unlearnable.datasets import Shapes
+from unlearnable.engine import precision
 
 CIFAR_CLASSES = [
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -23,6 +24,14 @@ class AnyCIFAR10(CIFAR10):
 
     def _check_integrity(self):
         return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32():
+    """Precision "auto" is float32 on every CPU, whatever it has: bytes do not depend on timing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "bf16_in_hardware", lambda device: device.type == "cuda")
+        yield
 
 
 @pytest.fixture(scope="session")

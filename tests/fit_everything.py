@@ -30,7 +30,9 @@ def name_of(method, granularity):
 
 
 def fit(method, granularity, **options):
-    return make(method, granularity).fit(Shapes(size=SIZE), progress=False, **options)
+    return make(method, granularity).fit(
+        Shapes(size=SIZE), precision="float32", progress=False, **options
+    )
 
 
 def keep(fitted, path):

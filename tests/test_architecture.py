@@ -3,6 +3,7 @@
 import ast
 import configparser
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -96,3 +97,34 @@ def test_setup_cfg_holds_tool_sections_only():
 def test_all_names_are_there():
     assert all(hasattr(unlearnable, name) for name in unlearnable.__all__)
     assert sorted(unlearnable.__all__) == sorted(set(unlearnable.__all__))
+
+
+def test_every_method_is_named_where_type_checkers_look():
+    named = {"METHODS", "Method", *(method.__name__ for method in unlearnable.METHODS)}
+    assert set(unlearnable.methods.__all__) == named
+    assert named <= set(unlearnable.__all__)
+
+
+USER = """
+import unlearnable as ue
+from unlearnable.callbacks import TensorBoard
+from unlearnable.datasets import Shapes
+
+method = ue.SEM("tiny").fit(Shapes(size=8), callback=TensorBoard("runs"))
+protected: ue.ProtectedDataset = method.protect(ue.datasets.Shapes(size=8))
+figures: ue.Evaluation = ue.evaluate(protected, Shapes(size=8))
+report: ue.AuditReport = ue.audit(protected)
+ue.SEM.misspelt
+"""
+
+
+@pytest.mark.slow
+def test_type_checkers_see_the_public_names(tmp_path):
+    (tmp_path / "user.py").write_text(USER)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "user.py"]
+    paths = os.environ | {"MYPYPATH": str(Path(unlearnable.__file__).parent.parent)}
+    found = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
+    *errors, _ = found.stdout.splitlines()
+    assert errors == [
+        'user.py:10: error: "type[SEM]" has no attribute "misspelt"  [attr-defined]'
+    ], found.stdout + found.stderr

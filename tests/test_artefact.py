@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 from torchvision.transforms import PILToTensor
 
 from unlearnable import ArtefactError, Perturbation, ProtectedDataset
 from unlearnable.datasets import Shapes
+from unlearnable.io.json import parse_json
 from unlearnable.io.safetensors import header_of
 from unlearnable.io.sharded_rows import JoinedRows
 from unlearnable.perturbation import config as config_module
@@ -159,8 +160,11 @@ def test_shards_of_one_row_and_shards_that_are_just_full(perturbation, class_wis
     np.testing.assert_array_equal(
         np.asarray(Perturbation.from_pretrained(folder).rows), class_wise.rows
     )
-    with pytest.raises(ValueError, match="shard size in bytes, got 0"):
-        perturbation.save_pretrained(tmp_path / "p", max_shard_size=0)
+    for wrong in (0, 100.5, True):
+        with pytest.raises(ValueError, match=f"max_shard_size to be an integer >= 1, got {wrong}"):
+            perturbation.save_pretrained(tmp_path / "p", max_shard_size=wrong)
+    perturbation.save_pretrained(tmp_path / "q", max_shard_size=np.int64(15 * ROW))
+    assert INDEX in names(tmp_path / "q")
 
 
 def test_more_shards_than_can_be_open_are_refused(class_wise, tmp_path):
@@ -635,3 +639,23 @@ def test_a_sparse_artefact_of_20_gb_is_opened_and_read_in_little_memory(perturba
     finally:
         tracemalloc.stop()
     assert loaded.rows.shape == rows.shape
+
+
+@pytest.mark.parametrize("rows", [{}, {"rows": [40, 40]}])
+def test_a_shard_without_rows_is_refused(rows, sharded):
+    index = json.loads((sharded / INDEX).read_text())
+    last = {name: np.zeros((0, 3, 32, 32), np.int8) for name in rows}
+    for number, name in enumerate(SHARDS, 1):
+        (sharded / name).rename(sharded / f"perturbation-0000{number}-of-00004.safetensors")
+        index["shards"][number - 1]["file"] = f"perturbation-0000{number}-of-00004.safetensors"
+    name = "perturbation-00004-of-00004.safetensors"
+    save_file(last, sharded / name)
+    index["shards"].append({"file": name, "rows": rows})
+    (sharded / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ArtefactError, match="expected rows in every shard, found none in"):
+        Perturbation.from_pretrained(sharded)
+
+
+def test_a_name_that_occurs_twice_is_told():
+    with pytest.raises(ArtefactError, match="'kind' occurs twice"):
+        parse_json(b'{"kind": 1, "other": 2, "kind": 1}', "a file")

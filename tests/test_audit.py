@@ -14,9 +14,11 @@ from torch.utils.data import Dataset, Subset
 import unlearnable as ue
 from unlearnable import OPS, ProtectedDataset, UnknownImageError
 from unlearnable.data.cache import read_images
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
+from unlearnable.engine.recipes import STANDARD
 from unlearnable.evaluation.audit.cells import Plan, plan
-from unlearnable.evaluation.audit.data import read_audit_data, split
+from unlearnable.evaluation.audit.data import AuditData, read_audit_data, split
 from unlearnable.evaluation.audit.timing import Clock, probe
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure, projection
 from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
@@ -275,7 +277,7 @@ def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):
             for name in ("epochs", "seeds", "batch_size", "peak_images", "image_size")
             for value in (True, 1.5, "1")
         ],
-        *[({name: None}, name) for name in ("epochs", "seeds", "batch_size", "held_out")],
+        *[({name: None}, name) for name in ("seeds", "held_out")],
         ({"seeds": [0, True]}, "seeds"),
     ],
 )
@@ -331,12 +333,12 @@ def test_an_unknown_image_between_those_that_are_peeked_at_is_found(images, fit,
 
 def test_without_a_test_set_a_share_is_held_out_by_content(pixel, trained):
     base = Shapes(size=64)
-    kept, held = split(base, 0.25)
+    kept, held = split(RawDataset(base).keys, 0.25)
     assert sorted(kept + held) == list(range(64)) and 12 <= len(held) <= 20
     order = np.random.default_rng(0).permutation(64).tolist()
-    shuffled, moved = split(torch.utils.data.Subset(base, order), 0.25)
+    shuffled, moved = split(RawDataset(Subset(base, order)).keys, 0.25)
     assert {order[i] for i in moved} == set(held) and {order[i] for i in shuffled} == set(kept)
-    twice, again = split(torch.utils.data.ConcatDataset([base, base]), 0.25)
+    twice, again = split(RawDataset(torch.utils.data.ConcatDataset([base, base])).keys, 0.25)
     assert not {i % 64 for i in twice} & {i % 64 for i in again}
     report = run((base, None), pixel, held_out=0.25)
     assert report.test["held_out"] == 0.25 and report.test["overlap"] == 0
@@ -384,7 +386,7 @@ def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):
         )  # fmt: skip
 
 
-def test_every_image_is_decoded_once_clean_and_once_protected(images, pixel):
+def test_every_image_is_decoded_once(images, pixel):
     train, test = map(Counting, images)
     protected = ProtectedDataset(train, pixel)
     train.reads[:] = 0
@@ -393,7 +395,51 @@ def test_every_image_is_decoded_once_clean_and_once_protected(images, pixel):
         countermeasures=["jpeg-10", "unprotected-20", "clean-part-only-20"],
     )  # fmt: skip
     assert len(report.cells) == 6
-    assert train.reads.tolist() == [2] * len(train) and test.reads.tolist() == [1] * len(test)
+    assert train.reads.tolist() == [1] * len(train) and test.reads.tolist() == [1] * len(test)
+
+
+def test_what_is_held_out_takes_one_more_reading(pixel, trained):
+    train = Counting(Shapes(size=200))
+    half = ProtectedDataset(train, pixel, fraction=0.5)
+    train.reads[:] = 0
+    report = run((half, None), None)
+    peeked = 64  # when the images to train on are wrapped
+    assert train.reads.min() == 2 and train.reads.sum() == 2 * len(train) + peeked
+    assert report.dataset["fraction"] == 0.5
+    assert report.change["share"] < run((train, None), pixel).change["share"]
+
+
+def test_a_clean_victim_gets_the_images_that_were_read(images, pixel):
+    data = read_audit_data(
+        images[0], pixel, images[1], held_out=0.2, image_size=None, progress=False
+    )  # fmt: skip
+    clean = data.training_images(CLEAN, countermeasure(None))
+    assert clean.images.data_ptr() == data.clean.images.data_ptr()
+    assert torch.equal(clean.images, read_images(images[0]).images)
+    assert clean.digest == read_images(images[0]).digest
+
+
+@pytest.mark.parametrize("held", ["mine.txt", "audit.json"])
+def test_a_folder_is_refused_before_anything_is_measured(
+    held, images, pixel, tmp_path, monkeypatch
+):
+    (tmp_path / held).write_text('{"format": "unlearnable-audit"}')
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditData, "examples", lambda self: pytest.fail("images were rendered"))
+        patched.setattr(AuditData, "change", lambda self: pytest.fail("images were compared"))
+        with pytest.raises((FileExistsError, ue.ArtefactError)):
+            run(images, pixel, folder=tmp_path)
+
+
+def test_cells_say_their_precision(images, pixel, tmp_path):
+    report = run(images, pixel, countermeasures=[], epochs=1, precision="float32", folder=tmp_path)
+    assert [cell.machine["precision"] for cell in report.cells] == ["float32"] * 2
+    assert "threads, float32" in report.to_markdown() and "threads, float32" in report.to_html()
+    other = dataclasses.replace(
+        report.cells[1], machine=report.cells[1].machine | {"precision": "bf16"}
+    )
+    report = dataclasses.replace(report, cells=[report.cells[0], other])
+    assert "threads, float32; " in report.to_markdown() and "threads, bf16" in report.to_html()
 
 
 @pytest.mark.parametrize("name", ["unprotected-20", "clean-part-only-20", "half"])
@@ -447,7 +493,7 @@ def test_a_countermeasure_with_images_of_its_own_counts_in_the_worst_case(images
     assert torch.equal(found.images, read_images(Shapes(size=24, seed=5)).images)
     before = data.clean.images.clone()
     cell = plan([Others()], ["tiny"], [0])[1]
-    training = Training.checked(1, 1, 8, None, "cpu", "float32")
+    training = Training.checked(STANDARD, 1, 1, 8, None, "cpu", "float32")
     module.measure_cell(cell, data.clean, data.test, 1, training=training)
     assert torch.equal(data.clean.images, before)
 
@@ -578,7 +624,7 @@ def test_what_is_timed_has_the_classes_of_all_images(fit):
     def measure(planned, train, test, epochs):
         assert train.num_classes == 3 and 2 not in train.labels and 2 in test.labels
         victim = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
-        training = Training.checked(1, 1, 8, None, "cpu", "float32")
+        training = Training.checked(STANDARD, 1, 1, 8, None, "cpu", "float32")
         assert train_victims(train, test, victim, planned.countermeasure, training).losses
         return Cell(CLEAN, "none", "tiny", 0, 0.5, 0.5, 0.5, [0.5], 1.0)
 

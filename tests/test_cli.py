@@ -136,6 +136,9 @@ def test_protect_keeps_what_it_learned_if_asked(photos, tmp_path, capsys):
         "--save-perturbation", tmp_path / "again",
     )  # fmt: skip
     assert code == 1 and "expected no --save-perturbation" in err
+    arguments = ("protect", photos, tmp_path / "o2", "--perturbation", kept)
+    code, _, err = run(capsys, *arguments, "--epsilon", "0")
+    assert code == 1 and "expected no --epsilon with" in err
 
 
 def test_resize_gives_copies_of_the_size_that_is_learned_at(photos, tmp_path, capsys):
@@ -322,6 +325,12 @@ def test_ctrl_c_exits_with_130(capsys, monkeypatch):
     assert run(capsys, "info", "x")[0] == 130
 
 
+def test_checkpoints_may_be_kept_only_when_a_fit_is_stopped(tmp_path, capsys):
+    options = ("--checkpoint", tmp_path / "c", "--checkpoint-every", "inf")
+    code, _, err = run(capsys, "fit", "shapes:16", tmp_path / "out", *QUICK, *options)
+    assert code == 0, err
+
+
 def test_values_are_read_as_typed():
     assert arguments.parse_value("8/255") == 8 / 255
     assert [arguments.parse_value(text) for text in ("5", "0.5", "true", "null", "tiny")] == [
@@ -330,7 +339,7 @@ def test_values_are_read_as_typed():
 
 
 def test_the_demo_writes_what_it_says(tmp_path, capsys, monkeypatch):
-    quick = functools.partial(demo.run_demo, size=32, epochs=1, train_steps=2)
+    quick = functools.partial(demo.run_demo, size=7, epochs=1, train_steps=2)
     monkeypatch.setattr(demo, "run_demo", quick)
     code, out, err = run(capsys, "demo", "--out", tmp_path / "demo", "--quiet")
     assert code == 0, err

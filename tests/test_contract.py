@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -502,10 +503,23 @@ def test_numbers_of_fit_are_python_numbers(options, same, dataset, tmp_path):
     found.save_pretrained(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("wrong", [-1, True, "often", None, float("nan")])
+@pytest.mark.parametrize("wrong", [-1, True, "often", None, float("nan"), -math.inf])
 def test_seconds_between_checkpoints_are_a_number(wrong, dataset):
     with pytest.raises(ValueError, match="expected checkpoint_every"):
         ue.RandomNoise().fit(dataset, checkpoint_every=wrong, progress=False)
+
+
+def test_checkpoints_may_be_left_to_ctrl_c(dataset, tmp_path):
+    folder = tmp_path / "c"
+    ue.RandomNoise().fit(dataset, checkpoint=folder, checkpoint_every=math.inf, progress=False)
+
+
+@pytest.mark.parametrize("wrong", [np.ones(2), np.array(["Linf", "L2"]), [1], torch.ones(2)])
+def test_arrays_are_no_flags_and_no_words(wrong):
+    with pytest.raises(ValueError, match="expected warm_start to be True or False, got"):
+        ue.SEM(warm_start=wrong)._validate()
+    with pytest.raises(ValueError, match="expected norm to be one of"):
+        ue.SEM(norm=wrong)._validate()
 
 
 @pytest.mark.parametrize("method", ue.METHODS)

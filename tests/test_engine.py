@@ -23,6 +23,7 @@ from unlearnable.engine.run import Run
 from unlearnable.engine.sampler import Shards
 from unlearnable.methods import fit_session as fitting
 from unlearnable.methods import row_buffer as rows_module
+from unlearnable.methods.fit_session import _flat
 from unlearnable.methods.row_buffer import RowBuffer, RowFile
 from unlearnable.perturbation.quantize import encode
 
@@ -151,7 +152,7 @@ def test_a_part_of_torchruns_variables_starts_no_group(monkeypatch, caplog):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with caplog.at_level("INFO"):
+    with caplog.at_level("WARNING"):
         group = Group.join()
     assert (group.rank, group.size) == (0, 1)
     assert "WORLD_SIZE=4 is ignored without RANK, MASTER_ADDR, MASTER_PORT" in caplog.text
@@ -549,7 +550,7 @@ FULL = {
     "state": lambda patch: patch.setattr(checkpoint_module, "save_file", full),
     "rename": lambda patch: patch.setattr(Path, "replace", full),
     "journal": lambda patch: patch.setattr(rows_module.os, "write", full),
-    "rows": lambda patch: patch.setattr(rows_module.os, "lseek", full),
+    "rows": lambda patch: patch.setattr(rows_module.os, "pwrite", full),
 }
 
 
@@ -597,3 +598,26 @@ def test_checkpoints_hold_json_and_safetensors_alone(tmp_path, monkeypatch):
     assert found == ["checkpoint.json", "rows.bin", "rows.bin.journal-2-0", "state.safetensors"]
     described = json.loads((tmp_path / "c" / "checkpoint.json").read_text())
     assert described["format"] == "unlearnable-checkpoint" and described["method"] == "SEM"
+
+
+def test_rows_are_written_at_their_place_without_the_files_offset(tmp_path, monkeypatch):
+    file = RowFile(tmp_path / "rows", (4, 1, 2, 2))
+    monkeypatch.setattr(rows_module.os, "lseek", None)
+    pwrite = os.pwrite
+    monkeypatch.setattr(rows_module.os, "pwrite", lambda f, data, at: pwrite(f, data[:3], at))
+    levels = np.arange(8, dtype=np.int8).reshape(2, 1, 2, 2)
+    file.write(np.array([3, 1]), levels)
+    assert np.array_equal(file.rows[[3, 1]], levels) and not file.rows[[0, 2]].any()
+    file.close()
+
+
+def test_differences_of_checkpoints_have_their_whole_name():
+    assert _flat({"a": {"b": {"c": 1}}, "d": 2}) == {"a.b.c": 1, "d": 2}
+
+
+def test_a_disturbance_is_the_adversary_of_the_subclass(monkeypatch):
+    class Mild(ue.REM):
+        def _adversary(self, run, surrogate, images, labels):
+            return "mild"
+
+    assert Mild()._disturbance(None, None, None, None) == "mild"

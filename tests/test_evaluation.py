@@ -118,7 +118,7 @@ def test_victims_may_be_modules_and_are_not_changed():
             for name in ("epochs", "seeds", "batch_size", "peak_images", "image_size")
             for value in (True, 1.5, "1")
         ],
-        *[({name: None}, name) for name in ("epochs", "seeds", "batch_size")],
+        *[({name: None}, name) for name in ("seeds",)],
     ],
 )
 def test_bad_arguments_are_explained(options, message):

@@ -19,10 +19,11 @@ from torchvision.datasets import CIFAR10, ImageFolder
 from unlearnable import ProtectedDataset, RandomNoise
 from unlearnable.cli.main import main
 from unlearnable.data.fingerprint import image_key
-from unlearnable.data.photo import ON_WHITE, UPRIGHT
+from unlearnable.data.photo import ON_WHITE, UPRIGHT, PhotoReader
 from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.protected.export import EXPORT_FORMATS, image_files
+from unlearnable.protected.export.arrays import write_cifar
 from unlearnable.protected.manifest import Seal
 
 UNSAFE = [
@@ -130,6 +131,14 @@ def test_cifar(protected, images, tmp_path):
     assert read.classes == protected.classes and read.class_to_idx == protected.class_to_idx
     with pytest.raises(RuntimeError, match="corrupted"):
         CIFAR10(folder)
+
+
+def test_cifar_asks_for_the_classes_once_and_before_it_writes(protected, tmp_path, monkeypatch):
+    asked = []
+    count = property(lambda raw: asked.append(list(tmp_path.iterdir())) or 10)
+    monkeypatch.setattr(RawDataset, "num_classes", count)
+    write_cifar(protected._raw, protected._exported(PhotoReader(exif=False, gps=False)), tmp_path)
+    assert asked == [[]]
 
 
 def test_cifar_of_few_images_without_names(fit, tmp_path):

@@ -15,6 +15,7 @@ from unlearnable import ArtefactError, Perturbation, ProtectedDataset, UnknownIm
 from unlearnable.data.fingerprint import image_key
 from unlearnable.datasets import Shapes
 from unlearnable.io.safetensors import map_tensors, write_tensors
+from unlearnable.perturbation.kinds.additive import Additive
 from unlearnable.perturbation.kinds.generators import autoregress, levels, normals
 from unlearnable.perturbation.quantize import UNIT
 from unlearnable.perturbation.serialization import digest_of
@@ -514,3 +515,27 @@ def test_edited_bytes_are_found(name, made, shapes, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ArtefactError):
         ProtectedDataset(shapes, Perturbation.from_pretrained(folder)).to_tensors()
+
+
+def test_only_images_that_are_not_found_pay_for_the_parts_below(shapes, monkeypatch):
+    below = ue.RandomNoise(epsilon=4 / 255).fit(shapes, progress=False)
+    subset = torch.utils.data.Subset
+    halves = [subset(shapes, range(20)), subset(below.protect(shapes), range(20, 40))]
+    fits = [ue.RandomNoise(seed=1).fit(half, progress=False).perturbation_ for half in halves]
+    stack = below.perturbation_.then(Perturbation.concat(fits))
+    seen, apply = [], Additive.apply
+    monkeypatch.setattr(Additive, "apply", lambda *args: seen.append(len(args[1])) or apply(*args))
+    pixels = np.stack([np.asarray(shapes[i][0]).transpose(2, 0, 1) for i in (30, 3, 21, 19)])
+    labels = [shapes[i][1] for i in (30, 3, 21, 19)]
+    for indices in (None, [30, 3, 21, 19]):
+        found = stack._kind.find(pixels, labels, indices)
+        assert found == [(30, 30), (3, 3), (21, 21), (19, 19)]
+    assert seen == [2, 2]
+
+
+def test_a_stack_of_fits_on_other_devices_names_none(made):
+    first = made["additive"]
+    other = Perturbation.of_kind(first.tensors, first.config | {"device": "cuda"})
+    config = first.then(other).config
+    assert config["device"] is None and config["precision"] == first.config["precision"]
+    assert [part["device"] for part in config["parts"]] == ["cpu", "cuda"]

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from unlearnable.engine.augment import CropFlip
-from unlearnable.engine.device import full_float32, pick_precision
 from unlearnable.engine.distributed import Group
 from unlearnable.engine.models import build_model, reset_weights
 from unlearnable.engine.networks import Networks
 from unlearnable.engine.pgd import pgd, project, random_start
+from unlearnable.engine.precision import full_float32
 from unlearnable.engine.random import Draws
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import sgd
@@ -254,21 +254,6 @@ def test_train_step_lowers_the_loss_and_clips_the_gradient():
 # --- devices and precision ------------------------------------------------------------------------
 
 GPU = torch.device("cuda")  # its name alone: these tests run without one
-
-
-def test_bf16_is_chosen_where_the_hardware_has_it_and_where_it_is_asked_for(monkeypatch):
-    native = True
-
-    def supported(including_emulation=True):
-        return including_emulation or native
-
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
-    assert pick_precision("auto", GPU) == "bf16"
-    native = False
-    assert pick_precision("auto", GPU) == "float32"
-    assert pick_precision("bf16", GPU) == "bf16"
-    assert pick_precision("auto", torch.device("cpu")) == "float32"
 
 
 def tf32_settings():

@@ -17,6 +17,7 @@ from unlearnable.engine.models import (
 )
 
 WEIGHTS = {  # for 10 classes of colour images
+    "resnet9": 1_972_768,
     "resnet18": 11_173_962,
     "resnet50": 23_520_842,
     "vgg16": 14_728_266,
@@ -38,6 +39,7 @@ def test_every_network_is_counted_and_documented():
 
 
 FIRST_BLOCK = {
+    "resnet9": "whitening",
     "resnet18": "1.layer1",
     "resnet50": "1.layer1",
     "senet18": "1.layer1",
@@ -59,7 +61,8 @@ def test_networks_have_their_size_stem_and_features(name):
         ensemble.members[0] = model
         last = ensemble.features_of(torch.rand(4, 3, 32, 32), 0)
     assert sum(weight.numel() for weight in model.parameters()) == WEIGHTS[name]
-    assert seen == [(32, 32)]  # no block before it has lowered the resolution
+    side = 31 if name == "resnet9" else 32  # whose first filters have 2x2 pixels
+    assert seen == [(side, side)]  # no block before it has lowered the resolution
     *_, head = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     assert last.shape == (4, head.in_features) and head.out_features == 10
 
@@ -174,6 +177,10 @@ REFUSED = {
     "classes": (lambda: Returning(lambda x, training: x.argmax(1)), "got torch.int64"),
     "bf16": (lambda: linear().bfloat16(), r"float32 weights, got torch.bfloat16 in 1.weight"),
     "half": (lambda: linear().half(), r"float32 weights, got torch.float16 in 1.weight"),
+    "meta": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 5, device="meta")),
+        "lazy one with 1.weight",
+    ),
     "lazy layers": (
         lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)),
         "lazy one with 1.weight",

@@ -163,3 +163,32 @@ def test_what_is_only_drawn_is_the_same_on_every_device(method):
         for device in ("cpu", "cuda")
     ]
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+class Broken(Plain):
+    @property
+    def strength(self):
+        return self.levle
+
+
+def test_an_error_inside_a_property_is_shown_as_it_is():
+    with pytest.raises(AttributeError, match="'Broken' object has no attribute 'levle'"):
+        Broken().strength  # noqa: B018
+    with pytest.raises(AttributeError, match="'Plain' object has no attribute 'levle'"):
+        Plain().levle  # noqa: B018
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class Trained(Plain):
+    """Has a network under a name of its own, and says nothing of presets."""
+
+    network: str = "tiny"
+    granularity: str = "class-wise"
+    seed: int = 0
+
+
+def test_what_is_not_said_of_a_method_is_not_made_up():
+    assert Trained().passes(100) is None and ue.LSP().passes(100) == 0
+    assert Trained.preset("paper").get_params() == Trained().get_params()
+    with pytest.raises(ValueError, match=r"expected a preset of Trained, one of \['paper'\]"):
+        Trained.preset("fast")

@@ -1,16 +1,18 @@
 """A fitted method's files: whole or not there, whatever its surrogate is."""
 
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
+import safetensors
 import torch
 from torch import nn
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
+from unlearnable.engine import checkpoint as checkpoint_module
 
 
 class Full(OSError):
@@ -55,7 +57,7 @@ def fail_at(monkeypatch, number):
     monkeypatch.setattr(os, "fsync", failing(os.fsync))
     monkeypatch.setattr(Path, "replace", failing(Path.replace))
     monkeypatch.setattr(Path, "open", failing(Path.open, lambda path, mode="r", *_: mode == "xb"))
-    monkeypatch.setattr(safetensors.torch, "save_file", failing(safetensors.torch.save_file))
+    monkeypatch.setattr(checkpoint_module, "save_file", failing(checkpoint_module.save_file))
 
 
 @pytest.mark.parametrize("replaced", [True, False], ids=["another one", "nothing"])
@@ -107,3 +109,28 @@ def test_tied_weights_are_saved_and_come_back(tmp_path):
     new = Shapes(size=8, seed=1)
     rows = [m.extend(new, progress=False).rows for m in (loaded, method)]
     assert np.array_equal(*rows)
+
+
+def test_a_full_disk_is_an_os_error_also_of_the_surrogate(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    method = fitted(0)
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        method.save_pretrained(tmp_path / "m")
+    assert caught.value.errno == errno.ENOSPC and files(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize("part", [lambda method: method, lambda method: method.perturbation_])
+def test_what_a_killed_save_left_is_swept_by_the_next(part, tmp_path):
+    other = ue.RandomNoise().fit(Shapes(size=16), progress=False)
+    folder = fitted(0).save_pretrained(tmp_path / "m")
+    for name in FILES[1:]:
+        (folder / f".{name}.partial").touch()
+        (folder / name).rename(folder / f".{name}.before")
+    for name in ("..method.json.partial.partial", ".other.partial"):
+        (folder / name).touch()
+    part(other).save_pretrained(folder)
+    expected = {".other.partial", "config.json", "perturbation.safetensors"}
+    assert set(files(folder)) - {"method.json"} == expected

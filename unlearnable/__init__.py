@@ -13,7 +13,7 @@ from .evaluation.evaluate import Evaluation, evaluate
 from .evaluation.report.report import AuditReport
 from .hub.catalogue import list_pretrained
 from .importers.noise_files import import_perturbation
-from .methods import *  # noqa: F403  (every method, and METHODS)
+from .methods import *
 from .perturbation.perturbation import Perturbation
 from .protected.dataset import ProtectedDataset
 from .protected.metrics import Distortion
@@ -24,7 +24,6 @@ sys.modules[f"{__name__}.datasets"] = datasets
 sys.modules[f"{__name__}.callbacks"] = callbacks
 
 __all__ = [
-    *methods.__all__,
     "ArtefactError",
     "AuditReport",
     "Distortion",
@@ -45,3 +44,4 @@ __all__ = [
     "list_pretrained",
     "verify",
 ]
+__all__ += methods.__all__

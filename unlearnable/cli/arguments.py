@@ -52,6 +52,11 @@ def fraction(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """A time as it is typed; inf is never."""
+    return math.inf if text == "inf" else fraction(text)
+
+
 def parse_value(text: str) -> Any:
     """A parameter as it is typed: 8/255, 5, 0.1, true, null, or a word."""
     try:

@@ -161,7 +161,9 @@ def _ready(args: argparse.Namespace) -> Perturbation | None:
     if args.perturbation is None:
         return None
     fitting = (*PARAMETERS, "set", "image_size", "save_perturbation")
-    ignored = ["--" + name.replace("_", "-") for name in fitting if vars(args)[name]]
+    ignored = [
+        "--" + name.replace("_", "-") for name in fitting if vars(args)[name] not in (None, [])
+    ]
     if ignored:
         raise ValueError(
             f"expected no {', '.join(ignored)} with --perturbation, which is fitted already"

@@ -71,7 +71,7 @@ def run_demo(
         "protected": evaluations["SEM"].last,
     }
     sem.save_pretrained(folder / "sem", force=force)
-    comparison(protected.pixel_pairs(range(8))).save(folder / "comparison.png")
+    comparison(protected.pixel_pairs(range(min(8, len(protected))))).save(folder / "comparison.png")
     curves = ["curves.png"] if plot_curves(evaluations, folder / "curves.png") else []
     result = {
         "format": "unlearnable-demo",

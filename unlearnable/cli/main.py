@@ -13,12 +13,15 @@ from typing import Any
 
 from .._version import __version__
 from ..engine.models import MODELS
+from ..engine.pgd import NORMS
+from ..engine.recipes import RECIPES
 from ..errors import ArtefactError, UnknownImageError
 from ..evaluation.countermeasures.names import COUNTERMEASURES
 from ..importers.noise_files import VALUE_FORMATS
+from ..perturbation.config import GRANULARITIES
 from ..protected.export import EXPORT_FORMATS
 from . import commands
-from .arguments import DATASET_HELP, METHOD_NAMES, fraction
+from .arguments import DATASET_HELP, METHOD_NAMES, fraction, seconds
 from .demo import demo
 
 _EXPLAINED = (
@@ -28,7 +31,6 @@ _PERTURBATION_HELP = (
     "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
     "'unlearnable list'"
 )
-_GRANULARITIES = ["sample-wise", "class-wise"]
 # Options that several commands take; each is named as the keyword argument that it is passed to.
 _SHARED: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "print JSON"},
@@ -137,7 +139,7 @@ def _method(add: _Add) -> None:
     presets, what = ["paper", "fast", "demo"], "(%(default)s); demo is for a CPU"
     add("--preset", default="fast", choices=presets, help=what)
     add("--epsilon", type=fraction, help="budget, such as 8/255")
-    add("--granularity", choices=_GRANULARITIES)
+    add("--granularity", choices=GRANULARITIES)
     add("--surrogate", help=f"one of {', '.join(MODELS)}, or torchvision:NAME")
     what = "other parameters of the method, such as steps=5"
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help=what)
@@ -146,7 +148,7 @@ def _method(add: _Add) -> None:
     what = "keep the state of the unfinished fit here; the same command continues from it"
     add("--checkpoint", metavar="FOLDER", help=what)
     what = "seconds between checkpoints (%(default)s)"
-    add("--checkpoint-every", type=fraction, default=300.0, metavar="S", help=what)
+    add("--checkpoint-every", type=seconds, default=300.0, metavar="S", help=what)
     add("--store", metavar="FOLDER", help="keep the decoded images here")
     add("--compile", action="store_true", help="compile the surrogate")
     add("--profile", action="store_true", help="say where the time went")
@@ -161,7 +163,9 @@ def _measuring(command: Callable[..., _Add]) -> None:
     add("--perturbation", help=what)
     _image_size(add, "in both datasets; needed where sizes vary")
     add("--victim", default="resnet18", help="network, as --surrogate of fit (%(default)s)")
-    add("--epochs", type=int, default=60, help="of each victim (%(default)s)")
+    what = "how victims train; fast is for the network resnet9 (%(default)s)"
+    add("--recipe", choices=list(RECIPES), default="standard", help=what)
+    add("--epochs", type=int, help="of each victim; the recipe's by default")
     add("--seeds", type=int, default=3, help="number of victims (%(default)s)")
 
     add = command("audit", commands.audit_perturbation, "--device", "--precision")
@@ -215,8 +219,8 @@ def _artefacts(command: Callable[..., _Add]) -> None:
     add("out", help="folder for the perturbation")
     add("--method", required=True, help="name of the method, to be kept")
     add("--epsilon", required=True, type=fraction, help="budget, such as 8/255")
-    add("--norm", default="Linf", choices=["Linf", "L2"])
-    add("--granularity", choices=_GRANULARITIES)
-    what = "what values are: levels of 1/255, in [0, 1] units, or whole protected images"
+    add("--norm", default=NORMS[0], choices=NORMS)
+    add("--granularity", choices=GRANULARITIES)
+    what = "what values are: levels of 1/255, in [0, 1] units, or protected images"
     add("--format", choices=VALUE_FORMATS, help=what)
     _image_size(add, "first, as they were when the file was made")

@@ -25,7 +25,7 @@ def held_by(dataset: Any) -> Held | None:
     """The arrays behind the items of a dataset without transforms; None if read differently.
 
     A dataset qualifies by its ``__getitem__``, which must be one that is known here, and by the
-    type of its arrays, which are looked up anew in each call.
+    type of its arrays, which are looked up again in each call.
     """
     known = _KNOWN.get(getattr(type(dataset), "__getitem__", None))
     if known is None:

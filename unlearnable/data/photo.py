@@ -59,7 +59,7 @@ def standard(image: Image.Image) -> Image.Image:
     """
     check_mode(image)
     original = image
-    image.load()  # before its EXIF is asked for: Pillow turns TIFFs by itself then
+    image.load()  # before its EXIF is asked for: Pillow turns TIFFs on its own then
     turn = _TURNS.get(orientation(image))
     image = image if turn is None else image.transpose(turn)
     profile = image.info.get("icc_profile") or b""

@@ -29,8 +29,11 @@ class CropFlip(NamedTuple):
         flips = draws.integers((count,), 0, 2).bool()
         return cls(shifts, flips)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Crops and flips float ``images`` of shape (B, C, H, W); what was outside is black."""
+    def __call__(self, images: Tensor, *, mirrored: bool = False) -> Tensor:
+        """Crops and flips float ``images`` of shape (B, C, H, W).
+
+        What was outside is black, or with ``mirrored`` continues the image by its mirror image.
+        """
         height, width = images.shape[2:]
         rows = torch.arange(height, device=images.device) + self.shifts[:, :1]  # (B, H)
         columns = torch.arange(width, device=images.device).expand(len(images), width)
@@ -38,7 +41,8 @@ class CropFlip(NamedTuple):
         columns = columns + self.shifts[:, 1:]  # (B, W)
         # "nearest" copies pixels exactly, and its kernels beat an index gather twofold, forward
         # and backward.
-        return resample(images, centres(rows, height), centres(columns, width), "nearest", "zeros")
+        outside = "reflection" if mirrored else "zeros"
+        return resample(images, centres(rows, height), centres(columns, width), "nearest", outside)
 
 
 def centres(pixels: Tensor, size: int) -> Tensor:
@@ -54,7 +58,7 @@ def resample(images: Tensor, y: Tensor, x: Tensor, mode: str, outside: str) -> T
         y: Positions of the rows, from -1 to 1 over the image's height, (B, h).
         x: Positions of the columns, likewise, (B, w).
         mode: ``"nearest"`` or ``"bilinear"``.
-        outside: ``"zeros"`` or ``"border"``, as grid_sample's padding_mode.
+        outside: ``"zeros"``, ``"border"`` or ``"reflection"``, as grid_sample's padding_mode.
     """
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
     return F.grid_sample(

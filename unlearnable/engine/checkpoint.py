@@ -56,15 +56,27 @@ def save_tree(path: Path, tree: Any) -> None:
     described = json.dumps(_describe(tree, tensors))
     partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(tensors, partial, metadata={"tree": described})
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
+        save_tensors(partial, tensors, {"tree": described})
         partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file, which is on the disk at the end.
+
+    Raises:
+        OSError: The disk is full or read-only.
+    """
+    try:
+        save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:
         full = "os error 28" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def load_tree(path: Path) -> Any:

@@ -49,7 +49,7 @@ class Group:
             missing = [name for name in _VARIABLES if not os.environ.get(name)]
             size = os.environ.get("WORLD_SIZE") or "1"
             if missing and size != "1":
-                logger.info(
+                logger.warning(
                     "WORLD_SIZE=%s is ignored without %s: this process works alone; torchrun sets "
                     "them all",
                     size,

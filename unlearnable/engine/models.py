@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from . import architectures
 from .architectures import from_torchvision, in_torchvision
 from .random import CPU, global_seed
+from .resnet9 import ResNet9
 
 
 class Ensemble(nn.Module):
@@ -66,6 +67,7 @@ class Ensemble(nn.Module):
 
 
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {
+    "resnet9": ResNet9,
     "resnet18": architectures.resnet18,
     "resnet50": architectures.resnet50,
     "vgg16": architectures.vgg16,
@@ -175,7 +177,7 @@ def _check_weights(network: nn.Module, role: str) -> None:
     """Raises ``ValueError`` for parameters that a run cannot train and keep."""
     at: dict[int, str] = {}  # address -> name
     for name, weight in network.named_parameters():
-        if isinstance(weight, nn.UninitializedParameter):
+        if isinstance(weight, nn.UninitializedParameter) or weight.is_meta:
             raise ValueError(
                 f"expected a {role} whose layers have their weights, got a lazy one with {name}; "
                 f"give it a batch of images first"
@@ -214,12 +216,12 @@ def _summary(error: Exception) -> str:
 
 
 def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
-    """Draws a module's weights anew, in place, by each layer's own ``reset_parameters``.
+    """Draws a module's weights again, in place, by each layer's own ``reset_parameters``.
 
     Each layer is on the CPU meanwhile: its weights are the same whatever its device.
 
     Raises:
-        ValueError: A layer holds weights but cannot draw them anew.
+        ValueError: A layer holds weights but cannot draw them again.
     """
     with global_seed(seed):
         for name, layer in model.named_modules():

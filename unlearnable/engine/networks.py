@@ -4,40 +4,59 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .device import full_float32
 from .distributed import Group
+from .folding import FoldedNetwork
+from .precision import full_float32
 from .random import global_seed
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Networks:
-    """The networks of a run; ``passes`` counts the images that go forward in this process."""
+    """The networks of a run.
+
+    Attributes:
+        precision: Of passes: ``"float32"`` or ``"bf16"``; ``"auto"`` before the first network.
+        passes: Images that went forward in this process.
+    """
 
     def __init__(
         self, device: torch.device, precision: str, *, compile: bool, group: Group
     ) -> None:
         self.passes = 0
+        self.precision = precision
         self._device = device
-        self._precision = precision
         self._compile = compile
         self._group = group
         self._hooks: list[Any] = []
         self._compiled: list[nn.Module] = []
         self._parallel: dict[int, nn.Module] = {}
+        self._folded: dict[int, FoldedNetwork] = {}
 
-    def place(self, model: nn.Module) -> None:
-        """Moves a model to the device, with channels-last weights, and counts its images."""
+    def place(self, model: nn.Module, sample: Tensor) -> None:
+        """Moves a model to the device, with channels-last weights, and counts its images.
+
+        Where nothing is compiled a copy for searches is made, which the float ``sample`` tries.
+        """
         model.to(self._device)
         model.to(memory_format=torch.channels_last)
+        if not self._compile:
+            half = self.precision == "bf16"
+            with global_seed(0, self._device):
+                self._folded[id(model)] = FoldedNetwork(model, sample, low_precision=half)
+            copied = self._folded[id(model)].refreshed()
+            if copied is not model:
+                self._hooks.append(copied.register_forward_pre_hook(self._count))
         self._hooks.append(model.register_forward_pre_hook(self._count))
 
-    def place_trained(self, model: nn.Module) -> None:
+    def place_trained(self, model: nn.Module, sample: Tensor) -> None:
         """As :meth:`place`, and compiles the model where the run compiles."""
-        self.place(model)
+        self.place(model, sample)
         if self._compile:
             # Not model.compile(): that traces the hook too, whose counter never stays.
             model.forward = torch.compile(model.forward, dynamic=False)
@@ -49,12 +68,12 @@ class Networks:
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
         """The precision of passes."""
-        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with self._full_float32(), half:
             yield
 
     def _full_float32(self) -> contextlib.AbstractContextManager[None]:
-        if self._precision == "float32":
+        if self.precision != "bf16":
             return full_float32(self._device)
         return contextlib.nullcontext()
 
@@ -85,6 +104,13 @@ class Networks:
         self._group.mean_buffers(model)
         return loss.detach()
 
+    def for_search(self, model: Network) -> Network:
+        """What stands for a placed model while its weights do not change: its folded copy."""
+        if id(model) not in self._folded:
+            return model
+        folded: Any = self._folded[id(model)].refreshed()
+        return folded
+
     def close(self) -> None:
         """Leaves the models as plain as they came: not counted, not compiled."""
         for hook in self._hooks:
@@ -94,6 +120,7 @@ class Networks:
         self._hooks.clear()
         self._compiled.clear()
         self._parallel.clear()
+        self._folded.clear()
 
 
 @contextlib.contextmanager

@@ -28,22 +28,23 @@ def integer(name: str, value: Any, *, least: int | None = None) -> int:
     return found
 
 
-def number(name: str, value: Any) -> float:
-    """A finite number of any type as a ``float``.
+def number(name: str, value: Any, *, finite: bool = True) -> float:
+    """A number of any type as a ``float``.
 
     Args:
         name: Of the argument, for the error.
-        value: Python's, numpy's or torch's number; no bool, no text.
+        value: Python's, numpy's or torch's number; no bool, no text, no NaN.
+        finite: Refuse infinities.
 
     Raises:
-        ValueError: It is no number, or not finite.
+        ValueError: It is no number, or an infinity.
     """
     try:
         found = math.nan if _is_bool(value) or isinstance(value, (str, bytes)) else float(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
-    if not math.isfinite(found):
-        raise ValueError(f"expected {name} to be a finite number, got {value!r}")
+    if math.isnan(found) or (finite and math.isinf(found)):
+        raise ValueError(f"expected {name} to be a {'finite ' * finite}number, got {value!r}")
     return found
 
 

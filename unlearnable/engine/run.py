@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from .checkpoint import Checkpoint, RowStore
 from .distributed import Group
 from .loops import Loops
-from .networks import Networks, frozen
+from .networks import Network, Networks, frozen
+from .precision import choose_precision
 from .prefetch import ImageSource
 from .progress import Progress
 from .random import CPU, Draws, Seeds
@@ -41,7 +42,8 @@ class Run:
         num_classes: K; labels are 0 to K - 1.
         rows: Where perturbations are written.
         seed: All randomness follows from it.
-        precision: Of network passes: ``"float32"`` (without TF32) or ``"bf16"`` (autocast).
+        precision: Of network passes: ``"float32"`` (without TF32), ``"bf16"`` (autocast), or
+            ``"auto"``: the first tracked network decides, by a short trial.
         compile: Compile the networks given to :meth:`track`.
         group: The processes that share the work; their number divides 8.
         checkpoint: Where the state is kept.
@@ -76,7 +78,6 @@ class Run:
         self.labels = labels
         self.num_classes = num_classes
         self.seed = seed
-        self.precision = precision
         self.device = device = labels.device
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, dict[str, Any]] = {}
@@ -108,8 +109,21 @@ class Run:
         """
         for name, item in state.items():
             if isinstance(item, nn.Module):
-                self._networks.place_trained(item)
+                self.settle_precision(item)
+                self._networks.place_trained(item, self._sample(2))
             self._state.track(name, item)
+
+    def settle_precision(self, network: nn.Module) -> None:
+        """Decides by the run's first network what ``"auto"`` is, in the first process for all."""
+        if self._networks.precision != "auto":
+            return
+        with self._group.rank_zero_first() as first:
+            chosen = None
+            if first:
+                images = self._sample(64)
+                labels = self.labels[: len(images)]
+                chosen = choose_precision(network.to(self.device), images, labels)
+        self._networks.precision = self._group.share(chosen and chosen.name)
 
     def place(self, model: nn.Module) -> None:
         """Makes a model part of the run whose weights no step changes, and no checkpoint carries.
@@ -117,7 +131,12 @@ class Run:
         It is moved to the run's device, to channels-last weights (convolutions on them are faster
         on both CPU and GPU), and the images that pass through it are counted.
         """
-        self._networks.place(model)
+        self._networks.place(model, self._sample(2))
+
+    def _sample(self, count: int) -> Tensor:
+        """The first images, float (B, C, H, W)."""
+        index = torch.arange(min(count, len(self.images)), device=self.device)
+        return self.images[index].float() / 255
 
     def cached(self, name: str, make: Callable[[], Any]) -> Any:
         """What ``make`` returns, made the first time and kept; it must not be changed.
@@ -136,6 +155,7 @@ class Run:
             self._checkpoint.save(
                 {
                     "path": self._loops.path,
+                    "precision": self._networks.precision,
                     "passes": self.all_passes(),
                     "history": self.history,
                     "positions": self._batches.positions,
@@ -148,6 +168,7 @@ class Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._loops.resume(state["path"])
+        self._networks.precision = state["precision"]
         self._networks.passes = state["passes"] if self._group.rank == 0 else 0
         self.history = state["history"]
         self._batches.positions = state["positions"]
@@ -240,6 +261,12 @@ class Run:
     # Learning
 
     @property
+    def precision(self) -> str:
+        """Of network passes, as asked for or decided by the first network; float32 without any."""
+        decided = self._networks.precision
+        return "float32" if decided == "auto" else decided
+
+    @property
     def passes(self) -> int:
         """Images that went forward through placed and tracked networks in this process."""
         return self._networks.passes
@@ -274,11 +301,15 @@ class Run:
             return self._networks.update(model, optimizer, loss_fn, clip_norm=clip_norm, seed=seed)
 
     @contextlib.contextmanager
-    def frozen(self, model: nn.Module) -> Iterator[nn.Module]:
-        """The network in evaluation mode and without weight gradients, restored on any exit."""
+    def frozen(self, model: Network) -> Iterator[Network]:
+        """The network in evaluation mode and without weight gradients, restored on any exit.
+
+        Gives what to call inside: a copy in which BatchNorm is part of the convolutions, whose
+        weights have the run's precision.
+        """
         timed = self._progress.timed("perturbation steps", self.device)
         with frozen(model), timed, self.autocast():
-            yield model
+            yield self._networks.for_search(model)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of ``value`` over all processes."""

@@ -68,7 +68,7 @@ class Shards:
         return min(max(1, batch_size // self.count), self._num_images // self.count)
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """How many shuffled batches there are before the images are shuffled anew."""
+        """How many shuffled batches there are before the images are shuffled again."""
         return self._num_images // self.count // self.per_shard(batch_size)
 
     def batch(self, stream: str, position: int, batch_size: int) -> list[Tensor]:

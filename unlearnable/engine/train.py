@@ -75,9 +75,9 @@ def adversary(
     if epsilon == 0:
         return torch.zeros_like(images)
     start = random_start(images, epsilon, run.rng("adversary"), norm)
-    with run.frozen(model):
+    with run.frozen(model) as network:
         return pgd(
-            lambda x: F.cross_entropy(model(x), labels, reduction="sum"),
+            lambda x: F.cross_entropy(network(x), labels, reduction="sum"),
             images,
             start,
             epsilon=epsilon,
@@ -88,16 +88,18 @@ def adversary(
         )
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean over images of the cross-entropy, of each image's worst draw where there are several.
 
     Args:
         logits: float, (B, K) or (B * draws, K).
         targets: Class indices (B,) or probabilities (B, K).
+        smoothing: Share of the target that all classes have in common.
     """
     if len(logits) == len(targets):
-        return F.cross_entropy(logits, targets)
-    each = F.cross_entropy(logits, _per_draw(targets, logits), reduction="none")
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    targets_of_draws = _per_draw(targets, logits)
+    each = F.cross_entropy(logits, targets_of_draws, reduction="none", label_smoothing=smoothing)
     return each.unflatten(0, (len(targets), -1)).amax(1).mean()
 
 
@@ -116,6 +118,7 @@ def train(
     inputs: Callable[[Tensor], Tensor | Batch],
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     clip_norm: float | None = None,
+    label_smoothing: float = 0.0,
 ) -> dict[str, float]:
     """Minimises cross-entropy over shuffled batches of a run.
 
@@ -129,6 +132,7 @@ def train(
             :class:`Batch` with targets other than the run's labels.
         scheduler: Stepped after every update.
         clip_norm: Largest norm of the whole gradient.
+        label_smoothing: Share of the target that all classes have in common.
 
     Returns:
         Mean ``loss`` and ``accuracy`` over the images as the network saw them; of mixed
@@ -144,7 +148,7 @@ def train(
             labels = targets if targets.ndim == 1 else targets.argmax(1)
             right = logits.argmax(1) == _per_draw(labels, logits)
             run.tally("accuracy", right.sum(), len(right))
-            return cross_entropy(logits, targets)
+            return cross_entropy(logits, targets, label_smoothing)
 
         loss = run.train_step(model, optimizer, loss_fn, clip_norm=clip_norm)
         run.tally("loss", loss * len(index), len(index))

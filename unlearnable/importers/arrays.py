@@ -51,7 +51,7 @@ def read_array(path: Path, accept: Accept) -> NDArray[Any]:
     sound = isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)
     is_bytes = isinstance(raw.data, (bytes, bytearray))
     if not sound or not is_bytes or len(raw.data) != math.prod(shape) * dtype.itemsize:
-        raise ArtefactError(f"expected a complete array in {path}, got one of shape {shape}")
+        raise ArtefactError(f"expected a complete array in {path}, got another shape")
     accept(shape)
     return np.frombuffer(raw.data, dtype).reshape(shape, order="F" if raw.fortran else "C")
 
@@ -60,7 +60,7 @@ def _dtype(found: Any, path: Path) -> np.dtype[Any]:
     code = found.str if isinstance(found, np.dtype) else found
     if code[:1] not in "<>|=" or code[1:] not in _DTYPES:
         raise ValueError(
-            f"expected an array of integers or floats in {path}, got one of type {found}; "
+            f"expected an array of integers or floats in {path}, got one of type {found!s:.80}; "
             f"object arrays are never read"
         )
     return np.dtype(code)

@@ -1,7 +1,8 @@
 """One numpy array out of a pickle: the only place of this package that opens one.
 
 Nothing that a pickle names is ever looked up: names on a short list become labels, and calls of
-them records of the call, from which the array is put together; every other name is an error.
+them records of the call, from which the array is put together; every other name is an error. So
+is, before anything is loaded, every opcode but those that numpy writes for an array.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ from typing import Any, NamedTuple
 from ..errors import ArtefactError
 
 _MAX_OPCODES = 200  # numpy needs about 40
+# No dicts and sets, which hash tuples in tuples forever; calls by a name and REDUCE only.
+_OPCODES = {
+    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "GLOBAL", "STACK_GLOBAL", "REDUCE",
+    "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "EMPTY_TUPLE", "TUPLE",
+    "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2",
+    "LONG1", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES",
+    "BINBYTES8", "BYTEARRAY8",
+}  # fmt: skip
 _NAMES = (
     "numpy.ndarray",
     "numpy.dtype",
@@ -58,7 +67,7 @@ class _Name:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> _Name:
         if f"{module}.{name}" not in _NAMES:
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
+            raise pickle.UnpicklingError(f"it names {module:.80}.{name:.80}")
         return _Name(f"{module}.{name}".removeprefix("numpy.core.").removeprefix("numpy._core."))
 
 
@@ -67,7 +76,7 @@ def read_pickled_array(path: Path) -> RawArray:
     try:
         # A mapped file gives no more bytes than it has, whatever length a pickle claims.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check_size(data)
+            _check_opcodes(data)
             data.seek(0)
             return _array(_Unpickler(data).load())
     except Exception as error:  # a foreign file may go wrong in any way
@@ -77,11 +86,11 @@ def read_pickled_array(path: Path) -> RawArray:
         ) from error
 
 
-def _check_size(data: Any) -> None:
-    """Refuses pickles that take much memory to read: long ones, and a memo of distant places."""
+def _check_opcodes(data: Any) -> None:
+    """Refuses opcodes of other things, and what takes much memory: many, or a distant memo."""
     for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         place = int(argument or 0) if opcode.name.endswith("PUT") else 0
-        if max(number, place) > _MAX_OPCODES:
+        if opcode.name not in _OPCODES or max(number, place) > _MAX_OPCODES:
             raise pickle.UnpicklingError(f"its opcode {number} is {opcode.name} {place}")
 
 
@@ -93,7 +102,11 @@ def _array(found: Any) -> RawArray:
             state=(_, shape, dtype, fortran, data),
         ):
             return RawArray(shape, _dtype(dtype), bool(fortran), _bytes(data))
-        case _Call(name="numeric._frombuffer", arguments=(data, dtype, shape, order, *_)):
+        case _Call(
+            name="numeric._frombuffer",
+            arguments=(data, dtype, shape, ("C" | "F") as order, *_)
+            | (data, dtype, shape, "K" as order, (0, 3, 1, 2)),  # NCHW seen in NHWC: as it lies
+        ):
             return RawArray(shape, _dtype(dtype), order == "F", data)
     raise pickle.UnpicklingError("it holds something else")
 
@@ -101,9 +114,9 @@ def _array(found: Any) -> RawArray:
 def _dtype(found: Any) -> str:
     match found:
         case _Call(name="numpy.dtype", arguments=(str(code), *_), state=state):
-            _, order, *records, _, _, _ = state or (3, "|", None, None, None, -1, -1, 0)
-            if records == [None] * 3:
-                return f"{order}{code}"
+            match state or (3, "|", None, None, None, -1, -1, 0):
+                case (_, str(order), None, None, None, _, _, _):
+                    return order + code
     raise pickle.UnpicklingError("its array holds records")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,10 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return found
+    (name, times), *_ = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
+    if times > 1:
+        raise ValueError(f"{name[:40]!r} occurs twice in one object")
+    return dict(pairs)
 
 
 def _check(value: Any, levels: int) -> None:

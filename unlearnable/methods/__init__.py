@@ -1,22 +1,22 @@
-"""Protection methods, one algorithm a file. A new one is imported and named here."""
+"""Protection methods, one algorithm a file. A new one is imported and named twice here."""
 
 from __future__ import annotations
 
-from .aap import AAP as AAP
-from .ar import AR as AR
-from .aue import AUE as AUE
-from .base import Method as Method
-from .class_convolution import ClassConvolution as ClassConvolution
-from .em import EM as EM
-from .hypo import HYPO as HYPO
-from .lsp import LSP as LSP
-from .ops import OPS as OPS
-from .pil_noise import PILNoise as PILNoise
-from .random_noise import RandomNoise as RandomNoise
-from .rem import REM as REM
-from .sem import SEM as SEM
-from .sep import SEP as SEP
-from .tap import TAP as TAP
+from .aap import AAP
+from .ar import AR
+from .aue import AUE
+from .base import Method
+from .class_convolution import ClassConvolution
+from .em import EM
+from .hypo import HYPO
+from .lsp import LSP
+from .ops import OPS
+from .pil_noise import PILNoise
+from .random_noise import RandomNoise
+from .rem import REM
+from .sem import SEM
+from .sep import SEP
+from .tap import TAP
 
 METHODS: tuple[type[Method], ...] = (
     RandomNoise,
@@ -34,4 +34,7 @@ METHODS: tuple[type[Method], ...] = (
     OPS,
     ClassConvolution,
 )
-__all__ = ["METHODS", "Method", *(method.__name__ for method in METHODS)]
+__all__ = [
+    "AAP", "AR", "AUE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
+    "ClassConvolution", "Method", "PILNoise", "RandomNoise",
+]  # fmt: skip

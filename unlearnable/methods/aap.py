@@ -113,9 +113,9 @@ class AAP(Method):
 
         def loss(perturbed: Tensor) -> Tensor:
             draw = ContrastiveAugment.draw(len(index), run.rng("search"), self.strength)
-            return F.cross_entropy(surrogate(draw(perturbed)), aims, reduction="sum")
+            return F.cross_entropy(network(draw(perturbed)), aims, reduction="sum")
 
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
                 loss,
                 images,

@@ -15,7 +15,7 @@ from ..engine.run import Run
 from ..perturbation.kinds.generators import MARGIN, Floats, autoregress
 from ..perturbation.quantize import UNIT
 from .base import Method
-from .parameters import positive, spread_budget
+from .parameters import Untrained, positive, spread_budget
 
 _CANDIDATES = 64  # processes drawn at once
 _ROUNDS = 10  # of candidates, without enough of them, after which the distance is lowered
@@ -26,7 +26,7 @@ _LOUD = 50 / 32  # root mean square of a field that is too much: the paper's nor
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class AR(Method):
+class AR(Untrained, Method):
     """Autoregressive perturbations. (Sandoval-Segura et al., NeurIPS 2022, arXiv:2206.03693)
 
     Each class and channel has a 3x3 window of coefficients. A row starts with two rows and columns

@@ -136,9 +136,9 @@ class AUE(Method):
 
         def loss(perturbed: Tensor) -> Tensor:
             draw = ContrastiveAugment.draw(len(index), run.rng("search"), self.strength)
-            return F.cross_entropy(surrogate(draw(perturbed)), labels, reduction="sum")
+            return F.cross_entropy(network(draw(perturbed)), labels, reduction="sum")
 
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
                 loss,
                 to_float(run.images[index]),

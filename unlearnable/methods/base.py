@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
-from ..engine.device import pick_device, pick_precision
+from ..engine.device import pick_device
 from ..engine.numbers import number
+from ..engine.precision import as_fitted
 from ..engine.progress import Progress
 from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
@@ -82,13 +83,14 @@ class Method(Learned, ABC):
             dataset: A map-style dataset of (image, label) pairs; its transforms are not applied,
                 and it is not changed.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
-            precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"`` by device.
+            precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"``: what is
+                faster here and gives the same gradients.
             image_size: Side, or (height, width), that images are resized and cropped to; needed
                 where their sizes vary.
             checkpoint: Folder that keeps the state of an unfinished fit. The same call continues
                 from it, to the same bytes as a fit that was never stopped; it is removed at the
                 end. Ctrl-C saves first.
-            checkpoint_every: Seconds between checkpoints; 0 is after every step.
+            checkpoint_every: Seconds between checkpoints; 0 is after every step, ``inf`` never.
             keep_checkpoint: Leave the finished state in the folder: until it is deleted, the same
                 call comes to its end at once.
             store: Folder for the decoded images, which stay there for later fits. Without it, they
@@ -115,7 +117,7 @@ class Method(Learned, ABC):
         """
         self._validate()
         self._check_moves()
-        every = number("checkpoint_every", checkpoint_every)
+        every = number("checkpoint_every", checkpoint_every, finite=False)
         if every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -263,7 +265,7 @@ class Method(Learned, ABC):
             rows=rows,
             # New images get draws of their own, not those of the first fitted ones.
             seed=(self.seed, images.digest),
-            precision=pick_precision(precision, place),
+            precision=as_fitted(precision, fitted.config.get("precision", precision), place),
             progress=Progress(show=progress, title=type(self).__name__),
         )
         surrogate = copy.deepcopy(self.surrogate_)
@@ -280,7 +282,7 @@ class Method(Learned, ABC):
         return Perturbation.from_fit(result, images, fitted.config | origin)
 
     def _read_more(self, dataset: Any, fitted: Perturbation, progress: bool) -> ImageStore:
-        """New images that a fitted perturbation is to be extended to; their classes are its own."""
+        """New images to extend a fitted perturbation to; their classes are its own."""
         images = read_images(dataset, fitted.fit_size, progress=progress)
         config = fitted.config
         if list(images.images.shape[1:]) != config["image_shape"]:

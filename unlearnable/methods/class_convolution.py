@@ -8,7 +8,7 @@ from typing import Any
 from ..engine.numbers import integer
 from ..engine.run import Run
 from .base import Method
-from .parameters import checked, choice, positive
+from .parameters import Untrained, checked, choice, positive
 
 
 def _odd(name: str, value: Any, norm: str) -> int:
@@ -19,7 +19,7 @@ def _odd(name: str, value: Any, norm: str) -> int:
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class ClassConvolution(Method):
+class ClassConvolution(Untrained, Method):
     """Class-wise convolutions, published as CUDA. (Sadasivan et al., CVPR 2023, arXiv:2303.04278)
 
     Each class has a small random kernel: weights between 0 and ``blur``, and one of them 1. All

@@ -107,8 +107,8 @@ class EM(Method):
             for index in run.sweep(self.batch_size, title="perturbations"):
                 rows[index] = self._descend(run, index, surrogate, rows[index], self._steps)
             for index in run.sweep(self.batch_size, title="error"):
-                with run.frozen(surrogate), torch.no_grad():
-                    wrong = surrogate(perturbed(index)).argmax(1) != run.labels[index]
+                with run.frozen(surrogate) as network, torch.no_grad():
+                    wrong = network(perturbed(index)).argmax(1) != run.labels[index]
                 run.tally("error", wrong.sum(), len(index))
             error = run.mean("error")
             run.log(step=number, **learned, error=error)
@@ -134,9 +134,9 @@ class EM(Method):
         self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor, steps: int
     ) -> Tensor:
         labels = run.labels[index]
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
-                lambda images: F.cross_entropy(surrogate(images), labels, reduction="sum"),
+                lambda images: F.cross_entropy(network(images), labels, reduction="sum"),
                 to_float(run.images[index]),
                 start,
                 epsilon=self.epsilon,

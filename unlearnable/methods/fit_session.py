@@ -21,8 +21,9 @@ import torch
 from .._version import __version__
 from ..data.cache import ImageStore, bytes_of_images, read_images
 from ..engine.checkpoint import STATE, Checkpoint
-from ..engine.device import pick_device, pick_precision
+from ..engine.device import pick_device
 from ..engine.distributed import Group
+from ..engine.precision import check_precision
 from ..engine.prefetch import ImageSource, StreamedImages
 from ..engine.progress import Progress
 from ..engine.run import Run
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 _MARKER, _ROWS = "checkpoint.json", "rows.bin"
 _HOST_SHARE = 0.25  # of the machine's memory that images, and again rows, may take
 _DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
-LONG = 3600  # seconds of estimated work that nobody should start unawares
+LONG = 3600  # seconds of estimated work from which on a fit warns
 _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
 
 
@@ -73,7 +74,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         self._options = options
         self._group = Group.join()
         self._device = self._group.own_device(pick_device(options.device))
-        self._precision = pick_precision(options.precision, self._device)
+        self._precision = check_precision(options.precision)
         self._show = options.progress and self._group.rank == 0
         self._file: RowFile | None = None
         self._rows: RowBuffer | None = None
@@ -293,11 +294,8 @@ def _remove_own(folder: str, process: int) -> None:
 def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
     """Raises ``ValueError`` unless a checkpoint belongs to this fit."""
     there, here = _flat(found), _flat(json.loads(json.dumps(expected)))
-    differences = [
-        f"{name}: {there.get(name)!r} there, {here.get(name)!r} here"
-        for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name)
-    ]
+    names = [n for n in sorted(there.keys() | here.keys()) if there.get(n) != here.get(n)]
+    differences = [f"{n}: {there.get(n)!r} there, {here.get(n)!r} here" for n in names]
     if differences:
         raise ValueError(
             f"expected a checkpoint of this very fit in {folder}, found another one's "
@@ -308,7 +306,8 @@ def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> N
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in content.items():
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {prefix + name: value}
+        name = prefix + name
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
 
 

@@ -127,9 +127,9 @@ class HYPO(Method):
 
         def loss(perturbed: Tensor) -> Tensor:
             seen = CropFlip.draw(len(perturbed), run.rng("search crop"))(perturbed)
-            return F.cross_entropy(surrogate(seen), labels, reduction="sum")
+            return F.cross_entropy(network(seen), labels, reduction="sum")
 
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
                 loss,
                 images,

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..engine.checkpoint import save_tensors
 from ..engine.models import build_model, check_network, is_model_name, reset_weights
 from ..engine.run import Run
 from ..errors import ArtefactError, NotFittedError
@@ -40,7 +41,7 @@ class Learned(Parameters):
                     f"this {type(self).__name__} is not fitted yet: call fit(dataset) first, or "
                     f"load a perturbation with Perturbation.from_pretrained"
                 )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return object.__getattribute__(self, name)  # its own error, also of a property
 
     def _build_surrogate(self, run: Run, *, name: str = "surrogate") -> nn.Module:
         """The surrogate of ``self.surrogate``: fresh weights, or a copy of the caller's module.
@@ -100,7 +101,7 @@ class Learned(Parameters):
             contiguous = torch.contiguous_format
             state = surrogate.state_dict()
             weights = {name: t.clone(memory_format=contiguous) for name, t in state.items()}
-            safetensors.torch.save_file(weights, path)
+            save_tensors(path, weights)
 
         beside = {
             _SURROGATE: None if surrogate is None else write_surrogate,

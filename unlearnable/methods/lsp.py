@@ -13,14 +13,14 @@ from ..engine.random import seed_of
 from ..engine.run import Run
 from ..perturbation.kinds.generators import grid_shape
 from .base import Method
-from .parameters import count, positive, spread_budget
+from .parameters import Untrained, count, positive, spread_budget
 
 _RMS = 6 / 255  # root mean square of a row
 _CELLS = 4  # along the shorter side, unless the size of a cell is given
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class LSP(Method):
+class LSP(Untrained, Method):
     """Linearly separable perturbations. (Yu et al., KDD 2022, arXiv:2111.00898)
 
     An image is a coarse grid of cells, and its row a draw from a normal distribution over the

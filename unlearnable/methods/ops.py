@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from ..engine.run import Run
 from .base import Method
-from .parameters import count
+from .parameters import Untrained, count
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class OPS(Method):
+class OPS(Untrained, Method):
     """One-pixel shortcut. (Wu et al., ICLR 2023, arXiv:2205.12141)
 
     For each class the position and colour that are far from its images there, and evenly so:

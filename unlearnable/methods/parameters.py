@@ -85,7 +85,7 @@ class Parameters:
         granularities: Those that the method is defined for.
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": {}, "demo": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
     kind: ClassVar[str] = "additive"
     seeded: ClassVar[bool] = True
@@ -144,7 +144,7 @@ class Parameters:
 
     def passes(self, num_images: int) -> int | None:
         """Image passes (through the surrogate, forward and backward) of a fit; None if unknown."""
-        return None if hasattr(self, "surrogate") else 0
+        return None
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -231,6 +231,16 @@ class Parameters:
         )
 
 
+class Untrained:
+    """A base, before ``Method``, of methods that train nothing: all their presets are alike."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": {}, "demo": {}}
+
+    def passes(self, num_images: int) -> int:
+        """As :meth:`Parameters.passes`."""
+        return 0
+
+
 def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
     """A budget in [0, 1] units as a float, refused where it is negative or in levels.
 
@@ -285,13 +295,13 @@ def _check_range(
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"expected {name} to be one of {list(choices)}, got {value!r}")
     return str(value)
 
 
 def _check_flag(name: str, value: Any, norm: str) -> bool:
-    if not isinstance(value, bool) and value not in (0, 1):
+    if not isinstance(value, (bool, int, float)) or value not in (0, 1):
         raise ValueError(f"expected {name} to be True or False, got {value!r}")
     return bool(value)
 

@@ -107,12 +107,12 @@ class PILNoise(Method):
         images, labels = to_float(run.images[index]), run.labels[index]
 
         def loss(perturbed: Tensor) -> Tensor:
-            own = F.cross_entropy(surrogate(images - perturbed), labels, reduction="sum")
+            own = F.cross_entropy(network(images - perturbed), labels, reduction="sum")
             # Up to a constant, the divergence of the network's answer from the uniform one.
-            undecided = -F.log_softmax(surrogate(perturbed), dim=1).mean(1).sum()
+            undecided = -F.log_softmax(network(perturbed), dim=1).mean(1).sum()
             return (1 - self.uniform_weight) * own + self.uniform_weight * undecided
 
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
                 loss,
                 images,

@@ -11,10 +11,11 @@ from ..engine.pgd import project, random_start
 from ..engine.run import Run
 from ..engine.train import to_float
 from .base import Method
+from .parameters import Untrained
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class RandomNoise(Method):
+class RandomNoise(Untrained, Method):
     """Uniform random noise. (the control of Huang et al., ICLR 2021, arXiv:2101.04898)
 
     Sample-wise noise says nothing about the class and does not protect; a victim that fails on it

@@ -174,9 +174,9 @@ class REM(Method):
             seen = CropFlip.draw(len(copies), run.rng("search crop"))(copies)
             # Straight through: the gradient is taken at the disturbed image and belongs to `seen`.
             disturbed = seen + self._disturbance(run, surrogate, seen.detach(), labels)
-            return F.cross_entropy(surrogate(disturbed), labels, reduction="sum")
+            return F.cross_entropy(network(disturbed), labels, reduction="sum")
 
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
                 loss,
                 images,
@@ -200,4 +200,8 @@ class REM(Method):
             norm=self.norm,
         )
 
-    _disturbance = _adversary  # what the perturbation has to withstand: here the worst
+    def _disturbance(
+        self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor
+    ) -> Tensor:
+        """What the perturbation has to withstand, (B, C, H, W): here the worst."""
+        return self._adversary(run, surrogate, images, labels)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..perturbation.quantize import Levels, _not_finite, quantize
+from ..perturbation.quantize import Levels, not_finite, quantize
 
 _CHUNK = 256  # rows that are read at once
 _RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the bytes that follow
@@ -22,10 +22,12 @@ _RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the by
 
 def _write(file: int, data: bytes, offset: int | None = None) -> None:
     """All of the data, at an offset or at the end."""
-    if offset is not None:
+    if offset is not None and not hasattr(os, "pwrite"):
         os.lseek(file, offset, os.SEEK_SET)
+        offset = None
     while data:  # a disk that is nearly full takes a part, and says so at the next write
-        data = data[os.write(file, data) :]
+        done = os.write(file, data) if offset is None else os.pwrite(file, data, offset)
+        data, offset = data[done:], None if offset is None else offset + done
 
 
 class RowFile:
@@ -178,7 +180,7 @@ class RowBuffer:
         """Returns when all rows are on the disk; refuses those that were not finite."""
         # Not where they are given: on a GPU, asking would wait for it at every step.
         if self._broken:
-            raise ValueError(_not_finite(int(self._broken)))
+            raise ValueError(not_finite(int(self._broken)))
         if self._file is None:
             return
         if self._levels is not None:

@@ -156,8 +156,8 @@ class SEP(Method):
         counts = torch.bincount(run.labels, minlength=run.num_classes)
         for index in run.sweep(self.batch_size, title="mean features"):
             images, labels = to_float(run.images[index]), run.labels[index]
-            with run.frozen(ensemble), torch.no_grad():
-                seen = torch.stack([ensemble.features_of(images, k) for k in range(self._size)])
+            with run.frozen(ensemble) as network, torch.no_grad():
+                seen = torch.stack([network.features_of(images, k) for k in range(self._size)])
             shares = F.one_hot(labels, run.num_classes) / counts[labels][:, None]  # (B, K)
             features += run.sum(torch.einsum("bk,nbd->nkd", shares, seen))
         features[:, counts == 0] = torch.nan
@@ -176,8 +176,8 @@ class SEP(Method):
 
         def loss(k: int, perturbed: Tensor) -> Tensor:
             if features is None:
-                return F.cross_entropy(surrogate(perturbed, k), targets, reduction="sum")
-            found = surrogate.features_of(perturbed, k)
+                return F.cross_entropy(network(perturbed, k), targets, reduction="sum")
+            found = network.features_of(perturbed, k)
             return F.mse_loss(found, features[k, targets], reduction="sum")
 
         def slope(k: int, perturbed: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class SEP(Method):
                 return variance_reduced(slope, self._size, drawn, images, perturbed, **step)
             return reduce(torch.add, (slope(k, perturbed) for k in range(self._size)))
 
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return projected_steps(
                 direction, images, torch.zeros_like(images), steps=self.steps, **step
             )

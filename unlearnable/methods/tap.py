@@ -112,9 +112,9 @@ class TAP(Method):
 
         def loss(perturbed: Tensor) -> Tensor:
             seen = CropFlip.draw(len(perturbed), run.rng("search crop"))(perturbed)
-            return F.cross_entropy(surrogate(seen), aims, reduction="sum")
+            return F.cross_entropy(network(seen), aims, reduction="sum")
 
-        with run.frozen(surrogate):
+        with run.frozen(surrogate) as network:
             return pgd(
                 loss,
                 images,
@@ -130,6 +130,6 @@ class TAP(Method):
     def _loss(self, run: Run, index: Tensor, surrogate: nn.Module, delta: Tensor) -> Tensor:
         """What restarts are compared by: the loss of each whole image, (B,); lower is better."""
         images, aims = to_float(run.images[index]), self._aims(run, run.labels[index])
-        with run.frozen(surrogate):
-            loss = F.cross_entropy(surrogate(images + delta), aims, reduction="none")
+        with run.frozen(surrogate) as network:
+            loss = F.cross_entropy(network(images + delta), aims, reduction="none")
         return loss if self.targeted else -loss

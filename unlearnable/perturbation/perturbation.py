@@ -47,7 +47,8 @@ class Perturbation(AppliedKind):
             without a budget), ``norm``, ``image_shape`` (C, H, W), ``classes`` (names or None),
             ``num_classes``, ``source`` (name, images and digest of the dataset), ``preprocessing``
             (size that images are resized and cropped to, or None), ``seed``, ``threads``,
-            ``device`` and ``precision`` (of the fit; absent in artefacts of earlier releases),
+            ``device`` and ``precision`` (of the fit; absent in artefacts of earlier releases;
+            None where the parts of a stack differ),
             ``versions``, ``history``, ``strength`` (measured, or None).
     """
 

@@ -48,7 +48,7 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
     tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and (broken := int((~tensor.isfinite()).sum())):
-            raise ValueError(_not_finite(broken, name))
+            raise ValueError(not_finite(broken, name))
     if kind == "class-wise":
         assert epsilon is not None and norm is not None
         rows = quantize(tensors["rows"], epsilon, norm)
@@ -61,7 +61,8 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
     return Result(kind, {name: tensor.cpu().numpy() for name, tensor in integers.items()}, settings)
 
 
-def _not_finite(count: int, what: str = "rows") -> str:
+def not_finite(count: int, what: str = "rows") -> str:
+    """What to say of numbers that are NaN or infinite."""
     return (
         f"expected finite numbers, got {count:,} {what} with NaN or infinite ones: the surrogate "
         f'has diverged; lower its learning rate, or use precision="float32"'

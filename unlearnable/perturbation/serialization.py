@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.numbers import integer
 from ..errors import ArtefactError, FormatVersionError
 from ..hub import CONFIG
 from ..hub.catalogue import locate
@@ -46,7 +47,10 @@ if TYPE_CHECKING:
     from ..hub.client import Pushed
 
 IN_MEMORY = "the perturbation"  # what one that lies in no folder is called
-_LEFT = re.compile(r"\.perturbation.*\.safetensors(\.index\.json)?\.(partial|before)")
+_LEFT = re.compile(  # also of a method that was saved beside it
+    r"\.+(perturbation.*\.safetensors(\.index\.json)?|surrogate\.safetensors|method\.json)"
+    r"\.(partial|before)(\.partial)?"
+)
 _PER_IMAGE = ("checksums", "keys", "labels", "thumbnails")
 Beside = Mapping[str, Callable[[Path], None] | None]
 NOTHING: Beside = {}
@@ -90,10 +94,9 @@ def save(
     """As :meth:`Perturbation.save_pretrained`; all files are replaced, or none.
 
     ``beside`` are other files of the same save, by name: what writes one to a path, or None where
-    an earlier one is to go.
+    an earlier one is removed.
     """
-    if max_shard_size < 1:
-        raise ValueError(f"expected a shard size in bytes, got {max_shard_size}")
+    max_shard_size = integer("max_shard_size", max_shard_size, least=1)
     config = as_json(kind.config)  # callers may have changed it
     build(kind.tensors, config)
     folder = make_folder(folder)

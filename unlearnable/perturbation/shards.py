@@ -102,6 +102,8 @@ def read_tensors(folder: Path) -> Tensors:
             first = sum(map(len, parts.setdefault(rows, [])))
             parts[rows].append(np.atleast_1d(found.pop(rows)))
             ranges[rows] = (first, first + len(parts[rows][-1]))
+        if not ranges or any(first == end for first, end in ranges.values()):
+            raise ArtefactError(f"expected rows in every shard, found none in {folder / name}")
         if shards and found:
             raise ArtefactError(
                 f"expected nothing but rows in {folder / name}, found {sorted(found)}"

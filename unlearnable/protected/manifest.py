@@ -126,7 +126,7 @@ def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[
     except ValueError as error:
         raise ValueError(
             f"expected {marker} and {FILES} as an export writes them: {error}; export "
-            f"anew, or delete them to verify without them"
+            f"again, or delete them to verify without them"
         ) from error
     return described, listed, entries
 

@@ -81,9 +81,9 @@ def compare(clean: Pixels, protected: Pixels) -> Distortion:
         one, other = (image[:, top : top + rows].astype(np.int32) for image in (clean, protected))
         change = np.abs(other - one)
         linf = max(linf, int(change.max()))
-        absolute += int(change.sum())
-        squared += int((change**2).sum())
-        pixels += int(change.any(axis=0).sum())
+        absolute += int(change.sum(dtype=np.int64))
+        squared += int((change**2).sum(dtype=np.int64))
+        pixels += int(change.any(axis=0).sum(dtype=np.int64))
         # Windows that begin in these rows reach into the next ones.
         reach = slice(top, top + rows + window - 1)
         if height - top >= window:

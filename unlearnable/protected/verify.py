@@ -76,7 +76,7 @@ def verify(
         folder: Such as :meth:`ProtectedDataset.export` writes, or what became of one. Links are
             followed, as ``ImageFolder`` follows them.
         perturbation: What the pictures should be protected by.
-        originals: The clean dataset. With it, what the perturbation gives is computed anew and
+        originals: The clean dataset. With it, what the perturbation gives is computed again and
             compared. Without it, a file is protected if its pixels are those that the export
             noted, in the folder's ``unlearnable-files.csv``, for this very perturbation.
         progress: Show a bar.

@@ -131,6 +131,6 @@ def _check_same(found: dict[str, Any], mine: dict[str, Any], folder: Path) -> No
             raise ValueError(
                 f"expected cells of unlearnable {__version__} in {folder}, got one measured by "
                 f"{version} ({key}): versions need not give the same figures. Choose another "
-                f"folder (--out), delete this one to measure all anew, or continue with that "
+                f"folder (--out), delete this one to measure all again, or continue with that "
                 f"version"
             )

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Subset
 
+from ...data.batches import RawBatch
 from ...data.cache import ImageStore, read_images
+from ...data.fingerprint import image_keys, thumbnail
 from ...data.image import Pixels, ResizeCrop, to_pil
 from ...data.raw import RawDataset
 from ...io.png import png_base64
@@ -32,7 +35,7 @@ _COMPARED = 512  # images that imperceptibility is measured on, and as many of a
 
 
 class AuditData(NamedTuple):
-    """Training images with and without their perturbation, and test images, each decoded once."""
+    """Training images with and without their perturbation, and test images."""
 
     given: ProtectedDataset  # the training images
     protected: ImageStore  # the same, read
@@ -70,6 +73,8 @@ class AuditData(NamedTuple):
         )
         if not same or (dataset.chosen & ~own.chosen).any():
             return read_images(dataset, self.image_size)
+        if not dataset.chosen.any():
+            return self.clean
         if (dataset.chosen == own.chosen).all():
             return self.protected
         chosen = torch.from_numpy(dataset.chosen)[:, None, None, None]
@@ -147,7 +152,7 @@ def read_audit_data(
     image_size: int | Sequence[int] | None,
     progress: bool,
 ) -> AuditData:
-    """Decodes every image once, clean and protected; arguments and errors are :func:`audit`'s."""
+    """Reads both datasets once, and before it one to be divided; arguments are :func:`audit`'s."""
     if isinstance(test, tuple):
         test = RawDataset(test).originals[0]
     given, tested = _divide(dataset, perturbation, test, held_out)
@@ -158,12 +163,9 @@ def read_audit_data(
         )
     fit = asked or own
     size = None if fit is None else tuple(fit)
-    clean = read_images(given.base, size, progress=progress)
+    clean, protected = _read_both(given, size, progress)
     given = given.with_keys(clean.keys)
     held = read_images(tested, size, progress=progress)
-    protected = read_images(given, size, progress=progress)
-    # A perturbation in colour makes grey images colour ones, clean or not.
-    clean = clean._replace(images=clean.images.expand_as(protected.images).contiguous())
     check_pair(clean, held)
     if clean.num_classes < 2 or len(clean.labels) < clean.num_classes:
         raise ValueError(
@@ -196,6 +198,44 @@ def read_audit_data(
     return AuditData(given, protected, clean, held, size, about_training, about_test)
 
 
+class _Watched:
+    """Protected images, each of them kept as it was before, too."""
+
+    def __init__(self, given: ProtectedDataset, fit: ResizeCrop | None) -> None:
+        self.given, self.fit, self.classes = given, fit, given.classes
+        self.clean: dict[int, Pixels] = {}
+        self.keys = np.empty(len(given), np.uint64)
+        self.thumbnails = np.empty((len(given), 3, 4, 4), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.given[index]
+
+    def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
+        for batch, prepared, protected in self.given.paired_batches(indices):
+            self.keys[batch.indices] = image_keys(batch.pixels)
+            for index, raw, clean in zip(batch.indices, batch.pixels, prepared, strict=True):
+                self.thumbnails[index] = thumbnail(raw)
+                self.clean[index] = clean if self.fit is None else self.fit(clean)
+            yield batch._replace(pixels=protected)
+
+
+def _read_both(
+    given: ProtectedDataset, size: tuple[int, ...] | None, progress: bool
+) -> tuple[ImageStore, ImageStore]:
+    """The images clean and protected, from one reading."""
+    watched = _Watched(given, ResizeCrop.parse(size))
+    protected = read_images(watched, size, progress=progress)
+    # A perturbation in colour makes grey images colour ones, clean or not.
+    images, name = torch.empty_like(protected.images), RawDataset(given.base).name
+    for index in range(len(images)):
+        images.numpy()[index] = watched.clean.pop(index)
+    keys, thumbnails = watched.keys, watched.thumbnails
+    return protected._replace(images=images, keys=keys, thumbnails=thumbnails, name=name), protected
+
+
 def _divide(
     dataset: Any, perturbation: Perturbation | None, test: Any, held_out: float
 ) -> tuple[ProtectedDataset, Any]:
@@ -220,19 +260,21 @@ def _divide(
         raise ValueError('expected test= with align="index", whose images cannot be divided')
     if isinstance(dataset, tuple):
         dataset = RawDataset(dataset).originals[0]
-    kept, held = split(dataset, held_out)
-    return ProtectedDataset(Subset(dataset, kept), perturbation, **options), Subset(dataset, held)
+    if not 0 < held_out < 1:
+        raise ValueError(f"expected a share to hold out between 0 and 1, got {held_out}")
+    keys = RawDataset(dataset).keys
+    kept, held = split(keys, held_out)
+    fraction = options.pop("fraction", 1.0)
+    given = ProtectedDataset(Subset(dataset, kept), perturbation, **options)
+    return given.with_keys(keys[kept]).with_fraction(fraction), Subset(dataset, held)
 
 
-def split(dataset: Any, held_out: float) -> tuple[list[int], list[int]]:
-    """Indices to train on and to test on, by a hash of each image's content.
+def split(keys: NDArray[np.uint64], held_out: float) -> tuple[list[int], list[int]]:
+    """Indices to train on and to test on, by a hash of each image's key.
 
     The order of the images does not matter, and copies of an image are on the same side. Raises
     ``ValueError`` where one side would be empty.
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"expected a share to hold out between 0 and 1, got {held_out}")
-    keys = RawDataset(dataset).keys
     hashed = b"".join(
         hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, person=b"held out").digest()
         for key in keys.tolist()

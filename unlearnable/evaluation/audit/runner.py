@@ -19,6 +19,7 @@ from ..._version import __version__
 from ...data.cache import ImageStore
 from ...engine.models import check_model_name
 from ...engine.numbers import number
+from ...engine.recipes import STANDARD
 from ...perturbation.perturbation import Perturbation
 from ..countermeasures.base import Countermeasure
 from ..countermeasures.names import COUNTERMEASURES, countermeasure
@@ -53,8 +54,8 @@ def audit(
     """Trains victims with every countermeasure on protected images, and on clean ones beside them.
 
     The time it is going to take is estimated and logged before it starts, and what is left of it
-    after each cell. Everything is checked before the first victim trains. Images are decoded once
-    clean and once protected, and kept in memory.
+    after each cell. Everything is checked before the first victim trains. Both datasets are read
+    once and kept in memory; without ``test``, the dataset is read twice, first to divide it.
 
     Args:
         dataset: The clean dataset, or a :class:`ProtectedDataset`, which carries its perturbation.
@@ -85,7 +86,7 @@ def audit(
         UnknownImageError: The perturbation does not belong to the dataset.
     """
     names, counters = _victims(victims), _counters(countermeasures)
-    training = Training.checked(epochs, seeds, batch_size, peak_images, device, precision)
+    training = Training.checked(STANDARD, epochs, seeds, batch_size, peak_images, device, precision)
     training = training._replace(seeds=list(dict.fromkeys(training.seeds)))
     for counter, name in itertools.product(counters, names):
         counter.check_victim(name)
@@ -96,8 +97,15 @@ def audit(
     for name in names:
         check_victim(name, data.clean)
     cells = plan(counters, names, training.seeds)
-    report = _empty_report(data, counters, names, training, len(cells))
-    with open_ledger(folder, data.identity | report.settings, counters) as ledger:
+    settings = {
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "peak_images": training.peak_images,
+        "image_size": None if data.image_size is None else list(data.image_size),
+        "precision": training.precision,
+    }
+    with open_ledger(folder, data.identity | settings, counters) as ledger:
+        report = _empty_report(data, counters, names, training, settings, len(cells))
         todo = [cell for cell in cells if cell not in ledger]
         for measured in _measured(todo, cells, ledger, data, training, progress):
             if folder is not None and measured is not todo[-1]:
@@ -130,7 +138,8 @@ def _measured(
     for done, planned in enumerate(todo, 1):
         train = data.training_images(planned.trained_on, planned.countermeasure)
         cell = measure(planned, train, data.test, training.epochs, progress=progress)
-        ledger.put(planned, dataclasses.replace(cell, machine=_machine(training.device)))
+        place = _machine(training.device) | cell.machine
+        ledger.put(planned, dataclasses.replace(cell, machine=place))
         clock.took(planned, cell.seconds)
         left = todo[done:]
         rest = f"about {duration(clock.left(left))} left" if left else "done"
@@ -157,7 +166,8 @@ def measure_cell(
     found = train_victims(train, test, victim, counter, training, progress=progress)
     reached = (found.last[0], found.peak[0], found.train[0], found.curves[0])
     seconds = round(time.perf_counter() - start, 3)
-    return Cell(planned.trained_on, counter.name, victim, seed, *reached, seconds)
+    precision = {"precision": found.precisions[0]}
+    return Cell(planned.trained_on, counter.name, victim, seed, *reached, seconds, precision)
 
 
 def _empty_report(
@@ -165,6 +175,7 @@ def _empty_report(
     counters: Sequence[Countermeasure],
     victims: list[str],
     training: Training,
+    settings: dict[str, Any],
     planned: int,
 ) -> AuditReport:
     """What a report says before any cell was measured."""
@@ -173,13 +184,7 @@ def _empty_report(
         perturbation=fitted.info() | {"parameters": fitted.config["parameters"]},
         dataset=data.dataset,
         test=data.tested,
-        settings={
-            "epochs": training.epochs,
-            "batch_size": training.batch_size,
-            "peak_images": training.peak_images,
-            "image_size": None if data.image_size is None else list(data.image_size),
-            "precision": training.precision,
-        },
+        settings=settings,
         countermeasures=[
             {
                 "name": counter.name,

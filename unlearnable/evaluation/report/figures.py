@@ -25,7 +25,7 @@ class Cell:
         train: Accuracy on the training images.
         curve: Clean-test accuracy after each epoch.
         seconds: What it took.
-        machine: Processor, threads and versions that it was measured with.
+        machine: Processor, threads, versions and precision that it was measured with.
     """
 
     trained_on: str

@@ -31,7 +31,8 @@ class AuditReport(Findings):
             ``fraction`` of images that were protected.
         test: ``name``, ``images``, ``digest``, ``chance`` (share of the most frequent class),
             ``held_out`` (share of the dataset, or None), ``overlap`` with the training images.
-        settings: ``epochs``, ``batch_size``, ``image_size``, ``precision``.
+        settings: ``epochs``, ``batch_size``, ``peak_images``, ``image_size``, ``precision``
+            (as it was asked for).
         countermeasures: ``name``, ``description``, ``parameters`` and ``needs_clean`` (whether the
             trainer has to have clean images of the dataset) of each, in order.
         victims: Names.
@@ -42,7 +43,7 @@ class AuditReport(Findings):
         change_by_class: The same by class name.
         examples: Images to look at: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
             ``protected`` as PNG in base64.
-        machine: Processor, threads and versions of the last start.
+        machine: Processor, threads and versions of the last start; a cell has the precision, too.
         date: Of the last cell, ISO format.
     """
 

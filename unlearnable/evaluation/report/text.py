@@ -164,7 +164,8 @@ def facts(report: Findings) -> dict[str, str]:
         "Time taken": duration(report.seconds),
         "Date": report.date,
         "Machine": _all(
-            f"{machine['device']}, {machine['threads']} threads" for machine in report.machines
+            ", ".join([m["device"], f"{m['threads']} threads", *filter(None, [m.get("precision")])])
+            for m in report.machines
         ),
         "Versions": _all(
             ", ".join(f"{name} {machine[name]}" for name in _VERSIONS)

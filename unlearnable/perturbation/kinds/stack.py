@@ -60,12 +60,14 @@ class Stack(Kind):
                 continue
             # Fitted on clean images, or on what the parts below it give.
             rows = part.search(images, labels, indices)
-            if -1 in rows:
-                seen = self.prepare(images)
+            if missed := [place for place, row in enumerate(rows) if row < 0]:
+                seen = self.prepare(images[missed])
                 for below, own in zip(self.parts, found, strict=False):
-                    seen = below.apply(seen, own)
-                above = part.search(seen, labels, indices)
-                rows = [new if row < 0 else row for row, new in zip(rows, above, strict=True)]
+                    seen = below.apply(seen, [own[place] for place in missed])
+                at = None if indices is None else [indices[place] for place in missed]
+                above = part.search(seen, [labels[place] for place in missed], at)
+                for place, row in zip(missed, above, strict=True):
+                    rows[place] = row
             found.append(part.known(rows, indices))
         return list(zip(*found, strict=True))
 
@@ -101,7 +103,9 @@ def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
         if config[name] != configs[0][name]:
             raise ValueError(f"expected {name} {configs[0][name]} as below, got {config[name]}")
     sample_wise = "sample-wise" in [config["granularity"] for config in configs]
-    config = configs[0] | {
+    origin = {n: {str(config.get(n)) for config in configs} for n in ("device", "precision")}
+    config = configs[0] | {n: None for n, found in origin.items() if len(found) > 1}
+    config |= {
         "method": " + ".join(config["method"] for config in configs),
         "parameters": {},
         "kind": Stack.name,

@@ -70,11 +70,12 @@ def check_cifar(classes: int, shape: tuple[int, ...], index: int = 0) -> None:
 
 def write_cifar(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
     """Writes five training batches and the class names as CIFAR-10's own pickles."""
+    classes = raw.num_classes
     folder /= "cifar-10-batches-py"
     folder.mkdir()
     data = np.empty((len(raw), math.prod(_CIFAR_SHAPE)), np.uint8)
     for image in images:
-        check_cifar(raw.num_classes, image.pixels.shape, image.index)
+        check_cifar(classes, image.pixels.shape, image.index)
         data[image.index] = image.pixels.reshape(-1)
     digits = len(str(len(raw) - 1))
     for number, part in enumerate(np.array_split(np.arange(len(raw)), _CIFAR_BATCHES), 1):
@@ -85,7 +86,7 @@ def write_cifar(raw: RawDataset, images: Iterable[Exported], folder: Path) -> di
             "filenames": [f"{index:0{digits}d}.png" for index in part.tolist()],
         }
         (folder / f"data_batch_{number}").write_bytes(pickle.dumps(batch, _PROTOCOL))
-    names = raw.classes or [str(index) for index in range(raw.num_classes)]
+    names = raw.classes or [str(index) for index in range(classes)]
     meta = {"label_names": names, "num_vis": math.prod(_CIFAR_SHAPE)}
     (folder / "batches.meta").write_bytes(pickle.dumps(meta, _PROTOCOL))
     return {}

@@ -1,0 +1,86 @@
+"""What a recipe brings a network to on the whole of CIFAR-10, and what it takes.
+
+    python benchmarks/recipes.py ROOT
+    python benchmarks/recipes.py --table
+
+ROOT is a folder with ``cifar-10-batches-py``. Clean images only, one cell a seed: last and peak
+accuracy on all test images, image passes of the training, and seconds with reading and testing.
+Cells that are there are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from cifar10 import AnyCIFAR10
+from record import RESULTS, Record, where
+
+import unlearnable as ue
+from unlearnable.engine.recipes import RECIPES
+
+
+def table(record: Record) -> str:
+    """Each seed and their mean."""
+    lines = ["| seed | last | peak | image passes | seconds |", "|---|---|---|---|---|"]
+    for name, cell in record.cells.items():
+        last, peak = 100 * cell["last"], 100 * cell["peak"]
+        figures = f"{last:.1f} | {peak:.1f} | {cell['passes']:,} | {cell['seconds']:,.0f}"
+        lines.append(f"| {name.removeprefix('seed ')} | {figures} |")
+    mean = 100 * statistics.fmean(cell["last"] for cell in record.cells.values())
+    settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
+    machine = where({"machine": record.machine})
+    return "\n".join([*lines, "", f"Mean {mean:.1f} %. {settings}. {record.date}, {machine}."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument("--network", default="resnet9")
+    parser.add_argument("--recipe", default="fast", choices=list(RECIPES))
+    parser.add_argument("--epochs", type=int, help="the recipe's by default")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=RESULTS / "recipes-cpu.json")
+    parser.add_argument("--table", action="store_true", help="print the table of --out and end")
+    args = parser.parse_args()
+    epochs = args.epochs or RECIPES[args.recipe].epochs
+    settings = {"network": args.network, "recipe": args.recipe, "epochs": epochs}
+    record = Record(args.out, settings, args.device)
+    if args.table:
+        print(table(record))
+        return
+    train: Any = AnyCIFAR10(args.root)
+    test: Any = AnyCIFAR10(args.root, train=False)
+    for seed in args.seeds:
+        if f"seed {seed}" in record.cells:
+            continue
+        start = time.perf_counter()
+        found = ue.evaluate(
+            train,
+            test,
+            args.network,
+            recipe=args.recipe,
+            epochs=epochs,
+            seeds=[seed],
+            device=args.device,
+        )
+        cell = {
+            "last": found.last[0],
+            "peak": found.peak[0],
+            "curve": found.curves[0],
+            "precision": found.precisions[0],
+            "passes": epochs * len(train),
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+        record.put(f"seed {seed}", cell)
+        print(f"seed {seed}: {cell}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

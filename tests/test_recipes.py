@@ -1,0 +1,113 @@
+"""Recipes: which weights learn how fast, from which images."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+from unlearnable.engine.augment import CropFlip
+from unlearnable.engine.models import build_model
+from unlearnable.engine.recipes import FAST, STANDARD, triangle
+from unlearnable.engine.resnet9 import ResNet9, whitening_filters
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import to_float
+
+
+def run_of(images=24):
+    data = Shapes(size=images)
+    pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return Run(pixels, torch.tensor(data.targets), 10)
+
+
+def test_the_standard_recipe_is_the_fields_protocol():
+    model = build_model("tiny", 10)
+    (group,) = STANDARD.optimizer(model).param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.9, 5e-4)
+    assert len(group["params"]) == len(list(model.parameters()))
+    assert STANDARD.optimizer(model, 0.01).param_groups[0]["lr"] == pytest.approx(0.001)
+
+
+def test_biases_of_norms_learn_faster_in_the_fast_recipe():
+    model = build_model("resnet9", 10)
+    weights, biases = FAST.optimizer(model).param_groups
+    assert len(biases["params"]) == 6
+    assert biases["lr"] == 64 * weights["lr"]
+    assert biases["lr"] * biases["weight_decay"] == pytest.approx(
+        weights["lr"] * weights["weight_decay"]
+    )
+    assert len(weights["params"]) + 6 == len(list(model.parameters()))
+
+
+def test_the_triangle_rises_and_falls():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler, rates = triangle(optimizer, 100), []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.2) and rates[23] == pytest.approx(1.0)
+    assert rates.index(max(rates)) == 23 and rates[-1] == pytest.approx(0.082, abs=1e-3)
+
+
+def test_flips_alternate_from_epoch_to_epoch():
+    run, seen = run_of(), []
+    still = dataclasses.replace(FAST, padding=0)
+    for epoch in range(3):
+        for index in run.sweep(24):
+            seen.append(still.inputs(run, epoch)(index))
+    images = to_float(run.images[index])
+    flipped = (seen[0] != images).flatten(1).any(1)
+    assert 0 < flipped.sum() < 24
+    assert torch.equal(seen[0][flipped], images[flipped].flip(3))
+    assert torch.equal(seen[1], seen[0].flip(3)) and torch.equal(seen[2], seen[0])
+
+
+def test_mirrored_crops_continue_the_image():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    crop = CropFlip(torch.tensor([[-1, 2]]), torch.tensor([False]))
+    plain, mirrored = crop(image), crop(image, mirrored=True)
+    assert torch.equal(plain[0, 0, 0], torch.zeros(4))
+    assert torch.equal(mirrored[0, 0, 1:, :2], image[0, 0, :3, 2:])
+    assert torch.equal(mirrored[0, 0, 0, :2], image[0, 0, 0, 2:])
+    assert torch.equal(mirrored[0, 0, 1, 2:], image[0, 0, 0, [3, 2]])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_whitening_filters_are_orthogonal_and_come_with_their_negatives(channels):
+    filters = whitening_filters(channels).flatten(1)
+    half = len(filters) // 2
+    assert torch.equal(filters[:half], -filters[half:])
+    gram = filters[:half] @ filters[:half].T
+    off = gram - torch.diag(gram.diagonal())
+    assert off.abs().max() < 1e-4 * gram.diagonal().max()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [32, 33, 64, 96])
+def test_resnet9_takes_images_of_many_sizes(channels, side):
+    assert ResNet9(7, channels)(torch.rand(2, channels, side, side)).shape == (2, 7)
+
+
+def test_nothing_trains_the_whitening_or_the_norms_scales():
+    model = build_model("resnet9", 10)
+    fixed = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert fixed == {"whitening.weight"} | {
+        f"groups.{group}.norm{norm}.weight" for group in range(3) for norm in (1, 2)
+    }
+
+
+@pytest.mark.slow
+def test_resnet9_learns_fast_by_the_fast_recipe():
+    found = ue.evaluate(
+        Shapes(size=600), Shapes(train=False, size=200), "resnet9",
+        recipe="fast", epochs=8, batch_size=64, seeds=1, device="cpu", progress=False,
+    )  # fmt: skip
+    assert found.recipe == "fast" and found.last[0] > 0.5
+
+
+def test_an_unknown_recipe_is_refused():
+    data = Shapes(size=20)
+    with pytest.raises(ValueError, match=r"expected a recipe, one of \['standard', 'fast'\], got"):
+        ue.evaluate(data, data, "tiny", recipe="quick", progress=False)

@@ -1,0 +1,1 @@
+from .engine.callbacks import TensorBoard as TensorBoard

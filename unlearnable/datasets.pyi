@@ -1,0 +1,1 @@
+from .data.shapes import Shapes as Shapes

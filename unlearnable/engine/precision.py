@@ -1,0 +1,195 @@
+"""How precisely networks run: decided once for a run, by the hardware and a short trial."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .folding import FoldedNetwork
+from .random import global_seed
+
+_FASTER = 1.2  # times as fast as float32 bf16 has to be
+# Least cosine to the gradient in float32. Fresh networks reach 0.93 in a search and 0.96 in
+# training, trained ones 0.99; kernels that compute something else stay below 0.7.
+_SEARCH, _TRAINING = 0.9, 0.8
+_IMAGES, _SECONDS = 64, 0.1  # of the trial: most images, and what a pass may take
+
+logger = logging.getLogger(__name__)
+
+
+class Precision(NamedTuple):
+    """``"float32"`` or ``"bf16"``, and why."""
+
+    name: str
+    reason: str
+
+
+def check_precision(precision: str) -> str:
+    """A precision as users name it, or a ``ValueError``."""
+    if precision not in ("auto", "float32", "bf16"):
+        raise ValueError(f'expected precision "auto", "float32" or "bf16", got {precision!r}')
+    return precision
+
+
+def as_fitted(precision: str, fitted: str, device: torch.device) -> str:
+    """A precision as users name it; ``"auto"`` is that of an earlier fit where a device has it."""
+    if check_precision(precision) != "auto":
+        return precision
+    return fitted if fitted != "bf16" or bf16_in_hardware(device) else "float32"
+
+
+def bf16_in_hardware(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 itself; emulated, it can be a hundred times slower."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return any(name in _cpu_features() for name in ("amx_bf16", "avx512_bf16"))
+
+
+@functools.lru_cache(maxsize=1)
+def _cpu_features() -> set[str]:
+    known = getattr(torch.cpu, "get_capabilities", None)
+    if known is not None:
+        return {name for name, there in known().items() if there}
+    with contextlib.suppress(OSError):  # releases of torch without it, on Linux
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return set(next((line for line in lines if line.startswith("flags")), "").split())
+    return set()
+
+
+_CHOSEN: dict[object, Precision] = {}  # in one process, equal networks get the same answer
+
+
+def choose_precision(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
+    """What ``"auto"`` is for a network: bf16 where it is faster and gives the same gradients.
+
+    A copy of the network is tried for about a second; the global random state stays as it is.
+
+    Args:
+        network: From float images (B, C, H, W) in [0, 1] to logits (B, K).
+        images: Some that it is going to see, on its device; 64 do.
+        labels: Their classes, int64, (B,).
+    """
+    device = images.device
+    if not bf16_in_hardware(device):
+        return Precision("float32", f"the {device.type} has no bfloat16 in hardware")
+    if not any(weight.requires_grad for weight in network.parameters()):
+        return Precision("float32", "the network has no weights to train")
+    weights = tuple((name, tuple(weight.shape)) for name, weight in network.named_parameters())
+    key = (type(network), repr(network), weights, images.shape[1:], str(device))
+    if key not in _CHOSEN:
+        try:
+            _CHOSEN[key] = _tried(network, images[:_IMAGES], labels[:_IMAGES])
+        except Exception as error:  # a caller's network may lack what bf16 needs in any way
+            _CHOSEN[key] = Precision("float32", f"bf16 fails ({type(error).__name__}: {error})")
+        logger.info("precision %s: %s", *_CHOSEN[key])
+    return _CHOSEN[key]
+
+
+def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
+    device = images.device
+    with global_seed(0, device):
+        model = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).train()
+        for layer in model.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.momentum = None  # the mean of all batches: of the trial's alone
+                layer.reset_running_stats()
+        images, labels = _affordable(model, images, labels)
+        seconds, learned, searched = [], [], []
+        for half in (False, True):
+            exact = contextlib.nullcontext() if half else full_float32(device)
+            with exact, torch.autocast(device.type, torch.bfloat16, enabled=half):
+                tries = [
+                    _timed(lambda: _weight_gradient(model.train(), images, labels), device)
+                    for _ in range(3)
+                ]
+                seconds.append(min(spent for spent, _ in tries[1:]))
+                learned.append(tries[-1][1])
+                frozen = FoldedNetwork(model, images, low_precision=half).refreshed().eval()
+                searched.append(_image_gradient(frozen, images, labels))
+    faster = seconds[0] / seconds[1]
+    search, training = (_cosine(one.double(), other.double()) for one, other in (searched, learned))
+    reason = (
+        f"bf16 is {faster:.1f} times as fast as float32, with cosines of {search:.3f} (images) and "
+        f"{training:.3f} (weights) between their gradients"
+    )
+    sound = search >= _SEARCH and training >= _TRAINING  # not so for NaN
+    return Precision("bf16" if faster >= _FASTER and sound else "float32", reason)
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return (one @ other / (one.norm() * other.norm())).item()  # NaN where a gradient is zero
+
+
+def _affordable(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """As many of the images as a pass in float32 has time for."""
+    few = min(8, len(images))
+    while True:
+        some, theirs = images[:few], labels[:few]
+        spent, _ = _timed(functools.partial(_weight_gradient, model, some, theirs), images.device)
+        if few == len(images) or spent > _SECONDS / 2:
+            return some, theirs
+        few = min(2 * few, len(images))
+
+
+def _weight_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    with global_seed(0, images.device):  # of dropout and its like
+        loss = F.cross_entropy(model(images), labels)
+    slopes = torch.autograd.grad(loss, weights, allow_unused=True)
+    return torch.cat([slope.float().flatten() for slope in slopes if slope is not None])
+
+
+def _image_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    leaf = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(F.cross_entropy(model(leaf), labels, reduction="sum"), leaf)
+    return slope.flatten()
+
+
+def _timed(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    start = time.perf_counter()
+    found = call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, found
+
+
+@contextlib.contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Switches TF32 off on a GPU, whose products of float32 keep 10 of 23 bits with it.
+
+    The caller's settings are restored. On other devices nothing is changed.
+    """
+    with contextlib.ExitStack() as restored:
+        if device.type == "cuda":
+            _switch_tf32_off(restored)
+        yield
+
+
+def _switch_tf32_off(restored: contextlib.ExitStack) -> None:
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    try:
+        if cudnn.allow_tf32:
+            restored.callback(setattr, cudnn, "allow_tf32", True)
+            cudnn.allow_tf32 = False
+        if matmul.allow_tf32:
+            before = torch.get_float32_matmul_precision()
+            restored.callback(torch.set_float32_matmul_precision, before)
+            torch.set_float32_matmul_precision("highest")
+    except RuntimeError:  # the caller uses torch's newer settings, with which these do not mix
+        for product in (cudnn.conv, cudnn.rnn, matmul):
+            restored.callback(setattr, product, "fp32_precision", product.fp32_precision)
+            product.fp32_precision = "ieee"
