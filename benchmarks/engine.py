@@ -99,10 +99,12 @@ class Bare:
         self.optimizer = sgd(self.model)
         self.device = device
         self.half = precision == "bf16"
-        self.folded = FoldedNetwork(self.model, low_precision=self.half)
+        self.folded: FoldedNetwork | None = None  # as in a fit, which compiles or folds
         if compile:
             self.model.compile(dynamic=False)
-            self.folded.copy.compile(dynamic=False)
+        else:
+            sample, _ = self.batch(2)
+            self.folded = FoldedNetwork(self.model, sample, low_precision=self.half)
 
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels of no meaning."""
@@ -113,7 +115,7 @@ class Bare:
         self, images: torch.Tensor, labels: torch.Tensor, frozen: bool = False
     ) -> torch.Tensor:
         """Of the network in its precision."""
-        network = self.folded.refreshed() if frozen else self.model
+        network = self.folded.refreshed() if frozen and self.folded else self.model
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             return F.cross_entropy(network(images), labels)
 
