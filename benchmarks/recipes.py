@@ -11,6 +11,7 @@ Cells that are there are not measured again.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
@@ -25,14 +26,18 @@ from unlearnable.engine.recipes import RECIPES
 
 def table(record: Record) -> str:
     """Each seed and their mean."""
-    lines = ["| seed | last | peak | image passes | seconds |", "|---|---|---|---|---|"]
+    lines = [
+        "| seed | precision | last | peak | image passes | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, cell in record.cells.items():
         last, peak = 100 * cell["last"], 100 * cell["peak"]
         figures = f"{last:.1f} | {peak:.1f} | {cell['passes']:,} | {cell['seconds']:,.0f}"
+        figures = f"{cell['precision']} | {figures}"
         lines.append(f"| {name.removeprefix('seed ')} | {figures} |")
     mean = 100 * statistics.fmean(cell["last"] for cell in record.cells.values())
     settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
-    machine = where({"machine": record.machine})
+    machine = where(json.loads(record.path.read_text()))
     return "\n".join([*lines, "", f"Mean {mean:.1f} %. {settings}. {record.date}, {machine}."])
 
 

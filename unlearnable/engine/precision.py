@@ -107,26 +107,35 @@ def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
                 layer.momentum = None  # the mean of all batches: of the trial's alone
                 layer.reset_running_stats()
         images, labels = _affordable(model, images, labels)
-        seconds, learned, searched = [], [], []
+        seconds: list[list[float]] = [[], []]
+        learned, searched = {}, {}
+        for half in 4 * (False, True):  # in turns: other work on the machine slows both
+            with _passes_in(half, device):
+                spent, learned[half] = _timed(
+                    functools.partial(_weight_gradient, model.train(), images, labels), device
+                )
+                seconds[half].append(spent)
         for half in (False, True):
-            exact = contextlib.nullcontext() if half else full_float32(device)
-            with exact, torch.autocast(device.type, torch.bfloat16, enabled=half):
-                tries = [
-                    _timed(lambda: _weight_gradient(model.train(), images, labels), device)
-                    for _ in range(3)
-                ]
-                seconds.append(min(spent for spent, _ in tries[1:]))
-                learned.append(tries[-1][1])
+            with _passes_in(half, device):
                 frozen = FoldedNetwork(model, images, low_precision=half).refreshed().eval()
-                searched.append(_image_gradient(frozen, images, labels))
-    faster = seconds[0] / seconds[1]
-    search, training = (_cosine(one.double(), other.double()) for one, other in (searched, learned))
+                searched[half] = _image_gradient(frozen, images, labels)
+    faster = min(seconds[False]) / min(seconds[True])
+    search, training = (
+        _cosine(found[False].double(), found[True].double()) for found in (searched, learned)
+    )
     reason = (
         f"bf16 is {faster:.1f} times as fast as float32, with cosines of {search:.3f} (images) and "
         f"{training:.3f} (weights) between their gradients"
     )
     sound = search >= _SEARCH and training >= _TRAINING  # not so for NaN
     return Precision("bf16" if faster >= _FASTER and sound else "float32", reason)
+
+
+@contextlib.contextmanager
+def _passes_in(half: bool, device: torch.device) -> Iterator[None]:
+    exact = contextlib.nullcontext() if half else full_float32(device)
+    with exact, torch.autocast(device.type, torch.bfloat16, enabled=half):
+        yield
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:
