@@ -75,12 +75,14 @@ def test_definitions_have_one_meaning():
 
 
 @pytest.mark.parametrize("name", ["datasets", "callbacks"])
+@pytest.mark.slow
 def test_names_that_users_know_can_be_imported(name):
     code = f"import unlearnable.{name} as a; from unlearnable import {name} as b; print(a is b)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "True\n"
 
 
+@pytest.mark.slow
 def test_optional_and_network_packages_are_not_imported_at_start():
     code = "import sys, unlearnable; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

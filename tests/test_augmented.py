@@ -277,6 +277,7 @@ def test_the_linear_surrogate_reads_the_class_from_minus_the_row():
     assert losses[0] > losses[1] > losses[2]
 
 
+@pytest.mark.slow
 def test_pil_rows_alone_are_linearly_separable():
     fitted = ue.PILNoise.preset("demo").fit(Shapes(size=800), progress=False)
     rows = torch.from_numpy(fitted.perturbation_.rows.copy()).flatten(1).double() / 8
@@ -371,6 +372,7 @@ def test_aue_lowers_the_loss_of_its_surrogate(granularity):
     assert loss_of(method, method.protect(dataset)) < loss_of(method, dataset)
 
 
+@pytest.mark.slow
 def test_new_images_get_as_strong_rows_as_those_of_the_fit():
     method = ue.AUE.preset("demo", train_epochs=6, batch_size=16).fit(
         Shapes(size=64), progress=False

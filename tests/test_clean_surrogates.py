@@ -115,6 +115,7 @@ def rate_of(method, dataset, targets):
         (ue.SEP, EVERYTHING, 5),
     ],
 )
+@pytest.mark.slow
 def test_the_surrogate_takes_perturbed_images_for_the_target_class(cls, options, shift):
     dataset = Easy()
     method = cls("tiny", epsilon=24 / 255, **BIG_STEPS, **options)
@@ -335,6 +336,7 @@ def test_sep_extends_with_its_checkpoints_after_a_reload(tmp_path):
         {"feature_alignment": True, "variance_reduction": True},
     ],
 )
+@pytest.mark.slow
 def test_sep_with_extensions_goes_on_to_the_same_bytes(extras, tmp_path, monkeypatch):
     options = {"steps": 1, "inner_steps": 2, "batch_size": 16, "train_epochs": 2, "checkpoints": 2}
 

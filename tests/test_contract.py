@@ -460,6 +460,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", ue.METHODS)
+@pytest.mark.slow
 def test_numbers_of_numpy_and_torch_are_python_numbers(method, form, dataset, tmp_path):
     numbers = numbers_of(method)
     expected, found = make(method), make(method, **{n: FORMS[form](numbers[n]) for n in numbers})

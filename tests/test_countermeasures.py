@@ -695,6 +695,7 @@ def test_every_hook_has_its_place(pixels):
 
 
 @pytest.mark.parametrize("name", COUNTERMEASURES)
+@pytest.mark.slow
 def test_victims_follow_from_their_seed_and_leave_the_global_state_alone(
     name, shapes, perturbation
 ):

@@ -38,6 +38,7 @@ def lively(model):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - FEW))
+@pytest.mark.slow
 def test_a_folded_network_gives_the_same_logits_and_gradients(name):
     model = lively(build_model(name, 10)).double()  # in which no rounding is amplified
     folded = folded_of(model)

@@ -140,6 +140,7 @@ def test_em_lowers_the_loss_of_its_surrogate(cls, granularity):
 
 
 @pytest.mark.parametrize("cls", [ue.REM, ue.SEM])
+@pytest.mark.slow
 def test_rem_and_sem_lower_the_loss_of_their_surrogate(cls):
     dataset = Shapes(size=64)
     method = cls.preset("demo", train_steps=15, batch_size=32).fit(dataset, progress=False)
@@ -198,6 +199,7 @@ def test_class_wise_rows_keep_what_a_white_image_has_no_room_for(cls):
         (ue.SEM, {"train_steps": 40, "steps": 1, "final_steps": 0}),
     ],
 )
+@pytest.mark.slow
 def test_new_images_get_rows_as_large_as_those_that_a_fit_adds_up(cls, options):
     dataset = Shapes(size=32)
     method = cls.preset("demo", **options, step_size=2 / 255, batch_size=32)

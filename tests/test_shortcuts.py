@@ -29,6 +29,7 @@ def fit(method, dataset):
 @pytest.mark.parametrize("classes", [2, 7, 100])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 48)])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_any_number_of_classes_and_any_shape(method, classes, shape):
     dataset = random_set(classes, shape)
     fitted = method().fit(dataset, progress=False)
@@ -264,6 +265,7 @@ def test_ar_budgets_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("classes", [10, 100, 200])
+@pytest.mark.slow
 def test_ar_finds_processes_that_are_finite_and_sum_to_one(classes):
     images = torch.zeros((classes, 3, 32, 32), dtype=torch.uint8)
     method = ue.AR(seed=3)
@@ -277,6 +279,7 @@ def test_ar_finds_processes_that_are_finite_and_sum_to_one(classes):
         assert torch.equal(again["coefficients"], coefficients)
 
 
+@pytest.mark.slow
 def test_ar_rows_never_fail_over_many_images():
     p = fit(ue.AR(), random_set(100, (3, 32, 32)))
     rows, _ = rows_of(p, 20, 100)
