@@ -127,6 +127,7 @@ def fit_through(
         train,
         device=args.device,
         compile=args.compile,
+        precision=getattr(args, "precision", "auto"),
         checkpoint=checkpoint,
         checkpoint_every=120,
     )

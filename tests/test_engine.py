@@ -21,7 +21,7 @@ from unlearnable.engine.distributed import Group
 from unlearnable.engine.prefetch import StreamedImages
 from unlearnable.engine.random import CPU
 from unlearnable.engine.run import Run
-from unlearnable.engine.sampler import Shards
+from unlearnable.engine.sampler import Shards, batches_for
 from unlearnable.methods import fit_session as fitting
 from unlearnable.methods import row_buffer as rows_module
 from unlearnable.methods.fit_session import _flat
@@ -130,6 +130,30 @@ def test_loops_that_differ_from_the_checkpoints_are_not_resumed_in_silence(tmp_p
     with pytest.raises(RuntimeError, match="got others"):
         list(resumed.steps(2))
         list(resumed.steps(2))
+
+
+def test_batches_among_a_part_of_the_images_hold_the_same_ones_each_epoch():
+    def drawn(among, group=None, seed=0):
+        run = make_run(85, group=group, seed=seed)
+        return [index.tolist() for index in run.batches(6, 16, among=among)]
+
+    batches = drawn(35)  # 4 of each of the 8 shards: two batches an epoch
+    epochs = [sorted(sum(batches[first : first + 2], [])) for first in (0, 2, 4)]
+    assert epochs[0] == epochs[1] == epochs[2]
+    assert len(set(epochs[0])) == 32 and {image % 8 for image in epochs[0]} == set(range(8))
+    assert len({tuple(batch) for batch in batches}) == 6
+    assert drawn(35, seed=1) != batches
+    parts = [drawn(35, Group(rank, 2)) for rank in range(2)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == batches
+    assert drawn(85) == drawn(1000) == drawn(None) != batches
+
+
+@pytest.mark.parametrize(
+    ("visits", "images", "among", "expected"),
+    [(12.8, 50_000, None, 5000), (30, 50_000, 5000, 1172), (30, 2000, 5000, 469), (0.1, 64, 8, 1)],
+)
+def test_visits_are_counted_in_batches(visits, images, among, expected):
+    assert batches_for(visits, images, 128, among) == expected
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])

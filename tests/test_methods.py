@@ -243,6 +243,18 @@ def test_the_papers_schedules_need_the_passes_that_are_documented():
     assert ue.SEM.preset("fast").passes(50_000) < ue.SEM().passes(50_000) / 20
 
 
+@pytest.mark.parametrize("images", [20, 90])
+def test_visits_of_a_part_of_the_images_and_one_sweep_for_all(images):
+    method = ue.SEM.preset("fast", surrogate="tiny", search_images=32, visits=2, batch_size=16)
+    method.fit(Shapes(size=images), progress=False)
+    assert method.history_[-1]["step"] == 2 * min(32, images) // 16
+    assert method.perturbation_.rows.any(axis=(1, 2, 3)).all()
+    assert method.perturbation_.config["history"]["passes"] == method.passes(images)
+    steps = ue.SEM.preset("fast", train_steps=3, surrogate="tiny", search_images=32, batch_size=16)
+    assert steps.fit(Shapes(size=images), progress=False).history_[-1]["step"] == 3
+
+
+
 def test_the_last_sweep_reaches_images_that_no_full_batch_holds():
     # 43 images in batches of 40: three are in no batch of any single epoch.
     method = ue.SEM.preset("demo", train_steps=1, batch_size=40).fit(

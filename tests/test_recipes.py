@@ -1,5 +1,6 @@
 """Recipes: which weights learn how fast, from which images."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -111,3 +112,47 @@ def test_an_unknown_recipe_is_refused():
     data = Shapes(size=20)
     with pytest.raises(ValueError, match=r"expected a recipe, one of \['standard', 'fast'\], got"):
         ue.evaluate(data, data, "tiny", recipe="quick", progress=False)
+
+
+def stepped(optimizer, scheduler):
+    optimizer.step()
+    scheduler.step()
+
+
+def test_the_slow_copy_leads_less_and_less_and_stands_at_the_end():
+    model = torch.nn.BatchNorm1d(1)
+    model.running_mean.fill_(1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = FAST.scheduler(optimizer, model, 40)
+    pulled = []
+    for update in range(40):
+        with torch.no_grad():
+            model.weight.fill_(update + 1.0)
+            model.running_mean.fill_(update + 1.0)
+        stepped(optimizer, scheduler)
+        assert model.running_mean.item() == pytest.approx(model.weight.item())
+        pulled.append(update + 1 - model.weight.item())
+    assert all(pull == 0 for update, pull in enumerate(pulled[:-1]) if (update + 1) % 5)
+    assert 0 < pulled[4] < pulled[19] < pulled[34] < 5
+    assert pulled[39] == pytest.approx(pulled[34] + 5)  # the copy of five updates before
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.07)
+
+
+def test_a_resumed_slow_copy_goes_on_from_where_it_was():
+    weights = []
+    for resumed in (False, True):
+        model = torch.nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        with torch.no_grad():
+            model.weight.zero_()
+        scheduler = FAST.scheduler(optimizer, model, 20)
+        for update in range(20):
+            if resumed and update == 7:
+                state = copy.deepcopy(scheduler.state_dict())
+                scheduler = FAST.scheduler(optimizer, model, 20)
+                scheduler.load_state_dict(state)
+            with torch.no_grad():
+                model.weight.fill_(float(update))
+            stepped(optimizer, scheduler)
+        weights.append(model.weight.item())
+    assert weights[0] == weights[1] > 0

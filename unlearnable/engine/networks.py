@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .allocator import memory_kept
 from .distributed import Group
 from .folding import FoldedNetwork
 from .precision import full_float32
@@ -33,6 +34,8 @@ class Networks:
         self._device = device
         self._compile = compile
         self._group = group
+        self._open = contextlib.ExitStack()
+        self._open.enter_context(memory_kept(device))
         self._hooks: list[Any] = []
         self._compiled: list[nn.Module] = []
         self._parallel: dict[int, nn.Module] = {}
@@ -121,6 +124,7 @@ class Networks:
         self._compiled.clear()
         self._parallel.clear()
         self._folded.clear()
+        self._open.close()
 
 
 @contextlib.contextmanager

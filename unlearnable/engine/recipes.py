@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,53 @@ def triangle(optimizer: torch.optim.Optimizer, updates: int) -> LRScheduler:
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
+class Lookahead:
+    """A scheduler that also lets a slow copy of a model follow it, and the model go back to that.
+
+    Every few updates the copy, running statistics included, moves a part of the way to the model,
+    which goes on from there; the parts become smaller, and at the end the model is the copy.
+    (Zhang et al., NeurIPS 2019, 1907.08610; the schedule is Jordan's, 2404.00498)
+
+    Args:
+        scheduler: Stepped after every update.
+        model: What is trained; on its device.
+        updates: Number of updates in all.
+    """
+
+    every = 5
+    decay = 0.95
+
+    def __init__(self, scheduler: LRScheduler, model: nn.Module, updates: int) -> None:
+        self._scheduler, self._updates, self._done = scheduler, updates, 0
+        self._fast = [
+            tensor for tensor in model.state_dict().values() if tensor.is_floating_point()
+        ]
+        self._slow = [tensor.clone() for tensor in self._fast]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """After every update."""
+        self._scheduler.step()
+        self._done += 1
+        last = self._done == self._updates
+        if self._done % self.every and not last:
+            return
+        part = 1 - self.decay**self.every * (self._done / self._updates) ** 3
+        torch._foreach_lerp_(self._slow, self._fast, 0.0 if last else part)
+        torch._foreach_copy_(self._fast, self._slow)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For :meth:`load_state_dict`."""
+        own = {"done": self._done, "slow": self._slow}
+        return {"scheduler": self._scheduler.state_dict(), **own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from :meth:`state_dict`."""
+        self._scheduler.load_state_dict(state["scheduler"])
+        self._done = state["done"]
+        torch._foreach_copy_(self._slow, state["slow"])
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Optimiser, schedule and augmentation of a training.
@@ -44,6 +92,7 @@ class Recipe:
         padding: Pixels that crops may reach beyond the image.
         mirrored: Whether the image is continued there by its mirror image, else by black.
         alternating: Whether an image is flipped in every second epoch, else at random.
+        lookahead: Whether a slow copy of the weights leads them (:class:`Lookahead`).
     """
 
     name: str = "standard"
@@ -59,6 +108,7 @@ class Recipe:
     padding: int = 4
     mirrored: bool = False
     alternating: bool = False
+    lookahead: bool = False
 
     def optimizer(self, model: nn.Module, factor: float = 1.0) -> torch.optim.SGD:
         """SGD for a model's weights, with ``factor`` times the recipe's learning rate."""
@@ -76,6 +126,13 @@ class Recipe:
             decay = self.weight_decay / self.norm_bias
             groups.append({"params": list(known.values()), "lr": fast, "weight_decay": decay})
         return torch.optim.SGD(groups, lr=rate, momentum=self.momentum, nesterov=self.nesterov)
+
+    def scheduler(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, updates: int
+    ) -> LRScheduler | Lookahead:
+        """What is stepped after each of the updates of a model that is placed already."""
+        scheduler = self.schedule(optimizer, updates)
+        return Lookahead(scheduler, model, updates) if self.lookahead else scheduler
 
     def inputs(self, run: Run, epoch: int) -> Callable[[Tensor], Tensor]:
         """From image indices (B,) to float images (B, C, H, W), cropped and flipped."""
@@ -110,6 +167,7 @@ FAST = Recipe(
     padding=2,
     mirrored=True,
     alternating=True,
+    lookahead=True,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (STANDARD, FAST)}

@@ -199,16 +199,23 @@ class Run:
         return self._loops.walk(count, title, lambda: self.passes * size, self._after_step)
 
     def batches(
-        self, count: int, batch_size: int, stream: str = "train", title: str = "steps"
+        self,
+        count: int,
+        batch_size: int,
+        stream: str = "train",
+        title: str = "steps",
+        *,
+        among: int | None = None,
     ) -> Iterator[Tensor]:
         """``count`` shuffled batches of image indices, int64 of shape (B,).
 
         Epoch after epoch without replacement; a call continues where the last one of the same
         ``stream`` ended. Every batch takes the same number of images from each of 8 virtual
         shards, so B is ``batch_size`` rounded down to a multiple of 8, or less in a small set; a
-        process has the images of its own shards.
+        process has the images of its own shards. With ``among``, batches are drawn from so many
+        images only, which the seed chooses.
         """
-        return self._batches.shuffled(self.steps(count, title), count, batch_size, stream)
+        return self._batches.shuffled(self.steps(count, title), count, batch_size, stream, among)
 
     def sweep(self, batch_size: int, title: str = "sweep") -> Iterator[Tensor]:
         """Batches of image indices, int64 of shape (B,), that hold every image exactly once.

@@ -24,6 +24,13 @@ def images_per_epoch(num_images: int, batch_size: int) -> int:
     return shards.batches_per_epoch(batch_size) * shards.per_shard(batch_size) * shards.count
 
 
+def batches_for(visits: float, num_images: int, batch_size: int, among: int | None = None) -> int:
+    """How many shuffled batches visit each of the images that they hold so often, at least 1."""
+    shards = Shards(num_images)
+    used = num_images if among is None else min(among, num_images)
+    return max(1, round(visits * used / (shards.per_shard(batch_size, among) * shards.count)))
+
+
 class Shards:
     """The virtual shards of a set of images, and the part of one process.
 
@@ -63,21 +70,27 @@ class Shards:
         self._device = device
         self._orders: dict[str, tuple[int, list[Tensor]]] = {}
 
-    def per_shard(self, batch_size: int) -> int:
+    def per_shard(self, batch_size: int, among: int | None = None) -> int:
         """Images of each shard in a shuffled batch."""
-        return min(max(1, batch_size // self.count), self._num_images // self.count)
+        return min(max(1, batch_size // self.count), self._used(among))
 
-    def batches_per_epoch(self, batch_size: int) -> int:
+    def batches_per_epoch(self, batch_size: int, among: int | None = None) -> int:
         """How many shuffled batches there are before the images are shuffled again."""
-        return self._num_images // self.count // self.per_shard(batch_size)
+        return self._used(among) // self.per_shard(batch_size, among)
 
-    def batch(self, stream: str, position: int, batch_size: int) -> list[Tensor]:
-        """This process's part of a shuffled batch, by shard, int64."""
-        epoch, offset = divmod(position, self.batches_per_epoch(batch_size))
+    def batch(
+        self, stream: str, position: int, batch_size: int, among: int | None = None
+    ) -> list[Tensor]:
+        """This process's part of a shuffled batch, by shard, int64.
+
+        ``among`` is how many images the batches are drawn from, the same ones in each epoch and
+        chosen by the seed; None is all.
+        """
+        epoch, offset = divmod(position, self.batches_per_epoch(batch_size, among))
         if self._orders.get(stream, (-1, []))[0] != epoch:
-            order = [self._shuffled(stream, epoch, shard) for shard in self.own]
+            order = [self._shuffled(stream, epoch, shard, among) for shard in self.own]
             self._orders[stream] = epoch, order
-        size = self.per_shard(batch_size)
+        size = self.per_shard(batch_size, among)
         rows = slice(offset * size, (offset + 1) * size)
         return [shard[rows] for shard in self._orders[stream][1]]
 
@@ -95,13 +108,22 @@ class Shards:
             for shard in self.own
         ]
 
-    def _shuffled(self, stream: str, epoch: int, shard: int) -> Tensor:
-        generator = torch.Generator().manual_seed(
-            seed_of(self._seed, "order", stream, epoch, shard)
-        )
+    def _used(self, among: int | None) -> int:
+        """Images of each shard that batches are drawn from."""
+        used = self._num_images if among is None else min(among, self._num_images)
+        return max(1, used // self.count)
+
+    def _shuffled(self, stream: str, epoch: int, shard: int, among: int | None) -> Tensor:
         size = len(range(shard, self._num_images, self.count))
-        order = torch.randperm(size, generator=generator)
+        order = self._permutation(size, "order", stream, epoch, shard)
+        if among is not None and among < self._num_images:
+            chosen = self._permutation(size, "among", stream, shard)[: self._used(among)]
+            order = chosen[order[order < len(chosen)]]
         return (order * self.count + shard).to(self._device)
+
+    def _permutation(self, size: int, *purpose: Hashable) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_of(self._seed, *purpose))
+        return torch.randperm(size, generator=generator)
 
 
 class Batches:
@@ -131,13 +153,18 @@ class Batches:
         self._fixed_shapes = fixed_shapes
 
     def shuffled(
-        self, steps: Iterator[int], count: int, batch_size: int, stream: str
+        self,
+        steps: Iterator[int],
+        count: int,
+        batch_size: int,
+        stream: str,
+        among: int | None = None,
     ) -> Iterator[Tensor]:
         """A batch for each of ``count`` steps, int64 of shape (B,), from a stream's position on."""
 
         def parts(step: int, ahead: int) -> list[Tensor]:
             position = self.positions.get(stream, 0) + ahead
-            return self._shards.batch(stream, position, batch_size)
+            return self._shards.batch(stream, position, batch_size, among)
 
         for index in self._indices(steps, count, parts):
             yield index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,13 @@ class Batch(NamedTuple):
 
     images: Tensor
     targets: Tensor
+
+
+class Stepped(Protocol):
+    """A scheduler of any kind."""
+
+    def step(self) -> None:
+        """After every update."""
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -116,9 +123,10 @@ def train(
     steps: int,
     batch_size: int,
     inputs: Callable[[Tensor], Tensor | Batch],
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    scheduler: Stepped | None = None,
     clip_norm: float | None = None,
     label_smoothing: float = 0.0,
+    among: int | None = None,
 ) -> dict[str, float]:
     """Minimises cross-entropy over shuffled batches of a run.
 
@@ -133,12 +141,13 @@ def train(
         scheduler: Stepped after every update.
         clip_norm: Largest norm of the whole gradient.
         label_smoothing: Share of the target that all classes have in common.
+        among: How many of the images batches are drawn from; None is all.
 
     Returns:
         Mean ``loss`` and ``accuracy`` over the images as the network saw them; of mixed
         labels, the most probable one counts.
     """
-    for index in run.batches(steps, batch_size):
+    for index in run.batches(steps, batch_size, among=among):
         seen = inputs(index)
         batch = seen if isinstance(seen, Batch) else Batch(seen, run.labels[index])
 

@@ -112,8 +112,9 @@ def evaluate(
     The standard recipe is SGD with learning rate 0.1, momentum 0.9 and weight decay 5e-4, a cosine
     schedule to zero, random crops (4 pixels of padding) and flips, for 60 epochs in batches of 128.
     The fast one follows the fastest public CIFAR-10 trainers: 12 epochs in batches of 1,000, a
-    triangular schedule, label smoothing, crops by 2 pixels and alternating flips; it is meant for
-    the network ``"resnet9"``. Both datasets are read without their own transforms.
+    triangular schedule, label smoothing, crops by 2 pixels, alternating flips and a slow copy of
+    the weights; it is meant for the network ``"resnet9"``. Both datasets are read without their own
+    transforms.
 
     Args:
         train: Dataset to learn from, protected or not.
@@ -298,8 +299,9 @@ def _train_victim(
     run.settle_precision(model)
     counter.on_start(model, victim, run)
     optimizer = recipe.optimizer(model, counter.learning_rate / Countermeasure.learning_rate)
-    scheduler = recipe.schedule(optimizer, epochs * steps)
-    run.track(victim=model, optimizer=optimizer, scheduler=scheduler)
+    run.track(victim=model, optimizer=optimizer)
+    scheduler = recipe.scheduler(optimizer, model, epochs * steps)
+    run.track(scheduler=scheduler)
     images, labels = tested.images.to(run.device), tested.labels.to(run.device)
     count = min(training.peak_images or len(labels), len(labels))
     watched = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).long().to(run.device)

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from ..engine.augment import CropFlip
 from ..engine.pgd import crossing, pgd, random_start
 from ..engine.run import Run
+from ..engine.sampler import batches_for
 from ..engine.train import adversary, sgd, to_float, train
 from .base import Method
-from .parameters import budget, count, flag, length
+from .parameters import budget, count, flag, length, positive
 
 _BLOCK = 50  # surrogate steps between two records
 _FAST: dict[str, Any] = {
@@ -23,17 +24,20 @@ _FAST: dict[str, Any] = {
     "robust_steps": 1,
     "robust_step_size": 4 / 255,
     "eot_samples": 1,
-    "train_steps": 1500,
-    "final_steps": 5,
+    "search_images": 5000,
+    "visits": 30.0,
+    "final_steps": 8,
     "warm_start": True,
 }
-# The tiny surrogate does not become robust to 4/255 in 300 steps, and rows made against that
+# The tiny surrogate does not become robust to 4/255 in so few steps, and rows made against that
 # adversary keep more of the real classes.
 _DEMO = _FAST | {
     "surrogate": "tiny",
     "robust_epsilon": 2 / 255,
     "robust_step_size": 2 / 255,
-    "train_steps": 300,
+    "search_images": None,
+    "visits": 12.8,
+    "final_steps": 5,
 }
 
 
@@ -54,7 +58,13 @@ class REM(Method):
         robust_step_size: Length of a step of the adversary.
         robust_steps: Steps of the adversary.
         eot_samples: Random crops and flips that each step's gradient is averaged over.
-        train_steps: Surrogate steps in all; its learning rate falls tenfold at 40 and at 80 %.
+        search_images: How many of the images the surrogate is trained on, where there are more;
+            None is all. The others are visited only by the last sweep, which is enough once the
+            surrogate has learned what its own perturbations look like.
+        visits: How often the surrogate's training visits each of these. The papers' 5,000 steps of
+            128 images visit each of CIFAR-10's 12.8 times.
+        train_steps: Surrogate steps in all; None follows from ``visits``, which it replaces
+            otherwise. The learning rate falls tenfold at 40 and at 80 % of them.
         final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
             ``steps``, and 0, only with ``warm_start``, leaves the rows as training made them.
             :meth:`extend`, whose rows start at zero with ``warm_start``, takes as many as lead
@@ -87,7 +97,9 @@ class REM(Method):
     robust_step_size: float = length(0.8 / 255)
     robust_steps: int = count(10, least=0)
     eot_samples: int = count(5)
-    train_steps: int = count(5000, least=0)
+    search_images: int | None = count(None, least=8)
+    visits: float = positive(12.8)
+    train_steps: int | None = count(None, least=0)
     final_steps: int | None = count(None, least=0)
     warm_start: bool = flag(False)
     granularity: str = "sample-wise"
@@ -116,17 +128,24 @@ class REM(Method):
         """Image passes of one step's gradient, for each EOT sample."""
         return 1 + (self.robust_steps if self.robust_epsilon else 0)
 
+    def _updates(self, num_images: int) -> int:
+        """Surrogate steps."""
+        if self.train_steps is not None:
+            return self.train_steps
+        return batches_for(self.visits, num_images, self.batch_size, self.search_images)
+
     def passes(self, num_images: int) -> int:
         adversary = self.robust_steps if self.robust_epsilon else 0
         search = self.eot_samples * self._search_passes
         a_step = self.steps * search + adversary + 1
         final = num_images * self._final_steps * search
-        return self.train_steps * self.batch_size * a_step + final
+        return self._updates(num_images) * self.batch_size * a_step + final
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
         optimizer = sgd(surrogate)
-        decay = max(1, round(0.4 * self.train_steps))
+        updates = self._updates(len(run.images))
+        decay = max(1, round(0.4 * updates))
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, decay, gamma=0.1)
         run.track(surrogate=surrogate, optimizer=optimizer, scheduler=scheduler)
 
@@ -136,9 +155,9 @@ class REM(Method):
             seen = CropFlip.draw(len(index), run.rng("train crop"))(protected)
             return seen + self._adversary(run, surrogate, seen, run.labels[index])
 
-        for block in run.steps(-(-self.train_steps // _BLOCK), f"blocks of {_BLOCK} steps"):
+        for block in run.steps(-(-updates // _BLOCK), f"blocks of {_BLOCK} steps"):
             done = block * _BLOCK
-            steps = min(_BLOCK, self.train_steps - done)
+            steps = min(_BLOCK, updates - done)
             learned = train(
                 run,
                 surrogate,
@@ -147,6 +166,7 @@ class REM(Method):
                 batch_size=self.batch_size,
                 inputs=hardest,
                 scheduler=scheduler,
+                among=self.search_images,
             )
             run.log(step=done + steps, **learned)
         # Early rows were made for a surrogate that is long gone: every image is visited once more.
