@@ -70,8 +70,8 @@ def table(record: Record) -> str:
         lines.append(f"| {' | '.join(row)} |")
     machine = where(json.loads(record.path.read_text()))
     caption = (
-        "Test accuracy in percent; mean and spread over 3 victims, 1 on the whole set. Seconds of a "
-        f"fit beside other work. {record.date}, {machine}."
+        "Test accuracy in percent; mean and spread over 3 victims, 1 on the whole set. Seconds are "
+        f"those of a fit beside other work. {record.date}, {machine}."
     )
     return "\n".join([*lines, "", caption])
 

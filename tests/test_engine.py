@@ -138,7 +138,7 @@ def test_batches_among_a_part_of_the_images_hold_the_same_ones_each_epoch():
         return [index.tolist() for index in run.batches(6, 16, among=among)]
 
     batches = drawn(35)  # 4 of each of the 8 shards: two batches an epoch
-    epochs = [sorted(sum(batches[first : first + 2], [])) for first in (0, 2, 4)]
+    epochs = [sorted(batches[first] + batches[first + 1]) for first in (0, 2, 4)]
     assert epochs[0] == epochs[1] == epochs[2]
     assert len(set(epochs[0])) == 32 and {image % 8 for image in epochs[0]} == set(range(8))
     assert len({tuple(batch) for batch in batches}) == 6
@@ -146,6 +146,10 @@ def test_batches_among_a_part_of_the_images_hold_the_same_ones_each_epoch():
     parts = [drawn(35, Group(rank, 2)) for rank in range(2)]
     assert [a + b for a, b in zip(*parts, strict=True)] == batches
     assert drawn(85) == drawn(1000) == drawn(None) != batches
+    run = make_run(85)
+    swept = list(run.sweep(20, among=35))
+    assert [len(index) for index in swept] == [16, 16]
+    assert sorted(torch.cat(swept).tolist()) == epochs[0]
 
 
 @pytest.mark.parametrize(

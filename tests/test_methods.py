@@ -250,9 +250,15 @@ def test_visits_of_a_part_of_the_images_and_one_sweep_for_all(images):
     assert method.history_[-1]["step"] == 2 * min(32, images) // 16
     assert method.perturbation_.rows.any(axis=(1, 2, 3)).all()
     assert method.perturbation_.config["history"]["passes"] == method.passes(images)
+    em = ue.EM("tiny", search_images=32, steps=2, max_rounds=1, stop_error=1.0, batch_size=16)
+    em.fit(Shapes(size=images), progress=False)
+    assert em.perturbation_.rows.any(axis=(1, 2, 3)).all()
+    at_last = 20 * images if images > 32 else 0
+    round_passes = 10 * 16 + 3 * min(32, images)
+    assert em.perturbation_.config["history"]["passes"] == round_passes + at_last
+    assert em.passes(images) == 10 * round_passes + at_last
     steps = ue.SEM.preset("fast", train_steps=3, surrogate="tiny", search_images=32, batch_size=16)
     assert steps.fit(Shapes(size=images), progress=False).history_[-1]["step"] == 3
-
 
 
 def test_the_last_sweep_reaches_images_that_no_full_batch_holds():

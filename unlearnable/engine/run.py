@@ -217,13 +217,16 @@ class Run:
         """
         return self._batches.shuffled(self.steps(count, title), count, batch_size, stream, among)
 
-    def sweep(self, batch_size: int, title: str = "sweep") -> Iterator[Tensor]:
+    def sweep(
+        self, batch_size: int, title: str = "sweep", *, among: int | None = None
+    ) -> Iterator[Tensor]:
         """Batches of image indices, int64 of shape (B,), that hold every image exactly once.
 
-        All processes get the same number of batches; the last ones may be empty.
+        All processes get the same number of batches; the last ones may be empty. With ``among``,
+        these are the images that :meth:`batches` takes with it.
         """
-        count = self._shards.sweep_length(batch_size)
-        return self._batches.in_order(self.steps(count, title), count, batch_size)
+        count = self._shards.sweep_length(batch_size, among)
+        return self._batches.in_order(self.steps(count, title), count, batch_size, among)
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """How many batches :meth:`batches` draws before it shuffles anew."""

@@ -94,13 +94,23 @@ class Shards:
         rows = slice(offset * size, (offset + 1) * size)
         return [shard[rows] for shard in self._orders[stream][1]]
 
-    def sweep_length(self, batch_size: int) -> int:
+    def sweep_length(self, batch_size: int, among: int | None = None) -> int:
         """How many batches hold every image once, the same in all processes."""
-        return -(-self._num_images // (self.count * max(1, batch_size // self.count)))
+        each = max(1, batch_size // self.count)
+        if self._is_part(among):
+            return -(-self._used(among) // each)
+        return -(-self._num_images // (self.count * each))
 
-    def sweep(self, step: int, batch_size: int) -> list[Tensor]:
-        """This process's part of a batch in order, by shard, int64; the last may be empty."""
-        size = self.count * max(1, batch_size // self.count)
+    def sweep(self, step: int, batch_size: int, among: int | None = None) -> list[Tensor]:
+        """This process's part of a batch in order, by shard, int64; the last may be empty.
+
+        ``among`` as for :meth:`batch`, which chooses the same images.
+        """
+        each = max(1, batch_size // self.count)
+        if self._is_part(among):
+            rows = slice(step * each, (step + 1) * each)
+            return [self._images(shard, self._chosen(shard, among)[rows]) for shard in self.own]
+        size = self.count * each
         end = min((step + 1) * size, self._num_images)
         first = step * size
         return [
@@ -108,18 +118,29 @@ class Shards:
             for shard in self.own
         ]
 
+    def _is_part(self, among: int | None) -> bool:
+        return among is not None and among < self._num_images
+
     def _used(self, among: int | None) -> int:
         """Images of each shard that batches are drawn from."""
         used = self._num_images if among is None else min(among, self._num_images)
         return max(1, used // self.count)
 
+    def _chosen(self, shard: int, among: int | None) -> Tensor:
+        """Places in a shard of the images that stand for all, in order."""
+        size = len(range(shard, self._num_images, self.count))
+        return self._permutation(size, "among", shard)[: self._used(among)].sort().values
+
     def _shuffled(self, stream: str, epoch: int, shard: int, among: int | None) -> Tensor:
         size = len(range(shard, self._num_images, self.count))
         order = self._permutation(size, "order", stream, epoch, shard)
-        if among is not None and among < self._num_images:
-            chosen = self._permutation(size, "among", stream, shard)[: self._used(among)]
+        if self._is_part(among):
+            chosen = self._chosen(shard, among)
             order = chosen[order[order < len(chosen)]]
-        return (order * self.count + shard).to(self._device)
+        return self._images(shard, order)
+
+    def _images(self, shard: int, places: Tensor) -> Tensor:
+        return (places * self.count + shard).to(self._device)
 
     def _permutation(self, size: int, *purpose: Hashable) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self._seed, *purpose))
@@ -170,12 +191,14 @@ class Batches:
             yield index
             self.positions[stream] = self.positions.get(stream, 0) + 1
 
-    def in_order(self, steps: Iterator[int], count: int, batch_size: int) -> Iterator[Tensor]:
+    def in_order(
+        self, steps: Iterator[int], count: int, batch_size: int, among: int | None = None
+    ) -> Iterator[Tensor]:
         """A batch for each of ``count`` steps, int64 of shape (B,), of the images in order."""
         whole = max(1, batch_size // self._shards.count) * len(self._shards.own)
 
         def parts(step: int, ahead: int) -> list[Tensor]:
-            return self._shards.sweep(step + ahead, batch_size)
+            return self._shards.sweep(step + ahead, batch_size, among)
 
         for index in self._indices(steps, count, parts):
             # The one smaller batch is not worth compiling again.

@@ -34,6 +34,9 @@ class EM(Method):
             norm L2 above that times the root of C * H * W; :meth:`extend` takes as many as lead
             across the budget, if that is more.
         round_steps: Surrogate steps in a round.
+        search_images: How many of the images the rounds are about, where there are more; None is
+            all. At the end each image is visited as :meth:`extend` visits new ones; class-wise that
+            is not needed.
         stop_error: The fit ends at a round that leaves no more than this share of perturbed images
             misclassified.
         max_rounds: Rounds after which the fit ends anyway, with a warning.
@@ -43,7 +46,8 @@ class EM(Method):
             multiple of 8, at least 8.
         seed: Of weights and batches.
 
-    The original searches class-wise noise on a fifth of the images; this class uses all of them.
+    The original searches class-wise noise on a fifth of the images; this class uses all of them
+    unless ``search_images`` says otherwise.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -65,6 +69,7 @@ class EM(Method):
     step_size: float = length(0.8 / 255)
     steps: int | None = count(None, least=0)
     round_steps: int = count(10)
+    search_images: int | None = count(None, least=8)
     stop_error: float = positive(0.01, most=1)
     max_rounds: int = count(100)
     granularity: str = "sample-wise"
@@ -83,13 +88,16 @@ class EM(Method):
 
     def passes(self, num_images: int) -> int:
         """Image passes of ten rounds; how many rounds it will take is not known beforehand."""
-        return 10 * (self.round_steps * self.batch_size + (self._steps + 1) * num_images)
+        searched = min(self.search_images or num_images, num_images)
+        rounds = 10 * (self.round_steps * self.batch_size + (self._steps + 1) * searched)
+        visited_at_last = num_images if self._has_rows and searched < num_images else 0
+        return rounds + self._last_steps * visited_at_last
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
         optimizer = sgd(surrogate)
         run.track(surrogate=surrogate, optimizer=optimizer)
-        rows = run.rows if self._has_rows else ClassRows(run)
+        rows, among = run.rows if self._has_rows else ClassRows(run), self.search_images
 
         def perturbed(index: Tensor) -> Tensor:
             return (to_float(run.images[index]) + rows[index]).clamp(0, 1)
@@ -103,10 +111,11 @@ class EM(Method):
                 batch_size=self.batch_size,
                 inputs=perturbed,
                 clip_norm=5.0,
+                among=among,
             )
-            for index in run.sweep(self.batch_size, title="perturbations"):
+            for index in run.sweep(self.batch_size, title="perturbations", among=among):
                 rows[index] = self._descend(run, index, surrogate, rows[index], self._steps)
-            for index in run.sweep(self.batch_size, title="error"):
+            for index in run.sweep(self.batch_size, title="error", among=among):
                 with run.frozen(surrogate) as network, torch.no_grad():
                     wrong = network(perturbed(index)).argmax(1) != run.labels[index]
                 run.tally("error", wrong.sum(), len(index))
@@ -123,12 +132,18 @@ class EM(Method):
             )
         if isinstance(rows, ClassRows):
             run.result("class-wise", rows=rows.by_class)
+        elif among is not None and among < len(run.images):
+            for index in run.sweep(self.batch_size, title="last sweep"):
+                rows[index] = self._perturb(run, index, surrogate)
         return surrogate
 
+    @property
+    def _last_steps(self) -> int:
+        """A fit's visits add up over its rounds; this is for the only one that a new image gets."""
+        return max(self._steps, crossing(self.epsilon, self.step_size))
+
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
-        # A fit's visits add up over its rounds; this is the only one that a new image gets.
-        steps = max(self._steps, crossing(self.epsilon, self.step_size))
-        return self._descend(run, index, surrogate, run.rows[index], steps)
+        return self._descend(run, index, surrogate, run.rows[index], self._last_steps)
 
     def _descend(
         self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor, steps: int
