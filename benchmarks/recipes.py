@@ -18,27 +18,30 @@ from pathlib import Path
 from typing import Any
 
 from cifar10 import AnyCIFAR10
-from record import RESULTS, Record, where
+from record import DOCS, RESULTS, Record, fill, where
 
 import unlearnable as ue
 from unlearnable.engine.recipes import RECIPES
 
+PAGE = DOCS / "countermeasures.md"
 
-def table(record: Record) -> str:
-    """Each seed and their mean."""
+
+def table(result: dict[str, Any]) -> str:
+    """Each seed and their mean, from the committed JSON."""
+    cells, settings = result["cells"], result["settings"]
     lines = [
         "| seed | precision | last | peak | image passes | seconds |",
         "|---|---|---|---|---|---|",
     ]
-    for name, cell in record.cells.items():
+    for name, cell in cells.items():
         last, peak = 100 * cell["last"], 100 * cell["peak"]
         figures = f"{last:.1f} | {peak:.1f} | {cell['passes']:,} | {cell['seconds']:,.0f}"
         figures = f"{cell['precision']} | {figures}"
         lines.append(f"| {name.removeprefix('seed ')} | {figures} |")
-    mean = 100 * statistics.fmean(cell["last"] for cell in record.cells.values())
-    settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
-    machine = where(json.loads(record.path.read_text()))
-    return "\n".join([*lines, "", f"Mean {mean:.1f} %. {settings}. {record.date}, {machine}."])
+    mean = 100 * statistics.fmean(cell["last"] for cell in cells.values())
+    settings = ", ".join(f"{name} {value}" for name, value in settings.items())
+    caption = f"Clean CIFAR-10, in percent: mean {mean:.1f}; {settings}."
+    return "\n".join([*lines, "", f"{caption} {result['date']}, {where(result)}."])
 
 
 def main() -> None:
@@ -58,7 +61,10 @@ def main() -> None:
     settings = {"network": args.network, "recipe": args.recipe, "epochs": epochs}
     record = Record(args.out, settings, args.device)
     if args.table:
-        print(table(record))
+        made = table(json.loads(args.out.read_text()))
+        print(made)
+        if args.out == RESULTS / "recipes-cpu.json":
+            fill(PAGE, "recipes.py", made)
         return
     train: Any = AnyCIFAR10(args.root)
     test: Any = AnyCIFAR10(args.root, train=False)

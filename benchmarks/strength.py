@@ -45,14 +45,14 @@ CELLS = [
 ]
 
 
-def table(record: Record) -> str:
-    """A row for each cell."""
+def table(result: dict[str, Any]) -> str:
+    """A row for each cell, from the committed JSON."""
     lines = [
         "| | images | fit | image passes | seconds | victims | last | peak |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in CELLS:
-        cell = record.cells.get(name, {})
+        cell = result["cells"].get(name, {})
         if "victims" not in cell:
             continue
         method, images, *_ = name.split(", ")
@@ -68,10 +68,9 @@ def table(record: Record) -> str:
         trained = f"{found['recipe']}, {found['epochs']} epochs"
         row = [method, f"{int(images):,}", *fit, trained, last, peak]
         lines.append(f"| {' | '.join(row)} |")
-    machine = where(json.loads(record.path.read_text()))
     caption = (
         "Test accuracy in percent; mean and spread over 3 victims, 1 on the whole set. Seconds are "
-        f"those of a fit beside other work. {record.date}, {machine}."
+        f"those of a fit beside other work. {result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", caption])
 
@@ -94,7 +93,7 @@ def main() -> None:
     settings = {"network": args.network, "victims": {str(n): how for n, how in VICTIMS.items()}}
     record = Record(args.out, settings, args.device)
     if args.table:
-        made = table(record)
+        made = table(json.loads(args.out.read_text()))
         print(made)
         if args.out == RESULTS / "strength-cpu.json":
             fill(PAGE, "strength.py", made)

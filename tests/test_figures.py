@@ -31,7 +31,9 @@ def test_the_readmes_table_is_made_from_the_committed_result(benchmarks):
         assert row in readme, f"run benchmarks/cifar10.py --table: {row}"
 
 
-@pytest.mark.parametrize("command", ["fullsize", "methods_page", "presets", "processes"])
+@pytest.mark.parametrize(
+    "command", ["fullsize", "methods_page", "presets", "processes", "recipes", "strength"]
+)
 def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchmarks):
     from record import RESULTS, filled
 
