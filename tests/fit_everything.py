@@ -2,24 +2,34 @@
 
     python tests/fit_everything.py kill FOLDER
     python tests/fit_everything.py lose FOLDER
-    torchrun --nproc-per-node 2 tests/fit_everything.py share FOLDER
+    python tests/fit_everything.py share FOLDER PROCESSES [METHOD ...]
+    python tests/fit_everything.py resume FOLDER BEFORE AFTER
+    python tests/fit_everything.py apart FOLDER
+    python tests/fit_everything.py learn FOLDER PROCESSES
+    torchrun --nproc-per-node 2 tests/fit_everything.py join FOLDER [METHOD ...]
 
-Tensors and protected images are written to FOLDER as NAME.npz (``kill``, ``lose``) or NAME-RANK.npz
-(``share``); ``lose`` kills one of two processes and writes what the other one says.
+Tensors and protected images are written to FOLDER as NAME.npz (``kill``, ``lose``, ``resume``) or
+NAME-RANK.npz (``share``, ``join``); ``lose`` and ``resume`` kill one of several processes and write
+what the others say. ``resume`` continues with another number of them.
 """
 
 import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
 import torch
 from test_contract import SUPPORTED, make
+from torch import nn
 
 from unlearnable.datasets import Shapes
 from unlearnable.engine.checkpoint import Checkpoint
+from unlearnable.engine.distributed import Group
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import sgd, to_float, train
 
 SIZE = 33  # one process's part of the last batch is empty
 THREADS = 1
@@ -72,40 +82,142 @@ def kill(folder):
                 break
 
 
-def lose(folder):
-    case = next(case for case in SUPPORTED if case[0].__name__ == "SEM")
-    for attempt in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        children = []
-        for rank in range(2):
-            children.append(os.fork())
-            if not children[-1]:
-                group = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
-                group |= {"MASTER_PORT": port}
-                os.environ |= {name: str(value) for name, value in group.items()}
-                if attempt == 0 and rank == 1:
-                    die_in_the_middle()
-                try:
-                    fitted = fit(*case, checkpoint=folder / "checkpoint", checkpoint_every=0)
-                    keep(fitted, folder / f"{name_of(*case)}.npz")
-                except RuntimeError as error:
-                    (folder / "message").write_text(str(error))
-                os._exit(0)
-        for child in children:
-            os.waitpid(child, 0)
+def together(processes, work):
+    """Forks the processes of a group, which do ``work(rank)``; returns how they ended, by rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(processes):
+        children.append(os.fork())
+        if not children[-1]:
+            group = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1"}
+            group |= {"MASTER_PORT": port}
+            os.environ |= {name: str(value) for name, value in group.items()}
+            status = 1
+            try:
+                work(rank)
+                status = 0
+            except Exception:
+                traceback.print_exc()
+            os._exit(status)
+    return [os.waitpid(child, 0)[1] for child in children]
 
 
-def share(folder):
+def all_well(statuses):
+    if any(statuses):
+        sys.exit(f"the processes ended with statuses {statuses}")
+
+
+def lose(folder, case=None, before=2, after=2, **options):
+    """The last of ``before`` processes dies at the second checkpoint; ``after`` go on."""
+    case = case or next(case for case in SUPPORTED if case[0].__name__ == "SEM")
+    options |= {"checkpoint": folder / "checkpoint", "checkpoint_every": 0}
+
+    def begin(rank):
+        if rank == before - 1:
+            die_in_the_middle()
+        try:
+            fit(*case, **options)
+        except RuntimeError as error:
+            (folder / f"message-{rank}").write_text(str(error))
+
+    def go_on(rank):
+        fitted = fit(*case, **options)
+        if rank == 0:
+            keep(fitted, folder / f"{name_of(*case)}.npz")
+
+    *others, lost = together(before, begin)
+    all_well(others)
+    assert os.WTERMSIG(lost) == signal.SIGKILL
+    assert (folder / "checkpoint" / "state.safetensors").exists()
+    all_well(together(after, go_on))
+
+
+def resume(folder, before, after):
+    for case in SUPPORTED:
+        if name_of(*case) in RESUMED:
+            own = folder / name_of(*case)
+            own.mkdir()
+            lose(own, case, int(before), int(after), resident=False)
+
+
+# One that trains and searches, one whose classes share what they learn, and two without networks.
+RESUMED = ("SEM-sample-wise", "EM-class-wise", "RandomNoise-sample-wise", "OPS-class-wise")
+
+
+def join(folder, *names):
+    """A part of every fit, or of those of some methods."""
     rank = os.environ["RANK"]
     for case in SUPPORTED:
+        if names and case[0].__name__ not in names:
+            continue
         fitted = fit(*case, checkpoint=folder / f"checkpoint-{name_of(*case)}", checkpoint_every=0)
         keep(fitted, folder / f"{name_of(*case)}-{rank}.npz")
         passes = fitted.perturbation_.config["history"]["passes"]
         (folder / f"{name_of(*case)}-{rank}.passes").write_text(str(passes))
 
 
+def share(folder, processes, *names):
+    all_well(together(int(processes), lambda rank: join(folder, *names)))
+
+
+def apart(folder):
+    """Two processes whose folders have the same name and are not the same."""
+
+    def work(rank):
+        (folder / str(rank)).mkdir()
+        os.chdir(folder / str(rank))
+        try:
+            fit(*SUPPORTED[0], checkpoint="checkpoint")
+        except ValueError as error:
+            (folder / f"message-{rank}").write_text(str(error))
+
+    all_well(together(2, work))
+
+
+class Plain(nn.Module):
+    """A network of which every image's gradient is its own, and running statistics beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, affine=False)
+        self.linear = nn.Linear(3 * 8 * 8, 5)
+
+    def forward(self, images):
+        self.norm(images)
+        return self.linear(images.flatten(1))
+
+
+def learn(folder, processes):
+    """Trains :class:`Plain` and writes what each process has in the end."""
+
+    def work(rank):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (67, 3, 8, 8), generator=generator, dtype=torch.uint8)
+        run = Run(images, torch.arange(67) % 5, 5, group=Group.join())
+        torch.manual_seed(0)
+        model = Plain()
+        optimizer = sgd(model)
+        run.track(model=model, optimizer=optimizer)
+        for _ in run.steps(1):
+            learned = train(
+                run,
+                model,
+                optimizer,
+                steps=12,
+                batch_size=16,
+                inputs=lambda index: to_float(run.images[index]),
+                clip_norm=0.5,
+            )
+        state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        np.savez(folder / f"{processes}-{rank}.npz", **state, **learned)
+
+    all_well(together(int(processes), work))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(THREADS)
-    {"kill": kill, "lose": lose, "share": share}[sys.argv[1]](Path(sys.argv[2]))
+    modes = (kill, lose, share, resume, apart, learn, join)
+    mode = {mode.__name__: mode for mode in modes}[sys.argv[1]]
+    mode(Path(sys.argv[2]), *sys.argv[3:])

@@ -382,7 +382,7 @@ def killed(tmp_path_factory):
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    script = [str(HERE / "fit_everything.py"), "share", str(folder)]
+    script = [str(HERE / "fit_everything.py"), "join", str(folder)]
     run_script(*torchrun, "--nproc-per-node", "2", *script)
     return folder
 
@@ -433,7 +433,7 @@ def test_two_processes_share_the_work(method, granularity, shared, one_thread):
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_clearly_and_it_can_go_on(shared, tmp_path):
     run_script(sys.executable, str(HERE / "fit_everything.py"), "lose", str(tmp_path))
-    message = (tmp_path / "message").read_text()
+    message = (tmp_path / "message-0").read_text()
     assert "expected 2 processes to continue together" in message and "checkpoint" in message
     whole, found = (
         np.load(shared / "SEM-sample-wise-0.npz"),

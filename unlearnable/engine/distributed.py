@@ -8,7 +8,9 @@ import datetime
 import inspect
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,6 +70,10 @@ class Group:
             _control_of = dist.group.WORLD
         return cls(dist.get_rank(), dist.get_world_size())
 
+    def size_here(self) -> int:
+        """Number of processes on this machine, as far as torchrun says; else of all."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE") or self.size) if self.size > 1 else 1
+
     def own_device(self, device: torch.device) -> torch.device:
         """This process's own GPU where the device is just ``cuda``."""
         if self.size > 1 and device.type == "cuda" and device.index is None:
@@ -83,18 +89,24 @@ class Group:
         options: dict[str, Any] = {name: False}
         return DistributedDataParallel(model, **options)
 
-    def mean_buffers(self, model: nn.Module) -> None:
-        """Averages a network's running statistics, so that all processes hold the same network."""
+    @torch.no_grad()
+    def mean_buffers(self, model: nn.Module, weight: float = 1.0) -> None:
+        """Averages a network's running statistics, so that all processes hold the same network.
+
+        Args:
+            model: The network.
+            weight: What this process's statistics count; the mean of all processes' weights is 1.
+        """
         buffers = [b for b in model.buffers() if b.is_floating_point()]
         if self.size == 1 or not buffers:
             return
-        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        # One launch on a GPU for all buffers, in and out: there are dozens, and all are small.
+        flat = torch.cat([buffer.flatten() for buffer in buffers]).mul_(weight / self.size)
         with self.explaining_loss():
             dist.all_reduce(flat)
-        flat /= self.size
         parts = flat.split([buffer.numel() for buffer in buffers])
-        for buffer, part in zip(buffers, parts, strict=True):
-            buffer.copy_(part.view_as(buffer))
+        means = [part.view_as(buffer) for buffer, part in zip(buffers, parts, strict=True)]
+        torch._foreach_copy_(buffers, means)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes; the argument is left as it is."""
@@ -122,6 +134,32 @@ class Group:
         with self.explaining_loss():
             dist.broadcast_object_list(shared, src=0, group=_control)
         return shared[0]
+
+    def shared(self, folder: Path) -> Path:
+        """The folder, which all processes see; one that some do not see is refused.
+
+        Raises:
+            ValueError: Some do not: they are on other machines, without a file system in common.
+        """
+        if self.size == 1:
+            return folder
+        name = None
+        with self.rank_zero_first() as first:
+            if first:
+                handle, path = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
+                os.close(handle)
+                name = Path(path).name
+        name = self.share(name)
+        missing = self.max(int(not (folder / name).exists()))  # after it, all have looked
+        if self.rank == 0:
+            (folder / name).unlink()
+        if missing:
+            raise ValueError(
+                f"expected a folder that all {self.size} processes see, got {folder}, which some "
+                f"do not; put checkpoint= on a file system that all machines share or, without it, "
+                f"the temporary folder (TMPDIR)"
+            )
+        return folder
 
     def wait(self) -> None:
         """Until all processes are here."""

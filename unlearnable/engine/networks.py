@@ -21,13 +21,26 @@ Network = TypeVar("Network", bound=nn.Module)
 class Networks:
     """The networks of a run.
 
+    Args:
+        device: Where they are.
+        precision: Of passes.
+        compile: Compile those that are trained.
+        group: The processes that train them together.
+        weight: What this process's mean loss counts in the mean over processes.
+
     Attributes:
         precision: Of passes: ``"float32"`` or ``"bf16"``; ``"auto"`` before the first network.
         passes: Images that went forward in this process.
     """
 
     def __init__(
-        self, device: torch.device, precision: str, *, compile: bool, group: Group
+        self,
+        device: torch.device,
+        precision: str,
+        *,
+        compile: bool,
+        group: Group,
+        weight: float = 1.0,
     ) -> None:
         self.passes = 0
         self.precision = precision
@@ -36,6 +49,7 @@ class Networks:
         self._group = group
         self._open = contextlib.ExitStack()
         self._open.enter_context(memory_kept(device))
+        self._weight = weight
         self._hooks: list[Any] = []
         self._compiled: list[nn.Module] = []
         self._parallel: dict[int, nn.Module] = {}
@@ -100,11 +114,12 @@ class Networks:
             loss = loss_fn(network)
         optimizer.zero_grad(set_to_none=True)
         with self._full_float32():
-            loss.backward()
+            # Gradients are averaged over processes, whatever the number of their images.
+            (loss if self._weight == 1 else loss * self._weight).backward()
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
-        self._group.mean_buffers(model)
+        self._group.mean_buffers(model, self._weight)
         return loss.detach()
 
     def for_search(self, model: Network) -> Network:

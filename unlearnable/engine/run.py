@@ -45,7 +45,7 @@ class Run:
         precision: Of network passes: ``"float32"`` (without TF32), ``"bf16"`` (autocast), or
             ``"auto"``: the first tracked network decides, by a short trial.
         compile: Compile the networks given to :meth:`track`.
-        group: The processes that share the work; their number divides 8.
+        group: The processes that share the work; a run may be continued by others.
         checkpoint: Where the state is kept.
         progress: What shows the work and measures its time.
         callback: Called with each record of :meth:`log`.
@@ -56,7 +56,7 @@ class Run:
         results: What :meth:`result` was given: kind -> parts.
 
     Raises:
-        ValueError: The processes cannot share the images evenly.
+        ValueError: There are fewer images than shards, or fewer shards than processes.
     """
 
     def __init__(
@@ -88,15 +88,18 @@ class Run:
         self._callback = callback
         self._loops = Loops(self._progress)
         self._seeds = Seeds(seed)
-        self._networks = Networks(device, precision, compile=compile, group=group)
         self._tallies = Tallies(device, group)
         self._state = State(self._loops, checkpoint, device)
+        state = None if checkpoint is None else checkpoint.load()
         prefetch = getattr(images, "prefetch", None)
         # Indices are made where images are read.
         indexing = device if prefetch is None else CPU
-        self._shards = Shards(len(images), seed=seed, group=group, device=indexing)
+        count = None if state is None else state["shards"]
+        self._shards = Shards(len(images), seed=seed, group=group, device=indexing, count=count)
+        weight = self._shards.weight
+        self._networks = Networks(device, precision, compile=compile, group=group, weight=weight)
         self._batches = Batches(self._shards, device, prefetch, fixed_shapes=compile)
-        if checkpoint is not None and (state := checkpoint.load()) is not None:
+        if state is not None:
             self._restore(state)
 
     # State
@@ -155,6 +158,7 @@ class Run:
             self._checkpoint.save(
                 {
                     "path": self._loops.path,
+                    "shards": self._shards.count,
                     "precision": self._networks.precision,
                     "passes": self.all_passes(),
                     "history": self.history,
@@ -176,11 +180,7 @@ class Run:
         self._tallies.restore(state["tallies"])
         self._state.restore(state)
         if self._rows is not None:
-            # Only its own: what others wrote is counted by them.
-            owned = torch.zeros_like(self._rows.written)
-            for shard in self._shards.own:
-                owned[shard :: self._shards.count] = True
-            self._rows.written |= state["written"].to(self.device).bool() & owned
+            self._rows.written |= self._shards.own_of(state["written"].to(self.device).bool())
 
     def finish(self) -> None:
         """After the algorithm: everything that a checkpoint promised was done."""
@@ -195,8 +195,8 @@ class Run:
 
     def steps(self, count: int, title: str = "steps") -> Iterator[int]:
         """0 to ``count`` - 1, ended early by :meth:`stop`."""
-        size = self._group.size
-        return self._loops.walk(count, title, lambda: self.passes * size, self._after_step)
+        others = self._group.size / self._shards.weight
+        return self._loops.walk(count, title, lambda: int(self.passes * others), self._after_step)
 
     def batches(
         self,
@@ -210,10 +210,10 @@ class Run:
         """``count`` shuffled batches of image indices, int64 of shape (B,).
 
         Epoch after epoch without replacement; a call continues where the last one of the same
-        ``stream`` ended. Every batch takes the same number of images from each of 8 virtual
-        shards, so B is ``batch_size`` rounded down to a multiple of 8, or less in a small set; a
-        process has the images of its own shards. With ``among``, batches are drawn from so many
-        images only, which the seed chooses.
+        ``stream`` ended. Every batch takes the same number of images from each virtual shard (8,
+        or as many as processes that began the run), so B is ``batch_size`` rounded down to a
+        multiple of those, or less in a small set; a process has the images of its own shards.
+        With ``among``, batches are drawn from so many images only, which the seed chooses.
         """
         return self._batches.shuffled(self.steps(count, title), count, batch_size, stream, among)
 

@@ -1,7 +1,8 @@
-"""Which images are in which batch, and whose: the same for any number of processes.
+"""Which images are in which batch, and whose: the same for any number of processes up to 8.
 
-Image i belongs to virtual shard i mod 8. Every batch takes as many images from each shard, a
-process has the images of its own shards, and orders depend only on seed, epoch and shard.
+Image i belongs to virtual shard i mod 8, or mod the number of processes where a fit begins with
+more. Every batch takes as many images from each shard, a process has the images of its own shards,
+and orders depend only on seed, epoch, shard and the number of shards.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ from torch import Tensor
 from .distributed import Group
 from .random import seed_of
 
-SHARDS = 8  # any number of processes that divides it sees the same batches
+SHARDS = 8  # up to as many processes see the same batches
+
+
+def dealt(shards: int, rank: int, size: int) -> range:
+    """The shards of process ``rank`` of ``size``: as many as the others', or one more or less."""
+    each, more = divmod(shards, size)
+    first = rank * each + min(rank, more)
+    return range(first, first + each + (rank < more))
 
 
 def images_per_epoch(num_images: int, batch_size: int) -> int:
-    """How many images the whole batches of an epoch hold together, in all processes."""
+    """How many images the whole batches of an epoch hold together, in up to 8 processes."""
     shards = Shards(num_images)
     return shards.batches_per_epoch(batch_size) * shards.per_shard(batch_size) * shards.count
 
@@ -39,13 +47,17 @@ class Shards:
         seed: Of the orders.
         group: The processes.
         device: Where indices are made.
+        count: Number of shards that the run began with, where it is resumed.
 
     Attributes:
-        count: Number of shards: 8, or 1 for fewer than 8 images.
+        count: Number of shards: 8, as many as processes where those are more, or 1 for a single
+            process with fewer than 8 images.
         own: Shards of this process.
+        weight: What a mean over this process's images of a shuffled batch counts in the mean over
+            processes, so that all images count alike: 1.0 where all have as many shards.
 
     Raises:
-        ValueError: The processes cannot share the images evenly.
+        ValueError: There are fewer images than shards, or fewer shards than processes.
     """
 
     def __init__(
@@ -55,16 +67,24 @@ class Shards:
         seed: Hashable = 0,
         group: Group | None = None,
         device: torch.device | None = None,
+        count: int | None = None,
     ) -> None:
         group = group or Group()
-        self.count = SHARDS if num_images >= SHARDS else 1
-        if self.count % group.size:
+        if count is None:
+            alone = group.size == 1 and num_images < SHARDS
+            count = 1 if alone else max(SHARDS, group.size)
+            if num_images < count and not alone:
+                raise ValueError(
+                    f"expected at least {count} images for {group.size} processes, got {num_images}"
+                )
+        elif group.size > count:
             raise ValueError(
-                f"expected a number of processes that divides {self.count}, got {group.size} for "
-                f"{num_images} images"
+                f"expected no more processes than the {count} shards that this fit began with, got "
+                f"{group.size}"
             )
-        each = self.count // group.size
-        self.own = range(group.rank * each, (group.rank + 1) * each)
+        self.count = count
+        self.own = dealt(count, group.rank, group.size)
+        self.weight = len(self.own) * group.size / count
         self._num_images = num_images
         self._seed = seed
         self._device = device
@@ -117,6 +137,11 @@ class Shards:
             torch.arange(min(first + shard, end), end, self.count, device=self._device)
             for shard in self.own
         ]
+
+    def own_of(self, flags: Tensor) -> Tensor:
+        """Of flags of images, bool of shape (N,), those of this process's images; else False."""
+        shards = torch.arange(self._num_images, device=flags.device) % self.count
+        return flags & (shards >= self.own.start) & (shards < self.own.stop)
 
     def _is_part(self, among: int | None) -> bool:
         return among is not None and among < self._num_images

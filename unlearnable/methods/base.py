@@ -77,7 +77,9 @@ class Method(Learned, ABC):
         """Learns a perturbation of every image of a dataset.
 
         Under ``torchrun`` (or in any process group) all processes call it alike and share the work;
-        each ends with the whole result. Their number has to divide 8.
+        each ends with the whole result. Any number of them, on any number of machines with a file
+        system in common, may begin a fit or continue it; more than 8 round batches to a multiple of
+        their number.
 
         Args:
             dataset: A map-style dataset of (image, label) pairs; its transforms are not applied,

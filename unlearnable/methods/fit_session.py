@@ -98,7 +98,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
     def _decide(self, dataset: Any) -> bool:
         size = bytes_of_images(dataset, self._options.image_size)
         on_gpu = self._device.type == "cuda"
-        limit = host = _HOST_SHARE * _host_memory() / self._group.size
+        limit = host = _HOST_SHARE * _host_memory() / self._group.size_here()
         if on_gpu:
             limit = _DEVICE_SHARE * torch.cuda.mem_get_info(self._device)[0]
         resident = size <= limit if self._options.resident is None else self._options.resident
@@ -125,7 +125,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             images = read_images(dataset, image_size, progress=self._show)
         else:
             assert self._scratch is not None
-            store = Path(self._options.store or self._scratch / "images")
+            store = Path(self._options.store or self._group.shared(self._scratch) / "images")
             with self._group.rank_zero_first():
                 images = read_images(dataset, image_size, folder=store, progress=self._show)
         if self._group.share(images.digest) != images.digest:
@@ -161,7 +161,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
                 else:
                     write_json(folder / _MARKER, described)
                 self._check_rows(folder)
-        return folder
+        return self._group.shared(folder)
 
     def _check_rows(self, folder: Path) -> None:
         """Rows belong to a state: without one they go, and with one they must be whole."""
@@ -180,8 +180,9 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         shape, (epsilon, norm) = tuple(self.images.images.shape), self.budget
         assert epsilon is not None and norm is not None
         if folder is not None:
+            path = self._group.shared(folder) / _ROWS
             with self._group.rank_zero_first():  # one process makes the file, the others open it
-                self._file = RowFile(folder / _ROWS, shape, rank=self._group.rank)
+                self._file = RowFile(path, shape, rank=self._group.rank)
             self._cleanup.callback(self._file.close)
         return RowBuffer(
             shape, epsilon, norm, self._device, file=self._file, resident=self._resident
