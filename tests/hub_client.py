@@ -15,6 +15,8 @@ from pathlib import Path
 import unlearnable as ue
 from unlearnable.cli import main as cli
 
+EVERYTHING = [getattr(ue, name) for name in ue.__all__]  # imported by now
+
 
 def attempt(function, *args, **kwargs):
     """What a call gives, or how it fails."""

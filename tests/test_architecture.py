@@ -117,6 +117,8 @@ protected: ue.ProtectedDataset = method.protect(ue.datasets.Shapes(size=8))
 figures: ue.Evaluation = ue.evaluate(protected, Shapes(size=8))
 report: ue.AuditReport = ue.audit(protected)
 ue.SEM.misspelt
+ue.misspelt
+ue.datasets.misspelt
 """
 
 
@@ -132,5 +134,7 @@ def test_type_checkers_see_the_public_names(tmp_path):
     )
     *errors, _ = found.stdout.splitlines()
     assert errors == [
-        'user.py:10: error: "type[SEM]" has no attribute "misspelt"  [attr-defined]'
+        'user.py:10: error: "type[SEM]" has no attribute "misspelt"  [attr-defined]',
+        'user.py:11: error: Module has no attribute "misspelt"  [attr-defined]',
+        'user.py:12: error: Module has no attribute "misspelt"  [attr-defined]',
     ], found.stdout + found.stderr

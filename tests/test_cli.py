@@ -55,6 +55,22 @@ def test_fit_info_protect_evaluate(tmp_path, capsys):
     assert code == 0 and len(json.loads(out)["last"]) == 1
 
 
+def test_info_says_how_it_was_fitted(perturbation, tmp_path, capsys):
+    reason = {"precision": "bf16", "precision_reason": "1.5 times as fast as float32"}
+    config = {n: v for n, v in perturbation.config.items() if n not in ("device", "precision")}
+    fitted = {"device": "cpu", "precision": "float32"}
+    shown = {}
+    for name, origin in {"plain": fitted, "reason": fitted | reason, "earlier": {}}.items():
+        made = ue.Perturbation.of_kind(perturbation.tensors, config | origin)
+        made.save_pretrained(tmp_path / name)
+        code, out, _ = run(capsys, "info", tmp_path / name)
+        summary = made.info()
+        lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert code == 0 and lines.keys() - origin.keys() == summary.keys()
+        shown[name] = {name: lines[name] for name in origin}
+    assert shown == {"plain": fitted, "reason": fitted | reason, "earlier": {}}
+
+
 def test_audit_tries_countermeasures_and_reports(tmp_path, capsys):
     assert run(capsys, "fit", "shapes:50", tmp_path / "p", "--method", "ops", "--quiet")[0] == 0
     arguments = (

@@ -1,23 +1,48 @@
 """Make image datasets unlearnable: methods, artefacts, protected torchvision datasets."""
 
 import sys
+from typing import TYPE_CHECKING
 
 from . import methods
 from ._version import __version__
-from .data import shapes as datasets
-from .data.huggingface import from_hf
+from .data import datasets
 from .engine import callbacks
+from .engine.lazy import attach
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
-from .evaluation.audit.runner import audit
-from .evaluation.evaluate import Evaluation, evaluate
-from .evaluation.report.report import AuditReport
-from .hub.catalogue import list_pretrained
-from .importers.noise_files import import_perturbation
-from .methods import *
-from .perturbation.perturbation import Perturbation
-from .protected.dataset import ProtectedDataset
-from .protected.metrics import Distortion
-from .protected.verify import Verification, verify
+
+if TYPE_CHECKING:
+    from .data.huggingface import from_hf
+    from .evaluation.audit.runner import audit
+    from .evaluation.evaluate import Evaluation, evaluate
+    from .evaluation.report.report import AuditReport
+    from .hub.catalogue import list_pretrained
+    from .importers.noise_files import import_perturbation
+    from .methods import *
+    from .perturbation.perturbation import Perturbation
+    from .protected.dataset import ProtectedDataset
+    from .protected.metrics import Distortion
+    from .protected.verify import Verification, verify
+else:
+    # Most of it needs torch, which takes seconds to import: so each name waits for its first use.
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "AuditReport": "evaluation.report.report",
+            "Distortion": "protected.metrics",
+            "Evaluation": "evaluation.evaluate",
+            "Perturbation": "perturbation.perturbation",
+            "ProtectedDataset": "protected.dataset",
+            "Verification": "protected.verify",
+            "audit": "evaluation.audit.runner",
+            "evaluate": "evaluation.evaluate",
+            "from_hf": "data.huggingface",
+            "import_perturbation": "importers.noise_files",
+            "list_pretrained": "hub.catalogue",
+            "verify": "protected.verify",
+        }
+        | dict.fromkeys(methods.__all__, "methods")
+        | dict.fromkeys(("evaluation", "hub", "importers", "io", "perturbation", "protected")),
+    )
 
 # What users import from: ``from unlearnable.datasets import Shapes``.
 sys.modules[f"{__name__}.datasets"] = datasets

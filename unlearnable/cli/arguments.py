@@ -8,27 +8,19 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torchvision import datasets
-
-from ..data.image_folder import open_folder
-from ..data.shapes import Shapes
 from ..engine.numbers import integer
 from ..hub import CONFIG
 from ..io.files import claim_folder
-from ..methods import METHODS
-from ..methods.base import Method
-from ..protected.export.target import overlap
+from . import choices
 
-METHOD_NAMES = {method.__name__.lower(): method for method in METHODS}
+if TYPE_CHECKING:
+    from ..methods.base import Method
+
 PARAMETERS = ("epsilon", "granularity", "surrogate")  # of methods, with an option each
-_DATASETS: dict[str, Any] = {
-    "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST,
-    "fashion-mnist": datasets.FashionMNIST, "svhn": datasets.SVHN, "stl10": datasets.STL10,
-}  # fmt: skip
 DATASET_HELP = (
-    f"a folder of class folders, or NAME:ROOT with NAME one of {', '.join(_DATASETS)} "
+    f"a folder of class folders, or NAME:ROOT with NAME one of {', '.join(choices.DATASET_NAMES)} "
     "(torchvision's files below ROOT), or shapes (generated)"
 )
 
@@ -67,23 +59,35 @@ def parse_value(text: str) -> Any:
 
 def open_dataset(name: str, *, train: bool = True) -> Any:
     """A dataset as the command line names it; nothing is downloaded."""
+    from torchvision import datasets
+
+    from ..data.image_folder import open_folder
+    from ..data.shapes import Shapes
+
     kind, _, root = name.partition(":")
     if Path(name).is_dir():
         return open_folder(name)
     if kind == "shapes":
         size = integer("N in shapes:N", parse_value(root), least=1) if root else None
         return Shapes(train=train, size=size)
-    if kind not in _DATASETS or not root:
+    if kind not in choices.DATASET_NAMES or not root:
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
     splits = kind in ("svhn", "stl10")
     options = {"split": "train" if train else "test"} if splits else {"train": train}
     try:
-        return _DATASETS[kind](root, **options)
+        return getattr(datasets, choices.DATASET_NAMES[kind])(root, **options)
     except RuntimeError as error:
         raise ValueError(
             f"could not open {name}: expected the original files below {root}, as torchvision "
             f"downloads them, found none or changed ones; nothing is downloaded here"
         ) from error
+
+
+def method_class(args: argparse.Namespace) -> type[Method]:
+    """The method that ``--method`` names."""
+    from ..methods import METHODS
+
+    return next(method for method in METHODS if method.__name__.lower() == args.method)
 
 
 def method_of(args: argparse.Namespace) -> Method:
@@ -95,7 +99,7 @@ def method_of(args: argparse.Namespace) -> Method:
             raise ValueError(f"expected --set NAME=VALUE, got {assignment!r}")
         params[name] = parse_value(text)
     params |= {n: vars(args)[n] for n in PARAMETERS if vars(args)[n] is not None}
-    method = METHOD_NAMES[args.method]
+    method = method_class(args)
     try:
         return method.preset(args.preset, **params)
     except TypeError as error:
@@ -109,6 +113,8 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
     Folders of images are to be ``apart`` from it: a perturbation among them is published with them,
     or taken for one of their classes.
     """
+    from ..protected.export.target import overlap
+
     for folder in apart:
         if overlap(out, folder):
             raise ValueError(

@@ -8,26 +8,15 @@ import logging
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torchvision.datasets import ImageFolder
+from .arguments import PARAMETERS, check_out, chosen, method_class, method_of, open_dataset
 
-from ..data.image_folder import Survey, survey_folder
-from ..engine.callbacks import TensorBoard
-from ..engine.device import pick_device
-from ..engine.distributed import Group
-from ..evaluation.audit.runner import audit
-from ..evaluation.evaluate import evaluate
-from ..hub.catalogue import list_pretrained
-from ..importers.noise_files import import_perturbation
-from ..methods.base import Method
-from ..methods.fit_session import remove_checkpoint
-from ..perturbation.card import words
-from ..perturbation.perturbation import Perturbation
-from ..protected.dataset import ProtectedDataset
-from ..protected.export import ONE_SIZE, check_target
-from ..protected.verify import verify
-from .arguments import METHOD_NAMES, PARAMETERS, check_out, chosen, method_of, open_dataset
+# Whatever takes time to import is imported by the functions that need it: help is there at once.
+if TYPE_CHECKING:
+    from ..data.image_folder import Survey
+    from ..methods.base import Method
+    from ..perturbation.perturbation import Perturbation
 
 _QUICK: dict[str, Any] = {
     "victims": ["tiny"],
@@ -37,6 +26,7 @@ _QUICK: dict[str, Any] = {
     ],
     "epochs": 12,
 }  # fmt: skip
+_ORIGIN = ("device", "precision", "precision_reason")  # of a fit, as the config names them
 logger = logging.getLogger(__name__)
 
 
@@ -45,6 +35,8 @@ def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None
     if args.json:
         text = json.dumps(values, indent=2)
     elif text is None:
+        from ..perturbation.card import words
+
         text = _aligned([[name, words(v)] for name, v in values.items() if v is not None])
     print(text)
 
@@ -57,6 +49,8 @@ def _aligned(lines: list[list[str]]) -> str:
 
 def fit(args: argparse.Namespace) -> None:
     """Learn a perturbation and save it with its surrogate."""
+    from ..engine.distributed import Group
+
     with Group.join().rank_zero_first() as first:
         if first:
             check_out(args.out, force=args.force, apart=_folders(args.dataset))
@@ -71,6 +65,10 @@ def fit(args: argparse.Namespace) -> None:
 
 def protect(args: argparse.Namespace) -> None:
     """Write a protected copy of a dataset as lossless images."""
+    from ..engine.distributed import Group
+    from ..protected.dataset import ProtectedDataset
+    from ..protected.export import ONE_SIZE
+
     if args.gps and not args.metadata:
         raise ValueError("expected --keep-metadata with --keep-gps")
     if not 0 <= args.fraction <= 1:
@@ -115,6 +113,11 @@ def _folders(dataset: str) -> list[Path]:
 
 def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
     """Looks through a folder of photos before the work; None for other datasets."""
+    from torchvision.datasets import ImageFolder
+
+    from ..data.image_folder import survey_folder
+    from ..engine.distributed import Group
+
     if not isinstance(dataset, ImageFolder):
         return None
     group = Group.join()
@@ -126,6 +129,8 @@ def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
 
 def _learning_size(args: argparse.Namespace, survey: Survey | None) -> Any:
     """The size that was asked for, or else one that suits the photos; None resizes nothing."""
+    from ..engine.distributed import Group
+
     if args.image_size is not None or survey is None or survey.learning_size is None:
         return args.image_size
     if Group.join().rank == 0:
@@ -138,14 +143,18 @@ def _learning_size(args: argparse.Namespace, survey: Survey | None) -> Any:
 
 def _check_export(args: argparse.Namespace, **known: Any) -> None:
     """Refuses what the export would refuse, by what is ``known`` of the images."""
+    from ..protected.export import check_target
+
     options = {"force": args.force, "metadata": args.metadata}
     check_target(args.out, args.format, sources=_folders(args.dataset), **options, **known)
 
 
 def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: bool) -> None:
     """Refuses a fit whose result could not be exported or saved."""
+    from ..engine.distributed import Group
+
     _check_export(args, dataset=dataset, image_size=size)
-    if size is not None and not resize and METHOD_NAMES[args.method].kind == "pixel":
+    if size is not None and not resize and method_class(args).kind == "pixel":
         raise ValueError(
             f"expected --resize with --method {args.method}: single pixels work only at the size "
             f"at which they were learned"
@@ -158,6 +167,8 @@ def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: boo
 
 def _ready(args: argparse.Namespace) -> Perturbation | None:
     """The saved perturbation that is to be applied, or None."""
+    from ..perturbation.perturbation import Perturbation
+
     if args.perturbation is None:
         return None
     fitting = (*PARAMETERS, "set", "image_size", "save_perturbation")
@@ -175,6 +186,8 @@ def _fit(args: argparse.Namespace, dataset: Any, size: Any) -> Method:
     method = method_of(args)
     options = chosen(args, method.fit) | {"image_size": size}
     if args.tensorboard is not None:
+        from ..engine.callbacks import TensorBoard
+
         options["callback"] = TensorBoard(args.tensorboard)
     # The checkpoint is kept until the result is saved.
     return method.fit(dataset, keep_checkpoint=True, **options)
@@ -191,11 +204,17 @@ def _finish(
     times = {name: f"{spent:.1f} s ({spent / whole:.0%})" for name, spent in seconds.items()}
     show(args, values | times)
     if args.checkpoint is not None:
+        from ..methods.fit_session import remove_checkpoint
+
         remove_checkpoint(args.checkpoint)
 
 
 def evaluate_victims(args: argparse.Namespace) -> None:
     """Train victims on a dataset and test them on clean images."""
+    from ..evaluation.evaluate import evaluate
+    from ..perturbation.perturbation import Perturbation
+    from ..protected.dataset import ProtectedDataset
+
     train = open_dataset(args.train)
     if args.perturbation is not None:
         train = ProtectedDataset(train, Perturbation.from_pretrained(args.perturbation))
@@ -206,6 +225,11 @@ def evaluate_victims(args: argparse.Namespace) -> None:
 
 def audit_perturbation(args: argparse.Namespace) -> None:
     """Try countermeasures against a saved perturbation, and report the worst case."""
+    from ..engine.device import pick_device
+    from ..evaluation.audit.runner import audit
+    from ..perturbation.perturbation import Perturbation
+    from ..protected.dataset import ProtectedDataset
+
     # Without a GPU, what audit tries by default takes days.
     quick = args.quick or pick_device(args.device).type == "cpu"
     options = {name: value for name, value in chosen(args, audit).items() if value is not None}
@@ -225,6 +249,9 @@ def audit_perturbation(args: argparse.Namespace) -> None:
 
 def verify_folder(args: argparse.Namespace) -> int:
     """Say which files of a folder are protected by a perturbation."""
+    from ..perturbation.perturbation import Perturbation
+    from ..protected.verify import verify
+
     originals = None if args.originals is None else open_dataset(args.originals)
     perturbation = Perturbation.from_pretrained(args.perturbation)
     found = verify(args.folder, perturbation, originals, progress=args.progress)
@@ -234,13 +261,18 @@ def verify_folder(args: argparse.Namespace) -> int:
 
 def print_info(args: argparse.Namespace) -> None:
     """Describe a saved perturbation."""
+    from ..perturbation.perturbation import Perturbation
+
     perturbation = Perturbation.from_pretrained(args.perturbation)
-    config = {"config": perturbation.config} if args.json else {}
-    show(args, perturbation.info() | config)
+    config = perturbation.config
+    fitted = {name: config[name] for name in _ORIGIN if name in config}
+    show(args, perturbation.info() | ({"config": config} if args.json else fitted))
 
 
 def print_names(args: argparse.Namespace) -> None:
     """List the pre-made perturbations that can be loaded by name."""
+    from ..hub.catalogue import list_pretrained
+
     entries, lines = [], []
     for entry in list_pretrained():
         entries.append(asdict(entry) | {"where": entry.where})
@@ -253,6 +285,8 @@ def print_names(args: argparse.Namespace) -> None:
 
 def pull(args: argparse.Namespace) -> None:
     """Get a perturbation from the Hub, or a pre-made one."""
+    from ..perturbation.perturbation import Perturbation
+
     _quiet_hub(args)
     if args.out is not None:
         check_out(args.out, force=args.force)
@@ -268,6 +302,8 @@ def pull(args: argparse.Namespace) -> None:
 
 def push(args: argparse.Namespace) -> None:
     """Send a saved perturbation to a dataset repository on the Hub, private unless --public."""
+    from ..perturbation.perturbation import Perturbation
+
     _quiet_hub(args)
     perturbation = Perturbation.from_pretrained(Path(args.folder))
     pushed = perturbation.push_to_hub(args.repo, **chosen(args, perturbation.push_to_hub))
@@ -283,6 +319,8 @@ def _quiet_hub(args: argparse.Namespace) -> None:
 
 def import_file(args: argparse.Namespace) -> None:
     """Make a perturbation of a file that another program wrote."""
+    from ..importers.noise_files import import_perturbation
+
     check_out(args.out, force=args.force)
     options = chosen(args, import_perturbation)
     perturbation = import_perturbation(args.path, open_dataset(args.dataset), **options)

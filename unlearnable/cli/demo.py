@@ -10,16 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .._version import __version__
-from ..data.shapes import Shapes
-from ..evaluation.evaluate import evaluate
-from ..evaluation.report.curves import plot_curves
 from ..io.files import claim_folder, write_json
-from ..methods.random_noise import RandomNoise
-from ..methods.sem import SEM
-from ..protected.figures import comparison
 from .arguments import chosen
 from .commands import show
 
@@ -50,6 +42,15 @@ def run_demo(
     ``sem/``, and ``result.json``, whose content is returned. ``size`` is the number of training and
     of test images; ``parameters`` are SEM's, in place of those of its preset ``"demo"``.
     """
+    import torch
+
+    from ..data.shapes import Shapes
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.report.curves import plot_curves
+    from ..methods.random_noise import RandomNoise
+    from ..methods.sem import SEM
+    from ..protected.figures import comparison
+
     folder = claim_folder(folder, RESULT, force=force)
     start = time.perf_counter()
     train, test = Shapes(train=True, size=size), Shapes(train=False, size=size)

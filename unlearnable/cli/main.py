@@ -12,16 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._version import __version__
-from ..engine.models import MODELS
-from ..engine.pgd import NORMS
-from ..engine.recipes import RECIPES
+from ..engine import NORMS
 from ..errors import ArtefactError, UnknownImageError
-from ..evaluation.countermeasures.names import COUNTERMEASURES
-from ..importers.noise_files import VALUE_FORMATS
-from ..perturbation.config import GRANULARITIES
-from ..protected.export import EXPORT_FORMATS
-from . import commands
-from .arguments import DATASET_HELP, METHOD_NAMES, fraction, seconds
+from ..importers import VALUE_FORMATS
+from ..perturbation import GRANULARITIES
+from . import choices, commands
+from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
 
 _EXPLAINED = (
@@ -125,7 +121,8 @@ def _learning(command: Callable[..., _Add]) -> None:
     what = "keep what was fitted, to verify and audit the copies and to protect more of them"
     add("--save-perturbation", metavar="FOLDER", help=what)
     add("--fraction", type=fraction, default=1.0, help="share of images to protect (%(default)s)")
-    add("--format", default="png", help=f"{', '.join(EXPORT_FORMATS)}; all lossless (%(default)s)")
+    what = f"{', '.join(choices.EXPORT_NAMES)}; all lossless (%(default)s)"
+    add("--format", default="png", help=what)
     what = "copies of the size that was learned at, not of the photos' own"
     add("--resize", action="store_true", help=what)
     what = "keep EXIF: author, camera, times, exposure"
@@ -135,12 +132,12 @@ def _learning(command: Callable[..., _Add]) -> None:
 
 def _method(add: _Add) -> None:
     """What is fitted, and how."""
-    add("--method", default="sem", choices=sorted(METHOD_NAMES), help="(%(default)s)")
+    add("--method", default="sem", choices=sorted(choices.METHOD_NAMES), help="(%(default)s)")
     presets, what = ["paper", "fast", "demo"], "(%(default)s); demo is for a CPU"
     add("--preset", default="fast", choices=presets, help=what)
     add("--epsilon", type=fraction, help="budget, such as 8/255")
     add("--granularity", choices=GRANULARITIES)
-    add("--surrogate", help=f"one of {', '.join(MODELS)}, or torchvision:NAME")
+    add("--surrogate", help=f"one of {', '.join(choices.NETWORK_NAMES)}, or torchvision:NAME")
     what = "other parameters of the method, such as steps=5"
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help=what)
     where = "by default 224 for photos that vary in size or exceed 512 pixels"
@@ -164,7 +161,7 @@ def _measuring(command: Callable[..., _Add]) -> None:
     _image_size(add, "in both datasets; needed where sizes vary")
     add("--victim", default="resnet18", help="network, as --surrogate of fit (%(default)s)")
     what = "how victims train; fast is for the network resnet9 (%(default)s)"
-    add("--recipe", choices=list(RECIPES), default="standard", help=what)
+    add("--recipe", choices=choices.RECIPE_NAMES, default="standard", help=what)
     add("--epochs", type=int, help="of each victim; the recipe's by default")
     add("--seeds", type=int, default=3, help="number of victims (%(default)s)")
 
@@ -175,7 +172,7 @@ def _measuring(command: Callable[..., _Add]) -> None:
     add("--full-size", action="store_true", help="audit copies that keep the size of the photos")
     _image_size(add, "for the victims; by default the size that was learned at")
     add("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
-    what = f"such as {', '.join(COUNTERMEASURES)}"
+    what = f"such as {', '.join(choices.COUNTERMEASURE_NAMES)}"
     add("--countermeasures", nargs="+", metavar="NAME", help=what)
     add("--epochs", type=int, help="of each victim")
     add("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from ..engine.numbers import integer
 from .photo import standard
@@ -70,6 +68,9 @@ def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
     """uint8 pixels (1 or 3, H, W) and the way back; refuses what was changed by transforms."""
     if isinstance(image, Image.Image):
         return _from_pil(image), to_pil
+    import torch  # here, since artefacts are read without it
+    from torch import Tensor
+
     found = type(image).__name__
     if isinstance(image, (Tensor, np.ndarray)):
         found = f"a {str(image.dtype).removeprefix('torch.')} {found} of shape {tuple(image.shape)}"

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .random import Draws
 
-NORMS = ("Linf", "L2")
-
 
 def _norms(delta: Tensor) -> Tensor:
     """L2 norm of each image's perturbation, (B, 1, 1, 1)."""

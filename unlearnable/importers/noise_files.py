@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
-from ..engine.pgd import NORMS
+from ..engine import NORMS
 from ..methods.parameters import check_epsilon
-from ..perturbation.config import GRANULARITIES
+from ..perturbation import GRANULARITIES
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels, Result, quantize
 from ..perturbation.summary import format_epsilon
+from . import VALUE_FORMATS
 from .arrays import read_array, read_indexed_images
 
-VALUE_FORMATS = ("levels", "unit", "images")
 _ROWS = 512  # converted at once
 # Floats up to the one can only be in [0, 1] units, since as levels they would round to nothing;
 # floats above the other can only be levels.

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
 LOCK = ".unlearnable-lock"
 _LEFT = re.compile(r"\..+\.(partial|before)")  # what a killed process leaves
 logger = logging.getLogger(__name__)
@@ -49,6 +47,8 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
     Where one holds the lock, it waits for it or raises ``RuntimeError``.
     """
+    from filelock import FileLock, Timeout  # takes a tenth of a second; readers need no lock
+
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

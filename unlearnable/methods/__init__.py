@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-from .aap import AAP
-from .ar import AR
-from .aue import AUE
-from .base import Method
-from .class_convolution import ClassConvolution
-from .em import EM
-from .hypo import HYPO
-from .lsp import LSP
-from .ops import OPS
-from .pil_noise import PILNoise
-from .random_noise import RandomNoise
-from .rem import REM
-from .sem import SEM
-from .sep import SEP
-from .tap import TAP
+from typing import TYPE_CHECKING, Any
 
-METHODS: tuple[type[Method], ...] = (
-    RandomNoise,
-    EM,
-    REM,
-    SEM,
-    TAP,
-    SEP,
-    HYPO,
-    AUE,
-    AAP,
-    PILNoise,
-    LSP,
-    AR,
-    OPS,
-    ClassConvolution,
-)
+from ..engine.lazy import attach
+
+# Class -> its module, which is imported when the class is first used.
+MODULES = {
+    "RandomNoise": "methods.random_noise",
+    "EM": "methods.em",
+    "REM": "methods.rem",
+    "SEM": "methods.sem",
+    "TAP": "methods.tap",
+    "SEP": "methods.sep",
+    "HYPO": "methods.hypo",
+    "AUE": "methods.aue",
+    "AAP": "methods.aap",
+    "PILNoise": "methods.pil_noise",
+    "LSP": "methods.lsp",
+    "AR": "methods.ar",
+    "OPS": "methods.ops",
+    "ClassConvolution": "methods.class_convolution",
+}
+
+if TYPE_CHECKING:
+    from .aap import AAP
+    from .ar import AR
+    from .aue import AUE
+    from .base import Method
+    from .class_convolution import ClassConvolution
+    from .em import EM
+    from .hypo import HYPO
+    from .lsp import LSP
+    from .ops import OPS
+    from .pil_noise import PILNoise
+    from .random_noise import RandomNoise
+    from .rem import REM
+    from .sem import SEM
+    from .sep import SEP
+    from .tap import TAP
+
+    METHODS: tuple[type[Method], ...]
+else:
+    _find, __dir__ = attach(__name__, {**MODULES, "Method": "methods.base", "METHODS": None})
+
+    def __getattr__(name: str) -> Any:
+        return tuple(map(_find, MODULES)) if name == "METHODS" else _find(name)
+
+
 __all__ = [
     "AAP", "AR", "AUE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
     "ClassConvolution", "Method", "PILNoise", "RandomNoise",

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from torch import Tensor, nn
 
+from ..engine import NORMS
 from ..engine.models import check_model_name
 from ..engine.numbers import integer, number
-from ..engine.pgd import NORMS
-from ..perturbation.config import GRANULARITIES
+from ..perturbation import GRANULARITIES
 from ..perturbation.summary import format_epsilon
 
 Self = TypeVar("Self", bound="Parameters")

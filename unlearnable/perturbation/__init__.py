@@ -1,1 +1,3 @@
 """The artefact: what is done to which image, and with what promise; saved, shared, loaded."""
+
+GRANULARITIES = ("sample-wise", "class-wise")

@@ -9,13 +9,13 @@ from typing import Any
 
 from ..errors import ArtefactError, FormatVersionError
 from ..io.json import read_json
+from . import GRANULARITIES
 from .kinds.stack import KINDS
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
 LAST_READERS: dict[int, str] = {}  # older format versions, and the last release that reads each
 OF_THE_FILE = ("format", "format_version", "digest")  # beside the config in config.json
-GRANULARITIES = ("sample-wise", "class-wise")
 _SIDE = 1 << 14  # pixels
 _OPTIONAL: dict[str, Any] = {"settings": {}, "parts": None}
 # What is sound under each name, given the value and the whole config.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.cache import ImageStore
 from ..data.image import Pixels
 from ..io.json import as_json
 from . import serialization
@@ -23,6 +22,7 @@ from .quantize import Levels, Result
 from .shards import MAX_SHARD_SIZE
 
 if TYPE_CHECKING:
+    from ..data.cache import ImageStore
     from ..hub.client import Pushed
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Levels = NDArray[np.int8]
 UNIT = 1 << 16  # weights and coefficients are kept as integer multiples of 1 / UNIT
@@ -22,6 +23,8 @@ def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
     before rounding, which can add at most half a level per value, and in practice 0.29 times the
     root of their number.
     """
+    import torch  # here, since what is kept is read without it
+
     levels = delta.float() * 255
     if norm == "Linf":
         most = math.floor(epsilon * 255 + 1e-6)
@@ -45,6 +48,9 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
 
     Rows are rounded inside the budget, other floats to multiples of 2^-16.
     """
+    import torch
+    from torch import Tensor
+
     tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and (broken := int((~tensor.isfinite()).sum())):

@@ -10,11 +10,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..engine.numbers import integer
 from ..errors import ArtefactError, FormatVersionError
@@ -44,6 +42,8 @@ from .shards import (
 from .summary import info
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..hub.client import Pushed
 
 IN_MEMORY = "the perturbation"  # what one that lies in no folder is called
@@ -261,7 +261,7 @@ def publish(
         return client.upload(files, repo_id, **options)
 
 
-Shared = dict[str, tuple[str, list[Tensor]]]
+Shared: TypeAlias = "dict[str, tuple[str, list[Tensor]]]"
 
 
 def share(tensors: Mapping[str, Any]) -> Shared:
@@ -270,6 +270,8 @@ def share(tensors: Mapping[str, Any]) -> Shared:
     For each name the dtype and the bytes, in several parts if it is joined rows. What is read-only
     is copied.
     """
+    import torch
+
     shared: Shared = {}
     for name, array in tensors.items():
         parts = [np.require(part, requirements=["C", "W"]) for part in arrays_of(array)]
