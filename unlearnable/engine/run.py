@@ -92,9 +92,7 @@ class Run:
         self._tallies = Tallies(device, group)
         self._state = State(self._loops, checkpoint, device)
         prefetch = getattr(images, "prefetch", None)
-        # Indices are made where images are read.
-        indexing = device if prefetch is None else CPU
-        self._shards = Shards(len(images), seed=seed, group=group, device=indexing)
+        self._shards = Shards(len(images), seed=seed, group=group)
         self._batches = Batches(self._shards, device, prefetch, fixed_shapes=compile)
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             self._restore(state)
@@ -240,7 +238,8 @@ class Run:
         Args:
             purpose: Of the draws; each has a sequence of its own.
             device: Where numbers are drawn, such as ``"cpu"`` for the same ones whatever the run's
-                device, which they are moved to; None draws on that device.
+                device, which they are moved to; None draws on that device, but for a CUDA
+                device on the CPU where there are few per image (:class:`Draws`).
         """
         self._loops.act()
         seeds = self._seeds.next(purpose, self._shards.own)

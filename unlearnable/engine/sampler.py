@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 import torch
 from torch import Tensor
 
+from .device import send
 from .distributed import Group
 from .random import seed_of
 
@@ -31,7 +32,6 @@ class Shards:
         num_images: N.
         seed: Of the orders.
         group: The processes.
-        device: Where indices are made.
 
     Attributes:
         count: Number of shards: 8, or 1 for fewer than 8 images.
@@ -47,7 +47,6 @@ class Shards:
         *,
         seed: Hashable = 0,
         group: Group | None = None,
-        device: torch.device | None = None,
     ) -> None:
         group = group or Group()
         self.count = SHARDS if num_images >= SHARDS else 1
@@ -60,7 +59,6 @@ class Shards:
         self.own = range(group.rank * each, (group.rank + 1) * each)
         self._num_images = num_images
         self._seed = seed
-        self._device = device
         self._orders: dict[str, tuple[int, list[Tensor]]] = {}
 
     def per_shard(self, batch_size: int) -> int:
@@ -72,7 +70,7 @@ class Shards:
         return self._num_images // self.count // self.per_shard(batch_size)
 
     def batch(self, stream: str, position: int, batch_size: int) -> list[Tensor]:
-        """This process's part of a shuffled batch, by shard, int64."""
+        """This process's part of a shuffled batch, by shard, int64, on the CPU."""
         epoch, offset = divmod(position, self.batches_per_epoch(batch_size))
         if self._orders.get(stream, (-1, []))[0] != epoch:
             order = [self._shuffled(stream, epoch, shard) for shard in self.own]
@@ -86,14 +84,11 @@ class Shards:
         return -(-self._num_images // (self.count * max(1, batch_size // self.count)))
 
     def sweep(self, step: int, batch_size: int) -> list[Tensor]:
-        """This process's part of a batch in order, by shard, int64; the last may be empty."""
+        """This process's part of a batch in order, by shard, likewise; the last may be empty."""
         size = self.count * max(1, batch_size // self.count)
         end = min((step + 1) * size, self._num_images)
         first = step * size
-        return [
-            torch.arange(min(first + shard, end), end, self.count, device=self._device)
-            for shard in self.own
-        ]
+        return [torch.arange(min(first + shard, end), end, self.count) for shard in self.own]
 
     def _shuffled(self, stream: str, epoch: int, shard: int) -> Tensor:
         generator = torch.Generator().manual_seed(
@@ -101,7 +96,7 @@ class Shards:
         )
         size = len(range(shard, self._num_images, self.count))
         order = torch.randperm(size, generator=generator)
-        return (order * self.count + shard).to(self._device)
+        return order * self.count + shard
 
 
 class Batches:
@@ -171,4 +166,4 @@ class Batches:
             yield index
 
     def _index(self, parts: list[Tensor]) -> tuple[list[int], Tensor]:
-        return [len(part) for part in parts], torch.cat(parts).to(self._device)
+        return [len(part) for part in parts], send(torch.cat(parts), self._device)
