@@ -307,6 +307,14 @@ def test_operations_are_torchvisions(pixels, theirs, ours):
             assert torch.allclose(found, expected, atol=1e-5), (name, level, sign)
 
 
+def test_autocontrast_is_torchvisions_to_the_bit_and_leaves_a_flat_channel(pixels):
+    images = to_float(pixels[0][:2]).clone()
+    images[0, 1] = 0.25
+    found = operations.autocontrast(images)
+    assert torch.equal(found, v2.functional.autocontrast(images))
+    assert torch.equal(found[0, 1], images[0, 1])
+
+
 def test_operations_take_a_magnitude_per_image(pixels):
     images = to_float(pixels[0][:2])
     found = operations.rotate(images, torch.tensor([0.0, 90.0]))

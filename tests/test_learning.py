@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from unlearnable.engine.augment import CropFlip
 from unlearnable.engine.distributed import Group
+from unlearnable.engine.kernels import fastest_convolutions
 from unlearnable.engine.models import build_model, reset_weights
 from unlearnable.engine.networks import Networks
 from unlearnable.engine.pgd import pgd, project, random_start
@@ -319,6 +320,59 @@ def test_passes_and_gradients_of_float32_are_without_tf32(precision, expected, t
 
     networks.update(weight, sgd(weight), loss_fn, clip_norm=None, seed=0)
     assert seen == [expected, expected]
+
+
+@pytest.fixture
+def benchmark():
+    """Whether cuDNN tries its kernels, as the caller has it."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    yield lambda: torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before
+
+
+def test_the_fastest_convolutions_are_chosen_on_gpus_and_the_callers_setting_comes_back(benchmark):
+    with pytest.raises(RuntimeError, match="inside"), fastest_convolutions(GPU):
+        assert benchmark()
+        raise RuntimeError("inside")
+    assert not benchmark()
+    with fastest_convolutions(torch.device("cpu")):
+        assert not benchmark()
+    torch.backends.cudnn.benchmark = True
+    with fastest_convolutions(GPU):
+        assert benchmark()
+    assert benchmark()
+
+
+def test_who_asked_for_deterministic_results_keeps_the_usual_convolutions(benchmark, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    with fastest_convolutions(GPU):
+        assert not benchmark()
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    with fastest_convolutions(GPU):
+        assert not benchmark()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_passes_and_gradients_use_the_fastest_convolutions(precision, benchmark, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "unlearnable.engine.networks.global_seed", lambda *a: contextlib.nullcontext()
+    )
+    networks = Networks(GPU, precision, compile=False, group=Group())
+    weight, seen = nn.Linear(1, 1), []
+
+    def loss_fn(network):
+        loss = network(torch.ones(1, 1)).sum()
+        loss.register_hook(lambda slope: seen.append(benchmark()))
+        seen.append(benchmark())
+        return loss
+
+    networks.update(weight, sgd(weight), loss_fn, clip_norm=None, seed=0)
+    with networks.autocast():  # of searches
+        seen.append(benchmark())
+    assert seen == [True] * 3 and not benchmark()
 
 
 def test_draws_on_the_cpu_are_moved_to_where_they_are_wanted():

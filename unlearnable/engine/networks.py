@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .allocator import memory_kept
 from .distributed import Group
 from .folding import FoldedNetwork
+from .kernels import fastest_convolutions
 from .precision import full_float32
 from .random import global_seed
 
@@ -86,13 +87,16 @@ class Networks:
     def autocast(self) -> Iterator[None]:
         """The precision of passes."""
         half = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        with self._full_float32(), half:
+        with self._kernels(), half:
             yield
 
-    def _full_float32(self) -> contextlib.AbstractContextManager[None]:
-        if self.precision != "bf16":
-            return full_float32(self._device)
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _kernels(self) -> Iterator[None]:
+        """Torch's settings for passes forward and backward."""
+        half = self.precision == "bf16"
+        exact = contextlib.nullcontext() if half else full_float32(self._device)
+        with fastest_convolutions(self._device), exact:
+            yield
 
     def update(
         self,
@@ -113,7 +117,7 @@ class Networks:
         with self.autocast(), global_seed(seed, self._device):
             loss = loss_fn(network)
         optimizer.zero_grad(set_to_none=True)
-        with self._full_float32():
+        with self._kernels():
             # Gradients are averaged over processes, whatever the number of their images.
             (loss if self._weight == 1 else loss * self._weight).backward()
         if clip_norm is not None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
+from .device import send
+
 CPU = torch.device("cpu")
+# Numbers per image up to which a CUDA device gets draws from the CPU: one copy takes the place of a
+# generator and a kernel for each shard. Of more, the CPU could not draw as fast as networks run.
+_FEW = 64
 
 
 def seed_of(*parts: object) -> int:
@@ -52,15 +59,17 @@ class Draws:
     """Random tensors whose part for each virtual shard depends only on that shard.
 
     The first dimension of every shape counts the images of the current batch, or an integer
-    multiple of them (several draws per image, next to one another).
+    multiple of them (several draws per image, next to one another). A CUDA device gets up to 64
+    numbers per image, as of crops and flips, from the CPU: those of a run on the CPU. More, such as
+    noise for each pixel, it draws itself, and they are others.
 
     Args:
         seeds: One per shard that this process owns.
         counts: Images of each shard in the current batch; None for tensors of no batch, and one
             seed.
         device: Where tensors are wanted.
-        draw_on: Where they are drawn, as each type of device draws other numbers from the same
-            seed; None is where they are wanted.
+        draw_on: Where all of them are drawn, as each type of device draws other numbers from the
+            same seed; None decides by their number.
     """
 
     def __init__(
@@ -71,10 +80,17 @@ class Draws:
         *,
         draw_on: torch.device | None = None,
     ) -> None:
+        self._seeds = seeds
         self._counts = counts
         self._device = device
-        self._draw_on = draw_on or device
-        self._generators = [torch.Generator(self._draw_on).manual_seed(seed) for seed in seeds]
+        self._draw_on = draw_on
+        self._generators: dict[str, list[torch.Generator]] = {}  # by type of device
+
+    def on_cpu(self) -> Draws:
+        """The same draws, made and left on the CPU: for what Python decides by them."""
+        twin = copy.copy(self)  # with the same generators
+        twin._device = twin._draw_on = CPU
+        return twin
 
     def _draw(
         self,
@@ -82,10 +98,23 @@ class Draws:
         fill: Callable[[Tensor, torch.Generator], object],
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        out = torch.empty(shape, dtype=dtype, device=self._draw_on)
-        for part, generator in zip(out.split(self._sizes(len(out))), self._generators, strict=True):
+        place = self._draw_on or self._device
+        # Whatever the number of images, which depends on that of the processes.
+        few = math.prod(shape[1:]) <= _FEW
+        if self._draw_on is None and place.type == "cuda" and few:
+            place = CPU
+        out = torch.empty(shape, dtype=dtype, device=place)
+        parts = out.split(self._sizes(len(out)))
+        for part, generator in zip(parts, self._generators_on(place), strict=True):
             fill(part, generator)
-        return out.to(self._device)
+        return send(out, self._device)
+
+    def _generators_on(self, place: torch.device) -> list[torch.Generator]:
+        """One per shard; made when they are first needed."""
+        if place.type not in self._generators:
+            made = [torch.Generator(place).manual_seed(seed) for seed in self._seeds]
+            self._generators[place.type] = made
+        return self._generators[place.type]
 
     def _sizes(self, length: int) -> list[int]:
         """How much of the first dimension is each shard's."""

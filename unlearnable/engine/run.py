@@ -92,10 +92,8 @@ class Run:
         self._state = State(self._loops, checkpoint, device)
         state = None if checkpoint is None else checkpoint.load()
         prefetch = getattr(images, "prefetch", None)
-        # Indices are made where images are read.
-        indexing = device if prefetch is None else CPU
         count = None if state is None else state["shards"]
-        self._shards = Shards(len(images), seed=seed, group=group, device=indexing, count=count)
+        self._shards = Shards(len(images), seed=seed, group=group, count=count)
         weight = self._shards.weight
         self._networks = Networks(device, precision, compile=compile, group=group, weight=weight)
         self._batches = Batches(self._shards, device, prefetch, fixed_shapes=compile)
@@ -250,7 +248,8 @@ class Run:
         Args:
             purpose: Of the draws; each has a sequence of its own.
             device: Where numbers are drawn, such as ``"cpu"`` for the same ones whatever the run's
-                device, which they are moved to; None draws on that device.
+                device, which they are moved to; None draws on that device, but for a CUDA
+                device on the CPU where there are few per image (:class:`Draws`).
         """
         self._loops.act()
         seeds = self._seeds.next(purpose, self._shards.own)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 import torch
 from torch import Tensor
 
+from .device import send
 from .distributed import Group
 from .random import seed_of
 
@@ -46,7 +47,6 @@ class Shards:
         num_images: N.
         seed: Of the orders.
         group: The processes.
-        device: Where indices are made.
         count: Number of shards that the run began with, where it is resumed.
 
     Attributes:
@@ -66,7 +66,6 @@ class Shards:
         *,
         seed: Hashable = 0,
         group: Group | None = None,
-        device: torch.device | None = None,
         count: int | None = None,
     ) -> None:
         group = group or Group()
@@ -87,7 +86,6 @@ class Shards:
         self.weight = len(self.own) * group.size / count
         self._num_images = num_images
         self._seed = seed
-        self._device = device
         self._orders: dict[str, tuple[int, list[Tensor]]] = {}
 
     def per_shard(self, batch_size: int, among: int | None = None) -> int:
@@ -101,7 +99,7 @@ class Shards:
     def batch(
         self, stream: str, position: int, batch_size: int, among: int | None = None
     ) -> list[Tensor]:
-        """This process's part of a shuffled batch, by shard, int64.
+        """This process's part of a shuffled batch, by shard, int64, on the CPU.
 
         ``among`` is how many images the batches are drawn from, the same ones in each epoch and
         chosen by the seed; None is all.
@@ -122,7 +120,7 @@ class Shards:
         return -(-self._num_images // (self.count * each))
 
     def sweep(self, step: int, batch_size: int, among: int | None = None) -> list[Tensor]:
-        """This process's part of a batch in order, by shard, int64; the last may be empty.
+        """This process's part of a batch in order, by shard, likewise; the last may be empty.
 
         ``among`` as for :meth:`batch`, which chooses the same images.
         """
@@ -133,10 +131,7 @@ class Shards:
         size = self.count * each
         end = min((step + 1) * size, self._num_images)
         first = step * size
-        return [
-            torch.arange(min(first + shard, end), end, self.count, device=self._device)
-            for shard in self.own
-        ]
+        return [torch.arange(min(first + shard, end), end, self.count) for shard in self.own]
 
     def own_of(self, flags: Tensor) -> Tensor:
         """Of flags of images, bool of shape (N,), those of this process's images; else False."""
@@ -165,7 +160,7 @@ class Shards:
         return self._images(shard, order)
 
     def _images(self, shard: int, places: Tensor) -> Tensor:
-        return (places * self.count + shard).to(self._device)
+        return places * self.count + shard
 
     def _permutation(self, size: int, *purpose: Hashable) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self._seed, *purpose))
@@ -246,4 +241,4 @@ class Batches:
             yield index
 
     def _index(self, parts: list[Tensor]) -> tuple[list[int], Tensor]:
-        return [len(part) for part in parts], torch.cat(parts).to(self._device)
+        return [len(part) for part in parts], send(torch.cat(parts), self._device)

@@ -84,8 +84,8 @@ class AR(Untrained, Method):
         filters, moments = np.empty((0, channels, 9)), np.empty((0, channels, 9, 9))
         distance, number, since = self.distance, 0, 0
         while True:
-            draws = run.global_rng(f"processes {number}")
-            drawn = draws.normal((_CANDIDATES * channels, 3, 3)).double().cpu().numpy()
+            draws = run.global_rng(f"processes {number}").on_cpu()
+            drawn = draws.normal((_CANDIDATES * channels, 3, 3)).double().numpy()
             windows, fields = _sound(_normalised(drawn), small, draws)
             whole = len(windows) // channels * channels
             candidates = windows[:whole].reshape(-1, channels, 3, 3)
@@ -128,7 +128,7 @@ def _sound(windows: Floats, size: tuple[int, int], draws: Draws) -> tuple[Floats
     """Those windows (n, 3, 3) whose fields neither explode nor die, and such fields (n, H, W)."""
     start = draws.normal((len(windows), size[0] + MARGIN, size[1] + MARGIN))
     with np.errstate(all="ignore"):
-        fields = autoregress(windows, start.double().cpu().numpy())[:, MARGIN:, MARGIN:]
+        fields = autoregress(windows, start.double().numpy())[:, MARGIN:, MARGIN:]
         loudness = np.sqrt((fields**2).mean((1, 2)))
     sound = (loudness > _QUIET) & (loudness < _LOUD)
     return windows[sound], fields[sound] / loudness[sound, None, None]

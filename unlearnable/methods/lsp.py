@@ -79,7 +79,7 @@ class LSP(Untrained, Method):
 
     def _corners(self, run: Run, features: int) -> Tensor:
         """A corner of the hypercube {-1, 1}^F for each class, no corner twice, (K, F)."""
-        draws = run.global_rng("corners")
+        draws = run.global_rng("corners").on_cpu()
         found: dict[tuple[int, ...], None] = {}
         while len(found) < run.num_classes:
             drawn = draws.integers((run.num_classes, features), 0, 2)

@@ -147,13 +147,13 @@ class SEP(Method):
     def _no_features(self, run: Run, ensemble: Ensemble) -> Tensor:
         """Zeros for the mean features of each class under each checkpoint, (n, K, D)."""
         targets = self._targets(run, run.labels)
-        _check_present(torch.bincount(run.labels, minlength=run.num_classes) > 0, targets)
+        _check_present(_counts(run) > 0, targets)
         blank = torch.zeros((1, *run.images.shape[1:]), device=run.device)
         width = ensemble.eval().features_of(blank, 0).shape[1]
         return torch.zeros((self._size, run.num_classes, width), device=run.device)
 
     def _fill_features(self, run: Run, ensemble: Ensemble, features: Tensor) -> None:
-        counts = torch.bincount(run.labels, minlength=run.num_classes)
+        counts = _counts(run)
         for index in run.sweep(self.batch_size, title="mean features"):
             images, labels = to_float(run.images[index]), run.labels[index]
             with run.frozen(ensemble) as network, torch.no_grad():
@@ -167,7 +167,8 @@ class SEP(Method):
         features = surrogate.features
         if features is not None:
             _check_present(~features.isnan().any(2).any(0), targets)
-        order = run.global_rng("order")  # the same for every image, however they are shared
+        # The same for every image, however they are shared.
+        order = run.global_rng("order").on_cpu()
         step: dict[str, Any] = {
             "epsilon": self.epsilon,
             "step_size": self.step_size,
@@ -193,6 +194,12 @@ class SEP(Method):
             return projected_steps(
                 direction, images, torch.zeros_like(images), steps=self.steps, **step
             )
+
+
+def _counts(run: Run) -> Tensor:
+    """Images of each class, int64 (K,)."""
+    counts = torch.zeros(run.num_classes, dtype=torch.int64, device=run.device)
+    return counts.index_add_(0, run.labels, torch.ones_like(run.labels))
 
 
 def _check_present(present: Tensor, targets: Tensor) -> None:

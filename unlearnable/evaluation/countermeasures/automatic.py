@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 
+from ...engine.device import send
 from ...engine.random import Draws
 from ...engine.run import Run
 from ...engine.train import Batch
@@ -56,7 +57,7 @@ def _list(
         Operation(operations.sharpness, highest=colour, signed=True, around=1),
         Operation(operations.posterize, lowest=8, highest=bits, whole=True),
         Operation(operations.solarize, lowest=1, highest=0),
-        Operation(lambda images, _: v2.autocontrast(images)),
+        Operation(lambda images, _: operations.autocontrast(images)),
         Operation(lambda images, _: v2.equalize(images)),
     )
 
@@ -75,14 +76,22 @@ TRIVIAL_AUGMENT = _list(shear=0.99, right=32, down=32, degrees=135, colour=0.99,
 def _augmented(
     images: Tensor, draws: Draws, chosen_from: tuple[Operation, ...], level: Tensor
 ) -> Tensor:
-    """One operation per image, at its level of magnitude."""
+    """One operation per image, at its level of magnitude, which is on the CPU as the draws are.
+
+    Which image gets which operation is known on the CPU, so that no shape depends on a GPU.
+    """
     which = draws.integers((len(images),), 0, len(chosen_from))
     sign = 2 * draws.integers((len(images),), 0, 2) - 1
+    order = which.argsort(stable=True)
+    counts = which.bincount(minlength=len(chosen_from)).tolist()
+    parts = zip(chosen_from, level[order].split(counts), sign[order].split(counts), strict=True)
+    magnitudes = torch.cat([operation.magnitude(*drawn) for operation, *drawn in parts])
+    order, magnitudes = send(order, images.device), send(magnitudes, images.device)
     out = images.clone()
-    for number, operation in enumerate(chosen_from):
-        mine = (which == number).nonzero()[:, 0]
+    for operation, mine, magnitude in zip(
+        chosen_from, order.split(counts), magnitudes.split(counts), strict=True
+    ):
         if len(mine):
-            magnitude = operation.magnitude(level[mine], sign[mine])
             out[mine] = operation.apply(images[mine], magnitude)
     return out
 
@@ -92,6 +101,7 @@ def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
 
     Takes and returns float images in [0, 1], (B, C, H, W).
     """
+    draws = draws.on_cpu()
     level = draws.integers((len(images),), 0, _TOP + 1)
     return _augmented(images, draws, TRIVIAL_AUGMENT, level)
 
@@ -119,7 +129,7 @@ class RandAugment(Countermeasure):
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         images = batch.images
         chosen_from = rand_augment_list(*images.shape[2:])
-        level = torch.full((len(images),), self.magnitude, device=images.device)
+        level = torch.full((len(images),), self.magnitude)
         for _ in range(self.operations):
-            images = _augmented(images, run.rng("randaugment"), chosen_from, level)
+            images = _augmented(images, run.rng("randaugment").on_cpu(), chosen_from, level)
         return batch._replace(images=images)

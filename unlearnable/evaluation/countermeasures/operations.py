@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
 
+from ...engine.device import send
 from ...engine.random import Draws
 
 
@@ -31,14 +32,14 @@ def warp(images: Tensor, matrices: Tensor, mode: str = "nearest") -> Tensor:
     across, down = torch.meshgrid(x, y, indexing="xy")
     places = torch.stack((across, down, torch.ones_like(across)), dim=-1)
     sources = torch.einsum("bij,hwj->bhwi", matrices, places)
-    half = torch.tensor([width / 2, height / 2], device=images.device)
+    half = send(torch.tensor([width / 2, height / 2]), images.device)
     return F.grid_sample(images, sources / half, mode, "zeros", align_corners=False)
 
 
 def _matrices(*entries: Tensor | float, like: Tensor) -> Tensor:
-    """(B, 2, 3) from six entries, row by row."""
-    full = [torch.as_tensor(entry, device=like.device).expand(len(like)) for entry in entries]
-    return torch.stack(full, dim=1).to(like.dtype).unflatten(1, (2, 3))
+    """(B, 2, 3) from six entries, (B,) or numbers, row by row."""
+    full = [e if isinstance(e, Tensor) else torch.full_like(like, e) for e in entries]
+    return torch.stack(full, dim=1).unflatten(1, (2, 3))
 
 
 def shear_x(images: Tensor, amount: Tensor) -> Tensor:
@@ -122,6 +123,14 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Negatives of the pixels from a threshold on."""
     return torch.where(images >= columns(threshold), 1 - images, images)
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Every channel stretched to the range from 0 to 1; one of a single value stays."""
+    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    flat = low == high
+    span = torch.where(flat, 1.0, high - low)
+    return ((images - torch.where(flat, 0.0, low)) / span).clamp(0, 1)
 
 
 def shuffle_channels(images: Tensor, draws: Draws, probability: float) -> Tensor:
