@@ -191,9 +191,9 @@ def test_a_part_of_torchruns_variables_starts_no_group(monkeypatch, caplog):
 def test_batches_of_a_sweep_are_made_once(monkeypatch):
     made, sweep = [], Shards.sweep
 
-    def counted(self, step, batch_size):
+    def counted(self, step, batch_size, among):
         made.append(step)
-        return sweep(self, step, batch_size)
+        return sweep(self, step, batch_size, among)
 
     monkeypatch.setattr(Shards, "sweep", counted)
     for run in (make_run(), Run(StreamedImages(make_run().images, CPU), torch.arange(40) % 5, 5)):
