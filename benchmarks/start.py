@@ -2,13 +2,15 @@
 
     python benchmarks/start.py
 
-Each command runs five times in a process of its own; a cell has the shortest wall time and the CPU
-time of that run. The cell "python" is the bare interpreter.
+Each command runs five times in a process of its own; a cell has the shortest wall time, the CPU
+time of that run, and the machine's load: the number of processes that wanted a core in the last
+minute. The cell "python" is the bare interpreter.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -44,6 +46,7 @@ def measure(words: list[str], runs: int) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu, 3),
+        "load": round(os.getloadavg()[0], 1),
         "all": [round(wall, 3) for wall, _ in taken],
     }
 

@@ -1,6 +1,6 @@
-"""What options can be: names that help lists, at once, without the import of torch.
+"""The names that options take and help lists, at once: nothing here imports torch.
 
-Those that stand here stand where they are defined as well, and a test compares both.
+What is defined elsewhere, in modules that do, stands here a second time, and a test compares both.
 """
 
 from __future__ import annotations
