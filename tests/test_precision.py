@@ -162,3 +162,21 @@ def test_victims_say_what_they_ran_in(hardware, monkeypatch):
     data = Shapes(size=32)
     found = ue.evaluate(data, data, "tiny", epochs=1, seeds=1, device="cpu", progress=False)
     assert found.precisions == ["bf16"]
+
+
+def test_the_trial_takes_one_thread_and_gives_the_others_back(hardware, monkeypatch):
+    hardware(True)
+    real, threads = module._timed, []
+
+    def timed(call, device):
+        threads.append(torch.get_num_threads())
+        return real(call, device)
+
+    monkeypatch.setattr(module, "_timed", timed)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trial(build_model("tiny", 10))
+        assert set(threads) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -100,7 +100,7 @@ def choose_precision(network: nn.Module, images: Tensor, labels: Tensor) -> Prec
 
 def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
     device = images.device
-    with global_seed(0, device):
+    with global_seed(0, device), _one_thread(device):
         model = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).train()
         for layer in model.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -109,7 +109,7 @@ def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
         images, labels = _affordable(model, images, labels)
         seconds: list[list[float]] = [[], []]
         learned, searched = {}, {}
-        for half in 4 * (False, True):  # in turns: other work on the machine slows both
+        for half in 4 * (False, True):  # in turns: what else happens slows both
             with _passes_in(half, device):
                 spent, learned[half] = _timed(
                     functools.partial(_weight_gradient, model.train(), images, labels), device
@@ -167,12 +167,30 @@ def _image_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return slope.flatten()
 
 
+@contextlib.contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Inside, a CPU works with one thread, whose own time other work on the machine leaves alone.
+
+    Several threads wait for one another wherever one of them has to share its core, and the shorter
+    the passes, the longer: bf16 would lose on a busy machine.
+    """
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if device.type == "cpu":
+            torch.set_num_threads(threads)
+
+
 def _timed(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    start = time.perf_counter()
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    start = clock()
     found = call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start, found
+    return clock() - start, found
 
 
 @contextlib.contextmanager
