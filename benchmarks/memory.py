@@ -76,7 +76,7 @@ def table(result: dict[str, Any]) -> str:
             columns.append(f"{peak} GB" if peak else f"over {more:g} GB" if more else "")
         lines.append(f"| {' | '.join([*pair.split(', '), *columns])} |")
     note = (
-        f"Peak memory of a process that fits SEM for one step, {settings['batch']} generated images "
+        f"Peak of a process that fits SEM for one step, {settings['batch']} generated images "
         f"of {settings['side']} pixels, {settings['crops']} crops of each, all in one batch. "
         f"{result['date']}, {where(result)}."
     )

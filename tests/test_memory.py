@@ -167,6 +167,11 @@ def test_features_of_a_large_batch_are_those_of_all_its_images():
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
 
 
+def test_members_of_an_ensemble_count_one_at_a_time():
+    images, network = torch.rand(2, 3, 32, 32), build_model("tiny", 10)
+    assert bytes_per_image(Ensemble(network, 3), images) == bytes_per_image(network, images)
+
+
 class BatchDependent(nn.Module):
     """In evaluation, too, every image is seen beside the others."""
 
@@ -217,5 +222,6 @@ def test_the_usual_limit_is_an_eighth_of_the_machine_or_half_of_what_is_free(mon
         monkeypatch.setattr(memory, "_free_on_host", lambda free=free: free)
         assert memory.usual_limit(torch.device("cpu")) == limit
         assert memory.usual_limit(torch.device("cpu"), 4) == limit / 4
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 << 30, 80 << 30))
     assert memory.usual_limit(torch.device("cuda"), 4) == 5 << 30

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .checkpointing import Checkpointed, checkpoint_blocks
 
-_PARTS = 8  # of what a batch may keep: smaller parts take no more time
+_PARTS = 16  # of what a batch may keep: smaller parts take no more time
 
 
 class Frugal:
@@ -41,7 +41,7 @@ class Frugal:
         large = self._is_large(len(images))
         if self._network.training:
             if large and torch.is_grad_enabled():
-                self._checkpoint(images[:8].detach(), len(images))
+                self._checkpoint(images[:2].detach(), len(images))
             return self._in_training(images, *args)
         if large:
             return in_parts(self._forward, images, self._part, *args)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from .models import Ensemble
 
 # What a batch may keep: of the machine's memory, so that it is the same from run to run, but not
 # more than that of the free memory.
@@ -22,9 +25,13 @@ def free_memory(device: torch.device, processes: int = 1) -> int:
         device: On a GPU, its own memory counts.
         processes: How many share the machine's memory.
     """
-    if device.type == "cuda":
+    if _has_own(device):
         return torch.cuda.mem_get_info(device)[0]
     return _free_on_host() // processes
+
+
+def _has_own(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_available()
 
 
 def _free_on_host() -> int:
@@ -90,9 +97,12 @@ def bytes_per_image(network: nn.Module, images: Tensor) -> int:
         return 0
     modes = {module: module.training for module in network.modules()}
     network.eval()
+    forward = network.forward
+    if isinstance(network, Ensemble):  # whose members are asked one at a time
+        forward = functools.partial(forward, member=0)
     try:
-        one, alone = saved_bytes(network.forward, images[:1])
-        two, together = saved_bytes(network.forward, images[:2])
+        one, alone = saved_bytes(forward, images[:1])
+        two, together = saved_bytes(forward, images[:2])
     except Exception:  # a caller's network may do anything
         return 0
     finally:

@@ -68,7 +68,7 @@ class Ensemble(nn.Module):
         # A large batch goes through in parts, and then this layer has been called for each.
         last, parts = seen[-1][0], list[Tensor]()
         for layer, features in reversed(seen):
-            if layer is last and sum(map(len, parts)) < len(images):
+            if layer is last and (not parts or sum(map(len, parts)) < len(images)):
                 parts.insert(0, features)
         return torch.cat(parts).flatten(1).float()
 
