@@ -144,7 +144,8 @@ def test_a_real_audit_trains_tests_and_reports(images, pixel, tmp_path, caplog):
     assert report.chance == max(np.bincount(images[1].targets)) / 30
     assert set(report.change_by_class) == set(Shapes.classes) and len(report.examples) == 8
     messages = [record.getMessage() for record in caplog.records]
-    assert "4 cells, about" in messages[0] and messages[-1].endswith("done") and len(messages) == 5
+    assert "4 cells, about" in messages[0] and messages[0].endswith(" GB here")
+    assert messages[-1].endswith("done") and len(messages) == 5
     for name in ("report.html", "report.md", "report.json", "audit.json"):
         assert (tmp_path / "a" / name).is_file()
     assert ue.AuditReport.load(tmp_path / "a") == report

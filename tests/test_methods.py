@@ -11,10 +11,8 @@ from torch.nn import functional as F
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.engine.augment import CropFlip
-from unlearnable.engine.progress import Progress
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import to_float
-from unlearnable.methods import fit_session
 from unlearnable.methods.class_rows import ClassRows
 from unlearnable.methods.row_buffer import RowBuffer, warn_if_zero
 
@@ -438,27 +436,6 @@ def test_a_pretrained_surrogate_keeps_its_weights():
 
 def tiny_pairs():
     return list(make_run().images), list(range(16))
-
-
-def test_a_long_fit_says_so_at_once_with_what_would_do(monkeypatch):
-    monkeypatch.setattr(fit_session, "LONG", 0)
-
-    def advance(progress, bar, passes):
-        report, progress._on_rate = progress._on_rate, None
-        if report is not None:
-            report(10.0)
-
-    monkeypatch.setattr(Progress, "advance", advance)
-    method = ue.SEM(smooth_for_shapes(), train_steps=2, steps=1, batch_size=16)
-    with pytest.warns(UserWarning) as caught:
-        method.fit(Shapes(size=16), progress=False)
-    message = str(caught[0].message)
-    assert f"{method.passes(16):,} image passes at 10 a second" in message
-    monkeypatch.undo()
-    with pytest.warns(UserWarning) as caught:
-        fit_session.warn_if_long(ue.SEM(), 50_000, 40.0)
-    paper = str(caught[0].message)
-    assert "12.0 days" in paper and 'preset "fast"' in paper and "'tiny'" in paper
 
 
 def test_a_short_fit_says_nothing():

@@ -8,8 +8,9 @@ import pytest
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
+from unlearnable.engine.estimate import duration
 from unlearnable.evaluation.countermeasures import countermeasure
-from unlearnable.evaluation.report.figures import CLEAN, PROTECTED, Cell, duration
+from unlearnable.evaluation.report.figures import CLEAN, PROTECTED, Cell
 
 HOSTILE = '<script>alert("1")</script>|`*'
 VOID = {"meta", "img", "br", "hr", "link", "input", "line", "circle", "polyline"}

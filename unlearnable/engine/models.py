@@ -47,9 +47,11 @@ class Ensemble(nn.Module):
         Raises:
             ValueError: It has none.
         """
-        seen: list[Tensor] = []
+        seen: list[tuple[nn.Module, Tensor]] = []
         hooks = [
-            layer.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
+            layer.register_forward_hook(
+                lambda layer, inputs, output: seen.append((layer, inputs[0]))
+            )
             for layer in self.members[member].modules()
             if isinstance(layer, nn.Linear)
         ]
@@ -63,7 +65,12 @@ class Ensemble(nn.Module):
                 f"expected a surrogate with a Linear layer, whose inputs are its features, got a "
                 f"{type(self.members[member]).__name__} without"
             )
-        return seen[-1].flatten(1).float()
+        # A large batch goes through in parts, and then this layer has been called for each.
+        last, parts = seen[-1][0], list[Tensor]()
+        for layer, features in reversed(seen):
+            if layer is last and (not parts or sum(map(len, parts)) < len(images)):
+                parts.insert(0, features)
+        return torch.cat(parts).flatten(1).float()
 
 
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from .allocator import memory_kept
 from .distributed import Group
 from .folding import FoldedNetwork
+from .frugal import Frugal
 from .kernels import fastest_convolutions
+from .memory import bytes_per_image, usual_limit
 from .precision import full_float32
 from .random import global_seed
 
@@ -28,6 +30,8 @@ class Networks:
         compile: Compile those that are trained.
         group: The processes that train them together.
         weight: What this process's mean loss counts in the mean over processes.
+        memory: Bytes that a batch may keep for its gradient, before less of it is kept; None is
+            what :func:`~.memory.usual_limit` says.
 
     Attributes:
         precision: Of passes: ``"float32"`` or ``"bf16"``; ``"auto"`` before the first network.
@@ -42,6 +46,7 @@ class Networks:
         compile: bool,
         group: Group,
         weight: float = 1.0,
+        memory: int | None = None,
     ) -> None:
         self.passes = 0
         self.precision = precision
@@ -55,6 +60,8 @@ class Networks:
         self._compiled: list[nn.Module] = []
         self._parallel: dict[int, nn.Module] = {}
         self._folded: dict[int, FoldedNetwork] = {}
+        self._frugal: dict[int, Frugal] = {}
+        self._memory = usual_limit(device, group.size) if memory is None else memory
 
     def place(self, model: nn.Module, sample: Tensor) -> None:
         """Moves a model to the device, with channels-last weights, and counts its images.
@@ -70,6 +77,8 @@ class Networks:
             copied = self._folded[id(model)].refreshed()
             if copied is not model:
                 self._hooks.append(copied.register_forward_pre_hook(self._count))
+                self._save_memory(copied, sample)
+            self._save_memory(model, sample)
         self._hooks.append(model.register_forward_pre_hook(self._count))
 
     def place_trained(self, model: nn.Module, sample: Tensor) -> None:
@@ -79,6 +88,27 @@ class Networks:
             # Not model.compile(): that traces the hook too, whose counter never stays.
             model.forward = torch.compile(model.forward, dynamic=False)
             self._compiled.append(model)
+
+    def _save_memory(self, model: nn.Module, sample: Tensor) -> None:
+        with self.autocast(), global_seed(0, self._device):
+            per_image = bytes_per_image(model, sample)
+        self._frugal[id(model)] = Frugal(model, per_image, self._memory)
+
+    def kept(self, model: nn.Module, few: Tensor, batch: int, searched: int) -> float:
+        """Bytes that passes through a placed network keep for their gradients, at most.
+
+        Args:
+            model: Is in training mode afterwards.
+            few: Images of it, float (B, C, H, W).
+            batch: Images that it learns from at once.
+            searched: Images of a search at once.
+        """
+        if id(model) not in self._frugal:  # compiled
+            return 0
+        copied = self._frugal.get(id(self.for_search(model)), self._frugal[id(model)])
+        with self.autocast():
+            trained = self._frugal[id(model)].kept_in_training(few, batch)
+        return max(trained, copied.kept_in_search(searched))
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.passes += len(inputs[0])
@@ -137,12 +167,15 @@ class Networks:
         """Leaves the models as plain as they came: not counted, not compiled."""
         for hook in self._hooks:
             hook.remove()
+        for frugal in self._frugal.values():
+            frugal.close()
         for model in self._compiled:
             model.__dict__.pop("forward", None)
         self._hooks.clear()
         self._compiled.clear()
         self._parallel.clear()
         self._folded.clear()
+        self._frugal.clear()
         self._open.close()
 
 

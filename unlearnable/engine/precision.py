@@ -27,11 +27,19 @@ _IMAGES, _SECONDS = 64, 0.1  # of the trial: most images, and what a pass may ta
 logger = logging.getLogger(__name__)
 
 
+class Pace(NamedTuple):
+    """Seconds that an image takes, forward and backward: to the weights, and in a search."""
+
+    training: float
+    search: float
+
+
 class Precision(NamedTuple):
-    """``"float32"`` or ``"bf16"``, and why."""
+    """``"float32"`` or ``"bf16"``, why, and the network's pace in it where that was measured."""
 
     name: str
     reason: str
+    pace: Pace | None = None
 
 
 def check_precision(precision: str) -> str:
@@ -87,28 +95,70 @@ def choose_precision(network: nn.Module, images: Tensor, labels: Tensor) -> Prec
         return Precision("float32", f"the {device.type} has no bfloat16 in hardware")
     if not any(weight.requires_grad for weight in network.parameters()):
         return Precision("float32", "the network has no weights to train")
-    weights = tuple((name, tuple(weight.shape)) for name, weight in network.named_parameters())
-    key = (type(network), repr(network), weights, images.shape[1:], str(device))
+    key = _key(network, images)
     if key not in _CHOSEN:
         try:
             _CHOSEN[key] = _tried(network, images[:_IMAGES], labels[:_IMAGES])
         except Exception as error:  # a caller's network may lack what bf16 needs in any way
             _CHOSEN[key] = Precision("float32", f"bf16 fails ({type(error).__name__}: {error})")
-        logger.info("precision %s: %s", *_CHOSEN[key])
+        logger.info("precision %s: %s", *_CHOSEN[key][:2])
     return _CHOSEN[key]
+
+
+def _key(network: nn.Module, images: Tensor) -> object:
+    """The same for equal networks on images of one size."""
+    weights = tuple((name, tuple(weight.shape)) for name, weight in network.named_parameters())
+    return type(network), repr(network), weights, images.shape[1:], str(images.device)
+
+
+_PACES: dict[object, Pace | None] = {}
+
+
+def measure_pace(network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Pace | None:
+    """How fast a network is in ``"float32"`` or ``"bf16"``; other arguments as above.
+
+    A copy of it is timed for less than a second, once in a process. None where it fails.
+    """
+    key = _key(network, images), precision
+    if key not in _PACES:
+        half, device = precision == "bf16", images.device
+        try:
+            with global_seed(0, device), _one_thread(device), _passes_in(half, device):
+                model = _copy(network, device)
+                few, theirs = _affordable(model, images[:_IMAGES], labels[:_IMAGES])
+                step = functools.partial(_weight_gradient, model, few, theirs)
+                learned = min(_timed(step, device)[0] for _ in range(2))
+                searched, _ = _search(model, few, theirs, half)
+            _PACES[key] = _pace(learned, searched, few)
+        except Exception:  # a caller's network may lack what is needed in any way
+            _PACES[key] = None
+    return _PACES[key]
+
+
+def _copy(network: nn.Module, device: torch.device) -> nn.Module:
+    """In training mode; its running statistics are the mean of all batches of the trial."""
+    model = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.momentum = None
+            layer.reset_running_stats()
+    return model
+
+
+def _search(model: nn.Module, images: Tensor, labels: Tensor, half: bool) -> tuple[float, Tensor]:
+    """Seconds and result of a search's gradient."""
+    frozen = FoldedNetwork(model, images, low_precision=half).refreshed().eval()
+    step = functools.partial(_image_gradient, frozen, images, labels)
+    return min((_timed(step, images.device) for _ in range(2)), key=lambda timed: timed[0])
 
 
 def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
     device = images.device
     with global_seed(0, device), _one_thread(device):
-        model = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).train()
-        for layer in model.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.momentum = None  # the mean of all batches: of the trial's alone
-                layer.reset_running_stats()
+        model = _copy(network, device)
         images, labels = _affordable(model, images, labels)
         seconds: list[list[float]] = [[], []]
-        learned, searched = {}, {}
+        learned, searched, searching = {}, {}, {}
         for half in 4 * (False, True):  # in turns: what else happens slows both
             with _passes_in(half, device):
                 spent, learned[half] = _timed(
@@ -117,8 +167,7 @@ def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
                 seconds[half].append(spent)
         for half in (False, True):
             with _passes_in(half, device):
-                frozen = FoldedNetwork(model, images, low_precision=half).refreshed().eval()
-                searched[half] = _image_gradient(frozen, images, labels)
+                searching[half], searched[half] = _search(model, images, labels, half)
     faster = min(seconds[False]) / min(seconds[True])
     search, training = (
         _cosine(found[False].double(), found[True].double()) for found in (searched, learned)
@@ -128,7 +177,16 @@ def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
         f"{training:.3f} (weights) between their gradients"
     )
     sound = search >= _SEARCH and training >= _TRAINING  # not so for NaN
-    return Precision("bf16" if faster >= _FASTER and sound else "float32", reason)
+    half = faster >= _FASTER and sound
+    pace = _pace(min(seconds[half]), searching[half], images)
+    return Precision("bf16" if half else "float32", reason, pace)
+
+
+def _pace(learned: float, searched: float, images: Tensor) -> Pace:
+    """From seconds for all images of a trial, which on a CPU has one of the threads there are."""
+    threads = torch.get_num_threads() if images.device.type == "cpu" else 1
+    share = threads * len(images)
+    return Pace(learned / share, searched / share)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ class Progress:
     Args:
         show: Show bars, where standard error is a terminal.
         title: Left of the bars.
-        on_rate: Called once with image passes per second when a few seconds have been measured.
         profile: Keep :attr:`seconds`; on a GPU this waits for it again and again.
 
     Attributes:
@@ -31,12 +30,10 @@ class Progress:
         *,
         show: bool = True,
         title: str = "",
-        on_rate: Callable[[float], None] | None = None,
         profile: bool = False,
     ) -> None:
         self._show = show
         self._title = title
-        self._on_rate = on_rate
         self._profile = profile
         self._bars: list[tqdm[Any]] = []
         self._started: tuple[float, int] | None = None
@@ -69,13 +66,9 @@ class Progress:
         if self._started is None:
             self._started = (now, passes)  # the first step warms everything up
         seconds, made = now - self._started[0], passes - self._started[1]
-        if made > 0 and seconds > 0:
-            if self._on_rate is not None and seconds > 3:
-                report, self._on_rate = self._on_rate, None
-                report(made / seconds)
-            if now - self._shown > 1:
-                self._shown = now
-                self._postfix({"passes/s": f"{made / seconds:,.0f}"})
+        if made > 0 and seconds > 0 and now - self._shown > 1:
+            self._shown = now
+            self._postfix({"passes/s": f"{made / seconds:,.0f}"})
         if bar is not None:
             bar.update()
 

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint, RowStore
 from .distributed import Group
+from .estimate import Work
 from .loops import Loops
 from .networks import Network, Networks, frozen
-from .precision import choose_precision
 from .prefetch import ImageSource
 from .progress import Progress
 from .random import CPU, Draws, Seeds
 from .sampler import Batches, Shards
 from .state import State
 from .tallies import Tallies
+from .trial import Trial
 
 
 class Run:
@@ -45,8 +46,12 @@ class Run:
         precision: Of network passes: ``"float32"`` (without TF32), ``"bf16"`` (autocast), or
             ``"auto"``: the first tracked network decides, by a short trial.
         compile: Compile the networks given to :meth:`track`.
+        memory: Bytes that a batch may keep for its gradient; a larger one is computed in parts or a
+            second time. None is an eighth of the machine's memory, or half of a GPU's that is free.
         group: The processes that share the work; a run may be continued by others.
         checkpoint: Where the state is kept.
+        work: What is going to be done: its time and memory are estimated by the first tracked
+            network, and logged.
         progress: What shows the work and measures its time.
         callback: Called with each record of :meth:`log`.
 
@@ -69,8 +74,10 @@ class Run:
         seed: Hashable = 0,
         precision: str = "float32",
         compile: bool = False,
+        memory: int | None = None,
         group: Group | None = None,
         checkpoint: Checkpoint | None = None,
+        work: Work | None = None,
         progress: Progress | None = None,
         callback: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
@@ -95,7 +102,12 @@ class Run:
         count = None if state is None else state["shards"]
         self._shards = Shards(len(images), seed=seed, group=group, count=count)
         weight = self._shards.weight
-        self._networks = Networks(device, precision, compile=compile, group=group, weight=weight)
+        self._networks = Networks(
+            device, precision, compile=compile, group=group, weight=weight, memory=memory
+        )
+        if work is not None and work.is_tiny(images.shape[1:].numel()):
+            work = None
+        self._trial = Trial(self._networks, work, group, self._sample, labels)
         self._batches = Batches(self._shards, device, prefetch, fixed_shapes=compile)
         if state is not None:
             self._restore(state)
@@ -112,19 +124,12 @@ class Run:
             if isinstance(item, nn.Module):
                 self.settle_precision(item)
                 self._networks.place_trained(item, self._sample(2))
+                self._trial.estimate(item)
             self._state.track(name, item)
 
     def settle_precision(self, network: nn.Module) -> None:
         """Decides by the run's first network what ``"auto"`` is, in the first process for all."""
-        if self._networks.precision != "auto":
-            return
-        with self._group.rank_zero_first() as first:
-            chosen = None
-            if first:
-                images = self._sample(64)
-                labels = self.labels[: len(images)]
-                chosen = choose_precision(network.to(self.device), images, labels)
-        self._networks.precision = self._group.share(chosen and chosen.name)
+        self._trial.settle(network)
 
     def place(self, model: nn.Module) -> None:
         """Makes a model part of the run whose weights no step changes, and no checkpoint carries.

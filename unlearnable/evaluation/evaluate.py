@@ -6,24 +6,24 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data.cache import ImageStore, read_images
 from ..data.raw import RawDataset
-from ..engine.device import pick_device
+from ..engine.estimate import Work
 from ..engine.models import build_model, check_model_name, check_network, reset_weights
-from ..engine.numbers import integer
-from ..engine.precision import check_precision
 from ..engine.progress import Progress
-from ..engine.recipes import Recipe, find_recipe
+from ..engine.recipes import find_recipe
 from ..engine.run import Run
 from ..engine.train import Batch, count_correct, train
 from ..protected.dataset import ProtectedDataset
 from .countermeasures.base import Countermeasure
 from .countermeasures.names import countermeasure as find_countermeasure
+from .training import Training
+from .work import work_of_victims
 
 _TEST_BATCH = 500
 
@@ -136,6 +136,11 @@ def evaluate(
             faster here and gives the same gradients.
         progress: Show bars, where standard error is a terminal.
 
+    What it is going to take, in time and memory, is logged before the first victim trains.
+
+    Warns:
+        UserWarning: That is over an hour, or more memory than there is.
+
     Raises:
         ValueError: An argument is out of range, the datasets do not belong together, the test set
             is protected, or the victim does not give a logit for each class. All of it is checked
@@ -159,48 +164,8 @@ def evaluate(
     if not isinstance(victim, str):
         counter.check_victim(victim, learned.images.shape[1:])
     check_victim(victim, learned)
-    return train_victims(learned, tested, victim, counter, training, progress=progress)
-
-
-class Training(NamedTuple):
-    """How victims are trained; attributes are the arguments of :func:`evaluate`, checked."""
-
-    recipe: Recipe
-    epochs: int
-    seeds: list[int]
-    batch_size: int
-    peak_images: int | None
-    device: torch.device
-    precision: str
-
-    @classmethod
-    def checked(
-        cls,
-        recipe: Recipe,
-        epochs: int | None,
-        seeds: int | Iterable[int],
-        batch_size: int | None,
-        peak_images: int | None,
-        device: str | torch.device,
-        precision: str,
-    ) -> Training:
-        """From the arguments of :func:`evaluate`; ``ValueError`` where one is out of range."""
-        if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) != 0:
-            chosen = [integer("each of seeds", seed) for seed in seeds]
-        else:
-            chosen = list(range(integer("seeds", seeds, least=1)))
-        if not chosen:
-            raise ValueError("expected at least one seed, got none")
-        place = pick_device(device)
-        return cls(
-            recipe,
-            integer("epochs", recipe.epochs if epochs is None else epochs, least=1),
-            chosen,
-            integer("batch_size", recipe.batch_size if batch_size is None else batch_size, least=1),
-            None if peak_images is None else integer("peak_images", peak_images, least=1),
-            place,
-            check_precision(precision),
-        )
+    work = work_of_victims(learned, tested, victim, counter, training)
+    return train_victims(learned, tested, victim, counter, training, work=work, progress=progress)
 
 
 def train_victims(
@@ -210,9 +175,13 @@ def train_victims(
     countermeasure: Countermeasure,
     training: Training,
     *,
+    work: Work | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """:func:`evaluate` for images that were read and checked already, which stay as they are."""
+    """:func:`evaluate` for images that were read and checked already, which stay as they are.
+
+    What ``work`` is given is estimated and logged before the first victim.
+    """
     name = victim if isinstance(victim, str) else type(victim).__name__
     train = _replaced(train, countermeasure)
     if countermeasure.test_images:
@@ -229,7 +198,16 @@ def train_victims(
     images, labels = train.images.to(place), train.labels.to(place)
     for seed in training.seeds:
         bars = Progress(show=progress, title=f"{name}, seed {seed}")
-        run = Run(images, labels, train.num_classes, seed=seed, precision=precision, progress=bars)
+        run = Run(
+            images,
+            labels,
+            train.num_classes,
+            seed=seed,
+            precision=precision,
+            work=work,
+            progress=bars,
+        )
+        work = None  # it was said
         with contextlib.closing(run):
             _train_victim(run, victim, countermeasure, test, training, result)
     return result

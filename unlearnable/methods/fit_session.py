@@ -8,10 +8,8 @@ import logging
 import os
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +21,8 @@ from ..data.cache import ImageStore, bytes_of_images, read_images
 from ..engine.checkpoint import STATE, Checkpoint
 from ..engine.device import pick_device
 from ..engine.distributed import Group
+from ..engine.estimate import Work, duration
+from ..engine.memory import memory_of_host
 from ..engine.precision import check_precision
 from ..engine.prefetch import ImageSource, StreamedImages
 from ..engine.progress import Progress
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 _MARKER, _ROWS = "checkpoint.json", "rows.bin"
 _HOST_SHARE = 0.25  # of the machine's memory that images, and again rows, may take
 _DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
-LONG = 3600  # seconds of estimated work from which on a fit warns
 _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
 
 
@@ -98,7 +97,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
     def _decide(self, dataset: Any) -> bool:
         size = bytes_of_images(dataset, self._options.image_size)
         on_gpu = self._device.type == "cuda"
-        limit = host = _HOST_SHARE * _host_memory() / self._group.size_here()
+        limit = host = _HOST_SHARE * memory_of_host() / self._group.size_here()
         if on_gpu:
             limit = _DEVICE_SHARE * torch.cuda.mem_get_info(self._device)[0]
         resident = size <= limit if self._options.resident is None else self._options.resident
@@ -200,11 +199,11 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             every = self._options.checkpoint_every
             checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
             self._cleanup.enter_context(checkpoint)
-        caution = partial(warn_if_long, self._method, len(self.images.images))
+        size = self.images.images.numel() if self._resident else 0
+        held = size * (1 if self._rows is None else 2)  # rows take as much as images
         progress = Progress(
             show=self._show,
             title=self._title,
-            on_rate=caution if first else None,
             profile=self._options.profile,
         )
         run = Run(
@@ -217,6 +216,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             compile=self._options.compile,
             group=self._group,
             checkpoint=checkpoint,
+            work=work_of_fit(self._method, held, len(self.images.images)),
             progress=progress,
             callback=self._options.callback if first else None,
         )
@@ -312,39 +312,28 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _host_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
+def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
+    """What a fit does, for its estimate; None where that is not known, or nothing is trained."""
+    passes, batch = method.passes(num_images), getattr(method, "batch_size", 0)
+    if not passes:
+        return None
+    total = passes
+    surrogate = getattr(method, "surrogate", None)
 
-
-def warn_if_long(method: Parameters, num_images: int, rate: float) -> None:
-    """Warns of a fit that takes over :data:`LONG`, with ``rate`` image passes a second."""
-    total = method.passes(num_images)
-    if total is None or total / rate <= LONG:
-        return
-    message = (
-        f"{type(method).__name__} will take about {_duration(total / rate)} here "
-        f"({total:,} image passes at {rate:,.0f} a second)."
-    )
-    for name in method.presets:
-        other = method.preset(name)
-        passes = other.passes(num_images)
-        if passes is not None and passes < total / 2:
-            message += f' The preset "{name}" needs {passes:,} passes'
-            surrogate = getattr(other, "surrogate", None)
-            if surrogate == getattr(method, "surrogate", None):
-                message += f", about {_duration(passes / rate)}."
+    def advice(seconds: float) -> list[str]:
+        found = []
+        for name in method.presets:
+            other = method.preset(name)
+            passes = other.passes(num_images)
+            if passes is None or passes >= total / 2:
+                continue
+            if (smaller := getattr(other, "surrogate", None)) == surrogate:
+                needs = f"about {duration(seconds * passes)}"
             else:
-                message += f" of the smaller network {surrogate!r}."
-    if not torch.cuda.is_available():
-        message += ' A GPU (device="cuda") does many times more passes a second.'
-    warnings.warn(message, stacklevel=3)
+                needs = f"of the smaller network {smaller!r}"
+            found.append(f'The preset "{name}" needs {passes:,} passes, {needs}.')
+        return found
 
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    name = surrogate if isinstance(surrogate, str) else type(surrogate).__name__
+    searched = batch * getattr(method, "eot_samples", 1)
+    return Work(type(method).__name__, name, passes, batch, searched, held, advice)

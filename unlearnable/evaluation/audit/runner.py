@@ -17,15 +17,19 @@ import torchvision
 
 from ..._version import __version__
 from ...data.cache import ImageStore
+from ...engine.estimate import Estimate, duration
+from ...engine.memory import free_memory
 from ...engine.models import check_model_name
 from ...engine.numbers import number
 from ...engine.recipes import STANDARD
 from ...perturbation.perturbation import Perturbation
 from ..countermeasures.base import Countermeasure
 from ..countermeasures.names import COUNTERMEASURES, countermeasure
-from ..evaluate import Training, check_victim, train_victims
-from ..report.figures import Cell, duration, percent
+from ..evaluate import check_victim, train_victims
+from ..report.figures import Cell, percent
 from ..report.report import AuditReport
+from ..training import Training
+from ..work import memory_of_audit
 from .cells import Ledger, Plan, open_ledger, plan
 from .data import AuditData, read_audit_data
 from .timing import Clock, probe
@@ -53,9 +57,10 @@ def audit(
 ) -> AuditReport:
     """Trains victims with every countermeasure on protected images, and on clean ones beside them.
 
-    The time it is going to take is estimated and logged before it starts, and what is left of it
-    after each cell. Everything is checked before the first victim trains. Both datasets are read
-    once and kept in memory; without ``test``, the dataset is read twice, first to divide it.
+    Time and memory that it is going to take are estimated and logged before it starts, and what is
+    left of the time after each cell. Everything is checked before the first victim trains. Both
+    datasets are read once and kept in memory; without ``test``, the dataset is read twice, first to
+    divide it.
 
     Args:
         dataset: The clean dataset, or a :class:`ProtectedDataset`, which carries its perturbation.
@@ -130,11 +135,7 @@ def _measured(
     clock = Clock(cells, ledger)
     measure = functools.partial(measure_cell, training=training)
     probe(clock, todo, data, measure, epochs=training.epochs, batch_size=training.batch_size)
-    logger.info(
-        f"audit of {data.given.perturbation.config['method']} on {data.dataset['name']}: "
-        f"{len(todo)} of {len(cells)} cells, about {duration(clock.left(todo))} on "
-        f"{training.device}"
-    )
+    _estimate(todo, cells, clock, data, training).say()
     for done, planned in enumerate(todo, 1):
         train = data.training_images(planned.trained_on, planned.countermeasure)
         cell = measure(planned, train, data.test, training.epochs, progress=progress)
@@ -148,6 +149,27 @@ def _measured(
             f"best, {percent(cell.last)} at the end; {rest}"
         )
         yield planned
+
+
+def _estimate(
+    todo: Sequence[Plan],
+    cells: Sequence[Plan],
+    clock: Clock,
+    data: AuditData,
+    training: Training,
+) -> Estimate:
+    """What the cells that are left are going to take."""
+    held = sum(store.images.nbytes for store in (data.clean, data.protected, data.test))
+    victims = {cell.victim for cell in todo}
+    memory = memory_of_audit(data.clean, held, victims, training)
+    return Estimate(
+        f"audit of {data.given.perturbation.config['method']} on {data.dataset['name']}",
+        f"{len(todo)} of {len(cells)} cells",
+        clock.left(todo),
+        memory,
+        held + free_memory(training.device),
+        ["Fewer countermeasures or epochs, and smaller victims, take less time."],
+    )
 
 
 def measure_cell(

@@ -51,6 +51,10 @@ class AdversarialTraining(Countermeasure):
         steps = "" if self.steps == 10 else f", {self.steps} steps"
         return f"a victim that trains adversarially, radius {radius}{steps}"
 
+    @property
+    def passes(self) -> float:
+        return self.steps + 1
+
     def on_step(self, batch: Batch, model: nn.Module, run: Run) -> Batch:
         delta = adversary(
             run,

@@ -142,6 +142,11 @@ class Countermeasure(ABC):
         """
         return batch
 
+    @property
+    def passes(self) -> float:
+        """Image passes for each image that is learned from, for estimates of time."""
+        return 1
+
     def __str__(self) -> str:
         return self.name
 

@@ -44,6 +44,10 @@ class UEraser(Countermeasure):
             )
 
     @property
+    def passes(self) -> float:
+        return self.until * self.draws + 1 - self.until
+
+    @property
     def name(self) -> str:
         if self.draws == 1:
             return "ueraser-lite"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -85,10 +84,3 @@ def percent(share: float) -> str:
 def whole_percent(share: float) -> str:
     """As reports write what was recovered; less than guessing is nothing."""
     return f"{max(0, round(100 * share))} %"
-
-
-def duration(seconds: float) -> str:
-    """As reports write times: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

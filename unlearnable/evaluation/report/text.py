@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .figures import Reached, Row, duration, percent, whole_percent
+from ...engine.estimate import duration
+from .figures import Reached, Row, percent, whole_percent
 from .model import BREAKS, HOLDS, Findings
 
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")

@@ -1,0 +1,75 @@
+"""What a run finds out with its first network: how precisely it works, and what that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from .distributed import Group
+from .estimate import Work, estimate
+from .networks import Networks
+from .precision import Pace, Precision, choose_precision, measure_pace
+
+
+class Trial:
+    """The first network of a run, tried in the first process for all.
+
+    Args:
+        networks: Of the run; their precision may be ``"auto"`` before.
+        work: What is going to be done, or None where nothing is estimated.
+        group: The processes of the run.
+        sample: Gives the first images, as many as it is asked for, float (B, C, H, W).
+        labels: Of all images, (N,).
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        work: Work | None,
+        group: Group,
+        sample: Callable[[int], Tensor],
+        labels: Tensor,
+    ) -> None:
+        self._networks = networks
+        self._work = work
+        self._group = group
+        self._sample = sample
+        self._labels = labels
+        self._pace: Pace | None = None
+
+    def settle(self, network: nn.Module) -> None:
+        """Decides what ``"auto"`` is, and times the network where work is to be estimated."""
+        asked = self._networks.precision
+        to_time = self._work is not None and self._pace is None
+        if asked != "auto" and not to_time:
+            return
+        with self._group.rank_zero_first() as first:
+            chosen = None
+            if first:
+                images = self._sample(64)
+                labels = self._labels[: len(images)]
+                network.to(images.device)
+                chosen = Precision(asked, "as it was asked for")
+                if asked == "auto":
+                    chosen = choose_precision(network, images, labels)
+                if to_time:
+                    self._pace = chosen.pace or measure_pace(network, images, labels, chosen.name)
+        self._networks.precision = self._group.share(chosen and chosen.name)
+
+    def estimate(self, network: nn.Module) -> None:
+        """Says once what the work is going to take, with a placed network."""
+        work, self._work = self._work, None
+        if work is None or self._group.rank > 0:
+            return
+        images, done = self._sample(2), self._networks.passes
+        kept = self._networks.kept(network, images, work.batch, work.searched)
+        estimate(
+            work._replace(passes=max(0, work.passes - done)),
+            network,
+            images,
+            self._networks.precision,
+            self._pace,
+            kept,
+            self._group.size,
+        ).say()
