@@ -27,6 +27,7 @@ _FAST: dict[str, Any] = {
     "search_images": 5000,
     "visits": 30.0,
     "final_steps": 8,
+    "final_step_size": 2 / 255,
     "warm_start": True,
 }
 # The tiny surrogate does not become robust to 4/255 in so few steps, and rows made against that
@@ -38,6 +39,7 @@ _DEMO = _FAST | {
     "search_images": None,
     "visits": 12.8,
     "final_steps": 5,
+    "final_step_size": None,
 }
 
 
@@ -69,6 +71,7 @@ class REM(Method):
             ``steps``, and 0, only with ``warm_start``, leaves the rows as training made them.
             :meth:`extend`, whose rows start at zero with ``warm_start``, takes as many as lead
             across the budget then, if that is more.
+        final_step_size: Length of those steps; None is ``step_size``.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
             very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then, and
             for the norm L2 above that times the root of C * H * W.
@@ -101,6 +104,7 @@ class REM(Method):
     visits: float = positive(12.8)
     train_steps: int | None = count(None, least=0)
     final_steps: int | None = count(None, least=0)
+    final_step_size: float | None = length(None)
     warm_start: bool = flag(False)
     granularity: str = "sample-wise"
     pretrained_surrogate: bool = False
@@ -171,16 +175,26 @@ class REM(Method):
             run.log(step=done + steps, **learned)
         # Early rows were made for a surrogate that is long gone: every image is visited once more.
         for index in run.sweep(self.batch_size, title="last sweep"):
-            run.rows[index] = self._search(run, index, surrogate, self._final_steps)
+            run.rows[index] = self._last_search(run, index, surrogate, self._final_steps)
         return surrogate
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
         steps = self._final_steps or self.steps
         if self.warm_start:  # a fit's visits add up; this is the only one that a new image gets
-            steps = max(steps, crossing(self.epsilon, self.step_size))
-        return self._search(run, index, surrogate, steps)
+            steps = max(steps, crossing(self.epsilon, self.final_step_size or self.step_size))
+        return self._last_search(run, index, surrogate, steps)
 
-    def _search(self, run: Run, index: Tensor, surrogate: nn.Module, steps: int) -> Tensor:
+    def _last_search(self, run: Run, index: Tensor, surrogate: nn.Module, steps: int) -> Tensor:
+        return self._search(run, index, surrogate, steps, self.final_step_size)
+
+    def _search(
+        self,
+        run: Run,
+        index: Tensor,
+        surrogate: nn.Module,
+        steps: int,
+        step_size: float | None = None,
+    ) -> Tensor:
         """Perturbations that minimise the loss over augmentation and disturbance, (B, C, H, W)."""
         images = to_float(run.images[index])
         labels = run.labels[index].repeat_interleave(self.eot_samples)
@@ -202,7 +216,7 @@ class REM(Method):
                 images,
                 start,
                 epsilon=self.epsilon,
-                step_size=self.step_size,
+                step_size=step_size or self.step_size,
                 steps=steps,
                 norm=self.norm,
             )
