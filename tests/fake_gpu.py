@@ -67,6 +67,9 @@ class FakeGPU(TorchDispatchMode):
         if func is aten._local_scalar_dense.default:
             self.waits["item"] += 1
             return _ones(args[0], tolist=True)
+        if func is aten.allclose.default:
+            self.waits["item"] += 1
+            return True
         if func is aten._to_copy.default and kwargs.get("device") is not None:
             return self._copied(*args, **kwargs)
         if func is aten.copy_.default and args[0].device != args[1].device:

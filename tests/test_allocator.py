@@ -1,12 +1,13 @@
 """Memory between the steps of a run."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
 from unlearnable.engine import allocator
-from unlearnable.engine.allocator import memory_kept
+from unlearnable.engine.allocator import KeptMemory
 
 resource = pytest.importorskip("resource")
 CPU = torch.device("cpu")
@@ -14,19 +15,21 @@ glibc = pytest.mark.skipif(not allocator._is_glibc(), reason="only glibc has mal
 
 
 def faults_of_a_step():
-    """Page faults of a step that needs 64 MB, after one that needed them too."""
-    for _ in range(3):
+    """Fewest page faults of a step that needs 64 MB, after one that needed them too."""
+    faults = []
+    for _ in range(6):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.zeros(16, 1 << 20).add_(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return min(faults[1:])
 
 
 @glibc
 def test_a_step_gets_the_memory_of_the_last_one():
     usual = faults_of_a_step()  # 16,000, or fewer where pages are larger
-    with memory_kept(CPU):
+    with closing(KeptMemory(CPU)):
         assert faults_of_a_step() < usual / 4
-        with memory_kept(CPU):
+        with closing(KeptMemory(CPU)):
             assert faults_of_a_step() < usual / 4
         assert faults_of_a_step() < usual / 4
     assert faults_of_a_step() > usual / 4
@@ -38,7 +41,7 @@ def test_kept_memory_goes_back_at_the_end():
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     before = resident()
-    with memory_kept(CPU):
+    with closing(KeptMemory(CPU)):
         faults_of_a_step()
         assert resident() - before > 50e6
     assert resident() - before < 20e6
@@ -46,8 +49,8 @@ def test_kept_memory_goes_back_at_the_end():
 
 def test_other_devices_and_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(allocator.ctypes, "CDLL", None)
-    with memory_kept(torch.device("cuda")):
+    with closing(KeptMemory(torch.device("cuda"))):
         pass
     monkeypatch.setattr(allocator.os, "confstr", lambda name: None)
-    with memory_kept(CPU):
+    with closing(KeptMemory(CPU)):
         pass

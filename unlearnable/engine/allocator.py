@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
@@ -17,34 +16,40 @@ _KEPT = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 
 _USUAL = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20, _TOP_PAD: 128 << 10}
 
 _lock = threading.Lock()
-_inside = 0
+_open = 0
 
 
-@contextlib.contextmanager
-def memory_kept(device: torch.device) -> Iterator[None]:
-    """Lets the process keep the memory that is freed inside, and returns it at the end.
+class KeptMemory:
+    """While it is open, the process keeps the memory that it frees; :meth:`close` returns it.
 
     By default glibc hands a large buffer back to the system when it is freed, so that the next step
     gets pages of zeros for the same buffer, at a page fault each. Does nothing for devices other
     than the CPU and for other C libraries.
+
+    Args:
+        device: Where a run works.
     """
-    global _inside
-    if device.type != "cpu" or not _is_glibc():
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            _set(libc.mallopt, _KEPT)
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _set(libc.mallopt, _USUAL)
-                libc.malloc_trim(0)
+
+    def __init__(self, device: torch.device) -> None:
+        global _open
+        self._keeps = device.type == "cpu" and _is_glibc()
+        if self._keeps:
+            with _lock:
+                _open += 1
+                if _open == 1:
+                    _set(ctypes.CDLL(None).mallopt, _KEPT)
+
+    def close(self) -> None:
+        """The last one that closes sets things back."""
+        global _open
+        if self._keeps:
+            self._keeps = False
+            with _lock:
+                _open -= 1
+                if _open == 0:
+                    libc = ctypes.CDLL(None)
+                    _set(libc.mallopt, _USUAL)
+                    libc.malloc_trim(0)
 
 
 def _is_glibc() -> bool:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .allocator import memory_kept
+from .allocator import KeptMemory
 from .distributed import Group
 from .folding import FoldedNetwork
 from .frugal import Frugal
@@ -53,8 +53,7 @@ class Networks:
         self._device = device
         self._compile = compile
         self._group = group
-        self._open = contextlib.ExitStack()
-        self._open.enter_context(memory_kept(device))
+        self._kept_memory = KeptMemory(device)
         self._weight = weight
         self._hooks: list[Any] = []
         self._compiled: list[nn.Module] = []
@@ -176,7 +175,7 @@ class Networks:
         self._parallel.clear()
         self._folded.clear()
         self._frugal.clear()
-        self._open.close()
+        self._kept_memory.close()
 
 
 @contextlib.contextmanager
