@@ -66,7 +66,7 @@ def test_what_is_long_or_too_large_is_a_warning_that_says_what_helps():
 
 
 def test_cheaper_presets_are_part_of_the_advice():
-    found = " ".join(work_of_fit(ue.SEM(), 0, 50_000).advice(1 / 40))
+    found = " ".join(work_of_fit(ue.TAP(), 0, 50_000).advice(1 / 40))
     assert 'preset "fast"' in found and "'tiny'" in found and "h." in found
     assert work_of_fit(ue.SEM.preset("demo"), 0, 50_000).advice(1 / 40) == []
     assert work_of_fit(ue.LSP(), 0, 50_000) is None  # trains nothing

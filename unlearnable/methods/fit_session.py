@@ -321,6 +321,8 @@ def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
     surrogate = getattr(method, "surrogate", None)
 
     def advice(seconds: float) -> list[str]:
+        if surrogate == "tiny":
+            return []  # no preset has a smaller one
         found = []
         for name in method.presets:
             other = method.preset(name)

@@ -19,6 +19,7 @@ from .parameters import budget, count, flag, length, positive
 
 _BLOCK = 50  # surrogate steps between two records
 _FAST: dict[str, Any] = {
+    "surrogate": "resnet9",
     "steps": 2,
     "step_size": 4 / 255,
     "robust_steps": 1,
