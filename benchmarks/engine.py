@@ -211,7 +211,7 @@ def main() -> None:
             model = build_model(surrogate, 10).to(device)
             chosen = choose_precision(model, images.to(device), labels.to(device))
             precision = chosen.name
-            print(f"{surrogate}: {precision}, {chosen.reason}", flush=True)
+            print(f"{surrogate}: {precision}, {chosen.reason}{chosen.figures}", flush=True)
         for name, settings in (_LARGE if large else _SMALL).items():
             cell_name = f"{name}, {surrogate}" + (", compiled" if args.compile else "")
             if cell_name in record.cells:

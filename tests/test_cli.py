@@ -57,7 +57,8 @@ def test_fit_info_protect_evaluate(tmp_path, capsys):
 
 def test_info_says_how_it_was_fitted(perturbation, tmp_path, capsys):
     reason = {"precision": "bf16", "precision_reason": "1.5 times as fast as float32"}
-    config = {n: v for n, v in perturbation.config.items() if n not in ("device", "precision")}
+    names = ("device", "precision", "precision_reason")
+    config = {n: v for n, v in perturbation.config.items() if n not in names}
     fitted = {"device": "cpu", "precision": "float32"}
     shown = {}
     for name, origin in {"plain": fitted, "reason": fitted | reason, "earlier": {}}.items():

@@ -69,7 +69,8 @@ def test_bf16_is_chosen_where_it_is_faster(speed, name, hardware, monkeypatch):
 
     monkeypatch.setattr(module, "_timed", timed)
     found = trial(build_model("tiny", 10))
-    assert found.name == name and f"{speed:.1f} times as fast" in found.reason
+    assert found.name == name and f"{speed:.1f} times as fast" in found.figures
+    assert "faster" in found.reason
 
 
 class Wrong(nn.Module):
@@ -121,9 +122,10 @@ def test_a_fit_keeps_what_was_chosen(name, hardware, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_tried", lambda *args: Precision(name, "so the test says"))
     fitted = sem().fit(Shapes(size=16), device="cpu", progress=False)
     config = fitted.perturbation_.config
-    assert config["precision"] == name
+    assert (config["precision"], config["precision_reason"]) == (name, "so the test says")
     asked = sem().fit(Shapes(size=16), device="cpu", precision=name, progress=False)
-    assert asked.perturbation_.digest == fitted.perturbation_.digest
+    assert torch.equal(*(torch.tensor(m.perturbation_.rows[:]) for m in (asked, fitted)))
+    assert asked.perturbation_.config["precision_reason"] == "asked for"
     monkeypatch.setattr(module, "_tried", None)  # an extension is as precise as its fit
     monkeypatch.setattr(module, "_CHOSEN", {})
     more = fitted.extend(Shapes(size=8, seed=3), device="cpu", progress=False)

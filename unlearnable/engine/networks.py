@@ -35,6 +35,7 @@ class Networks:
 
     Attributes:
         precision: Of passes: ``"float32"`` or ``"bf16"``; ``"auto"`` before the first network.
+        precision_reason: Why that one.
         passes: Images that went forward in this process.
     """
 
@@ -50,6 +51,7 @@ class Networks:
     ) -> None:
         self.passes = 0
         self.precision = precision
+        self.precision_reason = "no network" if precision == "auto" else "asked for"
         self._device = device
         self._compile = compile
         self._group = group

@@ -35,10 +35,18 @@ class Pace(NamedTuple):
 
 
 class Precision(NamedTuple):
-    """``"float32"`` or ``"bf16"``, why, and the network's pace in it where that was measured."""
+    """``"float32"`` or ``"bf16"``, and why.
+
+    Attributes:
+        name: Of the precision.
+        reason: The same whenever the answer is.
+        figures: What was measured, as text.
+        pace: Of the network in this precision, where that was measured.
+    """
 
     name: str
     reason: str
+    figures: str = ""
     pace: Pace | None = None
 
 
@@ -101,7 +109,7 @@ def choose_precision(network: nn.Module, images: Tensor, labels: Tensor) -> Prec
             _CHOSEN[key] = _tried(network, images[:_IMAGES], labels[:_IMAGES])
         except Exception as error:  # a caller's network may lack what bf16 needs in any way
             _CHOSEN[key] = Precision("float32", f"bf16 fails ({type(error).__name__}: {error})")
-        logger.info("precision %s: %s", *_CHOSEN[key][:2])
+        logger.info("precision %s: %s%s", *_CHOSEN[key][:3])
     return _CHOSEN[key]
 
 
@@ -172,14 +180,17 @@ def _tried(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
     search, training = (
         _cosine(found[False].double(), found[True].double()) for found in (searched, learned)
     )
-    reason = (
-        f"bf16 is {faster:.1f} times as fast as float32, with cosines of {search:.3f} (images) and "
-        f"{training:.3f} (weights) between their gradients"
+    figures = (
+        f" ({faster:.1f} times as fast as float32, cosines of {search:.3f} (images) and "
+        f"{training:.3f} (weights) between their gradients)"
     )
     sound = search >= _SEARCH and training >= _TRAINING  # not so for NaN
     half = faster >= _FASTER and sound
     pace = _pace(min(seconds[half]), searching[half], images)
-    return Precision("bf16" if half else "float32", reason, pace)
+    if half:
+        return Precision("bf16", "bf16 is faster, with the same gradients", figures, pace)
+    fault = "is hardly faster" if sound else "gives other gradients"
+    return Precision("float32", f"bf16 {fault}", figures, pace)
 
 
 def _pace(learned: float, searched: float, images: Tensor) -> Pace:

@@ -162,7 +162,7 @@ class Run:
                 {
                     "path": self._loops.path,
                     "shards": self._shards.count,
-                    "precision": self._networks.precision,
+                    "precision": (self._networks.precision, self._networks.precision_reason),
                     "passes": self.all_passes(),
                     "history": self.history,
                     "positions": self._batches.positions,
@@ -175,7 +175,7 @@ class Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._loops.resume(state["path"])
-        self._networks.precision = state["precision"]
+        self._networks.precision, self._networks.precision_reason = state["precision"]
         self._networks.passes = state["passes"] if self._group.rank == 0 else 0
         self.history = state["history"]
         self._batches.positions = state["positions"]
@@ -279,6 +279,11 @@ class Run:
         """Of network passes, as asked for or decided by the first network; float32 without any."""
         decided = self._networks.precision
         return "float32" if decided == "auto" else decided
+
+    @property
+    def precision_reason(self) -> str:
+        """Why that one, in a few words."""
+        return self._networks.precision_reason
 
     @property
     def passes(self) -> int:

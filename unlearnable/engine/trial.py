@@ -50,12 +50,13 @@ class Trial:
                 images = self._sample(64)
                 labels = self._labels[: len(images)]
                 network.to(images.device)
-                chosen = Precision(asked, "as it was asked for")
+                chosen = Precision(asked, self._networks.precision_reason)
                 if asked == "auto":
                     chosen = choose_precision(network, images, labels)
                 if to_time:
                     self._pace = chosen.pace or measure_pace(network, images, labels, chosen.name)
-        self._networks.precision = self._group.share(chosen and chosen.name)
+        decided = self._group.share(chosen and chosen[:2])
+        self._networks.precision, self._networks.precision_reason = decided
 
     def estimate(self, network: nn.Module) -> None:
         """Says once what the work is going to take, with a placed network."""

@@ -180,6 +180,7 @@ class Method(Learned, ABC):
             "threads": torch.get_num_threads(),
             "device": run.device.type,
             "precision": run.precision,
+            "precision_reason": run.precision_reason,
             "versions": {"unlearnable": __version__, "torch": torch.__version__},
             "history": {
                 "passes": run.all_passes(),
@@ -280,7 +281,11 @@ class Method(Learned, ABC):
             run.close()
         result = Result("additive", {"rows": rows.levels()}, {})
         self._warn_if_zero(result, images)
-        origin = {"device": run.device.type, "precision": run.precision}
+        origin = {
+            "device": run.device.type,
+            "precision": run.precision,
+            "precision_reason": run.precision_reason,
+        }
         return Perturbation.from_fit(result, images, fitted.config | origin)
 
     def _read_more(self, dataset: Any, fitted: Perturbation, progress: bool) -> ImageStore:
