@@ -100,7 +100,7 @@ def test_what_the_trial_of_precisions_timed_is_not_timed_again(
     paces, nothing_is_tiny, caplog, monkeypatch
 ):
     caplog.set_level(logging.INFO)
-    chosen = Precision("float32", "so the test says", Pace(3.0, 1.0))
+    chosen = Precision("float32", "so the test says", pace=Pace(3.0, 1.0))
     monkeypatch.setattr("unlearnable.engine.trial.choose_precision", lambda *args: chosen)
     sem().fit(Shapes(size=16), **OPTIONS)
     assert not paces and f"about {duration(2 * sem().passes(16))}" in lines(caplog)[0]
