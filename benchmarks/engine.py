@@ -36,16 +36,16 @@ from unlearnable.engine.train import sgd
 
 # Enough work for a steady rate; inner settings as in the papers where a CPU can do that.
 _LARGE = {
-    "EM": {"steps": 20, "round_steps": 10, "max_rounds": 1, "stop_error": 1.0, "batch_size": 512},
+    "EM": {"steps": 8, "round_steps": 4, "max_rounds": 1, "stop_error": 1.0, "batch_size": 512},
     "REM": {
-        "train_steps": 3,
+        "train_steps": 2,
         "final_steps": 0,
         "warm_start": True,
         "batch_size": 128,
-        "robust_steps": 4,
+        "robust_steps": 2,
         "steps": 4,
     },
-    "SEM": {"train_steps": 4, "final_steps": 0, "warm_start": True, "batch_size": 128},
+    "SEM": {"train_steps": 2, "final_steps": 0, "warm_start": True, "batch_size": 128},
     "TAP": {"train_epochs": 1, "steps": 4, "restarts": 1, "batch_size": 128},
     "SEP": {"train_epochs": 2, "checkpoints": 2, "steps": 3, "batch_size": 128},
 }

@@ -154,7 +154,13 @@ def test_batches_among_a_part_of_the_images_hold_the_same_ones_each_epoch():
 
 @pytest.mark.parametrize(
     ("visits", "images", "among", "expected"),
-    [(12.8, 50_000, None, 5000), (30, 50_000, 5000, 1172), (30, 2000, 5000, 469), (0.1, 64, 8, 1)],
+    [
+        (12.8, 50_000, None, 5000),
+        (30, 50_000, 5000, 1172),
+        (30, 2000, 5000, 469),
+        (0.1, 64, 8, 1),
+        (12.8, 20, 15, 13),
+    ],
 )
 def test_visits_are_counted_in_batches(visits, images, among, expected):
     assert batches_for(visits, images, 128, among) == expected

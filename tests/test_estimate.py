@@ -69,6 +69,9 @@ def test_cheaper_presets_are_part_of_the_advice():
     found = " ".join(work_of_fit(ue.TAP(), 0, 50_000).advice(1 / 40))
     assert 'preset "fast"' in found and "'tiny'" in found and "h." in found
     assert work_of_fit(ue.SEM.preset("demo"), 0, 50_000).advice(1 / 40) == []
+    network = torch.nn.Flatten()
+    for larger in (ue.EM("resnet9", steps=100), ue.EM(network, steps=100)):
+        assert not any("resnet18" in text for text in work_of_fit(larger, 0, 50_000).advice(1))
     assert work_of_fit(ue.LSP(), 0, 50_000) is None  # trains nothing
 
 

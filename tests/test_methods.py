@@ -241,6 +241,15 @@ def test_the_papers_schedules_need_the_passes_that_are_documented():
     assert ue.SEM.preset("fast").passes(50_000) < ue.SEM().passes(50_000) / 20
 
 
+def test_images_that_training_left_out_may_move_as_far_as_the_others():
+    method = ue.SEM.preset(
+        "fast", surrogate="tiny", search_images=16, batch_size=16, final_steps=1, step_size=2 / 255
+    ).fit(Shapes(size=40), progress=False)
+    largest = abs(method.perturbation_.rows[:]).max(axis=(1, 2, 3))
+    assert largest.min() >= 7
+    assert method.perturbation_.config["history"]["passes"] == method.passes(40)
+
+
 @pytest.mark.parametrize("images", [20, 90])
 def test_visits_of_a_part_of_the_images_and_one_sweep_for_all(images):
     method = ue.SEM.preset("fast", surrogate="tiny", search_images=32, visits=2, batch_size=16)
@@ -272,6 +281,10 @@ def test_the_last_sweep_reaches_images_that_no_full_batch_holds():
     ("parameters", "message"),
     [
         ({"final_steps": 0}, "final_steps >= 1 without warm_start=True"),
+        (
+            {"final_steps": 0, "warm_start": True, "search_images": 16},
+            "final_steps >= 1 with search_images",
+        ),
         ({"steps": 0}, "steps to be an integer >= 1, got 0"),
         ({"steps": 0, "final_steps": 5}, "steps to be an integer >= 1, got 0"),
         ({"steps": 0, "warm_start": True}, "steps to be an integer >= 1, got 0"),

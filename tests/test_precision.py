@@ -130,6 +130,7 @@ def test_a_fit_keeps_what_was_chosen(name, hardware, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_CHOSEN", {})
     more = fitted.extend(Shapes(size=8, seed=3), device="cpu", progress=False)
     assert more.config["precision"] == name
+    assert more.config["precision_reason"] != "asked for"
 
 
 def test_a_resumed_fit_keeps_the_precision_of_its_checkpoint(hardware, monkeypatch, tmp_path):

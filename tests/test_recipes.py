@@ -156,3 +156,15 @@ def test_a_resumed_slow_copy_goes_on_from_where_it_was():
             stepped(optimizer, scheduler)
         weights.append(model.weight.item())
     assert weights[0] == weights[1] > 0
+
+
+@pytest.mark.parametrize("updates", [1, 4])
+def test_a_training_of_few_updates_has_no_slow_copy(updates):
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = FAST.scheduler(optimizer, model, updates)
+    with torch.no_grad():
+        model.weight.fill_(7.0)
+    for _ in range(updates):
+        stepped(optimizer, scheduler)
+    assert model.weight.item() == 7

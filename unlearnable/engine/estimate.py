@@ -97,6 +97,7 @@ def estimate(
     pace: Pace | None,
     kept: float,
     processes: int = 1,
+    here: int = 1,
 ) -> Estimate:
     """Time and memory of work with a network.
 
@@ -108,6 +109,7 @@ def estimate(
         pace: Measured, or None.
         kept: Bytes that a batch keeps for its gradients.
         processes: How many share the work.
+        here: How many of them share this machine's memory.
     """
     seconds = None
     if pace is not None:
@@ -116,7 +118,7 @@ def estimate(
         seconds = each * work.passes / processes
     batch = max(work.batch, work.searched)
     memory = work.held + memory_of(network, images, batch, kept)
-    free = work.held + free_memory(images.device, processes)
+    free = work.held + free_memory(images.device, here)
     text = f"{work.passes:,} image passes of {work.network} in {precision}"
     advice = () if seconds is None else work.advice(each / processes)
     return Estimate(work.title, text, seconds, memory, free, advice)

@@ -62,7 +62,7 @@ class Networks:
         self._parallel: dict[int, nn.Module] = {}
         self._folded: dict[int, FoldedNetwork] = {}
         self._frugal: dict[int, Frugal] = {}
-        self._memory = usual_limit(device, group.size) if memory is None else memory
+        self._memory = usual_limit(device, group.size_here()) if memory is None else memory
 
     def place(self, model: nn.Module, sample: Tensor) -> None:
         """Moves a model to the device, with channels-last weights, and counts its images.

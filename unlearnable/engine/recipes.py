@@ -31,8 +31,9 @@ class Lookahead:
     """A scheduler that also lets a slow copy of a model follow it, and the model go back to that.
 
     Every few updates the copy, running statistics included, moves a part of the way to the model,
-    which goes on from there; the parts become smaller, and at the end the model is the copy.
-    (Zhang et al., NeurIPS 2019, 1907.08610; the schedule is Jordan's, 2404.00498)
+    which goes on from there; the parts become smaller, and at the end the model is the copy. With
+    fewer updates than that there is no copy. (Zhang et al., NeurIPS 2019, 1907.08610; the schedule
+    is Jordan's, 2404.00498)
 
     Args:
         scheduler: Stepped after every update.
@@ -56,7 +57,7 @@ class Lookahead:
         self._scheduler.step()
         self._done += 1
         last = self._done == self._updates
-        if self._done % self.every and not last:
+        if (self._done % self.every and not last) or self._updates < self.every:
             return
         part = 1 - self.decay**self.every * (self._done / self._updates) ** 3
         torch._foreach_lerp_(self._slow, self._fast, 0.0 if last else part)

@@ -47,7 +47,7 @@ class Run:
             ``"auto"``: the first tracked network decides, by a short trial.
         compile: Compile the networks given to :meth:`track`.
         memory: Bytes that a batch may keep for its gradient; a larger one is computed in parts or a
-            second time. None is an eighth of the machine's memory, or half of a GPU's that is free.
+            second time. None is what :func:`~.memory.usual_limit` says.
         group: The processes that share the work; a run may be continued by others.
         checkpoint: Where the state is kept.
         work: What is going to be done: its time and memory are estimated by the first tracked

@@ -36,8 +36,13 @@ def images_per_epoch(num_images: int, batch_size: int) -> int:
 def batches_for(visits: float, num_images: int, batch_size: int, among: int | None = None) -> int:
     """How many shuffled batches visit each of the images that they hold so often, at least 1."""
     shards = Shards(num_images)
-    used = num_images if among is None else min(among, num_images)
-    return max(1, round(visits * used / (shards.per_shard(batch_size, among) * shards.count)))
+    batch = shards.per_shard(batch_size, among) * shards.count
+    return max(1, round(visits * shards.images_among(among) / batch))
+
+
+def images_among(num_images: int, among: int | None) -> int:
+    """How many of the images are used where ``among`` of them are asked for; None is all."""
+    return Shards(num_images).images_among(among)
 
 
 class Shards:
@@ -137,6 +142,10 @@ class Shards:
         """Of flags of images, bool of shape (N,), those of this process's images; else False."""
         shards = torch.arange(self._num_images, device=flags.device) % self.count
         return flags & (shards >= self.own.start) & (shards < self.own.stop)
+
+    def images_among(self, among: int | None) -> int:
+        """How many images batches are drawn from, in all processes."""
+        return self._used(among) * self.count if self._is_part(among) else self._num_images
 
     def _is_part(self, among: int | None) -> bool:
         return among is not None and among < self._num_images

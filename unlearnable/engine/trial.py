@@ -64,13 +64,17 @@ class Trial:
         if work is None or self._group.rank > 0:
             return
         images, done = self._sample(2), self._networks.passes
-        kept = self._networks.kept(network, images, work.batch, work.searched)
+        whole, size = max(1, min(work.batch, len(self._labels))), self._group.size
+        own = -(-whole // size)  # images of a batch that this process has
+        searched = own * (work.searched // max(1, work.batch))
+        kept = self._networks.kept(network, images, own, searched)
         estimate(
-            work._replace(passes=max(0, work.passes - done)),
+            work._replace(passes=max(0, work.passes - done), batch=own, searched=searched),
             network,
             images,
             self._networks.precision,
             self._pace,
             kept,
-            self._group.size,
+            size,
+            self._group.size_here(),
         ).say()

@@ -281,10 +281,11 @@ class Method(Learned, ABC):
             run.close()
         result = Result("additive", {"rows": rows.levels()}, {})
         self._warn_if_zero(result, images)
+        reason = run.precision_reason if precision != "auto" else "that of the fit, where it can be"
         origin = {
             "device": run.device.type,
             "precision": run.precision,
-            "precision_reason": run.precision_reason,
+            "precision_reason": reason,
         }
         return Perturbation.from_fit(result, images, fitted.config | origin)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..engine.pgd import crossing, pgd
 from ..engine.run import Run
+from ..engine.sampler import images_among
 from ..engine.train import sgd, to_float, train
 from .base import Method
 from .class_rows import ClassRows
@@ -34,9 +35,9 @@ class EM(Method):
             norm L2 above that times the root of C * H * W; :meth:`extend` takes as many as lead
             across the budget, if that is more.
         round_steps: Surrogate steps in a round.
-        search_images: How many of the images the rounds are about, where there are more; None is
-            all. At the end each image is visited as :meth:`extend` visits new ones; class-wise that
-            is not needed.
+        search_images: How many of the images the rounds are about, where there are more, rounded
+            down to a multiple of 8; None is all. At the end each image is visited as
+            :meth:`extend` visits new ones; class-wise that is not needed.
         stop_error: The fit ends at a round that leaves no more than this share of perturbed images
             misclassified.
         max_rounds: Rounds after which the fit ends anyway, with a warning.
@@ -88,7 +89,7 @@ class EM(Method):
 
     def passes(self, num_images: int) -> int:
         """Image passes of ten rounds; how many rounds it will take is not known beforehand."""
-        searched = min(self.search_images or num_images, num_images)
+        searched = images_among(num_images, self.search_images)
         rounds = 10 * (self.round_steps * self.batch_size + (self._steps + 1) * searched)
         visited_at_last = num_images if self._has_rows and searched < num_images else 0
         return rounds + self._last_steps * visited_at_last

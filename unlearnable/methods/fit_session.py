@@ -312,6 +312,13 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+_SIZES: dict[Any, int] = {
+    "tiny": 1,
+    "resnet9": 2,
+    "resnet18": 3,
+}  # surrogates of presets, in order of size
+
+
 def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
     """What a fit does, for its estimate; None where that is not known, or nothing is trained."""
     passes, batch = method.passes(num_images), getattr(method, "batch_size", 0)
@@ -321,18 +328,18 @@ def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
     surrogate = getattr(method, "surrogate", None)
 
     def advice(seconds: float) -> list[str]:
-        if surrogate == "tiny":
-            return []  # no preset has a smaller one
         found = []
         for name in method.presets:
             other = method.preset(name)
             passes = other.passes(num_images)
             if passes is None or passes >= total / 2:
                 continue
-            if (smaller := getattr(other, "surrogate", None)) == surrogate:
+            if (network := getattr(other, "surrogate", None)) == surrogate:
                 needs = f"about {duration(seconds * passes)}"
+            elif _SIZES.get(network, 0) < _SIZES.get(surrogate, 0):
+                needs = f"of the smaller network {network!r}"
             else:
-                needs = f"of the smaller network {smaller!r}"
+                continue
             found.append(f'The preset "{name}" needs {passes:,} passes, {needs}.')
         return found
 

@@ -61,17 +61,19 @@ class REM(Method):
         robust_step_size: Length of a step of the adversary.
         robust_steps: Steps of the adversary.
         eot_samples: Random crops and flips that each step's gradient is averaged over.
-        search_images: How many of the images the surrogate is trained on, where there are more;
-            None is all. The others are visited only by the last sweep, which is enough once the
-            surrogate has learned what its own perturbations look like.
+        search_images: How many of the images the surrogate is trained on, where there are more,
+            rounded down to a multiple of 8; None is all. The others are visited only by the last
+            sweep, which is enough once the surrogate has learned what its own perturbations look
+            like.
         visits: How often the surrogate's training visits each of these. The papers' 5,000 steps of
             128 images visit each of CIFAR-10's 12.8 times.
         train_steps: Surrogate steps in all; None follows from ``visits``, which it replaces
             otherwise. The learning rate falls tenfold at 40 and at 80 % of them.
         final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
-            ``steps``, and 0, only with ``warm_start``, leaves the rows as training made them.
-            :meth:`extend`, whose rows start at zero with ``warm_start``, takes as many as lead
-            across the budget then, if that is more.
+            ``steps``, and 0, only with ``warm_start`` and without ``search_images``, leaves the
+            rows as training made them. Where rows start at zero, in :meth:`extend` with
+            ``warm_start`` and in a sweep over images that training left out, as many are taken
+            as lead across the budget, if that is more.
         final_step_size: Length of those steps; None is ``step_size``.
         warm_start: Start from the image's last perturbation instead of a random one, which lets
             very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then, and
@@ -119,6 +121,11 @@ class REM(Method):
                 "expected final_steps >= 1 without warm_start=True, got 0: the last sweep would "
                 "replace what was learned by random starts"
             )
+        if self.final_steps == 0 and self.search_images is not None:
+            raise ValueError(
+                "expected final_steps >= 1 with search_images, got 0: images that are not among "
+                "them would have no perturbation"
+            )
 
     @property
     def _visit(self) -> tuple[int, float] | None:
@@ -143,7 +150,7 @@ class REM(Method):
         adversary = self.robust_steps if self.robust_epsilon else 0
         search = self.eot_samples * self._search_passes
         a_step = self.steps * search + adversary + 1
-        final = num_images * self._final_steps * search
+        final = num_images * self._sweep_steps(num_images) * search
         return self._updates(num_images) * self.batch_size * a_step + final
 
     def _learn(self, run: Run) -> nn.Module:
@@ -175,15 +182,26 @@ class REM(Method):
             )
             run.log(step=done + steps, **learned)
         # Early rows were made for a surrogate that is long gone: every image is visited once more.
+        steps = self._sweep_steps(len(run.images))
         for index in run.sweep(self.batch_size, title="last sweep"):
-            run.rows[index] = self._last_search(run, index, surrogate, self._final_steps)
+            run.rows[index] = self._last_search(run, index, surrogate, steps)
         return surrogate
 
     def _perturb(self, run: Run, index: Tensor, surrogate: nn.Module) -> Tensor:
+        return self._last_search(run, index, surrogate, self._steps_of_new)
+
+    @property
+    def _steps_of_new(self) -> int:
+        """Steps for an image that no step of the training visited."""
         steps = self._final_steps or self.steps
         if self.warm_start:  # a fit's visits add up; this is the only one that a new image gets
             steps = max(steps, crossing(self.epsilon, self.final_step_size or self.step_size))
-        return self._last_search(run, index, surrogate, steps)
+        return steps
+
+    def _sweep_steps(self, num_images: int) -> int:
+        """Steps of the last sweep."""
+        left_out = self.search_images is not None and self.search_images < num_images
+        return self._steps_of_new if left_out else self._final_steps
 
     def _last_search(self, run: Run, index: Tensor, surrogate: nn.Module, steps: int) -> Tensor:
         return self._search(run, index, surrogate, steps, self.final_step_size)
