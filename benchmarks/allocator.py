@@ -37,7 +37,7 @@ def measure(side: int, kept: bool) -> dict[str, Any]:
         networks.KeptMemory = lambda device: KeptMemory(torch.device("meta"))
     size = SIZES[side]
     method = ue.SEM.preset(
-        "fast", surrogate="resnet9", train_steps=1, final_steps=0, batch_size=size
+        "fast", train_steps=STEPS + 2, final_steps=0, search_images=None, batch_size=size
     )
     used = []
     step = method._search
@@ -47,7 +47,6 @@ def measure(side: int, kept: bool) -> dict[str, Any]:
         return step(*args)
 
     method._search = noted  # type: ignore[method-assign]
-    method.set_params(train_steps=STEPS + 2)
     method.fit(Shapes(size=2 * size, side=side), progress=False)
     first, last = used[1], used[STEPS + 1]
     return {
