@@ -50,13 +50,13 @@ _LARGE = {
     "SEP": {"train_epochs": 2, "checkpoints": 2, "steps": 3, "batch_size": 128},
 }
 _SMALL = {
-    "EM": {"steps": 4, "round_steps": 4, "max_rounds": 1, "stop_error": 1.0, "batch_size": 64},
-    "REM": {"train_steps": 1, "final_steps": 0, "warm_start": True, "batch_size": 32,
-            "robust_steps": 3, "steps": 2, "eot_samples": 2},
-    "SEM": {"train_steps": 2, "final_steps": 0, "warm_start": True, "batch_size": 32,
-            "steps": 3, "eot_samples": 2, "robust_steps": 3},
-    "TAP": {"train_epochs": 1, "steps": 3, "restarts": 1, "batch_size": 32},
-    "SEP": {"train_epochs": 1, "checkpoints": 1, "steps": 4, "batch_size": 32},
+    "EM": {"steps": 4, "round_steps": 4, "max_rounds": 1, "stop_error": 1.0, "batch_size": 128},
+    "REM": {"train_steps": 2, "final_steps": 0, "warm_start": True, "robust_steps": 2, "steps": 2,
+            "eot_samples": 2},
+    "SEM": {"train_steps": 2, "final_steps": 0, "warm_start": True, "robust_steps": 4, "steps": 4,
+            "eot_samples": 2},
+    "TAP": {"train_epochs": 1, "steps": 6, "restarts": 1},
+    "SEP": {"train_epochs": 1, "checkpoints": 1, "steps": 6},
 }  # fmt: skip
 METHODS: dict[str, type[ue.Method]] = {
     method.__name__: method for method in (ue.EM, ue.REM, ue.SEM, ue.TAP, ue.SEP)
@@ -203,7 +203,7 @@ def main() -> None:
     rate = matrix_rate(device) if device.type == "cuda" else None
     for surrogate in args.surrogate:
         large = surrogate != "resnet18" or device.type == "cuda"
-        dataset = Shapes(size=1024 if large else 128)
+        dataset = Shapes(size=1024 if large else 384)
         precision = args.precision
         if precision == "auto":
             images = torch.from_numpy(dataset.data[:64]).permute(0, 3, 1, 2).float() / 255

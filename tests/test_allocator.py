@@ -1,5 +1,6 @@
 """Memory between the steps of a run."""
 
+import gc
 import subprocess
 import sys
 from contextlib import closing
@@ -48,6 +49,19 @@ def test_a_step_gets_the_memory_of_the_last_one_and_the_system_gets_it_in_the_en
     assert faults[0] > 10 and max(faults[1:]) < faults[0] / 4  # 16,000, fewer with larger pages
     assert min(resident[1:3]) - resident[0] > 50e6
     assert resident[3] - resident[0] < 20e6
+
+
+@pytest.mark.skipif(not allocator._is_glibc(), reason="only glibc has mallopt")
+def test_what_is_forgotten_keeps_nothing_and_is_counted_once():
+    before = allocator._open
+    forgotten, closed = KeptMemory(CPU), KeptMemory(CPU)
+    assert allocator._open == before + 2
+    closed.close()
+    closed.close()
+    assert allocator._open == before + 1
+    del forgotten
+    gc.collect()
+    assert allocator._open == before
 
 
 def test_other_devices_and_c_libraries_are_left_alone(monkeypatch):

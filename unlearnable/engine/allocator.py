@@ -5,17 +5,20 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 import torch
 
 # Numbers of mallopt's parameters, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_KEPT = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20}
+# Larger buffers go back to the system all the same: among those that are kept, of many sizes, they
+# would leave holes that nothing fits.
+_KEPT = {_MMAP_THRESHOLD: 128 << 20, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20}
 # What glibc's own thresholds grow to in a process that uses large buffers.
 _USUAL = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20, _TOP_PAD: 128 << 10}
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a forgotten one may be collected while it is held
 _open = 0
 
 
@@ -24,32 +27,41 @@ class KeptMemory:
 
     By default glibc hands a large buffer back to the system when it is freed, so that the next step
     gets pages of zeros for the same buffer, at a page fault each. Does nothing for devices other
-    than the CPU and for other C libraries.
+    than the CPU and for other C libraries, nor for buffers above 128 MiB.
 
     Args:
         device: Where a run works.
     """
 
     def __init__(self, device: torch.device) -> None:
-        global _open
-        self._keeps = device.type == "cpu" and _is_glibc()
-        if self._keeps:
-            with _lock:
-                _open += 1
-                if _open == 1:
-                    _set(ctypes.CDLL(None).mallopt, _KEPT)
+        self._end: weakref.finalize[[], KeptMemory] | None = None
+        if device.type == "cpu" and _is_glibc():
+            _enter()
+            self._end = weakref.finalize(self, _leave)
+            self._end.atexit = False
 
     def close(self) -> None:
-        """The last one that closes sets things back."""
-        global _open
-        if self._keeps:
-            self._keeps = False
-            with _lock:
-                _open -= 1
-                if _open == 0:
-                    libc = ctypes.CDLL(None)
-                    _set(libc.mallopt, _USUAL)
-                    libc.malloc_trim(0)
+        """The last one that closes, or is forgotten, sets things back."""
+        if self._end is not None:
+            self._end()
+
+
+def _enter() -> None:
+    global _open
+    with _lock:
+        _open += 1
+        if _open == 1:
+            _set(ctypes.CDLL(None).mallopt, _KEPT)
+
+
+def _leave() -> None:
+    global _open
+    with _lock:
+        _open -= 1
+        if _open == 0:
+            libc = ctypes.CDLL(None)
+            _set(libc.mallopt, _USUAL)
+            libc.malloc_trim(0)
 
 
 def _is_glibc() -> bool:

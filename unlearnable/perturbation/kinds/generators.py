@@ -27,18 +27,24 @@ TensorShapes = dict[str, tuple[int, ...]]
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
-_LANES = np.arange(0, 64, 16, dtype=np.uint64)
-_LANE = np.uint64(0xFFFF)
+_LANE = np.uint64(0xFFFF)  # 16 bits
+_LANES = np.uint64(0x0000FFFF0000FFFF)  # every other 16 bits of a word
+_LANE_BITS, _HALF_BITS, _HALF = np.uint64(16), np.uint64(32), np.uint64(0xFFFFFFFF)
 _CACHED = 1 << 15  # values that are worked on at once
+_FIELDS = 1 << 14  # rows of fields that are computed at once
 _PRECISION = 20  # bits that a field is rounded to before its norm is taken
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """A bijection of 64-bit words without pattern: the last step of SplitMix64 (Steele 2014)."""
     words = words + _STEP
-    words = (words ^ (words >> _SHIFTS[0])) * _FACTORS[0]
-    words = (words ^ (words >> _SHIFTS[1])) * _FACTORS[1]
-    return words ^ (words >> _SHIFTS[2])
+    shifted = words >> _SHIFTS[0]
+    for shift, factor in zip(_SHIFTS[1:], _FACTORS, strict=True):
+        words ^= shifted
+        words *= factor
+        np.right_shift(words, shift, out=shifted)
+    words ^= shifted
+    return words
 
 
 def normals(seed: int, labels: Labels, keys: Keys, count: int) -> NDArray[np.int64]:
@@ -51,60 +57,82 @@ def normals(seed: int, labels: Labels, keys: Keys, count: int) -> NDArray[np.int
     start = _mix(keys.astype(np.uint64) + _mix(labels.astype(np.uint64) + _mix(start)))
     counter = np.arange(3 * count, dtype=np.uint64) * _STEP
     words = _mix(start[:, None] + counter)
-    lanes = (words[..., None] >> _LANES) & _LANE  # (B, 3 * count, 4)
-    return lanes.reshape(len(words), count, 12).sum(-1).astype(np.int64) - 6 * int(_LANE)
+    # Four 16-bit lanes of a word are two 32-bit sums, and those of three words are added at once.
+    pairs = (words & _LANES) + ((words >> _LANE_BITS) & _LANES)
+    pairs = pairs.reshape(len(words), count, 3)
+    pairs = pairs[..., 0] + pairs[..., 1] + pairs[..., 2]
+    total = (pairs & _HALF) + (pairs >> _HALF_BITS)
+    return total.astype(np.int64) - 6 * int(_LANE)
 
 
 def levels(fields: Floats, epsilon: float) -> Levels:
     """Finite fields (B, C, H, W) of any scale as int8 pixel levels of the L2 norm ``epsilon``."""
-    rows = np.empty(fields.shape, np.int8)
-    step = max(1, _CACHED * len(fields) // max(1, fields.size))
+    rows = np.empty((len(fields), math.prod(fields.shape[1:])), np.int8)
+    step = max(1, _CACHED // max(1, rows.shape[1]))
     for start in range(0, len(fields), step):
-        some, axes = fields[start : start + step], (1, 2, 3)
-        largest = np.maximum(some.max(axes), -some.min(axes))
+        some = fields[start : start + step].reshape(-1, rows.shape[1])
+        largest = np.maximum(some.max(1), -some.min(1))
         if not np.isfinite(largest).all():
             raise ValueError("expected a process that stays finite, got one that explodes")
-        exponent = np.frexp(largest)[1]
-        scaled = np.ldexp(some, (_PRECISION - exponent)[:, None, None, None])
+        power = _PRECISION - np.frexp(largest)[1]
+        # In two exact factors, each within the range of float64 whatever the power.
+        scaled = some * np.ldexp(1.0, power // 2)[:, None]
+        scaled *= np.ldexp(1.0, power - power // 2)[:, None]
         np.rint(scaled, out=scaled)
         squares = scaled.astype(np.int64)
-        np.square(squares, out=squares)
-        total = squares.sum(axes)  # of integers: the same in any order
-        factor = 255 * epsilon / np.sqrt(np.maximum(total, 1).astype(np.float64))
-        scaled *= factor[:, None, None, None]
+        total = np.einsum("bi,bi->b", squares, squares)  # of integers: the same in any order
+        scaled *= (255 * epsilon / np.sqrt(np.maximum(total, 1).astype(np.float64)))[:, None]
         np.rint(scaled, out=scaled)
         rows[start : start + step] = np.clip(scaled, -127, 127, out=scaled)
-    return rows
+    return rows.reshape(fields.shape)
 
 
 def autoregress(coefficients: Floats, start: Floats) -> Floats:
     """Fields (N, H, W) whose every value is the weighted sum of the 3x3 window that ends there.
 
     ``coefficients`` are (N, 3, 3), of which the last of a window is not used, nor more than the
-    first two rows and columns of ``start``, (N, H, W). Values of one diagonal depend only on
-    earlier diagonals, and are computed at once.
+    first two rows and columns of ``start``, (N, H, W).
     """
+    fields = np.empty(start.shape)
+    step = max(1, _FIELDS // max(1, start.shape[1]))
+    for first in range(0, len(start), step):
+        some = slice(first, first + step)
+        fields[some] = _autoregress(coefficients[some], start[some])
+    return fields
+
+
+def _autoregress(coefficients: Floats, start: Floats) -> Floats:
+    """The same. Values of one diagonal depend only on earlier ones, and are computed at once."""
     number, height, width = start.shape
-    # skewed[t, n, i] is field n at row i and column t - i: a diagonal is a row.
-    skewed = np.zeros((height + width - 1, number, height))
-    by_time, by_field, by_row = skewed.strides
+    # skewed[t, i, n] is field n at row i and column t - i: a diagonal is a plane, and any run of
+    # its rows lies in one piece.
+    skewed = np.zeros((height + width - 1, height, number))
+    by_time, by_row, by_field = skewed.strides
     field = np.lib.stride_tricks.as_strided(
         skewed, (number, height, width), (by_field, by_time + by_row, by_time)
     )
-    field[...] = start
-    field[:, 2:, 2:] = 0
-    lags = coefficients[:, ::-1, ::-1].transpose(1, 2, 0)[..., None].copy()  # [a, b]: a up, b left
+    field[:, :2] = start[:, :2]
+    field[:, 2:, :2] = start[:, 2:, :2]
+    lags = coefficients[:, ::-1, ::-1].transpose(1, 2, 0)  # [a, b]: a up, b left
+    lags = np.repeat(lags[:, :, None], height, axis=2).reshape(3, 3, -1)
     lags[0, 0] = 0
+    terms = np.empty_like(lags)
     for time in range(4, height + width - 1):
         low, high = max(2, time - width + 1), min(height - 1, time - 2)
-        diagonal = skewed[time, :, low : high + 1]
-        window = np.lib.stride_tricks.as_strided(
-            diagonal, (3, 3, *diagonal.shape), (-by_time - by_row, -by_time, by_field, by_row)
+        size = (high + 1 - low) * number
+        at = time * by_time + low * by_row
+        diagonal = np.ndarray(size, np.float64, skewed, at)
+        window = np.ndarray(
+            (3, 3, size), np.float64, skewed, at, (-by_time - by_row, -by_time, by_field)
         )
-        terms = window * lags
-        columns = terms[0] + terms[1] + terms[2]
-        diagonal[...] = columns[0] + columns[1] + columns[2]
-    return field.copy()
+        some = terms[:, :, :size]
+        np.multiply(window, lags[:, :, :size], out=some)
+        columns = some[0]
+        columns += some[1]
+        columns += some[2]
+        np.add(columns[0], columns[1], out=diagonal)
+        diagonal += columns[2]
+    return field
 
 
 def starts(seed: int, labels: Labels, keys: Keys, shape: Shape) -> Floats:

@@ -14,12 +14,14 @@ from ...errors import ArtefactError
 from ..quantize import Levels
 from .base import MAX_WEIGHT, Kind, RowRef, add_levels
 from .generators import GENERATORS, levels
+from .row_cache import RowCache
 
 
 class Procedural(Kind):
     """Rows computed from the seed, the class and the image's key, for images seen or not."""
 
     name = "procedural"
+    _cache: RowCache | None = None
 
     @classmethod
     def names(cls, config: Mapping[str, Any]) -> set[str]:
@@ -52,6 +54,8 @@ class Procedural(Kind):
     def find(
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[RowRef]:
+        if self._cache is None:  # here, so that a loader's workers are forked with it
+            self._cache = RowCache(self.shape, self.levels)
         classes = super().find(images, labels, indices)
         return list(zip(classes, image_keys(images), strict=True))
 
@@ -64,8 +68,9 @@ class Procedural(Kind):
     def rows(self, rows: Sequence[RowRef]) -> Levels:
         """int8 rows, (B, C, H, W)."""
         labels, keys = zip(*rows, strict=True)
+        compute = self.levels if self._cache is None else self._cache.rows
         try:
-            return self.levels(np.array(labels, np.int64), np.array(keys, np.uint64))
+            return compute(np.array(labels, np.int64), np.array(keys, np.uint64))
         except ValueError as error:
             raise ArtefactError(f"could not compute a row of {self.where}: {error}") from error
 
