@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 from cifar10 import AnyCIFAR10
+from PIL import Image
 from record import RESULTS, Record
 from torch import multiprocessing
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, ToTensor
 
 import unlearnable as ue
@@ -36,6 +37,7 @@ METHODS: dict[str, ue.Method] = {
     "LSP": ue.LSP(),
     "AR": ue.AR(),
 }
+ITEMS = "RandomNoise, a dataset's own items"  # read one by one, as PIL images
 TRANSFORM = Compose(
     [
         RandomCrop(32, padding=4),
@@ -44,6 +46,23 @@ TRANSFORM = Compose(
         Normalize([0.491, 0.482, 0.447], [0.247, 0.243, 0.262]),
     ]
 )
+
+
+class OwnItems(Dataset[Any]):
+    """CIFAR-10 as people write datasets themselves."""
+
+    def __init__(self, whole: AnyCIFAR10) -> None:
+        self.pixels, self.targets, self.transform = whole.data, whole.targets, TRANSFORM
+        self.classes = whole.classes
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image: Any = Image.fromarray(self.pixels[index])
+        if self.transform is not None:
+            image = self.transform(image)
+        return image, self.targets[index]
 
 
 def loader_of(dataset: Any, args: argparse.Namespace) -> DataLoader[Any]:
@@ -124,13 +143,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--only", nargs="+", choices=[*METHODS, "memory"])
+    parser.add_argument("--only", nargs="+", choices=[*METHODS, ITEMS, "memory"])
     parser.add_argument("--out", type=Path, default=RESULTS / "loading-cpu.json")
     args = parser.parse_args()
     chosen = ("images", "pairs", "workers", "batch_size")
     record = Record(args.out, {name: getattr(args, name) for name in chosen}, "cpu")
     plain = AnyCIFAR10(args.root, transform=TRANSFORM)
-    for name in args.only or [*METHODS, "memory"]:
+    for name in args.only or [*METHODS, ITEMS, "memory"]:
         if name in record.cells:
             continue
         if name == "memory":
@@ -143,6 +162,9 @@ def main() -> None:
                     "protected, loaded": ue.ProtectedDataset(plain, loaded),
                 }
                 cell: dict[str, Any] = {"megabytes": dict(memory(datasets, args))}
+        elif name == ITEMS:
+            own = OwnItems(plain)
+            cell = compare(own, ue.RandomNoise().fit(own, progress=False).protect(own), args)
         else:
             protected = METHODS[name].fit(plain, progress=False).protect(plain)
             cell = compare(plain, protected, args)

@@ -7,10 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .array_backed import Held, gather_images
-from .image import Images, Pixels, to_pil, to_pils
+from .image import Images, Pixels, stacked, to_pil, to_pils
 
 _TOGETHER = 1 << 18  # bytes of pixels that are worked on at once: they stay in the cache
 
@@ -108,5 +106,4 @@ def _from_items(indices: Sequence[int], read: Callable[[int], Item]) -> Iterator
 
 def _together(indices: Sequence[int], items: Sequence[Item]) -> RawBatch:
     pixels, labels, restores = zip(*items, strict=True)
-    images = pixels[0][None] if len(items) == 1 else np.stack(pixels)
-    return RawBatch(indices, images, list(labels), list(restores))
+    return RawBatch(indices, stacked(pixels), list(labels), list(restores))
