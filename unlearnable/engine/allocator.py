@@ -12,9 +12,7 @@ import torch
 
 # Numbers of mallopt's parameters, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-# Larger buffers go back to the system all the same: among those that are kept, of many sizes, they
-# would leave holes that nothing fits.
-_KEPT = {_MMAP_THRESHOLD: 128 << 20, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20}
+_KEPT = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20}
 # What glibc's own thresholds grow to in a process that uses large buffers.
 _USUAL = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20, _TOP_PAD: 128 << 10}
 
@@ -27,7 +25,7 @@ class KeptMemory:
 
     By default glibc hands a large buffer back to the system when it is freed, so that the next step
     gets pages of zeros for the same buffer, at a page fault each. Does nothing for devices other
-    than the CPU and for other C libraries, nor for buffers above 128 MiB.
+    than the CPU and for other C libraries.
 
     Args:
         device: Where a run works.

@@ -27,19 +27,25 @@ class Frugal:
         network: Its ``forward`` is replaced until :meth:`close`.
         per_image: Bytes that each image keeps, 0 if unknown.
         limit: Bytes above which a batch is large.
+        scarce: Called when the network learns from a batch that is half as large, or larger.
     """
 
-    def __init__(self, network: nn.Module, per_image: int, limit: int) -> None:
+    def __init__(
+        self, network: nn.Module, per_image: int, limit: int, scarce: Callable[[], None]
+    ) -> None:
         self._network: Any = network
         self._forward = self._in_training = network.forward
         self._per_image = per_image
         self._limit = limit
+        self._scarce = scarce
         self._checkpointed: Checkpointed | None = None
         self._network.forward = self
 
     def __call__(self, images: Tensor, *args: Any) -> Tensor:
         large = self._is_large(len(images))
         if self._network.training:
+            if self._is_large(2 * len(images)):
+                self._scarce()
             if large and torch.is_grad_enabled():
                 self._checkpoint(images[:2].detach(), len(images))
             return self._in_training(images, *args)

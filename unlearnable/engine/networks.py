@@ -93,7 +93,9 @@ class Networks:
     def _save_memory(self, model: nn.Module, sample: Tensor) -> None:
         with self.autocast(), global_seed(0, self._device):
             per_image = bytes_per_image(model, sample)
-        self._frugal[id(model)] = Frugal(model, per_image, self._memory)
+        # Kept memory leaves holes between buffers of many sizes, as much as a quarter of it.
+        scarce = self._kept_memory.close
+        self._frugal[id(model)] = Frugal(model, per_image, self._memory, scarce)
 
     def kept(self, model: nn.Module, few: Tensor, batch: int, searched: int) -> float:
         """Bytes that passes through a placed network keep for their gradients, at most.
