@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import pickle
 import struct
 import tracemalloc
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -82,6 +84,16 @@ def nhwc(array):
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
 
 
+def shuffled(rows):
+    return np.random.default_rng(2).permutation(len(rows)).tolist()
+
+
+def objects(rows):
+    found = np.empty(len(rows), object)
+    found[:] = list(rows)
+    return found
+
+
 DELTAS = {
     "REM and SEM": lambda r: pickle.dumps(r),
     "pickle 2": lambda r: pickle.dumps(r, protocol=2),
@@ -93,6 +105,41 @@ DELTAS = {
     "EM, older torch": lambda r: saved(torch.from_numpy(r / 255).float(), zipped=False),
     "PIL": lambda r: saved({"noise": torch.from_numpy(r / 255).float(), "seed": torch.tensor(1)}),
     "half": lambda r: saved([torch.from_numpy(r / 255).half()]),
+    "bfloat16": lambda r: saved(torch.from_numpy(r / 255).bfloat16()),
+    "bfloat16 levels": lambda r: saved(torch.from_numpy(r).bfloat16()),
+    "list of tensors": lambda r: saved(list(torch.from_numpy(r / 255).half())),
+    "tuple of tensors NHWC": lambda r: saved(tuple(torch.from_numpy(nhwc(r / 255)).bfloat16())),
+    "list of batches": lambda r: saved(list(torch.from_numpy(r).split(6))),
+    "dict by index": lambda r: saved({i: torch.from_numpy(r[i]) for i in shuffled(r)}),
+    "dict by text": lambda r: saved({f"{i:05d}": torch.from_numpy(r[i]) for i in shuffled(r)}),
+    "dict under a key": lambda r: saved(
+        {"epoch": 3, "noise": {i: torch.from_numpy(r[i]) for i in shuffled(r)}, "eps": EIGHT}
+    ),
+    "list under two keys": lambda r: saved({"state": {"noise": list(torch.from_numpy(r))}}),
+    "beside a network": lambda r: saved(
+        {"model": torch.nn.Conv2d(3, 3, 3).state_dict(), "noise": torch.from_numpy(r)}
+    ),
+    "torch file of numpy's arrays": lambda r: saved({"noise": list(r), "seed": 1}),
+    "pickled list": lambda r: pickle.dumps(list(r)),
+    "pickled list, protocol 2": lambda r: pickle.dumps(list(r), protocol=2),
+    "pickled list, protocol 5": lambda r: pickle.dumps(list(r / 255), protocol=5),
+    "pickled list NHWC, seen as NCHW": lambda r: pickle.dumps(
+        [image.transpose(2, 0, 1) for image in nhwc(r)], protocol=5
+    ),
+    "pickled tuple of batches": lambda r: pickle.dumps((r[:8], r[8:16], r[16:])),
+    "pickled dict": lambda r: pickle.dumps({i: r[i] for i in shuffled(r)}),
+    "pickled dict by numpy's integers": lambda r: pickle.dumps(
+        {i: r[i] for i in np.array(shuffled(r))}
+    ),
+    "pickled dict in order": lambda r: pickle.dumps(OrderedDict(enumerate(r))),
+    "pickled dict under a key": lambda r: pickle.dumps(
+        {"noise": {str(i): r[i] for i in shuffled(r)}, "args": {"eps": 8 / 255, "name": "x"}}
+    ),
+    "pickled array of objects": lambda r: pickle.dumps(objects(r)),
+    "npy of objects": lambda r: npy(objects(r)),
+    "npy of a dict": lambda r: npy({"noise": r, "labels": np.arange(20)}),
+    "npz of objects": lambda r: npz(True, noise=objects(r), labels=np.arange(20)),
+    "npz of arrays": lambda r: npz(False, **{f"arr_{i}": r[i] for i in shuffled(r)}),
     "npy levels": npy,
     "npy int16": lambda r: npy(r.astype(np.int16)),
     "npy float levels": lambda r: npy(r.astype(np.float32)),
@@ -124,6 +171,8 @@ IMAGES = {
     "pickle": lambda a: pickle.dumps(a),
     "npz": lambda a: npz(True, images=nhwc(a), labels=np.arange(20), classes=np.array(["a"])),
     "tensor": lambda a: saved(torch.from_numpy(a)),
+    "list of tensors": lambda a: saved(list(torch.from_numpy(a))),
+    "dict of arrays NHWC": lambda a: pickle.dumps(dict(enumerate(nhwc(a)))),
 }
 
 
@@ -193,6 +242,212 @@ def test_images_of_varying_size(varying_folder, tmp_path):
     found = load(path, varying_folder, image_size=8)
     assert found.fit_size == (8, 8)
     assert ProtectedDataset(varying_folder, found).change().linf == 1
+
+
+# --- lists and dicts, parts, classes, budgets ----------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [saved, pickle.dumps])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: {i + 1: r[i] for i in range(20)}, "indices 0 to 19 .* got 20 without 0; number"),
+        (lambda r: {i: r[i % 20] for i in range(22) if i not in (3, 5)}, "got 20 without 3, 5;"),
+        (lambda r: {i: r[i] for i in range(19)}, r"got \(19, 3, 8, 6\)"),
+        (lambda r: {0: r[0], "00": r[1]}, "two of one index"),
+        (lambda r: list(r[:19]), r"got \(19, 3, 8, 6\)"),
+        (lambda r: [*r[:19], r[0][:, :4]], r"of one shape .*\(3, 4, 6\) for 19"),
+        (lambda r: [r, r], r"got \(2, 20, 3, 8, 6\)"),
+        (lambda r: {"a": list(r), "b": r}, "2 among a, b"),
+        (lambda r: [(row, 1) for row in r], "0 among 0, 1, 2, 3, 4, …"),
+    ],
+)
+def test_lists_and_dicts_that_do_not_fit(make, change, message, dataset, rows, tmp_path):
+    value = change(torch.from_numpy(rows) if make is saved else rows)
+    with pytest.raises(ValueError, match=message):
+        load(write(tmp_path / "file", make(value)), dataset)
+
+
+def test_types_are_not_mixed(dataset, rows, tmp_path):
+    mixed = [*torch.from_numpy(rows[:19]), torch.from_numpy(rows[19] / 255)]
+    with pytest.raises(ValueError, match=r"one type .*torch\.float64 and torch\.int8"):
+        load(write(tmp_path / "file", saved(mixed)), dataset)
+
+
+def test_missing_index_names_what_is_missing_in_an_npz(dataset, rows, tmp_path):
+    path = write(tmp_path / "file", npz(**{f"arr_{i}": rows[i] for i in range(20) if i != 7}))
+    with pytest.raises(ValueError, match="without 7"):
+        load(path, dataset)
+
+
+def parts(folder, rows, name, ends=(0, 7, 14, 20), make=npy):
+    folder.mkdir(exist_ok=True)
+    return [
+        write(folder / name(start, end), make(rows[start:end]))
+        for start, end in itertools.pairwise(ends)
+    ]
+
+
+def test_seps_files_are_joined_in_numeric_order(dataset, after, tmp_path):
+    floats = (after / 255).astype(np.float32)  # as SEP writes them
+    ends = [*range(0, 20, 2), 20]
+    spread = [
+        f"eps2-1_iter30_sp{5000 * i:05d}-{5000 * i + 5000:05d}_ts0.9{9 - i}.npy" for i in range(10)
+    ]
+    found = parts(tmp_path / "train_30", floats, lambda start, _: spread[start // 2], ends)
+    for path in (tmp_path / "train_30", found[::-1], [str(part) for part in found]):
+        loaded = load(path, dataset, format="images")
+        images = ProtectedDataset(dataset, loaded).to_tensors()[0].numpy()
+        np.testing.assert_array_equal(images, after)
+    assert loaded.config["imported"] == {"file": spread[0], "format": "images", "parts": 10}
+
+
+@pytest.mark.parametrize("make", [npy, pickle.dumps, lambda r: saved(list(torch.from_numpy(r)))])
+def test_part_10_comes_after_part_9(make, dataset, rows, tmp_path):
+    found = parts(tmp_path / "p", rows, lambda start, _: f"part_{start}.npy", range(21), make)
+    (tmp_path / "p" / "._part_0.npy").write_bytes(b"of macOS")
+    (tmp_path / "p" / "log.txt").write_text("...")
+    for path in (tmp_path / "p", sorted(found)):
+        np.testing.assert_array_equal(load(path, dataset).rows, rows)
+
+
+def test_files_without_numbers_keep_the_order_that_they_are_given_in(dataset, rows, tmp_path):
+    one, other = parts(tmp_path, rows, lambda start, _: f"{'ab'[start > 0]}.npy", (0, 8, 20))
+    np.testing.assert_array_equal(load([one, other], dataset).rows, rows)
+    with pytest.raises(ValueError, match=r"differ only in their numbers.* got a\.npy and b\.npy"):
+        load(tmp_path, dataset)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"p0": slice(0, 8), "p1": slice(8, 19)}, "20 images or 3 classes, got 19 rows in all"),
+        ({"p0": slice(0, 8), "p00": slice(8, 20)}, "parts of different numbers"),
+        ({"p0": slice(0, 8), "p1": slice(0, 20, 10)}, "got 10 rows in all"),
+        ({"p0": slice(0, 20), "p1": slice(0, 20)}, "got 40 rows in all"),
+    ],
+)
+def test_parts_that_do_not_fit(files, message, dataset, rows, tmp_path):
+    for file, part in files.items():
+        write(tmp_path / f"{file}.npy", npy(rows[part]))
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, dataset)
+
+
+def test_parts_of_two_types(dataset, rows, tmp_path):
+    write(tmp_path / "0.npy", npy(rows[:8]))
+    write(tmp_path / "1.npy", npy(rows[8:] / 255))
+    with pytest.raises(ValueError, match=r"parts of one type and shape, got int8 .* float64"):
+        load(tmp_path, dataset)
+    with pytest.raises(ValueError, match="at least one file"):
+        load([], dataset)
+    with pytest.raises(FileNotFoundError, match=r"2\.npy"):
+        load([tmp_path / "0.npy", tmp_path / "2.npy"], dataset)
+    with pytest.raises(ValueError, match="pass a folder alone"):
+        load([tmp_path / "0.npy", tmp_path], dataset)
+
+
+@pytest.mark.parametrize(
+    "given", [[1, 2, 0], np.array([1, 2, 0]), {"c": 0, "a": 1, "b": 2}, {2: 0, 0: 1, 1: 2}]
+)
+def test_noise_of_another_class(given, dataset, rows, tmp_path):
+    named = Arrays(dataset.data, dataset.targets)
+    named.classes = ["a", "b", "c"]
+    path = write(tmp_path / "file", saved(torch.from_numpy(rows[:CLASSES] / 255)))
+    found = load(path, named, class_to_row=given)
+    assert found.granularity == "class-wise"
+    assert found.config["imported"]["class_to_row"] == [1, 2, 0]
+    labels = np.array(dataset.targets)
+    applied = dataset.data.transpose(0, 3, 1, 2) + rows[(labels + 1) % 3].astype(int)
+    images = ProtectedDataset(named, found).to_tensors()[0].numpy()
+    np.testing.assert_array_equal(images, applied.clip(0, 255))
+
+
+def test_rows_of_more_and_of_fewer_classes(dataset, rows, tmp_path):
+    path = write(tmp_path / "file", npy(rows[:7]))
+    np.testing.assert_array_equal(load(path, dataset, class_to_row=[6, 0, 6]).rows, rows[[6, 0, 6]])
+    write(tmp_path / "p0.npy", npy(rows[:4]))
+    write(tmp_path / "p1.npy", npy(rows[4:7]))
+    both = [tmp_path / "p1.npy", tmp_path / "p0.npy"]
+    np.testing.assert_array_equal(load(both, dataset, class_to_row=[5, 0, 1]).rows, rows[[5, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ([1, 2], {}, "row for each of 3 classes, got 2"),
+        ([1, 2, 3], {}, "name rows from 0 to 2, got 3"),
+        ([1, 2, -1], {}, "row in class_to_row"),
+        ([1, 2, 1.5], {}, "row in class_to_row"),
+        ({"cat": 1}, {}, "class names of the dataset as keys"),
+        ([1, 2, 0], {"granularity": "sample-wise"}, "class-wise rows alone"),
+    ],
+)
+def test_class_to_row_that_does_not_fit(given, options, message, dataset, rows, tmp_path):
+    path = write(tmp_path / "file", npy(rows[:CLASSES]))
+    with pytest.raises(ValueError, match=message):
+        load(path, dataset, class_to_row=given, **options)
+
+
+def test_class_to_row_by_names_that_occur_twice(dataset, rows, tmp_path):
+    named = Arrays(dataset.data, dataset.targets)
+    named.classes = ["crane", "crane", "maillot"]
+    path = write(tmp_path / "file", npy(rows[:CLASSES]))
+    with pytest.raises(ValueError, match="names that occur twice"):
+        load(path, named, class_to_row={"crane": 1, "maillot": 0})
+    found = load(path, named, class_to_row={0: 1, 1: 2, 2: 0})
+    np.testing.assert_array_equal(found.rows, rows[[1, 2, 0]])
+
+
+def truncated(dataset, rows):
+    """As uint8 by ``(images * 255).astype(uint8)``, which cuts off what comes after the comma."""
+    clean = dataset.data.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    noise = rows.astype(np.float32) / 255 - np.float32(1e-4)
+    return ((clean + noise).clip(0, 1) * 255).astype(np.uint8)
+
+
+def test_images_that_were_truncated_beyond_their_budget_are_clipped_to_it(dataset, rows, tmp_path):
+    clean = dataset.data.transpose(0, 3, 1, 2).astype(int)
+    images = truncated(dataset, rows)
+    beyond = (np.abs(images - clean).max(axis=(1, 2, 3)) > 8).sum()
+    assert beyond > 10
+    path = write(tmp_path / "file", npy(images))
+    with pytest.warns(UserWarning, match=f"{beyond} of 20 rows reach 9/255, .*epsilon=9/255"):
+        found = load(path, dataset)
+    after = ProtectedDataset(dataset, found).to_tensors()[0].numpy()
+    np.testing.assert_array_equal(after, images.astype(int).clip(clean - 8, clean + 8))
+    whole = load(path, dataset, epsilon=9 / 255)  # without a warning
+    after = ProtectedDataset(dataset, whole).to_tensors()[0].numpy()
+    np.testing.assert_array_equal(after, images)
+
+
+@pytest.mark.parametrize("change", [-2, 1])
+def test_what_truncation_does_not_explain_is_refused(change, dataset, after, rows, tmp_path):
+    images = np.clip(after.astype(int) + change * (rows == np.sign(change) * 8), 0, 255)
+    path = write(tmp_path / "file", npy(images.astype(np.uint8)))
+    with pytest.raises(
+        ValueError, match=rf"{8 + abs(change)}/255 in row .*epsilon={8 + abs(change)}/255"
+    ):
+        load(path, dataset)
+
+
+def test_levels_beyond_the_budget_are_not_clipped_but_for_rounding(dataset, rows, tmp_path):
+    path = write(tmp_path / "file", npy(np.where(rows == -8, -9, rows).astype(np.int8)))
+    with pytest.raises(ValueError, match=r"largest 9/255 .*epsilon=9/255 \(--epsilon"):
+        load(path, dataset)
+    path = write(tmp_path / "rounded", npy(rows))  # 7.65 levels, rounded
+    with pytest.warns(UserWarning, match=r"20 of 20 rows reach 8/255, at most a level beyond"):
+        found = load(path, dataset, epsilon=0.03)
+    np.testing.assert_array_equal(found.rows, rows.clip(-7, 7))
+
+
+def test_the_epsilon_that_an_error_names_fits(dataset, tmp_path):
+    delta = np.random.default_rng(0).standard_normal((20, 3, *SIZE)) / 100
+    path = write(tmp_path / "file", npy(delta))
+    with pytest.raises(ValueError, match="would fit") as refused:
+        load(path, dataset, epsilon=0.05, norm="L2")
+    fits = float(str(refused.value).split("epsilon=")[1].split()[0])
+    assert load(path, dataset, epsilon=fits, norm="L2").config["epsilon"] == fits
 
 
 # --- what does not fit ---------------------------------------------------------------------------
@@ -453,7 +708,15 @@ OTHERS = {
         call(name("numpy._core.numeric", "_frombuffer"), zeros(9), INT8, b"K\x09\x85", NESTED)
     ),
     "long name": program(name("a" * 10_000, "b")),
-    "dict": program(b"}" + text("rows") + array_of(zeros(20 * 144)) + b"s"),
+    "name in a dict": program(b"}" + text("n") + NDARRAY + b"s"),
+    "name beside an array": program(b"](", array_of(zeros(20 * 144)), NDARRAY, b"e"),
+    "list in lists": program(b"]" * 9, array_of(zeros(20 * 144)), b"a" * 9),
+    "a list many times in many lists": program(
+        b"]q\x00", *[b"0](" + bytes([104, i]) * 100 + bytes([101, 113, i + 1]) for i in range(3)]
+    ),
+    "itself": program(b"]q\x00h\x00a"),
+    "key of a dict that is an array": program(b"}", array_of(zeros(20 * 144)), b"Ns"),
+    "marks that are not there": program(b"te"),
     "encoding": program(call(name("_codecs", "encode"), text("ab"), text("rot13"))),
     "subclass": program(call(RECONSTRUCT, name("numpy", "dtype"), b"K\x00\x85", b"C\x01b")),
     "claimed shape": program(call(RECONSTRUCT, NDARRAY, BIG + b"\x85", b"C\x01b")),
@@ -477,7 +740,6 @@ OTHERS = {
     "state of a type": program(
         array_of(zeros(20 * 144), dtype=call(name("numpy", "dtype"), text("i1")) + b"(K\x03tb")
     ),
-    "list of an array": program(b"](", array_of(zeros(20 * 144)), b"e"),
     "buffer": program(b"\x97", protocol=5),
     "next to the end": program(array_of(zeros(20 * 144)), b"K\x01"),
     "other module": program(call(name("numpy.core.multiarray", "ndarray"), BIG)),
@@ -664,3 +926,18 @@ def test_command_line(tmp_path, capsys):
     assert "REM" in capsys.readouterr().out
     np.testing.assert_array_equal(ue.Perturbation.from_pretrained(tmp_path / "p").rows, rows)
     assert main([*arguments, "--epsilon", "8/255"]) == 0, "a folder of ours is written again"
+
+
+def test_parts_and_classes_on_the_command_line(tmp_path):
+    rows = np.random.default_rng(0).integers(-8, 9, (20, 3, 32, 32), dtype=np.int8)
+    found = [write(tmp_path / f"part_{i}.npy", npy(rows[2 * i : 2 * i + 2])) for i in range(10)]
+    options = ["--method", "SEP", "--epsilon", "8/255"]
+    out = tmp_path / "p"
+    assert main(["import", *map(str, found[::-1]), "shapes:20", str(out), *options]) == 0
+    np.testing.assert_array_equal(ue.Perturbation.from_pretrained(out).rows, rows)
+    classes = [str((index + 1) % 10) for index in range(10)]
+    noise = str(write(tmp_path / "noise.npy", npy(rows[:10])))
+    arguments = ["import", noise, "shapes:20", str(tmp_path / "q"), *options]
+    assert main([*arguments, "--class-to-row", *classes]) == 0
+    shifted = ue.Perturbation.from_pretrained(tmp_path / "q")
+    np.testing.assert_array_equal(shifted.rows, np.roll(rows[:10], -1, axis=0))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from unlearnable.cli.main import main
 from unlearnable.data.image_folder import is_picture, open_folder, survey_folder
 from unlearnable.data.photo import ON_WHITE, UPRIGHT
 
@@ -36,12 +37,12 @@ def test_nested_folders_and_endings_in_capitals_are_read(root):
 def test_what_is_left_out_is_said(root):
     Image.new("RGB", (4, 4)).save(root / "loose.png")
     Image.new("RGB", (4, 4)).save(root / "cat" / "moving.gif")
-    (root / "dog" / "phone.HEIC").write_bytes(b"...")
+    (root / "dog" / "new.JXL").write_bytes(b"...")
     (root / "dog" / "notes.txt").write_text("...")
     survey = survey_folder(open_folder(root))
     assert survey.photos == 4 and survey.left_out == [
         "cat/moving.gif",
-        "dog/phone.HEIC",
+        "dog/new.JXL",
         "loose.png",
     ]
     (said,) = survey.summary()
@@ -62,12 +63,76 @@ def test_a_class_without_photos(root, content):
 
 
 @pytest.mark.parametrize(
-    "name", [".ipynb_checkpoints", "__MACOSX", "cat/@eaDir", "dog/.thumbnails"]
+    "name", [".ipynb_checkpoints", "__MACOSX", "cat/@eaDir", "dog/.thumbnails", "dog/deep/.x"]
 )
-def test_folders_of_other_programs(root, name):
+def test_hidden_folders_and_those_of_other_programs_are_left_out(root, name):
     (root / name).mkdir()
     Image.new("RGB", (4, 4)).save(root / name / "0.png")
-    refused(root, root / name, "move it away")
+    dataset = open_folder(root)
+    assert dataset.classes == ["cat", "dog"] and dataset.class_to_idx == {"cat": 0, "dog": 1}
+    survey = survey_folder(dataset)
+    assert survey == (4, {(8, 6): 4}, {}, [f"{name}/0.png"])
+    assert survey.summary() == [
+        f"left out, since they are hidden or of other programs: 1 files ({name}/0.png)"
+    ]
+
+
+HIDDEN = (
+    *("._cat", ".DS_Store", "Thumbs.db", "cat/._0.png", "cat/.hidden.jpg", "cat/.DS_Store"),
+    *("cat/Thumbs.db", "cat/desktop.ini", "dog/deep/._er", "dog/deep/er/._2.Png"),
+)
+
+
+def hide(root):
+    for name in HIDDEN:
+        (root / name).write_bytes(b"of macOS or Windows")
+
+
+def test_hidden_files_are_left_out_and_counted(root):
+    before = open_folder(root).samples
+    hide(root)
+    dataset = open_folder(root)
+    assert dataset.samples == before
+    survey = survey_folder(dataset)
+    assert survey.photos == 4 and survey.left_out == sorted(HIDDEN)
+    (said,) = survey.summary()
+    assert "hidden" in said and "10 files" in said and ".DS_Store" in said
+
+
+def test_a_class_of_hidden_photos_alone(root):
+    (root / "empty").mkdir()
+    Image.new("RGB", (4, 4)).save(root / "empty" / ".0.png")
+    refused(root, root / "empty", ".jpeg")
+
+
+def test_hidden_classes_alone(tmp_path):
+    (tmp_path / ".cat").mkdir()
+    refused(tmp_path, tmp_path, "without any")
+
+
+def test_a_folder_below_a_hidden_one_is_read(root, tmp_path):
+    (tmp_path / ".cache").mkdir()
+    moved = root.rename(tmp_path / ".cache" / "photos")
+    assert survey_folder(open_folder(moved)) == (4, {(8, 6): 4}, {}, [])
+
+
+def test_hidden_files_on_the_command_line(root, tmp_path, capsys):
+    hide(root)
+    options = ["--method", "randomnoise", "--preset", "demo", "--quiet"]
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    arguments = ["protect", str(root), str(out), "--save-perturbation", str(kept)]
+    assert main([*arguments, *options]) == 0
+    assert "10 files" in capsys.readouterr().out
+    assert len(list(out.rglob("*.png"))) == 4
+    (out / "cat" / "._0.png").write_bytes(b"of macOS")
+    (out / ".DS_Store").write_bytes(b"of macOS")
+    for originals in ([], ["--originals", str(root)]):
+        assert main(["verify", str(out), str(kept), "--quiet", *originals]) == 0
+        said = capsys.readouterr().out
+        assert "4 protected, 0 clean" in said and "not a picture: cat/._0.png" in said
+    Image.new("RGB", (8, 6)).save(out / "cat" / ".unprotected.png")
+    assert main(["verify", str(out), str(kept), "--quiet"]) == 1, "it is published, too"
+    assert "unknown: cat/.unprotected.png" in capsys.readouterr().out
 
 
 def test_links_in_a_circle(root):
@@ -109,10 +174,10 @@ def test_links_out_of_the_tree_are_followed(root, tmp_path):
 def test_all_bad_files_are_listed_at_once(root):
     good = (root / "cat" / "0.png").read_bytes()
     (root / "cat" / "short.png").write_bytes(good[: len(good) // 2])
-    (root / "cat" / "._0.png").write_bytes(b"a companion of macOS")
+    (root / "cat" / "text.png").write_bytes(b"no picture")
     (root / "dog" / "gone.jpg").symlink_to(root / "nowhere.jpg")
     Image.new("I;16", (4, 4)).save(root / "dog" / "deep.png")
-    names = ("cat/short.png", "cat/._0.png", "dog/gone.jpg", "dog/deep.png")
+    names = ("cat/short.png", "cat/text.png", "dog/gone.jpg", "dog/deep.png")
     refused(root, "8 photos, got 4 and 4 bad files", "I;16", *(root / name for name in names))
 
 
@@ -156,5 +221,5 @@ def test_size_to_learn_at(root, sizes, expected):
 
 
 def test_names_of_pictures(tmp_path):
-    names = ["a.JPG", "a.heic", "a.gif", "a.nef", "a.txt", "a", "a.json"]
-    assert [is_picture(tmp_path / name) for name in names] == [True] * 4 + [False] * 3
+    names = ["a.JPG", "a.heic", "a.gif", "a.nef", "a.avif", "a.hif", "a.txt", "a", "a.json"]
+    assert [is_picture(tmp_path / name) for name in names] == [True] * 6 + [False] * 3

@@ -323,6 +323,7 @@ def import_file(args: argparse.Namespace) -> None:
 
     check_out(args.out, force=args.force)
     options = chosen(args, import_perturbation)
-    perturbation = import_perturbation(args.path, open_dataset(args.dataset), **options)
+    paths = args.path[0] if len(args.path) == 1 else args.path
+    perturbation = import_perturbation(paths, open_dataset(args.dataset), **options)
     folder = perturbation.save_pretrained(args.out, force=args.force)
     show(args, perturbation.info() | {"folder": str(folder)})

@@ -211,13 +211,16 @@ def _artefacts(command: Callable[..., _Add]) -> None:
     add("--message", dest="commit_message", metavar="TEXT", help="of the commit")
 
     add = command("import", commands.import_file, "--force")
-    add("path", help="file that another program wrote, or folder of PNGs by index")
+    what = "file that another program wrote, several numbered ones, or a folder of them or of PNGs"
+    add("path", nargs="+", help=f"{what} by index")
     add("dataset", help=f"what it was made for: {DATASET_HELP}")
     add("out", help="folder for the perturbation")
     add("--method", required=True, help="name of the method, to be kept")
     add("--epsilon", required=True, type=fraction, help="budget, such as 8/255")
     add("--norm", default=NORMS[0], choices=NORMS)
     add("--granularity", choices=GRANULARITIES)
+    what = "row of each class's images, in the order of the classes, where it is not its own"
+    add("--class-to-row", type=int, nargs="+", metavar="ROW", help=what)
     what = "what values are: levels of 1/255, in [0, 1] units, or protected images"
     add("--format", choices=VALUE_FORMATS, help=what)
     _image_size(add, "first, as they were when the file was made")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 from collections import Counter
@@ -10,19 +11,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from torchvision.datasets import ImageFolder
+from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
 
-from .photo import check_mode, notes_of, open_photo, orientation
+from .photo import (
+    HEIC_EXTENSIONS,
+    HEIC_HINT,
+    check_mode,
+    notes_of,
+    open_photo,
+    orientation,
+)
 
 LEARNED_AT = 224  # side at which photos of varying size are learned by default
 _LARGE = 512  # side above which photos of one size are resized to learn, too
 _SHOWN = 20  # files that an error lists
-_NOT_PHOTOS = ("__MACOSX", "@eaDir")  # beside hidden ones: folders of thumbnails and the like
+# What other programs write, beside hidden files and folders: thumbnails and the like.
+_FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
 # Endings of pictures that Pillow may not read.
 _PICTURES = (
-    *(".heic", ".heif", ".avif", ".jxl", ".jfif", ".svg"),
+    *(*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
 )
 
@@ -33,7 +42,7 @@ class Survey(NamedTuple):
     photos: int  # how many
     sizes: dict[tuple[int, int], int]  # width and height, upright, and how often
     notes: dict[str, int]  # what reading does that their owner may want to know, and to how many
-    left_out: list[str]  # pictures below the folder that ImageFolder does not read
+    left_out: list[str]  # pictures below the folder that are not read, and all hidden files
 
     @property
     def learning_size(self) -> int | None:
@@ -51,12 +60,19 @@ class Survey(NamedTuple):
         lines = [
             f"{what}: {count:,} of {self.photos:,} photos" for what, count in self.notes.items()
         ]
-        if self.left_out:
-            some = ", ".join(self.left_out[:5]) + (", …" if len(self.left_out) > 5 else "")
-            lines.append(
-                f"left out, since they lie outside of class folders or their format is not read: "
-                f"{len(self.left_out):,} pictures ({some})"
-            )
+        hidden = [file for file in self.left_out if is_foreign(Path(file))]
+        others = [file for file in self.left_out if not is_foreign(Path(file))]
+        why = "lie outside of class folders or their format is not read"
+        for files, reason, what in (
+            (others, why, "pictures"),
+            (hidden, "are hidden or of other programs", "files"),
+        ):
+            if files:
+                some = ", ".join(files[:5]) + (", …" if len(files) > 5 else "")
+                lines.append(f"left out, since they {reason}: {len(files):,} {what} ({some})")
+        unread = set(HEIC_EXTENSIONS).difference(photo_extensions())
+        if any(Path(file).suffix.lower() in unread for file in others):
+            lines.append(HEIC_HINT)
         return lines
 
 
@@ -65,39 +81,70 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in _PICTURES or path.suffix.lower() in Image.registered_extensions()
 
 
+def photo_extensions() -> tuple[str, ...]:
+    """Endings of the files that are read as photos, in lower case.
+
+    Torchvision's; AVIF where Pillow reads it (from 11.3 on), HEIC where pillow-heif is installed.
+    """
+    avif = (".avif",) if ".avif" in Image.registered_extensions() else ()
+    heic = HEIC_EXTENSIONS if importlib.util.find_spec("pillow_heif") else ()
+    return (*IMG_EXTENSIONS, *avif, *heic)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a path below the folder is hidden or of another program, or in such a folder."""
+    return any(part.startswith(".") or part.lower() in _FOREIGN for part in path.parts)
+
+
+class ImageFolder(datasets.ImageFolder):
+    """Torchvision's, with more formats, and without what is hidden or of other programs."""
+
+    def __init__(self, root: str) -> None:
+        self._read = photo_extensions()
+        super().__init__(root, is_valid_file=self._is_photo)
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        names, _ = super().find_classes(directory)
+        names = [name for name in names if not is_foreign(Path(name))]
+        return names, {name: index for index, name in enumerate(names)}
+
+    def _is_photo(self, path: str) -> bool:
+        is_photo = path.lower().endswith(self._read)
+        return is_photo and not is_foreign(Path(path).relative_to(self.root))
+
+
 def open_folder(folder: str | Path) -> ImageFolder:
     """An ``ImageFolder``, or a ``ValueError`` that says what is wrong with the folders.
 
     Files right below the folder belong to no class and are not read; folders inside of class
-    folders belong to that class. Links are followed, unless one leads back to itself.
+    folders belong to that class. Links are followed, unless one leads back to itself. Hidden files
+    and folders, and those that other programs write, are left out.
     """
     root = Path(folder)
-    classes = sorted(path for path in root.iterdir() if path.is_dir())
+    found = sorted(path for path in root.iterdir() if path.is_dir())
+    classes = [path for path in found if not is_foreign(path.relative_to(root))]
     if not classes:
         raise ValueError(
             f"expected a folder of class folders, got {root} without any; put the photos of each "
             f"class into a folder of its own below it"
         )
+    known = photo_extensions()
     for path in classes:
-        _check_folders(root, path)
-        if not any(_is_read(file) for file in files_below(path)):
+        _check_links(path)
+        files = [file for file in files_below(path) if not is_foreign(file.relative_to(root))]
+        if not any(file.name.lower().endswith(known) for file in files):
+            heic = any(file.suffix.lower() in HEIC_EXTENSIONS for file in files)
             raise ValueError(
                 f"expected photos in each class folder, found none in {path}; formats that are "
-                f"read are {', '.join(IMG_EXTENSIONS)}"
+                f"read are {', '.join(known)}{f'. {HEIC_HINT}' if heic else ''}"
             )
     return ImageFolder(str(root))
 
 
-def _check_folders(root: Path, folder: Path) -> None:
-    """Refuses folders that other programs made, and links to a folder that they lie in."""
-    for at, _, files in os.walk(folder, followlinks=True):
+def _check_links(folder: Path) -> None:
+    """Refuses links to a folder that they lie in."""
+    for at, _, _ in os.walk(folder, followlinks=True):
         here = Path(at)
-        foreign = here.name.startswith(".") or here.name in _NOT_PHOTOS
-        if foreign and (here == folder or any(_is_read(Path(name)) for name in files)):
-            raise ValueError(
-                f"expected only folders of photos in {root}, got {here}, which another program "
-                f"made; move it away"
-            )
         if here.is_symlink() and _leads_back(here):
             raise ValueError(
                 f"expected folders without cycles, got the link {here} to {here.resolve()}, "
@@ -112,10 +159,6 @@ def _leads_back(link: Path) -> bool:
     return link.parent.resolve().is_relative_to(link.resolve()) or any(
         (at.st_dev, at.st_ino) == (found.st_dev, found.st_ino) for at in passed
     )
-
-
-def _is_read(path: Path) -> bool:
-    return path.name.lower().endswith(IMG_EXTENSIONS)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -137,7 +180,7 @@ def files_below(folder: Path) -> list[Path]:
     return files
 
 
-def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
+def survey_folder(dataset: datasets.ImageFolder, *, progress: bool = False) -> Survey:
     """Decodes every photo of a folder once, to find all unusable ones before any work.
 
     Raises a ``ValueError`` that names each one that is damaged, missing, too large or of a mode
@@ -160,8 +203,9 @@ def survey_folder(dataset: ImageFolder, *, progress: bool = False) -> Survey:
     sizes = Counter(size for size, _ in good)
     notes = Counter(note for _, notes in good for note in notes)
     root = Path(dataset.root)
-    left = set(filter(is_picture, files_below(root))) - set(paths)
-    left_out = sorted(str(path.relative_to(root)) for path in left)
+    below = {path: path.relative_to(root) for path in files_below(root)}
+    left = {path for path, name in below.items() if is_picture(path) or is_foreign(name)}
+    left_out = sorted(str(below[path]) for path in left - set(paths))
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 
 
@@ -174,7 +218,8 @@ def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | str:
             if image.format != "TIFF" and orientation(image) > 4:
                 width, height = height, width
             notes = notes_of(image)
-            image.draft(image.mode, (1, 1))  # JPEG: all of it is read, an eighth of it computed
+            if image.format in ("JPEG", "MPO"):
+                image.draft(image.mode, (1, 1))  # all of it is read, an eighth of it computed
             image.load()
             return (width, height), notes
     except (OSError, ValueError) as error:

@@ -17,6 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+HEIC_EXTENSIONS = (".heic", ".heif", ".hif")
+HEIC_HINT = "HEIC photos are read with the extra heic: pip install 'unlearnable[heic]'"
+_HDR = {
+    16: "PQ",
+    18: "HLG",
+}  # transfer functions of H.273 whose white is far below the highest level
+_SRGB_PRIMARIES = (1, 2, 5, 6, 7)  # of H.273: BT.709, not said, and those of standard television
 _GREY_MODES = ("L", "1", "LA", "La")
 _COLOUR_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}  # of a profile for each mode
@@ -92,13 +99,28 @@ def orientation(image: Image.Image) -> int:
 
 
 def check_mode(image: Image.Image) -> None:
-    """Raises ``ValueError`` for a mode whose levels would have to be guessed."""
+    """Raises ``ValueError`` for a mode, or an HDR scale, whose levels would have to be guessed."""
+    _check_scale(image)
     if image.mode in _GREY_MODES + _COLOUR_MODES:
         return
     raise ValueError(
         f"expected an image of 8 bits per channel, got mode {image.mode!r}; which levels are black "
         f"and white is not known: scale them to 0…255 and save it with 8 bits, as L or RGB"
     )
+
+
+def _check_scale(image: Image.Image) -> None:
+    """Refuses a HEIC whose colours are given by numbers (nclx) that no profile here converts."""
+    said = image.info.get("nclx_profile")
+    if not isinstance(said, dict):
+        return
+    hdr = _HDR.get(said.get("transfer_characteristics", 2))
+    wide = said.get("color_primaries", 2) not in _SRGB_PRIMARIES
+    if hdr or (wide and not image.info.get("icc_profile")):
+        found = f"HDR ({hdr})" if hdr else "wider colours without an ICC profile"
+        raise ValueError(
+            f"expected an image in sRGB or with an ICC profile, got {found}; save it as sRGB"
+        )
 
 
 def _has_alpha(image: Image.Image) -> bool:
@@ -158,6 +180,17 @@ def _frames(image: Image.Image) -> bool:
     return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
 
 
+def _register_heic(path: str | Path) -> None:
+    """Lets Pillow read HEIC, once a file of it is opened."""
+    if Path(path).suffix.lower() not in HEIC_EXTENSIONS or "HEIF" in Image.OPEN:
+        return
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return  # Pillow does not know the file then, and the error says what to install
+    register_heif_opener()
+
+
 def load_photo(path: str | Path) -> Image.Image:
     """A file as an RGB image; in place of the loader that torchvision's ``ImageFolder`` has.
 
@@ -179,6 +212,7 @@ def _as_rgb(image: Image.Image, path: str | Path) -> Image.Image:
 @contextlib.contextmanager
 def open_photo(path: str | Path) -> Iterator[Image.Image]:
     """An opened file; errors of the block name it, and say what to do."""
+    _register_heic(path)
     try:
         with Image.open(path) as image:
             yield image
@@ -204,8 +238,14 @@ def named(error: Exception, path: str | Path) -> Exception:
             f"{path}: {error}; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         )
     if isinstance(error, UnidentifiedImageError):
+        if path.suffix.lower() in HEIC_EXTENSIONS and "HEIF" not in Image.OPEN:
+            return ValueError(f"expected a photo of a known format, got {path}; {HEIC_HINT}")
         kind = "an empty file" if path.is_file() and not path.stat().st_size else "something else"
-        return ValueError(f"expected a photo, got {kind}: {path}; remove it from the folder")
+        advice = "remove it from the folder"
+        if path.name.startswith("."):
+            kind = "a hidden file of another program"
+            advice += ", or leave such files out by ImageFolder(..., is_valid_file=...)"
+        return ValueError(f"expected a photo, got {kind}: {path}; {advice}")
     if str(path) in str(error) and isinstance(error, ValueError):
         return error
     if isinstance(error, OSError):
@@ -245,6 +285,7 @@ class PhotoReader:
         """What the file says that was read last, or is opened now; None where Pillow cannot."""
         if path in self._found:
             return self._found.pop(path)
+        _register_heic(path)
         try:
             with Image.open(path) as image:
                 return self._info(image, path)

@@ -1,4 +1,4 @@
-"""Arrays in files of other programs. Shapes are checked before anything is read or made room for.
+"""Arrays in files of other programs. Shapes are checked before room is made for them.
 
 Nothing in these files is executed.
 """
@@ -6,8 +6,9 @@ Nothing in these files is executed.
 from __future__ import annotations
 
 import math
+import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -16,52 +17,42 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from ..data.image import Pixels, pixels_of
 from ..errors import ArtefactError
-from .pickles import read_pickled_array
+from .gather import Accept, by_index, gather, joining, one_type, only
+from .pickles import DTYPES, read_pickle, read_pickled
 
-Accept: TypeAlias = Callable[[tuple[int, ...]], None]  # raises ValueError for a wrong shape
-_DTYPES = ("i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # its magic number, pickled
 _Header: TypeAlias = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
-def read_array(path: Path, accept: Accept) -> NDArray[Any]:
+def read_array(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     """The one array of a ``.npy``, ``.npz``, torch or pickle file, told apart by their content.
 
-    Integers or floats, perhaps memory-mapped; ``accept`` is called with their shape before they are
-    read. Raises ``ArtefactError`` where the file is incomplete, holds something else, or asks for
-    code to be run, ``ValueError`` where it holds several arrays, or values of another type.
+    What :func:`gather` makes of lists and dicts of at most ``most`` arrays, too. Integers or
+    floats, perhaps memory-mapped; ``accept`` is called with their shape before they are read.
+    Raises ``ArtefactError`` where the file is incomplete, holds something else, or asks for code to
+    be run, ``ValueError`` where it holds several arrays, or values of another type.
     """
     with path.open("rb") as file:
         start = file.read(16)
     if not start:
         raise ArtefactError(f"expected an array in {path}, got an empty file")
     if start.startswith(b"\x93NUMPY"):
-        return _read_npy(path, accept)
+        return _read_npy(path, accept, most)
     if start.startswith(b"PK"):
-        return _read_zip(path, accept)
+        return _read_zip(path, accept, most)
     if start.startswith(_LEGACY_TORCH):
-        return _read_torch(path, accept)
-    raw = read_pickled_array(path)
-    dtype = _dtype(raw.dtype, path)
-    shape = raw.shape
-    sound = isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)
-    is_bytes = isinstance(raw.data, (bytes, bytearray))
-    if not sound or not is_bytes or len(raw.data) != math.prod(shape) * dtype.itemsize:
-        raise ArtefactError(f"expected a complete array in {path}, got another shape")
-    accept(shape)
-    return np.frombuffer(raw.data, dtype).reshape(shape, order="F" if raw.fortran else "C")
+        return _read_torch(path, accept, most)
+    return gather(read_pickle(path, most), accept, path)
 
 
 def _dtype(found: Any, path: Path) -> np.dtype[Any]:
     code = found.str if isinstance(found, np.dtype) else found
-    if code[:1] not in "<>|=" or code[1:] not in _DTYPES:
+    if code[:1] not in "<>|=" or code[1:] not in DTYPES:
         raise ValueError(
-            f"expected an array of integers or floats in {path}, got one of type {found!s:.80}; "
-            f"object arrays are never read"
+            f"expected an array of integers or floats in {path}, got one of type {found!s:.80}"
         )
     return np.dtype(code)
 
@@ -84,10 +75,12 @@ def _header(file: IO[bytes]) -> _Header:
     return np.lib.format.read_array_header_1_0(file)
 
 
-def _read_npy(path: Path, accept: Accept) -> NDArray[Any]:
+def _read_npy(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     with path.open("rb") as file, _expecting("numpy's .npy format", path):
         shape, _, found = _header(file)
         offset = file.tell()
+    if found.hasobject:  # what follows is a pickle
+        return gather(read_pickle(path, most, offset), accept, path)
     dtype = _dtype(found, path)
     accept(shape)
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
@@ -95,7 +88,7 @@ def _read_npy(path: Path, accept: Accept) -> NDArray[Any]:
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
-def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
+def _read_zip(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     headers: dict[str, _Header] = {}
     with _expecting("an intact archive", path), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -108,40 +101,48 @@ def _read_zip(path: Path, accept: Accept) -> NDArray[Any]:
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ArtefactError(f"expected torch's own kind of archive in {path}, got another")
-        return _read_torch(path, accept)
-    name = _only([n for n, header in headers.items() if len(header[0]) > 2], list(headers), path)
+        return _read_torch(path, accept, most)
+    if len(headers) > 1 and {len(shape) for shape, _, _ in headers.values()} in ({2}, {3}, {4}):
+        indexed = by_index({name.removesuffix(".npy"): name for name in headers}, path)
+        if indexed is not None:  # of numpy.savez(file, *arrays)
+            return _read_members(path, [(n, *headers[n][::2]) for n in indexed.values()], accept)
+    fitting = [name for name, (shape, _, _) in headers.items() if len(shape) > 2]
+    # A dict or list of arrays is an array of objects, without dimensions or with one.
+    fitting = fitting or [name for name, (_, _, found) in headers.items() if found.hasobject]
+    name = only(fitting, list(headers), path)
     shape, _, found = headers[name]
+    if found.hasobject:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+            _header(file)
+            return gather(read_pickled(file, path, most), accept, path)
     _dtype(found, path)
     accept(shape)
     with _expecting(f"a complete array {name}", path), np.load(path, allow_pickle=False) as arrays:
         return arrays[name]
 
 
-def _only(chosen: list[str], names: list[str], path: Path) -> str:
-    if len(chosen) != 1:
-        several = f"{len(chosen)} among {', '.join(names)}" if names else "none"
-        raise ValueError(
-            f"expected one array of images or perturbations in {path}, got {several}; save "
-            f"only that one with numpy.save"
-        )
-    return chosen[0]
+def _read_members(
+    path: Path, members: list[tuple[str, tuple[int, ...], Any]], accept: Accept
+) -> NDArray[Any]:
+    """Arrays of an archive as one, by their names, shapes and types."""
+    one_type([str(_dtype(found, path)) for _, _, found in members], path)
+    join = joining([shape for _, shape, _ in members], accept, path)
+    with _expecting("complete arrays", path), np.load(path, allow_pickle=False) as arrays:
+        return join([arrays[name] for name, _, _ in members])
 
 
-def _read_torch(path: Path, accept: Accept) -> NDArray[Any]:
+def _read_torch(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     with _expecting("a torch file of tensors and nothing else", path):
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(found, (list, tuple)):
-        found = dict(enumerate(found))
-    if isinstance(found, dict):
-        arrays = [n for n, t in found.items() if isinstance(t, Tensor) and t.ndim > 2]
-        found = found[_only(arrays, [str(name) for name in found], path)]
-    if not isinstance(found, Tensor) or found.layout != torch.strided or found.device.type != "cpu":
-        raise ValueError(f"expected a plain tensor in {path}, got a {type(found).__name__}")
-    accept(tuple(found.shape))
-    try:
-        array: NDArray[Any] = found.detach().numpy()
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"expected a plain tensor in {path}: {error}") from error
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # numpy's arrays in torch's archive, perhaps
+            if not zipfile.is_zipfile(path):
+                raise
+            with zipfile.ZipFile(path) as archive:
+                name = next(n for n in archive.namelist() if Path(n).name == "data.pkl")
+                with archive.open(name) as file:
+                    found = read_pickled(file, path, most)
+    array = gather(found, accept, path)
     _dtype(array.dtype, path)
     return array
 
@@ -155,6 +156,8 @@ def read_indexed_images(folder: Path, count: int, shape: tuple[int, ...]) -> Ite
     """
     paths: dict[int, Path] = {}
     for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # such as what macOS writes beside each file
         if path.suffix.lower() in (".jpg", ".jpeg"):
             raise ValueError(
                 f"expected lossless images in {folder}, got {path.name}; JPEG changes pixels by "

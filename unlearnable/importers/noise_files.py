@@ -2,57 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
 from ..engine import NORMS
+from ..engine.numbers import integer
 from ..methods.parameters import check_epsilon
 from ..perturbation import GRANULARITIES
 from ..perturbation.perturbation import Perturbation
-from ..perturbation.quantize import Levels, Result, quantize
-from ..perturbation.summary import format_epsilon
+from ..perturbation.quantize import Result
 from . import VALUE_FORMATS
 from .arrays import read_array, read_indexed_images
+from .levels import ROWS, Deltas, checked_rows, value_format
+from .parts import ordered_files
 
-_ROWS = 512  # converted at once
-# Floats up to the one can only be in [0, 1] units, since as levels they would round to nothing;
-# floats above the other can only be levels.
-_UNIT, _LEVELS = 0.5, 1.0
+_MOST_CLASSES = 1 << 16  # rows of which those of the dataset's classes may be chosen
 
 
 def import_perturbation(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     dataset: Any,
     *,
     method: str,
     epsilon: float,
     norm: str = "Linf",
     granularity: str | None = None,
+    class_to_row: Sequence[int] | Mapping[Any, int] | None = None,
     format: str | None = None,
     image_size: int | Sequence[int] | None = None,
 ) -> Perturbation:
     """Makes a perturbation of a file that another program wrote for a dataset.
 
-    Reads ``.npy`` and ``.npz`` files, torch files (EM's ``perturbation.pt``), pickles of one array
-    (those of REM and SEM), and folders of PNGs named by index; arrays are NCHW or NHWC. Nothing
-    in a file is executed. Such files do not say which images they belong to: row ``i`` is taken for
-    image ``i`` of the dataset, whose keys are kept.
+    Reads ``.npy`` and ``.npz`` files, torch files (EM's ``perturbation.pt``), pickles of arrays
+    (those of REM and SEM), and folders of PNGs named by index; arrays are NCHW or NHWC. In place of
+    an array there may be a list of one per image, or a dict of them by index. Nothing in a file is
+    executed. Such files do not say which images they belong to: row ``i`` is taken for image ``i``
+    of the dataset, whose keys are kept.
 
     Args:
-        path: The file or folder.
+        path: The file or folder. Several files, or a folder of numbered ones (SEP's), are joined in
+            the order of the numbers in their names: ``part_2.npy`` before ``part_10.npy``.
         dataset: What the perturbation was made for, in the same order.
         method: Name of the method, to be kept.
         epsilon: The budget it was made with, in [0, 1] units; no row may exceed it.
         norm: ``"Linf"`` or ``"L2"``.
         granularity: ``"sample-wise"``, a row per image, the default where there
             is no doubt; or ``"class-wise"``, a row per class.
+        class_to_row: Of class-wise rows, which one the images of each class get, where it is not
+            the one of the class's own index: an integer for each class, or a dict by class name or
+            index.
+            ``[1, 2, 0]`` is noise that was applied as ``noise[(label + 1) % 3]``.
         format: What values are: ``"levels"`` of 1/255; ``"unit"``, in [0, 1] units; or
             ``"images"``, protected images, in 0…255 or [0, 1], whose difference from the
             dataset is taken. None decides: PNGs and uint8 are images; other integers are
@@ -66,6 +72,10 @@ def import_perturbation(
             would run code are refused, and do not run.
         ValueError: Count, shape or values do not fit the dataset and the budget, or are ambiguous.
 
+    Warns:
+        UserWarning: Integers lie beyond the budget by what rounding, or cutting decimals off, adds:
+            up to half a level, and in images less than a level below. They are clipped to it.
+
     Example:
         >>> import numpy as np, tempfile
         >>> from unlearnable.datasets import Shapes
@@ -76,7 +86,6 @@ def import_perturbation(
         ...     import_perturbation(f"{folder}/rem.npy", dataset, method="REM", epsilon=8 / 255)
         Perturbation(REM, sample-wise, Linf 8/255, 20 images of 3x32x32)
     """
-    path = Path(path)
     for name, value, known in (
         ("norm", norm, NORMS),
         ("granularity", granularity, (None, *GRANULARITIES)),
@@ -85,12 +94,19 @@ def import_perturbation(
         if value not in known:
             raise ValueError(f"expected {name} to be one of {list(known)}, got {value!r}")
     epsilon = check_epsilon("epsilon", epsilon, norm, zero=False)
-    if not path.exists():
-        raise FileNotFoundError(f"expected a file or a folder of PNGs, got {path}")
+    paths = ordered_files(path)
     images = read_images(dataset, image_size)
-    granularity, values, deltas = _read(path, images, granularity, format)
+    chosen = None if class_to_row is None else rows_of_classes(class_to_row, images)
+    if chosen is not None and granularity == "sample-wise":
+        raise ValueError("expected class_to_row with class-wise rows alone, got sample-wise ones")
+    granularity, values, deltas = _read(paths, images, granularity, format, chosen)
     count = len(images.images) if granularity == "sample-wise" else images.num_classes
-    rows = _rows(deltas, (count, *images.images.shape[1:]), epsilon, norm, values)
+    rows = checked_rows(deltas, (count, *images.images.shape[1:]), epsilon, norm, values)
+    imported: dict[str, Any] = {"file": paths[0].name, "format": values}
+    if len(paths) > 1:
+        imported["parts"] = len(paths)
+    if chosen is not None:
+        imported["class_to_row"] = chosen
     config = {
         "method": method,
         "parameters": {},
@@ -101,57 +117,121 @@ def import_perturbation(
         "threads": None,
         "versions": {"unlearnable": __version__},
         "history": {"passes": None, "last": None},
-        "imported": {"file": path.name, "format": values},
+        "imported": imported,
     }
     return Perturbation.from_fit(Result("additive", {"rows": rows}, {}), images, config)
 
 
-_Deltas: TypeAlias = Iterator[NDArray[Any]]  # levels, (B, C, H, W): integers where exact, or floats
-
-
 def _read(
-    path: Path, images: ImageStore, granularity: str | None, format: str | None
-) -> tuple[str, str, _Deltas]:
-    """Granularity, format and levels of the array in a file, or of a folder's protected images."""
-    if path.is_dir():
-        if granularity == "class-wise" or format not in (None, "images"):
+    paths: list[Path],
+    images: ImageStore,
+    granularity: str | None,
+    format: str | None,
+    chosen: list[int] | None,
+) -> tuple[str, str, Deltas]:
+    """Granularity, format and levels of the arrays in files, or of a folder's protected images."""
+    shape = tuple(images.images.shape[1:])
+    if paths[0].is_dir():
+        if granularity == "class-wise" or chosen is not None or format not in (None, "images"):
             raise ValueError(
-                f"expected a file, got the folder {path}, whose PNGs are protected images"
+                f"expected a file, got the folder {paths[0]}, whose PNGs are protected images"
             )
-        found = read_indexed_images(path, len(images.images), tuple(images.images.shape[1:]))
+        found = read_indexed_images(paths[0], len(images.images), shape)
         return "sample-wise", "images", _deltas((p[None] for p in found), "images", 1, images)
-    array = read_array(path, lambda shape: _check_shape(shape, images))
-    granularity = _granularity(len(array), images, granularity)
-    values = _values(array, format)
+    # Of several files, and where rows are chosen, each may hold any number of rows.
+    known = {len(images.images), images.num_classes}
+    counts = known if len(paths) == 1 and chosen is None else None
+    most = max(*known, 0 if chosen is None else _MOST_CLASSES)
+    accept = partial(_check_shape, images=images, counts=counts, most=most)
+    arrays = [read_array(path, accept, most) for path in paths]
+    _check_parts(arrays, paths)
+    count = sum(map(len, arrays))
+    if chosen is not None:
+        granularity = "class-wise"
+        if max(chosen) >= count:
+            raise ValueError(
+                f"expected class_to_row to name rows from 0 to {count - 1:,}, got {max(chosen):,}"
+            )
+        arrays = [np.concatenate(arrays)[chosen] if len(arrays) > 1 else arrays[0][chosen]]
+    else:
+        granularity = _granularity(count, images, granularity)
+    values = value_format(arrays, format)
     scale = 255 if values == "unit" else 1
     if values == "images":
         if granularity == "class-wise":
             raise ValueError("expected class-wise perturbations, got images, one per image")
-        low, high = float(array.min()), float(array.max())
+        low = min(float(array.min()) for array in arrays)
+        high = max(float(array.max()) for array in arrays)
         if low < 0 or high > 255:
             raise ValueError(f"expected images within 0…255, got values from {low:g} to {high:g}")
-        scale = 255 if array.dtype.kind == "f" and high <= 1 else 1
-    parts = (array[start : start + _ROWS] for start in range(0, len(array), _ROWS))
+        scale = 255 if arrays[0].dtype.kind == "f" and high <= 1 else 1
+    parts = (
+        array[start : start + ROWS] for array in arrays for start in range(0, len(array), ROWS)
+    )
     return granularity, values, _deltas(parts, values, scale, images)
 
 
-def _check_shape(shape: tuple[int, ...], images: ImageStore) -> None:
+def rows_of_classes(given: Sequence[int] | Mapping[Any, int], images: ImageStore) -> list[int]:
+    """The row of each class, in the order of the classes."""
+    if isinstance(given, Mapping):
+        indices = list(range(images.num_classes))
+        names: list[Any] = indices if set(given) == set(indices) else images.classes or indices
+        if set(given) != set(names) or len(set(names)) < len(names):
+            wrong = sorted(map(str, set(given) ^ set(names)))
+            raise ValueError(
+                f"expected class_to_row to have all class names of the dataset as keys, no two "
+                f"alike, or all indices; look at {', '.join(wrong[:5]) or 'names that occur twice'}"
+            )
+        given = [given[name] for name in names]
+    chosen = [integer("a row in class_to_row", row, least=0) for row in given]
+    if len(chosen) != images.num_classes:
+        raise ValueError(
+            f"expected class_to_row to have a row for each of {images.num_classes:,} classes, got "
+            f"{len(chosen):,}"
+        )
+    return chosen
+
+
+def _check_parts(arrays: list[NDArray[Any]], paths: list[Path]) -> None:
+    for array, path in zip(arrays, paths, strict=True):
+        first = arrays[0]
+        if array.dtype != first.dtype or array.shape[1:] != first.shape[1:]:
+            raise ValueError(
+                f"expected parts of one type and shape, got {first.dtype.name} of "
+                f"{first.shape} in {paths[0]} and {array.dtype.name} of {array.shape} in {path}"
+            )
+
+
+def _check_shape(
+    shape: tuple[int, ...], images: ImageStore, counts: set[int] | None, most: int
+) -> None:
+    """Refuses a shape that is not one of images, or has other ``counts`` of rows than are known."""
     channels, height, width = images.images.shape[1:]
-    counts = (len(images.images), images.num_classes)
     known: list[tuple[int, ...]] = [(channels, height, width), (height, width, channels)]
     if channels == 1:
         known.append((height, width))
-    if not shape or shape[0] not in counts or shape[1:] not in known:
+    fits = bool(shape) and (shape[0] in counts if counts else shape[0] <= most)
+    if not fits or shape[1:] not in known:
+        number = f"N up to {most:,}"
+        if counts:
+            number = (
+                f"N the {len(images.images):,} images or {images.num_classes:,} classes of the "
+                f"dataset"
+            )
         raise ValueError(
             f"expected an array of shape (N, {channels}, {height}, {width}) or (N, {height}, "
-            f"{width}, {channels}), with N the {counts[0]:,} images or {counts[1]:,} classes of "
-            f"the dataset, got {shape}"
+            f"{width}, {channels}), with {number}, got {shape}"
         )
 
 
 def _granularity(count: int, images: ImageStore, given: str | None) -> str:
     per = {"sample-wise": len(images.images), "class-wise": images.num_classes}
     fitting = [name for name, number in per.items() if number == count]
+    if not fitting:
+        raise ValueError(
+            f"expected a row for each of {per['sample-wise']:,} images or {per['class-wise']:,} "
+            f"classes, got {count:,} rows in all parts"
+        )
     if given is None and fitting != ["sample-wise"]:
         choices = " or ".join(f'"{name}"' for name in fitting)
         raise ValueError(
@@ -163,29 +243,7 @@ def _granularity(count: int, images: ImageStore, given: str | None) -> str:
     return given or "sample-wise"
 
 
-def _values(array: NDArray[Any], given: str | None) -> str:
-    """Which of ``VALUE_FORMATS`` an array's values are."""
-    dtype = array.dtype
-    if dtype.kind in "iu":
-        usual = "images" if dtype == np.uint8 else "levels"
-        if given == "unit" or (given not in (None, usual) and dtype.itemsize == 1):
-            raise ValueError(f"expected {usual} in an array of {dtype.name}, got format={given!r}")
-        return given or usual
-    most = 0.0
-    for start in range(0, len(array), _ROWS):
-        part = array[start : start + _ROWS]
-        if not np.isfinite(part).all():
-            raise ValueError(f"expected finite numbers, got others in rows from {start}")
-        most = max(most, float(np.abs(part).max()))
-    if given is None and _UNIT < most <= _LEVELS:
-        raise ValueError(
-            f'expected floats whose unit is clear, got some up to {most:g}; say format="levels", '
-            f'"unit" or, for protected images, "images"'
-        )
-    return given or ("unit" if most <= _UNIT else "levels")
-
-
-def _deltas(parts: _Deltas, values: str, scale: int, images: ImageStore) -> _Deltas:
+def _deltas(parts: Deltas, values: str, scale: int, images: ImageStore) -> Deltas:
     """Levels that consecutive parts of an array add to pixels."""
     start = 0
     for part in parts:
@@ -202,53 +260,3 @@ def _deltas(parts: _Deltas, values: str, scale: int, images: ImageStore) -> _Del
             part = np.rint(part).astype(np.int16) - before
         yield part
         start += len(part)
-
-
-def _rows(
-    deltas: _Deltas, shape: tuple[int, ...], epsilon: float, norm: str, values: str
-) -> Levels:
-    """int8 rows, or the ``ValueError`` that says which is the largest beyond the budget."""
-    rows = np.empty(shape, np.int8)
-    start, beyond, largest, place = 0, 0, 0.0, 0
-    for delta in deltas:
-        size, limit = _sizes(delta, epsilon, norm)
-        wrong = size > limit
-        beyond += int(wrong.sum())
-        if wrong.any():
-            worst = int(np.where(wrong, size, -1).argmax())
-            if size[worst] > largest:
-                largest, place = float(size[worst]), start + worst
-        else:
-            most = max(float(delta.max()), -float(delta.min()))
-            if most >= 127.5:
-                raise ValueError(f"expected changes up to 127 levels, got {most:g}")
-            exact = delta.dtype.kind == "i"
-            levels = delta if exact else quantize(torch.from_numpy(delta / 255), epsilon, norm)
-            rows[start : start + len(delta)] = levels
-        start += len(delta)
-    if beyond:
-        hint = "state the epsilon that they were made with"
-        if values == "images":
-            hint += ", or give the dataset, in the order, that the images were made from"
-        raise ValueError(
-            f"expected rows within {norm} {format_epsilon(epsilon, norm)}, got {beyond:,} of "
-            f"{len(rows):,} beyond it, the largest {format_epsilon(largest / 255, norm)} in row "
-            f"{place}; {hint}"
-        )
-    if not rows.any():
-        raise ValueError("expected a perturbation, got rows that change nothing once rounded")
-    return rows
-
-
-def _sizes(delta: NDArray[Any], epsilon: float, norm: str) -> tuple[NDArray[np.float64], Any]:
-    """The norm of each row and the most it may be, in levels."""
-    flat = delta.reshape(len(delta), -1)
-    exact = delta.dtype.kind == "i"
-    limit: Any = 255 * epsilon + (1e-6 if exact else 1e-3 + 0.255 * epsilon)  # slack of float16
-    if norm == "Linf":
-        # As floats before the sign is changed: the lowest integer has no opposite.
-        above, below = flat.max(axis=1).astype(np.float64), flat.min(axis=1).astype(np.float64)
-        return np.maximum(above, -below), limit
-    if exact:
-        limit += 0.5 * np.sqrt((flat != 0).sum(axis=1))  # what rounding can have added
-    return np.linalg.norm(flat.astype(np.float64), axis=1), limit

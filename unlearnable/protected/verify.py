@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumbnail
 from ..data.image import Images, Pixels, pixels_of
-from ..data.image_folder import files_below, is_picture
+from ..data.image_folder import files_below, is_foreign, is_picture
 from ..data.photo import load_photo
 from ..perturbation.perturbation import Perturbation
 from .dataset import ProtectedDataset
@@ -119,10 +119,22 @@ def _contents(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder of images, got {folder}")
     found = sorted(path for path in files_below(folder) if path.name not in (MARKER, FILES))
-    pictures = [path for path in found if is_picture(path)]
+    pictures = [path for path in found if is_picture(path) and not _is_no_photo(folder, path)]
     if not pictures:
         raise ValueError(f"expected pictures in {folder}, found none")
-    return pictures, [str(path.relative_to(folder)) for path in found if not is_picture(path)]
+    others = set(found).difference(pictures)
+    return pictures, sorted(str(path.relative_to(folder)) for path in others)
+
+
+def _is_no_photo(folder: Path, path: Path) -> bool:
+    """Whether it is hidden, or of another program, and no picture: such are published unjudged."""
+    if not is_foreign(path.relative_to(folder)):
+        return False
+    try:
+        load_photo(path)
+    except (OSError, ValueError):
+        return True
+    return False
 
 
 class _Known:

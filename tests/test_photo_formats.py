@@ -1,0 +1,182 @@
+"""AVIF and HEIC photos: as other photos, and what is said where they cannot be read."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+from torchvision.datasets import ImageFolder
+
+import unlearnable as ue
+from unlearnable.cli.main import main
+from unlearnable.data.image_folder import open_folder, photo_extensions, survey_folder
+from unlearnable.data.photo import TO_SRGB, UPRIGHT, load_photo
+
+AVIF = pytest.param(
+    ".avif",
+    marks=pytest.mark.skipif(
+        ".avif" not in photo_extensions(), reason="Pillow reads AVIF from 11.3 on"
+    ),
+)
+FORMATS = [AVIF, ".heic"]
+
+
+def save(image, path, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".avif":
+        image.save(path, quality=100, subsampling="4:4:4", **options)
+        return path
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(image).save(path, quality=-1, chroma=444, **options)
+    return path
+
+
+def picture(seed=0):
+    """Smooth, so that coding changes it by a few levels at most; 24 wide, 16 high."""
+    y, x = np.mgrid[:16, :24]
+    rgb = np.stack([x * 9 + seed, y * 13, 255 - x * 5 - y * 4], axis=-1)
+    return Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
+
+
+def assert_like(image, expected, within=6):
+    found, wanted = (np.asarray(one, dtype=np.int16) for one in (image, expected))
+    assert found.shape == wanted.shape and np.abs(found - wanted).max() <= within
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_photos_are_read_protected_and_verified(ending, tmp_path, capsys):
+    for index in range(8):
+        name = f"{index}{ending if index % 2 else ending.upper()}"
+        save(picture(index), tmp_path / "photos" / "ab"[index % 2] / name)
+    dataset = open_folder(tmp_path / "photos")
+    assert len(dataset) == 8 and dataset.targets == [0] * 4 + [1] * 4
+    assert survey_folder(dataset) == (8, {(24, 16): 8}, {}, [])
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    options = ["--method", "randomnoise", "--preset", "demo", "--quiet"]
+    arguments = ["protect", str(tmp_path / "photos"), str(out), "--save-perturbation", str(kept)]
+    assert main([*arguments, *options]) == 0
+    originals = ["--originals", str(tmp_path / "photos")]
+    assert main(["verify", str(out), str(kept), "--quiet", *originals]) == 0
+    assert "8 protected" in capsys.readouterr().out
+    written = ImageFolder(out)
+    for (path, _), (image, _) in zip(dataset.samples, written, strict=True):
+        assert_like(image, load_photo(path), within=8)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_torchvisions_folder_reads_them_by_our_loader(ending, tmp_path):
+    for index in range(4):
+        save(picture(index), tmp_path / "photos" / "ab"[index % 2] / f"{index}{ending}")
+    dataset = ImageFolder(tmp_path / "photos", is_valid_file=lambda path: path.endswith(ending))
+    protected = ue.RandomNoise().fit(dataset, progress=False).protect(dataset)
+    for index, (path, _) in enumerate(dataset.samples):
+        change = np.asarray(protected[index][0], np.int16) - np.asarray(load_photo(path))
+        assert 0 < np.abs(change).max() <= 8
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_they_are_turned_upright(ending, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = save(picture(), tmp_path / "photos" / "a" / f"0{ending}", exif=exif.tobytes())
+    assert_like(load_photo(path), picture().transpose(Image.Transpose.ROTATE_270))
+    survey = survey_folder(open_folder(tmp_path / "photos"))
+    notes = {UPRIGHT: 1} if ending == ".avif" else {}  # libheif turns photos on its own
+    assert survey.sizes == {(16, 24): 1} and survey.notes == notes
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_their_colour_profile_is_converted(ending, tmp_path):
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Red and blue primaries exchanged: a profile that no decoder takes for sRGB.
+    red, blue = lab.index(b"rXYZ"), lab.index(b"bXYZ")
+    swapped = bytearray(lab)
+    swapped[red : red + 4], swapped[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    path = save(picture(), tmp_path / "photos" / "a" / f"0{ending}", icc_profile=bytes(swapped))
+    other = np.asarray(picture())[..., ::-1]
+    assert_like(load_photo(path), other)
+    assert survey_folder(open_folder(tmp_path / "photos")).notes == {TO_SRGB: 1}
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_transparency_is_laid_on_white(ending, tmp_path):
+    clear = picture().convert("RGBA")
+    clear.putalpha(0)
+    path = save(clear, tmp_path / f"0{ending}")
+    assert_like(load_photo(path), Image.new("RGB", clear.size, "white"), within=1)
+
+
+def test_ten_bits_become_eight(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    levels = np.asarray(picture(), np.uint16) * 257
+    made = pillow_heif.from_bytes("RGB;16", picture().size, levels.tobytes())
+    made.save(tmp_path / "0.heic", quality=-1, chroma=444)
+    assert pillow_heif.open_heif(tmp_path / "0.heic").info["bit_depth"] == 10
+    assert_like(load_photo(tmp_path / "0.heic"), picture(), within=2)
+
+
+@pytest.mark.parametrize(
+    ("colours", "found"),
+    [
+        ({"color_primaries": 9, "transfer_characteristics": 16}, r"HDR \(PQ\)"),
+        ({"color_primaries": 9, "transfer_characteristics": 18}, r"HDR \(HLG\)"),
+        ({"color_primaries": 12, "transfer_characteristics": 13}, "wider colours"),
+    ],
+)
+def test_hdr_is_refused(colours, found, tmp_path):
+    path = save(picture(), tmp_path / "photos" / "a" / "0.heic", **colours)
+    with pytest.raises(ValueError, match=f"{found}.*save it as sRGB"):
+        load_photo(path)
+    with pytest.raises(ValueError, match=f"{found}.*save it as sRGB"):
+        survey_folder(open_folder(tmp_path / "photos"))
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_damaged_one_is_named(ending, tmp_path):
+    path = save(picture(), tmp_path / "photos" / "a" / f"0{ending}")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=rf"1 bad files:\n.*0\{ending}"):
+        survey_folder(open_folder(tmp_path / "photos"))
+
+
+def test_exif_of_a_heic_is_kept_where_it_is_asked_for(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "Ada"
+    for index in range(2):
+        path = tmp_path / "photos" / "ab"[index] / "0.heic"
+        save(picture(index), path, exif=exif.tobytes())
+    dataset = open_folder(tmp_path / "photos")
+    protected = ue.RandomNoise().fit(dataset, progress=False).protect(dataset)
+    folder = protected.export(tmp_path / "out", metadata=True, progress=False)
+    with Image.open(next(folder.rglob("*.png"))) as image:
+        assert image.getexif()[ExifTags.Base.Artist] == "Ada"
+
+
+@pytest.fixture
+def without_heic(monkeypatch):
+    """As where the extra is not installed."""
+    Image.init()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+
+
+def test_without_the_extra_the_error_says_what_to_install(without_heic, tmp_path):
+    path = tmp_path / "photos" / "a" / "0.HEIC"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\0\0\0\x18ftypheic")
+    assert ".heic" not in photo_extensions()
+    with pytest.raises(ValueError, match=r"pip install 'unlearnable\[heic\]'"):
+        load_photo(path)
+    with pytest.raises(ValueError, match=r"found none in .*pip install 'unlearnable\[heic\]'"):
+        open_folder(tmp_path / "photos")
+    Image.new("RGB", (8, 8)).save(path.with_name("1.png"))
+    said = survey_folder(open_folder(tmp_path / "photos")).summary()
+    assert len(said) == 2 and "1 pictures (a/0.HEIC)" in said[0] and "[heic]" in said[1]
+
+
+def test_a_hidden_file_in_a_folder_of_torchvisions_own(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "._0.png").write_bytes(b"of macOS")
+    with pytest.raises(ValueError, match=r"hidden file .*_0\.png; remove it .*is_valid_file"):
+        ue.RandomNoise().fit(ImageFolder(tmp_path), progress=False)
