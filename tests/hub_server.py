@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+LARGE = (".safetensors", ".parquet")  # as .gitattributes of the Hub says
 WRITER, READER = "hf_writerwriterwriter", "hf_readerreaderreader"
 USERS = {WRITER: "owner", READER: "reader"}
 
@@ -93,13 +94,13 @@ class HubServer:
     def put(self, repo_id, folder, *, private=False):
         """A repository with the files of a folder, the large ones by LFS; returns the commit."""
         files = {}
-        for path in Path(folder).iterdir():
-            content = path.read_bytes()
-            files[path.name] = _small(content)
-            if path.suffix == ".safetensors":
+        for path in (path for path in Path(folder).rglob("*") if path.is_file()):
+            content, name = path.read_bytes(), path.relative_to(folder).as_posix()
+            files[name] = _small(content)
+            if path.suffix in LARGE:
                 oid = hashlib.sha256(content).hexdigest()
                 (self.store / oid).write_bytes(content)
-                files[path.name] = File(oid, len(content), None)
+                files[name] = File(oid, len(content), None)
         repo = self.repos[repo_id] = Repo(private=private)
         repo.refs["main"] = repo.commit(files)
         return repo.refs["main"]
@@ -113,6 +114,15 @@ class HubServer:
         """A small file's text."""
         repo = self.repos[repo_id]
         return repo.commits[repo.find(revision)][path].content.decode()
+
+    def copy(self, repo_id, folder):
+        """All files of a repository without Xet, in a folder."""
+        repo = self.repos[repo_id]
+        for name, file in repo.commits[repo.refs["main"]].items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.content or (self.store / file.oid).read_bytes())
+        return Path(folder)
 
     def xet_hash(self, oid):
         """Xet's hash of the file with this sha256, from the shards that the client wrote."""
@@ -256,6 +266,13 @@ class Handler(BaseHTTPRequestHandler):
             entries.append(entry)
         self.send(200, entries)
 
+    def all_refs(self, repo_id):
+        told = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
+        for name, sha in self.repo(repo_id).refs.items():
+            kind = "pullRequests" if name.startswith("refs/pr/") else "branches"
+            told[kind].append({"name": name, "ref": name, "targetCommit": sha})
+        self.send(200, told)
+
     def ref(self, repo_id, kind, name):
         repo = self.writable(repo_id)
         asked = json.loads(self.body or b"{}")
@@ -275,7 +292,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         answers = []
         for asked in json.loads(self.body)["files"]:
-            mode = "lfs" if asked["path"].endswith(".safetensors") else "regular"
+            mode = "lfs" if asked["path"].endswith(LARGE) else "regular"
             known = repo.commits[sha].get(asked["path"])
             answers.append({
                 "path": asked["path"], "uploadMode": mode, "shouldIgnore": False,
@@ -389,6 +406,7 @@ ROUTES = [
     ("GET", rf"/api/datasets/{_ID}", Handler.info),
     ("GET", rf"/api/datasets/{_ID}/revision/([^/]+)", Handler.info),
     ("GET", rf"/api/datasets/{_ID}/tree/([^/]+)", Handler.tree),
+    ("GET", rf"/api/datasets/{_ID}/refs", Handler.all_refs),
     ("POST", rf"/api/datasets/{_ID}/(tag|branch)/([^/]+)", Handler.ref),
     ("POST", rf"/api/datasets/{_ID}/preupload/([^/]+)", Handler.preupload),
     ("POST", rf"/api/datasets/{_ID}/commit/([^/]+)", Handler.commit),

@@ -1,6 +1,7 @@
 """Hugging Face datasets, in and out."""
 
 import copy
+import json
 import pickle
 import sys
 
@@ -8,6 +9,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 from torchvision.transforms import ToTensor
 
@@ -17,8 +20,10 @@ from unlearnable.data.cache import read_images
 from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.protected.export import huggingface
+from unlearnable.protected.manifest import MARKER
 
 COUNT = 40
+PARQUET = "data/train-00000-of-00001.parquet"
 
 
 def make(image="img", label="label", classes=Shapes.classes, **columns):
@@ -289,6 +294,83 @@ def test_parquet_export(protected, tmp_path, monkeypatch, piece):
     np.testing.assert_array_equal(images, protected.to_tensors()[0].numpy())
     assert read["label"][:] == protected.targets
     assert len(protected.to_hf_dataset()) == COUNT
+
+
+def test_an_exported_folder_has_a_card_that_datasets_agrees_with(shapes, perturbation, tmp_path):
+    protected = ProtectedDataset(shapes, perturbation, fraction=0.5)
+    folder = protected.export(tmp_path / "out", "parquet", progress=False)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---\n", 2)[1])
+    features = protected.to_hf_dataset().features
+    assert front["dataset_info"]["features"] == features._to_yaml_list()
+    assert front["configs"] == [
+        {
+            "config_name": "default",
+            "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+        }
+    ]
+    size = (folder / PARQUET).stat().st_size
+    assert front["dataset_info"]["download_size"] == size
+    assert front["dataset_info"]["splits"][0]["num_examples"] == 40
+    assert front["size_categories"] == ["n<1K"] and "license" not in front
+    assert front["tags"][2:] == ["RandomNoise", "arxiv:2101.04898"]
+    assert "README.md" in json.loads((folder / MARKER).read_text())["files"]
+    for fact in (
+        "| share protected | 50% |",
+        "32x32",
+        "JPEG",
+        "Not measured.",
+        "2101.04898",
+        "expected to be poor",
+    ):
+        assert fact in text
+    read = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    np.testing.assert_array_equal(
+        np.stack([pixels(row["image"]) for row in read]).transpose(0, 3, 1, 2),
+        protected.to_tensors()[0].numpy(),
+    )
+
+
+def test_only_parquet_has_a_card(protected, tmp_path):
+    for format in ("png", "npz", "webdataset"):
+        assert not (protected.export(tmp_path / format, format) / "README.md").exists()
+
+
+def test_class_names_of_any_text_are_read_back(fit, tmp_path):
+    names = ["a: b", "no", "'\"\\", "two  spaces ", "\u2028\U0001f600\U000e0001", "x" * 300, "1"]
+    data = np.random.default_rng(0).integers(0, 256, (len(names), 8, 8, 3), np.uint8)
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    images = [Image.fromarray(pixels) for pixels in data]
+    columns = {"image": images, "label": list(range(len(names)))}
+    dataset = datasets.Dataset.from_dict(columns, features=features)
+    protected = ProtectedDataset(dataset, fit(dataset))
+    folder = protected.export(tmp_path / "out", "parquet", progress=False)
+    read = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert from_hf(read).classes == names
+
+
+def test_images_without_class_names(tensors, fit, tmp_path):
+    protected = ProtectedDataset(tensors, fit(tensors))
+    folder = protected.export(tmp_path / "out", "parquet", progress=False)
+    read = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert read.features["label"] == datasets.Value("int64")
+    assert from_hf(read).targets == protected.targets and from_hf(read).classes is None
+
+
+def test_a_readme_of_ones_own_stays(protected, shapes, perturbation, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    protected.export(folder, "parquet", force=True, progress=False)
+    assert (folder / "README.md").read_text() == "mine"
+    assert "README.md" not in json.loads((folder / MARKER).read_text())["files"]
+    other = protected.export(tmp_path / "other", "parquet", progress=False)
+    fewer = ProtectedDataset(Subset(shapes, range(20)), perturbation)
+    fewer.export(other, "parquet", force=True, progress=False)
+    card = (other / "README.md").read_text(encoding="utf-8")
+    assert "| images | 20 |" in card, "an earlier export's card is replaced"
 
 
 def test_without_the_package(protected, tmp_path, monkeypatch):

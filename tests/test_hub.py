@@ -148,7 +148,9 @@ told["folder"] = load("owner/noise", revision=told["first"].commit).folder
     assert told["again"] == told["first"] and repo.private
     # Nobody reads half of it: data, config and card come with one commit, no surrogate with them.
     assert len(repo.commits) == 3 and repo.refs == {"main": told["second"][1], "v1": commit}
-    assert server.files("owner/noise", "v1") == ["README.md", "config.json", DATA]
+    mine = ["README.md", "config.json", DATA, "preview/preview.parquet"]
+    assert server.files("owner/noise", "v1") == mine
+    assert not (Path(told["folder"]) / "preview").exists(), "nobody needs it to protect"
     assert told["digests"] == [ue.Perturbation.from_pretrained(f).digest for f in (other, folder)]
     assert (Path(told["folder"]) / DATA).read_bytes() == (folder / DATA).read_bytes()
     assert 'license: "cc-by-4.0"' in server.text("owner/noise", "README.md", "v1")
@@ -200,7 +202,8 @@ def test_files_of_an_earlier_push_go_and_all_others_stay(server, client, saved, 
     code = f'ue.Perturbation.from_pretrained({str(mine)!r}).push_to_hub("owner/old")'
     client(server, code, HF_TOKEN=WRITER)
     kept = ["notes.md", "perturbation-notes.json"]
-    assert server.files("owner/old") == ["README.md", "config.json", *kept, DATA]
+    made = [DATA, "preview/preview.parquet"]
+    assert server.files("owner/old") == ["README.md", "config.json", *kept, *made]
     assert "not for others" not in server.text("owner/old", "README.md")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +30,45 @@ from . import CONFIG, REPO
 
 hide_progress = disable_progress_bars  # of the client, for the rest of the process
 CARD = "README.md"
-_DATA = re.compile(r"perturbation(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 _PATTERNS = [CONFIG, CARD, "perturbation*.safetensors", "perturbation*.safetensors.index.json"]
 _KIND = "dataset"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOG_IN = "log in (hf auth login), set HF_TOKEN, or pass token="
+
+
+class Content(NamedTuple):
+    """What an upload is, as file names tell it; all of them are paths in the repository.
+
+    Attributes:
+        name: What it is called.
+        own: Matches the files of an earlier upload, which are removed.
+        apart: Matches files beside which it is refused.
+        because: What such files are, and what follows.
+        marker: A file of every upload; None where others' images may lie beside it.
+    """
+
+    name: str
+    own: str
+    apart: str
+    because: str
+    marker: str | None = None
+
+
+_PAIR = "whoever can read both can remove the perturbation"
+PERTURBATION = Content(
+    "a perturbation",
+    r"perturbation(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|preview/preview\.parquet",
+    r"(.*/)?unlearnable\.json|(?!preview/preview\.parquet$).*\.parquet",
+    f"images that may be protected by it: {_PAIR}",
+)
+IMAGES = Content(
+    "protected images",
+    r"data/train-\d{5}-of-\d{5}\.parquet",
+    r".*\.safetensors(\.index\.json)?",
+    f"what may be their perturbation: {_PAIR}",
+    "unlearnable.json",
+)
+_OTHER_IMAGES = r"(?i).*\.(parquet|arrow|tar|zip|npz|png|jpe?g|webp)"
 
 
 class Pushed(NamedTuple):
@@ -80,7 +114,8 @@ def download(
 
 
 def upload(
-    files: Mapping[str, Path | bytes],
+    files: Callable[[], Mapping[str, Path | bytes]],
+    content: Content,
     repo_id: str,
     *,
     private: bool = True,
@@ -90,12 +125,13 @@ def upload(
     endpoint: str | None = None,
     commit_message: str | None = None,
 ) -> Pushed:
-    """Uploads a saved perturbation to a dataset repository.
+    """Uploads a perturbation or protected images to a dataset repository.
 
-    Contents go up first, then one commit adds all files and removes those of an earlier
-    perturbation: no reader sees half of it. Files that are there already are not sent again.
+    Contents go up first, then one commit adds all files and removes those of an earlier upload:
+    no reader sees half of it. Files that are there already are not sent again.
 
-    ``files`` are names in the repository, and for each a file or bytes; the rest is as in
+    ``files`` gives names in the repository, and for each a file or bytes. It is called when the
+    repository is known to take the ``content``, since it may take long. The rest is as in
     :meth:`Perturbation.push_to_hub <unlearnable.Perturbation.push_to_hub>`.
     """
     if create_pr and branch is not None:
@@ -117,19 +153,50 @@ def upload(
         if branch is not None:
             api.create_branch(repo_id, branch=branch, repo_type=_KIND, exist_ok=True)
         there = api.list_repo_files(repo_id, repo_type=_KIND, revision=branch)
-        gone = [name for name in there if _DATA.fullmatch(name) and name not in files]
+        everywhere = _names(api, repo_id)
+    _check_apart(content, everywhere, repo_id)
+    made = files()
+    with call.explained():
+        gone = [name for name in there if re.fullmatch(content.own, name) and name not in made]
         done = api.create_commit(
             repo_id,
             [
-                *(CommitOperationAdd(name, what) for name, what in files.items()),
+                *(CommitOperationAdd(name, what) for name, what in made.items()),
                 *map(CommitOperationDelete, gone),
             ],
-            commit_message=commit_message or "Upload a perturbation with unlearnable",
+            commit_message=commit_message or f"Upload {content.name} with unlearnable",
             repo_type=_KIND,
             revision=branch,
             create_pr=create_pr,
         )
     return Pushed(repo_id, done.oid, done.pr_url or done.commit_url)
+
+
+def _names(api: HfApi, repo_id: str) -> set[str]:
+    """The files of all branches, tags and pull requests; whoever reads one of them reads all."""
+    refs = api.list_repo_refs(repo_id, repo_type=_KIND, include_pull_requests=True)
+    commits = {
+        ref.target_commit for ref in [*refs.branches, *refs.tags, *(refs.pull_requests or [])]
+    }
+    return {
+        name
+        for commit in commits
+        for name in api.list_repo_files(repo_id, repo_type=_KIND, revision=commit)
+    }
+
+
+def _check_apart(content: Content, names: set[str], repo_id: str) -> None:
+    because = content.because
+    found = [name for name in names if re.fullmatch(content.apart, name)]
+    if not found and content.marker is not None and content.marker not in names:
+        because = "other images, which may be the clean ones: from pairs of both one can learn it"
+        found = [name for name in names if re.fullmatch(_OTHER_IMAGES, name)]
+    if found:
+        raise HubError(
+            f"expected a repository for {content.name} alone, got {repo_id}, where {min(found)} "
+            f"lies, {because}; choose another repository (what is deleted can still be read in the "
+            f"history)"
+        )
 
 
 class _Call(NamedTuple):

@@ -6,6 +6,14 @@ from collections.abc import Iterable, Sequence
 
 _MARKUP = set("\\`*_{}[]<>#!|~&:@$^")  # what has a meaning inside a line, links among it
 
+_LONGEST = 200  # characters of a name or value
+
+
+def printable(text: str) -> str:
+    """Text on one line, without what cannot be printed, and not too long."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
 
 def escape(text: str) -> str:
     """Text that Markdown and HTML show as it is, on one line."""

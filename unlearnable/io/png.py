@@ -16,6 +16,11 @@ def html_image(picture: Image.Image, text: str) -> str:
 
 def png_base64(picture: Image.Image) -> str:
     """A picture as the text of a PNG file."""
+    return base64.b64encode(png_file(picture)).decode()
+
+
+def png_file(picture: Image.Image) -> bytes:
+    """The bytes of a picture's PNG file, as small as Pillow makes it."""
     file = io.BytesIO()
     picture.save(file, "png", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()

@@ -7,11 +7,13 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..io.markdown import escape, table
+from ..io.markdown import escape, printable, table
+from .front_matter import metadata, viewed, with_front_matter
+from .papers import papers_of
+from .preview import GAIN, PREVIEW, Preview
 from .summary import format_epsilon
 
-_LONGEST = 200  # characters of a name or value
-_LIMITS = """\
+KNOWN_LIMITS = """\
 Protection by such perturbations is empirical: no theorem stands behind it, and it does not make
 learning impossible. Known to weaken or undo it:
 
@@ -20,9 +22,10 @@ learning impossible. Known to weaken or undo it:
 - purification by diffusion models and autoencoders;
 - adversarial training, also of methods made against it if its radius is large;
 - fine-tuning a network that was pretrained on other images;
-- pairs of clean and protected images, from which the perturbation can be learned. **This
-  repository holds the perturbation itself**: whoever can read it can remove it. For a public
-  dataset it is a benchmark, not a protection."""
+- pairs of clean and protected images, from which the perturbation can be learned."""
+_OWN_LIMIT = """\
+**This repository holds the perturbation itself**: whoever can read it can remove it. For a public
+dataset it is a benchmark, not a protection."""
 
 
 def write_card(
@@ -31,19 +34,31 @@ def write_card(
     repo_id: str,
     *,
     license: str | None = None,
+    preview: Preview | None = None,
 ) -> str:
     """Markdown with YAML front matter, of :meth:`Perturbation.info` and the config."""
     source, parts = config["source"], config.get("parts") or [config]
+    methods = [part["method"] for part in parts]
     title = f"{info['method']} for {source['name']}"
-    front: dict[str, Any] = {"pretty_name": _printable(title)}
-    if license is not None:
-        front["license"] = _printable(license)
-    front |= {
-        "tags": ["unlearnable-examples"],
-        "source_datasets": [_printable(source["name"])],
-        "task_categories": ["image-classification"],
-        "viewer": False,
-    }
+    per_image = config["granularity"] == "sample-wise"
+    rows = source["images"] if per_image else config["num_classes"]
+    front = metadata(title, methods, rows, license=license)
+    front["source_datasets"] = [printable(source["name"])]
+    if preview is None:
+        front["viewer"] = False
+    else:
+        features = [
+            {"name": "perturbation", "dtype": "image"},
+            {"name": "class", "dtype": "string"},
+        ]
+        front |= viewed(
+            "preview",
+            PREVIEW,
+            features,
+            preview.rows,
+            num_bytes=preview.num_bytes,
+            download_size=len(preview.content),
+        )
     what = {
         "method": info["method"],
         "kind": config["kind"],
@@ -64,42 +79,65 @@ def write_card(
         "class names": config["classes"],
         "resized and cropped to": (config["preprocessing"] or {}).get("fit"),
     }
-    rows = ("additive", "sample-wise")
-    keyed = rows in [(part["kind"], part["granularity"]) for part in parts]
+    by_key = ("additive", "sample-wise")
+    keyed = by_key in [(part["kind"], part["granularity"]) for part in parts]
     found = "its content, whatever the order" if keyed else "its class"
     sections = [
-        f"# {_escape(title)}",
+        f"# {escaped(title)}",
         "What is done to each image of a dataset, meant to keep networks that are trained on the "
         "result from doing well on clean images. Made with the Python package `unlearnable`.",
-        _table(what),
+        fact_table(what),
         *_parameters(parts),
+        *_preview_section(preview, parts),
         "## The data it belongs to",
-        _table(data),
+        fact_table(data),
         f"The images are not in this repository. What belongs to an image is found by {found}.",
         "## Measured strength",
-        _strength(config.get("strength")),
+        measured(config.get("strength")),
         "## Known limits",
-        _LIMITS,
+        KNOWN_LIMITS,
+        _OWN_LIMIT,
         "## How to load it",
         "```python\nimport unlearnable as ue\n\n"
         f"perturbation = ue.Perturbation.from_pretrained({json.dumps(repo_id)})\n"
         "trainset = ue.ProtectedDataset(trainset, perturbation)\n```",
+        *citation(methods),
     ]
-    return f"---\n{_yaml(front)}---\n\n" + "\n\n".join(sections) + "\n"
+    return with_front_matter(front, sections)
+
+
+def citation(methods: Sequence[str]) -> Iterator[str]:
+    """The section that cites the methods' papers, where they are known."""
+    if papers := papers_of(methods):
+        yield "## Citation"
+        entries = "\n\n".join(paper.bibtex() for paper in papers)
+        yield f"```bibtex\n{entries}\n```"
+
+
+def _preview_section(preview: Preview | None, parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if preview is not None:
+        where = " of its first part" if len(parts) > 1 else ""
+        yield "## Preview"
+        yield (
+            f"The viewer shows what is done{where} to {preview.rows} examples, at most one of each "
+            f"class, amplified {GAIN} times around grey, and of large ones a piece. No image of "
+            f"the dataset is in it."
+        )
 
 
 def _parameters(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for part in parts:
-        yield f"## Parameters of {_escape(part['method'])}" if len(parts) > 1 else "## Parameters"
+        yield f"## Parameters of {escaped(part['method'])}" if len(parts) > 1 else "## Parameters"
         shown = dict(part.get("parameters") or {})
         for name, value in shown.items():
             is_budget = name.endswith(("epsilon", "step_size")) and isinstance(value, int | float)
             if is_budget and part["norm"] == "Linf":
                 shown[name] = format_epsilon(value)
-        yield _table(shown) or "None."
+        yield fact_table(shown) or "None."
 
 
-def _strength(strength: Any) -> str:
+def measured(strength: Any) -> str:
+    """What a config says of its measured strength."""
     if not strength:
         return "Not measured."
     try:
@@ -112,7 +150,7 @@ def _strength(strength: Any) -> str:
         } | others
     except (KeyError, TypeError, ValueError):
         shown = dict(strength) if isinstance(strength, Mapping) else {"strength": strength}
-    return _table(shown)
+    return fact_table(shown)
 
 
 def _shares(values: list[float]) -> str:
@@ -123,9 +161,10 @@ def _shares(values: list[float]) -> str:
     return f"{mean:.1%} ± {spread:.1f} (standard deviation over {len(values)} seeds)"
 
 
-def _table(values: Mapping[str, Any]) -> str:
+def fact_table(values: Mapping[str, Any]) -> str:
+    """A table of names and what is known of them."""
     known = {name: words(value) for name, value in values.items() if value is not None}
-    return table(["", ""], [map(_escape, row) for row in known.items()]) if known else ""
+    return table(["", ""], [map(escaped, row) for row in known.items()]) if known else ""
 
 
 def words(value: Any) -> str:
@@ -137,21 +176,6 @@ def words(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _yaml(values: Mapping[str, Any]) -> str:
-    """Strings as JSON, which is YAML once they hold nothing that cannot be printed."""
-    lines = []
-    for name, value in values.items():
-        if isinstance(value, list):
-            lines += [f"{name}:", *(f"- {json.dumps(item, ensure_ascii=False)}" for item in value)]
-        else:
-            lines.append(f"{name}: {json.dumps(value, ensure_ascii=False)}")
-    return "\n".join(lines) + "\n"
-
-
-def _printable(text: str) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def _escape(text: str) -> str:
-    return escape(_printable(text))
+def escaped(text: str) -> str:
+    """Any text as a line of Markdown that shows it."""
+    return escape(printable(text))

@@ -243,7 +243,9 @@ class Perturbation(AppliedKind):
     ) -> Pushed:
         """Uploads it with a card to a dataset repository on the Hugging Face Hub, as one commit.
 
-        Private by default: a published perturbation lets others remove it from protected images.
+        Private by default: a published perturbation lets others remove it from protected images. A
+        repository in which such images lie is refused. With the package pyarrow, a small preview
+        of what is done to a grey canvas goes along, for the Hub's viewer.
 
         Args:
             repo_id: ``"owner/name"``; made if there is none.

@@ -26,6 +26,7 @@ from .card import write_card
 from .config import FORMAT, FORMAT_VERSION, MissingError, check_config, read_config
 from .kinds.base import Kind, Tensors
 from .kinds.stack import KINDS
+from .preview import PREVIEW, preview_of
 from .shards import (
     INDEX,
     MAX_SHARD_SIZE,
@@ -251,14 +252,17 @@ def publish(
 
     verify_checksums(kind, folder)
     digest = digest_of(kind.tensors, kind.config)
-    card = write_card(info(kind, digest), kind.config, repo_id, license=license)
+    preview = preview_of(kind)
+    card = write_card(info(kind, digest), kind.config, repo_id, license=license, preview=preview)
     config = config_file(kind.tensors, as_json(kind.config))
     with tempfile.TemporaryDirectory() as scratch:
         # Tensors can be very large: those of a loaded one are sent from where they are.
         folder = folder or save(scratch, kind)
         files: dict[str, Path | bytes] = {name: folder / name for name in artefact_files(folder)}
         files |= {CONFIG: json_bytes(config), client.CARD: card.encode()}
-        return client.upload(files, repo_id, **options)
+        if preview is not None:
+            files[PREVIEW] = preview.content
+        return client.upload(lambda: files, client.PERTURBATION, repo_id, **options)
 
 
 Shared: TypeAlias = "dict[str, tuple[str, list[Tensor]]]"

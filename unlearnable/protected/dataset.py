@@ -26,6 +26,7 @@ from .export.huggingface import to_hf_dataset
 from .figures import comparison
 from .manifest import Exported, Manifest
 from .metrics import Distortion, measure, spread
+from .publish import push_to_hub as _push_to_hub
 
 _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 
@@ -325,6 +326,8 @@ class ProtectedDataset(VisionDataset):
             ImportError: The extra ``hf`` is not installed.
         """
         return to_hf_dataset(self._raw, self._exported(PhotoReader(exif=False, gps=False)))
+
+    push_to_hub = _push_to_hub
 
     def extra_repr(self) -> str:
         way = f"{self.fraction:.0%} of images protected, aligned by {self.align}"

@@ -55,6 +55,10 @@ class Manifest:
     """Collects what an export says of its images while they are written.
 
     Files keep their EXIF with ``metadata``, and in it the place with ``gps``.
+
+    Attributes:
+        perturbation: What is added to the images.
+        keeps_metadata: Whether files keep their EXIF.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Manifest:
         if gps and not metadata:
             raise ValueError("expected metadata=True (--keep-metadata) with gps=True (--keep-gps)")
         self.keeps_metadata, self._gps = metadata, gps
-        self._perturbation, self._seal = perturbation, Seal(perturbation)
+        self.perturbation, self._seal = perturbation, Seal(perturbation)
         self._entries: list[Entry] = []
         self._notes: Counter[str] = Counter()
 
@@ -87,9 +91,9 @@ class Manifest:
         return {
             "metadata": ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps,
             "notes": dict(sorted(self._notes.items())),
-            "perturbation": self._perturbation.config["method"],
-            "epsilon": self._perturbation.info()["epsilon"],
-            "norm": self._perturbation.config["norm"],
+            "perturbation": self.perturbation.config["method"],
+            "epsilon": self.perturbation.info()["epsilon"],
+            "norm": self.perturbation.config["norm"],
             "perturbation_id": self._seal.perturbation_id,
         }
 

@@ -14,9 +14,10 @@ from ...data.raw import RawDataset
 from ...io.files import write_json
 from ..manifest import EXPORT_FORMAT, EXPORT_FORMAT_VERSION, MARKER, Exported, Manifest
 from .arrays import check_cifar, write_cifar, write_npz
+from .card import write_images_card
 from .huggingface import import_datasets, write_parquet
 from .image_files import write_folders, write_webdataset
-from .target import check_folder, paths_of, written_apart
+from .target import check_folder, is_taken, paths_of, written_apart
 
 # Each writes the images of a dataset into a new folder, and returns what to say of it.
 _WRITERS: dict[str, Callable[[RawDataset, Iterable[Exported], Path], dict[str, Any]]] = {
@@ -25,6 +26,7 @@ _WRITERS: dict[str, Callable[[RawDataset, Iterable[Exported], Path], dict[str, A
     "parquet": write_parquet,
     "webdataset": write_webdataset,
 }
+_CARD = "README.md"
 _FOLDERS = ("png", "webp")  # a file per image, which may have metadata and is listed
 ONE_SIZE = ("cifar", "npz")  # these hold arrays
 EXPORT_FORMATS = tuple(sorted([*_WRITERS, *_FOLDERS]))
@@ -109,7 +111,10 @@ def export_images(
             "classes": raw.classes,
             **manifest.described(),
             **described,
-            "files": paths_of(partial),
         }
+        if format == "parquet" and not is_taken(folder, _CARD):
+            card = write_images_card(content, manifest.perturbation.config, partial)
+            (partial / _CARD).write_text(card, encoding="utf-8", newline="\n")
+        content["files"] = paths_of(partial)
         write_json(partial / MARKER, content)
     return folder

@@ -37,6 +37,12 @@ def check_folder(
     return folder
 
 
+def is_taken(folder: Path, name: str) -> bool:
+    """Whether a file lies there that no earlier export lists, so that it has to stay."""
+    path = folder / name
+    return (path.exists() or path.is_symlink()) and path not in _earlier(folder)
+
+
 def paths_of(folder: Path) -> list[str]:
     """All that lies in a finished folder, as its marker lists it; folders end with a slash."""
     paths = sorted(folder.rglob("*"))

@@ -1,0 +1,94 @@
+"""Protected images as a dataset on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..io.files import json_bytes
+from ..perturbation.perturbation import Perturbation
+from .export.card import write_images_card
+from .export.huggingface import import_datasets
+from .manifest import MARKER
+
+if TYPE_CHECKING:
+    from ..hub.client import Pushed
+
+
+class Exporting(Protocol):
+    """What is asked of a protected dataset."""
+
+    perturbation: Perturbation
+
+    def export(self, folder: str | Path, format: str, *, progress: bool) -> Path: ...
+
+
+def push_to_hub(  # noqa: D417  # the method of ProtectedDataset
+    self: Exporting,
+    repo_id: str,
+    *,
+    private: bool = True,
+    license: str | None = None,
+    branch: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    commit_message: str | None = None,
+    progress: bool = True,
+) -> Pushed:
+    """Uploads the protected images to a dataset repository on the Hugging Face Hub, as one commit.
+
+    It is the export ``"parquet"`` with a card, which ``datasets.load_dataset(repo_id)`` reads, and
+    is written to a temporary folder first. The perturbation never goes with it, and a repository in
+    which one lies, or other images that may be the clean ones, is refused. Private by default.
+
+    Args:
+        repo_id: ``"owner/name"``; made if there is none.
+        private: Make it private, and refuse to push into a repository that is public.
+        license: For the card, such as ``"cc-by-4.0"``; None names none.
+        branch: Push there instead of ``main``; made if there is none.
+        create_pr: Propose it as a pull request.
+        token: Of a user with permission to write there; by default the stored login.
+        endpoint: URL of another Hub.
+        commit_message: Of the commit.
+        progress: Show a bar while the images are written.
+
+    Returns:
+        ``repo_id``, ``commit`` and ``url``; the last commit if nothing has changed.
+
+    Raises:
+        HubError: The Hub did not take it; the message says what to do.
+        ImportError: The extra ``hf`` is not installed.
+    """
+    from ..hub import client
+
+    import_datasets()
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def files() -> dict[str, Path | bytes]:
+            folder = self.export(Path(scratch) / "images", "parquet", progress=progress)
+            described: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+            config = self.perturbation.config
+            card = write_images_card(described, config, folder, repo_id=repo_id, license=license)
+            # By it an owner of all originals could check guesses of the seed.
+            del described["perturbation_id"]
+            data = sorted((folder / "data").iterdir())
+            return {
+                client.CARD: card.encode(),
+                MARKER: json_bytes(described),
+                **{f"data/{path.name}": path for path in data},
+            }
+
+        return client.upload(
+            files,
+            client.IMAGES,
+            repo_id,
+            private=private,
+            branch=branch,
+            create_pr=create_pr,
+            token=token,
+            endpoint=endpoint,
+            commit_message=commit_message,
+        )
