@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .array_backed import Held, gather_images
-from .image import Images, Pixels, stacked, to_pil, to_pils
+from .image import Images, Pixels, as_batch, to_pil, to_pils
 
 _TOGETHER = 1 << 18  # bytes of pixels that are worked on at once: they stay in the cache
 
@@ -106,4 +106,4 @@ def _from_items(indices: Sequence[int], read: Callable[[int], Item]) -> Iterator
 
 def _together(indices: Sequence[int], items: Sequence[Item]) -> RawBatch:
     pixels, labels, restores = zip(*items, strict=True)
-    return RawBatch(indices, stacked(pixels), list(labels), list(restores))
+    return RawBatch(indices, as_batch(pixels), list(labels), list(restores))

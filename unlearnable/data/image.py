@@ -74,7 +74,7 @@ def _is_plain(image: Image.Image) -> bool:
     )
 
 
-def stacked(images: Sequence[Pixels]) -> Images:
+def as_batch(images: Sequence[Pixels]) -> Images:
     """Images of one shape as (B, C, H, W), lying in memory as they do."""
     if len(images) == 1:
         return images[0][None]
