@@ -25,11 +25,11 @@ def project(delta: Tensor, images: Tensor, epsilon: float, norm: str = "Linf") -
         epsilon: Radius of the budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
     """
-    return (images + into_budget(delta, epsilon, norm)).clamp(0, 1) - images
+    return into_budget(delta, epsilon, norm).add_(images).clamp_(0, 1).sub_(images)
 
 
 def into_budget(delta: Tensor, epsilon: float, norm: str) -> Tensor:
-    """The nearest (B, C, H, W) inside the budget, whatever images it is added to."""
+    """The nearest (B, C, H, W) inside the budget, whatever images it is added to; a new tensor."""
     if norm == "Linf":
         return delta.clamp(-epsilon, epsilon)
     return delta * (epsilon / _norms(delta).clamp_min(1e-12)).clamp_max(1)

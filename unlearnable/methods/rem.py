@@ -224,9 +224,8 @@ class REM(Method):
 
         def loss(perturbed: Tensor) -> Tensor:
             copies = perturbed.repeat_interleave(self.eot_samples, dim=0)
-            seen = CropFlip.draw(len(copies), run.rng("search crop"))(copies)
-            # Straight through: the gradient is taken at the disturbed image and belongs to `seen`.
-            disturbed = seen + self._disturbance(run, surrogate, seen.detach(), labels)
+            crop = CropFlip.draw(len(copies), run.rng("search crop"))
+            disturbed = self._disturbed(run, surrogate, crop(copies), labels)
             return F.cross_entropy(network(disturbed), labels, reduction="sum")
 
         with run.frozen(surrogate) as network:
@@ -252,6 +251,12 @@ class REM(Method):
             steps=self.robust_steps,
             norm=self.norm,
         )
+
+    def _disturbed(self, run: Run, surrogate: nn.Module, seen: Tensor, labels: Tensor) -> Tensor:
+        """Images with their disturbance, (B, C, H, W)."""
+        # Straight through: the gradient is taken at the disturbed image and belongs to `seen`. In
+        # place, since at the size of photos each copy of all crops takes hundreds of megabytes.
+        return self._disturbance(run, surrogate, seen.detach(), labels).add_(seen)
 
     def _disturbance(
         self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor
