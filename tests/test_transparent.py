@@ -1,4 +1,4 @@
-"""A protected dataset in place of the one below it: transforms, attributes, datasets of all kinds."""
+"""A protected dataset in place of the one below it: transforms, attributes, own datasets."""
 
 import copy
 import functools
@@ -249,7 +249,7 @@ class Otherwise(Own):
 def test_dataset_that_makes_tensors_where_there_is_no_transform(perturbation, reference):
     protected = ProtectedDataset(Otherwise(ToTensor()), perturbation)
     assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
-    with pytest.raises(TypeError, match="Otherwise: expected a PIL image.*got a float32 Tensor"):
+    with pytest.raises(TypeError, match=r"Otherwise: expected a PIL image.*got a float32 Tensor"):
         ProtectedDataset(Otherwise(), perturbation)
 
 
@@ -275,7 +275,7 @@ def test_read_only_properties(perturbation, reference):
     assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
     plain = ProtectedDataset(ReadOnly(None), perturbation)
     assert isinstance(plain[3][0], Image.Image)
-    with pytest.raises(TypeError, match="Computed that can be taken off.*plain attribute"):
+    with pytest.raises(TypeError, match=r"Computed that can be taken off.*plain attribute"):
         ProtectedDataset(Computed(None), perturbation)
 
 
@@ -311,7 +311,7 @@ class Twice(Own):
 
 
 def test_steps_after_the_transform_are_refused(perturbation):
-    with pytest.raises(TypeError, match="After to give what its transform gives.*inside the trans"):
+    with pytest.raises(TypeError, match=r"After to give what its transform.*inside the trans"):
         ProtectedDataset(After(ToTensor()), perturbation)
     with pytest.raises(TypeError, match="After to give what its transform gives"):
         ue.RandomNoise().fit(After(ToTensor()), progress=False)
@@ -338,15 +338,19 @@ class OwnGenerator(Own):
         return (F.hflip(image) if self.generator.random() < 0.5 else image), label
 
 
+def global_states():
+    numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return random.getstate(), numpy, torch.get_rng_state().tolist()
+
+
 @pytest.mark.parametrize("transform", [None, ToTensor()])
 def test_augmentation_in_getitem_is_refused(transform, perturbation):
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    with pytest.raises(TypeError, match="Hidden to give the same item each time.*transform="):
+    states = global_states()
+    with pytest.raises(TypeError, match=r"Hidden to give the same item each time.*transform="):
         ProtectedDataset(Hidden(transform), perturbation)
     with pytest.raises(TypeError, match="random augmentation"):
         ue.RandomNoise().fit(Hidden(transform), progress=False)
-    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    assert states == after
+    assert states == global_states()
     own = OwnGenerator(generator=np.random.default_rng(0))
     with pytest.raises(TypeError, match="OwnGenerator to give the same item"):
         ProtectedDataset(own, perturbation)
@@ -361,7 +365,7 @@ def test_loader_with_augmentation_is_refused(tmp_path):
         with Image.open(path) as image:
             return F.hflip(image) if random.random() < 0.5 else image.copy()
 
-    with pytest.raises(TypeError, match="ImageFolder to give the same item each time.*loader"):
+    with pytest.raises(TypeError, match=r"ImageFolder to give the same item each time.*loader"):
         ue.RandomNoise().fit(ImageFolder(tmp_path, loader=loader), progress=False)
 
 

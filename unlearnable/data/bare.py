@@ -15,7 +15,7 @@ from torchvision.datasets.folder import DatasetFolder, default_loader
 from torchvision.datasets.vision import StandardTransform
 
 from .compare import alike, random_state, same, watched_draws
-from .huggingface import HuggingFaceRows
+from .huggingface import HuggingFaceImages, HuggingFaceRows
 from .image import pixels_of
 from .items import ITEM, Layout, field_of, find_layout
 from .photo import load_photo
@@ -83,6 +83,8 @@ def _without_standard(dataset: Any) -> Any:
     for name in NAMES:
         if has_own(dataset, name) and getattr(dataset, name) is not None:
             setattr(bare, name, None)
+    if isinstance(dataset, HuggingFaceImages):
+        bare.transforms = None  # and none that is given to the rows' own dataset later
     return bare
 
 

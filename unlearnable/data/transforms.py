@@ -92,8 +92,7 @@ def standard_calls(image: Any = 0, label: Any = 1) -> dict[str, Call]:
 
 def has_own(dataset: Any, name: str) -> bool:
     """Whether an object has an attribute by itself, not from another that it delegates to."""
-    missing = object()
-    return inspect.getattr_static(dataset, name, missing) is not missing
+    return name in _attributes(dataset) or hasattr(type(dataset), name)
 
 
 def value_at(dataset: Any, path: Path) -> Any:
