@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, StackDataset, Subset, TensorDataset
 from torchvision.transforms import PILToTensor, ToTensor
 from torchvision.transforms import functional as F
 
@@ -298,6 +298,37 @@ def test_tensor_datasets_of_more_or_fewer_than_two(tensors, fit):
     assert protected.targets == labels.tolist()
     alone = from_items(TensorDataset(images), label=None)
     assert torch.equal(ProtectedDataset(alone, perturbation)[4][0], expected)
+
+
+def test_stacked_datasets_and_lists(perturbation, reference):
+    images = Items(lambda i, image, label: image, ToTensor())
+    labels = Items(lambda i, image, label: label)
+    for dataset, image in ((StackDataset(image=images, label=labels), "image"), (
+        StackDataset(images, labels), 0
+    )):  # fmt: skip
+        protected = ProtectedDataset(dataset, perturbation)
+        assert torch.equal(protected[7][image], F.to_tensor(reference[7][0]))
+        assert protected.targets == SHAPES.targets
+    rows = [{"image": image, "label": label} for image, label in SHAPES]
+    protected = ProtectedDataset(rows, perturbation)
+    np.testing.assert_array_equal(np.asarray(protected[7]["image"]), np.asarray(reference[7][0]))
+    np.testing.assert_array_equal(np.asarray(rows[7]["image"]), SHAPES.data[7])
+
+
+def test_an_integer_beside_the_label_is_not_taken_for_it(perturbation):
+    """The label equals the index here, and must not be taken for a counter."""
+    dataset = Items(lambda i, image, label: (image, i, label * 3))
+    with pytest.raises(TypeError, match=r"one label in each item, got several \(1, 2\)"):
+        ProtectedDataset(dataset, perturbation)
+
+
+def test_formats_that_need_labels_are_refused_without(tmp_path):
+    dataset = from_items(Items(one_hot), label=None)
+    protected = ue.RandomNoise().fit(dataset, progress=False).protect(dataset)
+    with pytest.raises(ValueError, match="for images without labels, got 'npz'"):
+        protected.export(tmp_path / "npz", "npz")
+    folder = protected.export(tmp_path / "png", progress=False)
+    assert len(list(folder.rglob("*.png"))) == 40
 
 
 def test_listed_labels_that_disagree_are_not_trusted(perturbation):

@@ -452,6 +452,84 @@ def test_transform_whose_randomness_is_its_own(perturbation, reference):
     assert difference.std() < 1e-6 and 0 <= difference.mean() < 1
 
 
+class Unseeded:
+    """As albumentations draws: not from the global generators."""
+
+    def __call__(self, image):
+        return {"image": image[:, ::-1] if np.random.default_rng().random() < 0.5 else image}
+
+
+def test_transform_that_no_seed_reaches(perturbation, reference):
+    for _ in range(4):
+        protected = ProtectedDataset(Named(Unseeded()), perturbation)
+        found, expected = protected[3][0], array(reference[3][0])
+        assert np.array_equal(found, expected) or np.array_equal(found, expected[:, ::-1])
+
+
+class Several(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        for transform in self.steps:
+            image = transform(image)
+        return self.both["train"](image), label
+
+
+def test_transforms_in_lists_and_dicts(perturbation, reference):
+    steps = [RandomHorizontalFlip(1.0), ToTensor()]
+    dataset = Several(steps=steps, both={"train": v2.Identity(), "val": v2.Identity()})
+    protected = ProtectedDataset(dataset, perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]).flip(2))
+    assert dataset.steps is steps and isinstance(dataset[3][0], torch.Tensor)
+
+
+class Slots:
+    __slots__ = ("held", "numbers", "transform")
+
+    def __init__(self, transform):
+        own = Own()
+        self.held, self.numbers, self.transform = own.held, own.numbers, transform
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        image = Image.fromarray(self.held[index])
+        return (self.transform(image) if self.transform else image), self.numbers[index]
+
+
+def test_dataset_with_slots(perturbation, reference):
+    protected = ProtectedDataset(Slots(ToTensor()), perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+
+
+class Setter(Delegating):
+    transform = property(
+        lambda self: self.inner.transform,
+        lambda self, value: setattr(self.inner, "transform", value),
+    )
+
+
+def test_property_that_sets_the_transform_of_another(perturbation, reference):
+    inner = Shapes(size=40, transform=ToTensor())
+    dataset = Setter(inner)
+    protected = ProtectedDataset(dataset, perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+    assert isinstance(inner.transform, ToTensor)
+    dataset.transform = PILToTensor()
+    assert protected[3][0].dtype == torch.uint8
+
+
+def test_views_of_clean_images_beside_the_protected_one_are_not_let_through(perturbation):
+    class Views(Own):
+        def __getitem__(self, index):
+            image, label = self.read(index)
+            view = F.rotate(image, 360 * random.random())
+            return {"image": image, "view": view, "label": label}
+
+    with pytest.raises(TypeError, match="Views to give the same item each time"):
+        ProtectedDataset(Views(), perturbation)
+
+
 def test_transform_that_fails_is_not_an_error_of_wrapping(perturbation):
     protected = ProtectedDataset(Augmented(lambda image: 1 / 0, augment=ToTensor()), perturbation)
     with pytest.raises(ZeroDivisionError):

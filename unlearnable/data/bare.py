@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import types
@@ -72,7 +73,8 @@ def take_off(dataset: Any, layout: Layout | None = None) -> Bare:
         samples = {index: dataset[index] for index in sorted({0, len(dataset) - 1})}
         layout = find_layout("TensorDataset", samples)
     if isinstance(bare, DatasetFolder) and bare.loader is not load_photo and len(bare):
-        _check_steady(dataset, bare, [0])
+        with contextlib.suppress(OSError, ValueError):  # said when it is read, with its file
+            _check_steady(dataset, bare, [0])
     return Bare(bare, layout or Layout())
 
 
@@ -104,7 +106,9 @@ class _Trial:
         self._name = type(dataset).__name__
         self._held = find_transforms(dataset)
         own: dict[str, Any] = getattr(dataset, "__dict__", {})
-        generators = {(n,): copy.deepcopy(v) for n, v in own.items() if isinstance(v, _GENERATORS)}
+        generators: dict[Path, Any] = {
+            (name,): copy.deepcopy(v) for name, v in own.items() if isinstance(v, _GENERATORS)
+        }
         self._draws = bool(generators)
         self._start = {**photo_loaders(dataset), **generators}
         self._samples = sorted({0, len(dataset) // 2, len(dataset) - 1})
@@ -119,8 +123,14 @@ class _Trial:
                 continue
             try:
                 return self._tried(off, none)
-            except _Refused as problem:
-                problems.append(problem)
+            except TypeError as error:
+                known = isinstance(error, _Refused)
+                problems.append(error if known else _Refused(str(error), 1))
+        try:
+            with random_state(1):
+                self._dataset[self._samples[0]]
+        except Exception:  # it cannot be read at all: said when it is, with its file
+            return Bare(_without_standard(self._dataset), self._given or Layout())
         raise TypeError(*max(problems, key=lambda problem: problem.weight).args)
 
     def _tried(self, off: Sequence[Path], none: Sequence[Path]) -> Bare:
@@ -134,7 +144,7 @@ class _Trial:
                 f"be set ({error}); hold it in a plain attribute: self.transform = transform",
                 3,
             ) from error
-        items, logs = self._read(probe, log, bool(stubs))
+        items, logs = self._read(probe, log)
         layout = self._given or find_layout(self._name, items, _listed(self._dataset))
         self._check_images(items, layout)
         if stubs:
@@ -156,7 +166,7 @@ class _Trial:
         values |= photo_loaders(self._dataset) | dict.fromkeys(off, unchanged)
         return Bare(rebuilt(self._dataset, values), layout, tuple(made))
 
-    def _read(self, probe: Any, log: Log, altered: bool) -> tuple[dict[int, Any], dict[int, Log]]:
+    def _read(self, probe: Any, log: Log) -> tuple[dict[int, Any], dict[int, Log]]:
         """Some items, which stay the same when they are read again, and what was called."""
         items, logs = {}, {}
         for index in self._samples:
@@ -165,8 +175,6 @@ class _Trial:
                 with random_state(1), watched_draws() as drawn:
                     items[index] = probe[index]
             except Exception as error:
-                if not altered:
-                    raise
                 raise _Refused(
                     f"expected {self._name} to be readable without its transforms, got "
                     f"{type(error).__name__}: {error}; let its __getitem__ leave out a transform "
@@ -221,7 +229,8 @@ class _Trial:
             else:
                 if same(item, expected):
                     continue
-                if not same(expected, self._whole(index)) and alike(item, expected):
+                varies = any(not same(expected, self._whole(index)) for _ in range(_AGAIN))
+                if varies and alike(item, expected):
                     continue  # a random state of its own, which cannot be fixed
                 found = "another item"
             raise _Refused(
