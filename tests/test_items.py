@@ -300,6 +300,33 @@ def test_tensor_datasets_of_more_or_fewer_than_two(tensors, fit):
     assert torch.equal(ProtectedDataset(alone, perturbation)[4][0], expected)
 
 
+def test_labels_in_arrays_of_one(perturbation, class_wise, shapes, tmp_path):
+    """As MedMNIST has them."""
+    labels = np.array(SHAPES.targets)[:, None]
+    dataset = Items(lambda i, image, label: (image, np.array([label])), labels=labels)
+    protected = ProtectedDataset(dataset, class_wise)
+    assert protected.targets == SHAPES.targets and protected[7][1].tolist() == [SHAPES.targets[7]]
+    expected = ProtectedDataset(shapes, class_wise)[7][0]
+    np.testing.assert_array_equal(np.asarray(protected[7][0]), np.asarray(expected))
+    assert read_images(dataset).digest == read_images(shapes).digest
+    protected.export(tmp_path / "out", progress=False)
+
+
+def test_an_export_refuses_a_label_that_its_dataset_lists_otherwise(perturbation, tmp_path):
+    listed = list(SHAPES.targets)
+    place = 17
+    listed[place] = (listed[place] + 1) % 10
+    dataset = Items(lambda i, image, label: (image, label), targets=listed)
+    protected = ProtectedDataset(dataset, perturbation)
+    try:
+        folder = protected.export(tmp_path / "out", progress=False)
+    except ValueError as error:
+        assert f"image {place} to have the label" in str(error)
+    else:
+        found = {int(file.stem): int(file.parent.name) for file in folder.rglob("*.png")}
+        assert [found[index] for index in range(40)] == SHAPES.targets
+
+
 def test_stacked_datasets_and_lists(perturbation, reference):
     images = Items(lambda i, image, label: image, ToTensor())
     labels = Items(lambda i, image, label: label)

@@ -21,7 +21,7 @@ from .image import pixels_of
 from .items import ITEM, Layout, field_of, find_layout
 from .photo import load_photo
 from .transforms import (
-    NAMES,
+    TRANSFORM_NAMES,
     Call,
     Log,
     Off,
@@ -82,7 +82,7 @@ def _without_standard(dataset: Any) -> Any:
     bare = shallow(dataset)
     if has_own(dataset, "loader") and dataset.loader is default_loader:
         bare.loader = load_photo
-    for name in NAMES:
+    for name in TRANSFORM_NAMES:
         if has_own(dataset, name) and getattr(dataset, name) is not None:
             setattr(bare, name, None)
     if isinstance(dataset, HuggingFaceImages):
@@ -124,11 +124,11 @@ class _Trial:
             try:
                 return self._tried(off, none)
             except TypeError as error:
-                known = isinstance(error, _Refused)
-                problems.append(error if known else _Refused(str(error), 1))
+                refused = error if isinstance(error, _Refused) else _Refused(str(error), 1)
+                problems.append(refused)
         try:
             with random_state(1):
-                self._dataset[self._samples[0]]
+                rebuilt(self._dataset, self._start)[self._samples[0]]
         except Exception:  # it cannot be read at all: said when it is, with its file
             return Bare(_without_standard(self._dataset), self._given or Layout())
         raise TypeError(*max(problems, key=lambda problem: problem.weight).args)
@@ -209,7 +209,7 @@ class _Trial:
         joint = held.pop("transforms", None)
         if joint is not None and not isinstance(joint, StandardTransform):
             return [usual["transforms"]]
-        return [usual[name] for name in NAMES if name in held]
+        return [usual[name] for name in TRANSFORM_NAMES if name in held]
 
     def _check_whole(self, probe: Any, calls: Sequence[Call], layout: Layout) -> None:
         """Whether our transforms of bare items give what the dataset itself gives."""

@@ -25,7 +25,7 @@ from .photo import load_photo
 
 Path: TypeAlias = tuple[str | int, ...]
 Log: TypeAlias = list[tuple[Path, tuple[Any, ...], dict[str, Any]]]
-NAMES = ("transform", "target_transform", "transforms")
+TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 # What datasets call a transform of their own, and where the classes of such come from.
 _LIKELY = re.compile(
     r"(transform|^_?trans$|tfm?s?$|aug|pre_?proc|normali[sz]e|to_?tensor|jitter|crop|flip|erase|resize)",
@@ -33,7 +33,12 @@ _LIKELY = re.compile(
 )
 _LIBRARIES = ("torchvision.transforms", "albumentations", "kornia", "timm.data", "imgaug")
 _SHORT = 64  # parts of a list or dict that are looked at
-_METHODS = (*NAMES, "augment", "_transform", "_augment")  # of a class, where it defines them
+_METHODS = (
+    *TRANSFORM_NAMES,
+    "augment",
+    "_transform",
+    "_augment",
+)  # of a class, where it defines them
 
 
 class Off:
@@ -117,7 +122,11 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
         for place, part in _parts_of(value):
             if callable(part) and _is_likely(name, part) and not _is_dataset(part):
                 found |= {(*path, place): part}
-        if name != "loader" and callable(value) and (name in NAMES or _is_likely(name, value)):
+        if (
+            name != "loader"
+            and callable(value)
+            and (name in TRANSFORM_NAMES or _is_likely(name, value))
+        ):
             found[path] = value
     for name in _METHODS:
         static = inspect.getattr_static(type(dataset), name, None)
@@ -133,8 +142,8 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
 def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
     """Where a transform could be set, and none is."""
     own = _attributes(dataset)
-    found = [(*prefix, name) for name in NAMES if name in own and own[name] is None]
-    for name in NAMES:
+    found = [(*prefix, name) for name in TRANSFORM_NAMES if name in own and own[name] is None]
+    for name in TRANSFORM_NAMES:
         static = inspect.getattr_static(type(dataset), name, dataset)
         if static is None and name not in own:
             found.append((*prefix, name))
@@ -192,7 +201,7 @@ def _is_dataset(value: Any) -> bool:
     if isinstance(value, Dataset):
         return True
     readable = hasattr(type(value), "__getitem__") and hasattr(type(value), "__len__")
-    return readable and any(has_own(value, name) for name in NAMES)
+    return readable and any(has_own(value, name) for name in TRANSFORM_NAMES)
 
 
 def _is_likely(name: str, value: Any) -> bool:
@@ -221,7 +230,7 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
     if not values:
         return dataset
     held = isinstance(dataset, (list, tuple, dict))
-    other = list(dataset) if isinstance(dataset, tuple) else shallow(dataset)
+    other: Any = list(dataset) if isinstance(dataset, tuple) else shallow(dataset)
     steps: dict[str | int, dict[Path, Any]] = {}
     for path, value in values.items():
         steps.setdefault(path[0], {})[path[1:]] = value
@@ -310,7 +319,9 @@ def is_known(read: Callable[..., Any] | None) -> bool:
 
 def standard_parts(dataset: Any) -> tuple[Any, Any, Any]:
     """``transforms``, if that is no pair, ``transform`` and ``target_transform``, as they are."""
-    found = [getattr(dataset, name, None) if has_own(dataset, name) else None for name in NAMES]
+    found = [
+        getattr(dataset, name, None) if has_own(dataset, name) else None for name in TRANSFORM_NAMES
+    ]
     transform, target_transform, joint = found
     if callable(joint) and not isinstance(joint, StandardTransform):
         return joint, None, None

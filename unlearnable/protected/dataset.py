@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.batches import RawBatch
 from ..data.image import Images, Pixels
+from ..data.labels import check_listed
 from ..data.photo import PhotoReader
 from ..data.raw import RawDataset
 from ..engine.numbers import integer
@@ -317,12 +318,11 @@ class ProtectedDataset(View):
         """All images in order, each of them opened and decoded once where the reader reads it."""
         labels, chosen = self._raw.labels.tolist(), self.chosen.tolist()
         for batch, prepared, protected in self.paired_batches(range(len(self)), reader=reader):
-            for index, label, clean, unchanged, pixels in zip(
-                batch.indices, batch.labels, batch.pixels, prepared, protected, strict=True
+            if self.labelled:
+                check_listed(batch.labels, labels, batch.indices)
+            for index, clean, unchanged, pixels in zip(
+                batch.indices, batch.pixels, prepared, protected, strict=True
             ):
-                if self.labelled and int(label) != labels[index]:
-                    listed = f"as its dataset lists it, {labels[index]}"
-                    raise ValueError(f"expected image {index} with a label {listed}, got {label}")
                 path = self._raw.path(index)
                 info = None if path is None else reader.info(path)
                 yield Exported(index, labels[index], clean, unchanged, pixels, chosen[index], info)
