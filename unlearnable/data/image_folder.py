@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,12 @@ from .photo import check_mode, notes_of, open_photo, orientation
 LEARNED_AT = 224  # side at which photos of varying size are learned by default
 _LARGE = 512  # side above which photos of one size are resized to learn, too
 _SHOWN = 20  # files that an error lists
+# Names of folders that hold a part of a dataset, such as train, val2017 and test_images.
+_SPLIT = re.compile(
+    r"(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|trainval)"
+    r"([-_ ]?(set|data|images|\d+))*",
+    re.IGNORECASE,
+)
 _NOT_PHOTOS = ("__MACOSX", "@eaDir")  # beside hidden ones: folders of thumbnails and the like
 # Endings of pictures that Pillow may not read.
 _PICTURES = (
@@ -78,6 +85,7 @@ def open_folder(folder: str | Path) -> ImageFolder:
             f"expected a folder of class folders, got {root} without any; put the photos of each "
             f"class into a folder of its own below it"
         )
+    _refuse_splits(root, classes)
     for path in classes:
         _check_folders(root, path)
         if not any(_is_read(file) for file in files_below(path)):
@@ -86,6 +94,24 @@ def open_folder(folder: str | Path) -> ImageFolder:
                 f"read are {', '.join(IMG_EXTENSIONS)}"
             )
     return ImageFolder(str(root))
+
+
+def _refuse_splits(root: Path, classes: list[Path]) -> None:
+    """Refuses folders of training and test images, each with class folders, for classes."""
+    named = [path for path in classes if _SPLIT.fullmatch(path.name)]
+    splits = [path for path in named if _holds_only_folders(path)]
+    if splits and (len(named) == len(classes) or len(splits) > 1):
+        raise ValueError(
+            f"expected a folder of class folders, got {root} with the splits "
+            f"{', '.join(path.name for path in splits)}, each a folder of class folders, which "
+            f"would be learned as classes; pass one of them: {splits[0]}"
+        )
+
+
+def _holds_only_folders(folder: Path) -> bool:
+    """Whether photos lie in folders below it, and none in itself."""
+    entries = list(folder.iterdir())
+    return any(path.is_dir() for path in entries) and not any(map(_is_read, entries))
 
 
 def _check_folders(root: Path, folder: Path) -> None:

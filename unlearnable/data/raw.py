@@ -22,6 +22,7 @@ from torchvision.datasets.vision import StandardTransform
 
 from .array_backed import gives_what_it_holds, held_by
 from .batches import Item, RawBatch, read_batches
+from .class_names import common_names
 from .fingerprint import image_keys
 from .huggingface import Transforms, from_hf, is_hf_dataset, refuse_collections
 from .image import canonical
@@ -124,15 +125,7 @@ class RawDataset:
         self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
         self.holds_arrays = all(self._holds)
         self._transforms = [_transforms_of(leaf) for leaf in self.originals]
-        named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
-        self.classes: list[str] | None = None
-        if all(names is not None for names in named):
-            if any(list(names) != list(named[0]) for names in named):
-                raise ValueError(
-                    "expected the parts of a ConcatDataset to have the same classes in the same "
-                    "order, got different ones"
-                )
-            self.classes = [str(name) for name in named[0]]
+        self.classes: list[str] | None = common_names(self.originals)
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
 
     def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -281,8 +274,10 @@ def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArra
     """Labels as int64, or a ``ValueError`` that names the one that is not a class index."""
     checked = np.empty(len(labels), dtype=np.int64)
     for index, label in enumerate(labels):
-        if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
-            label = label.item()
+        if isinstance(label, (Tensor, np.ndarray, np.generic)):
+            label = label.tolist()
+        if isinstance(label, list) and len(label) == 1:
+            label = label[0]  # MedMNIST's labels are arrays of one
         negative = isinstance(label, int) and label < 0
         if negative or isinstance(label, bool) or not isinstance(label, int):
             hint = "; the labels are missing" if label is None else ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import RawBatch
-from ..data.raw import RawDataset
+from ..data.class_names import match_classes
+from ..data.raw import RawDataset, check_labels
 from ..engine.numbers import number
 from ..errors import UnknownImageError
 from ..perturbation.kinds.base import RowRef
@@ -45,7 +45,9 @@ class Alignment:
 
     def rows(self, batch: RawBatch) -> list[RowRef]:
         """What belongs to each image of a batch, or an ``UnknownImageError``."""
-        labels = [int(label) for label in batch.labels]
+        labels = batch.labels
+        if not all(type(label) is int for label in labels):
+            labels = check_labels(labels, None).tolist()
         if self._class_of is not None:
             for index, label in zip(batch.indices, labels, strict=True):
                 if not 0 <= label < len(self._class_of):
@@ -70,22 +72,13 @@ def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | N
     expected: list[str] | None = perturbation.config["classes"]
     count = perturbation.config["num_classes"]
     if expected is not None and raw.classes is not None:
-        if sorted(expected) != sorted(raw.classes):
-            raise ValueError(
-                f"expected a dataset with the {len(expected)} classes {_some(expected)}, got "
-                f"{len(raw.classes)}: {_some(raw.classes)}"
-            )
-        same = expected == raw.classes
-        return None if same else [expected.index(name) for name in raw.classes]
+        indices = match_classes(expected, raw.classes, "a dataset")
+        return None if indices == list(range(len(expected))) else indices
     if perturbation.by_class:
         found = raw.num_classes
         if found > count or (raw.classes is not None and found != count):
             raise ValueError(f"expected a dataset with {count} classes, got {found}")
     return None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def check_fraction(value: Any) -> float:
