@@ -78,8 +78,11 @@ def test_names_that_file_systems_take_stay(tmp_path):
         (["b", "a"], ["0_b", "1_a"]),
         (["b/", "a."], ["0_b_", "1_a_"]),
         ([f"n{index}" for index in range(11)], [f"{index:02d}_n{index}" for index in range(11)]),
-        (["a" * 300, "b"], ["a" * 243, "b"]),
-        (["é" * 200, "日"], ["é" * 121, "日"]),
+        (["a" * 255, "b"], ["a" * 255, "b"]),
+        (["a" * 300, "b"], ["a" * 255, "b"]),
+        (["é" * 200, "日"], ["é" * 127, "日"]),
+        (["a" * 255, "A" * 255], ["0_" + "a" * 253, "1_" + "A" * 253]),
+        (["a" * 255, "a" * 256], ["0_" + "a" * 253, "1_" + "a" * 253]),
         (["\ud800", "\ud801"], ["_", "_ (1)"]),
         (["a\udcff", "b"], ["a\udcff", "b"]),  # a byte that is not UTF-8
     ],
@@ -134,9 +137,9 @@ def test_a_protected_copy_is_verified_and_evaluated_by_name(tmp_path):
         evaluate(train, Named(["a", "b"]), **options)
 
 
+@pytest.mark.filterwarnings("ignore:1 of 4 class folders .*'Dad.' -> 'Dad_'")
 def test_photos_in_folders_go_through_the_command_line(tmp_path, capsys):
-    """fit, protect, evaluate, audit and verify of names that ImageFolder sorts otherwise."""
-    names = ["Mom & Dad", "#1", "o'clock", "fruit & food"]
+    names = ["Mom & Dad", "#1", "Dad.", "fruit & food"]
     for part, seed in (("photos", 0), ("test", 1)):
         dataset = Named(names, seed)
         for index in range(len(dataset)):
@@ -145,21 +148,19 @@ def test_photos_in_folders_go_through_the_command_line(tmp_path, capsys):
             image.save(tmp_path / part / names[label] / f"{index}.png")
 
     def run(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code
+        code = main([*map(str, arguments), "--quiet", "--json"])
         out, err = capsys.readouterr()
-        assert not code, err
-        return out
+        assert code == 0, err
+        return json.loads(out)
 
     photos, test, p, out = (tmp_path / name for name in ("photos", "test", "p", "out"))
-    run("fit", photos, p, "--method", "randomnoise", "--quiet")
-    run("protect", photos, out, "--perturbation", p, "--quiet")
-    assert sorted(x.name for x in out.iterdir() if x.is_dir()) == sorted(names)
-    tiny = ("--victim", "tiny", "--epochs", 1, "--seeds", 1, "--quiet", "--json")
-    assert "last" in json.loads(run("evaluate", out, test, *tiny))
-    assert json.loads(run("verify", out, p, "--json", "--quiet"))["whole"]
+    run("fit", photos, p, "--method", "randomnoise")
+    run("protect", photos, out, "--perturbation", p)
+    folders = ["#1", "Dad_", "Mom & Dad", "fruit & food"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == folders
+    tiny = ("--victim", "tiny", "--epochs", 1, "--seeds", 1)
+    assert len(run("evaluate", out, test, *tiny)["last"]) == 1
+    assert run("verify", out, p)["whole"] and run("verify", out, p, "--originals", photos)["whole"]
 
 
 def test_order_and_names_come_back(tmp_path):

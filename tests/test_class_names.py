@@ -12,7 +12,8 @@ from torchvision.datasets import ImageFolder, LFWPeople, OxfordIIITPet
 
 from unlearnable import ProtectedDataset, RandomNoise, evaluate
 from unlearnable.data.cache import read_images
-from unlearnable.data.class_names import class_names, distinct, match_classes
+from unlearnable.data.class_matching import distinct, match_classes
+from unlearnable.data.class_names import class_names
 from unlearnable.data.raw import RawDataset
 from unlearnable.evaluation.pair import check_pair
 
@@ -131,6 +132,8 @@ def test_a_property_that_fails_names_nothing():
         (["c", "b", "a"], {"a": 0, "b": 1, "c": 2}, ABC),
         (None, {"b": 1, "a": 0, "c": 2}, ABC),
         (["cat", "dog", "ewe"], {"n1": 0, "n2": 1, "n3": 2}, ["n1", "n2", "n3"]),
+        (["cat", "dog", "ewe"], {"cat": 0, "n2": 1, "ewe": 2}, ["cat", "dog", "ewe"]),  # renamed
+        (["b", "b"], {"a": 0, "b": 1}, ["a", "b"]),
         (["0", "1", "10", "2"], {"0": 0, "1": 1, "2": 2, "10": 3}, ["0", "1", "2", "10"]),
         (["a", "b", "c", "d"], {"a": 0, "b": 1, "c": 2}, ["a", "b", "c", "d"]),
         (["a", "c"], {"a": 0, "c": 2}, ["a", "class 1", "c"]),  # a gap
@@ -143,6 +146,8 @@ def test_a_property_that_fails_names_nothing():
         (["a", "b"], {0: "a", 1: "b"}, ["a", "b"]),
         (["a", "b"], {"a": "first", "b": "second"}, ["a", "b"]),  # these are no indices
         (["3", "5"], {3: 0, 5: 1}, ["3", "5"]),
+        (["a", "b", "c", "a", "b", "c", "a", "b"], {"a": 0, "b": 1, "c": 2}, ABC),  # of each item
+        (["b", "b", "a", "a"], {"a": 0, "b": 1}, ["a", "b"]),
         ([("crane", "bird"), ("x",), ("crane",)], {"crane": 2, "bird": 0, "x": 1},
          ["crane, bird", "x", "crane"]),
         ([("crane",), ("x",), ("crane",)], {"crane": 2, "x": 1}, ["crane", "x", "crane"]),

@@ -320,6 +320,19 @@ def rendered_sst2(root):
     return tv.RenderedSST2(root), ["negative", "positive"], [0, 1]
 
 
+def inaturalist(kind):
+    def make(root):
+        folders = ["00000_Animalia_Mollusca_a_b_c_d_e", "00001_Fungi_Asco_a_b_c_d_f"]
+        for name in (*folders, "00002_Animalia_Arthropoda_a_b_c_d_g"):
+            photo(root / "2021_train" / name / "1.jpg")
+        dataset = tv.INaturalist(root, "2021_train", kind)
+        if kind == "full":
+            return dataset, [*folders, "00002_Animalia_Arthropoda_a_b_c_d_g"], [0, 1, 2]
+        return dataset, ["Animalia", "Fungi"], [0, 1, 0]
+
+    return make
+
+
 def fer2013(root):
     pixels = [" ".join(map(str, image.reshape(-1))) for image in greys(3, 48)]
     rows = (f'{label},"{row}"' for label, row in zip((6, 0, 3), pixels, strict=True))
@@ -335,7 +348,7 @@ FAMILIES = [
     qmnist, usps, svhn, stl10, gtsrb, food101, flowers102, pets("category"),
     pets("binary-category"), celeba_attribute, celeba_identity, places365, imagenet, imagenette,
     caltech101, dtd, eurosat, fgvc_aircraft, stanford_cars, sun397, country211, rendered_sst2,
-    fer2013,
+    inaturalist("full"), inaturalist("kingdom"), fer2013,
 ]  # fmt: skip
 IDS = [f"{number}-{make.__qualname__.split('.')[0]}" for number, make in enumerate(FAMILIES)]
 

@@ -1,4 +1,4 @@
-"""What the classes of a dataset are called, by their indices, and whether two datasets agree.
+"""What the classes of a dataset are called, by their indices.
 
 Datasets name their classes in many ways. Only names that are certain are taken: where they are not,
 there are none, and classes go by their indices.
@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import operator
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, KeysView, Mapping, Sequence, ValuesView
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from torchvision.datasets import Caltech101, Caltech256, OxfordIIITPet
+from torchvision.datasets import Caltech101, Caltech256, INaturalist, OxfordIIITPet
 from torchvision.datasets.folder import DatasetFolder
 
 from .export_marker import export_at
 
 _Names: TypeAlias = dict[int, tuple[str, ...]]  # of each class, by its index
 _MOST = 1 << 20  # what is not below it is no class index
-_SHOWN = 5  # names that an error lists
 
 
 def class_names(dataset: Any) -> list[str] | None:
@@ -41,13 +39,12 @@ def class_names(dataset: Any) -> list[str] | None:
     return None if found is None else _before_export(dataset, _in_order(found))
 
 
-def common_names(datasets: Sequence[Any]) -> list[str] | None:
-    """Names of the classes that parts of a dataset have in common; None where one has none.
+def common_names(datasets: Sequence[Any], named: Sequence[list[str] | None]) -> list[str] | None:
+    """The names that classes of all parts of a dataset have; None where one has none.
 
     Raises:
-        ValueError: Their names or their order differ.
+        ValueError: Their names differ, or their order as the parts list them.
     """
-    named = [class_names(dataset) for dataset in datasets]
     listed = [found for x in datasets if (found := _listed(_stated(x)[0])) is not None]
     if None in named:
         return None
@@ -65,6 +62,10 @@ def _stated(dataset: Any) -> tuple[Any, Any]:
         return dataset.categories, None
     if isinstance(dataset, OxfordIIITPet) and dataset._target_types == ["binary-category"]:
         return dataset.bin_classes, dataset.bin_class_to_idx
+    if isinstance(dataset, INaturalist) and len(dataset.target_type) == 1:
+        kind = dataset.target_type[0]
+        full = kind == "full"
+        return (dataset.all_categories, None) if full else (None, dataset.categories_index[kind])
     listed, indices = _asked(dataset, "classes"), _asked(dataset, "class_to_idx")
     info = getattr(dataset, "__dict__", {}).get("info")  # of MedMNIST
     if listed is None and indices is None and isinstance(info, Mapping):
@@ -86,7 +87,7 @@ def _asked(dataset: Any, name: str) -> Any:
 def _listed(value: Any) -> _Names | None:
     """Names by index from ``classes``."""
     if isinstance(value, Mapping):
-        numbers = all(_index(part) is not None for pair in value.items() for part in pair)
+        numbers = all(class_index(part) is not None for pair in value.items() for part in pair)
         return None if numbers else _by_index(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -114,7 +115,7 @@ def _of_items(listed: _Names, dataset: Any) -> _Names | None:
         return None
     of_items: _Names = {}
     for item, label in enumerate(labels):
-        index = _index(label)
+        index = class_index(label)
         if index is None:
             return None
         if of_items.setdefault(index, listed[item]) != listed[item]:
@@ -125,10 +126,10 @@ def _of_items(listed: _Names, dataset: Any) -> _Names | None:
 
 def _by_index(value: Mapping[Any, Any]) -> _Names | None:
     """Names by index from a dict of indices by name, or of names by index."""
-    indices = [_index(entry) for entry in value.values()]
+    indices = [class_index(entry) for entry in value.values()]
     entries: Iterable[Any] = value
     if None in indices:
-        indices = [_index(int(key) if _is_number(key) else key) for key in value]
+        indices = [class_index(int(key) if _is_number(key) else key) for key in value]
         entries = value.values()
     found: _Names = {}
     for index, entry in zip(indices, entries, strict=True):
@@ -144,7 +145,7 @@ def _is_number(key: Any) -> bool:
     return isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 8
 
 
-def _index(value: Any) -> int | None:
+def class_index(value: Any) -> int | None:
     """A class index of any integer type."""
     try:
         index = -1 if isinstance(value, bool) else operator.index(value)
@@ -161,7 +162,7 @@ def _synonyms(entry: Any) -> tuple[str, ...] | None:
             names.append(part.decode("utf-8", "surrogateescape"))
         elif isinstance(part, str):
             names.append(str(part))
-        elif _index(part) is not None:
+        elif class_index(part) is not None:
             names.append(str(int(part)))
         else:
             return None
@@ -169,17 +170,24 @@ def _synonyms(entry: Any) -> tuple[str, ...] | None:
 
 
 def _agree(listed: _Names, by_index: _Names) -> bool:
-    """Whether a list has the names of a ``class_to_idx`` at their indices, and maybe more.
+    """Whether a list has the names of a ``class_to_idx`` at their indices, and maybe others.
 
-    Of a name that two classes have, ``class_to_idx`` can give one index only.
+    Of a name that two classes have, ``class_to_idx`` gives one index only: the last.
     """
     index_of = {name: index for index, names in by_index.items() for name in names}
     for index, names in listed.items():
         for name in names:
             stated = index_of.get(name, index)
-            if stated != index and name not in listed.get(stated, ()):
+            if stated < index or (stated > index and name not in listed.get(stated, ())):
                 return False
-    return all(set(names) & set(listed.get(index, ())) for index, names in by_index.items())
+    shared = 0
+    for index, own in by_index.items():
+        names = listed.get(index, ())
+        if set(own) & set(names):
+            shared += 1
+        elif not names or any(name in index_of for name in names):
+            return False  # else the class was renamed
+    return shared > 0
 
 
 def _in_order(found: _Names) -> list[str]:
@@ -207,82 +215,14 @@ def _before_export(dataset: Any, names: list[str]) -> list[str] | None:
         return None
     if not _are_names(classes) or len(classes) != len(folders):
         return names
-    before = dict(zip(map(_composed, folders), classes, strict=True))
-    return [before.get(_composed(name), name) for name in names]
+    before = dict(zip(map(composed, folders), classes, strict=True))
+    return [before.get(composed(name), name) for name in names]
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """One spelling of letters with marks: file systems differ in theirs."""
     return unicodedata.normalize("NFC", name)
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The same names; one that an earlier class has too gets its index, as in ``crane (517)``."""
-    found: list[str] = []
-    taken = set(names)
-    seen: set[str] = set()
-    for index, name in enumerate(names):
-        if name in seen:
-            name = f"{name} ({index})"
-            while name in taken:
-                name += "_"
-        seen.add(name)
-        taken.add(name)
-        found.append(name)
-    return found
-
-
-def only_class(labels: Sequence[Any], classes: Sequence[str] | None) -> str | None:
-    """The class that all labels are of, for people; None where there are several, or no indices."""
-    if not len(labels) or any(label != labels[0] for label in labels):
-        return None
-    index = _index(labels[0])
-    if index is None:
-        return None
-    if classes is None or index >= len(classes):
-        return f"class {index}"
-    return repr(classes[index])
-
-
-def match_classes(expected: Sequence[str], found: Sequence[str], what: str) -> list[int]:
-    """For each of the ``found`` classes its index among those ``expected``, by name.
-
-    Args:
-        expected: Names by index, as are the others.
-        found: All of them in any order.
-        what: Was found, for errors: ``"a dataset"``.
-
-    Raises:
-        ValueError: Names differ, or cannot tell two classes apart.
-    """
-    wanted, given = list(map(_composed, expected)), list(map(_composed, found))
-    if wanted == given:
-        return list(range(len(found)))
-    places, named = distinct(wanted), distinct(given)
-    if Counter(wanted) == Counter(given) and places != wanted:
-        several = next(name for name, count in Counter(wanted).items() if count > 1)
-        raise ValueError(
-            f"expected {what} with classes in the same order, since several are called "
-            f"{several!r}, got {_some(found)}; give each class a name of its own"
-        )
-    if Counter(places) != Counter(named):
-        raise ValueError(
-            f"expected {what} with the {len(expected)} classes {_some(expected)}, got "
-            f"{len(found)}: {_some(found)}{_difference(places, named)}"
-        )
-    return [places.index(name) for name in named]
-
-
-def _difference(expected: Sequence[str], found: Sequence[str]) -> str:
-    missing = [name for name in expected if name not in set(found)]
-    more = [name for name in found if name not in set(expected)]
-    said = f"; missing: {_some(missing)}" if missing else ""
-    return said + (f"; not expected: {_some(more)}" if more else "")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

@@ -22,7 +22,7 @@ from torchvision.datasets.vision import StandardTransform
 
 from .array_backed import gives_what_it_holds, held_by
 from .batches import Item, RawBatch, read_batches
-from .class_names import common_names
+from .class_names import class_names, common_names
 from .fingerprint import image_keys
 from .huggingface import Transforms, from_hf, is_hf_dataset, refuse_collections
 from .image import canonical
@@ -125,7 +125,8 @@ class RawDataset:
         self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
         self.holds_arrays = all(self._holds)
         self._transforms = [_transforms_of(leaf) for leaf in self.originals]
-        self.classes: list[str] | None = common_names(self.originals)
+        named = [class_names(leaf) for leaf in self.originals]
+        self.classes: list[str] | None = common_names(self.originals, named)
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
 
     def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -21,7 +21,7 @@ from ..engine.run import Run
 from ..engine.train import Batch, count_correct, train
 from .countermeasures.base import Countermeasure
 from .countermeasures.names import countermeasure as find_countermeasure
-from .pair import check_pair, refuse_one_class, refuse_protected
+from .pair import check_pair, refuse_protected, refuse_single_class
 from .training import Training
 from .work import work_of_victims
 
@@ -155,14 +155,14 @@ def evaluate(
         counter.check_victim(victim)
     refuse_protected(test)
     raw = RawDataset(train)
-    refuse_one_class(raw.stated_labels() or [], raw.classes)
+    refuse_single_class(raw.stated_labels() or [], raw.classes)
     chosen = counter.on_dataset(train)
     learned = read_images(chosen, image_size, progress=progress)
     if chosen is not train:  # which need not have an image of each class
         all_classes = int(raw.labels.max()) + 1
         learned = learned._replace(num_classes=max(learned.num_classes, all_classes))
     present = learned.labels if chosen is train else raw.labels
-    refuse_one_class(present.tolist(), raw.classes)
+    refuse_single_class(present.tolist(), raw.classes)
     tested = read_images(test, image_size, progress=progress)
     tested = check_pair(learned, tested)
     if not isinstance(victim, str):

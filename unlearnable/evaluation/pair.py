@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..data.cache import ImageStore
-from ..data.class_names import match_classes, only_class
+from ..data.class_matching import match_classes, only_class
 from ..data.raw import RawDataset
 from ..protected.dataset import ProtectedDataset
 
@@ -22,7 +22,7 @@ def refuse_protected(test: Any) -> None:
         )
 
 
-def refuse_one_class(labels: Sequence[Any], classes: Sequence[str] | None) -> None:
+def refuse_single_class(labels: Sequence[Any], classes: Sequence[str] | None) -> None:
     """Raises ``ValueError`` where all images to learn from, if there are any, are of one class."""
     only = only_class(labels, classes)
     if only is not None:

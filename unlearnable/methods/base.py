@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
-from ..data.class_names import match_classes
+from ..data.class_matching import match_classes
 from ..engine.device import pick_device
 from ..engine.numbers import number
 from ..engine.precision import as_fitted

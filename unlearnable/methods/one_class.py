@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..data.class_names import only_class
+from ..data.class_matching import only_class
 from ..data.raw import RawDataset
 from .parameters import Parameters
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import RawBatch
-from ..data.class_names import match_classes
+from ..data.class_matching import match_classes
 from ..data.raw import RawDataset, check_labels
 from ..engine.numbers import number
 from ..errors import UnknownImageError

@@ -24,7 +24,7 @@ from ...protected.dataset import ProtectedDataset
 from ...protected.figures import triple
 from ...protected.metrics import Distortion, compare, measure, spread
 from ..countermeasures.base import Countermeasure
-from ..pair import check_pair, refuse_one_class, refuse_protected
+from ..pair import check_pair, refuse_protected, refuse_single_class
 from ..report.figures import PROTECTED
 
 _OPTIONS = ("fraction", "seed", "align", "full_size")  # of a protected dataset
@@ -156,7 +156,6 @@ def read_audit_data(
     if isinstance(test, tuple):
         test = RawDataset(test).originals[0]
     given, tested = _divide(dataset, perturbation, test, held_out)
-    refuse_one_class(given.targets, given.classes)
     asked, own = ResizeCrop.parse(image_size), given.perturbation.fit_size
     if own is not None and asked not in (None, own) and not given.full_size:
         raise ValueError(
@@ -165,6 +164,7 @@ def read_audit_data(
     fit = asked or own
     size = None if fit is None else tuple(fit)
     clean, protected = _read_both(given, size, progress)
+    refuse_single_class(clean.labels.tolist(), clean.classes)
     given = given.with_keys(clean.keys)
     held = check_pair(clean, read_images(tested, size, progress=progress))
     if len(clean.labels) < clean.num_classes:

@@ -18,7 +18,8 @@ from ..manifest import FILES
 _WINDOWS = os.name == "nt"
 _LONGEST = 255  # bytes of a name
 _SIGNS = "_-~"  # to put in place of others: before and after letters in the alphabet
-_FOREIGN = ("__MACOSX", "@eaDir")  # folders that are taken for other programs', as hidden ones are
+# What is taken for another program's, as hidden folders are.
+_FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -34,7 +35,8 @@ def folder_names(names: Sequence[str]) -> list[str]:
         if all(one < other for one, other in pairwise(found)):
             return found
     digits = len(str(len(names) - 1))
-    return [f"{index:0{digits}d}_{_taken(name, '_')}" for index, name in enumerate(names)]
+    rest = [_taken(name, "_", _LONGEST - digits - 1) for name in names]
+    return [f"{index:0{digits}d}_{name}" for index, name in enumerate(rest)]
 
 
 def _apart(names: Sequence[str], sign: str) -> list[str]:
@@ -46,7 +48,7 @@ def _apart(names: Sequence[str], sign: str) -> list[str]:
     for index in sorted(range(len(names)), key=lambda index: spelled[index] != names[index]):
         name = spelled[index]
         if _folded(name) in used:
-            name = f"{name} ({index})"
+            name = f"{_cut(name, _LONGEST - 16)} ({index})"
         while _folded(name) in used:
             name += "_"
         used.add(_folded(name))
@@ -59,7 +61,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _taken(name: str, sign: str) -> str:
+def _taken(name: str, sign: str, longest: int = _LONGEST) -> str:
     """The name with signs in place of what is not taken as it is."""
     name = re.sub(r"[\x00-\x1f\x7f/\\]", sign, name)
     if _WINDOWS:
@@ -69,10 +71,15 @@ def _taken(name: str, sign: str) -> str:
         os.fsencode(name)
     except UnicodeEncodeError:
         name = re.sub(r"[\ud800-\udfff]", sign, name)
-    if len(os.fsencode(name)) > _LONGEST - 12:  # an index may come to it
-        name = name.encode(errors="ignore")[: _LONGEST - 12].decode(errors="ignore")
-    if not name or name[0] == "." or name in _FOREIGN:
+    name = _cut(name, longest)
+    if not name or name[0] == "." or name.lower() in _FOREIGN:
         name = sign + name[1:]
     if name[-1] in ". ":  # which Windows drops without a word
         name = name[:-1] + sign
     return name
+
+
+def _cut(name: str, longest: int) -> str:
+    """As much of a name as has room in so many bytes."""
+    data = os.fsencode(name)
+    return name if len(data) <= longest else data[:longest].decode(errors="ignore")

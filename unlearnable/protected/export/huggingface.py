@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...data.class_names import distinct
+from ...data.class_matching import distinct
 from ...data.raw import RawDataset
 from ..manifest import Exported
 from .image_files import png_bytes
