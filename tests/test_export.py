@@ -1,5 +1,6 @@
 """Exports in other people's formats, each read back by its own reader."""
 
+import contextlib
 import errno
 import io
 import json
@@ -233,7 +234,9 @@ def test_the_same_images_give_the_same_bytes(format, protected, tmp_path):
 @pytest.mark.parametrize("format", sorted(EXPORT_FORMATS))
 def test_no_class_name_leads_out_of_the_folder(format, fit, tmp_path):
     protected = made(fit, (32, 32, 3), UNSAFE, count=10)
-    folder = protected.export(tmp_path / "place" / "out", format)
+    told = pytest.warns(UserWarning, match="10 of 10 class folders are not called as")
+    with told if format in ("png", "webp") else contextlib.nullcontext():
+        folder = protected.export(tmp_path / "place" / "out", format)
     assert all(
         path.relative_to(tmp_path).parts[:2] == ("place", "out")
         for path in tmp_path.rglob("*.*")

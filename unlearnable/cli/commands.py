@@ -55,6 +55,7 @@ def fit(args: argparse.Namespace) -> None:
         if first:
             check_out(args.out, force=args.force, apart=_folders(args.dataset))
     dataset = open_dataset(args.dataset)
+    _refuse_one_class(args, dataset)
     survey = _survey(args, dataset)
     method = _fit(args, dataset, _learning_size(args, survey))
     with Group.join().rank_zero_first() as first:
@@ -76,6 +77,8 @@ def protect(args: argparse.Namespace) -> None:
     _check_export(args)
     method, perturbation = None, _ready(args)
     dataset = open_dataset(args.dataset)
+    if perturbation is None:
+        _refuse_one_class(args, dataset)
     survey = _survey(args, dataset)
     resize = args.resize or args.format in ONE_SIZE
     if perturbation is None:
@@ -109,6 +112,13 @@ def protect(args: argparse.Namespace) -> None:
 def _folders(dataset: str) -> list[Path]:
     """The folder of a dataset that is one."""
     return [Path(dataset)] if Path(dataset).is_dir() else []
+
+
+def _refuse_one_class(args: argparse.Namespace, dataset: Any) -> None:
+    """Refuses, before photos are looked through, what the fit would refuse."""
+    from ..methods.one_class import refuse_one_class
+
+    refuse_one_class(method_class(args), dataset)
 
 
 def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:

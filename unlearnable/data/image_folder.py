@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import statistics
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,12 @@ _LARGE = 512  # side above which photos of one size are resized to learn, too
 _SHOWN = 20  # files that an error lists
 # What other programs write, beside hidden files and folders: thumbnails and the like.
 _FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
+# Names of folders that hold a part of a dataset, such as train, val2017 and test_images.
+_SPLIT = re.compile(
+    r"(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|trainval)"
+    r"([-_ ]?(set|data|images|\d+))*",
+    re.IGNORECASE,
+)
 # Endings of pictures that Pillow may not read.
 _PICTURES = (
     *(*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg"),
@@ -129,6 +136,7 @@ def open_folder(folder: str | Path) -> ImageFolder:
             f"class into a folder of its own below it"
         )
     known = photo_extensions()
+    _refuse_splits(root, classes)
     for path in classes:
         _check_links(path)
         files = [file for file in files_below(path) if not is_foreign(file.relative_to(root))]
@@ -139,6 +147,25 @@ def open_folder(folder: str | Path) -> ImageFolder:
                 f"read are {', '.join(known)}{f'. {HEIC_HINT}' if heic else ''}"
             )
     return ImageFolder(str(root))
+
+
+def _refuse_splits(root: Path, classes: list[Path]) -> None:
+    """Refuses folders of training and test images, each with class folders, for classes."""
+    named = [path for path in classes if _SPLIT.fullmatch(path.name)]
+    splits = [path for path in named if _holds_only_folders(path)]
+    if splits and (len(named) == len(classes) or len(splits) > 1):
+        raise ValueError(
+            f"expected a folder of class folders, got {root} with the splits "
+            f"{', '.join(path.name for path in splits)}, each a folder of class folders, which "
+            f"would be learned as classes; pass one of them: {splits[0]}"
+        )
+
+
+def _holds_only_folders(folder: Path) -> bool:
+    """Whether photos lie in folders below it, and none in itself."""
+    entries = [path for path in folder.iterdir() if not is_foreign(Path(path.name))]
+    photos = any(path.name.lower().endswith(photo_extensions()) for path in entries)
+    return any(path.is_dir() for path in entries) and not photos
 
 
 def _check_links(folder: Path) -> None:

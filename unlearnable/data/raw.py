@@ -21,6 +21,7 @@ from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
 from .bare import Bare, take_off
 from .batches import Item, RawBatch, read_batches
+from .class_names import class_names, common_names
 from .fingerprint import image_keys
 from .huggingface import HuggingFaceRows, from_hf, is_hf_dataset, refuse_collections
 from .image import canonical
@@ -96,14 +97,7 @@ class RawDataset:
         self._holds = [bare.layout.is_pair and gives_what_it_holds(bare.dataset) for bare in taken]
         self.holds_arrays = all(self._holds)
         named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
-        self.classes: list[str] | None = None
-        if all(names is not None for names in named):
-            if any(list(names) != list(named[0]) for names in named):
-                raise ValueError(
-                    "expected the parts of a ConcatDataset to have the same classes in the same "
-                    "order, got different ones"
-                )
-            self.classes = [str(name) for name in named[0]]
+        self.classes: list[str] | None = common_names(self.originals, named)
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
 
     def _flatten(
@@ -291,12 +285,12 @@ class RawDataset:
         return labels
 
 
-def _names(leaf: Any, said: ItemDataset | None) -> Any:
-    """The names of a dataset's classes, as it has them; None where labels are of other classes."""
+def _names(leaf: Any, said: ItemDataset | None) -> list[str] | None:
+    """Names of a dataset's classes; None where they are unknown, or labels are of other classes."""
     if said is None:
-        return getattr(leaf, "classes", None)
+        return class_names(leaf)
     if said.classes is not None or callable(said.layout.label) or said.layout.label is None:
         return said.classes
     if isinstance(leaf, HuggingFaceRows):
         return leaf.names_of(said.layout.label)
-    return getattr(leaf, "classes", None)
+    return class_names(leaf)

@@ -19,9 +19,9 @@ from ..engine.progress import Progress
 from ..engine.recipes import find_recipe
 from ..engine.run import Run
 from ..engine.train import Batch, count_correct, train
-from ..protected.dataset import ProtectedDataset
 from .countermeasures.base import Countermeasure
 from .countermeasures.names import countermeasure as find_countermeasure
+from .pair import check_pair, refuse_protected, refuse_single_class
 from .training import Training
 from .work import work_of_victims
 
@@ -142,9 +142,9 @@ def evaluate(
         UserWarning: That is over an hour, or more memory than there is.
 
     Raises:
-        ValueError: An argument is out of range, the datasets do not belong together, the test set
-            is protected, or the victim does not give a logit for each class. All of it is checked
-            before any training.
+        ValueError: An argument is out of range, the datasets do not belong together, all training
+            images are of one class, the test set is protected, or the victim does not give a logit
+            for each class. All of it is checked before any training.
     """
     training = Training.checked(
         find_recipe(recipe), epochs, seeds, batch_size, peak_images, device, precision
@@ -154,13 +154,17 @@ def evaluate(
         check_model_name(victim)
         counter.check_victim(victim)
     refuse_protected(test)
+    raw = RawDataset(train)
+    refuse_single_class(raw.stated_labels() or [], raw.classes)
     chosen = counter.on_dataset(train)
     learned = read_images(chosen, image_size, progress=progress)
     if chosen is not train:  # which need not have an image of each class
-        all_classes = int(RawDataset(train).labels.max()) + 1
+        all_classes = int(raw.labels.max()) + 1
         learned = learned._replace(num_classes=max(learned.num_classes, all_classes))
+    present = learned.labels if chosen is train else raw.labels
+    refuse_single_class(present.tolist(), raw.classes)
     tested = read_images(test, image_size, progress=progress)
-    check_pair(learned, tested)
+    tested = check_pair(learned, tested)
     if not isinstance(victim, str):
         counter.check_victim(victim, learned.images.shape[1:])
     check_victim(victim, learned)
@@ -211,36 +215,6 @@ def train_victims(
         with contextlib.closing(run):
             _train_victim(run, victim, countermeasure, test, training, result)
     return result
-
-
-def refuse_protected(test: Any) -> None:
-    """Raises ``ValueError`` where images to test on carry a perturbation."""
-    if any(isinstance(leaf, ProtectedDataset) for leaf in RawDataset(test).originals):
-        raise ValueError(
-            "expected clean images to test on, got a ProtectedDataset; pass the dataset below it "
-            "(its .base)"
-        )
-
-
-def check_pair(learned: ImageStore, tested: ImageStore) -> None:
-    """Raises ``ValueError`` where images to learn from and to test on do not belong together."""
-    shapes = [tuple(store.images.shape[1:]) for store in (learned, tested)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"expected test images of the training images' shape {shapes[0]}, got {shapes[1]}; "
-            f"pass image_size= (--image-size)"
-        )
-    if learned.classes is not None and tested.classes not in (None, learned.classes):
-        raise ValueError(
-            f"expected the training images' classes {learned.classes} in the test set, got "
-            f"{tested.classes}"
-        )
-    highest = int(tested.labels.max())
-    if highest >= learned.num_classes:
-        raise ValueError(
-            f"expected test images of the {learned.num_classes} classes of the training images, "
-            f"got labels up to {highest}"
-        )
 
 
 def check_victim(victim: str | nn.Module, learned: ImageStore) -> None:

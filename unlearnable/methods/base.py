@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
+from ..data.class_matching import match_classes
 from ..engine.device import pick_device
 from ..engine.numbers import number
 from ..engine.precision import as_fitted
@@ -24,6 +25,7 @@ from ..perturbation.quantize import Result, encode
 from ..protected.dataset import ProtectedDataset
 from .fit_session import FitOptions, FitSession
 from .learned import Learned
+from .one_class import check_classes, refuse_one_class
 from .row_buffer import RowBuffer, warn_if_zero
 
 Self = TypeVar("Self", bound="Method")
@@ -40,6 +42,7 @@ class Method(Learned, ABC):
     Attributes:
         kind: Of the perturbation: ``"additive"`` rows, or what ``_learn`` hands to ``run.result``.
         seeded: Whether the result depends on ``seed``.
+        least_classes: How many classes images have to be of: 1 where none is told from another.
         perturbation_: The :class:`Perturbation`, after ``fit``.
         surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
         history_: Records of the fit, a list of dicts.
@@ -111,8 +114,8 @@ class Method(Learned, ABC):
                 nothing.
 
         Raises:
-            ValueError: A parameter, label or image size is not as expected, or the checkpoint or
-                the store belongs to something else.
+            ValueError: A parameter, label or image size is not as expected, all images are of one
+                class, or the checkpoint or the store belongs to something else.
             TypeError: The dataset does not give raw images.
             OSError: A disk is full; the last checkpoint is whole.
             KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept.
@@ -139,12 +142,15 @@ class Method(Learned, ABC):
             callback=callback,
         )
         start = time.perf_counter()
+        refuse_one_class(type(self), dataset)
         with FitSession(self, dataset, options) as session:
+            images = session.images
+            check_classes(type(self), images.labels.tolist(), images.classes)
             surrogate = self._learn(session.run)
             session.end()
             result = self._result(session)
-            self._warn_if_zero(result, session.images)
-            made = Perturbation.from_fit(result, session.images, self._config(session))
+            self._warn_if_zero(result, images)
+            made = Perturbation.from_fit(result, images, self._config(session))
             perturbation = session.keep(made)
         # Set together and last: a fit that fails leaves nothing that looks fitted.
         if profile:
@@ -299,8 +305,9 @@ class Method(Learned, ABC):
                 f"{tuple(images.images.shape[1:])}"
             )
         known = config["classes"]
-        if known is not None and images.classes is not None and known != images.classes:
-            raise ValueError(f"expected the classes {known}, got {images.classes}")
+        if known is not None and images.classes is not None:
+            indices = match_classes(known, images.classes, "images")
+            images = images._replace(labels=torch.tensor(indices)[images.labels])
         if images.num_classes > config["num_classes"]:
             raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
         return images._replace(classes=known, num_classes=config["num_classes"])

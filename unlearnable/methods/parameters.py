@@ -89,6 +89,7 @@ class Parameters:
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
     kind: ClassVar[str] = "additive"
     seeded: ClassVar[bool] = True
+    least_classes: ClassVar[int] = 2  # that images have to be of
 
     surrogate: str | nn.Module  # not in methods without one
     epsilon: float | None  # not in methods without a budget, nor norm
@@ -235,6 +236,7 @@ class Untrained:
     """A base, before ``Method``, of methods that train nothing: all their presets are alike."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": {}, "demo": {}}
+    least_classes: ClassVar[int] = 1
 
     def passes(self, num_images: int) -> int:
         """As :meth:`Parameters.passes`."""

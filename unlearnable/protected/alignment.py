@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import RawBatch
+from ..data.class_matching import match_classes
 from ..data.labels import check_labels
 from ..data.raw import RawDataset
 from ..engine.numbers import number
@@ -84,22 +84,13 @@ def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | N
     expected: list[str] | None = perturbation.config["classes"]
     count = perturbation.config["num_classes"]
     if expected is not None and raw.classes is not None:
-        if sorted(expected) != sorted(raw.classes):
-            raise ValueError(
-                f"expected a dataset with the {len(expected)} classes {_some(expected)}, got "
-                f"{len(raw.classes)}: {_some(raw.classes)}"
-            )
-        same = expected == raw.classes
-        return None if same else [expected.index(name) for name in raw.classes]
+        indices = match_classes(expected, raw.classes, "a dataset")
+        return None if indices == list(range(len(expected))) else indices
     if perturbation.by_class:
         found = raw.num_classes
         if found > count or (raw.classes is not None and found != count):
             raise ValueError(f"expected a dataset with {count} classes, got {found}")
     return None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def check_fraction(value: Any) -> float:

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..data.export_marker import EXPORT_FORMAT, MARKER
 from ..data.fingerprint import image_key
 from ..data.image import Pixels
 from ..data.photo import PhotoInfo
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.serialization import digest_of
 
-EXPORT_FORMAT = "unlearnable-export"
 EXPORT_FORMAT_VERSION = 2
-MARKER = "unlearnable.json"
 FILES = "unlearnable-files.csv"
 _COLUMNS = ("file", "key", "state", "origin")
 

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..data.export_marker import MARKER
 from ..io.files import json_bytes
 from ..perturbation.perturbation import Perturbation
 from .export.card import write_images_card
 from .export.huggingface import import_datasets
-from .manifest import MARKER
 
 if TYPE_CHECKING:
     from ..hub.client import Pushed

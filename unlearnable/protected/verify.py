@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ..data.export_marker import MARKER
 from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumbnail
 from ..data.image import Images, Pixels, pixels_of
 from ..data.image_folder import files_below, is_foreign, is_picture
 from ..data.photo import load_photo
 from ..perturbation.perturbation import Perturbation
 from .dataset import ProtectedDataset
-from .manifest import FILES, MARKER, Entry, Seal, read_manifest
+from .manifest import FILES, Entry, Seal, read_manifest
 
 STATES = ("protected", "clean", "changed", "unknown")
 _SHOWN = 10  # files of a kind that are named in print

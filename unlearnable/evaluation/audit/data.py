@@ -24,7 +24,7 @@ from ...protected.dataset import ProtectedDataset
 from ...protected.figures import triple
 from ...protected.metrics import Distortion, compare, measure, spread
 from ..countermeasures.base import Countermeasure
-from ..evaluate import check_pair, refuse_protected
+from ..pair import check_pair, refuse_protected, refuse_single_class
 from ..report.figures import PROTECTED
 
 _OPTIONS = ("fraction", "seed", "align", "full_size")  # of a protected dataset
@@ -164,12 +164,12 @@ def read_audit_data(
     fit = asked or own
     size = None if fit is None else tuple(fit)
     clean, protected = _read_both(given, size, progress)
+    refuse_single_class(clean.labels.tolist(), clean.classes)
     given = given.with_keys(clean.keys)
-    held = read_images(tested, size, progress=progress)
-    check_pair(clean, held)
-    if clean.num_classes < 2 or len(clean.labels) < clean.num_classes:
+    held = check_pair(clean, read_images(tested, size, progress=progress))
+    if len(clean.labels) < clean.num_classes:
         raise ValueError(
-            f"expected at least two classes and an image of each to train on, got "
+            f"expected an image of each class to train on, got "
             f"{len(clean.labels)} images of {clean.num_classes} classes"
         )
     overlap = len(np.intersect1d(clean.keys, held.keys))

@@ -8,11 +8,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from ...data.export_marker import EXPORT_FORMAT, MARKER
 from ...data.image import ResizeCrop
 from ...data.image_folder import folder_of
 from ...data.raw import RawDataset
 from ...io.files import write_json
-from ..manifest import EXPORT_FORMAT, EXPORT_FORMAT_VERSION, MARKER, Exported, Manifest
+from ..manifest import EXPORT_FORMAT_VERSION, Exported, Manifest
 from .arrays import check_cifar, write_cifar, write_npz
 from .card import write_images_card
 from .huggingface import import_datasets, write_parquet

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...data.class_matching import distinct
 from ...data.raw import RawDataset
 from ..manifest import Exported
 from .image_files import png_bytes
@@ -27,8 +28,8 @@ def import_datasets() -> Any:
 
 def _pieces(raw: RawDataset, images: Iterable[Exported]) -> Iterator[Any]:
     datasets = import_datasets()
-    named = raw.classes is not None
-    label = datasets.ClassLabel(names=raw.classes) if named else datasets.Value("int64")
+    names = None if raw.classes is None else distinct(raw.classes)
+    label = datasets.Value("int64") if names is None else datasets.ClassLabel(names=names)
     features = datasets.Features({"image": datasets.Image(), "label": label})
     encoded: list[dict[str, Any]] = []
     start = size = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import tarfile
 import warnings
 from collections.abc import Iterable
@@ -14,32 +13,37 @@ from typing import Any
 from ...data.image import Pixels, to_pil
 from ...data.raw import RawDataset
 from ..manifest import Exported, Manifest
+from .folder_names import folder_names
 
 SHARD_BYTES = 256 << 20  # a shard ends with the image that reaches this
+_SHOWN = 5  # names that a warning lists
 _OPTIONS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True, "exact": True}}
 
 
-def class_folders(raw: RawDataset) -> list[str]:
-    """A folder name per class whose alphabetical order is the order of class indices.
-
-    The class names themselves where they can serve; else with their index in front.
-    """
-    digits = len(str(raw.num_classes - 1))
-    indices = [f"{index:0{digits}d}" for index in range(raw.num_classes)]
+def _class_folders(raw: RawDataset) -> list[str]:
+    """A folder name per class index; it is said where one is not the name of the class."""
     if raw.classes is None:
-        return indices
-    safe = [re.sub(r"[^\w .()+,-]", "_", name).strip(" .") for name in raw.classes]
-    folded = {name.casefold() for name in safe}  # some file systems take a and A for one
-    if safe == raw.classes and sorted(set(safe)) == safe and len(folded) == len(safe):
-        return safe
-    return [f"{index}_{name}" for index, name in zip(indices, safe, strict=True)]
+        digits = len(str(raw.num_classes - 1))
+        return [f"{index:0{digits}d}" for index in range(raw.num_classes)]
+    folders = folder_names(raw.classes)
+    pairs = zip(raw.classes, folders, strict=True)
+    changed = [f"{name!r} -> {folder!r}" for name, folder in pairs if name != folder]
+    if changed:
+        some = ", ".join(changed[:_SHOWN]) + (", …" if len(changed) > _SHOWN else "")
+        warnings.warn(
+            f"{len(changed):,} of {len(folders):,} class folders are not called as their classes, "
+            f"whose names file systems do not take, or not in the order of classes: {some}; "
+            f"unlearnable.json keeps the names, and this package reads them there",
+            stacklevel=2,
+        )
+    return folders
 
 
 def write_folders(
     raw: RawDataset, images: Iterable[Exported], folder: Path, format: str, manifest: Manifest
 ) -> dict[str, Any]:
     """Writes an image file per image into the folder of its class; each class has a folder."""
-    names = class_folders(raw)
+    names = _class_folders(raw)
     for name in names:
         (folder / name).mkdir()
     filled = set(raw.labels.tolist())

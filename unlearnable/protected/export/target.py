@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..manifest import EXPORT_FORMAT, MARKER
+from ...data.export_marker import EXPORT_FORMAT, MARKER
 
 
 def check_folder(

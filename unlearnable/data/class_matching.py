@@ -1,0 +1,79 @@
+"""Whether two datasets have the same classes: by name, never by a guess."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from .class_names import class_index, composed
+
+_SHOWN = 5  # names that an error lists
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The same names; one that an earlier class has too gets its index, as in ``crane (517)``."""
+    found: list[str] = []
+    taken = set(names)
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            name = f"{name} ({index})"
+            while name in taken:
+                name += "_"
+        seen.add(name)
+        taken.add(name)
+        found.append(name)
+    return found
+
+
+def only_class(labels: Sequence[Any], classes: Sequence[str] | None) -> str | None:
+    """The class that all labels are of, for people; None where there are several, or no indices."""
+    if not len(labels) or any(label != labels[0] for label in labels):
+        return None
+    index = class_index(labels[0])
+    if index is None:
+        return None
+    if classes is None or index >= len(classes):
+        return f"class {index}"
+    return repr(classes[index])
+
+
+def match_classes(expected: Sequence[str], found: Sequence[str], what: str) -> list[int]:
+    """For each of the ``found`` classes its index among those ``expected``, by name.
+
+    Args:
+        expected: Names by index, as are the others.
+        found: All of them in any order.
+        what: Was found, for errors: ``"a dataset"``.
+
+    Raises:
+        ValueError: Names differ, or cannot tell two classes apart.
+    """
+    wanted, given = list(map(composed, expected)), list(map(composed, found))
+    if wanted == given:
+        return list(range(len(found)))
+    places, named = distinct(wanted), distinct(given)
+    if Counter(wanted) == Counter(given) and places != wanted:
+        several = next(name for name, count in Counter(wanted).items() if count > 1)
+        raise ValueError(
+            f"expected {what} with classes in the same order, since several are called "
+            f"{several!r}, got {_some(found)}; give each class a name of its own"
+        )
+    if Counter(places) != Counter(named):
+        raise ValueError(
+            f"expected {what} with the {len(expected)} classes {_some(expected)}, got "
+            f"{len(found)}: {_some(found)}{_difference(places, named)}"
+        )
+    return [places.index(name) for name in named]
+
+
+def _difference(expected: Sequence[str], found: Sequence[str]) -> str:
+    missing = [name for name in expected if name not in set(found)]
+    more = [name for name in found if name not in set(expected)]
+    said = f"; missing: {_some(missing)}" if missing else ""
+    return said + (f"; not expected: {_some(more)}" if more else "")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
