@@ -208,6 +208,11 @@ class RawDataset:
 
     def _item(self, index: int) -> Item:
         image, label = self._pair(index)
+        if image is None:
+            raise ValueError(
+                f"expected an image in every item, got None for image {index}: it is missing; "
+                f"leave such items out, with a Subset or dataset.filter, before anything is learned"
+            )
         try:
             pixels, restore = canonical(image)
         except ValueError as error:
