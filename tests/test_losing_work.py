@@ -93,6 +93,13 @@ def test_the_command_line_refuses_before_the_work(tmp_path, capsys, monkeypatch)
         ):
             code, out, err = run(capsys, *words, *NOISE)
             assert (code, out) == (1, "") and "16 other images" in err and "--force" in err
+    part = noise(Shapes(size=12)).save_pretrained(tmp_path / "part")  # all among the new images
+    with monkeypatch.context() as patch:
+        patch.setattr(ue.LSP, "_learn", full)  # which gives no rows to hold them
+        words = ("--method", "lsp", "--quiet", "--device", "cpu")
+        code, _, err = run(capsys, "fit", "shapes:16", part, *words)
+    assert code == 1 and "12 other images" in err
+    assert run(capsys, "fit", "shapes:16", part, *NOISE)[0] == 0
     code, _, err = run(capsys, "pull", "cifar10-ops", folder, "--quiet")
     assert code == 1 and "16 other images" in err
     assert files(folder) == before and not (tmp_path / "out").exists()

@@ -134,8 +134,11 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
         folder.rmdir()
 
 
-def check_replaced(out: str, dataset: Any, *, force: bool) -> None:
-    """Refuses, before the work, to replace a perturbation of other images than a dataset's."""
+def check_replaced(out: str, dataset: Any, *, force: bool, method: Method | None = None) -> None:
+    """Refuses, before the work, to replace a perturbation of other images than a dataset's.
+
+    The ``method`` is what is going to be fitted, or None where that is not known.
+    """
     from ..data.fingerprint import digest_of_images
     from ..data.raw import RawDataset
     from ..perturbation.serialization import check_same_images
@@ -144,4 +147,5 @@ def check_replaced(out: str, dataset: Any, *, force: bool) -> None:
     if not force and (folder / CONFIG).is_file():
         raw = RawDataset(dataset)
         source = {"digest": digest_of_images(raw.keys, raw.labels)}
-        check_same_images(folder, source, raw.keys)
+        rows = method is None or method._has_rows  # which may hold those that are there
+        check_same_images(folder, source, raw.keys if rows else None)

@@ -69,7 +69,7 @@ def fit(args: argparse.Namespace) -> None:
     survey = _survey(args, dataset)
     with Group.join().rank_zero_first() as first:
         if first:
-            check_replaced(args.out, dataset, force=args.force)
+            check_replaced(args.out, dataset, force=args.force, method=method_of(args))
     method = _fit(args, dataset, _learning_size(args, survey))
     with Group.join().rank_zero_first() as first:
         if first:
@@ -180,7 +180,8 @@ def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: boo
         if first and args.save_perturbation is not None:
             apart = [*_folders(args.dataset), args.out]
             check_out(args.save_perturbation, force=args.force, apart=apart)
-            check_replaced(args.save_perturbation, dataset, force=args.force)
+            options = {"force": args.force, "method": method_of(args)}
+            check_replaced(args.save_perturbation, dataset, **options)
 
 
 def _ready(args: argparse.Namespace) -> Perturbation | None:
