@@ -21,3 +21,7 @@ class FormatVersionError(ArtefactError):
 
 class HubError(RuntimeError):
     """The Hugging Face Hub could not give or take what was asked for."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM asked the command line to end: as Ctrl-C does, with an exit status of its own."""

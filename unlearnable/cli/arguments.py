@@ -65,6 +65,7 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
     from ..data.shapes import Shapes
 
     kind, _, root = name.partition(":")
+    kind = choices.as_known(kind, [*choices.DATASET_NAMES, "shapes"])
     if Path(name).is_dir():
         return open_folder(name)
     if kind == "shapes":
@@ -83,6 +84,15 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
         ) from error
 
 
+def open_originals(name: str) -> Any:
+    """A dataset to learn on or to protect, refused at once where it is a protected copy."""
+    from ..protected.exported import refuse_exports
+
+    dataset = open_dataset(name)
+    refuse_exports(dataset)
+    return dataset
+
+
 def method_class(args: argparse.Namespace) -> type[Method]:
     """The method that ``--method`` names."""
     from ..methods import METHODS
@@ -99,12 +109,10 @@ def method_of(args: argparse.Namespace) -> Method:
             raise ValueError(f"expected --set NAME=VALUE, got {assignment!r}")
         params[name] = parse_value(text)
     params |= {n: vars(args)[n] for n in PARAMETERS if vars(args)[n] is not None}
-    method = method_class(args)
     try:
-        return method.preset(args.preset, **params)
+        return method_class(args).preset(args.preset, **params)
     except TypeError as error:
-        known = ", ".join(method().get_params())
-        raise ValueError(f"{method.__name__} has the parameters {known}; {error}") from error
+        raise ValueError(str(error)) from error
 
 
 def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> None:
@@ -124,3 +132,20 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
     folder = claim_folder(out, CONFIG, force=force)
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def check_replaced(out: str, dataset: Any, *, force: bool, method: Method | None = None) -> None:
+    """Refuses, before the work, to replace a perturbation of other images than a dataset's.
+
+    The ``method`` is what is going to be fitted, or None where that is not known.
+    """
+    from ..data.fingerprint import digest_of_images
+    from ..data.raw import RawDataset
+    from ..perturbation.serialization import check_same_images
+
+    folder = Path(out)
+    if not force and (folder / CONFIG).is_file():
+        raw = RawDataset(dataset)
+        source = {"digest": digest_of_images(raw.keys, raw.labels)}
+        rows = method is None or method._has_rows  # which may hold those that are there
+        check_same_images(folder, source, raw.keys if rows else None)

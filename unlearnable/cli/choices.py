@@ -1,10 +1,15 @@
 """The names that options take and help lists, at once: nothing here imports torch.
 
 What is defined elsewhere, in modules that do, stands here a second time, and a test compares both.
+Names are read without regard to case, hyphens and underscores: ``SEM``, ``ResNet18``.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable, Iterable
+
+from ..engine.names import folded, suggestion
 from ..methods import MODULES
 
 METHOD_NAMES = [name.lower() for name in MODULES]
@@ -24,3 +29,40 @@ COUNTERMEASURE_NAMES = (
     "ueraser-max", "adversarial-training-4", "adversarial-training-8", "orthogonal-projection",
     "fine-tuning", "unprotected-20",
 )  # fmt: skip
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Reads an option whose value is one of a few names."""
+    known = list(names)
+
+    def read(text: str) -> str:
+        found = as_known(text, known)
+        if found not in known:
+            near = suggestion(text, known)
+            raise argparse.ArgumentTypeError(
+                f"expected one of {', '.join(known)}, got {text!r}{near}"
+            )
+        return found
+
+    return read
+
+
+def as_known(text: str, known: Iterable[str]) -> str:
+    """The known name that a text is written like; else the text, for others to judge."""
+    return {folded(name): name for name in known}.get(folded(text), text)
+
+
+def network_name(text: str) -> str:
+    """A network, one of torchvision's among them."""
+    prefix, colon, name = text.partition(":")
+    return f"torchvision:{name.lower()}" if colon else as_known(prefix, NETWORK_NAMES)
+
+
+def countermeasure_name(text: str) -> str:
+    """A countermeasure, whose name may hold numbers."""
+    return as_known(text, COUNTERMEASURE_NAMES).lower().replace("_", "-")
+
+
+def export_format(text: str) -> str:
+    """A format of exports."""
+    return as_known(text, EXPORT_NAMES)

@@ -10,7 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import PARAMETERS, check_out, chosen, method_class, method_of, open_dataset
+from .arguments import (
+    PARAMETERS,
+    check_out,
+    check_replaced,
+    chosen,
+    method_class,
+    method_of,
+    open_dataset,
+    open_originals,
+)
+from .rescue import keeping
+from .terminal import put_out
 
 # Whatever takes time to import is imported by the functions that need it: help is there at once.
 if TYPE_CHECKING:
@@ -38,7 +49,7 @@ def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None
         from ..perturbation.card import words
 
         text = _aligned([[name, words(v)] for name, v in values.items() if v is not None])
-    print(text)
+    put_out(text)
 
 
 def _aligned(lines: list[list[str]]) -> str:
@@ -54,13 +65,17 @@ def fit(args: argparse.Namespace) -> None:
     with Group.join().rank_zero_first() as first:
         if first:
             check_out(args.out, force=args.force, apart=_folders(args.dataset))
-    dataset = open_dataset(args.dataset)
+    dataset = open_originals(args.dataset)
     _refuse_one_class(args, dataset)
     survey = _survey(args, dataset)
+    with Group.join().rank_zero_first() as first:
+        if first:
+            check_replaced(args.out, dataset, force=args.force, method=method_of(args))
     method = _fit(args, dataset, _learning_size(args, survey))
     with Group.join().rank_zero_first() as first:
         if first:
-            folder = method.save_pretrained(args.out, force=args.force)
+            with keeping(args, method):
+                folder = method.save_pretrained(args.out, force=args.force)
             _finish(args, method.perturbation_.info() | {"folder": str(folder)}, survey, method)
 
 
@@ -76,7 +91,7 @@ def protect(args: argparse.Namespace) -> None:
         raise ValueError(f"expected --fraction from 0 to 1, got {args.fraction:g}")
     _check_export(args)
     method, perturbation = None, _ready(args)
-    dataset = open_dataset(args.dataset)
+    dataset = open_originals(args.dataset)
     if perturbation is None:
         _refuse_one_class(args, dataset)
     survey = _survey(args, dataset)
@@ -88,7 +103,8 @@ def protect(args: argparse.Namespace) -> None:
         perturbation = method.perturbation_
         with Group.join().rank_zero_first() as first:
             if first and args.save_perturbation is not None:
-                method.save_pretrained(args.save_perturbation, force=args.force)
+                with keeping(args, method):
+                    method.save_pretrained(args.save_perturbation, force=args.force)
     learned = tuple(perturbation.config["image_shape"][:0:-1])
     others = survey is not None and set(survey.sizes) != {learned}
     full_size = not resize and (others or perturbation.fit_size is not None)
@@ -97,7 +113,8 @@ def protect(args: argparse.Namespace) -> None:
     )
     with Group.join().rank_zero_first() as first:
         if first:
-            folder = protected.export(args.out, args.format, **chosen(args, protected.export))
+            with keeping(args, method, args.save_perturbation):
+                folder = protected.export(args.out, args.format, **chosen(args, protected.export))
             values = {
                 "folder": str(folder),
                 "images": len(protected),
@@ -173,6 +190,8 @@ def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: boo
         if first and args.save_perturbation is not None:
             apart = [*_folders(args.dataset), args.out]
             check_out(args.save_perturbation, force=args.force, apart=apart)
+            options = {"force": args.force, "method": method_of(args)}
+            check_replaced(args.save_perturbation, dataset, **options)
 
 
 def _ready(args: argparse.Namespace) -> Perturbation | None:
@@ -332,8 +351,10 @@ def import_file(args: argparse.Namespace) -> None:
     from ..importers.noise_files import import_perturbation
 
     check_out(args.out, force=args.force)
+    dataset = open_originals(args.dataset)
+    check_replaced(args.out, dataset, force=args.force)
     options = chosen(args, import_perturbation)
     paths = args.path[0] if len(args.path) == 1 else args.path
-    perturbation = import_perturbation(paths, open_dataset(args.dataset), **options)
+    perturbation = import_perturbation(paths, dataset, **options)
     folder = perturbation.save_pretrained(args.out, force=args.force)
     show(args, perturbation.info() | {"folder": str(folder)})

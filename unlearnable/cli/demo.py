@@ -71,7 +71,7 @@ def run_demo(
         "clean": evaluations["clean"].last,
         "protected": evaluations["SEM"].last,
     }
-    sem.save_pretrained(folder / "sem", force=force)
+    sem.save_pretrained(folder / "sem", force=True)  # that of an earlier demo, whose folder this is
     comparison(protected.pixel_pairs(range(min(8, len(protected))))).save(folder / "comparison.png")
     curves = ["curves.png"] if plot_curves(evaluations, folder / "curves.png") else []
     result = {

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 from .._version import __version__
 from ..engine import NORMS
-from ..errors import ArtefactError, UnknownImageError
+from ..engine.interrupts import in_words, sigterm_raises
+from ..errors import Terminated
 from ..importers import VALUE_FORMATS
 from ..perturbation import GRANULARITIES
 from . import choices, commands
 from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
+from .terminal import drop_output, own_words_only, sentence
 
-_EXPLAINED = (
-    ValueError, TypeError, OSError, RuntimeError, ImportError, ArtefactError, UnknownImageError
-)  # fmt: skip
 _PERTURBATION_HELP = (
     "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
     "'unlearnable list'"
@@ -36,9 +34,16 @@ _SHARED: dict[str, dict[str, Any]] = {
         "help": "show where an error arose; so does UNLEARNABLE_DEBUG=1",
     },
     "--device": {"default": "auto", "help": "auto, cpu, cuda, cuda:1, …"},
-    "--precision": {"default": "auto", "choices": ["auto", "float32", "bf16"]},
+    "--precision": {
+        "default": "auto",
+        "type": choices.one_of(["auto", "float32", "bf16"]),
+        "help": "auto, float32 or bf16",
+    },
     "--seed": {"type": int, "default": 0, "help": "all randomness follows from it (%(default)s)"},
-    "--force": {"action": "store_true", "help": "write into a folder with other files"},
+    "--force": {
+        "action": "store_true",
+        "help": "write into a folder with other files; replace a perturbation of other images",
+    },
 }
 _Add = Callable[..., argparse.Action]
 
@@ -48,31 +53,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 for an error that is explained, or a folder that is not wholly protected; 130 for
-        Ctrl-C.
+        Ctrl-C, 143 for SIGTERM.
     """
-    typed = sys.argv[1:] if argv is None else argv
-    # argparse takes -1/255 for an option, but " -1/255" for a value.
-    args = make_parser().parse_args([re.sub(r"^(?=-[\d.]+/)", " ", word) for word in typed])
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    try:
-        return args.run(args) or 0
-    except KeyboardInterrupt as interrupt:
-        print(f"unlearnable: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if args.debug:
-            traceback.print_exc()
-        text = str(error)
-        if not isinstance(error, _EXPLAINED) or not text:
-            text = f"{type(error).__name__}: {text}".removesuffix(": ")
-            text += "" if args.debug else "; --debug shows where"
-        print(f"unlearnable: {text}", file=sys.stderr)
-        return 1
+    args = make_parser().parse_args(argv)
+    with own_words_only(debug=args.debug), sigterm_raises():
+        try:
+            status = args.run(args) or 0
+        except KeyboardInterrupt as interrupt:
+            status = 143 if isinstance(interrupt, Terminated) else 130
+            _say(str(interrupt) or in_words(type(interrupt)))
+        except BrokenPipeError:  # of `| head`: nobody reads any more
+            status = 141
+            drop_output()
+        except Exception as error:
+            status = 1
+            if args.debug:
+                traceback.print_exc()
+            _say(sentence(error, debug=args.debug))
+    return status
+
+
+def _say(text: str) -> None:
+    print(f"unlearnable: {text}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One sentence for a word that it does not take, and -8/255 is a number."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line; what it parses holds the function to ``run``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="unlearnable", description="Make image datasets unlearnable before publishing them."
     )
     parser.add_argument("--version", action="version", version=f"unlearnable {__version__}")
@@ -92,6 +110,14 @@ def make_parser() -> argparse.ArgumentParser:
     _measuring(command)
     _artefacts(command)
     return parser
+
+
+def _choice(
+    add: _Add, option: str, names: Iterable[str], what: str = "", default: str | None = None
+) -> None:
+    """An option with one of a few names, which help lists."""
+    listed = "{" + ",".join(names := list(names)) + "}"
+    add(option, type=choices.one_of(names), metavar=listed, default=default, help=what or None)
 
 
 class _ImageSize(argparse.Action):
@@ -122,7 +148,7 @@ def _learning(command: Callable[..., _Add]) -> None:
     add("--save-perturbation", metavar="FOLDER", help=what)
     add("--fraction", type=fraction, default=1.0, help="share of images to protect (%(default)s)")
     what = f"{', '.join(choices.EXPORT_NAMES)}; all lossless (%(default)s)"
-    add("--format", default="png", help=what)
+    add("--format", default="png", type=choices.export_format, help=what)
     what = "copies of the size that was learned at, not of the photos' own"
     add("--resize", action="store_true", help=what)
     what = "keep EXIF: author, camera, times, exposure"
@@ -132,14 +158,18 @@ def _learning(command: Callable[..., _Add]) -> None:
 
 def _method(add: _Add) -> None:
     """What is fitted, and how."""
-    add("--method", default="sem", choices=sorted(choices.METHOD_NAMES), help="(%(default)s)")
+    _choice(add, "--method", sorted(choices.METHOD_NAMES), "(%(default)s)", default="sem")
     presets, what = ["paper", "fast", "demo"], "(%(default)s); demo is for a CPU"
-    add("--preset", default="fast", choices=presets, help=what)
+    _choice(add, "--preset", presets, what, default="fast")
     add("--epsilon", type=fraction, help="budget, such as 8/255")
-    add("--granularity", choices=GRANULARITIES)
-    add("--surrogate", help=f"one of {', '.join(choices.NETWORK_NAMES)}, or torchvision:NAME")
+    _choice(add, "--granularity", GRANULARITIES)
+    add(
+        "--surrogate",
+        type=choices.network_name,
+        help=f"one of {', '.join(choices.NETWORK_NAMES)}, or torchvision:NAME",
+    )
     what = "other parameters of the method, such as steps=5"
-    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help=what)
+    add("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=what)
     where = "by default 224 for photos that vary in size or exceed 512 pixels"
     _image_size(add, f"while learning; {where}, less where most are smaller")
     what = "keep the state of the unfinished fit here; the same command continues from it"
@@ -159,9 +189,10 @@ def _measuring(command: Callable[..., _Add]) -> None:
     what = f"protect the training images by this one first: {_PERTURBATION_HELP}"
     add("--perturbation", help=what)
     _image_size(add, "in both datasets; needed where sizes vary")
-    add("--victim", default="resnet18", help="network, as --surrogate of fit (%(default)s)")
+    what = "network, as --surrogate of fit (%(default)s)"
+    add("--victim", default="resnet18", type=choices.network_name, help=what)
     what = "how victims train; fast is for the network resnet9 (%(default)s)"
-    add("--recipe", choices=choices.RECIPE_NAMES, default="standard", help=what)
+    _choice(add, "--recipe", choices.RECIPE_NAMES, what, default="standard")
     add("--epochs", type=int, help="of each victim; the recipe's by default")
     add("--seeds", type=int, default=3, help="number of victims (%(default)s)")
 
@@ -171,9 +202,10 @@ def _measuring(command: Callable[..., _Add]) -> None:
     add("--test", help="clean test images; a share is held out unless given")
     add("--full-size", action="store_true", help="audit copies that keep the size of the photos")
     _image_size(add, "for the victims; by default the size that was learned at")
-    add("--victims", nargs="+", metavar="NAME", help="as --surrogate of fit")
+    several: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
+    add("--victims", type=choices.network_name, help="as --surrogate of fit", **several)
     what = f"such as {', '.join(choices.COUNTERMEASURE_NAMES)}"
-    add("--countermeasures", nargs="+", metavar="NAME", help=what)
+    add("--countermeasures", type=choices.countermeasure_name, help=what, **several)
     add("--epochs", type=int, help="of each victim")
     add("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")
     what = "write the report here, and continue from here after an interruption"
@@ -217,10 +249,10 @@ def _artefacts(command: Callable[..., _Add]) -> None:
     add("out", help="folder for the perturbation")
     add("--method", required=True, help="name of the method, to be kept")
     add("--epsilon", required=True, type=fraction, help="budget, such as 8/255")
-    add("--norm", default=NORMS[0], choices=NORMS)
-    add("--granularity", choices=GRANULARITIES)
+    _choice(add, "--norm", NORMS, default=NORMS[0])
+    _choice(add, "--granularity", GRANULARITIES)
     what = "row of each class's images, in the order of the classes, where it is not its own"
     add("--class-to-row", type=int, nargs="+", metavar="ROW", help=what)
     what = "what values are: levels of 1/255, in [0, 1] units, or protected images"
-    add("--format", choices=VALUE_FORMATS, help=what)
+    _choice(add, "--format", VALUE_FORMATS, what)
     _image_size(add, "first, as they were when the file was made")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from torch.utils.data import Dataset
@@ -11,6 +12,7 @@ from torchvision.datasets import VisionDataset
 from torchvision.datasets.vision import StandardTransform
 
 Transforms: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+_SAMPLE = 16  # images that are asked for their files
 _COLUMNS = {"image": ("Image", "image", "img"), "label": ("ClassLabel", "label", "labels")}
 
 
@@ -146,6 +148,18 @@ class HuggingFaceImages(VisionDataset):
     @property
     def targets(self) -> list[Any]:
         return list(self._rows.select_columns([self._label])[:][self._label])
+
+    @property
+    def source_files(self) -> list[str]:
+        """Files on this machine that images were read from, of a sample, as far as is known."""
+        kind = type(self._rows.features[self._image])
+        named: list[Any] = list(getattr(self._rows.info, "download_checksums", None) or {})
+        if hasattr(kind, "decode"):
+            encoded = self._rows.cast_column(self._image, kind(decode=False))
+            rows = range(0, len(encoded), max(1, len(encoded) // _SAMPLE))
+            images = encoded.select(rows)[self._image]
+            named += [image["path"] for image in images if image is not None]
+        return [name for name in named if name and Path(name).exists()]
 
     def extra_repr(self) -> str:
         return f"Columns: {self._image}, {self._label}"

@@ -205,8 +205,14 @@ class RawDataset:
 
     def _item(self, index: int) -> Item:
         whole, layout = self._whole(index)
+        image = field_of(whole, layout.image)
+        if image is None:
+            raise ValueError(
+                f"expected an image in every item, got None for image {index}: it is missing; "
+                f"leave such items out, with a Subset or dataset.filter, before anything is learned"
+            )
         try:
-            pixels, restore = canonical(field_of(whole, layout.image))
+            pixels, restore = canonical(image)
         except ValueError as error:
             path = self.path(index)
             if path is None:

@@ -8,12 +8,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -22,8 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .distributed import Group
+from .interrupts import Deferred, Interrupt, in_words
 
 STATE = "state.safetensors"
+_GRACE = 5.0  # seconds in which several processes may get one Ctrl-C twice
 
 
 class RowStore(Protocol):
@@ -74,7 +73,11 @@ def save_tensors(
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:
         full = "os error 28" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+        problem = str(error)
+        if full:
+            size = sum(tensor.nbytes for tensor in tensors.values())
+            problem = f"no room for {size:,} bytes: {os.strerror(errno.ENOSPC)}"
+        raise OSError(errno.ENOSPC if full else errno.EIO, problem, str(path)) from error
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
@@ -149,29 +152,43 @@ class Checkpoint:
         self._group = group
         self._every = every
         self._last = time.monotonic()
-        self._interrupted = False
-        self._handler: Any = None
+        self._deferred = Deferred(grace=_GRACE if group.size > 1 else 0.0)
+        self._agreed: Interrupt = KeyboardInterrupt
 
     def after_step(self, save: Callable[[], None]) -> None:
         """Calls ``save`` where it is time to.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C came during the step; the state is saved.
+            KeyboardInterrupt: Ctrl-C came during the step, or SIGTERM that the command line turns
+                into ``Terminated``; the state is saved.
         """
         now, end = self.wanted()
         if now:
             save()
         if end:
-            raise KeyboardInterrupt(
-                f"interrupted; the work so far is kept: the same fit with "
-                f"checkpoint={str(self.folder)!r} continues from here"
-            )
+            raise self._interrupt()
+
+    def end_if_asked(self, save: Callable[[], None]) -> None:
+        """Where no more steps come: saves and raises as :meth:`after_step`, if it was asked to."""
+        _, end = self.wanted()
+        if end:
+            save()
+            raise self._interrupt()
+
+    def _interrupt(self) -> KeyboardInterrupt:
+        return self._agreed(
+            f"{in_words(self._agreed)}; the work so far is kept: the same fit with "
+            f"checkpoint={str(self.folder)!r} continues from here"
+        )
 
     def wanted(self) -> tuple[bool, bool]:
         """Whether to save now, and whether to end after it; all processes agree."""
         due = self._group.rank == 0 and time.monotonic() - self._last >= self._every
-        agreed = self._group.max(2 if self._interrupted else int(due))
-        return agreed > 0, agreed == 2
+        came = self._deferred.rank
+        agreed = self._group.max(1 + came if came else int(due))
+        if agreed > 1:
+            self._agreed = Deferred.of_rank(agreed - 1)
+        return agreed > 0, agreed > 1
 
     def save(self, state: dict[str, Any]) -> None:
         """Keeps the state and the rows as they are now.
@@ -222,21 +239,15 @@ class Checkpoint:
         """Reads what :meth:`keep` wrote."""
         return load_tree(self.folder / f"once-{name}.safetensors")
 
-    # Ctrl-C
+    # Ctrl-C and SIGTERM
 
     def __enter__(self) -> Checkpoint:
-        """From here on the first Ctrl-C waits for the end of the step and saves."""
-        if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        """From here on the first of them waits for the end of the step and saves."""
+        self._deferred.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-        if self._interrupted and kind is None:
-            raise KeyboardInterrupt  # it came after the last step
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._interrupted:
-            raise KeyboardInterrupt
-        self._interrupted = True
+        self._deferred.__exit__()
+        if self._deferred.kind is not None and kind is None:
+            came = self._deferred.kind
+            raise came(f"{in_words(came)} after the last step")

@@ -5,12 +5,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_INSTEAD = 'pass device="cpu" or "auto" (--device), which takes the GPU where there is one'
+
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """``"auto"`` is the GPU where there is one, else the CPU; the rest as torch reads it."""
+    """``"auto"`` is the GPU where there is one, else the CPU; the rest as torch reads it.
+
+    Raises:
+        ValueError: It is no device, or none that this machine has.
+    """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f'expected a device such as "auto", "cpu", "cuda" or "cuda:1", got {device!r}'
+        ) from error
+    _check_present(found)
+    return found
+
+
+def _check_present(device: torch.device) -> None:
+    """Raises ``ValueError`` for a device that this machine does not have, or that only counts."""
+    if device.type == "cpu":
+        return
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) < count:
+            return
+        there = "torch finds no CUDA GPU here"
+        if count:
+            last = f", cuda:0 to cuda:{count - 1}" if count > 1 else ", cuda:0"
+            there = f"torch finds {count} CUDA GPU{'s' if count > 1 else ''} here{last}"
+    else:
+        try:
+            if torch.empty(1, device=device).cpu().numel() == 1:
+                return
+        except (RuntimeError, NotImplementedError, AssertionError):  # meta, mps, xpu, …
+            pass
+        there = f"torch cannot compute on {device.type!r} here"
+    raise ValueError(
+        f"expected a device that this machine has, got {str(device)!r}; {there}: {_INSTEAD}"
+    )
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

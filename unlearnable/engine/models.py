@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from . import architectures
 from .architectures import from_torchvision, in_torchvision
+from .names import suggestion
 from .random import CPU, global_seed
 from .resnet9 import ResNet9
 
@@ -87,6 +89,7 @@ MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "tiny-resnet": architectures.tiny_resnet,
 }
 _TORCHVISION = "torchvision:"
+_SIDES = (2, 4, 8, 16, 32, 64, 128, 224)  # that a network which fails on small images is tried at
 
 
 def is_model_name(name: str) -> bool:
@@ -95,12 +98,12 @@ def is_model_name(name: str) -> bool:
     return name in MODELS or (prefix == "torchvision" and in_torchvision(rest))
 
 
-def check_model_name(name: str) -> None:
+def check_model_name(name: Any) -> None:
     """Raises ``ValueError`` with the list of names unless ``name`` is one of them."""
-    if not is_model_name(name):
+    if not isinstance(name, str) or not is_model_name(name):
         raise ValueError(
             f"expected one of {sorted(MODELS)}, a torchvision classifier as "
-            f'"{_TORCHVISION}resnet50", or a torch module, got {name!r}'
+            f'"{_TORCHVISION}resnet50", or a torch module, got {name!r}{suggestion(name, MODELS)}'
         )
 
 
@@ -162,10 +165,18 @@ def check_network(
             try:
                 logits = copied(images.clone())
             except Exception as error:
+                side = _side_that_does(copied, shape, place)
+                fails = f"fails in {mode} mode ({_summary(error)})"
+                if side is not None:
+                    raise ValueError(
+                        f"expected a {role} for images of {shape[1]}x{shape[2]} (height, width), "
+                        f"got one that is too deep for them and {fails}; it takes {side} pixels a "
+                        f"side: pass larger images (image_size=), {side} or more (--image-size)"
+                    ) from error
                 raise ValueError(
                     f"expected a {role} that takes float images of shape {tuple(images.shape)}, "
-                    f"but it fails in {mode} mode ({_summary(error)}); it may be meant for other "
-                    f"channels or for larger images (image_size=)"
+                    f"but it {fails}; it may be meant for other channels or for larger images "
+                    f"(image_size=)"
                 ) from error
             _check_logits(logits, (2, num_classes), role, mode)
         if not any(weight.requires_grad for weight in copied.parameters()):
@@ -178,6 +189,17 @@ def check_network(
                 f"({_summary(error)}); leave out detach(), no_grad() and what changes tensors in "
                 f"place"
             ) from error
+
+
+def _side_that_does(network: nn.Module, shape: Sequence[int], place: torch.device) -> int | None:
+    """The least of a few usual sides at which a network takes what it fails on; None for others."""
+    for side in _SIDES:
+        larger = (2, shape[0], max(shape[1], side), max(shape[2], side))
+        if larger[2:] != tuple(shape[1:]):
+            with contextlib.suppress(Exception):
+                network(torch.rand(larger, device=place))
+                return side
+    return None
 
 
 def _check_weights(network: nn.Module, role: str) -> None:

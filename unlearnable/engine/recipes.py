@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from .augment import CropFlip
+from .names import suggestion
 from .run import Run
 from .train import Schedule, to_float
 
@@ -177,5 +178,6 @@ RECIPES = {recipe.name: recipe for recipe in (STANDARD, FAST)}
 def find_recipe(name: str) -> Recipe:
     """A recipe by its name; ``ValueError`` for any other."""
     if name not in RECIPES:
-        raise ValueError(f"expected a recipe, one of {list(RECIPES)}, got {name!r}")
+        near = suggestion(name, RECIPES)
+        raise ValueError(f"expected a recipe, one of {list(RECIPES)}, got {name!r}{near}")
     return RECIPES[name]

@@ -3,17 +3,70 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 LOCK = ".unlearnable-lock"
 _LEFT = re.compile(r"\..+\.(partial|before)")  # what a killed process leaves
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 logger = logging.getLogger(__name__)
+
+
+class WriteError(OSError):
+    """A file could not be written: its message is a whole sentence, with the path and the sizes."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@contextlib.contextmanager
+def writing(place: str | Path, *, needed: int | None = None) -> Iterator[None]:
+    """Around writing at a place: an ``OSError`` becomes one that names it, and says what to do.
+
+    ``needed`` is how many bytes are written, where that is known. Errors that name what they
+    expected are raised as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, WriteError) or (error.errno is None and not is_full(error)):
+            raise
+        raise write_error(error, place, needed=needed) from error
+
+
+def write_error(
+    error: OSError, place: str | Path, *, needed: int | None = None, after: str = ""
+) -> WriteError:
+    """The error of writing at a place in a whole sentence; ``after`` says what came before it."""
+    if not is_full(error):
+        reason = error.strerror or str(error)
+        sentence = f"could not write to {place}{after}: {reason}; choose another folder"
+        return WriteError(error.errno, sentence, str(place))
+    asked = "enough room" if needed is None else f"room for {needed:,} bytes"
+    sentence = (
+        f"expected {asked} at {place}, got {_free(Path(place)):,} bytes free{after} "
+        f"({os.strerror(errno.ENOSPC)}); make room there, or choose another folder"
+    )
+    return WriteError(error.errno or errno.ENOSPC, sentence, str(place))
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk is full, or a quota used up."""
+    return error.errno in _FULL or "no space left" in str(error).lower()
+
+
+def _free(place: Path) -> int:
+    """Bytes that are free where a place is, or will be."""
+    place = place.absolute()
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    return shutil.disk_usage(there).free
 
 
 def make_folder(folder: str | Path) -> Path:
@@ -21,7 +74,8 @@ def make_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -79,13 +133,17 @@ def is_ours(folder: Path, marker: str) -> bool:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file, on the disk at the end; a file or link in its place is removed, not followed."""
-    path.unlink(missing_ok=True)
-    with path.open("xb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+def new_file(path: Path, *, needed: int | None = None) -> Iterator[BinaryIO]:
+    """A new file, on the disk at the end; a file or link in its place is removed, not followed.
+
+    ``needed`` is its size, for the error of a full disk.
+    """
+    with writing(path.parent, needed=needed):
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def json_bytes(content: Any) -> bytes:
@@ -104,7 +162,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file beside its place and renames it there."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with new_file(partial) as file:
+        with new_file(partial, needed=len(content)) as file:
             file.write(content)
         partial.replace(path)
     finally:

@@ -30,8 +30,10 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | JoinedRows], 
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
     # The library's writer takes one pointer per tensor, so that joined rows would be copied, and
     # raises an error of its own without errno when the disk is full.
-    with new_file(path) as file:
-        file.write(header_of(ordered, kind))
+    header = header_of(ordered, kind)
+    needed = len(header) + sum(tensor.nbytes for tensor in ordered.values())
+    with new_file(path, needed=needed) as file:
+        file.write(header)
         for tensor in ordered.values():
             for part in arrays_of(tensor):
                 file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)

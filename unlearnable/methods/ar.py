@@ -76,7 +76,7 @@ class AR(Untrained, Method):
         if min(height, width) < _LEAST:
             raise ValueError(
                 f"expected images of at least {_LEAST} pixels a side, in which a process shows, "
-                f"got {height}x{width}"
+                f"got {height}x{width} (height, width); pass image_size= (--image-size)"
             )
         small = (min(height, 32), min(width, 32))  # enough to tell processes apart
         accepted: list[Floats] = []

@@ -23,6 +23,7 @@ from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Result, encode
 from ..protected.dataset import ProtectedDataset
+from ..protected.exported import refuse_exports
 from .fit_session import FitOptions, FitSession
 from .learned import Learned
 from .one_class import check_classes, refuse_one_class
@@ -115,16 +116,19 @@ class Method(Learned, ABC):
 
         Raises:
             ValueError: A parameter, label or image size is not as expected, all images are of one
-                class, or the checkpoint or the store belongs to something else.
+                class or are those of an export, or the checkpoint or the store belongs to something
+                else.
             TypeError: The dataset does not give raw images.
             OSError: A disk is full; the last checkpoint is whole.
-            KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept.
+            KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept. The message
+                says how to go on.
         """
         self._validate()
         self._check_moves()
         every = number("checkpoint_every", checkpoint_every, finite=False)
         if every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
+        refuse_exports(dataset)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         options = FitOptions(
@@ -261,6 +265,7 @@ class Method(Learned, ABC):
                 f"protect(new_images) applies it"
             )
         self._validate()
+        refuse_exports(dataset)
         images = self._read_more(dataset, fitted, progress)
         shape = tuple(images.images.shape)
         epsilon, norm = self._budget(shape[1:])

@@ -55,7 +55,7 @@ class ClassConvolution(Untrained, Method):
         if size > 2 * min(run.images.shape[2:]) - 1:
             raise ValueError(
                 f"expected kernels that an image of {tuple(run.images.shape[2:])} can fill, got "
-                f"kernel_size={size}"
+                f"kernel_size={size}; pass image_size={size // 2 + 1} or more (--image-size)"
             )
         draws = run.global_rng("kernels")
         kernels = draws.uniform((run.num_classes, size * size), 0, self.blur)

@@ -8,8 +8,9 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from ..data.cache import ImageStore, bytes_of_images, read_images
 from ..engine.checkpoint import STATE, Checkpoint
 from ..engine.device import pick_device
 from ..engine.distributed import Group
-from ..engine.estimate import Work, duration
+from ..engine.estimate import duration
+from ..engine.interrupts import in_words
 from ..engine.memory import memory_of_host
 from ..engine.precision import check_precision
 from ..engine.prefetch import ImageSource, StreamedImages
@@ -31,8 +33,8 @@ from ..io.files import LOCK, claim_folder, locked, write_json
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels
 from .learned import Learned, fingerprint_of
-from .parameters import Parameters
 from .row_buffer import RowBuffer, RowFile
+from .work import work_of_fit
 
 logger = logging.getLogger(__name__)
 _MARKER, _ROWS = "checkpoint.json", "rows.bin"
@@ -79,7 +81,9 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         self._rows: RowBuffer | None = None
         self._lock = contextlib.ExitStack()
         method.check_labelled(dataset)
-        with contextlib.ExitStack() as self._cleanup:
+        self._checkpoint: Checkpoint | None = None
+        self._start = time.monotonic()
+        with self._explained(), contextlib.ExitStack() as self._cleanup:
             self._resident = self._decide(dataset)
             self._scratch = self._make_scratch()
             self.images = self._read(dataset)
@@ -93,7 +97,36 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             self._cleanup = self._cleanup.pop_all()  # all went well: kept until the end
 
     def __exit__(self, *exc_info: Any) -> None:
-        self._cleanup.__exit__(*exc_info)
+        self._explain(exc_info[1])
+        with self._explained():
+            self._cleanup.__exit__(*exc_info)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            self._explain(interrupt)
+            raise
+
+    def _explain(self, error: BaseException | None) -> None:
+        """Gives Ctrl-C, or SIGTERM, the words that it comes without: what is kept, and how."""
+        if not isinstance(error, KeyboardInterrupt) or str(error):
+            return
+        after = f"{in_words(type(error))} after {duration(time.monotonic() - self._start)}"
+        folder = self._options.checkpoint
+        if folder is None:
+            error.args = (
+                f"{after}, and nothing was kept; with checkpoint= (--checkpoint FOLDER) the next "
+                f"fit keeps its state, and the same call continues from it",
+            )
+        elif self._checkpoint is not None and self._checkpoint.number:
+            error.args = (
+                f"{after}; checkpoint {self._checkpoint.number} is kept: the same fit with "
+                f"checkpoint={str(folder)!r} continues from there",
+            )
+        else:
+            error.args = (f"{after}, before the first checkpoint in {folder}; start it again",)
 
     def _decide(self, dataset: Any) -> bool:
         size = bytes_of_images(dataset, self._options.image_size)
@@ -199,7 +232,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         if folder is not None:
             every = self._options.checkpoint_every
             checkpoint = Checkpoint(folder, self._rows, self._group, every=every)
-            self._cleanup.enter_context(checkpoint)
+            self._checkpoint = self._cleanup.enter_context(checkpoint)
         size = self.images.images.numel() if self._resident else 0
         held = size * (1 if self._rows is None else 2)  # rows take as much as images
         progress = Progress(
@@ -231,6 +264,8 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         self.run.finish()
         if self._options.keep_checkpoint and self._options.checkpoint is not None:
             self.run.save()
+        if self._checkpoint is not None:
+            self._checkpoint.end_if_asked(self.run.save)
 
     def levels(self) -> Levels:
         """All rows, when the algorithm has ended; refused where it left images out."""
@@ -246,7 +281,9 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         """The perturbation with its rows where they can stay; ends the checkpoint."""
         if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
             perturbation = self._own(perturbation)
-        self._group.wait()  # all processes have read what is deleted here
+        if self._checkpoint is not None:  # all processes have read what is deleted here
+            self._checkpoint.end_if_asked(self.run.save)
+        self._group.wait()
         folder = self._options.checkpoint
         if folder is not None and self._group.rank == 0 and not self._options.keep_checkpoint:
             self._lock.close()
@@ -311,39 +348,3 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = prefix + name
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
-
-
-_SIZES: dict[Any, int] = {
-    "tiny": 1,
-    "resnet9": 2,
-    "resnet18": 3,
-}  # surrogates of presets, in order of size
-
-
-def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
-    """What a fit does, for its estimate; None where that is not known, or nothing is trained."""
-    passes, batch = method.passes(num_images), getattr(method, "batch_size", 0)
-    if not passes:
-        return None
-    total = passes
-    surrogate = getattr(method, "surrogate", None)
-
-    def advice(seconds: float) -> list[str]:
-        found = []
-        for name in method.presets:
-            other = method.preset(name)
-            passes = other.passes(num_images)
-            if passes is None or passes >= total / 2:
-                continue
-            if (network := getattr(other, "surrogate", None)) == surrogate:
-                needs = f"about {duration(seconds * passes)}"
-            elif _SIZES.get(network, 0) < _SIZES.get(surrogate, 0):
-                needs = f"of the smaller network {network!r}"
-            else:
-                continue
-            found.append(f'The preset "{name}" needs {passes:,} passes, {needs}.')
-        return found
-
-    name = surrogate if isinstance(surrogate, str) else type(surrogate).__name__
-    searched = batch * getattr(method, "eot_samples", 1)
-    return Work(type(method).__name__, name, passes, batch, searched, held, advice)

@@ -99,11 +99,13 @@ class Learned(Parameters):
 
         Args:
             folder: As for :meth:`Perturbation.save_pretrained`, which reads the same folder.
-            force: Write into a folder that holds other things.
+            force: Write into a folder that holds other things, or a perturbation of other images.
 
         Raises:
             NotFittedError: ``fit`` was not called.
-            OSError: The disk is full or read-only; what was there before is unharmed.
+            FileExistsError: As of :meth:`Perturbation.save_pretrained`.
+            OSError: The disk is full or read-only; what was there before is unharmed, and what was
+                learned stays in the method.
         """
         surrogate, learned = self.surrogate_, self.perturbation_
         described = self._identity | {"digest": learned.digest, "history": self.history_}

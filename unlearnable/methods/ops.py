@@ -50,7 +50,8 @@ class OPS(Untrained, Method):
         if classes * self.pixels > area:
             raise ValueError(
                 f"expected at most {area} pixels, one position of {height}x{width} for each, got "
-                f"{classes} classes with pixels={self.pixels}"
+                f"{classes} classes with pixels={self.pixels}; larger images have more positions: "
+                f"pass image_size= (--image-size)"
             )
         # Mean and variance of the distance to any colour follow from these sums, in integer levels.
         pairs = list(itertools.combinations_with_replacement(range(channels), 2))

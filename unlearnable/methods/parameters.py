@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -15,9 +14,11 @@ from torch import Tensor, nn
 
 from ..engine import NORMS
 from ..engine.models import check_model_name
+from ..engine.names import suggestion
 from ..engine.numbers import integer, number
 from ..perturbation import GRANULARITIES
 from ..perturbation.summary import format_epsilon
+from .keywords import Keywords, near_parameter
 
 Self = TypeVar("Self", bound="Parameters")
 Check = Callable[[str, Any, str], Any]
@@ -71,7 +72,7 @@ def flag(default: bool) -> Any:
     return checked(default, _check_flag)
 
 
-class Parameters:
+class Parameters(Keywords):
     """What a method's constructor takes: the fields of a keyword-only dataclass.
 
     A field's default says how it is checked: ``steps: int = count(10)``. The parameters that this
@@ -112,6 +113,7 @@ class Parameters:
         if name not in cls.presets:
             raise ValueError(
                 f"expected a preset of {cls.__name__}, one of {sorted(cls.presets)}, got {name!r}"
+                f"{suggestion(name, cls.presets)}"
             )
         return cls(**(cls.presets[name] | overrides))
 
@@ -134,10 +136,9 @@ class Parameters:
         known = list(self.get_params())
         for name in params:
             if name not in known:
-                nearest = difflib.get_close_matches(name, known, 1, cutoff=0)
                 raise ValueError(
                     f"expected parameters of {type(self).__name__}, {', '.join(known)}, got "
-                    f"{name!r}; did you mean {nearest[0]!r}?"
+                    f"{name!r}{near_parameter(name, known)}"
                 )
         for name, value in params.items():
             setattr(self, name, _plain(value))
@@ -298,7 +299,8 @@ def _check_range(
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"expected {name} to be one of {list(choices)}, got {value!r}")
+        near = suggestion(value, choices)
+        raise ValueError(f"expected {name} to be one of {list(choices)}, got {value!r}{near}")
     return str(value)
 
 

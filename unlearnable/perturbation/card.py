@@ -163,17 +163,25 @@ def _shares(values: list[float]) -> str:
 
 def fact_table(values: Mapping[str, Any]) -> str:
     """A table of names and what is known of them."""
-    known = {name: words(value) for name, value in values.items() if value is not None}
+    known = {n: words(value) for n, value in _one_seed(values).items() if value is not None}
     return table(["", ""], [map(escaped, row) for row in known.items()]) if known else ""
 
 
 def words(value: Any) -> str:
     """A value of a config as people read it."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {words(own)}" for name, own in value.items())
+        return ", ".join(f"{name} {words(own)}" for name, own in _one_seed(value).items())
     if isinstance(value, list):
         return ", ".join(map(words, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _one_seed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same, where seeds are one by that word: "seeds 0" reads as none."""
+    seeds = values.get("seeds")
+    if not isinstance(seeds, list) or len(seeds) != 1:
+        return values
+    return {("seed" if n == "seeds" else n): value for n, value in values.items()}
 
 
 def escaped(text: str) -> str:

@@ -172,14 +172,17 @@ class Perturbation(AppliedKind):
         Args:
             folder: Made if missing. Files are written beside their places and renamed; shards of
                 an earlier save are removed.
-            force: Write even into a folder that holds other files, which stay.
+            force: Write even into a folder that holds other files, which stay, or a perturbation of
+                other images, which is replaced. One of the same images is replaced without it, and
+                so is one whose images are all among these.
             max_shard_size: Bytes of rows in a file. The first one holds all other tensors as well.
 
         Returns:
             The folder.
 
         Raises:
-            FileExistsError: The folder holds files that this package did not write.
+            FileExistsError: The folder holds files that this package did not write, or a
+                perturbation of other images.
             OSError: The disk is full or read-only; what was there before is unharmed.
         """
         return serialization.save(folder, self._kind, force=force, max_shard_size=max_shard_size)

@@ -8,7 +8,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +18,7 @@ from ..engine.numbers import integer
 from ..errors import ArtefactError, FormatVersionError
 from ..hub import CONFIG
 from ..hub.catalogue import locate
-from ..io.files import claim_folder, json_bytes, locked, make_folder, write_json
+from ..io.files import claim_folder, json_bytes, locked, make_folder, write_json, writing
 from ..io.json import as_json
 from ..io.safetensors import write_tensors
 from ..io.sharded_rows import JoinedRows, arrays_of
@@ -105,8 +105,47 @@ def save(
     # under the lock: while another process saves, it holds tensors without their config.
     with locked(folder, wait=True):
         claim_folder(folder, CONFIG, force=force)
+        if not force:
+            check_same_images(folder, config["source"], _keys_of(kind.tensors))
         _save(folder, kind.tensors, config, max_shard_size, beside)
     return folder
+
+
+def _keys_of(tensors: Mapping[str, Any]) -> Any:
+    """Keys of the clean images, or None; in a stack, its first part has them."""
+    return tensors.get("keys", tensors.get("0.keys"))
+
+
+def check_same_images(folder: Path, source: Mapping[str, Any], keys: Any) -> None:
+    """Refuses a folder with a perturbation of other images than those of a source or its keys.
+
+    One of the same images is replaced, and so is one whose images are all among them.
+    """
+    if not (folder / CONFIG).is_file():
+        return
+    try:
+        earlier = read_config(folder / CONFIG)
+    except ArtefactError as error:
+        raise FileExistsError(_occupied(folder, f"one that cannot be read ({error})")) from error
+    there = earlier.get("source")
+    there = there if isinstance(there, dict) else {}
+    digest = there.get("digest")
+    if there == source or (digest is not None and digest == source.get("digest")):
+        return
+    with suppress(ArtefactError):  # of a save that was killed
+        held = _keys_of(read_tensors(folder))
+        if held is not None and keys is not None and np.isin(held, keys).all():
+            return
+    count = there.get("images")
+    images = f"{count:,} other images" if type(count) is int else "other images"
+    raise FileExistsError(_occupied(folder, f"{earlier.get('method')} of {images}"))
+
+
+def _occupied(folder: Path, found: str) -> str:
+    return (
+        f"expected a folder without a perturbation of other images, got {folder} with {found}; "
+        f"choose another folder, or pass force=True (--force) to replace it"
+    )
 
 
 def config_file(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +169,8 @@ def _save(
             write_json(_hidden(folder, "partial", INDEX), index_of(shards, total))
         for name, write in beside.items():
             if write is not None:
-                write(_hidden(folder, "partial", name))
+                with writing(folder):
+                    write(_hidden(folder, "partial", name))
         with _exchanged(folder, new, beside):
             write_json(folder / CONFIG, config_file(tensors, config))
     finally:

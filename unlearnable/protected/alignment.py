@@ -18,6 +18,8 @@ from ..errors import UnknownImageError
 from ..perturbation.kinds.base import RowRef
 from ..perturbation.perturbation import Perturbation
 
+_NOT_TRAINED_ON = ("test", "val", "valid", "validation")
+
 
 class Alignment:
     """Finds the rows of a dataset's images; arguments and errors as for ``ProtectedDataset``."""
@@ -33,6 +35,7 @@ class Alignment:
                 f"without; say where they are: unlearnable.from_items(dataset, label=…)"
             )
         self._class_of = _match_classes(raw, perturbation)
+        self._split = _test_split(raw)
         if align == "content":
             return
         if perturbation.kind != "additive" or not perturbation.keyed:
@@ -69,7 +72,15 @@ class Alignment:
                     )
             labels = [self._class_of[label] for label in labels]
         if self._align == "content":
-            return self._perturbation.find_batch(batch.pixels, labels, batch.indices)
+            try:
+                return self._perturbation.find_batch(batch.pixels, labels, batch.indices)
+            except UnknownImageError as error:
+                if self._split is None:
+                    raise
+                raise UnknownImageError(
+                    f"expected training images, got those of a dataset with {self._split}; test "
+                    f"and validation images stay clean: use the dataset as it is"
+                ) from error
         for index, pixels in zip(batch.indices, batch.pixels, strict=True):
             if not self._perturbation.resembles(pixels, index):
                 raise UnknownImageError(
@@ -77,6 +88,17 @@ class Alignment:
                     f"one; the dataset's order or content differs"
                 )
         return list(batch.indices)
+
+
+def _test_split(raw: RawDataset) -> str | None:
+    """How the dataset says that its images are no training images; None where it does not."""
+    for leaf in raw.originals:
+        if getattr(leaf, "train", None) is False:
+            return "train=False"
+        split = getattr(leaf, "split", None)
+        if isinstance(split, str) and split.lower() in _NOT_TRAINED_ON:
+            return f"split={split!r}"
+    return None
 
 
 def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | None:

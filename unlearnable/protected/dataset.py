@@ -23,6 +23,7 @@ from ..perturbation.perturbation import Perturbation
 from .alignment import Alignment, check_fraction, select
 from .export import export_images
 from .export.huggingface import to_hf_dataset
+from .exported import refuse_exports
 from .figures import comparison
 from .manifest import Exported, Manifest
 from .metrics import Distortion, measure, spread
@@ -64,7 +65,8 @@ class ProtectedDataset(View):
 
     Raises:
         UnknownImageError: An image was not fitted; 64 are looked up at once, the others when read.
-        ValueError: Classes differ, the dataset is protected already, or an argument is wrong.
+        ValueError: Classes differ, the dataset is protected already or an export, or an argument is
+            wrong.
         TypeError: It is not clear where image and label are, or transforms cannot be taken off.
 
     Example:
@@ -93,6 +95,7 @@ class ProtectedDataset(View):
                 "expected a dataset that is not protected yet, got a ProtectedDataset; protect the "
                 "dataset below it (its .base), for two perturbations with p.then(q)"
             )
+        refuse_exports(raw)
         super().__init__(raw, root=getattr(raw.originals[0], "root", None))
         self.base = dataset
         self.perturbation = perturbation

@@ -98,7 +98,9 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Writes the list of files."""
-        with (folder / FILES).open("w", encoding="utf-8", newline="") as file:
+        # Names of files need not be Unicode: their bytes are written as they are.
+        options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        with (folder / FILES).open("w", **options) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
             for name, key, origin, protected in self._entries:
@@ -135,7 +137,7 @@ def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[
 
 
 def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = csv.reader(file)
         if tuple(next(rows, ())) != _COLUMNS:
             raise ValueError(f"expected the columns {', '.join(_COLUMNS)}")
@@ -168,7 +170,10 @@ class Seal:
 
     def state(self, file: str, key: str, *, protected: bool) -> str:
         """Of whether a file with this sealed key is protected."""
-        return self._hash(b"protected" if protected else b"clean", f"{key} {file}".encode())
+        return self._hash(
+            b"protected" if protected else b"clean",
+            f"{key} {file}".encode(errors="surrogateescape"),
+        )
 
     def _hash(self, purpose: bytes, content: bytes, size: int = 8) -> str:
         made = hashlib.blake2b(content, digest_size=size, key=self._secret, person=purpose)

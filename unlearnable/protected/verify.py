@@ -32,7 +32,8 @@ class Verification:
         files: Each picture's path below the folder, and what it is: ``"protected"``; ``"clean"``,
             an original without its perturbation; ``"changed"``, one of the images, but with other
             pixels than the perturbation gives, as after a recompression; or ``"unknown"``.
-        missing: Exported files of which the folder holds no protected copy.
+        missing: Exported files of which the folder holds no protected copy, whatever else is there
+            in their place; in print, only those that nothing is there for.
         others: Files that are not pictures.
         basis: What it was judged by.
     """
@@ -62,7 +63,9 @@ class Verification:
         lines = [f"{counts} (by {self.basis})"]
         for status in STATES[1:]:
             lines += _named(status, (file for file, found in self.files.items() if found == status))
-        lines += _named("missing", self.missing)
+        # Those that are there, but not protected, were named: also under another format's ending.
+        named = {_stem(file) for file, found in self.files.items() if found != "protected"}
+        lines += _named("missing", (file for file in self.missing if _stem(file) not in named))
         lines += _named("not a picture", self.others)
         lines.append("wholly protected" if self.whole else "NOT wholly protected")
         return "\n".join(lines)
@@ -101,13 +104,13 @@ def verify(
     else:
         basis = f"only the perturbation: there is no {FILES}; give the originals"
     known.add_entries(entries, trusted=originals is None)
-    names = {str(Path(entry.file).with_suffix("")) for entry in entries}
+    names = {_stem(entry.file) for entry in entries}
     files: dict[str, str] = {}
     keys: set[str] = set()
     for path in tqdm(pictures, desc="verifying", disable=None if progress else True, delay=2):
         file = path.relative_to(folder)
         status, key = known.judge(path)
-        if status == "unknown" and str(file.with_suffix("")) in names:
+        if status == "unknown" and _stem(str(file)) in names:
             status = "changed"
         files[file.as_posix()] = status
         if status == "protected" and key is not None:
@@ -202,6 +205,11 @@ class _Known:
             self._stacked = np.concatenate(self._looks).astype(np.int16)
         apart = np.abs(self._stacked - thumbnail(pixels)).max(axis=(1, 2, 3))
         return bool(apart.min() <= THUMBNAIL_TOLERANCE)
+
+
+def _stem(file: str) -> str:
+    """A path without its ending."""
+    return str(Path(file).with_suffix(""))
 
 
 def _named(what: str, files: Iterable[str]) -> list[str]:

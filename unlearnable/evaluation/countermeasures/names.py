@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ...engine.names import suggestion
 from .adversarial import AdversarialTraining
 from .automatic import RandAugment
 from .base import Countermeasure, NoCountermeasure
@@ -89,4 +90,5 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
         if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
             numbers = found.groups()
             return make(*(float(number) if "." in number else int(number) for number in numbers))
-    raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}")
+    near = suggestion(chosen, [*COUNTERMEASURES, *NAMES])
+    raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}{near}")

@@ -160,7 +160,7 @@ def facts(report: Findings) -> dict[str, str]:
             f"weight decay 5e-4, cosine schedule, random crops and flips; {used['precision']}"
         ),
         "Peak": "on all test images" if peak is None else f"on {peak:,} of the test images",
-        "Seeds": ", ".join(map(str, report.seeds)),
+        "Seeds" if len(report.seeds) > 1 else "Seed": ", ".join(map(str, report.seeds)),
         "Cells": f"{len(report.cells)} of {report.planned}",
         "Time taken": duration(report.seconds),
         "Date": report.date,

@@ -68,7 +68,8 @@ class Additive(Kind):
             raise UnknownImageError(
                 f"expected an image that {self.config['method']} was fitted on "
                 f"({self.config['source']['name']}, {len(self):,} images), got another one{where}; "
-                f"use method.extend(dataset) to learn rows for new images"
+                f"test and validation images stay clean, only training images are protected; for "
+                f"new training images, method.extend(dataset) learns rows"
             )
         return found
 

@@ -57,7 +57,8 @@ def write_parquet(raw: RawDataset, images: Iterable[Exported], folder: Path) -> 
     paths: list[Path] = []
     for piece in _pieces(raw, images):
         paths.append(folder / "data" / f"{len(paths):05d}")
-        write_table(piece.data.table, paths[-1], row_group_size=_ROW_GROUP)
+        with paths[-1].open("wb") as file:  # opened here: its name need not be Unicode
+            write_table(piece.data.table, file, row_group_size=_ROW_GROUP)
     for number, path in enumerate(paths):
         path.rename(path.with_name(f"train-{number:05d}-of-{len(paths):05d}.parquet"))
     return {"column_names": ["image", "label"]}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...data.export_marker import EXPORT_FORMAT, MARKER
+from ...io.files import WriteError, is_full, write_error, writing
 
 
 def check_folder(
@@ -59,17 +60,35 @@ def written_apart(folder: Path) -> Iterator[Path]:
     """
     exists = folder.exists()
     place = folder if exists else folder.parent
-    place.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=place))
+    partial = None
     try:
+        with writing(folder):
+            place.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=place))
         yield partial
         partial.chmod(0o755)
         if exists:
             _exchange(partial, folder, _earlier(folder))
         else:
             partial.rename(folder)
+    except OSError as error:
+        if partial is None or not _is_of_writing(error, (partial, folder)):
+            raise
+        size = sum(path.stat().st_size for path in partial.rglob("*"))
+        done = f" after {size:,} bytes of the export, of which none stays"
+        raise write_error(error, folder, after=done) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_of_writing(error: OSError, places: Sequence[Path]) -> bool:
+    """Whether an error is one of writing, without words of its own, and not of reading an image."""
+    if isinstance(error, WriteError) or (error.errno is None and not is_full(error)):
+        return False
+    if not isinstance(named := error.filename, str):
+        return True
+    return any(Path(named).is_relative_to(place) for place in places)
 
 
 def _earlier(folder: Path) -> list[Path]:

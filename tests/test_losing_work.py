@@ -1,0 +1,324 @@
+"""What was learned is not lost: by another fit, by a full disk, by Ctrl-C, by SIGTERM."""
+
+import errno
+import os
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unlearnable as ue
+from unlearnable.cli import rescue
+from unlearnable.cli.main import main
+from unlearnable.datasets import Shapes
+from unlearnable.engine.checkpoint import Checkpoint
+from unlearnable.engine.distributed import Group
+from unlearnable.engine.interrupts import Deferred, sigterm_raises
+from unlearnable.errors import Terminated
+from unlearnable.methods.rem import REM
+from unlearnable.protected.export import image_files
+
+NOISE = ("--method", "randomnoise", "--quiet", "--device", "cpu")
+SEM = ("--preset", "demo", "--set", "train_steps=3", "steps=1", "--quiet", "--device", "cpu")
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def noise(dataset, **options):
+    return ue.RandomNoise(**options).fit(dataset, device="cpu", progress=False)
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def full(*args, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# --- a perturbation of other images --------------------------------------------------------------
+
+
+def test_a_perturbation_of_other_images_is_replaced_only_by_force(tmp_path):
+    first, second = noise(Shapes(size=16)), noise(Shapes(size=16, seed=5))
+    for part in (lambda method: method, lambda method: method.perturbation_):
+        folder = part(first).save_pretrained(tmp_path / "p")
+        before = files(folder)
+        with pytest.raises(FileExistsError, match=r"got .*p with RandomNoise of 16 other images"):
+            part(second).save_pretrained(folder)
+        assert files(folder) == before
+        part(second).save_pretrained(folder, force=True)
+        loaded = ue.Perturbation.from_pretrained(folder)
+        assert loaded.digest == second.perturbation_.digest
+        part(first).save_pretrained(folder, force=True)
+
+
+def test_one_of_the_same_images_is_replaced(tmp_path):
+    folder = noise(Shapes(size=16)).save_pretrained(tmp_path / "p")
+    other = noise(Shapes(size=16), seed=3, granularity="class-wise")
+    other.save_pretrained(folder)
+    assert ue.Perturbation.from_pretrained(folder).digest == other.perturbation_.digest
+
+
+def test_rows_of_more_images_replace_those_that_they_hold(tmp_path):
+    first, more = (noise(Shapes(size=16, seed=seed)).perturbation_ for seed in (0, 5))
+    folder = first.save_pretrained(tmp_path / "p")
+    joined = ue.Perturbation.concat([first, more])
+    joined.save_pretrained(folder)
+    assert len(ue.Perturbation.from_pretrained(folder)) == 32
+    with pytest.raises(FileExistsError, match="of 32 other images"):
+        first.save_pretrained(folder)
+
+
+def test_one_that_cannot_be_read_is_not_replaced_either(tmp_path):
+    folder = noise(Shapes(size=16)).save_pretrained(tmp_path / "p")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"format_version": 1', '"format_version": 9'))
+    with pytest.raises(FileExistsError, match=r"one that cannot be read \(expected format version"):
+        noise(Shapes(size=16)).save_pretrained(folder)
+
+
+def test_the_command_line_refuses_before_the_work(tmp_path, capsys, monkeypatch):
+    folder = noise(Shapes(size=16, seed=5)).save_pretrained(tmp_path / "p")
+    before = files(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(ue.RandomNoise, "_learn", full)  # is not reached
+        for words in (
+            ("fit", "shapes:16", folder),
+            ("protect", "shapes:16", tmp_path / "out", "--save-perturbation", folder),
+        ):
+            code, out, err = run(capsys, *words, *NOISE)
+            assert (code, out) == (1, "") and "16 other images" in err and "--force" in err
+    part = noise(Shapes(size=12)).save_pretrained(tmp_path / "part")  # all among the new images
+    with monkeypatch.context() as patch:
+        patch.setattr(ue.LSP, "_learn", full)  # which gives no rows to hold them
+        words = ("--method", "lsp", "--quiet", "--device", "cpu")
+        code, _, err = run(capsys, "fit", "shapes:16", part, *words)
+    assert code == 1 and "12 other images" in err
+    assert run(capsys, "fit", "shapes:16", part, *NOISE)[0] == 0
+    code, _, err = run(capsys, "pull", "cifar10-ops", folder, "--quiet")
+    assert code == 1 and "16 other images" in err
+    assert files(folder) == before and not (tmp_path / "out").exists()
+    assert run(capsys, "fit", "shapes:16", folder, *NOISE, "--force")[0] == 0
+    assert run(capsys, "fit", "shapes:16", folder, *NOISE)[0] == 0  # the same images again
+
+
+# --- a full disk at the save ---------------------------------------------------------------------
+
+
+def test_what_was_learned_is_kept_elsewhere(tmp_path, capsys, monkeypatch):
+    save, asked = ue.RandomNoise.save_pretrained, tmp_path / "p"
+
+    def full_there(self, folder, **options):
+        return full() if str(folder) == str(asked) else save(self, folder, **options)
+
+    monkeypatch.setattr(ue.RandomNoise, "save_pretrained", full_there)
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(rescue.tempfile, "gettempdir", lambda: str(tmp_path / "scratch"))
+    code, out, err = run(capsys, "fit", "shapes:16", asked, *NOISE)
+    assert (code, out) == (1, "") and "No space left" in err
+    (kept,) = (tmp_path / "scratch").iterdir()
+    assert f"kept in {kept}" in err or "what was learned is kept" in err or kept.is_dir()
+    loaded = ue.RandomNoise.from_pretrained(kept).perturbation_
+    assert loaded.digest == noise(Shapes(size=16)).perturbation_.digest
+
+
+def test_a_checkpoint_keeps_it(tmp_path, capsys, monkeypatch):
+    words = ("fit", "shapes:16", tmp_path / "p", *SEM, "--checkpoint", tmp_path / "c")
+    with monkeypatch.context() as patch:
+        patch.setattr(ue.SEM, "save_pretrained", full)
+        assert run(capsys, *words)[0] == 1
+    monkeypatch.setattr(REM, "_search", full)  # nothing is searched again
+    code, _, err = run(capsys, *words)
+    assert code == 0, err
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_failed_export_does_not_lose_the_fit(tmp_path, capsys, monkeypatch, caplog):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(rescue.tempfile, "gettempdir", lambda: str(scratch))
+    monkeypatch.setattr(Image.Image, "save", full)
+    code, _, err = run(capsys, "protect", "shapes:16", tmp_path / "out", *NOISE)
+    assert (code == 1 and f"bytes at {tmp_path / 'out'}" in err) or "enough room" in err
+    (kept,) = scratch.iterdir()
+    assert f"kept in {kept}" in caplog.text
+    assert [p.name for p in tmp_path.iterdir()] == ["scratch"]  # no partial folder
+    words = ("--save-perturbation", tmp_path / "p")
+    assert run(capsys, "protect", "shapes:16", tmp_path / "out", *NOISE, *words)[0] == 1
+    assert f"what was learned is in {tmp_path / 'p'}" in caplog.text
+    assert len(ue.Perturbation.from_pretrained(tmp_path / "p")) == 16
+
+
+def test_where_nothing_takes_it_that_is_said(tmp_path, capsys, monkeypatch, caplog):
+    monkeypatch.setattr(ue.RandomNoise, "save_pretrained", full)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rescue.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(rescue.Path, "home", lambda: tmp_path)
+    assert run(capsys, "fit", "shapes:16", tmp_path / "p", *NOISE)[0] == 1
+    assert "what was learned is lost" in caplog.text and "--checkpoint FOLDER" in caplog.text
+    assert not list(tmp_path.glob("unlearnable-kept-*"))
+
+
+def test_a_method_keeps_what_it_learned_after_a_failed_save(tmp_path, monkeypatch):
+    method = noise(Shapes(size=16))
+    before = method.perturbation_.rows.tobytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            method.save_pretrained(tmp_path / "p")
+    assert method.perturbation_.rows.tobytes() == before
+    method.save_pretrained(tmp_path / "p")
+    assert np.array_equal(
+        ue.Perturbation.from_pretrained(tmp_path / "p").rows, method.perturbation_.rows
+    )
+
+
+# --- Ctrl-C and SIGTERM --------------------------------------------------------------------------
+
+
+def sends(number, function, at):
+    """The function, during whose call number ``at`` a signal comes."""
+    calls = []
+
+    def called(*args, **options):
+        calls.append(args)
+        if len(calls) == at:
+            signal.raise_signal(number)
+        return function(*args, **options)
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_fit_with_a_checkpoint_is_kept_and_continued(
+    number, status, word, tmp_path, capsys, monkeypatch
+):
+    expected = run(capsys, "fit", "shapes:16", tmp_path / "whole", *SEM)
+    assert expected[0] == 0
+    words = ("fit", "shapes:16", tmp_path / "p", *SEM, "--checkpoint", tmp_path / "c")
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        patch.setattr(REM, "_search", sends(number, REM._search, 2))
+        code, out, err = run(capsys, *words)
+    assert (code, out) == (status, "") and f"unlearnable: {word}; the work so far is kept" in err
+    assert str(tmp_path / "c") in err and "continues from here" in err
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert (tmp_path / "c" / "state.safetensors").is_file() and not (tmp_path / "p").exists()
+    assert run(capsys, *words)[0] == 0
+    digests = [ue.Perturbation.from_pretrained(tmp_path / n).rows.tobytes() for n in ("p", "whole")]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_fit_without_one_says_what_to_pass_next_time(
+    number, status, word, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(REM, "_search", sends(number, REM._search, 1))
+    code, out, err = run(capsys, "fit", "shapes:16", tmp_path / "p", *SEM)
+    assert (code, out) == (status, "")
+    assert f"unlearnable: {word} after " in err and "--checkpoint FOLDER" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_python_has_words_too(monkeypatch, tmp_path):
+    small = {"train_steps": 3, "steps": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(REM, "_search", sends(signal.SIGINT, REM._search, 1))
+        with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; with checkpoint="):
+            ue.SEM.preset("demo", **small).fit(Shapes(size=16), device="cpu", progress=False)
+    monkeypatch.setattr(
+        "unlearnable.methods.fit_session.read_images", sends(signal.SIGINT, full, 1)
+    )
+    with pytest.raises(KeyboardInterrupt, match="before the first checkpoint in"):
+        options = {"device": "cpu", "progress": False, "checkpoint": tmp_path / "c"}
+        ue.SEM.preset("demo", **small).fit(Shapes(size=16), **options)
+
+
+def test_an_interrupt_after_the_last_step_keeps_the_checkpoint(tmp_path, monkeypatch):
+    method = ue.RandomNoise()
+    options = {"device": "cpu", "progress": False, "checkpoint": tmp_path / "c"}
+    with monkeypatch.context() as patch:
+        warned = sends(signal.SIGINT, ue.RandomNoise._warn_if_zero, 1)
+        patch.setattr(ue.RandomNoise, "_warn_if_zero", warned)
+        with pytest.raises(KeyboardInterrupt, match="continues from here"):
+            method.fit(Shapes(size=16), **options)
+    assert (tmp_path / "c" / "state.safetensors").is_file()
+    monkeypatch.setattr(ue.RandomNoise, "passes", lambda *args: 0)
+    method.fit(Shapes(size=16), **options)
+    assert method.perturbation_.digest == noise(Shapes(size=16)).perturbation_.digest
+
+
+def test_an_export_that_is_terminated_leaves_nothing(tmp_path, capsys, monkeypatch):
+    folder = noise(Shapes(size=16)).save_pretrained(tmp_path / "p")
+    monkeypatch.setattr(image_files, "to_pil", sends(signal.SIGTERM, image_files.to_pil, 3))
+    words = ("protect", "shapes:16", tmp_path / "out", "--perturbation", folder, "--quiet")
+    code, out, err = run(capsys, *words)
+    assert (code, out, err) == (143, "", "unlearnable: terminated\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["p"]
+
+
+def test_no_program_but_the_command_line_is_touched():
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def own(number, frame):
+        raise AssertionError
+
+    try:
+        signal.signal(signal.SIGTERM, own)
+        with sigterm_raises(), Deferred():
+            assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with Deferred():
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Deferred() as deferred:
+            signal.raise_signal(signal.SIGINT)
+        assert deferred.kind is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_sigterm_counts_once():
+    with sigterm_raises():
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # of torchrun, after the cluster's own
+        with Deferred() as deferred:
+            signal.raise_signal(signal.SIGTERM)
+        assert deferred.kind is Terminated
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_processes_agree_on_what_came():
+    class Other(Group):
+        def max(self, value):
+            return max(value, 3)  # another process got SIGTERM
+
+    checkpoint = Checkpoint(None, None, Other(1, 2))
+    saved = []
+    with pytest.raises(Terminated, match="terminated; the work so far is kept"):
+        checkpoint.after_step(lambda: saved.append(1))
+    assert saved == [1]
+
+
+def test_several_processes_may_get_one_ctrl_c_twice():
+    with Deferred(grace=60) as deferred:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert deferred.kind is KeyboardInterrupt

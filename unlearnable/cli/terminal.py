@@ -1,0 +1,115 @@
+"""What reaches the terminal: our own words in lines of their own, and no library's noise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..errors import ArtefactError, UnknownImageError
+from ..io.files import WriteError, is_full
+
+_PACKAGE = __name__.split(".")[0]
+_WARNINGS = ("warnings", "_py_warnings", __name__)  # modules between a warning and who gave it
+_EXPLAINED = (
+    ValueError, TypeError, OSError, RuntimeError, ImportError, ArtefactError, UnknownImageError
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def own_words_only(*, debug: bool) -> Iterator[None]:
+    """Of this package, logs from INFO on and warnings, a line each; of others, logged warnings.
+
+    With ``debug``, and where Python was told what to do with warnings, those of others are shown
+    too, as Python shows them. What a terminal's encoding does not have is written as an escape.
+    """
+    root, own = logging.getLogger(), logging.getLogger(_PACKAGE)
+    levels = root.level, own.level
+    handler = None
+    if not root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        root.addHandler(handler)
+    own.setLevel(logging.INFO)
+    if debug:
+        root.setLevel(logging.INFO)
+    with warnings.catch_warnings(), _any_character(sys.stdout), _any_character(sys.stderr):
+        if not debug and not sys.warnoptions:
+            warnings.showwarning = _show_warning
+        try:
+            yield
+        finally:
+            root.setLevel(levels[0])
+            own.setLevel(levels[1])
+            if handler is not None:
+                root.removeHandler(handler)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """In place of ``warnings.showwarning``: ours as a line, those of libraries not at all."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _WARNINGS:
+        frame = frame.f_back
+    if str(frame.f_globals.get("__name__")).split(".")[0] == _PACKAGE:
+        print(f"unlearnable: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _any_character(stream: TextIO) -> Iterator[None]:
+    """File names need not be Unicode, and not every terminal has every sign."""
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors="strict")
+
+
+def put_out(text: str) -> None:
+    """Prints a result at once, or says that it cannot be printed."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        text = f"could not write to standard output: {error.strerror}"
+        raise WriteError(error.errno, text) from error
+
+
+def drop_output() -> None:
+    """Sends what is left to be printed nowhere, so that its flush at the end does not fail."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def sentence(error: Exception, *, debug: bool) -> str:
+    """An error for people; what is not foreseen is named by its type."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, WriteError):
+        text = f"{error.strerror}"
+        if error.filename is not None:
+            text = f"{os.fsdecode(error.filename)}: {text}"
+        elif is_full(error):
+            text += "; " + _free_places()
+    if isinstance(error, _EXPLAINED) and text:
+        return text
+    text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    return text if debug else f"{text}; --debug shows where"
+
+
+def _free_places() -> str:
+    """Where files may have been written that an error does not name."""
+    places = dict.fromkeys([str(Path.cwd()), tempfile.gettempdir()])
+    free = [f"{shutil.disk_usage(place).free:,} bytes are free at {place}" for place in places]
+    return f"{' and '.join(free)}: make room there, or set TMPDIR to another folder"

@@ -1,0 +1,64 @@
+"""Keyword arguments that a class does not have, answered in the name of the user's own class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from ..engine.names import meant
+
+Self = TypeVar("Self", bound="Keywords")
+# What other programs call a parameter. Letters alone would mislead: "steps" holds "eps".
+_ELSEWHERE = {
+    "eps": "epsilon", "radius": "epsilon", "budget": "epsilon", "eps_step": "step_size",
+    "alpha": "step_size", "lr": "step_size", "num_steps": "steps", "n_steps": "steps",
+    "iters": "steps", "num_iter": "steps", "max_iter": "steps", "p": "norm",
+    "random_state": "seed", "bs": "batch_size", "model": "surrogate", "source": "surrogate",
+    "net": "surrogate", "perturb_type": "granularity", "type": "granularity",
+    "atk_radius": "robust_epsilon", "atk_steps": "robust_steps", "samp_num": "eot_samples",
+    "epochs": "train_epochs",
+}  # fmt: skip
+_OF_FIT = ("device", "precision", "image_size", "checkpoint", "store", "progress", "callback")
+
+
+class _Signature:
+    """``inspect.signature`` of a class is that of its ``__init__``, not of ``Keywords.__new__``."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        whole = inspect.signature(owner.__init__)  # type: ignore[misc]
+        _, *parameters = whole.parameters.values()
+        return whole.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
+
+
+class Keywords:
+    """A base whose subclasses refuse unknown keyword arguments with the nearest known one."""
+
+    __signature__ = _Signature()
+
+    def __new__(cls: type[Self], *args: Any, **params: Any) -> Self:
+        """Looks at the names of keyword arguments; ``__init__`` takes them."""
+        known = inspect.signature(cls).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            return super().__new__(cls)
+        for name in params:
+            if name not in known:
+                raise TypeError(unknown_parameter(cls.__name__, name, known))
+        return super().__new__(cls)
+
+
+def unknown_parameter(owner: str, name: str, known: Iterable[str]) -> str:
+    """The error of a parameter that a class does not have, with the nearest one."""
+    known = list(known)
+    if name in _OF_FIT:
+        return f"{owner} has no parameter {name!r}; it is an argument of fit: fit(…, {name}=…)"
+    near = near_parameter(name, known)
+    return f"{owner} has no parameter {name!r}{near} (it has {', '.join(known)})"
+
+
+def near_parameter(name: str, known: Iterable[str]) -> str:
+    """The end of an error that asks whether the nearest of the known parameters was meant."""
+    known = list(known)
+    elsewhere = _ELSEWHERE.get(name.lower())
+    near = elsewhere if elsewhere in known else meant(name, known)
+    return "" if near is None else f"; did you mean {near!r}?"
