@@ -12,6 +12,7 @@ from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 
 if TYPE_CHECKING:
     from .data.huggingface import from_hf
+    from .data.items import from_items
     from .evaluation.audit.runner import audit
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.report.report import AuditReport
@@ -36,6 +37,7 @@ else:
             "audit": "evaluation.audit.runner",
             "evaluate": "evaluation.evaluate",
             "from_hf": "data.huggingface",
+            "from_items": "data.items",
             "import_perturbation": "importers.noise_files",
             "list_pretrained": "hub.catalogue",
             "verify": "protected.verify",
@@ -65,6 +67,7 @@ __all__ = [
     "datasets",
     "evaluate",
     "from_hf",
+    "from_items",
     "import_perturbation",
     "list_pretrained",
     "verify",

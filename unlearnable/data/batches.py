@@ -21,6 +21,7 @@ class Item(NamedTuple):
     pixels: Pixels
     label: Any
     restore: Callable[[Pixels], Any]
+    whole: Any = None  # the dataset's item without transforms, unless it is a pair of these
 
 
 class RawBatch(NamedTuple):
@@ -30,13 +31,15 @@ class RawBatch(NamedTuple):
     pixels: Images  # uint8, (B, 1 or 3, H, W)
     labels: list[Any]  # as the dataset gives them
     restores: list[Callable[[Pixels], Any]]  # per image, to the caller's type
+    wholes: list[Any] | None = None  # items without transforms; None where all are pairs
 
     def part(self, places: Sequence[int]) -> RawBatch:
         """Those at ``places`` of the batch."""
         indices = [self.indices[place] for place in places]
         labels = [self.labels[place] for place in places]
         restores = [self.restores[place] for place in places]
-        return RawBatch(indices, self.pixels[places], labels, restores)
+        wholes = None if self.wholes is None else [self.wholes[place] for place in places]
+        return RawBatch(indices, self.pixels[places], labels, restores, wholes)
 
     def images(self) -> list[Any]:
         """The images as the dataset gives them."""
@@ -72,7 +75,7 @@ def read_batches(
         start += length
         if leaf in held:
             yield from _from_arrays(indices[part], leaves[part], places[part], held)
-        elif hasattr(datasets[leaf], "raw_batches"):  # of a ProtectedDataset
+        elif hasattr(type(datasets[leaf]), "raw_batches"):  # of a ProtectedDataset
             rest = indices[part]
             for batch in datasets[leaf].raw_batches(places[part]):
                 yield batch._replace(indices=rest[: len(batch.labels)])
@@ -107,6 +110,7 @@ def _from_items(indices: Sequence[int], read: Callable[[int], Item]) -> Iterator
 
 
 def _together(indices: Sequence[int], items: Sequence[Item]) -> RawBatch:
-    pixels, labels, restores = zip(*items, strict=True)
+    pixels, labels, restores, wholes = map(list, zip(*items, strict=True))
     images = pixels[0][None] if len(items) == 1 else np.stack(pixels)
-    return RawBatch(indices, images, list(labels), list(restores))
+    kept = None if all(whole is None for whole in wholes) else wholes
+    return RawBatch(indices, images, labels, restores, kept)

@@ -25,7 +25,8 @@ from ..io.safetensors import map_tensors, write_tensors
 from .batches import RawBatch
 from .fingerprint import digest_of_images, image_keys, thumbnail
 from .image import Images, ResizeCrop
-from .raw import RawDataset, check_labels
+from .labels import check_labels
+from .raw import RawDataset
 
 _STORE, _IMAGES, _INDEX = "store.json", "images.bin", "index.safetensors"
 _BUILDING = ".unlearnable-building"
@@ -72,6 +73,12 @@ class _Decoder(Dataset[_Decoded]):
 
     def __getitem__(self, index: int) -> _Decoded:
         return self._decoded(next(self.raw.batches([index])))
+
+    def check(self, labels: Sequence[Any]) -> NDArray[np.int64]:
+        """Labels as class indices; all 0 where there are none."""
+        if not self.raw.labelled:
+            return np.zeros(len(labels), np.int64)
+        return check_labels(labels, self.raw.classes)
 
     def in_order(self, workers: int) -> Iterator[_Decoded]:
         """All images, decoded in threads or ``workers`` processes where that is safe and pays."""
@@ -174,13 +181,14 @@ def _decode_all(
                     f"{shape[1]}x{shape[0]} for image {index}; pass image_size= (--image-size) to "
                     f"resize and crop them all"
                 )
+            if not labels:  # before all others are decoded
+                decoder.check(batch.labels)
             keep(index, batch.pixels)
             labels += batch.labels
             part = slice(index, len(labels))
             keys[part], thumbnails[part] = batch.keys, batch.thumbnails
             bar.update(len(batch.labels))
-    checked = check_labels(labels, decoder.raw.classes)
-    return {"labels": checked, "keys": keys, "thumbnails": thumbnails}
+    return {"labels": decoder.check(labels), "keys": keys, "thumbnails": thumbnails}
 
 
 def _store_of(decoder: _Decoder, images: Images, index: dict[str, NDArray[Any]]) -> ImageStore:
@@ -272,13 +280,13 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
         raise another(f"resized to {described['fit']} instead of {fit}")
     if shape[0] != len(decoder):
         raise another(f"{shape[0]:,} images instead of {len(decoder):,}")
-    if decoder.raw.stated_labels() not in (None, labels.tolist()):
+    if decoder.raw.labelled and decoder.raw.stated_labels() not in (None, labels.tolist()):
         raise another("labels differ")
     # Copy-on-write, because torch wants to be able to write; nothing does.
     pixels = np.memmap(folder / _IMAGES, np.uint8, "c", shape=shape).view(np.ndarray)
     for number in np.unique(np.linspace(0, shape[0] - 1, _PEEK).astype(int)).tolist():
         item = decoder[number]
-        if item.keys != [keys[number]] or item.labels != [labels[number]]:
+        if item.keys != [keys[number]] or decoder.check(item.labels) != [labels[number]]:
             raise another(f"image {number} differs")
         if zlib.crc32(pixels[number].tobytes()) != index["checksums"][number]:
             raise ArtefactError(

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from torch.utils.data import Dataset
 from torchvision.datasets import VisionDataset
+from torchvision.datasets.vision import StandardTransform
 
 Transforms: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 _COLUMNS = {"image": ("Image", "image", "img"), "label": ("ClassLabel", "label", "labels")}
@@ -103,19 +105,34 @@ class HuggingFaceImages(VisionDataset):
                 f"expected class indices in column {self._label!r}, got strings; give each class "
                 f"an index: dataset.class_encode_column({self._label!r})"
             )
-        joint = _own_transform(dataset, self._image, self._label)
-        if joint is not None and (transform is not None or target_transform is not None):
+        own = _own_transform(dataset, self._image, self._label)
+        if own is not None and (transform is not None or target_transform is not None):
             raise ValueError(
                 "expected one transform, got transform= and that of set_transform; take the "
                 "latter off with dataset.with_format(None)"
             )
-        super().__init__(
-            root=None, transforms=joint, transform=transform, target_transform=target_transform
-        )
+        super().__init__(root=None, transform=transform, target_transform=target_transform)
+        self._dataset = dataset
         self._rows = dataset.with_format(None).select_columns([self._image, self._label])
         names = getattr(features[self._label], "names", None)
         self.classes: list[str] | None = None if names is None else list(names)
         self.class_to_idx = names and {name: index for index, name in enumerate(names)}
+
+    @property
+    def transforms(self) -> Transforms | None:
+        """What is applied to image and label: what was set here, else that of the dataset."""
+        if self._joint is not None:
+            return self._joint
+        if self.transform is not None or self.target_transform is not None:
+            return StandardTransform(self.transform, self.target_transform)
+        # As it is now: set_transform changes the dataset itself.
+        return None if self._off else _own_transform(self._dataset, self._image, self._label)
+
+    @transforms.setter
+    def transforms(self, transforms: Transforms | None) -> None:
+        pair = isinstance(transforms, StandardTransform)  # VisionDataset sets it beside its parts
+        self._joint = None if pair else transforms
+        self._off = transforms is None and hasattr(self, "_dataset")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -123,7 +140,8 @@ class HuggingFaceImages(VisionDataset):
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         row = self._rows[index]
         image, label = row[self._image], row[self._label]
-        return (image, label) if self.transforms is None else self.transforms(image, label)
+        transforms = self.transforms
+        return (image, label) if transforms is None else transforms(image, label)
 
     @property
     def targets(self) -> list[Any]:
@@ -131,6 +149,50 @@ class HuggingFaceImages(VisionDataset):
 
     def extra_repr(self) -> str:
         return f"Columns: {self._image}, {self._label}"
+
+
+class HuggingFaceRows(Dataset[Any]):
+    """The rows of a Hugging Face dataset as they are, dicts of all columns.
+
+    Attributes:
+        classes: None: which column is the label's is not known here.
+    """
+
+    classes = None
+
+    def __init__(self, dataset: Any, *, transformed: bool = True) -> None:
+        self._dataset, self._transformed = dataset, transformed
+        _check_format(dataset)
+        self._rows = dataset.with_format(None)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return (self._dataset if self._transformed else self._rows)[index]
+
+    def without_transform(self) -> HuggingFaceRows:
+        """The rows without the dataset's transform."""
+        return HuggingFaceRows(self._dataset, transformed=False)
+
+    def names_of(self, column: Any) -> list[str] | None:
+        """The names of the classes of a column, where it has some."""
+        names = getattr(self._dataset.features.get(column), "names", None)
+        return None if names is None else list(names)
+
+    @property
+    def row_transform(self) -> Callable[[Any], Any] | None:
+        """What ``set_transform`` gave the dataset, for one row."""
+        state = _check_format(self._dataset)
+        if state["type"] is None:
+            return None
+        transform, columns = state["format_kwargs"]["transform"], list(state["columns"])
+        return functools.partial(_transformed_row, transform, columns)
+
+
+def _transformed_row(transform: Any, columns: list[str], row: dict[str, Any]) -> dict[str, Any]:
+    result = transform({name: [row[name]] for name in columns})
+    return {name: values[0] for name, values in result.items()}
 
 
 def _column(features: Any, given: str | None, what: str) -> str:
@@ -151,18 +213,24 @@ def _column(features: Any, given: str | None, what: str) -> str:
 
 def _own_transform(dataset: Any, image: str, label: str) -> Transforms | None:
     """What ``set_transform`` gave the dataset, as a torchvision transform of image and label."""
-    state = dataset.format
+    state = _check_format(dataset)
     if state["type"] is None:
         return None
-    if state["type"] != "custom":
+    columns = [name for name in (image, label) if name in state["columns"]]
+    transform = state["format_kwargs"]["transform"]
+    return functools.partial(_transformed, transform, (image, label), columns)
+
+
+def _check_format(dataset: Any) -> dict[str, Any]:
+    """The dataset's format: none, or a transform."""
+    state: dict[str, Any] = dataset.format
+    if state["type"] not in (None, "custom"):
         raise ValueError(
             f'expected a dataset without a format, got the format "{state["type"]}", which turns '
             f"images into arrays before they can be protected; take it off with "
             f"dataset.with_format(None), and pass from_hf(dataset, transform=…) instead"
         )
-    columns = [name for name in (image, label) if name in state["columns"]]
-    transform = state["format_kwargs"]["transform"]
-    return functools.partial(_transformed, transform, (image, label), columns)
+    return state
 
 
 def _transformed(

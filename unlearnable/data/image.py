@@ -59,6 +59,17 @@ def _from_pil(image: Image.Image) -> Pixels:
     return planar(np.asarray(image).transpose(2, 0, 1)[None])[0]
 
 
+def _like_tensor(image: Any) -> Callable[[Pixels], Any]:
+    """From pixels to a tensor of the image's class: a ``tv_tensors.Image`` stays one."""
+    import torch
+
+    if type(image) is torch.Tensor:
+        return lambda pixels: torch.from_numpy(pixels.copy())
+    from torchvision import tv_tensors
+
+    return lambda pixels: tv_tensors.wrap(torch.from_numpy(pixels.copy()), like=image)
+
+
 def _like_array(pixels: Pixels, ndim: int) -> Pixels:
     grey = ndim == 2 and len(pixels) == 1
     return np.ascontiguousarray(pixels[0] if grey else pixels.transpose(1, 2, 0))
@@ -71,19 +82,30 @@ def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
     import torch  # here, since artefacts are read without it
     from torch import Tensor
 
-    found = type(image).__name__
+    found, hint = type(image).__name__, ""
     if isinstance(image, (Tensor, np.ndarray)):
         found = f"a {str(image.dtype).removeprefix('torch.')} {found} of shape {tuple(image.shape)}"
         is_uint8, ndim = image.dtype in (torch.uint8, np.uint8), image.ndim
         if isinstance(image, Tensor):
             if is_uint8 and ndim == 3 and len(image) in (1, 3):
-                return image.cpu().numpy(), lambda pixels: torch.from_numpy(pixels.copy())
+                return image.cpu().numpy(), _like_tensor(image)
         elif is_uint8 and (ndim == 2 or (ndim == 3 and image.shape[2] in (1, 3))):
             pixels = image[None] if ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
             return pixels, lambda pixels: _like_array(pixels, ndim)
+        first = isinstance(image, Tensor)  # where channels lie
+        if is_uint8 and ndim == 3 and image.shape[0 if first else 2] in (2, 4):
+            raise TypeError(
+                f"expected 1 or 3 channels, grey or RGB, got {found}, whose last channel is its "
+                f"transparency; lay the image on a background first, or leave that channel out: "
+                f"{'image[:-1]' if first else 'image[:, :, :-1]'}"
+            )
+        if isinstance(image, Tensor) and is_uint8 and ndim == 3 and image.shape[2] in (1, 3):
+            hint = "; permute(2, 0, 1) puts the channels first"
+        if isinstance(image, np.ndarray) and is_uint8 and ndim == 3 and len(image) in (1, 3):
+            hint = "; transpose(1, 2, 0) puts the channels last"
     raise TypeError(
         f"expected a PIL image, a uint8 tensor (1 or 3, H, W) or a uint8 array (H, W, 1 or 3), got "
-        f"{found}. Perturbations are added to pixels before any transform: pass the dataset "
+        f"{found}{hint}. Perturbations are added to pixels before any transform: pass the dataset "
         f"without ToTensor, Normalize or scaling (a transform= given to a torchvision dataset is "
         f"fine, it is taken off and applied afterwards)"
     )

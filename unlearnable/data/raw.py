@@ -15,61 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
-from torchvision.datasets.folder import DatasetFolder, default_loader
-from torchvision.datasets.vision import StandardTransform
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
+from .bare import Bare, take_off
 from .batches import Item, RawBatch, read_batches
 from .fingerprint import image_keys
-from .huggingface import Transforms, from_hf, is_hf_dataset, refuse_collections
+from .huggingface import HuggingFaceRows, from_hf, is_hf_dataset, refuse_collections
 from .image import canonical
 from .image_folder import file_of
+from .items import ItemDataset, Layout, field_of
+from .labels import agree, check_labels, listed_labels, lists_files, sample_of
 from .photo import load_photo, named
-
-
-def _transforms_of(dataset: Any) -> Transforms:
-    """What ``dataset`` does to an (image, label) pair."""
-    joint = getattr(dataset, "transforms", None)
-    if callable(joint) and not isinstance(joint, StandardTransform):
-        return joint
-    parts = (getattr(dataset, name, None) for name in ("transform", "target_transform"))
-    return StandardTransform(*parts)
-
-
-def _unchanged(*values: Any) -> Any:
-    return values if len(values) > 1 else values[0]
-
-
-def _lists_files(bare: Any) -> bool:
-    """Whether items are files that a loader reads, and the labels listed beside them."""
-    return getattr(type(bare), "__getitem__", None) is DatasetFolder.__getitem__
+from .transforms import datasets_in, has_own
 
 
 def _reads_photos(bare: Any) -> bool:
     """Whether that loader is our own."""
-    return _lists_files(bare) and bare.loader is load_photo
-
-
-def _bare(dataset: Any) -> Any:
-    """A shallow copy that applies no transforms; arrays are shared."""
-    if hasattr(dataset, "without_transforms"):
-        return dataset.without_transforms()
-    bare = copy.copy(dataset)
-    if getattr(dataset, "loader", None) is default_loader:
-        bare.loader = load_photo
-    known = ("transform", "target_transform", "transforms")
-    names = [name for name in known if getattr(dataset, name, None) is not None]
-    for name in names:
-        setattr(bare, name, None)
-    if names and len(bare):
-        try:
-            bare[0]
-        except TypeError:  # a dataset of the caller's own that calls its transform unasked
-            for name in names:
-                setattr(bare, name, _unchanged)
-    return bare
+    return lists_files(bare) and bare.loader is load_photo
 
 
 class _Pairs(Dataset[Any]):
@@ -92,9 +56,9 @@ class _Pairs(Dataset[Any]):
 class RawDataset:
     """A dataset's raw images and labels, and apart from them the transforms it would apply.
 
-    Takes any map-style dataset of (image, label) pairs, a Hugging Face dataset with a column of
-    each, or a tuple (images, labels). Images are PIL images, uint8 tensors (1 or 3, H, W) or uint8
-    arrays (H, W, 1 or 3).
+    Takes any map-style dataset whose items have an image and a label, a Hugging Face dataset with a
+    column of each, what ``from_items`` returns, or a tuple (images, labels). Images are PIL images,
+    uint8 tensors (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3).
 
     Attributes:
         classes: Names of the classes in the order of their indices, or None where unknown.
@@ -117,14 +81,21 @@ class RawDataset:
                 f"expected a dataset with images, got an empty {type(dataset).__name__}"
             )
         self.originals: list[Any] = []
+        self._said: list[ItemDataset | None] = []  # of each, where from_items says what is where
         self._leaf_of, self._index_in = self._flatten(dataset)
         self._in_order = self.originals[0] is dataset
-        self.originals = [from_hf(x) if is_hf_dataset(x) else x for x in self.originals]
-        self._bare = [_bare(leaf) for leaf in self.originals]
-        self._holds = [gives_what_it_holds(leaf) for leaf in self._bare]
+        for place, (leaf, said) in enumerate(zip(self.originals, self._said, strict=True)):
+            if is_hf_dataset(leaf):
+                self.originals[place] = from_hf(leaf) if said is None else HuggingFaceRows(leaf)
+        taken = [
+            take_off(leaf, None if said is None else said.layout)
+            for leaf, said in zip(self.originals, self._said, strict=True)
+        ]
+        self._taken: list[Bare] = taken
+        self._bare = [bare.dataset for bare in taken]
+        self._holds = [bare.layout.is_pair and gives_what_it_holds(bare.dataset) for bare in taken]
         self.holds_arrays = all(self._holds)
-        self._transforms = [_transforms_of(leaf) for leaf in self.originals]
-        named: list[Any] = [getattr(leaf, "classes", None) for leaf in self.originals]
+        named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
         self.classes: list[str] | None = None
         if all(names is not None for names in named):
             if any(list(names) != list(named[0]) for names in named):
@@ -135,19 +106,28 @@ class RawDataset:
             self.classes = [str(name) for name in named[0]]
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
 
-    def _flatten(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _flatten(
+        self, dataset: Any, said: ItemDataset | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         # Subclasses that read items in a way of their own are leaves.
         read = getattr(type(dataset), "__getitem__", None)
+        if isinstance(dataset, ItemDataset):
+            return self._flatten(dataset.dataset, said or dataset)
         if isinstance(dataset, Subset) and read is Subset.__getitem__:
-            leaf_of, index_in = self._flatten(dataset.dataset)
+            leaf_of, index_in = self._flatten(dataset.dataset, said)
             chosen = np.asarray(dataset.indices, dtype=np.int64)
             return leaf_of[chosen], index_in[chosen]
         if isinstance(dataset, ConcatDataset) and read is ConcatDataset.__getitem__:
-            parts = [self._flatten(part) for part in dataset.datasets]
+            parts = [self._flatten(part, said) for part in dataset.datasets]
             return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        if not any(leaf is dataset for leaf in self.originals):
+        leaves = list(zip(self.originals, self._said, strict=True))
+        number = next(
+            (n for n, leaf in enumerate(leaves) if leaf[0] is dataset and leaf[1] is said),
+            len(leaves),
+        )
+        if number == len(leaves):
             self.originals.append(dataset)
-        number = next(n for n, leaf in enumerate(self.originals) if leaf is dataset)
+            self._said.append(said)
         return np.full(len(dataset), number), np.arange(len(dataset))
 
     def __len__(self) -> int:
@@ -171,22 +151,44 @@ class RawDataset:
         """Number of class names or, where there are none, the largest label plus one."""
         return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
 
-    def _pair(self, index: int) -> tuple[Any, Any]:
-        leaf = self._bare[self._leaf_of[index]]
+    @property
+    def labelled(self) -> bool:
+        """Whether images have labels: ``from_items(…, label=None)`` says that they have none."""
+        return all(
+            getattr(leaf, "labelled", True) and bare.layout.label is not None
+            for leaf, bare in zip(self.originals, self._taken, strict=True)
+        )
+
+    def holds(self, kind: type) -> bool:
+        """Whether a dataset of this class is among those that images come from."""
+        return any(isinstance(x, kind) for leaf in self.originals for x in datasets_in(leaf))
+
+    def _whole(self, index: int) -> tuple[Any, Layout]:
+        """An item without transforms, and where its image and label lie."""
+        number = self._leaf_of[index]
+        leaf, layout = self._bare[number], self._taken[number].layout
         try:
-            pair = leaf[int(self._index_in[index])]
+            item = leaf[int(self._index_in[index])]
         except Exception as error:
             path = self.path(index)
             if path is None or str(path) in str(error):
                 raise
             raise named(error, path) from error
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        if layout.is_pair and not (isinstance(item, (tuple, list)) and len(item) > 1):
             raise TypeError(
                 f"expected {type(leaf).__name__} to give (image, label) pairs, got "
-                + type(pair).__name__
-                + (f" of {len(pair)}" if isinstance(pair, (tuple, list)) else "")
+                + type(item).__name__
+                + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
+                + "; name image and label: unlearnable.from_items(dataset, image=…, label=…)"
             )
-        return pair[0], pair[1]
+        return item, layout
+
+    def _label(self, index: int) -> Any:
+        leaf = self._bare[self._leaf_of[index]]
+        if hasattr(type(leaf), "raw_batches"):
+            return next(leaf.raw_batches([int(self._index_in[index])])).labels[0]
+        item, layout = self._whole(index)
+        return layout.label_of(item)
 
     def __getitem__(self, index: int) -> Item:
         return next(self.items([index]))
@@ -194,7 +196,8 @@ class RawDataset:
     def items(self, indices: Sequence[int]) -> Iterator[Item]:
         """Raw images one after the other, read together where that is possible."""
         for batch in self.batches(indices):
-            yield from map(Item, batch.pixels, batch.labels, batch.restores)
+            wholes = batch.wholes or [None] * len(batch.labels)
+            yield from map(Item, batch.pixels, batch.labels, batch.restores, wholes)
 
     def batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
         """Raw images in the order asked for: runs of one size, and few enough for the cache."""
@@ -207,30 +210,53 @@ class RawDataset:
         return read_batches(indices, leaves, places, self._bare, held, self._item)
 
     def _item(self, index: int) -> Item:
-        image, label = self._pair(index)
+        whole, layout = self._whole(index)
         try:
-            pixels, restore = canonical(image)
+            pixels, restore = canonical(field_of(whole, layout.image))
         except ValueError as error:
             path = self.path(index)
             if path is None:
                 raise
             raise ValueError(f"{path}: {error}") from error
-        return Item(pixels, label, restore)
+        pair = layout.is_pair and type(whole) is tuple and len(whole) == 2
+        return Item(pixels, layout.label_of(whole), restore, None if pair else whole)
 
     def path(self, index: int) -> Path | None:
         """The file that an image is read from, where its dataset lists files."""
-        return file_of(self.originals[self._leaf_of[index]], int(self._index_in[index]))
+        leaf = self.originals[self._leaf_of[index]]
+        return file_of(leaf, int(self._index_in[index])) if has_own(leaf, "samples") else None
 
-    def transform(self, index: int, image: Any, label: Any) -> tuple[Any, Any]:
-        """What the caller's dataset would make of this image and label."""
-        return self._transforms[self._leaf_of[index]](image, label)
+    def finished(self, batch: RawBatch, images: Sequence[Any], chosen: Chosen) -> list[Any]:
+        """Items as the dataset gives them, with these images and the chosen transforms."""
+        leaves = self._leaf_of[batch.indices].tolist()
+        finish = {
+            leaf: finisher(self._taken[leaf], self.originals[leaf], chosen) for leaf in set(leaves)
+        }
+        wholes = batch.wholes or [None] * len(leaves)
+        return [
+            finish[leaf](*parts)
+            for leaf, *parts in zip(leaves, images, batch.labels, wholes, strict=True)
+        ]
+
+    def applied(self, name: str, chosen: Chosen) -> Any:
+        """What is applied under the name of a transform; None where the datasets' differ."""
+        values = [
+            applied(bare, leaf, chosen, name)
+            for bare, leaf in zip(self._taken, self.originals, strict=True)
+        ]
+        return values[0] if all(value is values[0] for value in values) else None
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees."""
+        """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees.
+
+        All are 0 where images have no labels.
+        """
+        if not self.labelled:
+            return np.zeros(len(self), np.int64)
         found = self.stated_labels()
         if found is None:
-            found = [self._pair(index)[1] for index in range(len(self))]
+            found = [self._label(index) for index in range(len(self))]
         return check_labels(found, self.classes)
 
     @functools.cached_property
@@ -249,50 +275,28 @@ class RawDataset:
 
     def stated_labels(self) -> list[Any] | None:
         """Labels that the dataset lists, where a sample agrees with its items; else None."""
-        columns: list[Any] = [_listed_labels(leaf) for leaf in self._bare]
+        columns = [
+            listed_labels(leaf, bare.layout)
+            for leaf, bare in zip(self._bare, self._taken, strict=True)
+        ]
         leaves, places = self._leaf_of.tolist(), self._index_in.tolist()
         if any(columns[leaf] is None for leaf in set(leaves)):
             return None
         labels = [columns[leaf][place] for leaf, place in zip(leaves, places, strict=True)]
-        for index in np.linspace(0, len(self) - 1, 16).astype(int).tolist():
+        for index in sample_of(labels):
             # Where files are listed, items have these labels: no file is decoded for them.
-            files = _lists_files(self._bare[leaves[index]])
-            if not files and self._pair(index)[1] != labels[index]:
+            files = lists_files(self._bare[leaves[index]])
+            if not files and not agree(self._label(index), labels[index]):
                 return None
         return labels
 
 
-def _listed_labels(leaf: Any) -> list[Any] | None:
-    """Labels of a dataset's items by an attribute of it, or None."""
-    if _lists_files(leaf):
-        return [label for _, label in leaf.samples]
-    if isinstance(leaf, TensorDataset):
-        return leaf.tensors[1].tolist()
-    for name in ("targets", "labels", "_labels"):
-        values: Any = getattr(leaf, name, None)
-        if isinstance(values, (list, tuple, np.ndarray, Tensor)):
-            if len(values) != len(leaf):
-                return None
-            return values.tolist() if hasattr(values, "tolist") else list(values)
-    return None
-
-
-def check_labels(labels: Sequence[Any], classes: Sequence[str] | None) -> NDArray[np.int64]:
-    """Labels as int64, or a ``ValueError`` that names the one that is not a class index."""
-    checked = np.empty(len(labels), dtype=np.int64)
-    for index, label in enumerate(labels):
-        if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
-            label = label.item()
-        negative = isinstance(label, int) and label < 0
-        if negative or isinstance(label, bool) or not isinstance(label, int):
-            hint = "; the labels are missing" if label is None else ""
-            if negative:
-                hint = "; negative labels mark unlabelled images: leave them out with a Subset"
-            expected = "expected labels to be class indices 0, 1, 2, …"
-            raise ValueError(f"{expected}, got {label!r} for image {index}{hint}")
-        checked[index] = label
-    if classes is not None and checked.size and checked.max() >= len(classes):
-        raise ValueError(
-            f"expected labels below the number of classes, {len(classes)}, got {checked.max()}"
-        )
-    return checked
+def _names(leaf: Any, said: ItemDataset | None) -> Any:
+    """The names of a dataset's classes, as it has them; None where labels are of other classes."""
+    if said is None:
+        return getattr(leaf, "classes", None)
+    if said.classes is not None or callable(said.layout.label) or said.layout.label is None:
+        return said.classes
+    if isinstance(leaf, HuggingFaceRows):
+        return leaf.names_of(said.layout.label)
+    return getattr(leaf, "classes", None)

@@ -78,6 +78,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         self._file: RowFile | None = None
         self._rows: RowBuffer | None = None
         self._lock = contextlib.ExitStack()
+        method.check_labelled(dataset)
         with contextlib.ExitStack() as self._cleanup:
             self._resident = self._decide(dataset)
             self._scratch = self._make_scratch()

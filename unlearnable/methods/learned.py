@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..data.raw import RawDataset
 from ..engine.checkpoint import save_tensors
 from ..engine.models import build_model, check_network, is_model_name, reset_weights
 from ..engine.run import Run
@@ -42,6 +43,19 @@ class Learned(Parameters):
                     f"load a perturbation with Perturbation.from_pretrained"
                 )
             return object.__getattribute__(self, name)  # its own error, also of a property
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether images without labels cannot be learned."""
+        return True
+
+    def check_labelled(self, dataset: Any) -> None:
+        """Raises ``ValueError`` where a dataset has no labels and the method needs some."""
+        if self.needs_labels and not RawDataset(dataset).labelled:
+            raise ValueError(
+                f"expected images with labels, by which {self!r} learns, got a dataset without; "
+                f"say where they are: unlearnable.from_items(dataset, label=…)"
+            )
 
     def _build_surrogate(self, run: Run, *, name: str = "surrogate") -> nn.Module:
         """The surrogate of ``self.surrogate``: fresh weights, or a copy of the caller's module.

@@ -40,6 +40,11 @@ class RandomNoise(Untrained, Method):
     batch_size: int = 512
     seed: int = 0
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether images without labels cannot be learned: not where each has noise of its own."""
+        return not self._has_rows
+
     def _learn(self, run: Run) -> None:
         if not self._has_rows:
             like = torch.empty((run.num_classes, *run.images.shape[1:]), device=run.device)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import RawBatch
+from ..data.labels import check_labels
 from ..data.raw import RawDataset
 from ..engine.numbers import number
 from ..errors import UnknownImageError
@@ -25,6 +26,12 @@ class Alignment:
         if align not in ("content", "index"):
             raise ValueError(f'expected align "content" or "index", got {align!r}')
         self._perturbation, self._align = perturbation, align
+        self._labelled = raw.labelled
+        if perturbation.by_class and not raw.labelled:
+            raise ValueError(
+                f"expected a dataset with labels, by which {perturbation!r} finds rows, got one "
+                f"without; say where they are: unlearnable.from_items(dataset, label=…)"
+            )
         self._class_of = _match_classes(raw, perturbation)
         if align == "content":
             return
@@ -43,9 +50,16 @@ class Alignment:
             stacklevel=3,
         )
 
+    def _labels(self, batch: RawBatch) -> list[int]:
+        if not self._labelled:
+            return [-1] * len(batch.labels)  # no row's own
+        if all(type(label) is int for label in batch.labels):
+            return batch.labels
+        return check_labels(batch.labels, None, batch.indices).tolist()
+
     def rows(self, batch: RawBatch) -> list[RowRef]:
         """What belongs to each image of a batch, or an ``UnknownImageError``."""
-        labels = [int(label) for label in batch.labels]
+        labels = self._labels(batch)
         if self._class_of is not None:
             for index, label in zip(batch.indices, labels, strict=True):
                 if not 0 <= label < len(self._class_of):

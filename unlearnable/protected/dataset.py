@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.datasets import VisionDataset
 
 from ..data.batches import RawBatch
 from ..data.image import Images, Pixels
@@ -26,20 +25,25 @@ from .export.huggingface import to_hf_dataset
 from .figures import comparison
 from .manifest import Exported, Manifest
 from .metrics import Distortion, measure, spread
+from .view import View
 
 _PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 
 
-class ProtectedDataset(VisionDataset):
+class ProtectedDataset(View):
     """A torchvision dataset whose images carry their perturbation.
 
     The perturbation changes the uint8 pixels, and then the dataset's own transforms are applied as
-    before. Rows are found by the image's content, so that subsets, shuffled copies, concatenations
-    and re-read exports are protected correctly.
+    before: those that it has when an item is read, or those that are set here. Items are the
+    dataset's own, tuples, dicts or whatever they are, with the image alone replaced. Rows are found
+    by the image's content, so that subsets, shuffled copies, concatenations and re-read exports are
+    protected correctly. Attributes of the dataset that was given can be read here, too, but for
+    those that lead to clean images.
 
     Args:
-        dataset: A map-style dataset of (image, label) pairs: PIL images, uint8 tensors (1 or 3, H,
-            W) or uint8 arrays (H, W, 1 or 3). It is not changed.
+        dataset: A map-style dataset of (image, label) pairs, or of longer tuples or dicts where it
+            is clear which is which, or ``from_items`` says so. Images are PIL images, uint8 tensors
+            (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3). It is not changed.
         perturbation: What to add; its resize and crop, where it has one, is applied first.
         fraction: Share of images to protect, from 0 to 1. Exactly ``round(fraction * N)``
             are, chosen by a hash of seed and content, so that the order of images does not matter.
@@ -53,10 +57,13 @@ class ProtectedDataset(VisionDataset):
     Attributes:
         base: The dataset that was given.
         perturbation: The perturbation that was given.
+        transform, target_transform, transforms: What is applied to items. Setting one (None for
+            nothing) replaces the dataset's own here, and leaves the dataset as it is.
 
     Raises:
         UnknownImageError: An image was not fitted; 64 are looked up at once, the others when read.
         ValueError: Classes differ, the dataset is protected already, or an argument is wrong.
+        TypeError: It is not clear where image and label are, or transforms cannot be taken off.
 
     Example:
         >>> from unlearnable import RandomNoise
@@ -79,20 +86,18 @@ class ProtectedDataset(VisionDataset):
         full_size: bool = False,
     ) -> None:
         raw = RawDataset(dataset)
-        if any(isinstance(leaf, ProtectedDataset) for leaf in raw.originals):
+        if raw.holds(ProtectedDataset):
             raise ValueError(
                 "expected a dataset that is not protected yet, got a ProtectedDataset; protect the "
                 "dataset below it (its .base), for two perturbations with p.then(q)"
             )
-        super().__init__(root=getattr(raw.originals[0], "root", None))
+        super().__init__(raw, root=getattr(raw.originals[0], "root", None))
         self.base = dataset
         self.perturbation = perturbation
         self.fraction = check_fraction(fraction)
         self.seed = integer("seed", seed)
         self.align = align
         self.full_size = full_size
-        self._raw = raw
-        self._bare = False
         if full_size:
             perturbation.check_full_size()
         self._alignment = Alignment(raw, perturbation, align)
@@ -141,16 +146,13 @@ class ProtectedDataset(VisionDataset):
         for _, clean, protected in self.paired_batches(indices):
             yield from zip(clean, protected, strict=True)
 
-    def _read(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def _read(self, indices: Sequence[int]) -> list[Any]:
         batches = self.raw_batches([self._index(index) for index in indices])
         return [item for batch in batches for item in self._items(batch)]
 
-    def _items(self, batch: RawBatch) -> list[tuple[Any, Any]]:
-        """A batch's images and labels, after the dataset's own transforms."""
-        items = zip(batch.indices, batch.images(), batch.labels, strict=True)
-        if self._bare:
-            return [(image, label) for _, image, label in items]
-        return [self._raw.transform(*item) for item in items]
+    def _items(self, batch: RawBatch) -> list[Any]:
+        """A batch's items, after the transforms."""
+        return self._raw.finished(batch, batch.images(), self._chosen_transforms)
 
     def _index(self, index: Any) -> int:
         number = operator.index(index)
@@ -161,27 +163,27 @@ class ProtectedDataset(VisionDataset):
     def __len__(self) -> int:
         return len(self._raw)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """The protected image and its label, after the dataset's own transforms."""
+    def __getitem__(self, index: int) -> Any:
+        """The dataset's item, with its image protected, after the transforms."""
         return self._read([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """What ``DataLoader`` asks for: a batch of items, each of them protected."""
         if type(self).__getitem__ is not ProtectedDataset.__getitem__:
             return [self[index] for index in indices]
         return self._read(indices)
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
 
-    def clean(self, index: int) -> tuple[Any, Any]:
-        """The image without its perturbation, resized and transformed just as the protected one."""
+    def clean(self, index: int) -> Any:
+        """The item without its perturbation, resized and transformed just as the protected one."""
         batch = next(self._raw.batches([self._index(index)]))
         return self._items(batch._replace(pixels=self._prepared(batch)))[0]
 
     def without_transforms(self) -> ProtectedDataset:
         """The same protected images before the dataset's own transforms."""
-        return self._with(_bare=True)
+        return self._with(_chosen_transforms={"transforms": None})
 
     def with_fraction(self, fraction: float) -> ProtectedDataset:
         """The same images with another share of them protected, by the same ranking."""
@@ -209,7 +211,14 @@ class ProtectedDataset(VisionDataset):
     @property
     def targets(self) -> list[int]:
         """Class indices of all images, before any ``target_transform``."""
+        if not self.labelled:
+            raise AttributeError("expected a dataset with labels, got one of label=None")
         return self._raw.labels.tolist()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels."""
+        return self._raw.labelled
 
     @property
     def classes(self) -> list[str] | None:

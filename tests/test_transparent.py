@@ -1,0 +1,568 @@
+"""A protected dataset in place of the one below it: transforms, attributes, datasets of all kinds."""
+
+import copy
+import functools
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, random_split
+from torchvision import tv_tensors
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import Compose, PILToTensor, RandomHorizontalFlip, ToTensor, v2
+from torchvision.transforms import functional as F
+
+import unlearnable as ue
+from unlearnable import ProtectedDataset
+from unlearnable.data.cache import read_images
+from unlearnable.datasets import Shapes
+
+
+def plus_100(label):
+    return label + 100
+
+
+def joint(image, label):
+    return PILToTensor()(image), label + 7
+
+
+@pytest.fixture(scope="module")
+def reference(shapes, perturbation):
+    """The protected PIL images and labels, by index."""
+    return list(ProtectedDataset(shapes, perturbation))
+
+
+def array(image):
+    return np.asarray(image)
+
+
+class Own(Dataset):
+    """A dataset of the caller's own: images of Shapes as arrays, and labels."""
+
+    def __init__(self, transform=None, **attributes):
+        shapes = Shapes(size=40)
+        self.held, self.numbers = shapes.data, list(shapes.targets)
+        self.transform = transform
+        vars(self).update(attributes)
+
+    def __len__(self):
+        return len(self.held)
+
+    def read(self, index):
+        return Image.fromarray(self.held[index]), self.numbers[index]
+
+
+# --- setting transforms --------------------------------------------------------------------------
+
+
+def test_what_is_applied_can_be_read(shapes, perturbation):
+    on_image = ToTensor()
+    dataset = Shapes(size=40, transform=on_image, target_transform=plus_100)
+    protected = ProtectedDataset(dataset, perturbation)
+    assert protected.transform is on_image and protected.target_transform is plus_100
+    assert protected.transforms is dataset.transforms
+    plain = ProtectedDataset(shapes, perturbation)
+    assert (plain.transform, plain.target_transform, plain.transforms) == (None, None, None)
+
+
+def test_setting_on_the_view_replaces_and_leaves_the_dataset_alone(perturbation, reference):
+    dataset = Shapes(size=40, transform=lambda image: 1 / 0, target_transform=plus_100)
+    before = dict(vars(dataset))
+    protected = ProtectedDataset(dataset, perturbation)
+    protected.transform = PILToTensor()
+    image, label = protected[3]
+    np.testing.assert_array_equal(image.permute(1, 2, 0), array(reference[3][0]))
+    assert label == reference[3][1] + 100 and vars(dataset) == before
+    np.testing.assert_array_equal(protected.clean(3)[0].permute(1, 2, 0), dataset.data[3])
+    protected.transform = None
+    np.testing.assert_array_equal(array(protected[3][0]), array(reference[3][0]))
+    protected.target_transform = None
+    assert protected[3][1] == reference[3][1]
+
+
+def test_the_last_one_that_is_set_wins(shapes, perturbation, reference):
+    protected = ProtectedDataset(shapes, perturbation)
+    protected.transform = lambda image: 1 / 0
+    protected.transforms = joint
+    assert protected.transforms is joint and protected.transform is None
+    assert protected[3][0].dtype == torch.uint8 and protected[3][1] == reference[3][1] + 7
+    protected.target_transform = str
+    assert protected[3][1] == str(reference[3][1]) and isinstance(protected[3][0], Image.Image)
+    assert protected.transforms.target_transform is str
+    protected.transforms = None
+    assert protected[3][1] == reference[3][1] and protected.target_transform is None
+
+
+@pytest.mark.parametrize("kind", ["its own", "Subset", "ConcatDataset", "another's class"])
+def test_setting_on_the_base_after_wrapping(kind, perturbation, reference):
+    dataset = Own() if kind == "another's class" else Shapes(size=40)
+    if kind == "another's class":
+        type(dataset).__getitem__ = lambda self, index: (
+            self.read(index)
+            if self.transform is None
+            else (self.transform(self.read(index)[0]), self.numbers[index])
+        )
+    given = {"Subset": Subset(dataset, range(20)), "ConcatDataset": ConcatDataset([dataset])}
+    protected = ProtectedDataset(given.get(kind, dataset), perturbation)
+    dataset.transform = PILToTensor()
+    np.testing.assert_array_equal(protected[3][0].permute(1, 2, 0), array(reference[3][0]))
+    assert protected.transform is dataset.transform
+    dataset.transform = None
+    np.testing.assert_array_equal(array(protected[3][0]), array(reference[3][0]))
+
+
+def test_joint_transforms_set_on_the_base(perturbation, reference):
+    dataset = Shapes(size=40)
+    protected = ProtectedDataset(dataset, perturbation)
+    dataset.transforms = joint
+    assert protected[3][1] == reference[3][1] + 7 and protected.transforms is joint
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
+def test_copies_keep_what_was_set_and_are_set_by_themselves(way, perturbation):
+    dataset = Shapes(size=40)
+    protected = ProtectedDataset(dataset, perturbation)
+    protected.transform = PILToTensor()
+    again = way(protected)
+    assert again[3][0].dtype == torch.uint8
+    again.transform = None
+    assert isinstance(again[3][0], Image.Image) and protected[3][0].dtype == torch.uint8
+    again.base.target_transform = plus_100
+    assert again[3][1] >= 100 and again.base[3][1] >= 100
+
+
+def test_setting_through_random_split(perturbation, reference):
+    protected = ProtectedDataset(Shapes(size=40), perturbation)
+    first, second = random_split(protected, [30, 10])
+    first.dataset.transform = ToTensor()
+    assert isinstance(first[0][0], torch.Tensor) and isinstance(second[0][0], torch.Tensor)
+    part = ProtectedDataset(Subset(Shapes(size=40), [3, 5]), perturbation)
+    part.transform = PILToTensor()
+    np.testing.assert_array_equal(part[0][0].permute(1, 2, 0), array(reference[3][0]))
+
+
+def test_views_of_views_keep_what_was_set(perturbation):
+    protected = ProtectedDataset(Shapes(size=40), perturbation)
+    protected.transform = ToTensor()
+    half = protected.with_fraction(0.5)
+    assert isinstance(half[0][0], torch.Tensor)
+    half.transform = None
+    assert isinstance(half[0][0], Image.Image) and isinstance(protected[0][0], torch.Tensor)
+    bare = protected.without_transforms()
+    assert isinstance(bare[0][0], Image.Image) and bare.transform is None
+
+
+def test_parts_that_differ_have_no_common_transform(perturbation):
+    parts = [Shapes(size=20, transform=ToTensor()), Shapes(size=40)]
+    protected = ProtectedDataset(ConcatDataset(parts), perturbation)
+    assert protected.transform is None and isinstance(protected[0][0], torch.Tensor)
+    protected.transform = PILToTensor()
+    assert protected[0][0].dtype == protected[59][0].dtype == torch.uint8
+
+
+def test_a_loader_gets_what_was_set(perturbation, reference):
+    """As timm's create_loader sets it."""
+    protected = ProtectedDataset(Shapes(size=40), perturbation)
+    protected.transform = Compose([ToTensor()])
+    images, labels = next(iter(DataLoader(protected, 8)))
+    assert torch.equal(images[5], F.to_tensor(reference[5][0])) and labels[5] == reference[5][1]
+
+
+@pytest.mark.slow
+def test_spawned_workers_get_what_was_set(perturbation, reference):
+    protected = ProtectedDataset(Shapes(size=40), perturbation)
+    protected.transform = ToTensor()
+    loader = DataLoader(protected, 20, num_workers=1, multiprocessing_context="spawn")
+    images = torch.cat([batch for batch, _ in loader])
+    assert torch.equal(images[33], F.to_tensor(reference[33][0]))
+
+
+def test_evaluate_and_exports_ignore_what_was_set(perturbation, reference):
+    protected = ProtectedDataset(Shapes(size=40), perturbation)
+    protected.transform, protected.target_transform = (lambda image: 1 / 0), str
+    store = read_images(protected)
+    np.testing.assert_array_equal(store.images[3].permute(1, 2, 0), array(reference[3][0]))
+    assert store.labels.tolist() == protected.targets == protected.to_tensors()[1].tolist()
+
+
+# --- transforms that are a dataset's own ---------------------------------------------------------
+
+
+class Negative:
+    """Called as albumentations' are: keywords in, a dict out, arrays."""
+
+    def __call__(self, *args, image=None, **others):
+        if args:
+            raise KeyError("You have to pass data to augmentations as named arguments")
+        assert isinstance(image, np.ndarray)
+        return {"image": 255 - image, **others}
+
+
+class Named(Own):
+    def __getitem__(self, index):
+        image, label = self.held[index], self.numbers[index]
+        return (self.transform(image=image)["image"] if self.transform else image), label
+
+
+class NamedFromPIL(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        if self.transform:
+            image = self.transform(image=np.array(image))["image"]
+        return image, label
+
+
+@pytest.mark.parametrize("kind", [Named, NamedFromPIL])
+@pytest.mark.parametrize("when", ["before", "on the base", "on the view"])
+def test_transforms_by_keyword(kind, when, perturbation, reference):
+    dataset = kind(Negative() if when == "before" else None)
+    protected = ProtectedDataset(dataset, perturbation)
+    np.testing.assert_array_equal(protected.without_transforms()[3][0], array(reference[3][0]))
+    if when != "before":
+        (dataset if when == "on the base" else protected).transform = Negative()
+    np.testing.assert_array_equal(protected[3][0], 255 - array(reference[3][0]))
+    np.testing.assert_array_equal(protected.clean(3)[0], 255 - dataset.held[3])
+
+
+class Two(Own):
+    def __getitem__(self, index):
+        pair = self.read(index)
+        return pair if self.transform is None else self.transform(*pair)
+
+
+def test_transforms_of_image_and_label(perturbation, reference):
+    protected = ProtectedDataset(Two(joint), perturbation)
+    image, label = protected[3]
+    np.testing.assert_array_equal(image.permute(1, 2, 0), array(reference[3][0]))
+    assert label == reference[3][1] + 7 and protected.targets[3] == reference[3][1]
+
+
+class Otherwise(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return (self.transform(image) if self.transform else F.to_tensor(image)), label
+
+
+def test_dataset_that_makes_tensors_where_there_is_no_transform(perturbation, reference):
+    protected = ProtectedDataset(Otherwise(ToTensor()), perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+    with pytest.raises(TypeError, match="Otherwise: expected a PIL image.*got a float32 Tensor"):
+        ProtectedDataset(Otherwise(), perturbation)
+
+
+class ReadOnly(Own):
+    transform = property(lambda self: self._own)
+
+    def __init__(self, transform):
+        self._own = transform
+        shapes = Shapes(size=40)
+        self.held, self.numbers = shapes.data, list(shapes.targets)
+
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return (self.transform(image) if self.transform else image), label
+
+
+class Computed(ReadOnly):
+    transform = property(lambda self: ToTensor())
+
+
+def test_read_only_properties(perturbation, reference):
+    protected = ProtectedDataset(ReadOnly(ToTensor()), perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+    plain = ProtectedDataset(ReadOnly(None), perturbation)
+    assert isinstance(plain[3][0], Image.Image)
+    with pytest.raises(TypeError, match="Computed that can be taken off.*plain attribute"):
+        ProtectedDataset(Computed(None), perturbation)
+
+
+class Method(Own):
+    def __init__(self):
+        super().__init__()
+        del self.transform
+
+    def transform(self, image):
+        return F.to_tensor(image)
+
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return self.transform(image), label
+
+
+def test_transform_that_is_a_method(perturbation, reference):
+    protected = ProtectedDataset(Method(), perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+
+
+class After(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        image = self.transform(image) if self.transform else image
+        return (image * 2 - 1 if isinstance(image, torch.Tensor) else image), label
+
+
+class Twice(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return self.transform(self.transform(image)), label
+
+
+def test_steps_after_the_transform_are_refused(perturbation):
+    with pytest.raises(TypeError, match="After to give what its transform gives.*inside the trans"):
+        ProtectedDataset(After(ToTensor()), perturbation)
+    with pytest.raises(TypeError, match="After to give what its transform gives"):
+        ue.RandomNoise().fit(After(ToTensor()), progress=False)
+
+
+def test_transform_that_is_applied_twice_is_applied_twice(perturbation, reference):
+    turned = functools.partial(F.rotate, angle=90)
+    protected = ProtectedDataset(Twice(turned), perturbation)
+    expected = turned(turned(reference[3][0]))
+    np.testing.assert_array_equal(array(protected[3][0]), array(expected))
+
+
+class Hidden(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        if random.random() < 0.5:
+            image = F.hflip(image)
+        return (self.transform(image) if self.transform else image), label
+
+
+class OwnGenerator(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return (F.hflip(image) if self.generator.random() < 0.5 else image), label
+
+
+@pytest.mark.parametrize("transform", [None, ToTensor()])
+def test_augmentation_in_getitem_is_refused(transform, perturbation):
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    with pytest.raises(TypeError, match="Hidden to give the same item each time.*transform="):
+        ProtectedDataset(Hidden(transform), perturbation)
+    with pytest.raises(TypeError, match="random augmentation"):
+        ue.RandomNoise().fit(Hidden(transform), progress=False)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert states == after
+    own = OwnGenerator(generator=np.random.default_rng(0))
+    with pytest.raises(TypeError, match="OwnGenerator to give the same item"):
+        ProtectedDataset(own, perturbation)
+    assert own.generator.random() == np.random.default_rng(0).random()
+
+
+def test_loader_with_augmentation_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(Shapes(size=1).data[0]).save(tmp_path / "a" / "0.png")
+
+    def loader(path):
+        with Image.open(path) as image:
+            return F.hflip(image) if random.random() < 0.5 else image.copy()
+
+    with pytest.raises(TypeError, match="ImageFolder to give the same item each time.*loader"):
+        ue.RandomNoise().fit(ImageFolder(tmp_path, loader=loader), progress=False)
+
+
+class Augmented(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return self.transform(self.augment(image)), label
+
+
+def test_augmentation_under_another_name_comes_after_the_perturbation(perturbation, reference):
+    dataset = Augmented(ToTensor(), augment=RandomHorizontalFlip())
+    protected = ProtectedDataset(dataset, perturbation)
+    expected = F.to_tensor(reference[3][0])
+    found = [protected[3][0] for _ in range(20)]
+    assert any(torch.equal(image, expected) for image in found)
+    assert any(torch.equal(image, expected.flip(2)) for image in found)
+    torch.manual_seed(5)
+    clean = protected.clean(3)[0]
+    torch.manual_seed(5)
+    assert torch.equal(clean, dataset[3][0])
+    protected.transform = None
+    assert isinstance(protected[3][0], Image.Image)
+
+
+class Delegating:
+    """Hands on whatever it has not; not even a copy of it survives its ``__getattr__``."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        return self.inner[index]
+
+
+def test_delegated_transforms_are_applied_once(perturbation, reference):
+    dataset = Shapes(size=40, transform=ToTensor(), target_transform=plus_100)
+    protected = ProtectedDataset(Delegating(dataset), perturbation)
+    image, label = protected[3]
+    assert torch.equal(image, F.to_tensor(reference[3][0])) and label == reference[3][1] + 100
+    assert dataset[3][1] == label and protected.transform is dataset.transform
+    dataset.transform = PILToTensor()
+    assert protected[3][0].dtype == torch.uint8
+    protected.transform = None
+    assert isinstance(protected[3][0], Image.Image) and protected[3][1] == label
+
+
+class Around(Dataset):
+    def __init__(self, below, transform=None):
+        self.below, self.transform = below, transform
+
+    def __len__(self):
+        return len(self.below)
+
+    def __getitem__(self, index):
+        image, label = self.below[index]
+        return (self.transform(image) if self.transform else image), label
+
+
+def test_transforms_below_and_above_are_applied_in_order(perturbation, reference):
+    inner = Shapes(size=40, transform=PILToTensor())
+    outer = Around(Subset(inner, [5, 3]), lambda image: image.float() / 2)
+    protected = ProtectedDataset(outer, perturbation)
+    expected = torch.from_numpy(array(reference[3][0]).copy()).permute(2, 0, 1).float() / 2
+    assert torch.equal(protected[1][0], expected)
+    assert inner[3][0].dtype == torch.uint8
+    with pytest.raises(ValueError, match="not protected yet"):
+        ProtectedDataset(Around(ProtectedDataset(inner, perturbation)), perturbation)
+
+
+def test_transform_whose_randomness_is_its_own(perturbation, reference):
+    generator = np.random.default_rng(0)
+
+    def noisy(image):
+        return F.to_tensor(image) + float(generator.random())
+
+    protected = ProtectedDataset(Two(lambda image, label: (noisy(image), label)), perturbation)
+    difference = protected[3][0] - F.to_tensor(reference[3][0])
+    assert difference.std() < 1e-6 and 0 <= difference.mean() < 1
+
+
+def test_transform_that_fails_is_not_an_error_of_wrapping(perturbation):
+    protected = ProtectedDataset(Augmented(lambda image: 1 / 0, augment=ToTensor()), perturbation)
+    with pytest.raises(ZeroDivisionError):
+        protected[0]
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+class Tensors(Own):
+    def __getitem__(self, index):
+        image = torch.from_numpy(self.held[index]).permute(2, 0, 1).contiguous()
+        item = tv_tensors.Image(image), self.numbers[index]
+        return item if self.transform is None else (self.transform(item[0]), item[1])
+
+
+def test_tv_tensors_stay_so(perturbation, reference):
+    protected = ProtectedDataset(Tensors(), perturbation)
+    image = protected[3][0]
+    assert type(image) is tv_tensors.Image and type(protected.clean(3)[0]) is tv_tensors.Image
+    np.testing.assert_array_equal(image.permute(1, 2, 0), array(reference[3][0]))
+    flipped = ProtectedDataset(Tensors(v2.RandomHorizontalFlip(1.0)), perturbation)
+    assert torch.equal(flipped[3][0], image.flip(2))
+    assert type(flipped[3][0]) is tv_tensors.Image
+
+
+def test_transforms_v2(perturbation, reference):
+    to_image = v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(1.0)])
+    protected = ProtectedDataset(Shapes(size=40, transform=to_image), perturbation)
+    assert type(protected[3][0]) is tv_tensors.Image
+    np.testing.assert_array_equal(protected[3][0].permute(1, 2, 0), array(reference[3][0])[:, ::-1])
+
+
+def test_dataset_wrapped_for_transforms_v2(cifar10):
+    from torchvision.datasets import wrap_dataset_for_transforms_v2
+
+    perturbation = ue.RandomNoise().fit(cifar10, progress=False).perturbation_
+    expected = ProtectedDataset(cifar10, perturbation)[3][0]
+    cifar10.transforms = lambda image, label: (v2.functional.to_image(image), label)
+    wrapped = wrap_dataset_for_transforms_v2(cifar10)
+    protected = ProtectedDataset(wrapped, perturbation)
+    assert type(protected[3][0]) is tv_tensors.Image
+    np.testing.assert_array_equal(protected[3][0].permute(1, 2, 0), array(expected))
+    assert type(wrapped[3][0]) is tv_tensors.Image
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(4, 4, 8, 8, dtype=torch.uint8), np.zeros((4, 8, 8, 4), np.uint8)]
+)
+def test_transparency_is_refused_with_what_to_do(images):
+    with pytest.raises(TypeError, match=r"1 or 3 channels.*background.*image\[:"):
+        ue.RandomNoise().fit((images, [0, 1, 0, 1]), progress=False)
+
+
+# --- attributes ----------------------------------------------------------------------------------
+
+
+class Rich(Own):
+    def __init__(self):
+        super().__init__()
+        self.samples = [("a/0.png", 0)]
+        self.attribute_names, self.split, self.num_images = ["red", "round"], "train", 40
+        self.attributes = torch.zeros(40, 2)
+        self.places, self.kept = ["a/0.png", "a/1.png"], {"clean": self.held}
+        self.inner = Shapes(size=4)
+
+    def __getitem__(self, index):
+        return self.read(index)
+
+    def describe(self):
+        return "of Rich"
+
+    def load_image(self, index):
+        return self.held[index]
+
+
+def test_other_attributes_pass_through(perturbation):
+    protected = ProtectedDataset(Rich(), perturbation)
+    assert protected.attribute_names == ["red", "round"] and protected.split == "train"
+    assert protected.num_images == 40 and protected.describe() == "of Rich"
+    assert protected.attributes is protected.base.attributes
+    again = pickle.loads(pickle.dumps(copy.deepcopy(protected)))
+    assert again.split == "train"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("samples", "imgs", "data", "images", "tensors", "_samples", "_images", "_image_files"),
+        *("held", "places", "kept", "inner", "load_image"),
+    ],
+)
+def test_what_leads_to_clean_images_is_absent(name, perturbation):
+    protected = ProtectedDataset(Rich(), perturbation)
+    assert not hasattr(protected, name) and getattr(protected, name, None) is None
+    with pytest.raises(AttributeError, match=rf"{name}'.*to_tensors\(\).*targets.*base"):
+        getattr(protected, name)
+
+
+def test_attributes_that_nobody_has(perturbation):
+    protected = ProtectedDataset(Rich(), perturbation)
+    with pytest.raises(AttributeError, match="'colour', and neither has the Rich below it"):
+        protected.colour  # noqa: B018
+    part = ProtectedDataset(Subset(Rich(), range(4)), perturbation)
+    assert not hasattr(part, "split") and not hasattr(part, "dataset")
+    tuples = ProtectedDataset((Shapes(size=40).data, Shapes(size=40).targets), perturbation)
+    assert not hasattr(tuples, "count")
+
+
+def test_batches_never_come_from_the_base(perturbation, reference):
+    class Batched(Rich):
+        def __getitems__(self, indices):
+            raise AssertionError("clean images were read")
+
+    protected = ProtectedDataset(Batched(), perturbation)
+    protected.transform = ToTensor()
+    images, _ = next(iter(DataLoader(protected, 4)))
+    assert torch.equal(images[3], F.to_tensor(reference[3][0]))

@@ -1,0 +1,309 @@
+"""A dataset without its transforms: found by trying, and checked before it is used."""
+
+from __future__ import annotations
+
+import copy
+import random
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import TensorDataset
+from torchvision.datasets.folder import DatasetFolder, default_loader
+from torchvision.datasets.vision import StandardTransform
+
+from .compare import alike, random_state, same, watched_draws
+from .huggingface import HuggingFaceRows
+from .image import pixels_of
+from .items import ITEM, Layout, field_of, find_layout
+from .photo import load_photo
+from .transforms import (
+    NAMES,
+    Call,
+    Log,
+    Off,
+    Path,
+    calls_in,
+    find_transforms,
+    find_unset,
+    has_own,
+    is_known,
+    photo_loaders,
+    rebuilt,
+    shallow,
+    standard_calls,
+    unchanged,
+)
+
+_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
+_AGAIN = 16  # readings of one item of a dataset that draws random numbers
+
+
+class Bare(NamedTuple):
+    """A dataset without its transforms."""
+
+    dataset: Any  # a copy that applies none; arrays are shared
+    layout: Layout
+    # How it calls its transforms, in order, those that are None included; None: as torchvision's.
+    calls: tuple[Call, ...] | None = None
+
+
+def take_off(dataset: Any, layout: Layout | None = None) -> Bare:
+    """A dataset without its transforms; its own object is not changed.
+
+    Args:
+        dataset: Any map-style dataset that is no ``Subset`` or ``ConcatDataset``.
+        layout: Where image and label lie in its items; None to find out.
+
+    Raises:
+        TypeError: The transforms cannot be taken off, or there is random augmentation besides.
+    """
+    if hasattr(type(dataset), "without_transforms"):
+        return Bare(dataset.without_transforms(), layout or Layout())
+    if isinstance(dataset, HuggingFaceRows):
+        call = Call(("row_transform",), (ITEM,))
+        return Bare(dataset.without_transform(), layout or Layout(), (call,))
+    if not is_known(getattr(type(dataset), "__getitem__", None)):
+        return _Trial(dataset, layout).outcome() if len(dataset) else Bare(dataset, Layout())
+    bare = _without_standard(dataset)
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) != 2 and layout is None:
+        samples = {index: dataset[index] for index in sorted({0, len(dataset) - 1})}
+        layout = find_layout("TensorDataset", samples)
+    if isinstance(bare, DatasetFolder) and bare.loader is not load_photo and len(bare):
+        _check_steady(dataset, bare, [0])
+    return Bare(bare, layout or Layout())
+
+
+def _without_standard(dataset: Any) -> Any:
+    bare = shallow(dataset)
+    if has_own(dataset, "loader") and dataset.loader is default_loader:
+        bare.loader = load_photo
+    for name in NAMES:
+        if has_own(dataset, name) and getattr(dataset, name) is not None:
+            setattr(bare, name, None)
+    return bare
+
+
+class _Refused(TypeError):
+    """Why one way of taking transforms off does not do; the most telling one is raised."""
+
+    def __init__(self, message: str, weight: int) -> None:
+        super().__init__(message)
+        self.weight = weight
+
+
+class _Trial:
+    """Ways to take transforms off a dataset of the caller's own class."""
+
+    def __init__(self, dataset: Any, layout: Layout | None) -> None:
+        self._dataset, self._given = dataset, layout
+        self._name = type(dataset).__name__
+        self._held = find_transforms(dataset)
+        own: dict[str, Any] = getattr(dataset, "__dict__", {})
+        generators = {(n,): copy.deepcopy(v) for n, v in own.items() if isinstance(v, _GENERATORS)}
+        self._draws = bool(generators)
+        self._start = {**photo_loaders(dataset), **generators}
+        self._samples = sorted({0, len(dataset) // 2, len(dataset) - 1})
+
+    def outcome(self) -> Bare:
+        every = list(self._held)
+        own = [path for path in every if len(path) == 1]
+        inner = [path for path in every if len(path) > 1]
+        problems: list[_Refused] = []
+        for off, none in ((every, []), (inner, own), (own, []), ([], own)):
+            if problems and not (off or none):
+                continue
+            try:
+                return self._tried(off, none)
+            except _Refused as problem:
+                problems.append(problem)
+        raise TypeError(*max(problems, key=lambda problem: problem.weight).args)
+
+    def _tried(self, off: Sequence[Path], none: Sequence[Path]) -> Bare:
+        log: Log = []
+        stubs = {path: Off(path, log) for path in off} | dict.fromkeys(none)
+        try:
+            probe = rebuilt(self._dataset, {**self._start, **stubs})
+        except AttributeError as error:
+            raise _Refused(
+                f"expected a transform of {self._name} that can be taken off, got one that cannot "
+                f"be set ({error}); hold it in a plain attribute: self.transform = transform",
+                3,
+            ) from error
+        items, logs = self._read(probe, log, bool(stubs))
+        layout = self._given or find_layout(self._name, items, _listed(self._dataset))
+        self._check_images(items, layout)
+        if stubs:
+            calls = [calls_in(logs[index], items[index], layout) for index in items]
+        else:
+            calls = [[] for _ in items]
+        if any(found != calls[0] for found in calls):
+            raise _Refused(
+                f"expected {self._name} to apply the same transforms to all items, got others for "
+                f"item {self._samples[-1]} than for item 0; protect its parts by themselves and "
+                f"concatenate them",
+                2,
+            )
+        made = calls[0] + self._standard(none, layout)
+        if stubs:
+            self._check_whole(probe, made, layout)
+        made = self._with_unset(made, off, layout)
+        values = {**dict.fromkeys(find_unset(self._dataset)), **dict.fromkeys(none)}
+        values |= photo_loaders(self._dataset) | dict.fromkeys(off, unchanged)
+        return Bare(rebuilt(self._dataset, values), layout, tuple(made))
+
+    def _read(self, probe: Any, log: Log, altered: bool) -> tuple[dict[int, Any], dict[int, Log]]:
+        """Some items, which stay the same when they are read again, and what was called."""
+        items, logs = {}, {}
+        for index in self._samples:
+            log.clear()
+            try:
+                with random_state(1), watched_draws() as drawn:
+                    items[index] = probe[index]
+            except Exception as error:
+                if not altered:
+                    raise
+                raise _Refused(
+                    f"expected {self._name} to be readable without its transforms, got "
+                    f"{type(error).__name__}: {error}; let its __getitem__ leave out a transform "
+                    f"that is None",
+                    0,
+                ) from error
+            logs[index] = list(log)
+            self._draws = self._draws or drawn[0]
+        _check_steady(self._dataset, probe, self._samples, items, (log, logs), draws=self._draws)
+        return items, logs
+
+    def _check_images(self, items: Mapping[int, Any], layout: Layout) -> None:
+        for index, item in items.items():
+            try:
+                image = field_of(item, layout.image)
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
+                raise TypeError(
+                    f"expected an image at {layout.image!r} of the items of {self._name}, got "
+                    f"{type(error).__name__}: {error} for item {index}"
+                ) from error
+            try:
+                pixels_of(image)
+            except TypeError as error:
+                raise _Refused(f"{self._name}: {error}", 1) from error
+            except ValueError:
+                pass  # said when it is read, with its file
+
+    def _standard(self, none: Sequence[Path], layout: Layout) -> list[Call]:
+        """The calls of transforms that were not seen, since they are None."""
+        usual = standard_calls(layout.image, _label_key(layout))
+        held = {path[0]: self._held[path] for path in none}
+        joint = held.pop("transforms", None)
+        if joint is not None and not isinstance(joint, StandardTransform):
+            return [usual["transforms"]]
+        return [usual[name] for name in NAMES if name in held]
+
+    def _check_whole(self, probe: Any, calls: Sequence[Call], layout: Layout) -> None:
+        """Whether our transforms of bare items give what the dataset itself gives."""
+        for index in self._samples:
+            try:
+                expected = self._whole(index)
+            except Exception:
+                return  # not ours to raise
+            try:
+                held = self._copies()
+                with random_state(1):
+                    item = probe[index]
+                    for call in calls:
+                        item = call.made(held[call.path], item)
+            except Exception as error:
+                found: Any = f"{type(error).__name__}: {error}"
+            else:
+                if same(item, expected):
+                    continue
+                if not same(expected, self._whole(index)) and alike(item, expected):
+                    continue  # a random state of its own, which cannot be fixed
+                found = "another item"
+            raise _Refused(
+                f"expected {self._name} to give what its transform gives, got {found} when the "
+                f"transform is taken off and applied afterwards: its __getitem__ changes items "
+                f"after the transform, applies it twice, or applies something where it is None; do "
+                f"all that inside the transform",
+                2,
+            )
+
+    def _whole(self, index: int) -> Any:
+        """The dataset's own item, from copies of its transforms, under a known random state."""
+        held = {path: v for path, v in self._copies().items() if not _is_method(v)}
+        with random_state(1):
+            return rebuilt(self._dataset, {**self._start, **held})[index]
+
+    def _copies(self) -> dict[Path, Any]:
+        methods = {path: value for path, value in self._held.items() if _is_method(value)}
+        others = {path: value for path, value in self._held.items() if path not in methods}
+        try:
+            return methods | copy.deepcopy(others)
+        except Exception:
+            return methods | others
+
+    def _with_unset(self, calls: list[Call], off: Sequence[Path], layout: Layout) -> list[Call]:
+        """The calls, and among them those that there would be if a transform were set later."""
+        unset = find_unset(self._dataset)
+        pairs = [path for path in unset if path[-1] != "transforms"]
+        for chosen in (pairs, unset):
+            log: Log = []
+            stubs = {path: Off(path, log) for path in [*off, *chosen]}
+            try:
+                with random_state(1):
+                    item = rebuilt(self._dataset, {**self._start, **stubs})[self._samples[0]]
+                found = calls_in(log, item, layout)
+                pixels_of(field_of(item, layout.image))
+            except Exception:
+                continue
+            if len(found) > len(calls) and [call for call in found if call.path in off] == calls:
+                return found
+        return calls
+
+
+def _check_steady(
+    dataset: Any,
+    bare: Any,
+    samples: Sequence[int],
+    items: Mapping[int, Any] | None = None,
+    logged: tuple[Log, Mapping[int, Log]] | None = None,
+    *,
+    draws: bool = True,
+) -> None:
+    """Refuses random augmentation that is no transform: items must be the same in each reading."""
+    if items is None:
+        with random_state(1):
+            items = {index: bare[index] for index in samples}
+    repeated = [*samples, *([samples[0]] * _AGAIN if draws else [])]
+    for seed, index in enumerate(repeated, 2):
+        if logged is not None:
+            logged[0].clear()
+        with random_state(seed):
+            item = bare[index]
+        called = logged is None or [c[0] for c in logged[0]] == [c[0] for c in logged[1][index]]
+        if not (called and same(item, items[index])):
+            raise _Refused(
+                f"expected {type(dataset).__name__} to give the same item each time it is read "
+                f"without its transforms, got another for item {index}: there is random "
+                f"augmentation in its __getitem__ or its loader; put that into its transform= (an "
+                f"attribute self.transform, which is taken off and applied after the perturbation)",
+                4,
+            )
+
+
+def _is_method(value: Any) -> bool:
+    return isinstance(value, types.MethodType)
+
+
+def _label_key(layout: Layout) -> Any:
+    return layout.label if isinstance(layout.label, (str, int)) else 1
+
+
+def _listed(dataset: Any) -> Sequence[Any] | None:
+    for name in ("targets", "labels", "_labels"):
+        values = getattr(dataset, name, None) if has_own(dataset, name) else None
+        if isinstance(values, (list, tuple, np.ndarray, torch.Tensor)):
+            return values.tolist() if hasattr(values, "tolist") else list(values)
+    return None

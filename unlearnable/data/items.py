@@ -1,0 +1,242 @@
+"""Where image and label lie in the items of a dataset: found where that is clear, or said."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .image import pixels_of
+
+Label = str | int | Callable[[Any], int] | None
+_NAMES = {
+    "image": ("image", "images", "img", "imgs", "picture", "photo"),
+    "label": ("label", "labels", "target", "targets", "y"),
+}
+
+
+class Whole:
+    """Stands for the item itself, where a key or a position would be."""
+
+    def __repr__(self) -> str:
+        return "the item"
+
+    def __reduce__(self) -> str:
+        return "ITEM"
+
+
+ITEM = Whole()
+
+
+class Layout(NamedTuple):
+    """Where image and label lie in an item."""
+
+    image: Any = 0  # key or position; ITEM for the item itself
+    label: Any = 1  # key, position, function of the item, or None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether items are read as pairs (image, label)."""
+        return (self.image, self.label) == (0, 1)
+
+    def label_of(self, item: Any) -> Any:
+        """The class index of an item, as the dataset gives it; None without labels."""
+        if self.label is None or callable(self.label):
+            return None if self.label is None else self.label(item)
+        return field_of(item, self.label)
+
+
+def field_of(item: Any, key: Any) -> Any:
+    """What lies at a key or position of an item, or in that attribute of it."""
+    if key is ITEM:
+        return item
+    if isinstance(key, str) and not isinstance(item, Mapping):
+        return getattr(item, key)
+    return item[key]
+
+
+def with_field(item: Any, key: Any, value: Any) -> Any:
+    """The same item, of the same type, with another value at a key or position."""
+    if key is ITEM:
+        return value
+    if isinstance(item, tuple):
+        names: Any = getattr(item, "_fields", None)
+        if names:
+            return item._replace(**{key if isinstance(key, str) else names[key]: value})  # type: ignore[attr-defined]
+        place = key % len(item)
+        return type(item)((*item[:place], value, *item[place + 1 :]))
+    if isinstance(key, str) and not isinstance(item, Mapping) and dataclasses.is_dataclass(item):
+        return dataclasses.replace(item, **{key: value})  # type: ignore[type-var]
+    other = copy.copy(item)
+    if isinstance(key, str) and not isinstance(item, Mapping):
+        setattr(other, key, value)
+    else:
+        other[key] = value
+    return other
+
+
+class ItemDataset(Dataset[Any]):
+    """What :func:`from_items` returns: the dataset's own items, with a note of what is where.
+
+    Attributes:
+        dataset: The dataset that was given.
+        layout: Where image and label lie.
+        classes: Names of the classes, or None to take the dataset's own.
+    """
+
+    def __init__(
+        self, dataset: Any, image: Any, label: Label, classes: Sequence[str] | None
+    ) -> None:
+        self.dataset = dataset
+        self.layout = Layout(ITEM if image is None else image, label)
+        self.classes = None if classes is None else [str(name) for name in classes]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+
+def from_items(
+    dataset: Any,
+    image: str | int | None = 0,
+    label: Label = 1,
+    *,
+    classes: Sequence[str] | None = None,
+) -> ItemDataset:
+    """Says where image and label lie in the items of a dataset; all else is passed through.
+
+    Protected items are of the same type, with the image alone replaced. Pairs (image, label) need
+    none of this, and neither do dicts and longer tuples where both are clear.
+
+    Args:
+        dataset: Any map-style dataset, or a Hugging Face one, whose items stay dicts of all
+            columns. It is not changed.
+        image: Key, position or attribute of the image; None where the item is the image.
+        label: Key, position or attribute of the class index; or a function that takes the item,
+            before any transform, and returns it, such as ``one_hot_index`` or one attribute of
+            many; or None for a dataset without labels, which methods that need none take. The
+            item's own field stays as it is. With worker processes that are spawned, a function has
+            to be one that can be pickled.
+        classes: Names of the classes, in the order of their indices; without them those of the
+            dataset are taken, and none with a function.
+
+    Returns:
+        A dataset of the same items.
+
+    Example:
+        >>> from unlearnable import RandomNoise
+        >>> from unlearnable.datasets import Shapes
+        >>> rows = [{"photo": image, "kind": label} for image, label in Shapes(size=4)]
+        >>> dataset = from_items(rows, image="photo", label="kind")
+        >>> protected = RandomNoise().fit(dataset, progress=False).protect(dataset)
+        >>> sorted(protected[0]), protected[0]["photo"].size
+        (['kind', 'photo'], (32, 32))
+    """
+    if isinstance(image, bool) or not (image is None or isinstance(image, (str, int))):
+        raise TypeError(f"expected a key or a position as image, got {image!r}")
+    known = label is None or callable(label) or isinstance(label, (str, int))
+    if isinstance(label, bool) or not known:
+        raise TypeError(
+            f"expected a key, a position, a function of the item or None as label, got {label!r}"
+        )
+    return ItemDataset(dataset, image, label, classes)
+
+
+def find_layout(
+    name: str, samples: Mapping[int, Any], listed: Sequence[Any] | None = None
+) -> Layout:
+    """Where image and label lie, judged by some items of a dataset, by their indices.
+
+    Args:
+        name: The dataset's class, for people.
+        samples: Items without transforms.
+        listed: Labels that the dataset lists besides.
+
+    Raises:
+        TypeError: It is not clear; the message says how to name them.
+    """
+    item = next(iter(samples.values()))
+    if isinstance(item, (tuple, list)) and len(item) == 2 and not hasattr(item, "_fields"):
+        return Layout()
+    fields = _fields(item)
+    if not fields:
+        raise _unclear(name, item, "pairs (image, label)", "(dataset, image=None, label=…)")
+    names = _NAMES["image"] if isinstance(fields[0], str) else ()
+    images = [key for key in fields if key in names or _is_image(field_of(item, key))]
+    if len(images) != 1:
+        raise _unclear(name, item, "one image in each item", "(dataset, image=…, label=…)", images)
+    labels = _labels(fields, samples, listed, images[0])
+    if len(labels) != 1:
+        raise _unclear(name, item, "one label in each item", "(dataset, image=…, label=…)", labels)
+    return Layout(images[0], labels[0])
+
+
+def _labels(
+    fields: list[Any], samples: Mapping[int, Any], listed: Sequence[Any] | None, image: Any
+) -> list[Any]:
+    """Keys of fields that may be the label: by name, or integers that do not count the items."""
+    if isinstance(fields[0], str):
+        return [key for key in fields if key in _NAMES["label"] and key != image]
+    found = []
+    for key in fields:
+        values = {index: _integer(field_of(item, key)) for index, item in samples.items()}
+        counts = len(samples) > 1 and all(value == index for index, value in values.items())
+        if None not in values.values() and not counts:
+            found.append(key)
+    if len(found) > 1 and listed is not None:
+        agree = [
+            key
+            for key in found
+            if all(_integer(field_of(item, key)) == listed[i] for i, item in samples.items())
+        ]
+        return agree or found
+    return found
+
+
+def _fields(item: Any) -> list[Any]:
+    if isinstance(item, Mapping):
+        return list(item)
+    if isinstance(item, (tuple, list)):
+        return list(getattr(item, "_fields", range(len(item))))
+    if dataclasses.is_dataclass(item):
+        return [field.name for field in dataclasses.fields(item)]
+    return []
+
+
+def _is_image(value: Any) -> bool:
+    try:
+        pixels_of(value)
+    except TypeError:
+        return False
+    except ValueError:  # an image of a mode that is refused with a reason
+        pass
+    return True
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0:
+        value = value.item()
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _unclear(
+    name: str, item: Any, expected: str, call: str, found: Sequence[Any] | None = None
+) -> TypeError:
+    got = f"a {type(item).__name__}"
+    if isinstance(item, (tuple, list, Mapping)) or dataclasses.is_dataclass(item):
+        fields = [f"{key}: {type(field_of(item, key)).__name__}" for key in _fields(item)]
+        got += f" of {', '.join(fields)}" if fields else " of nothing"
+    if found is not None:
+        some = ", ".join(map(str, found))
+        got = f"{f'several ({some})' if found else 'none'} in {got}"
+    return TypeError(
+        f"expected {name} to give {expected}, got {got}; name image and label: "
+        f"unlearnable.from_items{call}"
+    )

@@ -1,0 +1,88 @@
+"""Labels of a dataset: listed by it, agreeing with its items, and checked to be class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import TensorDataset
+from torchvision.datasets.folder import DatasetFolder
+
+from .compare import same
+from .items import Layout
+
+
+def lists_files(bare: Any) -> bool:
+    """Whether items are files that a loader reads, and the labels listed beside them."""
+    return getattr(type(bare), "__getitem__", None) is DatasetFolder.__getitem__
+
+
+def listed_labels(leaf: Any, layout: Layout) -> list[Any] | None:
+    """Labels of a dataset's items by an attribute of it, or None."""
+    if callable(layout.label) or layout.label is None:
+        return None
+    if lists_files(leaf) and layout.label == 1:
+        return [label for _, label in leaf.samples]
+    if isinstance(leaf, TensorDataset) and isinstance(layout.label, int):
+        return leaf.tensors[layout.label].tolist()
+    for name in ("targets", "labels", "_labels"):
+        values: Any = getattr(leaf, name, None)
+        if isinstance(values, (list, tuple, np.ndarray, Tensor)):
+            if len(values) != len(leaf):
+                return None
+            return values.tolist() if hasattr(values, "tolist") else list(values)
+    return None
+
+
+def check_labels(
+    labels: Sequence[Any], classes: Sequence[str] | None, indices: Sequence[int] | None = None
+) -> NDArray[np.int64]:
+    """Labels as int64, or a ``ValueError`` that names the one that is not a class index.
+
+    They are those of the images at ``indices``, or of all.
+    """
+    checked = np.empty(len(labels), dtype=np.int64)
+    for place, label in enumerate(labels):
+        if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
+            label = label.item()
+        negative = isinstance(label, int) and label < 0
+        if negative or isinstance(label, bool) or not isinstance(label, int):
+            index = place if indices is None else indices[place]
+            hint = "; the labels are missing" if label is None else ""
+            if negative:
+                hint = "; negative labels mark unlabelled images: leave them out with a Subset"
+            elif label is not None:
+                hint = (
+                    "; say which class it is: unlearnable.from_items(dataset, label=…), with a "
+                    "function of the item, or label=None for methods that need no labels"
+                )
+            expected = "expected labels to be class indices 0, 1, 2, …"
+            raise ValueError(f"{expected}, got {label!r} for image {index}{hint}")
+        checked[place] = label
+    if classes is not None and checked.size and checked.max() >= len(classes):
+        raise ValueError(
+            f"expected labels below the number of classes, {len(classes)}, got {checked.max()}"
+        )
+    return checked
+
+
+def sample_of(labels: Sequence[Any]) -> list[int]:
+    """16 places at most: some evenly spread, and the first of as many classes as there is room."""
+    spread = np.linspace(0, len(labels) - 1, 6).astype(int).tolist()
+    first: dict[Any, int] = {}
+    for index, label in enumerate(labels):
+        first.setdefault(label if isinstance(label, int) else repr(label), index)
+    chosen = list(first.values())
+    some = np.linspace(0, len(chosen) - 1, min(10, len(chosen))).astype(int).tolist()
+    return sorted({*spread, *(chosen[place] for place in some)})
+
+
+def agree(found: Any, listed: Any) -> bool:
+    """Whether an item has the label that is listed."""
+    found, listed = (
+        value.tolist() if hasattr(value, "tolist") else value for value in (found, listed)
+    )
+    return type(found) is type(listed) and same(found, listed)

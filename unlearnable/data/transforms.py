@@ -1,0 +1,302 @@
+"""The transforms of a dataset: where they are held, copies without them, and how they are called.
+
+Each is named by the path of attributes that leads to it, ``("transform",)`` or, through a dataset
+that holds another, ``("subset", "dataset", "transform")``.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import default_loader
+from torchvision.datasets.vision import StandardTransform
+
+from .compare import same
+from .items import ITEM, Layout, field_of, with_field
+from .photo import load_photo
+
+Path: TypeAlias = tuple[str | int, ...]
+Log: TypeAlias = list[tuple[Path, tuple[Any, ...], dict[str, Any]]]
+NAMES = ("transform", "target_transform", "transforms")
+# What datasets call a transform of their own, and where the classes of such come from.
+_LIKELY = re.compile(
+    r"(transform|tfms?$|aug|pre_?proc|normali[sz]e|to_?tensor|jitter|crop|flip|erase|resize)", re.I
+)
+_LIBRARIES = ("torchvision.transforms", "albumentations", "kornia", "timm.data", "imgaug")
+_METHODS = (*NAMES, "augment", "_transform", "_augment")  # of a class, where it defines them
+
+
+class Off:
+    """Stands in for a transform: gives what it got, and notes how it was called."""
+
+    def __init__(self, path: Path, log: Log) -> None:
+        self.path, self.log = path, log
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.log.append((self.path, args, kwargs))
+        return unchanged(*args, **kwargs)
+
+
+def unchanged(*args: Any, **kwargs: Any) -> Any:
+    """What stands in for a transform on the copies that are read."""
+    if kwargs and not args:
+        return kwargs
+    return args[0] if len(args) == 1 else args
+
+
+class Call(NamedTuple):
+    """A call of a transform, as a dataset makes it."""
+
+    path: Path
+    args: tuple[Any, ...]  # keys of the item's fields that it gets, or ITEM
+    names: tuple[str, ...] = ()  # of those that it gets as keywords: as many, the last ones
+    arrays: bool = False  # whether the image is an array then
+
+    def made(self, transform: Callable[..., Any], item: Any) -> Any:
+        """The item after the transform."""
+        values = [field_of(item, key) for key in self.args]
+        if self.arrays:
+            values = [np.asarray(v) if hasattr(v, "getbands") else v for v in values]
+        if self.names:
+            result = transform(**dict(zip(self.names, values, strict=True)))
+            results = [result[name] for name in self.names]
+        elif len(values) == 1:
+            results = [transform(values[0])]
+        else:
+            results = list(transform(*values))
+        for key, result in zip(self.args, results, strict=True):
+            item = with_field(item, key, result)
+        return item
+
+    def only(self, key: Any) -> bool:
+        """Whether the call changes this field alone."""
+        return self.args == (key,)
+
+
+def standard_calls(image: Any = 0, label: Any = 1) -> dict[str, Call]:
+    """How torchvision's datasets call their transforms, by their names."""
+    return {
+        "transform": Call(("transform",), (image,)),
+        "target_transform": Call(("target_transform",), (label,)),
+        "transforms": Call(("transforms",), (image, label)),
+    }
+
+
+def has_own(dataset: Any, name: str) -> bool:
+    """Whether an object has an attribute by itself, not from another that it delegates to."""
+    missing = object()
+    return inspect.getattr_static(dataset, name, missing) is not missing
+
+
+def value_at(dataset: Any, path: Path) -> Any:
+    """What a path leads to; None where it leads nowhere."""
+    for step in path:
+        dataset = dataset[step] if isinstance(step, int) else getattr(dataset, step, None)
+    return dataset
+
+
+def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Path, Any]:
+    """All transforms that a dataset holds, by their paths: its own, and those of datasets in it."""
+    found: dict[Path, Any] = {}
+    own = _attributes(dataset)
+    for path, inner in _inner(own):
+        if depth and inner is not dataset:
+            found |= find_transforms(inner, (*prefix, *path), depth - 1)
+    for name, value in own.items():
+        if name != "loader" and callable(value) and (name in NAMES or _is_likely(name, value)):
+            found[(*prefix, name)] = value
+    for name in _METHODS:
+        static = inspect.getattr_static(type(dataset), name, None)
+        if static is None or name in own:
+            continue
+        value = getattr(dataset, name, None)
+        known = any(value is other for other in found.values())  # a property of what was found
+        if callable(value) and not (isinstance(static, property) and known):
+            found[(*prefix, name)] = value
+    return found
+
+
+def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
+    """Where a transform could be set, and none is."""
+    own = _attributes(dataset)
+    found = [(*prefix, name) for name in NAMES if name in own and own[name] is None]
+    for name in NAMES:
+        static = inspect.getattr_static(type(dataset), name, dataset)
+        if static is None and name not in own:
+            found.append((*prefix, name))
+    for path, inner in _inner(own):
+        if depth and inner is not dataset:
+            found += find_unset(inner, (*prefix, *path), depth - 1)
+    return found
+
+
+def find_loaders(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
+    """Where torchvision's own loader of photos is held."""
+    own = _attributes(dataset)
+    found = [(*prefix, "loader")] if own.get("loader") is default_loader else []
+    for path, inner in _inner(own):
+        if depth and inner is not dataset:
+            found += find_loaders(inner, (*prefix, *path), depth - 1)
+    return found
+
+
+def datasets_in(dataset: Any, depth: int = 8) -> list[Any]:
+    """A dataset and those that it holds, directly or not."""
+    inner = [other for _, other in _inner(_attributes(dataset)) if other is not dataset]
+    return [
+        dataset,
+        *(found for other in inner if depth for found in datasets_in(other, depth - 1)),
+    ]
+
+
+def _attributes(dataset: Any) -> dict[str, Any]:
+    try:
+        return vars(dataset)
+    except TypeError:
+        return {}
+
+
+def _inner(own: Mapping[str, Any]) -> list[tuple[Path, Any]]:
+    found: list[tuple[Path, Any]] = []
+    for name, value in own.items():
+        if _is_dataset(value):
+            found.append(((name,), value))
+        elif isinstance(value, (list, tuple)) and value and all(map(_is_dataset, value[:8])):
+            found += [((name, place), part) for place, part in enumerate(value)]
+    return found
+
+
+def _is_dataset(value: Any) -> bool:
+    if isinstance(value, Dataset):
+        return True
+    readable = hasattr(type(value), "__getitem__") and hasattr(type(value), "__len__")
+    return readable and any(has_own(value, name) for name in NAMES)
+
+
+def _is_likely(name: str, value: Any) -> bool:
+    if isinstance(value, type):
+        return False
+    module = type(value).__module__
+    return bool(_LIKELY.search(name)) or module.startswith(_LIBRARIES)
+
+
+def shallow(dataset: Any) -> Any:
+    """A shallow copy, also of objects whose ``__getattr__`` does not survive ``copy.copy``."""
+    try:
+        return copy.copy(dataset)
+    except (AttributeError, RecursionError, TypeError, KeyError):
+        other = object.__new__(type(dataset))
+        other.__dict__.update(vars(dataset))
+        return other
+
+
+def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
+    """A copy with these values at their paths; everything off the paths is shared.
+
+    Raises:
+        AttributeError: One of them cannot be set, or setting it would change the original.
+    """
+    if not values:
+        return dataset
+    other = list(dataset) if isinstance(dataset, (list, tuple)) else shallow(dataset)
+    steps: dict[str | int, dict[Path, Any]] = {}
+    for path, value in values.items():
+        steps.setdefault(path[0], {})[path[1:]] = value
+    for step, below in steps.items():
+        old = value_at(dataset, (step,))
+        new = below[()] if () in below else rebuilt(old, below)
+        if isinstance(step, int):
+            other[step] = new
+        else:
+            _set(other, step, new, dataset)
+    return other
+
+
+def _set(dataset: Any, name: str, value: Any, original: Any) -> None:
+    static = inspect.getattr_static(type(dataset), name, None)
+    if isinstance(static, property):
+        old = getattr(original, name)
+        if getattr(original, name) is not old:
+            raise AttributeError(f"the property {name} is made anew each time")
+        static.__set__(dataset, value)
+        if getattr(original, name) is not old:  # a setter that reaches into what both share
+            static.__set__(original, old)
+            raise AttributeError(f"setting {name} changes another object")
+    elif hasattr(dataset, "__dict__"):
+        dataset.__dict__[name] = value
+    else:
+        object.__setattr__(dataset, name, value)
+
+
+def photo_loaders(dataset: Any) -> dict[Path, Any]:
+    """Our own loader of photos, for each place where a dataset holds torchvision's."""
+    return dict.fromkeys(find_loaders(dataset), load_photo)
+
+
+def calls_in(log: Log, item: Any, layout: Layout) -> list[Call]:
+    """Which fields of an item the calls were made with that were noted while it was read."""
+    calls = []
+    for path, args, kwargs in log:
+        if args and kwargs:
+            raise ValueError(f"{path[-1]} is called with positional and keyword arguments")
+        values = [*args, *kwargs.values()]
+        keys = tuple(_key_of(value, item, layout, place) for place, value in enumerate(values))
+        arrays = any(
+            key == layout.image and isinstance(value, np.ndarray)
+            for key, value in zip(keys, values, strict=True)
+        )
+        calls.append(Call(path, keys, tuple(kwargs), arrays))
+    return calls
+
+
+def _key_of(value: Any, item: Any, layout: Layout, place: int) -> Any:
+    """Where in an item a value lies: by identity, else by equality, else image before label."""
+    known = isinstance(layout.label, (str, int))
+    usual = [layout.image, *([layout.label] if known else [])]
+    fields = [*usual, *_other_keys(item, usual)]
+    for equal in (operator.is_, same):
+        for key in fields:
+            if equal(field_of(item, key), value):
+                return key
+        if equal(item, value):
+            return ITEM
+    return usual[min(place, len(usual) - 1)]
+
+
+def _other_keys(item: Any, usual: Sequence[Any]) -> list[Any]:
+    if ITEM in usual:
+        return []
+    keys: list[Any] = []
+    if isinstance(item, Mapping):
+        keys = list(item)
+    elif isinstance(item, (tuple, list)):
+        keys = list(range(len(item)))
+        usual = [item._fields.index(k) if isinstance(k, str) else k for k in usual]  # type: ignore[union-attr]
+    return [key for key in keys if key not in usual]
+
+
+@functools.cache
+def is_known(read: Callable[..., Any] | None) -> bool:
+    """Whether a ``__getitem__`` is one whose transforms are known: torchvision's or our own."""
+    module = getattr(read, "__module__", None) or ""
+    known = ("torchvision.", "unlearnable.", "torch.utils.data.")
+    return f"{module}.".startswith(known) and "StackDataset" not in getattr(
+        read, "__qualname__", ""
+    )
+
+
+def standard_parts(dataset: Any) -> tuple[Any, Any, Any]:
+    """``transforms``, if that is no pair, ``transform`` and ``target_transform``, as they are."""
+    found = [getattr(dataset, name, None) if has_own(dataset, name) else None for name in NAMES]
+    transform, target_transform, joint = found
+    if callable(joint) and not isinstance(joint, StandardTransform):
+        return joint, None, None
+    return None, transform, target_transform

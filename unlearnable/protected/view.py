@@ -1,0 +1,118 @@
+"""What a protected dataset shows of the dataset below it: its transforms and its attributes."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.datasets import VisionDataset
+
+from ..data.huggingface import is_hf_dataset
+from ..data.items import ItemDataset
+from ..data.raw import RawDataset
+
+# What leads to clean images or their files by these names; by others, if it is seen to do so.
+_CLEAN = re.compile(
+    r"_?(samples|imgs?|images?|data|tensors|pictures?|photos?|pixels|files?|paths?|loader|"
+    r"file_?names?|(train|test)_data|(image|img|file|sample)_?(files?|paths?|names?)|rows)"
+)
+_READS = re.compile(r"load|read|open|fetch|decode|raw|item|image|img|sample|photo|picture")
+_PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|ppm|pgm|avif|heic|npy|npz|h5)$", re.I)
+
+
+class View(VisionDataset):
+    """Transforms that can be read and replaced, and attributes of the dataset below."""
+
+    base: Any
+
+    def __init__(self, raw: RawDataset, root: Any) -> None:
+        self._raw = raw
+        self._chosen_transforms: Mapping[str, Any] = {}
+        super().__init__(root=root)
+        self._chosen_transforms = {}  # torchvision's constructor sets all three to None
+
+    @property
+    def transform(self) -> Any:
+        """What is applied to images; None for nothing, or where parts of the dataset differ."""
+        return self._raw.applied("transform", self._chosen_transforms)
+
+    @transform.setter
+    def transform(self, transform: Any) -> None:
+        self._choose("transform", transform)
+
+    @property
+    def target_transform(self) -> Any:
+        """What is applied to labels; None for nothing, or where parts of the dataset differ."""
+        return self._raw.applied("target_transform", self._chosen_transforms)
+
+    @target_transform.setter
+    def target_transform(self, target_transform: Any) -> None:
+        self._choose("target_transform", target_transform)
+
+    @property
+    def transforms(self) -> Any:
+        """What is applied to image and label; None for nothing, or where parts differ."""
+        return self._raw.applied("transforms", self._chosen_transforms)
+
+    @transforms.setter
+    def transforms(self, transforms: Any) -> None:
+        self._chosen_transforms = {"transforms": transforms}
+
+    def _choose(self, name: str, transform: Any) -> None:
+        """Replaces one of the pair; the other is that of ``transforms``, where that was set."""
+        kept = dict(self._chosen_transforms)
+        if "transforms" in kept:
+            kept = {"transform": self.transform, "target_transform": self.target_transform}
+        self._chosen_transforms = {**kept, name: transform}
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of the dataset that was given, unless it leads to clean images."""
+        if name.startswith("__") or "base" not in self.__dict__ or hasattr(type(self), name):
+            return object.__getattribute__(self, name)  # raises its own error
+        base = self.__dict__["base"]
+        while isinstance(base, ItemDataset):
+            base = base.dataset
+        there = not isinstance(base, tuple) and hasattr(base, name)
+        value = getattr(base, name) if there else None
+        if _CLEAN.fullmatch(name) or _leads_to_images(value, name, base):
+            raise AttributeError(
+                f"expected an attribute that does not lead to clean images, got {name!r}, which a "
+                f"protected dataset does not have; take protected[i] or to_tensors() for images, "
+                f"targets for labels, and base for the clean dataset"
+            )
+        if not there:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}, and neither has the "
+                f"{type(base).__name__} below it"
+            )
+        return value
+
+
+def _leads_to_images(value: Any, name: str, base: Any) -> bool:
+    """Whether a value is a dataset, pixels or files of pictures, or a method that may give some."""
+    if isinstance(value, Dataset) or is_hf_dataset(value):
+        return True
+    if isinstance(value, (np.ndarray, Tensor)):
+        bytes_ = value.dtype in (np.uint8, torch.uint8)
+        return value.ndim > 3 or (bytes_ and value.ndim > 1 and math.prod(value.shape[1:]) > 63)
+    if isinstance(value, Mapping):
+        return any(_leads_to_images(part, name, base) for part in [*value.values()][:4])
+    if isinstance(value, (list, tuple)):
+        return any(_is_picture(part) or _leads_to_images(part, name, base) for part in value[:4])
+    if callable(value) and getattr(value, "__self__", None) is base:
+        return is_hf_dataset(base) or bool(_READS.search(name))
+    return isinstance(value, (Image.Image, bytes))
+
+
+def _is_picture(value: Any) -> bool:
+    if isinstance(value, (str, os.PathLike)):
+        return bool(_PICTURE.search(os.fsdecode(value)))
+    return isinstance(value, (Image.Image, bytes))
