@@ -5,9 +5,11 @@ without them on images to which the same rows were added by hand. With equal see
 network the same numbers, whatever is augmented.
 """
 
+import contextlib
 import importlib
 import random
 import re
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -44,9 +46,9 @@ class ByHand(Shapes):
         assert (self.data != clean).any((1, 2, 3)).all()
 
 
-@pytest.fixture
-def seen():
-    """Batches of images that networks get, as long as the test runs."""
+@contextlib.contextmanager
+def watched():
+    """Collects the batches of images that networks get."""
     batches = []
 
     def keep(module, inputs):
@@ -54,78 +56,90 @@ def seen():
             batches.append(inputs[0].detach().cpu().clone())
 
     hook = nn.modules.module.register_module_forward_pre_hook(keep)
-    yield batches
-    hook.remove()
+    try:
+        yield batches
+    finally:
+        hook.remove()
 
 
-@pytest.fixture
-def run(seen, tmp_path, monkeypatch):
-    """Runs an example's source and returns the batches that its network got."""
-    monkeypatch.syspath_prepend(tmp_path)  # workers that do not fork import the script, too
-    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
-
-    def run(name, source, **arguments):
-        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
-        importlib.invalidate_caches()
+def run(folder, name, source, **arguments):
+    """What the network of an example gets."""
+    (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    importlib.invalidate_caches()
+    with pytest.MonkeyPatch.context() as patch, watched() as batches:
+        patch.syspath_prepend(folder)  # workers that do not fork import the script, too
+        patch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
         script = importlib.import_module(name)
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(1)
         script.main(images=IMAGES, **arguments)
-        batches = list(seen)
-        seen.clear()
-        return batches
-
-    yield run
-    for name in [name for name in sys.modules if name.startswith("script_")]:
         del sys.modules[name]
+    return batches
 
 
-@pytest.fixture
-def single(monkeypatch):
-    """What ``torchrun`` tells its only process."""
-    told = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
-    for name, value in (told | {"MASTER_PORT": 0}).items():
-        monkeypatch.setenv(name, str(value))
-
-
-def assert_gets_protected_images(run, monkeypatch, example, **arguments):
+def check(folder, example, **arguments):
+    """Compares what the network gets with what it has to get, and returns the number of images."""
     source = example.read_text(encoding="utf-8")
-    plain = MARK.sub("", source)
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "Shapes", ByHand)
-        expected = run("script_by_hand", plain, **arguments)
-    with monkeypatch.context() as patch:
+        expected = run(folder, "by_hand", MARK.sub("", source), **arguments)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ue, "LSP", RandomNoise)  # whose rows are known without this package's adding
-        protected = run("script_protected", source, **arguments)
-    epochs = 2 if example.stem == "distributed" else 1
-    assert sum(map(len, protected)) == epochs * IMAGES
+        protected = run(folder, "two_lines", source, **arguments)
     assert len(protected) == len(expected)
     assert all(torch.equal(*pair) for pair in zip(protected, expected, strict=True))
+    return sum(map(len, protected))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_the_users_script_and_two_lines(example):
     source = example.read_text(encoding="utf-8")
-    assert [line.rsplit(" ", 1)[1] for line in source.splitlines() if "  # line " in line] == [
-        "1",
-        "2",
-    ]
     plain = MARK.sub("", source)
-    assert "ue." not in plain.split('"""')[2]
     assert len(source.splitlines()) - len(plain.splitlines()) == 2
+    assert "ue." not in plain.split('"""')[2]
+
+
+def single_examples():
+    return [example for example in EXAMPLES if example.stem != "distributed"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_the_network_of_an_example_gets_the_protected_images(
-    example, workers, run, single, monkeypatch
-):
-    assert_gets_protected_images(run, monkeypatch, example, workers=workers)
+@pytest.mark.parametrize("example", single_examples(), ids=lambda path: path.stem)
+def test_the_network_of_an_example_gets_the_protected_images(example, workers, tmp_path):
+    assert check(tmp_path, example, workers=workers) == IMAGES
 
 
-def test_timm_without_its_prefetcher(run, monkeypatch):
+def test_timm_without_its_prefetcher(tmp_path):
     example = ROOT / "examples" / "frameworks" / "timm_loader.py"
-    assert_gets_protected_images(run, monkeypatch, example, workers=0, use_prefetcher=False)
+    assert check(tmp_path, example, workers=0, use_prefetcher=False) == IMAGES
+
+
+DISTRIBUTED = """
+import os, pathlib, sys
+sys.path.insert(0, {tests!r})
+from test_frameworks import EXAMPLES, check
+from torch import distributed
+distributed.init_process_group("gloo")  # once: torchrun's store cannot form a second group
+leave = distributed.destroy_process_group
+distributed.init_process_group = distributed.destroy_process_group = lambda *name: None
+folder = pathlib.Path({folder!r}, os.environ["RANK"])
+folder.mkdir()
+(example,) = [path for path in EXAMPLES if path.stem == "distributed"]
+print("images:", check(folder, example))
+leave()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_fit_together_and_get_the_protected_images(tmp_path):
+    driver = tmp_path / "driver.py"
+    driver.write_text(DISTRIBUTED.format(tests=str(ROOT / "tests"), folder=str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(driver)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    epochs, processes = 2, 2
+    assert done.stdout.count(f"images: {epochs * IMAGES // processes}\n") == processes
 
 
 def test_the_page_shows_parts_of_the_examples():

@@ -239,13 +239,25 @@ def test_with_transform_after_the_protection(hf, perturbation, by_hand):
     assert rows["labels"].tolist() == hf["label"]
 
 
-def test_with_transform_before_the_protection(hf, perturbation, by_hand):
-    rows = ue.from_items(hf.with_transform(pixel_values), image="image", label="label")
+@pytest.mark.parametrize("said", [False, True])
+def test_with_transform_before_the_protection(said, hf, perturbation, by_hand):
+    rows = hf.with_transform(pixel_values)
+    if said:
+        rows = ue.from_items(rows, image="image", label="label")
     protected = ProtectedDataset(rows, perturbation)
     assert sorted(protected[0]) == ["labels", "pixel_values"]
+    assert protected.classes == Shapes.classes
     batch = next(iter(DataLoader(protected, 40, num_workers=1)))
     assert torch.equal(batch["pixel_values"], by_hand)
-    assert batch["labels"].tolist() == hf["label"]
+    assert batch["labels"].tolist() == hf["label"] == protected.targets
+
+
+def test_a_random_with_transform_leaves_the_random_state_as_it_was(hf, perturbation):
+    rows = hf.with_transform(lambda batch: {"pixels": [torch.rand(3) for _ in batch["image"]]})
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    ProtectedDataset(rows, perturbation)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # --- webdataset ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Hugging Face's ``datasets`` and ``Trainer``: the script as it was, and the two marked lines.
 
-Line 2 gives a ``datasets.Dataset`` again, so ``map``, ``filter``, ``with_transform`` and
-``push_to_hub`` may follow it as before.
+Items stay what ``with_transform`` makes of them. Where ``map``, ``filter`` or ``push_to_hub`` have
+to follow, ``protected.to_hf_dataset()`` gives a ``datasets.Dataset`` again.
 """
 
 import tempfile
@@ -48,9 +48,8 @@ def collate(rows):
 
 def main(images=400, workers=2):
     torch.manual_seed(0)
-    trainset = generated(images).map(square)
-    trainset = ue.LSP().fit(trainset).protect(trainset).to_hf_dataset()  # line 2
-    trainset = trainset.with_transform(augment)
+    trainset = generated(images).map(square).with_transform(augment)
+    trainset = ue.LSP().fit(trainset).protect(trainset)  # line 2
 
     model = ViTForImageClassification(
         ViTConfig(
