@@ -93,7 +93,6 @@ def test_transform_set_after_construction_counts():
     dataset = Shapes(size=4)
     dataset.transform = PILToTensor()
     raw = RawDataset(dataset)
-    item = raw[0]
     assert isinstance(whole(raw, 0)[0], torch.Tensor)
 
 
@@ -396,7 +395,6 @@ def test_concatenated_parts_keep_their_own_transforms():
     assert len(raw) == 6
     assert raw.labels.tolist() == [*first.targets, second.targets[3], second.targets[1]]
     for index, expected in enumerate([*first, second[3], second[1]]):
-        item = raw[index]
         image, label = whole(raw, index)
         assert type(image) is type(expected[0]) and label == expected[1]
         np.testing.assert_array_equal(np.asarray(image), np.asarray(expected[0]))

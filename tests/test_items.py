@@ -1,4 +1,4 @@
-"""Items of any form: the image is replaced, all else comes back as it was; labels are not guessed."""
+"""Items of any form: the image is replaced, all else comes back; labels are not guessed."""
 
 import collections
 import dataclasses
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, StackDataset, Subset, TensorDataset
 from torchvision.transforms import PILToTensor, ToTensor
 from torchvision.transforms import functional as F
 
@@ -59,7 +59,7 @@ def as_dict(index, image, label):
 
 
 def one_hot(index, image, label):
-    return image, F.pil_to_tensor is not None and torch.eye(10)[label]
+    return image, torch.eye(10)[label]
 
 
 def class_of(item):
@@ -298,6 +298,64 @@ def test_tensor_datasets_of_more_or_fewer_than_two(tensors, fit):
     assert protected.targets == labels.tolist()
     alone = from_items(TensorDataset(images), label=None)
     assert torch.equal(ProtectedDataset(alone, perturbation)[4][0], expected)
+
+
+def test_labels_in_arrays_of_one(perturbation, class_wise, shapes, tmp_path):
+    """As MedMNIST has them."""
+    labels = np.array(SHAPES.targets)[:, None]
+    dataset = Items(lambda i, image, label: (image, np.array([label])), labels=labels)
+    protected = ProtectedDataset(dataset, class_wise)
+    assert protected.targets == SHAPES.targets and protected[7][1].tolist() == [SHAPES.targets[7]]
+    expected = ProtectedDataset(shapes, class_wise)[7][0]
+    np.testing.assert_array_equal(np.asarray(protected[7][0]), np.asarray(expected))
+    assert read_images(dataset).digest == read_images(shapes).digest
+    protected.export(tmp_path / "out", progress=False)
+
+
+def test_an_export_refuses_a_label_that_its_dataset_lists_otherwise(perturbation, tmp_path):
+    listed = list(SHAPES.targets)
+    place = 17
+    listed[place] = (listed[place] + 1) % 10
+    dataset = Items(lambda i, image, label: (image, label), targets=listed)
+    protected = ProtectedDataset(dataset, perturbation)
+    try:
+        folder = protected.export(tmp_path / "out", progress=False)
+    except ValueError as error:
+        assert f"image {place} to have the label" in str(error)
+    else:
+        found = {int(file.stem): int(file.parent.name) for file in folder.rglob("*.png")}
+        assert [found[index] for index in range(40)] == SHAPES.targets
+
+
+def test_stacked_datasets_and_lists(perturbation, reference):
+    images = Items(lambda i, image, label: image, ToTensor())
+    labels = Items(lambda i, image, label: label)
+    for dataset, image in ((StackDataset(image=images, label=labels), "image"), (
+        StackDataset(images, labels), 0
+    )):  # fmt: skip
+        protected = ProtectedDataset(dataset, perturbation)
+        assert torch.equal(protected[7][image], F.to_tensor(reference[7][0]))
+        assert protected.targets == SHAPES.targets
+    rows = [{"image": image, "label": label} for image, label in SHAPES]
+    protected = ProtectedDataset(rows, perturbation)
+    np.testing.assert_array_equal(np.asarray(protected[7]["image"]), np.asarray(reference[7][0]))
+    np.testing.assert_array_equal(np.asarray(rows[7]["image"]), SHAPES.data[7])
+
+
+def test_an_integer_beside_the_label_is_not_taken_for_it(perturbation):
+    """The label equals the index here, and must not be taken for a counter."""
+    dataset = Items(lambda i, image, label: (image, i, label * 3))
+    with pytest.raises(TypeError, match=r"one label in each item, got several \(1, 2\)"):
+        ProtectedDataset(dataset, perturbation)
+
+
+def test_formats_that_need_labels_are_refused_without(tmp_path):
+    dataset = from_items(Items(one_hot), label=None)
+    protected = ue.RandomNoise().fit(dataset, progress=False).protect(dataset)
+    with pytest.raises(ValueError, match="for images without labels, got 'npz'"):
+        protected.export(tmp_path / "npz", "npz")
+    folder = protected.export(tmp_path / "png", progress=False)
+    assert len(list(folder.rglob("*.png"))) == 40
 
 
 def test_listed_labels_that_disagree_are_not_trusted(perturbation):

@@ -1,4 +1,4 @@
-"""A protected dataset in place of the one below it: transforms, attributes, datasets of all kinds."""
+"""A protected dataset in place of the one below it: transforms, attributes, own datasets."""
 
 import copy
 import functools
@@ -249,7 +249,7 @@ class Otherwise(Own):
 def test_dataset_that_makes_tensors_where_there_is_no_transform(perturbation, reference):
     protected = ProtectedDataset(Otherwise(ToTensor()), perturbation)
     assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
-    with pytest.raises(TypeError, match="Otherwise: expected a PIL image.*got a float32 Tensor"):
+    with pytest.raises(TypeError, match=r"Otherwise: expected a PIL image.*got a float32 Tensor"):
         ProtectedDataset(Otherwise(), perturbation)
 
 
@@ -275,7 +275,7 @@ def test_read_only_properties(perturbation, reference):
     assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
     plain = ProtectedDataset(ReadOnly(None), perturbation)
     assert isinstance(plain[3][0], Image.Image)
-    with pytest.raises(TypeError, match="Computed that can be taken off.*plain attribute"):
+    with pytest.raises(TypeError, match=r"Computed that can be taken off.*plain attribute"):
         ProtectedDataset(Computed(None), perturbation)
 
 
@@ -311,7 +311,7 @@ class Twice(Own):
 
 
 def test_steps_after_the_transform_are_refused(perturbation):
-    with pytest.raises(TypeError, match="After to give what its transform gives.*inside the trans"):
+    with pytest.raises(TypeError, match=r"After to give what its transform.*inside the trans"):
         ProtectedDataset(After(ToTensor()), perturbation)
     with pytest.raises(TypeError, match="After to give what its transform gives"):
         ue.RandomNoise().fit(After(ToTensor()), progress=False)
@@ -338,15 +338,19 @@ class OwnGenerator(Own):
         return (F.hflip(image) if self.generator.random() < 0.5 else image), label
 
 
+def global_states():
+    numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return random.getstate(), numpy, torch.get_rng_state().tolist()
+
+
 @pytest.mark.parametrize("transform", [None, ToTensor()])
 def test_augmentation_in_getitem_is_refused(transform, perturbation):
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    with pytest.raises(TypeError, match="Hidden to give the same item each time.*transform="):
+    states = global_states()
+    with pytest.raises(TypeError, match=r"Hidden to give the same item each time.*transform="):
         ProtectedDataset(Hidden(transform), perturbation)
     with pytest.raises(TypeError, match="random augmentation"):
         ue.RandomNoise().fit(Hidden(transform), progress=False)
-    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    assert states == after
+    assert states == global_states()
     own = OwnGenerator(generator=np.random.default_rng(0))
     with pytest.raises(TypeError, match="OwnGenerator to give the same item"):
         ProtectedDataset(own, perturbation)
@@ -361,7 +365,7 @@ def test_loader_with_augmentation_is_refused(tmp_path):
         with Image.open(path) as image:
             return F.hflip(image) if random.random() < 0.5 else image.copy()
 
-    with pytest.raises(TypeError, match="ImageFolder to give the same item each time.*loader"):
+    with pytest.raises(TypeError, match=r"ImageFolder to give the same item each time.*loader"):
         ue.RandomNoise().fit(ImageFolder(tmp_path, loader=loader), progress=False)
 
 
@@ -446,6 +450,84 @@ def test_transform_whose_randomness_is_its_own(perturbation, reference):
     protected = ProtectedDataset(Two(lambda image, label: (noisy(image), label)), perturbation)
     difference = protected[3][0] - F.to_tensor(reference[3][0])
     assert difference.std() < 1e-6 and 0 <= difference.mean() < 1
+
+
+class Unseeded:
+    """As albumentations draws: not from the global generators."""
+
+    def __call__(self, image):
+        return {"image": image[:, ::-1] if np.random.default_rng().random() < 0.5 else image}
+
+
+def test_transform_that_no_seed_reaches(perturbation, reference):
+    for _ in range(4):
+        protected = ProtectedDataset(Named(Unseeded()), perturbation)
+        found, expected = protected[3][0], array(reference[3][0])
+        assert np.array_equal(found, expected) or np.array_equal(found, expected[:, ::-1])
+
+
+class Several(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        for transform in self.steps:
+            image = transform(image)
+        return self.both["train"](image), label
+
+
+def test_transforms_in_lists_and_dicts(perturbation, reference):
+    steps = [RandomHorizontalFlip(1.0), ToTensor()]
+    dataset = Several(steps=steps, both={"train": v2.Identity(), "val": v2.Identity()})
+    protected = ProtectedDataset(dataset, perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]).flip(2))
+    assert dataset.steps is steps and isinstance(dataset[3][0], torch.Tensor)
+
+
+class Slots:
+    __slots__ = ("held", "numbers", "transform")
+
+    def __init__(self, transform):
+        own = Own()
+        self.held, self.numbers, self.transform = own.held, own.numbers, transform
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        image = Image.fromarray(self.held[index])
+        return (self.transform(image) if self.transform else image), self.numbers[index]
+
+
+def test_dataset_with_slots(perturbation, reference):
+    protected = ProtectedDataset(Slots(ToTensor()), perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+
+
+class Setter(Delegating):
+    transform = property(
+        lambda self: self.inner.transform,
+        lambda self, value: setattr(self.inner, "transform", value),
+    )
+
+
+def test_property_that_sets_the_transform_of_another(perturbation, reference):
+    inner = Shapes(size=40, transform=ToTensor())
+    dataset = Setter(inner)
+    protected = ProtectedDataset(dataset, perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+    assert isinstance(inner.transform, ToTensor)
+    dataset.transform = PILToTensor()
+    assert protected[3][0].dtype == torch.uint8
+
+
+def test_views_of_clean_images_beside_the_protected_one_are_not_let_through(perturbation):
+    class Views(Own):
+        def __getitem__(self, index):
+            image, label = self.read(index)
+            view = F.rotate(image, 360 * random.random())
+            return {"image": image, "view": view, "label": label}
+
+    with pytest.raises(TypeError, match="Views to give the same item each time"):
+        ProtectedDataset(Views(), perturbation)
 
 
 def test_transform_that_fails_is_not_an_error_of_wrapping(perturbation):

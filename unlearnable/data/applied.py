@@ -16,42 +16,36 @@ Chosen: TypeAlias = Mapping[str, Any]
 Finish: TypeAlias = Callable[[Any, Any, Any], Any]
 """From an image, its label and the bare item, where that is no pair, to the item."""
 
+_IMAGE, _LABEL, _BOTH = (0,), (1,), (0, 1)
+_USUAL = standard_calls()
+
 
 def finisher(bare: Bare, dataset: Any, chosen: Chosen) -> Finish:
     """What makes items, as they are now: transforms are looked up in the dataset again."""
-    if bare.calls is not None:
-        return _by_steps(bare, _steps(bare, dataset, chosen))
-    joint, transform, target_transform = _parts(dataset, chosen)
-    usual = standard_calls()
-    steps = [(usual["transform"], transform), (usual["target_transform"], target_transform)]
-    if joint is not None:
-        steps = [(usual["transforms"], joint)]
-    general = _by_steps(bare, [(call, value) for call, value in steps if value is not None])
+    key, steps = bare.layout.image, _steps(bare, dataset, chosen)
+    plain = [(call.args, transform) for call, transform in steps]
+    pairs = bare.layout.is_pair and all(_is_plain(call) for call, _ in steps)
 
     def finish(image: Any, label: Any, item: Any) -> Any:
-        if item is not None:
-            return general(image, label, item)
-        if joint is not None:
-            return joint(image, label)
-        if transform is not None:
-            image = transform(image)
-        if target_transform is not None:
-            label = target_transform(label)
-        return image, label
-
-    return finish
-
-
-def _by_steps(bare: Bare, steps: list[tuple[Call, Any]]) -> Finish:
-    key = bare.layout.image
-
-    def finish(image: Any, label: Any, item: Any) -> Any:
+        if item is None and pairs:  # the usual ones, without detours
+            for args, transform in plain:
+                if args == _IMAGE:
+                    image = transform(image)
+                elif args == _LABEL:
+                    label = transform(label)
+                else:
+                    image, label = transform(image, label)
+            return image, label
         item = (image, label) if item is None else with_field(item, key, image)
         for call, transform in steps:
             item = call.made(transform, item)
         return item
 
     return finish
+
+
+def _is_plain(call: Call) -> bool:
+    return call.args in (_IMAGE, _LABEL, _BOTH) and not call.names and not call.arrays
 
 
 def applied(bare: Bare, dataset: Any, chosen: Chosen, name: str) -> Any:
@@ -100,31 +94,36 @@ def _parts(dataset: Any, chosen: Chosen) -> tuple[Any, Any, Any]:
 
 def _steps(bare: Bare, dataset: Any, chosen: Chosen) -> list[tuple[Call, Any]]:
     """The calls to make, in order, and what is called."""
-    assert bare.calls is not None
-    layout = bare.layout
-    label = layout.label if isinstance(layout.label, (str, int)) else 1
-    usual = standard_calls(layout.image, label)
-    steps = [
-        step
-        for call in bare.calls
-        for step in _as_pair(call, value_at(dataset, call.path))
-        if step[1] is not None or chosen
-    ]
-    if "transforms" in chosen:
-        joint, transform, target_transform = _divided(chosen["transforms"])
-        values = {"transform": transform, "target_transform": target_transform, "transforms": joint}
-        steps = [(usual[name], value) for name, value in values.items()]
+    if bare.calls is None or "transforms" in chosen:
+        joint, transform, target_transform = _parts(dataset, chosen)
+        usual = _USUAL if bare.calls is None else _usual(bare)
+        steps = [
+            (usual["transforms"], joint),
+            (usual["transform"], transform),
+            (usual["target_transform"], target_transform),
+        ]
     else:
+        steps = [
+            step
+            for call in bare.calls
+            for step in _as_pair(call, value_at(dataset, call.path))
+            if step[1] is not None or chosen
+        ]
         for name, value in chosen.items():
             steps = [step for step in steps if not _is_joint(step[0])]
             places = _places(steps, bare, name)
-            call = steps[places[0]][0] if places else usual[name]
+            call = steps[places[0]][0] if places else _usual(bare)[name]
             at = places[0] if places else len(steps)
             rest = [(place, step) for place, step in enumerate(steps) if place not in places]
             before = [step for place, step in rest if place < at]
             after = [step for place, step in rest if place > at]
             steps = [*before, (call, value), *after]
     return [(call, value) for call, value in steps if value is not None]
+
+
+def _usual(bare: Bare) -> dict[str, Call]:
+    label = bare.layout.label
+    return standard_calls(bare.layout.image, label if isinstance(label, (str, int)) else 1)
 
 
 def _as_pair(call: Call, value: Any) -> list[tuple[Call, Any]]:

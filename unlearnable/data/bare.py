@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import types
@@ -15,12 +16,12 @@ from torchvision.datasets.folder import DatasetFolder, default_loader
 from torchvision.datasets.vision import StandardTransform
 
 from .compare import alike, random_state, same, watched_draws
-from .huggingface import HuggingFaceRows
+from .huggingface import HuggingFaceImages, HuggingFaceRows
 from .image import pixels_of
 from .items import ITEM, Layout, field_of, find_layout
 from .photo import load_photo
 from .transforms import (
-    NAMES,
+    TRANSFORM_NAMES,
     Call,
     Log,
     Off,
@@ -72,7 +73,8 @@ def take_off(dataset: Any, layout: Layout | None = None) -> Bare:
         samples = {index: dataset[index] for index in sorted({0, len(dataset) - 1})}
         layout = find_layout("TensorDataset", samples)
     if isinstance(bare, DatasetFolder) and bare.loader is not load_photo and len(bare):
-        _check_steady(dataset, bare, [0])
+        with contextlib.suppress(OSError, ValueError):  # said when it is read, with its file
+            _check_steady(dataset, bare, [0])
     return Bare(bare, layout or Layout())
 
 
@@ -80,9 +82,11 @@ def _without_standard(dataset: Any) -> Any:
     bare = shallow(dataset)
     if has_own(dataset, "loader") and dataset.loader is default_loader:
         bare.loader = load_photo
-    for name in NAMES:
+    for name in TRANSFORM_NAMES:
         if has_own(dataset, name) and getattr(dataset, name) is not None:
             setattr(bare, name, None)
+    if isinstance(dataset, HuggingFaceImages):
+        bare.transforms = None  # and none that is given to the rows' own dataset later
     return bare
 
 
@@ -102,7 +106,9 @@ class _Trial:
         self._name = type(dataset).__name__
         self._held = find_transforms(dataset)
         own: dict[str, Any] = getattr(dataset, "__dict__", {})
-        generators = {(n,): copy.deepcopy(v) for n, v in own.items() if isinstance(v, _GENERATORS)}
+        generators: dict[Path, Any] = {
+            (name,): copy.deepcopy(v) for name, v in own.items() if isinstance(v, _GENERATORS)
+        }
         self._draws = bool(generators)
         self._start = {**photo_loaders(dataset), **generators}
         self._samples = sorted({0, len(dataset) // 2, len(dataset) - 1})
@@ -117,8 +123,14 @@ class _Trial:
                 continue
             try:
                 return self._tried(off, none)
-            except _Refused as problem:
-                problems.append(problem)
+            except TypeError as error:
+                refused = error if isinstance(error, _Refused) else _Refused(str(error), 1)
+                problems.append(refused)
+        try:
+            with random_state(1):
+                rebuilt(self._dataset, self._start)[self._samples[0]]
+        except Exception:  # it cannot be read at all: said when it is, with its file
+            return Bare(_without_standard(self._dataset), self._given or Layout())
         raise TypeError(*max(problems, key=lambda problem: problem.weight).args)
 
     def _tried(self, off: Sequence[Path], none: Sequence[Path]) -> Bare:
@@ -132,7 +144,7 @@ class _Trial:
                 f"be set ({error}); hold it in a plain attribute: self.transform = transform",
                 3,
             ) from error
-        items, logs = self._read(probe, log, bool(stubs))
+        items, logs = self._read(probe, log)
         layout = self._given or find_layout(self._name, items, _listed(self._dataset))
         self._check_images(items, layout)
         if stubs:
@@ -154,7 +166,7 @@ class _Trial:
         values |= photo_loaders(self._dataset) | dict.fromkeys(off, unchanged)
         return Bare(rebuilt(self._dataset, values), layout, tuple(made))
 
-    def _read(self, probe: Any, log: Log, altered: bool) -> tuple[dict[int, Any], dict[int, Log]]:
+    def _read(self, probe: Any, log: Log) -> tuple[dict[int, Any], dict[int, Log]]:
         """Some items, which stay the same when they are read again, and what was called."""
         items, logs = {}, {}
         for index in self._samples:
@@ -163,8 +175,6 @@ class _Trial:
                 with random_state(1), watched_draws() as drawn:
                     items[index] = probe[index]
             except Exception as error:
-                if not altered:
-                    raise
                 raise _Refused(
                     f"expected {self._name} to be readable without its transforms, got "
                     f"{type(error).__name__}: {error}; let its __getitem__ leave out a transform "
@@ -199,7 +209,7 @@ class _Trial:
         joint = held.pop("transforms", None)
         if joint is not None and not isinstance(joint, StandardTransform):
             return [usual["transforms"]]
-        return [usual[name] for name in NAMES if name in held]
+        return [usual[name] for name in TRANSFORM_NAMES if name in held]
 
     def _check_whole(self, probe: Any, calls: Sequence[Call], layout: Layout) -> None:
         """Whether our transforms of bare items give what the dataset itself gives."""
@@ -219,7 +229,8 @@ class _Trial:
             else:
                 if same(item, expected):
                     continue
-                if not same(expected, self._whole(index)) and alike(item, expected):
+                varies = any(not same(expected, self._whole(index)) for _ in range(_AGAIN))
+                if varies and alike(item, expected):
                     continue  # a random state of its own, which cannot be fixed
                 found = "another item"
             raise _Refused(

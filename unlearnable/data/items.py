@@ -187,7 +187,9 @@ def _labels(
     found = []
     for key in fields:
         values = {index: _integer(field_of(item, key)) for index, item in samples.items()}
-        counts = len(samples) > 1 and all(value == index for index, value in values.items())
+        # First or last and equal to the index: it counts the items.
+        counts = key in (fields[0], fields[-1]) and len(samples) > 1
+        counts = counts and all(value == index for index, value in values.items())
         if None not in values.values() and not counts:
             found.append(key)
     if len(found) > 1 and listed is not None:

@@ -33,8 +33,19 @@ def listed_labels(leaf: Any, layout: Layout) -> list[Any] | None:
         if isinstance(values, (list, tuple, np.ndarray, Tensor)):
             if len(values) != len(leaf):
                 return None
+            if isinstance(values, (np.ndarray, Tensor)) and values.ndim == 2 and len(values):
+                values = values[:, 0] if values.shape[1] == 1 else values
             return values.tolist() if hasattr(values, "tolist") else list(values)
     return None
+
+
+def _unwrapped(label: Any) -> Any:
+    """A number in an array or a tensor of one element, as MedMNIST has it, by itself."""
+    if isinstance(label, (np.ndarray, np.generic)) and label.size == 1:
+        return label.item()
+    if isinstance(label, Tensor) and label.numel() == 1:
+        return label.item()
+    return label
 
 
 def check_labels(
@@ -46,8 +57,7 @@ def check_labels(
     """
     checked = np.empty(len(labels), dtype=np.int64)
     for place, label in enumerate(labels):
-        if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.ndim == 0:
-            label = label.item()
+        label = _unwrapped(label)
         negative = isinstance(label, int) and label < 0
         if negative or isinstance(label, bool) or not isinstance(label, int):
             index = place if indices is None else indices[place]
@@ -83,6 +93,17 @@ def sample_of(labels: Sequence[Any]) -> list[int]:
 def agree(found: Any, listed: Any) -> bool:
     """Whether an item has the label that is listed."""
     found, listed = (
-        value.tolist() if hasattr(value, "tolist") else value for value in (found, listed)
+        value.tolist() if hasattr(value, "tolist") else value
+        for value in map(_unwrapped, (found, listed))
     )
     return type(found) is type(listed) and same(found, listed)
+
+
+def check_listed(labels: Sequence[Any], listed: Sequence[int], indices: Sequence[int]) -> None:
+    """Raises ``ValueError`` where items at ``indices`` have other labels than a dataset lists."""
+    for index, label in zip(indices, check_labels(labels, None, indices).tolist(), strict=True):
+        if label != listed[index]:
+            raise ValueError(
+                f"expected image {index} to have the label that its dataset lists, "
+                f"{listed[index]}, got {label}; correct its targets"
+            )

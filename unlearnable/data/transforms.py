@@ -25,13 +25,20 @@ from .photo import load_photo
 
 Path: TypeAlias = tuple[str | int, ...]
 Log: TypeAlias = list[tuple[Path, tuple[Any, ...], dict[str, Any]]]
-NAMES = ("transform", "target_transform", "transforms")
+TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 # What datasets call a transform of their own, and where the classes of such come from.
 _LIKELY = re.compile(
-    r"(transform|tfms?$|aug|pre_?proc|normali[sz]e|to_?tensor|jitter|crop|flip|erase|resize)", re.I
+    r"(transform|^_?trans$|tfm?s?$|aug|pre_?proc|normali[sz]e|to_?tensor|jitter|crop|flip|erase|resize)",
+    re.I,
 )
 _LIBRARIES = ("torchvision.transforms", "albumentations", "kornia", "timm.data", "imgaug")
-_METHODS = (*NAMES, "augment", "_transform", "_augment")  # of a class, where it defines them
+_SHORT = 64  # parts of a list or dict that are looked at
+_METHODS = (
+    *TRANSFORM_NAMES,
+    "augment",
+    "_transform",
+    "_augment",
+)  # of a class, where it defines them
 
 
 class Off:
@@ -92,14 +99,14 @@ def standard_calls(image: Any = 0, label: Any = 1) -> dict[str, Call]:
 
 def has_own(dataset: Any, name: str) -> bool:
     """Whether an object has an attribute by itself, not from another that it delegates to."""
-    missing = object()
-    return inspect.getattr_static(dataset, name, missing) is not missing
+    return name in _attributes(dataset) or hasattr(type(dataset), name)
 
 
 def value_at(dataset: Any, path: Path) -> Any:
     """What a path leads to; None where it leads nowhere."""
     for step in path:
-        dataset = dataset[step] if isinstance(step, int) else getattr(dataset, step, None)
+        held = isinstance(dataset, (list, tuple, dict))
+        dataset = dataset[step] if held else getattr(dataset, str(step), None)
     return dataset
 
 
@@ -111,8 +118,16 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
         if depth and inner is not dataset:
             found |= find_transforms(inner, (*prefix, *path), depth - 1)
     for name, value in own.items():
-        if name != "loader" and callable(value) and (name in NAMES or _is_likely(name, value)):
-            found[(*prefix, name)] = value
+        path = (*prefix, name)
+        for place, part in _parts_of(value):
+            if callable(part) and _is_likely(name, part) and not _is_dataset(part):
+                found |= {(*path, place): part}
+        if (
+            name != "loader"
+            and callable(value)
+            and (name in TRANSFORM_NAMES or _is_likely(name, value))
+        ):
+            found[path] = value
     for name in _METHODS:
         static = inspect.getattr_static(type(dataset), name, None)
         if static is None or name in own:
@@ -120,15 +135,15 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
         value = getattr(dataset, name, None)
         known = any(value is other for other in found.values())  # a property of what was found
         if callable(value) and not (isinstance(static, property) and known):
-            found[(*prefix, name)] = value
+            found |= {(*prefix, name): value}
     return found
 
 
 def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
     """Where a transform could be set, and none is."""
     own = _attributes(dataset)
-    found = [(*prefix, name) for name in NAMES if name in own and own[name] is None]
-    for name in NAMES:
+    found = [(*prefix, name) for name in TRANSFORM_NAMES if name in own and own[name] is None]
+    for name in TRANSFORM_NAMES:
         static = inspect.getattr_static(type(dataset), name, dataset)
         if static is None and name not in own:
             found.append((*prefix, name))
@@ -169,16 +184,24 @@ def _inner(own: Mapping[str, Any]) -> list[tuple[Path, Any]]:
     for name, value in own.items():
         if _is_dataset(value):
             found.append(((name,), value))
-        elif isinstance(value, (list, tuple)) and value and all(map(_is_dataset, value[:8])):
-            found += [((name, place), part) for place, part in enumerate(value)]
+        found += [((name, place), part) for place, part in _parts_of(value) if _is_dataset(part)]
     return found
+
+
+def _parts_of(value: Any) -> list[tuple[int | str, Any]]:
+    """What a short list or dict holds."""
+    if isinstance(value, (list, tuple)) and len(value) <= _SHORT:
+        return list(enumerate(value))
+    if isinstance(value, dict) and len(value) <= _SHORT:
+        return [(name, part) for name, part in value.items() if isinstance(name, str)]
+    return []
 
 
 def _is_dataset(value: Any) -> bool:
     if isinstance(value, Dataset):
         return True
     readable = hasattr(type(value), "__getitem__") and hasattr(type(value), "__len__")
-    return readable and any(has_own(value, name) for name in NAMES)
+    return readable and any(has_own(value, name) for name in TRANSFORM_NAMES)
 
 
 def _is_likely(name: str, value: Any) -> bool:
@@ -206,17 +229,18 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
     """
     if not values:
         return dataset
-    other = list(dataset) if isinstance(dataset, (list, tuple)) else shallow(dataset)
+    held = isinstance(dataset, (list, tuple, dict))
+    other: Any = list(dataset) if isinstance(dataset, tuple) else shallow(dataset)
     steps: dict[str | int, dict[Path, Any]] = {}
     for path, value in values.items():
         steps.setdefault(path[0], {})[path[1:]] = value
     for step, below in steps.items():
         old = value_at(dataset, (step,))
         new = below[()] if () in below else rebuilt(old, below)
-        if isinstance(step, int):
+        if held:
             other[step] = new
         else:
-            _set(other, step, new, dataset)
+            _set(other, str(step), new, dataset)
     return other
 
 
@@ -230,10 +254,10 @@ def _set(dataset: Any, name: str, value: Any, original: Any) -> None:
         if getattr(original, name) is not old:  # a setter that reaches into what both share
             static.__set__(original, old)
             raise AttributeError(f"setting {name} changes another object")
-    elif hasattr(dataset, "__dict__"):
-        dataset.__dict__[name] = value
-    else:
+    elif hasattr(type(static), "__set__"):  # of __slots__
         object.__setattr__(dataset, name, value)
+    else:
+        vars(dataset)[name] = value
 
 
 def photo_loaders(dataset: Any) -> dict[Path, Any]:
@@ -295,7 +319,9 @@ def is_known(read: Callable[..., Any] | None) -> bool:
 
 def standard_parts(dataset: Any) -> tuple[Any, Any, Any]:
     """``transforms``, if that is no pair, ``transform`` and ``target_transform``, as they are."""
-    found = [getattr(dataset, name, None) if has_own(dataset, name) else None for name in NAMES]
+    found = [
+        getattr(dataset, name, None) if has_own(dataset, name) else None for name in TRANSFORM_NAMES
+    ]
     transform, target_transform, joint = found
     if callable(joint) and not isinstance(joint, StandardTransform):
         return joint, None, None

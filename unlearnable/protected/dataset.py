@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.batches import RawBatch
 from ..data.image import Images, Pixels
+from ..data.labels import check_listed
 from ..data.photo import PhotoReader
 from ..data.raw import RawDataset
 from ..engine.numbers import integer
@@ -317,6 +318,8 @@ class ProtectedDataset(View):
         """All images in order, each of them opened and decoded once where the reader reads it."""
         labels, chosen = self._raw.labels.tolist(), self.chosen.tolist()
         for batch, prepared, protected in self.paired_batches(range(len(self)), reader=reader):
+            if self.labelled:
+                check_listed(batch.labels, labels, batch.indices)
             for index, clean, unchanged, pixels in zip(
                 batch.indices, batch.pixels, prepared, protected, strict=True
             ):

@@ -88,6 +88,10 @@ def export_images(
         force: Replace an earlier export.
         progress: Show a bar.
     """
+    if not raw.labelled and format not in _FOLDERS:
+        raise ValueError(
+            f"expected one of the formats {_FOLDERS} for images without labels, got {format!r}"
+        )
     # A folder of class folders is never written into; below an archive's root there is room.
     sources = [folder_of(leaf) for leaf in raw.originals]
     folder = check_target(
