@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 from torchvision.datasets import VisionDataset
 from torchvision.datasets.vision import StandardTransform
 
+from .compare import random_state
+
 Transforms: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 _SAMPLE = 16  # images that are asked for their files
 _COLUMNS = {"image": ("Image", "image", "img"), "label": ("ClassLabel", "label", "labels")}
@@ -202,6 +204,18 @@ class HuggingFaceRows(Dataset[Any]):
             return None
         transform, columns = state["format_kwargs"]["transform"], list(state["columns"])
         return functools.partial(_transformed_row, transform, columns)
+
+
+def replaced_columns(dataset: Any) -> tuple[str, str] | None:
+    """Columns of image and label, where the dataset's transform gives others instead; else None.
+
+    Such rows, as trainers take them, are no pairs (image, label).
+    """
+    if _check_format(dataset)["type"] is None:
+        return None
+    image, label = (_column(dataset.features, None, what) for what in ("image", "label"))
+    with random_state(1):
+        return None if image in dataset[0] else (image, label)
 
 
 def _transformed_row(transform: Any, columns: list[str], row: dict[str, Any]) -> dict[str, Any]:

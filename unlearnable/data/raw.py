@@ -23,7 +23,13 @@ from .bare import Bare, take_off
 from .batches import Item, RawBatch, read_batches
 from .class_names import class_names, common_names
 from .fingerprint import image_keys
-from .huggingface import HuggingFaceRows, from_hf, is_hf_dataset, refuse_collections
+from .huggingface import (
+    HuggingFaceRows,
+    from_hf,
+    is_hf_dataset,
+    refuse_collections,
+    replaced_columns,
+)
 from .image import canonical
 from .image_folder import file_of
 from .items import ItemDataset, Layout, field_of
@@ -87,6 +93,9 @@ class RawDataset:
         self._in_order = self.originals[0] is dataset
         for place, (leaf, said) in enumerate(zip(self.originals, self._said, strict=True)):
             if is_hf_dataset(leaf):
+                columns = replaced_columns(leaf) if said is None else None
+                if columns is not None:
+                    said = self._said[place] = ItemDataset(leaf, *columns, None)
                 self.originals[place] = from_hf(leaf) if said is None else HuggingFaceRows(leaf)
         taken = [
             take_off(leaf, None if said is None else said.layout)
