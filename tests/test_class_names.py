@@ -63,7 +63,6 @@ class Colour(enum.Enum):
         lambda: ABC,
         lambda: {"a": 0, "b": 1, "c": 2},
     ],
-    ids=repr,
 )
 def test_names_in_any_form(classes):
     assert class_names(Stated(classes=classes)) == ABC
@@ -91,7 +90,6 @@ def test_names_in_any_form(classes):
         {"a": -1, "b": 0},
         {"a": 1 << 40},
     ],
-    ids=repr,
 )
 def test_where_names_are_not_certain_there_are_none(classes, fit):
     dataset = Stated(classes=classes)
