@@ -115,8 +115,8 @@ class _Trial:
 
     def outcome(self) -> Bare:
         every = list(self._held)
-        own = [path for path in every if len(path) == 1]
-        inner = [path for path in every if len(path) > 1]
+        own: list[Path] = [path for path in every if len(path) == 1]
+        inner: list[Path] = [path for path in every if len(path) > 1]
         named = [path for path in every if str(path[-1]).strip("_") in TRANSFORM_NAMES]
         problems: list[_Refused] = []
         ways: list[tuple[list[Path], list[Path]]] = [
