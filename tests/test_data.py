@@ -500,7 +500,6 @@ def test_key_is_the_same_in_every_version():
         torch.zeros(8, 8, dtype=torch.uint8),
         np.zeros((8, 8, 3), np.int64),
         "picture.png",
-        None,
     ],
 )
 def test_other_images_are_refused(image):

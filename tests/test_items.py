@@ -254,7 +254,7 @@ def is_high(item):
 
 
 def test_one_attribute_of_many(tmp_path):
-    said = from_items(Faces(), label=is_high, classes=["low", "high"])
+    said = from_items(Faces(), label=is_high, classes=["1 low", "2 high"])
     protected = ue.RandomNoise(granularity="class-wise").fit(said, progress=False).protect(said)
     assert protected.targets == [label // 5 for label in SHAPES.targets]
     assert torch.equal(protected[7][1], Faces().attr[7]) and protected.attr_names[1] == "high"
@@ -262,7 +262,7 @@ def test_one_attribute_of_many(tmp_path):
     files = sorted(Path(folder).rglob("*.png"))
     assert len(files) == 40
     for file in files:
-        assert file.parent.name.endswith(["low", "high"][protected.targets[int(file.stem)]])
+        assert file.parent.name == ["1 low", "2 high"][protected.targets[int(file.stem)]]
 
 
 def test_classes_of_the_dataset_are_not_those_of_a_function(shapes):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...data.class_matching import distinct
 from ...perturbation.card import KNOWN_LIMITS, citation, escaped, fact_table, measured
 from ...perturbation.front_matter import metadata, viewed, with_front_matter
 
@@ -84,7 +85,8 @@ def _features(classes: list[str] | None) -> list[dict[str, Any]]:
     """The columns as the package ``datasets`` writes them to a card."""
     label: Any = "int64"
     if classes is not None:
-        label = {"class_label": {"names": {str(i): name for i, name in enumerate(classes)}}}
+        names = {str(index): name for index, name in enumerate(distinct(classes))}
+        label = {"class_label": {"names": names}}
     return [{"name": "image", "dtype": "image"}, {"name": "label", "dtype": label}]
 
 
@@ -93,7 +95,8 @@ def _sizes(folder: Path) -> dict[str, int]:
 
     num_bytes = download_size = 0
     for path in folder.glob(_DATA):
-        found = read_metadata(path)
+        with path.open("rb") as file:  # pyarrow takes no names that are not Unicode
+            found = read_metadata(file)
         num_bytes += sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
         download_size += path.stat().st_size
     return {"num_bytes": num_bytes, "download_size": download_size}
