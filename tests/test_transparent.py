@@ -482,6 +482,20 @@ def test_transforms_in_lists_and_dicts(perturbation, reference):
     assert dataset.steps is steps and isinstance(dataset[3][0], torch.Tensor)
 
 
+class Preprocessed(Own):
+    def __getitem__(self, index):
+        image = self.preprocess(index)
+        return (self.transform(image) if self.transform else image), self.numbers[index]
+
+
+def test_what_reads_an_image_is_no_transform(perturbation, reference):
+    dataset = Preprocessed(ToTensor())
+    dataset.preprocess = lambda index: Image.fromarray(dataset.held[index])
+    protected = ProtectedDataset(dataset, perturbation)
+    assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
+    assert torch.equal(protected.clean(3)[0], dataset[3][0])
+
+
 class Slots:
     __slots__ = ("held", "numbers", "transform")
 

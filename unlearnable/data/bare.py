@@ -117,9 +117,17 @@ class _Trial:
         every = list(self._held)
         own = [path for path in every if len(path) == 1]
         inner = [path for path in every if len(path) > 1]
+        named = [path for path in every if str(path[-1]).strip("_") in TRANSFORM_NAMES]
         problems: list[_Refused] = []
-        for off, none in ((every, []), (inner, own), (own, []), ([], own)):
-            if problems and not (off or none):
+        ways: list[tuple[list[Path], list[Path]]] = [
+            (every, []),
+            (named, []),  # the others may be of another kind, such as what reads a file
+            (inner, own),
+            (own, []),
+            ([], own),
+        ]
+        for number, (off, none) in enumerate(ways):
+            if (off, none) in ways[:number]:
                 continue
             try:
                 return self._tried(off, none)
