@@ -15,6 +15,7 @@ from torch.utils.data import (
     default_collate,
 )
 from torchvision import tv_tensors
+from torchvision.datasets import ImageFolder, wrap_dataset_for_transforms_v2
 from torchvision.transforms import PILToTensor, v2
 
 import unlearnable as ue
@@ -51,6 +52,14 @@ def loaded(loader):
     """All images and labels of an epoch."""
     images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
     return images, labels.tolist()
+
+
+def write_photos(root):
+    """20 images in class folders."""
+    for index, (image, label) in enumerate(Shapes(size=20)):
+        folder = root / str(label)
+        folder.mkdir(exist_ok=True)
+        image.save(folder / f"{index}.png")
 
 
 # --- torch ---------------------------------------------------------------------------------------
@@ -152,6 +161,17 @@ def test_cutmix_of_a_batch_mixes_protected_images(protected, by_hand):
     assert not torch.equal(images, by_hand)
 
 
+def test_a_dataset_that_torchvision_wraps_for_v2(fit, tmp_path):
+    write_photos(tmp_path)
+    photos = ImageFolder(tmp_path, transform=v2.ToImage())
+    perturbation = fit(photos)
+    clean = torch.stack([image for image, _ in photos]).int()
+    expected = (clean + torch.from_numpy(np.asarray(perturbation.rows))).clip(0, 255)
+    protected = ProtectedDataset(wrap_dataset_for_transforms_v2(photos), perturbation)
+    assert {type(image) for image, _ in protected} == {tv_tensors.Image}
+    assert torch.equal(torch.stack([image for image, _ in protected]).int(), expected)
+
+
 # --- timm ----------------------------------------------------------------------------------------
 
 
@@ -178,6 +198,30 @@ def test_timm_sets_the_transform_of_the_protected_dataset(
     images, labels = loaded(loader)
     torch.testing.assert_close(images, normalized(by_hand))
     assert labels == protected.targets
+
+
+def test_timms_own_dataset(fit, tmp_path):
+    from timm.data import create_dataset, create_loader
+
+    write_photos(tmp_path)
+    dataset = create_dataset("", root=str(tmp_path))
+    clean = torch.stack([PILToTensor()(image) for image, _ in dataset]).int()
+    labels = [label for _, label in dataset]
+    perturbation = fit(dataset)
+    expected = (clean + torch.from_numpy(np.asarray(perturbation.rows))).clip(0, 255)
+    loader = create_loader(
+        ProtectedDataset(dataset, perturbation),
+        input_size=(3, 32, 32),
+        batch_size=10,
+        crop_pct=1.0,
+        mean=MEAN.tolist(),
+        std=STD.tolist(),
+        num_workers=0,
+        device=torch.device("cpu"),
+    )
+    images, found = loaded(loader)
+    torch.testing.assert_close(images, normalized(expected))
+    assert found == labels
 
 
 # --- accelerate ----------------------------------------------------------------------------------
