@@ -259,7 +259,7 @@ def test_hugging_face_tells_classes_of_one_name_apart(tmp_path):
 def test_a_parquet_export_with_two_classes_of_one_name_is_read_as_its_card_says(tmp_path):
     datasets = pytest.importorskip("datasets")
     dataset = Named(["crane", "dog", "crane"])
-    protected = ue.RandomNoise().fit(dataset, progress=False).protect(dataset)
+    protected = RandomNoise().fit(dataset, progress=False).protect(dataset)
     folder = protected.export(tmp_path / "out", "parquet", progress=False)
     read = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert read.features["label"].names == ["crane", "dog", "crane (2)"]
