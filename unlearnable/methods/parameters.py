@@ -83,12 +83,14 @@ class Parameters:
     Attributes:
         presets: Parameters by preset name; ``"paper"`` is the defaults.
         granularities: Those that the method is defined for.
+        masked: Whether rows can be learned through a visibility mask, or follow from no images.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
     kind: ClassVar[str] = "additive"
     seeded: ClassVar[bool] = True
+    masked: ClassVar[bool] = False
 
     surrogate: str | nn.Module  # not in methods without one
     epsilon: float | None  # not in methods without a budget, nor norm

@@ -54,7 +54,8 @@ class Exported:
 class Manifest:
     """Collects what an export says of its images while they are written.
 
-    Files keep their EXIF with ``metadata``, and in it the place with ``gps``.
+    Files keep their EXIF with ``metadata``, and in it the place with ``gps``. Under a visibility
+    mask grey photos stay grey, and are written as such (``keeps_grey``).
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Manifest:
         if gps and not metadata:
             raise ValueError("expected metadata=True (--keep-metadata) with gps=True (--keep-gps)")
         self.keeps_metadata, self._gps = metadata, gps
+        self.keeps_grey = any(part.mask is not None for part in perturbation.parts)
         self._perturbation, self._seal = perturbation, Seal(perturbation)
         self._entries: list[Entry] = []
         self._notes: Counter[str] = Counter()
