@@ -19,6 +19,7 @@ from ..perturbation import GRANULARITIES
 from . import choices, commands
 from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
+from .preview import preview
 
 _EXPLAINED = (
     ValueError, TypeError, OSError, RuntimeError, ImportError, ArtefactError, UnknownImageError
@@ -129,6 +130,13 @@ def _learning(command: Callable[..., _Add]) -> None:
     add("--keep-metadata", dest="metadata", action="store_true", help=what)
     add("--keep-gps", dest="gps", action="store_true", help="keep the place, too")
 
+    add = command("preview", preview)
+    add("photo", help="file of a photo")
+    add("--out", default="preview.png", help="picture to write (%(default)s)")
+    add("--epsilon", type=fraction, default=8 / 255, help="budget (8/255)")
+    what = f"show this one instead of a random row: {_PERTURBATION_HELP}"
+    add("--perturbation", help=what)
+
 
 def _method(add: _Add) -> None:
     """What is fitted, and how."""
@@ -137,6 +145,11 @@ def _method(add: _Add) -> None:
     add("--preset", default="fast", choices=presets, help=what)
     add("--epsilon", type=fraction, help="budget, such as 8/255")
     add("--granularity", choices=GRANULARITIES)
+    what = (
+        "how much of it may be seen: low looks untouched, full is the whole budget everywhere; by "
+        "default low for a folder of photos, and full for other datasets"
+    )
+    add("--visibility", choices=choices.VISIBILITY_NAMES, help=what)
     add("--surrogate", help=f"one of {', '.join(choices.NETWORK_NAMES)}, or torchvision:NAME")
     what = "other parameters of the method, such as steps=5"
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help=what)
