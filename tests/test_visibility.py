@@ -568,7 +568,11 @@ def test_preview_shows_each_visibility_in_one_picture(folder, tmp_path, capsys):
         picture = np.asarray(image)
     assert len(picture) > 4 * 40 and picture.shape[1] > 3 * 52
     # The photo at 1:1, as it is, below the first caption.
-    np.testing.assert_array_equal(picture[60:100, 8:60], np.asarray(Image.open(source)))
+    before = np.asarray(Image.open(source))
+    np.testing.assert_array_equal(picture[60:100, 8:60], before)
+    after, change = picture[60:100, 68:120].astype(int), picture[60:100, 128:180]
+    assert 0 < np.abs(after - before).max() <= 8
+    np.testing.assert_array_equal(change, np.clip(128 + 8 * (after - before), 0, 255))
 
 
 def test_preview_shows_a_saved_perturbation(folder, tmp_path, capsys):

@@ -146,7 +146,8 @@ def _picture(what: str, lines: list[tuple[str, Pixels, Pixels]]) -> Image.Image:
     top = 2 * _LINE
     for caption, before, after in lines:
         draw.text((_GAP, top + _LINE // 2), caption, "black", font, anchor="lm")
-        for left, tile in zip(lefts, triple(before, after, amplify=_AMPLIFY), strict=True):
+        clean, change, shown = triple(before, after, amplify=_AMPLIFY)
+        for left, tile in zip(lefts, (clean, shown, change), strict=True):
             picture.paste(to_pil(tile), (left, top + _LINE))
         top += height + _LINE + _GAP
     return picture
