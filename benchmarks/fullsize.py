@@ -6,7 +6,8 @@ Shapes are generated at 48 to 96 pixels, half of them cut to 3:4 or 4:3. Perturb
 at 32 pixels, and victims train at 32: on clean photos, on copies protected at 32, and on photos
 protected at their own size that the victim resizes by several filters. Beside the accuracy stands
 what is left of the learned change in the resized copy: its correlation with it, and its strength
-along it (1 would be all). --table writes the table of docs/photos.md from the result.
+along it (1 would be all). --visibility learns and applies them under a mask, and has a result file
+of its own. --table writes the table of docs/photos.md from the result.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.utils.data import Dataset
 import unlearnable as ue
 from unlearnable.data.image import pixels_of
 from unlearnable.datasets import Shapes
+from unlearnable.perturbation.visibility import VISIBILITIES
 
 PAGE = DOCS / "photos.md"
 LEARNED = 32
@@ -135,15 +137,20 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "fullsize")
-    parser.add_argument("--out", type=Path, default=RESULTS / "fullsize-cpu.json")
+    parser.add_argument("--visibility", choices=VISIBILITIES, default="full")
+    parser.add_argument("--out", type=Path, help="by default a file of each visibility")
     parser.add_argument("--table", action="store_true", help=f"write the table of {PAGE.name}")
     args = parser.parse_args()
+    masked = {} if args.visibility == "full" else {"visibility": args.visibility}
+    args.out = args.out or RESULTS / f"{'-'.join(['fullsize', *masked.values(), 'cpu'])}.json"
     if args.table:
-        fill(PAGE, "fullsize.py", table(json.loads(args.out.read_text())))
+        command = " ".join(["fullsize.py", *(f"--visibility {name}" for name in masked.values())])
+        fill(PAGE, command, table(json.loads(args.out.read_text())))
         return
     names = ("images", "test_images", "rounds", "train_steps", "victim", "epochs", "seeds")
     settings = {name: getattr(args, name) for name in names}
-    record = Record(args.out, settings | {"sides": list(SIDES), "learned": LEARNED}, args.device)
+    settings |= {"sides": list(SIDES), "learned": LEARNED} | masked
+    record = Record(args.out, settings, args.device)
     photos, test = Photos(args.images), Photos(args.test_images, train=False)
 
     def measure(name: str, dataset: Any, **more: Any) -> None:
@@ -166,12 +173,14 @@ def main() -> None:
 
     measure("clean", photos)
     for name in args.only:
-        folder = (
-            args.work / f"{args.images}-{args.rounds}-{args.train_steps}" / name.replace(" ", "-")
-        )
+        work = map(str, (args.images, args.rounds, args.train_steps, *masked.values()))
+        folder = args.work / "-".join(work) / name.replace(" ", "-")
+        method = METHODS[name](args)
+        if masked and not method.masked:
+            continue
         if not folder.exists():
-            method = METHODS[name](args)
-            method.fit(photos, image_size=LEARNED, device=args.device, progress=False)
+            options = {"image_size": LEARNED, "device": args.device, **masked}
+            method.fit(photos, progress=False, **options)
             method.save_pretrained(folder)
         perturbation = ue.Perturbation.from_pretrained(folder)
         learned = ue.ProtectedDataset(photos, perturbation)

@@ -16,6 +16,7 @@ from unlearnable.data import datasets as named_datasets
 from unlearnable.engine.models import MODELS
 from unlearnable.engine.recipes import RECIPES
 from unlearnable.evaluation import COUNTERMEASURES
+from unlearnable.perturbation.visibility import VISIBILITIES
 from unlearnable.protected.export import EXPORT_FORMATS
 
 SLOW = ("torch", "torchvision", "huggingface_hub")
@@ -67,6 +68,7 @@ def test_options_list_what_is_defined():
     assert tuple(MODELS) == choices.NETWORK_NAMES
     assert tuple(RECIPES) == choices.RECIPE_NAMES
     assert choices.EXPORT_NAMES == EXPORT_FORMATS
+    assert choices.VISIBILITY_NAMES == VISIBILITIES
     assert choices.COUNTERMEASURE_NAMES == COUNTERMEASURES
     for name in choices.DATASET_NAMES.values():
         assert issubclass(getattr(datasets, name), datasets.VisionDataset)

@@ -21,6 +21,7 @@ NETWORK_NAMES = (
     "resnet9", "resnet18", "resnet50", "vgg16", "densenet121", "mobilenetv2", "senet18",
     "wrn28-10", "vit-small", "tiny", "tiny-resnet",
 )  # fmt: skip
+VISIBILITY_NAMES = ("low", "medium", "high", "full")
 RECIPE_NAMES = ("standard", "fast")
 EXPORT_NAMES = ("cifar", "npz", "parquet", "png", "webdataset", "webp")
 COUNTERMEASURE_NAMES = (

@@ -68,6 +68,7 @@ def fit(args: argparse.Namespace) -> None:
     dataset = open_originals(args.dataset)
     _refuse_one_class(args, dataset)
     survey = _survey(args, dataset)
+    args.visibility = _visibility(args, survey)
     with Group.join().rank_zero_first() as first:
         if first:
             check_replaced(args.out, dataset, force=args.force, method=method_of(args))
@@ -95,6 +96,7 @@ def protect(args: argparse.Namespace) -> None:
     if perturbation is None:
         _refuse_one_class(args, dataset)
     survey = _survey(args, dataset)
+    args.visibility = _visibility(args, survey)
     resize = args.resize or args.format in ONE_SIZE
     if perturbation is None:
         size = _learning_size(args, survey)
@@ -168,6 +170,13 @@ def _learning_size(args: argparse.Namespace, survey: Survey | None) -> Any:
     return survey.learning_size
 
 
+def _visibility(args: argparse.Namespace, survey: Survey | None) -> str | None:
+    """The visibility that was asked for, or else low for photos where the method has one."""
+    if args.visibility is not None or survey is None or not method_class(args).masked:
+        return args.visibility
+    return "low"
+
+
 def _check_export(args: argparse.Namespace, **known: Any) -> None:
     """Refuses what the export would refuse, by what is ``known`` of the images."""
     from ..protected.export import check_target
@@ -200,7 +209,7 @@ def _ready(args: argparse.Namespace) -> Perturbation | None:
 
     if args.perturbation is None:
         return None
-    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation")
+    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility")
     ignored = [
         "--" + name.replace("_", "-") for name in fitting if vars(args)[name] not in (None, [])
     ]

@@ -19,6 +19,7 @@ from ..perturbation import GRANULARITIES
 from . import choices, commands
 from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
+from .preview import preview
 from .terminal import drop_output, own_words_only, sentence
 
 _PERTURBATION_HELP = (
@@ -155,6 +156,13 @@ def _learning(command: Callable[..., _Add]) -> None:
     add("--keep-metadata", dest="metadata", action="store_true", help=what)
     add("--keep-gps", dest="gps", action="store_true", help="keep the place, too")
 
+    add = command("preview", preview)
+    add("photo", help="file of a photo")
+    add("--out", default="preview.png", help="picture to write (%(default)s)")
+    add("--epsilon", type=fraction, default=8 / 255, help="budget (8/255)")
+    what = f"show this one instead of a random row: {_PERTURBATION_HELP}"
+    add("--perturbation", help=what)
+
 
 def _method(add: _Add) -> None:
     """What is fitted, and how."""
@@ -163,6 +171,11 @@ def _method(add: _Add) -> None:
     _choice(add, "--preset", presets, what, default="fast")
     add("--epsilon", type=fraction, help="budget, such as 8/255")
     _choice(add, "--granularity", GRANULARITIES)
+    what = (
+        "how much of it may be seen: low looks untouched, full is the whole budget everywhere; by "
+        "default low for a folder of photos, and full for other datasets"
+    )
+    _choice(add, "--visibility", choices.VISIBILITY_NAMES, what)
     add(
         "--surrogate",
         type=choices.network_name,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .mask import Mask, protected
 from .random import Draws
 
 
@@ -64,6 +65,7 @@ def pgd(
     norm: str = "Linf",
     maximize: bool = False,
     shared: bool = False,
+    mask: Mask | None = None,
 ) -> Tensor:
     """Lowers (or raises) a loss over perturbations of a batch, step by projected step.
 
@@ -80,10 +82,14 @@ def pgd(
         shared: The perturbation is that of several images, so that it only has to stay inside the
             budget, and is clipped to the valid pixels only where the loss is taken: what one image
             has no room for, another one of its class has.
+        mask: Of the images. The loss is then taken of images that show what it leaves of the
+            perturbation, rounded to levels; budget and steps are those of the perturbation, so that
+            each pixel has a box and a step in proportion to its weight. It only has to stay inside
+            the budget, as if it were ``shared``.
 
     Returns:
         The perturbation after the last step, (B, C, H, W), without gradient: inside the budget, and
-        unless ``shared`` inside the valid pixels.
+        unless ``shared`` or masked inside the valid pixels.
     """
     return projected_steps(
         lambda perturbed: gradient(loss_fn, perturbed),
@@ -95,6 +101,7 @@ def pgd(
         norm=norm,
         maximize=maximize,
         shared=shared,
+        mask=mask,
     )
 
 
@@ -109,6 +116,7 @@ def projected_steps(
     norm: str = "Linf",
     maximize: bool = False,
     shared: bool = False,
+    mask: Mask | None = None,
 ) -> Tensor:
     """As :func:`pgd`, along what is not simply the gradient of a loss.
 
@@ -118,14 +126,15 @@ def projected_steps(
     signed_step = step_size if maximize else -step_size
 
     def nearest(delta: Tensor) -> Tensor:
-        if shared:
+        if shared or mask is not None:
             return into_budget(delta, epsilon, norm)
         return project(delta, images, epsilon, norm)
 
     delta = nearest(delta.detach())
-    if norm != "Linf" or shared:
+    if norm != "Linf" or shared or mask is not None:
         for _ in range(steps):
-            slope = gradient_fn((images + delta).clamp(0, 1))
+            slope = gradient_fn(protected(images, delta, mask))
+            slope = slope if mask is None else mask.pull(slope)
             linf = norm == "Linf"
             direction = slope.sign() if linf else slope / _norms(slope).clamp_min(1e-12)
             delta = nearest(delta + signed_step * direction)
@@ -149,6 +158,7 @@ def variance_reduced(
     epsilon: float,
     step_size: float,
     norm: str = "Linf",
+    mask: Mask | None = None,
 ) -> Tensor:
     """Where to step for ``size`` losses at once: a sum of gradients along an inner path.
 
@@ -164,6 +174,7 @@ def variance_reduced(
         epsilon: Radius of the budget.
         step_size: Length of an inner step.
         norm: ``"Linf"`` or ``"L2"``.
+        mask: Of the images, as for :func:`pgd`.
     """
     slopes = [slope_fn(k, perturbed) for k in range(size)]
     mean = torch.stack(slopes).mean(0)
@@ -175,14 +186,16 @@ def variance_reduced(
         total.add_(slope_fn(k, moved) - slopes[k] + mean)
         return total
 
+    shown = perturbed - images
     projected_steps(
         direction,
         images,
-        perturbed - images,
+        shown if mask is None else shown / mask.weights,
         epsilon=epsilon,
         step_size=step_size,
         steps=len(drawn),
         norm=norm,
+        mask=mask,
     )
     return total
 

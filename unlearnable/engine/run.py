@@ -19,6 +19,7 @@ from .checkpoint import Checkpoint, RowStore
 from .distributed import Group
 from .estimate import Work
 from .loops import Loops
+from .mask import Mask
 from .networks import Network, Networks, frozen
 from .prefetch import ImageSource
 from .progress import Progress
@@ -42,6 +43,7 @@ class Run:
         labels: int64 class indices, (N,), on the run's device.
         num_classes: K; labels are 0 to K - 1.
         rows: Where perturbations are written.
+        mask: Gives the mask of a batch, as :meth:`mask`.
         seed: All randomness follows from it.
         precision: Of network passes: ``"float32"`` (without TF32), ``"bf16"`` (autocast), or
             ``"auto"``: the first tracked network decides, by a short trial.
@@ -71,6 +73,7 @@ class Run:
         num_classes: int,
         *,
         rows: RowStore | None = None,
+        mask: Callable[[Tensor], Mask] | None = None,
         seed: Hashable = 0,
         precision: str = "float32",
         compile: bool = False,
@@ -89,6 +92,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.results: dict[str, dict[str, Any]] = {}
         self._rows = rows
+        self._mask = mask
         self._group = group = group or Group()
         self._checkpoint = checkpoint
         self._progress = progress or Progress(show=False)
@@ -346,6 +350,13 @@ class Run:
             totals.index_add_(0, index, terms)
         else:
             totals += self.sum(torch.zeros_like(totals).index_add_(0, index, terms))
+
+    def mask(self, index: Tensor) -> Mask | None:
+        """How much of their rows images show, by index; None where they show all of them.
+
+        For the search's ``mask``, and for :func:`~.mask.protected` where images are seen with rows.
+        """
+        return None if self._mask is None else self._mask(index)
 
     # Results
 

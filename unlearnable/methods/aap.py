@@ -58,6 +58,7 @@ class AAP(Method):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
     granularities = ("sample-wise",)
+    masked = True
 
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
@@ -125,6 +126,7 @@ class AAP(Method):
                 steps=self.steps,
                 norm=self.norm,
                 maximize=self.shift is None,
+                mask=run.mask(index),
             )
 
 

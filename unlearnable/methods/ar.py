@@ -49,6 +49,7 @@ class AR(Untrained, Method):
 
     kind = "procedural"
     granularities = ("sample-wise",)
+    masked = True
     norm = "L2"
 
     epsilon: float | None = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..engine.contrastive_augment import ContrastiveAugment
+from ..engine.mask import protected
 from ..engine.pgd import pgd
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
@@ -65,6 +66,8 @@ class AUE(Method):
         "demo": _FAST | {"surrogate": "tiny"},
     }
 
+    masked = True
+
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
     epsilon: float = 8 / 255
@@ -104,7 +107,7 @@ class AUE(Method):
         rows = run.rows if self._has_rows else ClassRows(run)
 
         def augmented(index: Tensor) -> Tensor:
-            perturbed = (to_float(run.images[index]) + rows[index]).clamp(0, 1)
+            perturbed = protected(to_float(run.images[index]), rows[index], run.mask(index))
             return ContrastiveAugment.draw(len(index), run.rng("train"), self.strength)(perturbed)
 
         def perturb(epoch: int) -> None:
@@ -148,4 +151,5 @@ class AUE(Method):
                 steps=steps,
                 norm=self.norm,
                 shared=not self._has_rows,
+                mask=run.mask(index),
             )

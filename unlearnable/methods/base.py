@@ -22,10 +22,12 @@ from ..engine.progress import Progress
 from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Result, encode
+from ..perturbation.visibility import check_visibility, with_mask
 from ..protected.dataset import ProtectedDataset
 from ..protected.exported import refuse_exports
 from .fit_session import FitOptions, FitSession
 from .learned import Learned
+from .masks import masks_of, warn_if_hidden
 from .one_class import check_classes, refuse_one_class
 from .row_buffer import RowBuffer, warn_if_zero
 
@@ -68,6 +70,7 @@ class Method(Learned, ABC):
         device: str | torch.device = "auto",
         precision: str = "auto",
         image_size: int | Sequence[int] | None = None,
+        visibility: str | None = None,
         checkpoint: str | Path | None = None,
         checkpoint_every: float = 300.0,
         keep_checkpoint: bool = False,
@@ -93,6 +96,9 @@ class Method(Learned, ABC):
                 faster here and gives the same gradients.
             image_size: Side, or (height, width), that images are resized and cropped to; needed
                 where their sizes vary.
+            visibility: ``"low"``, ``"medium"`` or ``"high"``: each pixel changes by no more than
+                what a mask leaves of ``epsilon`` there, little in smooth areas and more in texture,
+                and what is learned is learned so; None and ``"full"``: by ``epsilon`` everywhere.
             checkpoint: Folder that keeps the state of an unfinished fit. The same call continues
                 from it, to the same bytes as a fit that was never stopped; it is removed at the
                 end. Ctrl-C saves first.
@@ -125,6 +131,13 @@ class Method(Learned, ABC):
         """
         self._validate()
         self._check_moves()
+        level = check_visibility(visibility)
+        if level is not None and not self.masked:
+            raise ValueError(
+                f"expected no visibility with {type(self).__name__}, got {visibility!r}: it makes "
+                f"no rows that a mask can lower, or its search takes no mask; leave it out "
+                f"(--visibility full)"
+            )
         every = number("checkpoint_every", checkpoint_every, finite=False)
         if every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
@@ -133,6 +146,7 @@ class Method(Learned, ABC):
             delattr(self, name)
         options = FitOptions(
             image_size=image_size,
+            visibility=level,
             device=device,
             precision=precision,
             compile=compile,
@@ -154,7 +168,10 @@ class Method(Learned, ABC):
             session.end()
             result = self._result(session)
             self._warn_if_zero(result, images)
-            made = Perturbation.from_fit(result, images, self._config(session))
+            config = with_mask(self._config(session), level)
+            made = Perturbation.from_fit(result, images, config)
+            if level is not None:
+                warn_if_hidden(type(self).__name__, made, images)
             perturbation = session.keep(made)
         # Set together and last: a fit that fails leaves nothing that looks fitted.
         if profile:
@@ -277,6 +294,7 @@ class Method(Learned, ABC):
             images.labels.to(place),
             images.num_classes,
             rows=rows,
+            mask=masks_of(fitted.config, images.images, place, resident=True),
             # New images get draws of their own, not those of the first fitted ones.
             seed=(self.seed, images.digest),
             precision=as_fitted(precision, fitted.config.get("precision", precision), place),

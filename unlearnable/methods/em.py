@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..engine.mask import protected
 from ..engine.pgd import crossing, pgd
 from ..engine.run import Run
 from ..engine.sampler import images_among
@@ -63,6 +64,8 @@ class EM(Method):
         "demo": {"surrogate": "tiny"},
     }
 
+    masked = True
+
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
     epsilon: float = 8 / 255
@@ -101,7 +104,7 @@ class EM(Method):
         rows, among = run.rows if self._has_rows else ClassRows(run), self.search_images
 
         def perturbed(index: Tensor) -> Tensor:
-            return (to_float(run.images[index]) + rows[index]).clamp(0, 1)
+            return protected(to_float(run.images[index]), rows[index], run.mask(index))
 
         for number in run.steps(self.max_rounds, "rounds"):
             learned = train(
@@ -160,4 +163,5 @@ class EM(Method):
                 steps=steps,
                 norm=self.norm,
                 shared=not self._has_rows,
+                mask=run.mask(index),
             )

@@ -32,7 +32,9 @@ from ..engine.run import Run
 from ..io.files import LOCK, claim_folder, locked, write_json
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels
+from ..perturbation.visibility import with_mask
 from .learned import Learned, fingerprint_of
+from .masks import masks_of
 from .row_buffer import RowBuffer, RowFile
 from .work import work_of_fit
 
@@ -47,6 +49,7 @@ class FitOptions(NamedTuple):
     """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`."""
 
     image_size: int | Sequence[int] | None
+    visibility: str | None
     device: str | torch.device
     precision: str
     compile: bool
@@ -180,6 +183,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             "fit": None if images.fit is None else list(images.fit),
             "precision": self._precision,
         }
+        described = with_mask(described, self._options.visibility)
         with self._group.rank_zero_first() as first:
             if first:
                 partial = folder / f".{_MARKER}.partial"
@@ -235,16 +239,14 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             self._checkpoint = self._cleanup.enter_context(checkpoint)
         size = self.images.images.numel() if self._resident else 0
         held = size * (1 if self._rows is None else 2)  # rows take as much as images
-        progress = Progress(
-            show=self._show,
-            title=self._title,
-            profile=self._options.profile,
-        )
+        described = with_mask({}, self._options.visibility)
+        progress = Progress(show=self._show, title=self._title, profile=self._options.profile)
         run = Run(
             images,
             self.images.labels.to(self._device),
             self.images.num_classes,
             rows=self._rows,
+            mask=masks_of(described, self.images.images, self._device, resident=self._resident),
             seed=self._method.seed,
             precision=self._precision,
             compile=self._options.compile,

@@ -71,6 +71,7 @@ class HYPO(Method):
         },
     }
     granularities = ("sample-wise",)
+    masked = True
 
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
@@ -138,4 +139,5 @@ class HYPO(Method):
                 step_size=self.step_size or self.epsilon / 10,
                 steps=self.steps,
                 norm=self.norm,
+                mask=run.mask(index),
             )

@@ -45,6 +45,7 @@ class LSP(Untrained, Method):
 
     kind = "procedural"
     granularities = ("sample-wise",)
+    masked = True
     norm = "L2"
 
     epsilon: float | None = None

@@ -84,6 +84,7 @@ class Parameters(Keywords):
     Attributes:
         presets: Parameters by preset name; ``"paper"`` is the defaults.
         granularities: Those that the method is defined for.
+        masked: Whether rows can be learned through a visibility mask, or follow from no images.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
@@ -91,6 +92,7 @@ class Parameters(Keywords):
     kind: ClassVar[str] = "additive"
     seeded: ClassVar[bool] = True
     least_classes: ClassVar[int] = 2  # that images have to be of
+    masked: ClassVar[bool] = False
 
     surrogate: str | nn.Module  # not in methods without one
     epsilon: float | None  # not in methods without a budget, nor norm

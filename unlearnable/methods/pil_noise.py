@@ -68,6 +68,7 @@ class PILNoise(Method):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
     granularities = ("sample-wise",)
+    masked = True
 
     epsilon: float = 8 / 255
     norm: str = "Linf"
@@ -121,4 +122,5 @@ class PILNoise(Method):
                 step_size=self.step_size or self.epsilon / 10,
                 steps=self.steps,
                 norm=self.norm,
+                mask=run.mask(index),
             )

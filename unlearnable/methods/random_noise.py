@@ -34,6 +34,8 @@ class RandomNoise(Untrained, Method):
         Perturbation(RandomNoise, sample-wise, Linf 4/255, 20 images of 3x32x32)
     """
 
+    masked = True
+
     epsilon: float = 8 / 255
     norm: str = "Linf"
     granularity: str = "sample-wise"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..engine.augment import CropFlip
+from ..engine.mask import protected
 from ..engine.pgd import crossing, pgd, random_start
 from ..engine.run import Run
 from ..engine.sampler import batches_for
@@ -92,6 +93,7 @@ class REM(Method):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
     granularities = ("sample-wise",)
+    masked = True
 
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
@@ -163,8 +165,8 @@ class REM(Method):
 
         def hardest(index: Tensor) -> Tensor:
             run.rows[index] = self._search(run, index, surrogate, self.steps)
-            protected = (to_float(run.images[index]) + run.rows[index]).clamp(0, 1)
-            seen = CropFlip.draw(len(index), run.rng("train crop"))(protected)
+            shown = protected(to_float(run.images[index]), run.rows[index], run.mask(index))
+            seen = CropFlip.draw(len(index), run.rng("train crop"))(shown)
             return seen + self._adversary(run, surrogate, seen, run.labels[index])
 
         for block in run.steps(-(-updates // _BLOCK), f"blocks of {_BLOCK} steps"):
@@ -237,6 +239,7 @@ class REM(Method):
                 step_size=step_size or self.step_size,
                 steps=steps,
                 norm=self.norm,
+                mask=run.mask(index),
             )
 
     def _adversary(self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

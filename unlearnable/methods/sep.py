@@ -63,6 +63,7 @@ class SEP(Method):
         "demo": {"surrogate": "tiny", "train_epochs": 15, "checkpoints": 5, "steps": 5},
     }
     granularities = ("sample-wise",)
+    masked = True
 
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
@@ -173,6 +174,7 @@ class SEP(Method):
             "epsilon": self.epsilon,
             "step_size": self.step_size,
             "norm": self.norm,
+            "mask": run.mask(index),
         }
 
         def loss(k: int, perturbed: Tensor) -> Tensor:

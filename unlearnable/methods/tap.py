@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..engine.augment import CropFlip
+from ..engine.mask import protected
 from ..engine.pgd import pgd, target_classes
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
@@ -56,6 +57,7 @@ class TAP(Method):
         "demo": _FAST | {"surrogate": "tiny", "train_epochs": 15, "steps": 25},
     }
     granularities = ("sample-wise",)
+    masked = True
 
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
@@ -124,12 +126,15 @@ class TAP(Method):
                 steps=self.steps,
                 norm=self.norm,
                 maximize=not self.targeted,
+                mask=run.mask(index),
             )
 
     @torch.no_grad()
     def _loss(self, run: Run, index: Tensor, surrogate: nn.Module, delta: Tensor) -> Tensor:
         """What restarts are compared by: the loss of each whole image, (B,); lower is better."""
         images, aims = to_float(run.images[index]), self._aims(run, run.labels[index])
+        mask = run.mask(index)
+        shown = images + delta if mask is None else protected(images, delta, mask)
         with run.frozen(surrogate) as network:
-            loss = F.cross_entropy(network(images + delta), aims, reduction="none")
+            loss = F.cross_entropy(network(shown), aims, reduction="none")
         return loss if self.targeted else -loss

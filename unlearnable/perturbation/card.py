@@ -64,6 +64,7 @@ def write_card(
         "kind": config["kind"],
         "granularity": info["granularity"],
         "budget": f"{info['norm']} {info['epsilon']}" if info["epsilon"] else info.get("extent"),
+        "visibility": info.get("visibility"),
         "parts": info.get("parts"),
         "image shape": config["image_shape"],
         "size": f"{info['bytes']:,} bytes",

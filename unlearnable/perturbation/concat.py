@@ -14,6 +14,7 @@ from .kinds.base import Kind, Tensors
 from .kinds.stack import common_classes
 
 _SAME = ("method", "epsilon", "norm", "image_shape", "num_classes", "preprocessing")
+_SAME_IF_THERE = ("visibility",)
 _KNOWN = (*_SAME, "kind", "granularity", "classes", "source", "parameters")
 
 
@@ -63,11 +64,11 @@ def _check(kinds: Sequence[Kind]) -> None:
                 f"{kind.config['granularity']} one of kind {kind.name!r} as number {number}; only "
                 f"rows of images can be concatenated"
             )
-        for name in _SAME:
-            if kind.config[name] != first[name]:
+        for name in (*_SAME, *_SAME_IF_THERE):
+            if kind.config.get(name) != first.get(name):
                 raise ValueError(
-                    f"expected {name} {first[name]!r} as in the first perturbation, got "
-                    f"{kind.config[name]!r} in number {number}"
+                    f"expected {name} {first.get(name)!r} as in the first perturbation, got "
+                    f"{kind.config.get(name)!r} in number {number}"
                 )
 
 

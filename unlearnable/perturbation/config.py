@@ -14,6 +14,7 @@ from .kinds.stack import KINDS
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
+MASKED_VERSION = 2  # of what is masked, which readers of version 1 would apply without its mask
 LAST_READERS: dict[int, str] = {}  # older format versions, and the last release that reads each
 OF_THE_FILE = ("format", "format_version", "digest")  # beside the config in config.json
 _SIDE = 1 << 14  # pixels
@@ -79,6 +80,15 @@ def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
             raise ValueError("expected parts of the stack's own number of classes")
 
 
+def version_of(config: Mapping[str, Any]) -> int:
+    """The format version of a config: a mask makes it a later one."""
+    parts = config.get("parts")
+    parts = parts if isinstance(parts, list) else []
+    configs = [config, *(part for part in parts if isinstance(part, dict))]
+    masked = any(own.get("visibility") is not None for own in configs)
+    return MASKED_VERSION if masked else FORMAT_VERSION
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """What a config file holds, without its format; ``ArtefactError`` where it is no such file."""
     return parse_config(read_json(path), path)
@@ -87,20 +97,22 @@ def read_config(path: Path) -> dict[str, Any]:
 def parse_config(config: Any, path: Path) -> dict[str, Any]:
     """The config in the JSON of a file of any format version, as one of this version.
 
-    There is one version so far. When a release changes the format, the step from the version
-    before belongs here, ahead of the refusals; or that version goes into ``LAST_READERS``.
+    Each config has the lowest version that says what is done: see :func:`version_of`. When a
+    release changes the format, the step from the version before belongs here, ahead of the
+    refusals; or that version goes into ``LAST_READERS``.
     """
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
         raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')
     version = config.pop("format_version", None)
-    expected = f"expected format version {FORMAT_VERSION} in {path}, got {str(version)[:40]}"
-    if type(version) is not int or not (version >= FORMAT_VERSION or version in LAST_READERS):
+    wanted = version_of(config)
+    expected = f"expected format version {wanted} in {path}, got {str(version)[:40]}"
+    if type(version) is not int or not (version >= wanted or version in LAST_READERS):
         raise ArtefactError(f"{expected}, which no release has written; the file was edited")
-    if version > FORMAT_VERSION:
+    if version > wanted:
         raise FormatVersionError(
             f"{expected}; a newer release of unlearnable may read it: pip install -U unlearnable"
         )
-    if version < FORMAT_VERSION:
+    if version < wanted:
         release = LAST_READERS[version]
         raise FormatVersionError(
             f"{expected}; release {release} of unlearnable reads it: "

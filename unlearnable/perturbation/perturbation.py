@@ -20,6 +20,7 @@ from .kinds.base import Kind
 from .kinds.stack import stacked
 from .quantize import Levels, Result
 from .shards import MAX_SHARD_SIZE
+from .visibility import with_mask
 
 if TYPE_CHECKING:
     from ..data.cache import ImageStore
@@ -48,7 +49,8 @@ class Perturbation(AppliedKind):
             ``num_classes``, ``source`` (name, images and digest of the dataset), ``preprocessing``
             (size that images are resized and cropped to, or None), ``seed``, ``threads``,
             ``device`` and ``precision`` (of the fit; absent in artefacts of earlier releases;
-            None where the parts of a stack differ),
+            None where the parts of a stack differ), ``visibility`` (level and mask; absent where
+            rows are added as they are),
             ``versions``, ``history``, ``strength`` (measured, or None).
     """
 
@@ -132,6 +134,28 @@ class Perturbation(AppliedKind):
             ValueError: Image shape, number of classes or class names differ.
         """
         return Perturbation.of_kind(*stacked([*self.parts, *other.parts]))
+
+    def with_visibility(self, visibility: str | None) -> Perturbation:
+        """The same rows, of which a mask leaves other shares: see docs/photos.md.
+
+        What was learned for one visibility may protect less at another: ``strength`` is forgotten.
+
+        Args:
+            visibility: ``"low"``, ``"medium"``, ``"high"``; ``"full"`` and None have no mask.
+
+        Raises:
+            ValueError: It overwrites pixels or convolves, and has no rows.
+        """
+        configs = [with_mask(part.config, visibility) for part in self.parts]
+        if configs == [part.config for part in self.parts]:
+            return self
+        changed = [
+            Perturbation.of_kind(part.tensors, config | {"strength": None})
+            for part, config in zip(self.parts, configs, strict=True)
+        ]
+        if len(changed) == 1:
+            return changed[0]
+        return Perturbation.of_kind(*stacked([part._kind for part in changed]))
 
     @staticmethod
     def concat(perturbations: Sequence[Perturbation]) -> Perturbation:

@@ -25,6 +25,7 @@ from .kinds.convolution import Convolution
 from .kinds.pixel import Pixel
 from .kinds.procedural import Procedural
 from .kinds.stack import Stack, parts_of
+from .visibility import FINE, VisibilityMask
 
 _BITS = 11  # of a weight: 255 levels times two weights stay below 2^31
 _ONE = 1 << _BITS
@@ -51,7 +52,8 @@ def apply_full_size(kind: Kind, images: Images, rows: Sequence[RowRef]) -> Image
 
     For the norm Linf no value changes by more than the budget. For L2 the strength per pixel is
     kept: the norm is at most ``epsilon * sqrt(H * W / (h * w))`` before rounding, with h and w of
-    the learned size, since it is there that the budget was given.
+    the learned size, since it is there that the budget was given. A mask is computed from the photo
+    itself, and leaves each value its share of that.
     """
     if isinstance(kind, Stack):
         for part, own in zip(kind.parts, zip(*rows, strict=True), strict=True):
@@ -72,8 +74,10 @@ def _apply(kind: Kind, pixels: Pixels, row: RowRef) -> Pixels:
     epsilon, norm = kind.config["epsilon"], kind.config["norm"]
     if norm == "L2":
         most = 255 * epsilon * math.sqrt(math.prod(size) / math.prod(kind.shape[1:]))
-        return _add(pixels, enlarged, 127, scale=most / max(enlarged.norm(), 1e-12))
-    return _add(pixels, enlarged, 127 if epsilon is None else math.floor(255 * epsilon + 1e-6))
+        scale = most / max(enlarged.norm(), 1e-12)
+        return _add(pixels, enlarged, 127, scale=scale, mask=kind.mask)
+    most = 127 if epsilon is None else math.floor(255 * epsilon + 1e-6)
+    return _add(pixels, enlarged, most, mask=kind.mask)
 
 
 def _convolve(kind: Convolution, pixels: Pixels, row: RowRef) -> Pixels:
@@ -91,14 +95,25 @@ def _convolve(kind: Convolution, pixels: Pixels, row: RowRef) -> Pixels:
     return _add(pixels, _Enlarged(change, size, everywhere), 255)
 
 
-def _add(pixels: Pixels, enlarged: _Enlarged, limit: int, scale: float = 1) -> Pixels:
+def _add(
+    pixels: Pixels,
+    enlarged: _Enlarged,
+    limit: int,
+    scale: float = 1,
+    mask: VisibilityMask | None = None,
+) -> Pixels:
     changed = np.empty_like(pixels)
+    shown, unit = (None, 1) if mask is None else (mask.on(pixels[None]), FINE)
     for rows, values in enlarged.blocks():
         if scale < 1:
-            levels = np.rint(values * (scale / _ONE**2)).astype(np.int32)
-        else:
+            levels = np.rint(values * (unit * scale / _ONE**2)).astype(np.int32)
+        elif shown is None:
             levels = (values + _ONE**2 // 2) >> 2 * _BITS
-        np.clip(levels, -limit, limit, out=levels)
+        else:  # where all is shown, rounded just as without a mask
+            levels = values >> (_ONE**2 // FINE).bit_length() - 1
+        np.clip(levels, -limit * unit, limit * unit, out=levels)
+        if shown is not None:
+            levels = shown.change(levels[None], rows, unit)[0]
         changed[:, rows] = np.clip(pixels[:, rows] + levels, 0, 255)
     return changed
 

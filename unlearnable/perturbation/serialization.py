@@ -23,7 +23,7 @@ from ..io.json import as_json
 from ..io.safetensors import write_tensors
 from ..io.sharded_rows import JoinedRows, arrays_of
 from .card import write_card
-from .config import FORMAT, FORMAT_VERSION, MissingError, check_config, read_config
+from .config import FORMAT, MissingError, check_config, read_config, version_of
 from .kinds.base import Kind, Tensors
 from .kinds.stack import KINDS
 from .preview import PREVIEW, preview_of
@@ -150,7 +150,7 @@ def _occupied(folder: Path, found: str) -> str:
 
 def config_file(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON of ``config.json``."""
-    first = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    first = {"format": FORMAT, "format_version": version_of(config)}
     return first | dict(config) | {"digest": digest_of(tensors, config)}
 
 

@@ -32,6 +32,7 @@ def info(kind: Kind, digest: str) -> dict[str, Any]:
         "granularity": config["granularity"],
         "epsilon": None if epsilon is None else format_epsilon(epsilon, norm),
         "norm": norm,
+        **({} if kind.mask is None else {"visibility": str(kind.mask)}),
         **({"rows": len(kind)} if additive else {}),
         "image_shape": config["image_shape"],
         "classes": config["num_classes"],
@@ -81,4 +82,6 @@ def _extent(kind: Kind) -> str:
     extent = kind.describe()
     if config["epsilon"] is not None:
         extent = f"{config['norm']} {format_epsilon(config['epsilon'], config['norm'])}"
+    if kind.mask is not None:
+        extent += f", visibility {kind.mask.level}"
     return f"{config['method']}, {config['granularity']}, {extent}"

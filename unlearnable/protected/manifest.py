@@ -53,11 +53,13 @@ class Exported:
 class Manifest:
     """Collects what an export says of its images while they are written.
 
-    Files keep their EXIF with ``metadata``, and in it the place with ``gps``.
+    Files keep their EXIF with ``metadata``, and in it the place with ``gps``. Under a visibility
+    mask grey photos stay grey, and are written as such.
 
     Attributes:
         perturbation: What is added to the images.
         keeps_metadata: Whether files keep their EXIF.
+        keeps_grey: Whether grey photos are written as such.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Manifest:
         if gps and not metadata:
             raise ValueError("expected metadata=True (--keep-metadata) with gps=True (--keep-gps)")
         self.keeps_metadata, self._gps = metadata, gps
+        self.keeps_grey = any(part.mask is not None for part in perturbation.parts)
         self.perturbation, self._seal = perturbation, Seal(perturbation)
         self._entries: list[Entry] = []
         self._notes: Counter[str] = Counter()

@@ -20,6 +20,7 @@ class Additive(Kind):
     """int8 rows, one per fitted image or per class, that are added and clipped to 0…255."""
 
     name = "additive"
+    has_rows = True
 
     @classmethod
     def names(cls, config: Mapping[str, Any]) -> set[str]:
@@ -117,4 +118,4 @@ class Additive(Kind):
         return added
 
     def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        return add_levels(images, self.rows(rows))
+        return add_levels(images, self.rows(rows), self.mask)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...data.image import Images, Pixels, ResizeCrop
 from ...errors import UnknownImageError
 from ..quantize import UNIT, Levels
+from ..visibility import VisibilityMask
 
 Tensors: TypeAlias = dict[str, Any]  # arrays; rows may be JoinedRows
 RowRef: TypeAlias = Any  # what find gives and apply takes: an index, or more in some kinds
@@ -28,10 +29,12 @@ class Kind(ABC):
     Attributes:
         keyed: Whether it is only for the images that it was fitted on.
         by_class: Whether what it does to an image follows from the image's class.
+        mask: What lowers its rows where they would be seen, or None.
     """
 
     name: ClassVar[str]
     tensor_names: ClassVar[tuple[str, ...]] = ()
+    has_rows: ClassVar[bool] = False  # that a visibility mask can lower
     keyed = False
     by_class = True
 
@@ -44,6 +47,12 @@ class Kind(ABC):
         self.settings: Mapping[str, Any] = config.get("settings") or {}
         fit = config["preprocessing"]
         self.fit = None if fit is None else ResizeCrop(*fit["fit"])
+        self.mask = VisibilityMask.of(config)
+        if self.mask is not None and not self.has_rows:
+            raise ValueError(
+                f"expected no visibility with kind {self.name!r}, which has no rows that a mask "
+                f"can lower"
+            )
         extra = set(tensors) - self.names(config)
         if extra:
             raise ValueError(f"expected no tensors {sorted(extra)} of kind {self.name!r}")
@@ -122,8 +131,10 @@ class Kind(ABC):
         """The perturbed images, whose shape was checked; the given ones stay unchanged."""
 
 
-def add_levels(images: Images, added: Levels) -> Images:
-    """The images with int8 levels added, clipped to 0…255."""
+def add_levels(images: Images, added: Levels, mask: VisibilityMask | None = None) -> Images:
+    """The images with int8 levels added, or what a mask leaves of them, clipped to 0…255."""
+    if mask is not None:
+        added = mask.lower(images, added)
     total = np.add(images, added, dtype=np.int16)
     np.maximum(total, 0, out=total)
     np.minimum(total, 255, out=total)

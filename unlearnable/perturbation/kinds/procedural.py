@@ -21,6 +21,7 @@ class Procedural(Kind):
     """Rows computed from the seed, the class and the image's key, for images seen or not."""
 
     name = "procedural"
+    has_rows = True
     _cache: RowCache | None = None
 
     @classmethod
@@ -75,4 +76,4 @@ class Procedural(Kind):
             raise ArtefactError(f"could not compute a row of {self.where}: {error}") from error
 
     def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        return add_levels(images, self.rows(rows))
+        return add_levels(images, self.rows(rows), self.mask)

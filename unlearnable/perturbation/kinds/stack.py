@@ -105,6 +105,7 @@ def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
     sample_wise = "sample-wise" in [config["granularity"] for config in configs]
     origin = {n: {str(config.get(n)) for config in configs} for n in ("device", "precision")}
     config = configs[0] | {n: None for n, found in origin.items() if len(found) > 1}
+    config.pop("visibility", None)  # each part keeps its own
     config |= {
         "method": " + ".join(config["method"] for config in configs),
         "parameters": {},

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...data.image import Pixels, to_pil
 from ...data.raw import RawDataset
+from ...perturbation.visibility import are_grey
 from ..manifest import Exported, Manifest
 from .folder_names import folder_names
 
@@ -62,7 +63,9 @@ def write_folders(
         manifest.add(image, file)
         exif = None if image.info is None else image.info.exif
         metadata: dict[str, Any] = {} if exif is None else {"exif": exif}
-        to_pil(image.pixels).save(folder / file, **_OPTIONS[format], **metadata)
+        grey = manifest.keeps_grey and bool(are_grey(image.pixels[None]).all())
+        pixels = image.pixels[:1] if grey else image.pixels
+        to_pil(pixels).save(folder / file, **_OPTIONS[format], **metadata)
     return {"folders": names}
 
 
