@@ -91,7 +91,10 @@ class Record:
 def where(result: dict[str, Any]) -> str:
     """The machines of a result, for the caption of a table."""
     machines = [result["machine"], *(other["machine"] for other in result.get("further", []))]
-    places = (f"{m['device']}, {m['threads']} thread, torch {m['torch']}" for m in machines)
+    places = (
+        f"{m['device']}, {m['threads']} thread{'s' * (m['threads'] != 1)}, torch {m['torch']}"
+        for m in machines
+    )
     return "; some cells: ".join(dict.fromkeys(places))
 
 
