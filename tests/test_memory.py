@@ -1,12 +1,14 @@
 """Batches that are too large to keep whole: less of them is kept, and the result is the same."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from unlearnable.datasets import Shapes
-from unlearnable.engine import memory
+from unlearnable.engine import allocator, memory
 from unlearnable.engine.memory import bytes_per_image
 from unlearnable.engine.models import Ensemble, build_model
 from unlearnable.engine.run import Run
@@ -225,3 +227,29 @@ def test_the_usual_limit_is_an_eighth_of_the_machine_or_half_of_what_is_free(mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 << 30, 80 << 30))
     assert memory.usual_limit(torch.device("cuda"), 4) == 5 << 30
+
+
+@pytest.mark.skipif(not allocator._is_glibc(), reason="only glibc has mallopt")
+@pytest.mark.parametrize(
+    ("training", "limit", "kept"),
+    [
+        (False, 1 << 30, True),
+        (False, 400_000, False),  # its images take more than a sixteenth
+        (True, 1 << 30, True),
+        (True, 400_000, False),
+    ],
+)
+def test_freed_memory_is_not_kept_where_batches_are_large(training, limit, kept):
+    before = allocator._open
+    with contextlib.closing(make_run(limit)) as run:
+        model = build_model("tiny", 10)
+        optimizer = sgd(model)
+        run.track(model=model, optimizer=optimizer)
+        assert allocator._open == before + 1
+        images, labels = to_float(run.images), run.labels
+        if training:
+            run.train_step(model, optimizer, lambda net: F.cross_entropy(net(images), labels))
+        else:
+            searched(run, model, images, labels, [])
+        assert allocator._open == before + kept
+    assert allocator._open == before

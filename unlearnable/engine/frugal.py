@@ -27,7 +27,8 @@ class Frugal:
         network: Its ``forward`` is replaced until :meth:`close`.
         per_image: Bytes that each image keeps, 0 if unknown.
         limit: Bytes above which a batch is large.
-        scarce: Called when the network learns from a batch that is half as large, or larger.
+        scarce: Called when the network learns from a batch that is half as large, or larger, and
+            when a search's images alone are larger than the parts that they are divided into.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Frugal:
                 self._checkpoint(images[:2].detach(), len(images))
             return self._in_training(images, *args)
         if large:
+            if images.nbytes > self._limit // _PARTS:
+                self._scarce()
             return in_parts(self._forward, images, self._part, *args)
         return self._forward(images, *args)
 
