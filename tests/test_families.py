@@ -16,6 +16,8 @@ import pytest
 import torch
 import torchvision.datasets as tv
 from PIL import Image
+from torchvision.datasets.vision import StandardTransform
+from torchvision.transforms import PILToTensor
 
 from unlearnable import ProtectedDataset, RandomNoise, verify
 from unlearnable.data.class_names import class_names
@@ -397,6 +399,22 @@ def test_folders_keep_the_names_that_can_be(tmp_path):
     with pytest.warns(UserWarning, match="2 of 3 .* 'F-16A/B' -> 'F-16A_B', 'F/A-18' -> 'F_A-18'"):
         folder = method.protect(dataset).export(tmp_path / "out", progress=False)
     assert open_folder(folder).classes == ["707-320", "F-16A_B", "F_A-18"]
+
+
+@pytest.mark.parametrize("make", [pets("category"), places365])
+def test_pair_of_transforms_set_on_a_base_that_reads_no_other(make, tmp_path):
+    dataset, _, _ = make(tmp_path)
+    method = RandomNoise(granularity="class-wise").fit(dataset, device="cpu", progress=False)
+    protected = method.protect(dataset)
+    expected = np.asarray(protected[0][0]).transpose(2, 0, 1)
+    dataset.transforms = StandardTransform(PILToTensor())
+    np.testing.assert_array_equal(protected[0][0], expected)
+    np.testing.assert_array_equal(method.protect(dataset)[0][0], expected)
+    assert dataset[0][0].shape == expected.shape
+    dataset.transforms = StandardTransform()
+    assert isinstance(protected[0][0], Image.Image)
+    dataset.transform = PILToTensor()
+    assert isinstance(dataset[0][0], Image.Image)  # torchvision's reads the pair alone
 
 
 @pytest.mark.parametrize("split", ["unlabeled", "train+unlabeled"])

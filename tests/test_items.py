@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -434,3 +435,14 @@ def test_set_transform_after_wrapping_counts_for_pairs_too(rows, perturbation, r
     ready = ue.from_hf(rows)
     ready.transform = ToTensor()
     assert isinstance(ready[3][0], torch.Tensor)
+
+
+def test_attributes_of_an_object_are_named_not_the_object(perturbation):
+    with pytest.raises(TypeError, match=r"got a SimpleNamespace; .*from_items\(dataset, image=…"):
+        ProtectedDataset(Items(lambda i, image, label: SimpleNamespace(image=image)), perturbation)
+
+
+def test_missing_labels_are_refused_with_what_takes_none():
+    dataset = Items(lambda i, image, label: (image, None))
+    with pytest.raises(ValueError, match=r"labels are missing.*from_items\(dataset, label=None\)"):
+        ue.RandomNoise().fit(dataset, progress=False)

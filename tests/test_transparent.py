@@ -1,9 +1,11 @@
 """A protected dataset in place of the one below it: transforms, attributes, own datasets."""
 
+import collections
 import copy
 import functools
 import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, random_split
 from torchvision import tv_tensors
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.vision import StandardTransform
 from torchvision.transforms import Compose, PILToTensor, RandomHorizontalFlip, ToTensor, v2
 from torchvision.transforms import functional as F
 
@@ -550,6 +553,128 @@ def test_transform_that_fails_is_not_an_error_of_wrapping(perturbation):
         protected[0]
 
 
+class Keeping(Own):
+    """Keeps what it has transformed."""
+
+    def __getitem__(self, index):
+        if index not in self.kept:
+            self.kept[index] = self.transform(self.read(index)[0])
+        return self.kept[index], self.numbers[index]
+
+
+class KeepingInAList(Own):
+    def __getitem__(self, index):
+        if self.kept[index] is None:
+            image = self.read(index)[0]
+            self.kept[index] = self.transform(image) if self.transform else image
+        return self.kept[index], self.numbers[index]
+
+
+class KeepingIfAny(Own):
+    def __getitem__(self, index):
+        if index not in self.kept:
+            image = self.read(index)[0]
+            self.kept[index] = self.transform(image) if self.transform else image
+        return self.kept[index], self.numbers[index]
+
+
+@pytest.mark.parametrize(
+    ("kind", "empty"),
+    [(KeepingIfAny, dict), (KeepingIfAny, collections.OrderedDict), (KeepingInAList, list)],
+)
+@pytest.mark.parametrize("read", [(), (3, 5)])
+def test_caches_hold_clean_items_on_a_copy_alone(kind, empty, read, perturbation, reference):
+    held = [None] * 40 if empty is list else empty()
+    dataset = kind(lambda image: PILToTensor()(F.hflip(image)), kept=held)
+    kept = {index: dataset[index][0] for index in read}
+    protected = ProtectedDataset(dataset, perturbation)
+    found = dict(enumerate(held)) if empty is list else held
+    assert {index: image for index, image in found.items() if image is not None} == kept
+    for index in (3, 7, 3):
+        expected = array(reference[index][0])[:, ::-1]
+        np.testing.assert_array_equal(protected[index][0].permute(1, 2, 0), expected)
+    assert dataset[7][0].equal(torch.from_numpy(dataset.held[7][:, ::-1].copy()).permute(2, 0, 1))
+
+
+def test_cache_that_cannot_be_told_from_chance_is_refused(perturbation):
+    dataset = Keeping(ToTensor(), kept={})
+    with pytest.raises(TypeError, match=r"apply its transforms each time.*keeps what it has trans"):
+        ProtectedDataset(dataset, perturbation)
+    assert not dataset.kept
+
+
+class ByClass(Own):
+    """One class has a transform, or another one, which no item has that is tried at first."""
+
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        if index != 21:
+            return (self.other_transform(image) if self.other_transform else image), label
+        return self.transform(image), label
+
+
+@pytest.mark.parametrize("other", [None, v2.Identity()])
+def test_transforms_of_some_items_alone_are_found_when_those_are_read(other):
+    dataset = ByClass(RandomHorizontalFlip(1.0), other_transform=other)
+    with pytest.raises(TypeError, match=r"same transforms to all items, got others for item 21"):
+        ue.RandomNoise().fit(dataset, progress=False)
+
+
+class TwoViews(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return self.transform(image), self.transform(image), label
+
+
+def test_second_view_of_an_image_is_not_left_clean(perturbation):
+    dataset = ue.from_items(TwoViews(RandomHorizontalFlip(1e-9)), image=0, label=2)
+    with pytest.raises(TypeError, match=r"each image once.*at 0 and again at 1.*in one transform"):
+        ProtectedDataset(dataset, perturbation)
+
+
+class RarelyTwice(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        return (self.transform(self.transform(image)) if self.transform else image), label
+
+
+def test_items_are_compared_under_several_seeds(perturbation, reference):
+    turned = RandomHorizontalFlip(0.7)
+    protected = ProtectedDataset(RarelyTwice(turned), perturbation)
+    torch.manual_seed(3)
+    found = protected[3][0]
+    torch.manual_seed(3)
+    np.testing.assert_array_equal(array(found), array(turned(turned(reference[3][0]))))
+
+
+@pytest.mark.parametrize("set_", ["the pair", "one of it", "nothing"])
+def test_pair_of_transforms_set_on_the_base(set_, perturbation, reference):
+    dataset = Shapes(size=40, transform=ToTensor())
+    protected = ProtectedDataset(dataset, perturbation)
+    if set_ == "the pair":
+        dataset.transforms = StandardTransform(PILToTensor(), plus_100)
+    elif set_ == "one of it":
+        dataset.transform, dataset.target_transform = PILToTensor(), plus_100
+    else:
+        dataset.transforms = StandardTransform(None, plus_100)
+        assert isinstance(protected[3][0], Image.Image) and protected.transform is None
+        dataset.transforms.transform = PILToTensor()
+    again = pickle.loads(pickle.dumps(protected))
+    for view in (protected, copy.deepcopy(protected), again):
+        np.testing.assert_array_equal(view[3][0].permute(1, 2, 0), array(reference[3][0]))
+        assert view[3][1] == reference[3][1] + 100
+
+
+def test_many_threads_read_own_datasets(perturbation, reference):
+    protected = ProtectedDataset(Twice(functools.partial(F.rotate, angle=90)), perturbation)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(protected.__getitem__, [3, 5, 7] * 40))
+    for place, (image, label) in enumerate(found):
+        expected, own = reference[(3, 5, 7)[place % 3]]
+        assert label == own
+        np.testing.assert_array_equal(array(image), array(F.rotate(expected, 180)))
+
+
 # --- images --------------------------------------------------------------------------------------
 
 
@@ -608,6 +733,7 @@ class Rich(Own):
         self.attribute_names, self.split, self.num_images = ["red", "round"], "train", 40
         self.attributes = torch.zeros(40, 2)
         self.places, self.kept = ["a/0.png", "a/1.png"], {"clean": self.held}
+        self.by_name = {"0": "a/0.png"}
         self.inner = Shapes(size=4)
 
     def __getitem__(self, index):
@@ -633,7 +759,7 @@ def test_other_attributes_pass_through(perturbation):
     "name",
     [
         *("samples", "imgs", "data", "images", "tensors", "_samples", "_images", "_image_files"),
-        *("held", "places", "kept", "inner", "load_image"),
+        *("held", "places", "kept", "by_name", "inner", "load_image"),
     ],
 )
 def test_what_leads_to_clean_images_is_absent(name, perturbation):

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 from torchvision.datasets.vision import StandardTransform
 
 from .bare import Bare
+from .calls import Call, standard_calls
 from .items import with_field
-from .transforms import Call, has_own, standard_calls, standard_parts, value_at
+from .transforms import has_own, standard_parts, value_at
 
 Chosen: TypeAlias = Mapping[str, Any]
 """Transforms that replace a dataset's own: ``transforms``, or one or both of the other two."""
@@ -51,7 +52,7 @@ def _is_plain(call: Call) -> bool:
 def applied(bare: Bare, dataset: Any, chosen: Chosen, name: str) -> Any:
     """What is applied now under one of the three names; None for nothing."""
     if bare.calls is None:
-        joint, transform, target_transform = _parts(dataset, chosen)
+        joint, transform, target_transform = _parts(bare, dataset, chosen)
     elif "transforms" in chosen:
         joint, transform, target_transform = _divided(chosen["transforms"])
     else:
@@ -79,10 +80,10 @@ def _divided(transforms: Any) -> tuple[Any, Any, Any]:
     return transforms, None, None
 
 
-def _parts(dataset: Any, chosen: Chosen) -> tuple[Any, Any, Any]:
+def _parts(bare: Bare, dataset: Any, chosen: Chosen) -> tuple[Any, Any, Any]:
     if "transforms" in chosen:
         return _divided(chosen["transforms"])
-    joint, transform, target_transform = standard_parts(dataset)
+    joint, transform, target_transform = standard_parts(dataset, bare.pair)
     if not chosen:
         return joint, transform, target_transform
     return (
@@ -95,7 +96,7 @@ def _parts(dataset: Any, chosen: Chosen) -> tuple[Any, Any, Any]:
 def _steps(bare: Bare, dataset: Any, chosen: Chosen) -> list[tuple[Call, Any]]:
     """The calls to make, in order, and what is called."""
     if bare.calls is None or "transforms" in chosen:
-        joint, transform, target_transform = _parts(dataset, chosen)
+        joint, transform, target_transform = _parts(bare, dataset, chosen)
         usual = _USUAL if bare.calls is None else _usual(bare)
         steps = [
             (usual["transforms"], joint),

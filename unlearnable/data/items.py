@@ -167,7 +167,8 @@ def find_layout(
         return Layout()
     fields = _fields(item)
     if not fields:
-        raise _unclear(name, item, "pairs (image, label)", "(dataset, image=None, label=…)")
+        image = "None" if _is_image(item) else "…"
+        raise _unclear(name, item, "pairs (image, label)", f"(dataset, image={image}, label=…)")
     names = _NAMES["image"] if isinstance(fields[0], str) else ()
     images = [key for key in fields if key in names or _is_image(field_of(item, key))]
     if len(images) != 1:

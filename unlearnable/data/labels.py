@@ -61,7 +61,10 @@ def check_labels(
         negative = isinstance(label, int) and label < 0
         if negative or isinstance(label, bool) or not isinstance(label, int):
             index = place if indices is None else indices[place]
-            hint = "; the labels are missing" if label is None else ""
+            hint = (
+                "; the labels are missing: methods that need none take "
+                "unlearnable.from_items(dataset, label=None)"
+            )
             if negative:
                 hint = "; negative labels mark unlabelled images: leave them out with a Subset"
             elif label is not None:

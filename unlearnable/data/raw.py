@@ -169,7 +169,10 @@ class RawDataset:
     def _whole(self, index: int) -> tuple[Any, Layout]:
         """An item without transforms, and where its image and label lie."""
         number = self._leaf_of[index]
-        leaf, layout = self._bare[number], self._taken[number].layout
+        leaf, taken = self._bare[number], self._taken[number]
+        layout, made = taken.layout, taken.made
+        if made is not None:
+            made.paths.clear()
         try:
             item = leaf[int(self._index_in[index])]
         except Exception as error:
@@ -177,6 +180,8 @@ class RawDataset:
             if path is None or str(path) in str(error):
                 raise
             raise named(error, path) from error
+        if made is not None:
+            taken.check_calls(index)
         if layout.is_pair and not (isinstance(item, (tuple, list)) and len(item) > 1):
             raise TypeError(
                 f"expected {type(leaf).__name__} to give (image, label) pairs, got "

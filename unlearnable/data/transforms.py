@@ -1,4 +1,4 @@
-"""The transforms of a dataset: where they are held, copies without them, and how they are called.
+"""The transforms of a dataset: where they are held, and copies without them.
 
 Each is named by the path of attributes that leads to it, ``("transform",)`` or, through a dataset
 that holds another, ``("subset", "dataset", "transform")``.
@@ -6,25 +6,21 @@ that holds another, ``("subset", "dataset", "transform")``.
 
 from __future__ import annotations
 
+import collections
 import copy
 import functools
 import inspect
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import default_loader
 from torchvision.datasets.vision import StandardTransform
 
-from .compare import same
-from .items import ITEM, Layout, field_of, with_field
+from .calls import Path
 from .photo import load_photo
 
-Path: TypeAlias = tuple[str | int, ...]
-Log: TypeAlias = list[tuple[Path, tuple[Any, ...], dict[str, Any]]]
 TRANSFORM_NAMES = ("transform", "target_transform", "transforms")
 # What datasets call a transform of their own, and where the classes of such come from.
 _LIKELY = re.compile(
@@ -32,6 +28,7 @@ _LIKELY = re.compile(
     re.I,
 )
 _LIBRARIES = ("torchvision.transforms", "albumentations", "kornia", "timm.data", "imgaug")
+_CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict)
 _SHORT = 64  # parts of a list or dict that are looked at
 _METHODS = (
     *TRANSFORM_NAMES,
@@ -39,62 +36,6 @@ _METHODS = (
     "_transform",
     "_augment",
 )  # of a class, where it defines them
-
-
-class Off:
-    """Stands in for a transform: gives what it got, and notes how it was called."""
-
-    def __init__(self, path: Path, log: Log) -> None:
-        self.path, self.log = path, log
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.log.append((self.path, args, kwargs))
-        return unchanged(*args, **kwargs)
-
-
-def unchanged(*args: Any, **kwargs: Any) -> Any:
-    """What stands in for a transform on the copies that are read."""
-    if kwargs and not args:
-        return kwargs
-    return args[0] if len(args) == 1 else args
-
-
-class Call(NamedTuple):
-    """A call of a transform, as a dataset makes it."""
-
-    path: Path
-    args: tuple[Any, ...]  # keys of the item's fields that it gets, or ITEM
-    names: tuple[str, ...] = ()  # of those that it gets as keywords: as many, the last ones
-    arrays: bool = False  # whether the image is an array then
-
-    def made(self, transform: Callable[..., Any], item: Any) -> Any:
-        """The item after the transform."""
-        values = [field_of(item, key) for key in self.args]
-        if self.arrays:
-            values = [np.asarray(v) if hasattr(v, "getbands") else v for v in values]
-        if self.names:
-            result = transform(**dict(zip(self.names, values, strict=True)))
-            results = [result[name] for name in self.names]
-        elif len(values) == 1:
-            results = [transform(values[0])]
-        else:
-            results = list(transform(*values))
-        for key, result in zip(self.args, results, strict=True):
-            item = with_field(item, key, result)
-        return item
-
-    def only(self, key: Any) -> bool:
-        """Whether the call changes this field alone."""
-        return self.args == (key,)
-
-
-def standard_calls(image: Any = 0, label: Any = 1) -> dict[str, Call]:
-    """How torchvision's datasets call their transforms, by their names."""
-    return {
-        "transform": Call(("transform",), (image,)),
-        "target_transform": Call(("target_transform",), (label,)),
-        "transforms": Call(("transforms",), (image, label)),
-    }
 
 
 def has_own(dataset: Any, name: str) -> bool:
@@ -222,15 +163,16 @@ def shallow(dataset: Any) -> Any:
 
 
 def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
-    """A copy with these values at their paths; everything off the paths is shared.
+    """A copy with these values at their paths; what is off the paths is shared, but for containers.
 
     Raises:
         AttributeError: One of them cannot be set, or setting it would change the original.
     """
-    if not values:
-        return dataset
     held = isinstance(dataset, (list, tuple, dict))
     other: Any = list(dataset) if isinstance(dataset, tuple) else shallow(dataset)
+    for name, value in () if held else _attributes(other).items():
+        if type(value) in _CONTAINERS:  # it may be a cache, which is not to hold bare items
+            vars(other)[name] = copy.copy(value)
     steps: dict[str | int, dict[Path, Any]] = {}
     for path, value in values.items():
         steps.setdefault(path[0], {})[path[1:]] = value
@@ -242,6 +184,22 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
         else:
             _set(other, str(step), new, dataset)
     return other
+
+
+def emptied_caches(dataset: Any, read: Any) -> dict[Path, Any]:
+    """What a dataset's caches are without items: containers that change when a copy is read."""
+    found: dict[Path, Any] = {}
+    for name, value in _attributes(dataset).items():
+        if type(value) not in _CONTAINERS or isinstance(value, set):
+            continue
+        other = vars(read)[name]
+        if isinstance(value, dict) and len(value) != len(other):
+            found[(name,)] = copy.copy(value)
+            found[(name,)].clear()
+        filled = isinstance(value, list) and len(value) == len(other) == len(dataset)
+        if filled and any(one is not two for one, two in zip(value, other, strict=True)):
+            found[(name,)] = [None] * len(value)
+    return found
 
 
 def _set(dataset: Any, name: str, value: Any, original: Any) -> None:
@@ -265,48 +223,6 @@ def photo_loaders(dataset: Any) -> dict[Path, Any]:
     return dict.fromkeys(find_loaders(dataset), load_photo)
 
 
-def calls_in(log: Log, item: Any, layout: Layout) -> list[Call]:
-    """Which fields of an item the calls were made with that were noted while it was read."""
-    calls = []
-    for path, args, kwargs in log:
-        if args and kwargs:
-            raise ValueError(f"{path[-1]} is called with positional and keyword arguments")
-        values = [*args, *kwargs.values()]
-        keys = tuple(_key_of(value, item, layout, place) for place, value in enumerate(values))
-        arrays = any(
-            key == layout.image and isinstance(value, np.ndarray)
-            for key, value in zip(keys, values, strict=True)
-        )
-        calls.append(Call(path, keys, tuple(kwargs), arrays))
-    return calls
-
-
-def _key_of(value: Any, item: Any, layout: Layout, place: int) -> Any:
-    """Where in an item a value lies: by identity, else by equality, else image before label."""
-    known = isinstance(layout.label, (str, int))
-    usual = [layout.image, *([layout.label] if known else [])]
-    fields = [*usual, *_other_keys(item, usual)]
-    for equal in (operator.is_, same):
-        for key in fields:
-            if equal(field_of(item, key), value):
-                return key
-        if equal(item, value):
-            return ITEM
-    return usual[min(place, len(usual) - 1)]
-
-
-def _other_keys(item: Any, usual: Sequence[Any]) -> list[Any]:
-    if ITEM in usual:
-        return []
-    keys: list[Any] = []
-    if isinstance(item, Mapping):
-        keys = list(item)
-    elif isinstance(item, (tuple, list)):
-        keys = list(range(len(item)))
-        usual = [item._fields.index(k) if isinstance(k, str) else k for k in usual]  # type: ignore[union-attr]
-    return [key for key in keys if key not in usual]
-
-
 @functools.cache
 def is_known(read: Callable[..., Any] | None) -> bool:
     """Whether a ``__getitem__`` is one whose transforms are known: torchvision's or our own."""
@@ -317,12 +233,33 @@ def is_known(read: Callable[..., Any] | None) -> bool:
     )
 
 
-def standard_parts(dataset: Any) -> tuple[Any, Any, Any]:
-    """``transforms``, if that is no pair, ``transform`` and ``target_transform``, as they are."""
+def pair_of(dataset: Any) -> Any:
+    """A dataset's pair of transforms that holds nothing besides the two; None if it decides.
+
+    Some classes of torchvision read the pair alone: there it decides where the two are others.
+    """
+    pair = getattr(dataset, "transforms", None) if has_own(dataset, "transforms") else None
+    names = getattr(type(dataset).__getitem__, "__code__", pair_of.__code__).co_names
+    own = [getattr(dataset, name, None) for name in ("transform", "target_transform")]
+    if isinstance(pair, StandardTransform) and "transforms" in names and "transform" not in names:
+        alike = pair.transform is own[0] and pair.target_transform is own[1]
+        return pair if alike else None
+    return pair
+
+
+def standard_parts(dataset: Any, pair: Any) -> tuple[Any, Any, Any]:
+    """``transforms``, if that is no pair, ``transform`` and ``target_transform``, as they are.
+
+    A pair that is not the one of before, of :func:`pair_of`, was set since, and has both.
+    """
     found = [
         getattr(dataset, name, None) if has_own(dataset, name) else None for name in TRANSFORM_NAMES
     ]
     transform, target_transform, joint = found
-    if callable(joint) and not isinstance(joint, StandardTransform):
+    if not callable(joint):
+        return None, transform, target_transform
+    if not isinstance(joint, StandardTransform):
         return joint, None, None
+    if joint is not pair:
+        return None, joint.transform, joint.target_transform
     return None, transform, target_transform

@@ -104,7 +104,7 @@ def _leads_to_images(value: Any, name: str, base: Any) -> bool:
         bytes_ = value.dtype in (np.uint8, torch.uint8)
         return value.ndim > 3 or (bytes_ and value.ndim > 1 and math.prod(value.shape[1:]) > 63)
     if isinstance(value, Mapping):
-        return any(_leads_to_images(part, name, base) for part in [*value.values()][:4])
+        value = [*value.values()][:4]
     if isinstance(value, (list, tuple)):
         return any(_is_picture(part) or _leads_to_images(part, name, base) for part in value[:4])
     if callable(value) and getattr(value, "__self__", None) is base:
