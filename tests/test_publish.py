@@ -160,7 +160,18 @@ def test_nor_where_a_part_of_one_is(there, protected, server, access, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "there", ["data/train-00000-of-00001.parquet", "cat/0001.JPG", "train.tar", "images.npz"]
+    "there",
+    [
+        "data/train-00000-of-00001.parquet",
+        "cat/0001.JPG",
+        "train.tar",
+        "images.npz",
+        "train.tar.gz",
+        "photos/a.avif",
+        "images.npy",
+        "data_batch_1.bin",
+        "b.HEIC",
+    ],
 )
 def test_nor_where_other_images_are(there, protected, server, access, tmp_path):
     put(server, tmp_path / "there", "owner/clean", [there, "README.md"])
