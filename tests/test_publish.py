@@ -180,6 +180,12 @@ def test_nor_where_other_images_are(there, protected, server, access, tmp_path):
     assert len(server.repos["owner/clean"].commits) == 2
 
 
+def test_clean_images_alone_are_not_pushed(protected, server, access):
+    with pytest.raises(ValueError, match=r"expected protected images, got clean .*fraction=0"):
+        pushed(protected.with_fraction(0), "owner/new", **access)
+    assert "owner/new" not in server.repos
+
+
 def test_files_beside_protected_images_stay(protected, server, access, tmp_path):
     there = ["LICENSE.md", "data/test-00000-of-00001.parquet", MARKER]
     put(server, tmp_path / "there", "owner/images", there)
