@@ -251,7 +251,7 @@ def test_hugging_face_tells_classes_of_one_name_apart(tmp_path):
     pytest.importorskip("datasets")
     dataset = Named(["crane", "dog", "crane"])
     method = RandomNoise(granularity="class-wise").fit(dataset, device="cpu", progress=False)
-    made = method.protect(dataset).to_hf_dataset()
+    made = method.protect(dataset, fraction=0).to_hf_dataset()
     assert made.features["label"].names == ["crane", "dog", "crane (2)"]
     assert ProtectedDataset(made, method.perturbation_).classes == ["crane", "dog", "crane (2)"]
 
@@ -285,12 +285,32 @@ def test_splits_are_no_classes(splits, tmp_path, capsys):
     for name in splits:
         for label in ("cat", "dog"):
             photo(tmp_path / "data" / name / label / "0.png")
-    first = tmp_path / "data" / sorted(splits)[0]
+    ordered = sorted(splits)
+    training = [name for name in ordered if name.lower().startswith("train")]
+    first = tmp_path / "data" / (training or ordered)[0]
     with pytest.raises(ValueError, match=f"splits {', '.join(sorted(splits))}.*pass one .*{first}"):
         open_folder(tmp_path / "data")
     assert open_folder(first).classes == ["cat", "dog"]
     assert main(["fit", str(tmp_path / "data"), str(tmp_path / "p"), "--quiet"]) == 1
     assert "pass one of them" in capsys.readouterr().err and not (tmp_path / "p").exists()
+
+
+def test_folders_that_all_hold_the_same_folders_may_be_no_classes(tmp_path):
+    """Folds of a cross-validation, or domains: Art, Clipart, Product."""
+    for name in ("fold1", "fold2"):
+        for label in ("cat", "dog"):
+            photo(tmp_path / "folds" / name / label / "0.png")
+    with pytest.warns(UserWarning, match="fold1, fold2 are taken .*cat, dog: .*pass .*/fold1"):
+        assert open_folder(tmp_path / "folds").classes == ["fold1", "fold2"]
+
+
+@pytest.mark.parametrize("folders", [["cat/images", "dog/images"], ["cat/a", "cat/b", "dog/a"]])
+def test_folders_within_classes_are_not_warned_of(folders, tmp_path):
+    for name in folders:
+        photo(tmp_path / name / "0.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_folder(tmp_path).classes == ["cat", "dog"]
 
 
 def test_test_images_without_classes_beside_training_images(tmp_path):

@@ -143,6 +143,38 @@ def test_a_hugging_face_folder_of_an_export_is_refused(export, originals, tmp_pa
         ue.LSP().fit(dataset, progress=False)
 
 
+def test_tables_of_protected_images_are_refused_wherever_they_are_copied(originals, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    perturbation = noise(originals).perturbation_
+    protected = ue.ProtectedDataset(originals, perturbation, fraction=0.5)
+    folder = protected.export(tmp_path / "out", "parquet", progress=False)
+    read = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    read.save_to_disk(tmp_path / "saved")
+    rows = read.with_transform(lambda batch: {"pixel_values": batch["image"], "labels": [0]})
+    saved = datasets.load_from_disk(tmp_path / "saved")
+    for dataset in (read, saved, protected.to_hf_dataset(), read.select([7, 3]), rows):
+        refused(dataset, perturbation, "named unlearnable-protected-0000")
+    for row, (image, label) in zip(saved, protected, strict=True):
+        np.testing.assert_array_equal(np.asarray(row["image"]), np.asarray(image))
+        assert row["label"] == label
+    clean = ue.ProtectedDataset(originals, perturbation, fraction=0).to_hf_dataset()
+    wrapped = ue.ProtectedDataset(clean, perturbation)
+    rows = perturbation.tensors["rows"].transpose(0, 2, 3, 1).astype(int)
+    for index in range(8):
+        expected = (np.asarray(originals[index][0]) + rows[index]).clip(0, 255)
+        np.testing.assert_array_equal(np.asarray(wrapped[index][0]), expected)
+
+
+def test_no_export_is_tested_on(originals, export, tmp_path, capsys):
+    options = {"epochs": 1, "seeds": 1, "device": "cpu", "progress": False}
+    with pytest.raises(ValueError, match=r"clean images to test on.*out/unlearnable\.json lists"):
+        ue.evaluate(originals, ImageFolder(export), "tiny", **options)
+    folder = noise(originals).save_pretrained(tmp_path / "p")
+    words = ("--perturbation", folder, "--test", export, "--quick", "--device", "cpu")
+    code, out, err = run(capsys, "audit", tmp_path / "photos", *words)
+    assert (code, out) == (1, "") and "clean images to test on" in err
+
+
 def test_what_is_no_protected_copy_is_taken(originals, export, tmp_path):
     clean = noise(originals).protect(originals, fraction=0)
     unprotected = ImageFolder(clean.export(tmp_path / "clean", progress=False))
@@ -318,6 +350,30 @@ def test_names_are_read_whatever_their_case(tmp_path, capsys):
     ]  # fmt: skip
     names = [choices.countermeasure_name(n) for n in ("JPEG-10", "Fine_Tuning", "Bit-Depth-3")]
     assert names == ["jpeg-10", "fine-tuning", "bit-depth-3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evalute", "a", "b"], "got 'evalute'; did you mean 'evaluate'?"),
+        (["fit", "cifra10:data", "p"], "got 'cifra10:data'; did you mean 'cifar10'?"),
+        (["fit", "shape", "p"], "got 'shape'; did you mean 'shapes'?"),
+        (["info", "cifar10-opps"], "got 'cifar10-opps'; did you mean 'cifar10-ops'?"),
+        (["protect", "shapes:4", "p", "--format", "pgn"], "got 'pgn'; did you mean 'png'?"),
+        (
+            ["fit", "shapes:16", "p", "--surrogate", "resnet34"],
+            "got 'resnet34'; did you mean 'torchvision:resnet34'?",
+        ),
+        (
+            ["fit", "shapes:16", "p", "--surrogate", "torchvision:efficientnet-b0"],
+            "got 'torchvision:efficientnet-b0'; did you mean 'torchvision:efficientnet_b0'?",
+        ),
+    ],
+)
+def test_names_of_all_kinds_have_a_near_one(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *words)
+    assert code in (1, 2) and out == "" and message in err and list(tmp_path.iterdir()) == []
 
 
 def test_in_python_a_near_name_is_suggested(tensors):

@@ -40,6 +40,46 @@ def full(*args, **options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+# --- perturbations and protected images apart ----------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["p", "p/images", "."])
+def test_images_are_not_exported_to_where_their_perturbation_is(place, tmp_path, capsys):
+    folder = noise(Shapes(size=16)).save_pretrained(tmp_path / "p")
+    before = files(tmp_path)
+    words = ("--perturbation", folder, "--force", "--quiet")
+    code, out, err = run(capsys, "protect", "shapes:16", tmp_path / place, *words)
+    assert (code, out) == (1, "") and f"apart from the perturbation's, {folder}" in err
+    protected = ue.ProtectedDataset(Shapes(size=16), ue.Perturbation.from_pretrained(folder))
+    with pytest.raises(ValueError, match="can remove the perturbation from the images"):
+        protected.export(tmp_path / place, force=True, progress=False)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["out", "out/p"])
+def test_perturbations_are_not_saved_where_protected_images_are(place, tmp_path, capsys):
+    shapes = Shapes(size=16)
+    noise(shapes).protect(shapes).export(tmp_path / "out", progress=False)
+    before = files(tmp_path)
+    code, out, err = run(capsys, "fit", "shapes:16", tmp_path / place, *NOISE, "--force")
+    assert (code, out) == (1, "") and "apart from protected images" in err
+    assert files(tmp_path) == before
+
+
+def test_a_file_on_the_way_to_an_export_is_found_before_the_fit(tmp_path, monkeypatch, capsys):
+    (tmp_path / "notes").write_text("mine")
+    monkeypatch.setattr(ue.RandomNoise, "fit", None)
+    code, _, err = run(capsys, "protect", "shapes:16", tmp_path / "notes" / "out", *NOISE)
+    assert code == 1 and f"got the file {tmp_path / 'notes'}\n" in err
+
+
+def test_a_folder_that_takes_no_export_is_found_before_the_fit(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ue.RandomNoise, "fit", None)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # root may write anywhere
+    code, _, err = run(capsys, "protect", "shapes:16", tmp_path / "a" / "out", *NOISE)
+    assert code == 1 and f"could not write to {tmp_path}: Permission denied" in err
+
+
 # --- a perturbation of other images --------------------------------------------------------------
 
 

@@ -160,13 +160,30 @@ def test_nor_where_a_part_of_one_is(there, protected, server, access, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "there", ["data/train-00000-of-00001.parquet", "cat/0001.JPG", "train.tar", "images.npz"]
+    "there",
+    [
+        "data/train-00000-of-00001.parquet",
+        "cat/0001.JPG",
+        "train.tar",
+        "images.npz",
+        "train.tar.gz",
+        "photos/a.avif",
+        "images.npy",
+        "data_batch_1.bin",
+        "b.HEIC",
+    ],
 )
 def test_nor_where_other_images_are(there, protected, server, access, tmp_path):
     put(server, tmp_path / "there", "owner/clean", [there, "README.md"])
     with pytest.raises(ue.HubError, match="may be the clean ones"):
         pushed(protected, "owner/clean", **access)
     assert len(server.repos["owner/clean"].commits) == 2
+
+
+def test_clean_images_alone_are_not_pushed(protected, server, access):
+    with pytest.raises(ValueError, match=r"expected protected images, got clean .*fraction=0"):
+        pushed(protected.with_fraction(0), "owner/new", **access)
+    assert "owner/new" not in server.repos
 
 
 def test_files_beside_protected_images_stay(protected, server, access, tmp_path):

@@ -228,6 +228,9 @@ def test_folders_that_cannot_be_verified(photos, artefact, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="found none"):
         check(tmp_path / "empty", artefact)
+    arrays = ue.ProtectedDataset(photos, artefact).export(tmp_path / "arrays", "npz")
+    with pytest.raises(ValueError, match="only exports as png or webp can be verified"):
+        check(arrays, artefact)
 
 
 @pytest.mark.parametrize("damage", ["", "file,key\n", "file,key,state,origin\na,b,c,d\n"])

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.export_marker import MARKER, export_at
+from ..engine.names import suggestion
 from ..engine.numbers import integer
 from ..hub import CONFIG
 from ..io.files import claim_folder
@@ -65,14 +67,16 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
     from ..data.shapes import Shapes
 
     kind, _, root = name.partition(":")
-    kind = choices.as_known(kind, [*choices.DATASET_NAMES, "shapes"])
+    known = [*choices.DATASET_NAMES, "shapes"]
+    kind = choices.as_known(kind, known)
     if Path(name).is_dir():
         return open_folder(name)
     if kind == "shapes":
         size = integer("N in shapes:N", parse_value(root), least=1) if root else None
         return Shapes(train=train, size=size)
     if kind not in choices.DATASET_NAMES or not root:
-        raise ValueError(f"expected {DATASET_HELP}; got {name!r}")
+        near = "" if kind in known else suggestion(kind, known)
+        raise ValueError(f"expected {DATASET_HELP}; got {name!r}{near}")
     splits = kind in ("svhn", "stl10")
     options = {"split": "train" if train else "test"} if splits else {"train": train}
     try:
@@ -127,8 +131,15 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
         if overlap(out, folder):
             raise ValueError(
                 f"expected a folder for the perturbation apart from the images' own, {folder}, got "
-                f"{out}; whoever has the perturbation can remove it from the images"
+                f"{Path(out)}; whoever has the perturbation can remove it from the images"
             )
+    place = Path(out).absolute()
+    export = next((at for at in (place, *place.parents) if export_at(at) is not None), None)
+    if export is not None:
+        raise ValueError(
+            f"expected a folder for the perturbation apart from protected images, got {Path(out)} "
+            f"and {export / MARKER}; whoever has both can remove the perturbation from the images"
+        )
     folder = claim_folder(out, CONFIG, force=force)
     if not any(folder.iterdir()):
         folder.rmdir()

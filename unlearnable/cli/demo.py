@@ -13,7 +13,7 @@ from typing import Any
 from .._version import __version__
 from ..io.files import claim_folder, write_json
 from .arguments import chosen
-from .commands import show
+from .terminal import show
 
 RESULT = "result.json"
 VICTIM = "tiny"

@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 from .._version import __version__
 from ..engine import NORMS
 from ..engine.interrupts import in_words, sigterm_raises
+from ..engine.names import suggestion
 from ..errors import Terminated
 from ..importers import VALUE_FORMATS
 from ..perturbation import GRANULARITIES
-from . import choices, commands
+from . import artefacts, choices, learning, measuring
 from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
 from .preview import preview
@@ -85,6 +86,14 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Of the subcommands; options check their names themselves."""
+        if action.choices is not None and value not in action.choices:
+            near = suggestion(value, action.choices)
+            known = ", ".join(action.choices)
+            message = f"expected one of {known}, got {value!r}{near}"
+            raise argparse.ArgumentError(action, message)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
 
@@ -135,12 +144,12 @@ def _image_size(add: _Add, where: str) -> None:
 
 def _learning(command: Callable[..., _Add]) -> None:
     shared = ("--device", "--precision", "--seed", "--force")
-    add = command("fit", commands.fit, *shared)
+    add = command("fit", learning.fit, *shared)
     _method(add)
     add("dataset", help=DATASET_HELP)
     add("out", help="folder for the perturbation and its surrogate")
 
-    add = command("protect", commands.protect, *shared)
+    add = command("protect", learning.protect, *shared)
     _method(add)
     add("dataset", help=DATASET_HELP)
     add("out", help="folder for the protected images")
@@ -196,7 +205,7 @@ def _method(add: _Add) -> None:
 
 
 def _measuring(command: Callable[..., _Add]) -> None:
-    add = command("evaluate", commands.evaluate_victims, "--device", "--precision")
+    add = command("evaluate", measuring.evaluate_victims, "--device", "--precision")
     add("train", help=f"trained on: {DATASET_HELP}")
     add("test", help="tested on: the same, its test split where it has one")
     what = f"protect the training images by this one first: {_PERTURBATION_HELP}"
@@ -209,7 +218,7 @@ def _measuring(command: Callable[..., _Add]) -> None:
     add("--epochs", type=int, help="of each victim; the recipe's by default")
     add("--seeds", type=int, default=3, help="number of victims (%(default)s)")
 
-    add = command("audit", commands.audit_perturbation, "--device", "--precision")
+    add = command("audit", measuring.audit_perturbation, "--device", "--precision")
     add("dataset", help=f"the clean images: {DATASET_HELP}")
     add("--perturbation", required=True, help=_PERTURBATION_HELP)
     add("--test", help="clean test images; a share is held out unless given")
@@ -229,7 +238,7 @@ def _measuring(command: Callable[..., _Add]) -> None:
     )
     add("--quick", action="store_true", help=what)
 
-    add = command("verify", commands.verify_folder)
+    add = command("verify", measuring.verify_folder)
     add("folder", help="folder of images")
     add("perturbation", help=_PERTURBATION_HELP)
     what = f"compare with what the perturbation makes of the clean images: {DATASET_HELP}"
@@ -237,16 +246,16 @@ def _measuring(command: Callable[..., _Add]) -> None:
 
 
 def _artefacts(command: Callable[..., _Add]) -> None:
-    command("info", commands.print_info)("perturbation", help=_PERTURBATION_HELP)
-    command("list", commands.print_names)
+    command("info", artefacts.print_info)("perturbation", help=_PERTURBATION_HELP)
+    command("list", artefacts.print_names)
 
-    add = command("pull", commands.pull, "--force")
+    add = command("pull", artefacts.pull, "--force")
     add("name", help=_PERTURBATION_HELP)
     add("out", nargs="?", help="folder to copy it to; the cache keeps it as well")
     add("--revision", help="branch, tag or commit of the repository")
     add("--force-download", action="store_true", help="take nothing from the cache")
 
-    add = command("push", commands.push)
+    add = command("push", artefacts.push)
     add("folder", help="folder of a saved perturbation")
     add("repo", help="owner/name; made if there is none")
     add("--public", dest="private", action="store_false", help="for everybody to read")
@@ -255,7 +264,7 @@ def _artefacts(command: Callable[..., _Add]) -> None:
     add("--create-pr", action="store_true", help="propose it as a pull request")
     add("--message", dest="commit_message", metavar="TEXT", help="of the commit")
 
-    add = command("import", commands.import_file, "--force")
+    add = command("import", artefacts.import_file, "--force")
     what = "file that another program wrote, several numbered ones, or a folder of them or of PNGs"
     add("path", nargs="+", help=f"{what} by index")
     add("dataset", help=f"what it was made for: {DATASET_HELP}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
+import json
 import logging
 import os
 import shutil
@@ -73,6 +75,23 @@ def _any_character(stream: TextIO) -> Iterator[None]:
         yield
     finally:
         stream.reconfigure(errors="strict")
+
+
+def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None:
+    """Prints values as JSON if that is asked for, else a text, or a line for each value."""
+    if args.json:
+        text = json.dumps(values, indent=2)
+    elif text is None:
+        from ..perturbation.card import words
+
+        text = aligned([[name, words(v)] for name, v in values.items() if v is not None])
+    put_out(text)
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """Lines of words, one column below the other."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def put_out(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a folder that was exported says of itself: read here, written by ``protected.export``."""
+"""What exports say of themselves: read here, written by ``protected.export``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from typing import Any
 
 EXPORT_FORMAT = "unlearnable-export"
 MARKER = "unlearnable.json"
+_COPY = "unlearnable-protected-"
+
+
+def copy_name(index: int) -> str:
+    """The name of an image in a table, where nothing else tells that it may be protected.
+
+    Tables are copied without the folder that they were in: to the Hub, or to a cache.
+    """
+    return f"{_COPY}{index:06d}.png"
+
+
+def is_copy(name: str | Path) -> bool:
+    """Whether a file name is of :func:`copy_name`."""
+    return Path(name).name.startswith(_COPY)
 
 
 def export_at(folder: str | Path) -> dict[str, Any] | None:

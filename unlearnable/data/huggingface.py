@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from torch.utils.data import Dataset
@@ -152,16 +151,9 @@ class HuggingFaceImages(VisionDataset):
         return list(self._rows.select_columns([self._label])[:][self._label])
 
     @property
-    def source_files(self) -> list[str]:
-        """Files on this machine that images were read from, of a sample, as far as is known."""
-        kind = type(self._rows.features[self._image])
-        named: list[Any] = list(getattr(self._rows.info, "download_checksums", None) or {})
-        if hasattr(kind, "decode"):
-            encoded = self._rows.cast_column(self._image, kind(decode=False))
-            rows = range(0, len(encoded), max(1, len(encoded) // _SAMPLE))
-            images = encoded.select(rows)[self._image]
-            named += [image["path"] for image in images if image is not None]
-        return [name for name in named if name and Path(name).exists()]
+    def file_names(self) -> list[str]:
+        """Names of the files that images were read from, of a sample, as far as is known."""
+        return _file_names(self._rows, self._image)
 
     def extra_repr(self) -> str:
         return f"Columns: {self._image}, {self._label}"
@@ -187,6 +179,13 @@ class HuggingFaceRows(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         return (self._dataset if self._transformed else self._rows)[index]
 
+    @property
+    def file_names(self) -> list[str]:
+        """Names of the files that images were read from, of a sample, as far as is known."""
+        kinds = {name: type(kind).__name__ for name, kind in self._rows.features.items()}
+        columns = [name for name, kind in kinds.items() if kind == "Image"]
+        return [name for column in columns for name in _file_names(self._rows, column)]
+
     def without_transform(self) -> HuggingFaceRows:
         """The rows without the dataset's transform."""
         return HuggingFaceRows(self._dataset, transformed=False)
@@ -204,6 +203,17 @@ class HuggingFaceRows(Dataset[Any]):
             return None
         transform, columns = state["format_kwargs"]["transform"], list(state["columns"])
         return functools.partial(_transformed_row, transform, columns)
+
+
+def _file_names(rows: Any, column: str) -> list[str]:
+    kind = type(rows.features[column])
+    named: list[Any] = list(getattr(rows.info, "download_checksums", None) or {})
+    if hasattr(kind, "decode"):
+        encoded = rows.select_columns([column]).cast_column(column, kind(decode=False))
+        sample = range(0, len(encoded), max(1, len(encoded) // _SAMPLE))
+        images = encoded.select(sample)[column]
+        named += [image["path"] for image in images if image is not None]
+    return [name for name in named if name]
 
 
 def replaced_columns(dataset: Any) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import statistics
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,8 +76,9 @@ class Survey(NamedTuple):
             (hidden, "are hidden or of other programs", "files"),
         ):
             if files:
-                some = ", ".join(files[:5]) + (", …" if len(files) > 5 else "")
-                lines.append(f"left out, since they {reason}: {len(files):,} {what} ({some})")
+                lines.append(
+                    f"left out, since they {reason}: {len(files):,} {what} ({_some(files)})"
+                )
         unread = set(HEIC_EXTENSIONS).difference(photo_extensions())
         if any(Path(file).suffix.lower() in unread for file in others):
             lines.append(HEIC_HINT)
@@ -124,8 +126,9 @@ def open_folder(folder: str | Path) -> ImageFolder:
     """An ``ImageFolder``, or a ``ValueError`` that says what is wrong with the folders.
 
     Files right below the folder belong to no class and are not read; folders inside of class
-    folders belong to that class. Links are followed, unless one leads back to itself. Hidden files
-    and folders, and those that other programs write, are left out.
+    folders belong to that class; where each class has the same ones, it is warned of. Links are
+    followed, unless one leads back to itself. Hidden files and folders, and those that other
+    programs write, are left out.
     """
     root = Path(folder)
     found = sorted(path for path in root.iterdir() if path.is_dir())
@@ -152,20 +155,34 @@ def open_folder(folder: str | Path) -> ImageFolder:
 def _refuse_splits(root: Path, classes: list[Path]) -> None:
     """Refuses folders of training and test images, each with class folders, for classes."""
     named = [path for path in classes if _SPLIT.fullmatch(path.name)]
-    splits = [path for path in named if _holds_only_folders(path)]
+    splits = [path for path in named if _only_folders(path)]
+    first = next((path for path in splits if path.name.lower().startswith("train")), None)
     if splits and (len(named) == len(classes) or len(splits) > 1):
         raise ValueError(
             f"expected a folder of class folders, got {root} with the splits "
             f"{', '.join(path.name for path in splits)}, each a folder of class folders, which "
-            f"would be learned as classes; pass one of them: {splits[0]}"
+            f"would be learned as classes; pass one of them: {first or splits[0]}"
+        )
+    within = [_only_folders(path) for path in classes]
+    if len(classes) > 1 and len(within[0]) > 1 and all(names == within[0] for names in within):
+        warnings.warn(
+            f"{_some([path.name for path in classes])} are taken as the classes, although each of "
+            f"these folders holds the same ones, {_some(within[0])}: where those are the classes, "
+            f"pass a folder that holds them: {classes[0]}",
+            stacklevel=3,
         )
 
 
-def _holds_only_folders(folder: Path) -> bool:
-    """Whether photos lie in folders below it, and none in itself."""
+def _only_folders(folder: Path) -> list[str]:
+    """The folders in which the photos below it lie; none where it holds photos itself."""
     entries = [path for path in folder.iterdir() if not is_foreign(Path(path.name))]
-    photos = any(path.name.lower().endswith(photo_extensions()) for path in entries)
-    return any(path.is_dir() for path in entries) and not photos
+    if any(path.name.lower().endswith(photo_extensions()) for path in entries):
+        return []
+    return sorted(path.name for path in entries if path.is_dir())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _check_links(folder: Path) -> None:

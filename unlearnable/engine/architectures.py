@@ -225,7 +225,7 @@ def from_torchvision(name: str, num_classes: int, channels: int) -> nn.Module:
     return nn.Sequential(*([Colour()] if channels == 1 else []), Normalize(), model)
 
 
-def in_torchvision(name: str) -> bool:
-    """Whether torchvision has that model, with logits as its only output in training."""
+def torchvision_names() -> list[str]:
+    """Models of torchvision's with logits as their only output in training."""
     with_others = ("googlenet", "inception_v3")
-    return name in models.list_models(models) and name not in with_others
+    return [name for name in models.list_models(models) if name not in with_others]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import architectures
-from .architectures import from_torchvision, in_torchvision
+from .architectures import from_torchvision, torchvision_names
 from .names import suggestion
 from .random import CPU, global_seed
 from .resnet9 import ResNet9
@@ -95,15 +95,19 @@ _SIDES = (2, 4, 8, 16, 32, 64, 128, 224)  # that a network which fails on small 
 def is_model_name(name: str) -> bool:
     """Whether :func:`build_model` knows the name."""
     prefix, _, rest = name.partition(":")
-    return name in MODELS or (prefix == "torchvision" and in_torchvision(rest))
+    return name in MODELS or (prefix == "torchvision" and rest in torchvision_names())
 
 
 def check_model_name(name: Any) -> None:
     """Raises ``ValueError`` with the list of names unless ``name`` is one of them."""
     if not isinstance(name, str) or not is_model_name(name):
+        others = torchvision_names()
+        theirs = str(name).lower() in set(others) - set(MODELS)  # and without the prefix
+        given = f"{_TORCHVISION}{name}" if theirs else name
+        near = suggestion(given, [*MODELS, *(_TORCHVISION + other for other in others)])
         raise ValueError(
             f"expected one of {sorted(MODELS)}, a torchvision classifier as "
-            f'"{_TORCHVISION}resnet50", or a torch module, got {name!r}{suggestion(name, MODELS)}'
+            f'"{_TORCHVISION}resnet50", or a torch module, got {name!r}{near}'
         )
 
 

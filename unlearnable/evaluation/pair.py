@@ -11,15 +11,19 @@ from ..data.cache import ImageStore
 from ..data.class_matching import match_classes, only_class
 from ..data.raw import RawDataset
 from ..protected.dataset import ProtectedDataset
+from ..protected.exported import exported_copies
 
 
 def refuse_protected(test: Any) -> None:
-    """Raises ``ValueError`` where images to test on carry a perturbation."""
+    """Raises ``ValueError`` where images to test on carry a perturbation, or are of an export."""
     if any(isinstance(leaf, ProtectedDataset) for leaf in RawDataset(test).originals):
         raise ValueError(
             "expected clean images to test on, got a ProtectedDataset; pass the dataset below it "
             "(its .base)"
         )
+    found, but = exported_copies(test)
+    if found:
+        raise ValueError(f"expected clean images to test on, got {found}; take the originals{but}")
 
 
 def refuse_single_class(labels: Sequence[Any], classes: Sequence[str] | None) -> None:

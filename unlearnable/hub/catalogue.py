@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..engine.names import suggestion
 from . import CONFIG, REPO
 
 FILE = Path(__file__).with_name("catalogue.json")  # beside the folder of those that are shipped
@@ -119,10 +120,11 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         return Source(entry.folder, digest=entry.digest)
     repo, commit = (name, revision) if entry is None else (entry.repo, entry.commit)
     if repo is None or not re.fullmatch(REPO, repo):
-        known = ", ".join(e.name for e in list_pretrained()) or "none in this release"
+        names = [e.name for e in list_pretrained()]
+        known = ", ".join(names) or "none in this release"
         raise FileNotFoundError(
             f"expected a folder with a saved perturbation, owner/name on the Hub, or the name of a "
-            f"pre-made one ({known}), got {name!r}"
+            f"pre-made one ({known}), got {name!r}{suggestion(name, names)}"
         )
     from .client import download
 

@@ -68,7 +68,10 @@ IMAGES = Content(
     f"what may be their perturbation: {_PAIR}",
     "unlearnable.json",
 )
-_OTHER_IMAGES = r"(?i).*\.(parquet|arrow|tar|zip|npz|png|jpe?g|webp)"
+_OTHER_IMAGES = (
+    r"(?i).*\.(parquet|arrow|(tar|bin)(\.\w+)?|tgz|zip|7z|npz|npy|pt|pth|pkl|pickle|h5|hdf5|mat|lmdb"
+    r"|tfrecords?|png|jpe?g|jfif|webp|gif|bmp|tiff?|p[bgp]m|avif|hei[cf]|hif|jxl)"
+)
 
 
 class Pushed(NamedTuple):

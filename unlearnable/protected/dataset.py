@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..data.batches import RawBatch
 from ..data.image import Images, Pixels
-from ..data.labels import check_listed
 from ..data.photo import PhotoReader
 from ..data.raw import RawDataset
 from ..engine.numbers import integer
@@ -23,6 +22,7 @@ from ..perturbation.perturbation import Perturbation
 from .alignment import Alignment, check_fraction, select
 from .export import export_images
 from .export.huggingface import to_hf_dataset
+from .export.images import images_to_export
 from .exported import refuse_exports
 from .figures import comparison
 from .manifest import Exported, Manifest
@@ -319,17 +319,8 @@ class ProtectedDataset(View):
         )
 
     def _exported(self, reader: PhotoReader) -> Iterator[Exported]:
-        """All images in order, each of them opened and decoded once where the reader reads it."""
-        labels, chosen = self._raw.labels.tolist(), self.chosen.tolist()
-        for batch, prepared, protected in self.paired_batches(range(len(self)), reader=reader):
-            if self.labelled:
-                check_listed(batch.labels, labels, batch.indices)
-            for index, clean, unchanged, pixels in zip(
-                batch.indices, batch.pixels, prepared, protected, strict=True
-            ):
-                path = self._raw.path(index)
-                info = None if path is None else reader.info(path)
-                yield Exported(index, labels[index], clean, unchanged, pixels, chosen[index], info)
+        batches = self.paired_batches(range(len(self)), reader=reader)
+        return images_to_export(self._raw, batches, self.chosen, reader)
 
     def to_hf_dataset(self) -> Any:
         """The protected images before transforms as a Hugging Face ``datasets.Dataset``.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.export_marker import EXPORT_FORMAT, MARKER
+from ..data.export_marker import EXPORT_FORMAT, MARKER, is_copy
 from ..data.raw import RawDataset
 
 # Attributes by which datasets say what they read.
@@ -27,18 +27,32 @@ def refuse_exports(dataset: Any) -> None:
     That is known where a dataset names its files, or the folder that it reads, as torchvision's
     and Hugging Face's do. An export with ``fraction=0`` holds clean images, and is taken.
     """
+    found, but = exported_copies(dataset)
+    if found:
+        raise ValueError(
+            f"expected images that are not protected yet, got {found}: a second perturbation would "
+            f"exceed the budget of the first; take the originals, for two perturbations with "
+            f"p.then(q){but}"
+        )
+
+
+def exported_copies(dataset: Any) -> tuple[str, str]:
+    """By what a dataset's images are known to be of an export, and what to do if they are not.
+
+    In words, to end a sentence with; both are empty where nothing is known.
+    """
     known: dict[Path, _Described] = {}
     raw = dataset if isinstance(dataset, RawDataset) else RawDataset(dataset)
     for leaf in raw.originals:
+        copy = next(filter(is_copy, getattr(leaf, "file_names", ())), None)
+        if copy is not None:
+            return f"copies that an export as Parquet or Hugging Face dataset named {copy} …", ""
         for place in dict.fromkeys(_places_of(leaf)):
             found = _export_of(Path(place).resolve(), known)
             if found is not None:
-                raise ValueError(
-                    f"expected images that are not protected yet, got the copies that {found} "
-                    f"lists: a second perturbation would exceed the budget of the first; take the "
-                    f"originals, for two perturbations with p.then(q), or delete that file if "
-                    f"these images are no copies"
-                )
+                but = ", or delete that file if these images are no copies"
+                return f"the copies that {found} lists", but
+    return "", ""
 
 
 def _places_of(leaf: Any) -> Iterator[str]:
@@ -49,7 +63,7 @@ def _places_of(leaf: Any) -> Iterator[str]:
     for paths in listed:
         yield from {os.path.dirname(path) for path in paths}  # noqa: PTH120 - there may be millions
         yield from paths[:: max(1, len(paths) // _SINGLE)]
-    yield from map(os.fsdecode, getattr(leaf, "source_files", ()))
+    yield from filter(os.path.lexists, map(os.fsdecode, getattr(leaf, "file_names", ())))
     for name in _PLACES:
         value = attributes.get(name)
         if isinstance(value, (str, os.PathLike)) and not (listed and name == "root"):

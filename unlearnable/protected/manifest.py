@@ -47,6 +47,7 @@ class Exported:
     unchanged: Pixels  # resized, cropped and coloured as the protected image is, not protected
     pixels: Pixels  # what is written
     chosen: bool  # whether it gets its perturbation
+    among_protected: bool  # whether any image of the export does
     info: PhotoInfo | None  # what its file says, where Pillow can read it
 
 

@@ -7,6 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..data.export_marker import MARKER
 from ..io.files import json_bytes
 from ..perturbation.perturbation import Perturbation
@@ -21,6 +24,9 @@ class Exporting(Protocol):
     """What is asked of a protected dataset."""
 
     perturbation: Perturbation
+
+    @property
+    def chosen(self) -> NDArray[np.bool_]: ...
 
     def export(self, folder: str | Path, format: str, *, progress: bool) -> Path: ...
 
@@ -61,10 +67,16 @@ def push_to_hub(  # noqa: D417  # the method of ProtectedDataset
     Raises:
         HubError: The Hub did not take it; the message says what to do.
         ImportError: The extra ``hf`` is not installed.
+        ValueError: None of the images is protected.
     """
     from ..hub import client
 
     import_datasets()
+    if not self.chosen.any():
+        raise ValueError(
+            "expected protected images, got clean ones alone (fraction=0): a repository's history "
+            "would keep them beside the protected ones that are pushed there later"
+        )
     with tempfile.TemporaryDirectory() as scratch:
 
         def files() -> dict[str, Path | bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..data.export_marker import MARKER
+from ..data.export_marker import MARKER, export_at
 from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumbnail
 from ..data.image import Images, Pixels, pixels_of
 from ..data.image_folder import files_below, is_foreign, is_picture
@@ -125,7 +125,8 @@ def _contents(folder: Path) -> tuple[list[Path], list[str]]:
     found = sorted(path for path in files_below(folder) if path.name not in (MARKER, FILES))
     pictures = [path for path in found if is_picture(path) and not _is_no_photo(folder, path)]
     if not pictures:
-        raise ValueError(f"expected pictures in {folder}, found none")
+        hint = "; only exports as png or webp can be verified" if export_at(folder) else ""
+        raise ValueError(f"expected pictures in {folder}, found none{hint}")
     others = set(found).difference(pictures)
     return pictures, sorted(str(path.relative_to(folder)) for path in others)
 

@@ -12,6 +12,7 @@ from ...data.export_marker import EXPORT_FORMAT, MARKER
 from ...data.image import ResizeCrop
 from ...data.image_folder import folder_of
 from ...data.raw import RawDataset
+from ...engine.names import suggestion
 from ...io.files import write_json
 from ..manifest import EXPORT_FORMAT_VERSION, Exported, Manifest
 from .arrays import check_cifar, write_cifar, write_npz
@@ -38,6 +39,7 @@ def check_target(
     format: str,
     *,
     sources: Sequence[str | Path | None] = (),
+    apart: Sequence[str | Path | None] = (),
     force: bool = False,
     dataset: Any = None,
     image_size: int | Sequence[int] | None = None,
@@ -45,7 +47,8 @@ def check_target(
 ) -> Path:
     """The folder of an export, made absolute, or the error that the export would end with.
 
-    Folders that the images are read from are ``sources``; the ``dataset`` and the ``image_size``
+    Folders that the images are read from are ``sources``, those of perturbations are to be
+    ``apart``; the ``dataset`` and the ``image_size``
     that it will be resized to are checked where they are known already. The other arguments, and
     errors, are those of :meth:`ProtectedDataset.export`.
     """
@@ -53,7 +56,7 @@ def check_target(
         hint = "; JPEG changes pixels and removes most of the perturbation"
         raise ValueError(
             f"expected a lossless format, one of {[*EXPORT_FORMATS]}, got {format!r}"
-            + (hint if format.lower() in ("jpg", "jpeg") else "")
+            + (hint if format.lower() in ("jpg", "jpeg") else suggestion(format, EXPORT_FORMATS))
         )
     if metadata and format not in _FOLDERS:
         raise ValueError(
@@ -65,7 +68,7 @@ def check_target(
         raw, fit = RawDataset(dataset), ResizeCrop.parse(image_size)
         pixels = raw[0].pixels
         check_cifar(raw.num_classes, (pixels if fit is None else fit(pixels)).shape)
-    return check_folder(folder, sources=sources, force=force)
+    return check_folder(folder, sources=sources, apart=apart, force=force)
 
 
 def export_images(
@@ -98,7 +101,12 @@ def export_images(
     # A folder of class folders is never written into; below an archive's root there is room.
     sources = [folder_of(leaf) for leaf in raw.originals]
     folder = check_target(
-        folder, format, sources=sources, force=force, metadata=manifest.keeps_metadata
+        folder,
+        format,
+        sources=sources,
+        apart=[manifest.perturbation.folder],
+        force=force,
+        metadata=manifest.keeps_metadata,
     )
     with written_apart(folder) as partial:
         shown = None if progress else True

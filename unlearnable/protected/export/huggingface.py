@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.class_matching import distinct
+from ...data.export_marker import copy_name
 from ...data.raw import RawDataset
 from ..manifest import Exported
 from .image_files import png_bytes
@@ -34,7 +35,8 @@ def _pieces(raw: RawDataset, images: Iterable[Exported]) -> Iterator[Any]:
     encoded: list[dict[str, Any]] = []
     start = size = 0
     for image in images:
-        encoded.append({"bytes": png_bytes(image.pixels), "path": None})
+        name = copy_name(image.index) if image.among_protected else None
+        encoded.append({"bytes": png_bytes(image.pixels), "path": name})
         size += len(encoded[-1]["bytes"])
         end = image.index + 1
         if size >= PIECE_BYTES or end == len(raw):

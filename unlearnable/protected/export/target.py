@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +16,11 @@ from ...io.files import WriteError, is_full, write_error, writing
 
 
 def check_folder(
-    folder: str | Path, *, sources: Sequence[str | Path | None] = (), force: bool = False
+    folder: str | Path,
+    *,
+    sources: Sequence[str | Path | None] = (),
+    apart: Sequence[str | Path | None] = (),
+    force: bool = False,
 ) -> Path:
     """The folder made absolute, or the error of writing there; as ``check_target``."""
     folder = Path(folder).absolute()
@@ -28,6 +34,18 @@ def check_folder(
                 f"expected a folder apart from the images' own, {source}, got {folder}: originals "
                 f"are never overwritten"
             )
+    for other in apart:
+        if other and overlap(other, folder):
+            raise ValueError(
+                f"expected a folder apart from the perturbation's, {other}, got {folder}; whoever "
+                f"has both can remove the perturbation from the images"
+            )
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"expected a folder to write into, got the file {there}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise write_error(error, there)
     if folder.exists() and not force and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(
             f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "

@@ -1,12 +1,9 @@
-"""What each command does, but for ``demo``, and how results are printed."""
+"""What ``fit`` and ``protect`` do."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +14,10 @@ from .arguments import (
     chosen,
     method_class,
     method_of,
-    open_dataset,
     open_originals,
 )
 from .rescue import keeping
-from .terminal import put_out
+from .terminal import show
 
 # Whatever takes time to import is imported by the functions that need it: help is there at once.
 if TYPE_CHECKING:
@@ -29,33 +25,7 @@ if TYPE_CHECKING:
     from ..methods.base import Method
     from ..perturbation.perturbation import Perturbation
 
-_QUICK: dict[str, Any] = {
-    "victims": ["tiny"],
-    "countermeasures": [
-        "none", "grayscale", "jpeg-10", "jpeg-30", "orthogonal-projection",
-        "adversarial-training-4-steps-3", "unprotected-20", "clean-part-only-20",
-    ],
-    "epochs": 12,
-}  # fmt: skip
-_ORIGIN = ("device", "precision", "precision_reason")  # of a fit, as the config names them
 logger = logging.getLogger(__name__)
-
-
-def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None:
-    """Prints values as JSON if that is asked for, else a text, or a line for each value."""
-    if args.json:
-        text = json.dumps(values, indent=2)
-    elif text is None:
-        from ..perturbation.card import words
-
-        text = _aligned([[name, words(v)] for name, v in values.items() if v is not None])
-    put_out(text)
-
-
-def _aligned(lines: list[list[str]]) -> str:
-    """Lines of words, one column below the other."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -128,9 +98,9 @@ def protect(args: argparse.Namespace) -> None:
             _finish(args, values, survey, method)
 
 
-def _folders(dataset: str) -> list[Path]:
-    """The folder of a dataset that is one."""
-    return [Path(dataset)] if Path(dataset).is_dir() else []
+def _folders(name: str) -> list[Path]:
+    """The folder that a dataset or a perturbation is, if it is one."""
+    return [Path(name)] if name and Path(name).is_dir() else []
 
 
 def _refuse_one_class(args: argparse.Namespace, dataset: Any) -> None:
@@ -182,7 +152,8 @@ def _check_export(args: argparse.Namespace, **known: Any) -> None:
     from ..protected.export import check_target
 
     options = {"force": args.force, "metadata": args.metadata}
-    check_target(args.out, args.format, sources=_folders(args.dataset), **options, **known)
+    options |= {"sources": _folders(args.dataset), "apart": _folders(args.perturbation or "")}
+    check_target(args.out, args.format, **options, **known)
 
 
 def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: bool) -> None:
@@ -245,125 +216,3 @@ def _finish(
         from ..methods.fit_session import remove_checkpoint
 
         remove_checkpoint(args.checkpoint)
-
-
-def evaluate_victims(args: argparse.Namespace) -> None:
-    """Train victims on a dataset and test them on clean images."""
-    from ..evaluation.evaluate import evaluate
-    from ..perturbation.perturbation import Perturbation
-    from ..protected.dataset import ProtectedDataset
-
-    train = open_dataset(args.train)
-    if args.perturbation is not None:
-        train = ProtectedDataset(train, Perturbation.from_pretrained(args.perturbation))
-    test = open_dataset(args.test, train=False)
-    evaluation = evaluate(train, test, args.victim, **chosen(args, evaluate))
-    show(args, evaluation.to_dict(), str(evaluation))
-
-
-def audit_perturbation(args: argparse.Namespace) -> None:
-    """Try countermeasures against a saved perturbation, and report the worst case."""
-    from ..engine.device import pick_device
-    from ..evaluation.audit.runner import audit
-    from ..perturbation.perturbation import Perturbation
-    from ..protected.dataset import ProtectedDataset
-
-    # Without a GPU, what audit tries by default takes days.
-    quick = args.quick or pick_device(args.device).type == "cpu"
-    options = {name: value for name, value in chosen(args, audit).items() if value is not None}
-    perturbation = Perturbation.from_pretrained(args.perturbation)
-    report = audit(
-        ProtectedDataset(open_dataset(args.dataset), perturbation, full_size=args.full_size),
-        None,
-        None if args.test is None else open_dataset(args.test, train=False),
-        **((_QUICK if quick else {}) | options),
-    )
-    text = str(report)
-    if args.folder is not None:
-        text += f"\n\nLook at {Path(args.folder) / 'report.html'}"
-    shown = {name: value for name, value in report.to_dict().items() if name != "examples"}
-    show(args, shown, text)
-
-
-def verify_folder(args: argparse.Namespace) -> int:
-    """Say which files of a folder are protected by a perturbation."""
-    from ..perturbation.perturbation import Perturbation
-    from ..protected.verify import verify
-
-    originals = None if args.originals is None else open_dataset(args.originals)
-    perturbation = Perturbation.from_pretrained(args.perturbation)
-    found = verify(args.folder, perturbation, originals, progress=args.progress)
-    show(args, found.to_dict(), str(found))
-    return 0 if found.whole else 1
-
-
-def print_info(args: argparse.Namespace) -> None:
-    """Describe a saved perturbation."""
-    from ..perturbation.perturbation import Perturbation
-
-    perturbation = Perturbation.from_pretrained(args.perturbation)
-    config = perturbation.config
-    fitted = {name: config[name] for name in _ORIGIN if name in config}
-    show(args, perturbation.info() | ({"config": config} if args.json else fitted))
-
-
-def print_names(args: argparse.Namespace) -> None:
-    """List the pre-made perturbations that can be loaded by name."""
-    from ..hub.catalogue import list_pretrained
-
-    entries, lines = [], []
-    for entry in list_pretrained():
-        entries.append(asdict(entry) | {"where": entry.where})
-        budget = f"{entry.norm} {entry.epsilon}" if entry.epsilon else ""
-        large = entry.bytes >= 1e6
-        size = f"{entry.bytes / 1e6:.1f} MB" if large else f"{entry.bytes / 1e3:.1f} kB"
-        lines.append([entry.name, entry.method, entry.dataset, budget, size, entry.where])
-    show(args, entries, _aligned(lines) or "No pre-made perturbations come with this release.")
-
-
-def pull(args: argparse.Namespace) -> None:
-    """Get a perturbation from the Hub, or a pre-made one."""
-    from ..perturbation.perturbation import Perturbation
-
-    _quiet_hub(args)
-    if args.out is not None:
-        check_out(args.out, force=args.force)
-    options = chosen(args, Perturbation.from_pretrained)
-    perturbation = Perturbation.from_pretrained(args.name, **options)
-    source = folder = perturbation.folder
-    if args.out is not None and source is not None:
-        folder = perturbation.save_pretrained(args.out, force=args.force)
-        if (source / "README.md").is_file():
-            shutil.copyfile(source / "README.md", folder / "README.md")
-    show(args, perturbation.info() | {"folder": str(folder)})
-
-
-def push(args: argparse.Namespace) -> None:
-    """Send a saved perturbation to a dataset repository on the Hub, private unless --public."""
-    from ..perturbation.perturbation import Perturbation
-
-    _quiet_hub(args)
-    perturbation = Perturbation.from_pretrained(Path(args.folder))
-    pushed = perturbation.push_to_hub(args.repo, **chosen(args, perturbation.push_to_hub))
-    show(args, pushed._asdict())
-
-
-def _quiet_hub(args: argparse.Namespace) -> None:
-    if not args.progress:
-        from ..hub.client import hide_progress
-
-        hide_progress()
-
-
-def import_file(args: argparse.Namespace) -> None:
-    """Make a perturbation of a file that another program wrote."""
-    from ..importers.noise_files import import_perturbation
-
-    check_out(args.out, force=args.force)
-    dataset = open_originals(args.dataset)
-    check_replaced(args.out, dataset, force=args.force)
-    options = chosen(args, import_perturbation)
-    paths = args.path[0] if len(args.path) == 1 else args.path
-    perturbation = import_perturbation(paths, dataset, **options)
-    folder = perturbation.save_pretrained(args.out, force=args.force)
-    show(args, perturbation.info() | {"folder": str(folder)})

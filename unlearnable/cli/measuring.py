@@ -1,0 +1,69 @@
+"""What ``evaluate``, ``audit`` and ``verify`` do."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .arguments import chosen, open_dataset
+from .terminal import show
+
+_QUICK: dict[str, Any] = {
+    "victims": ["tiny"],
+    "countermeasures": [
+        "none", "grayscale", "jpeg-10", "jpeg-30", "orthogonal-projection",
+        "adversarial-training-4-steps-3", "unprotected-20", "clean-part-only-20",
+    ],
+    "epochs": 12,
+}  # fmt: skip
+
+
+def evaluate_victims(args: argparse.Namespace) -> None:
+    """Train victims on a dataset and test them on clean images."""
+    from ..evaluation.evaluate import evaluate
+    from ..perturbation.perturbation import Perturbation
+    from ..protected.dataset import ProtectedDataset
+
+    train = open_dataset(args.train)
+    if args.perturbation is not None:
+        train = ProtectedDataset(train, Perturbation.from_pretrained(args.perturbation))
+    test = open_dataset(args.test, train=False)
+    evaluation = evaluate(train, test, args.victim, **chosen(args, evaluate))
+    show(args, evaluation.to_dict(), str(evaluation))
+
+
+def audit_perturbation(args: argparse.Namespace) -> None:
+    """Try countermeasures against a saved perturbation, and report the worst case."""
+    from ..engine.device import pick_device
+    from ..evaluation.audit.runner import audit
+    from ..perturbation.perturbation import Perturbation
+    from ..protected.dataset import ProtectedDataset
+
+    # Without a GPU, what audit tries by default takes days.
+    quick = args.quick or pick_device(args.device).type == "cpu"
+    options = {name: value for name, value in chosen(args, audit).items() if value is not None}
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    report = audit(
+        ProtectedDataset(open_dataset(args.dataset), perturbation, full_size=args.full_size),
+        None,
+        None if args.test is None else open_dataset(args.test, train=False),
+        **((_QUICK if quick else {}) | options),
+    )
+    text = str(report)
+    if args.folder is not None:
+        text += f"\n\nLook at {Path(args.folder) / 'report.html'}"
+    shown = {name: value for name, value in report.to_dict().items() if name != "examples"}
+    show(args, shown, text)
+
+
+def verify_folder(args: argparse.Namespace) -> int:
+    """Say which files of a folder are protected by a perturbation."""
+    from ..perturbation.perturbation import Perturbation
+    from ..protected.verify import verify
+
+    originals = None if args.originals is None else open_dataset(args.originals)
+    perturbation = Perturbation.from_pretrained(args.perturbation)
+    found = verify(args.folder, perturbation, originals, progress=args.progress)
+    show(args, found.to_dict(), str(found))
+    return 0 if found.whole else 1
