@@ -27,7 +27,7 @@ def preview(args: argparse.Namespace) -> None:
     from ..data.image import pixels_of
     from ..data.photo import load_photo
     from ..protected.metrics import compare
-    from .commands import show
+    from .terminal import show
 
     out = Path(args.out)
     if out.suffix.lower() != ".png":
