@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .random import Draws
+
+# Numbers of grid_sample's modes.
+_MODES = {"bilinear": 0, "nearest": 1}
+_OUTSIDE = {"zeros": 0, "border": 1, "reflection": 2}
 
 
 class CropFlip(NamedTuple):
@@ -61,6 +64,24 @@ def resample(images: Tensor, y: Tensor, x: Tensor, mode: str, outside: str) -> T
         outside: ``"zeros"``, ``"border"`` or ``"reflection"``, as grid_sample's padding_mode.
     """
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
-    return F.grid_sample(
-        images, grid.to(images.dtype), mode=mode, padding_mode=outside, align_corners=False
-    )
+    found: Tensor = _Gather.apply(images, grid.to(images.dtype), _MODES[mode], _OUTSIDE[outside])
+    return found
+
+
+class _Gather(torch.autograd.Function):
+    """``grid_sample``, which keeps only the grid for its gradient, and not the images."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, grid: Tensor, mode: int, outside: int) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.shape, ctx.options = images.shape, (mode, outside, False)
+        return torch.grid_sampler(images, grid, *ctx.options)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
+        (grid,) = ctx.saved_tensors
+        unread = slope.new_empty(()).expand(ctx.shape)  # images count only in a grid's gradient
+        found, _ = torch.ops.aten.grid_sampler_2d_backward(
+            slope, unread, grid, *ctx.options, [True, False]
+        )
+        return found, None, None, None

@@ -225,9 +225,10 @@ class REM(Method):
             start = random_start(images, self.epsilon, run.rng("start"), self.norm)
 
         def loss(perturbed: Tensor) -> Tensor:
-            copies = perturbed.repeat_interleave(self.eot_samples, dim=0)
-            crop = CropFlip.draw(len(copies), run.rng("search crop"))
-            disturbed = self._disturbed(run, surrogate, crop(copies), labels)
+            crop = CropFlip.draw(len(labels), run.rng("search crop"))
+            seen = crop(perturbed.repeat_interleave(self.eot_samples, dim=0))
+            disturbed = self._disturbed(run, surrogate, seen, labels)
+            del seen  # of which the gradient needs nothing
             return F.cross_entropy(network(disturbed), labels, reduction="sum")
 
         with run.frozen(surrogate) as network:
