@@ -168,13 +168,15 @@ class RawDataset:
 
     def _whole(self, index: int) -> tuple[Any, Layout]:
         """An item without transforms, and where its image and label lie."""
-        number = self._leaf_of[index]
+        number, place = 0, int(index)
+        if not self._in_order:
+            number, place = int(self._leaf_of[index]), int(self._index_in[index])
         leaf, taken = self._bare[number], self._taken[number]
         layout, made = taken.layout, taken.made
         if made is not None:
             made.paths.clear()
         try:
-            item = leaf[int(self._index_in[index])]
+            item = leaf[place]
         except Exception as error:
             path = self.path(index)
             if path is None or str(path) in str(error):
@@ -242,11 +244,14 @@ class RawDataset:
 
     def finished(self, batch: RawBatch, images: Sequence[Any], chosen: Chosen) -> list[Any]:
         """Items as the dataset gives them, with these images and the chosen transforms."""
+        wholes = batch.wholes or [None] * len(images)
+        if self._in_order:
+            made = finisher(self._taken[0], self.originals[0], chosen)
+            return list(map(made, images, batch.labels, wholes))
         leaves = self._leaf_of[batch.indices].tolist()
         finish = {
             leaf: finisher(self._taken[leaf], self.originals[leaf], chosen) for leaf in set(leaves)
         }
-        wholes = batch.wholes or [None] * len(leaves)
         return [
             finish[leaf](*parts)
             for leaf, *parts in zip(leaves, images, batch.labels, wholes, strict=True)

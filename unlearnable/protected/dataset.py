@@ -160,10 +160,10 @@ class ProtectedDataset(View):
         return self._raw.finished(batch, batch.images(), self._chosen_transforms)
 
     def _index(self, index: Any) -> int:
-        number = operator.index(index)
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"expected an index below {len(self)}, got {number}")
-        return number % len(self)
+        number, count = operator.index(index), len(self)
+        if not -count <= number < count:
+            raise IndexError(f"expected an index below {count}, got {number}")
+        return number % count
 
     def __len__(self) -> int:
         return len(self._raw)
