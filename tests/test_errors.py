@@ -80,6 +80,36 @@ class Listed(Arrays):
         return Image.open(self.paths[index]).convert("RGB"), int(self.paths[index].parent.name[-1])
 
 
+class Around(torch.utils.data.Dataset):
+    """One around another dataset."""
+
+    def __init__(self, inner):
+        self.parts = {"all": inner}
+
+    def __len__(self):
+        return len(self.parts["all"])
+
+    def __getitem__(self, index):
+        return self.parts["all"][index]
+
+
+class Table(Listed):
+    """One that keeps files and labels together: in dicts, tuples or by index."""
+
+    def __init__(self, folder, make):
+        paths = sorted(folder.rglob("*.png"))
+        self.rows = make([(str(path), int(path.parent.name[-1])) for path in paths])
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = self.rows[index]
+        parts = row.values() if isinstance(row, dict) else row
+        image, label = sorted(parts, key=lambda part: isinstance(part, int))
+        return Image.open(image).convert("RGB"), label
+
+
 @pytest.fixture
 def originals(tmp_path):
     return ImageFolder(folder_of(tmp_path / "photos"))
@@ -110,6 +140,28 @@ def test_an_export_of_images_is_refused(originals, export):
         refused(dataset, fitted.perturbation_, export / "unlearnable.json")
     with pytest.raises(ValueError, match="not protected yet"):
         fitted.extend(ImageFolder(export), progress=False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rows: [{"label": label, "file": path} for path, label in rows],
+        lambda rows: [(label, path) for path, label in rows],
+        lambda rows: dict(enumerate(rows)),
+    ],
+)
+def test_an_export_is_known_by_files_in_tables(make, originals, export, tmp_path):
+    marker = export / "unlearnable.json"
+    refused(Table(export, make), noise(originals).perturbation_, marker)
+    assert len(noise(Table(tmp_path / "photos", make)).perturbation_) == 8
+
+
+def test_an_export_is_known_below_other_datasets(originals, export):
+    perturbation, marker = noise(originals).perturbation_, export / "unlearnable.json"
+    read = ImageFolder(export)
+    for dataset in (Around(read), Around(torch.utils.data.Subset(Around(read), [0, 7]))):
+        refused(dataset, perturbation, marker)
+    assert len(noise(Around(originals)).perturbation_) == 8
 
 
 def test_an_export_is_known_when_it_is_divided_renamed_or_linked(originals, export, tmp_path):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data.export_marker import EXPORT_FORMAT, MARKER, is_copy
+from ..data.huggingface import HuggingFaceImages, HuggingFaceRows, is_hf_dataset
 from ..data.raw import RawDataset
+from ..data.transforms import datasets_in
 
 # Attributes by which datasets say what they read.
 _PLACES = (
@@ -43,8 +46,9 @@ def exported_copies(dataset: Any) -> tuple[str, str]:
     """
     known: dict[Path, _Described] = {}
     raw = dataset if isinstance(dataset, RawDataset) else RawDataset(dataset)
-    for leaf in raw.originals:
-        copy = next(filter(is_copy, getattr(leaf, "file_names", ())), None)
+    inner = [found for leaf in raw.originals for found in datasets_in(leaf)]
+    for leaf in {id(found): found for found in inner}.values():
+        copy = next(filter(is_copy, _file_names(leaf)), None)
         if copy is not None:
             return f"copies that an export as Parquet or Hugging Face dataset named {copy} …", ""
         for place in dict.fromkeys(_places_of(leaf)):
@@ -55,31 +59,64 @@ def exported_copies(dataset: Any) -> tuple[str, str]:
     return "", ""
 
 
+def _file_names(leaf: Any) -> list[str]:
+    """Names of image files of Hugging Face datasets that a dataset is or holds."""
+    names = leaf.file_names if isinstance(leaf, (HuggingFaceImages, HuggingFaceRows)) else []
+    for value in getattr(leaf, "__dict__", {}).values():
+        if is_hf_dataset(value):
+            names += HuggingFaceRows(value.with_format(None)).file_names
+    return names
+
+
 def _places_of(leaf: Any) -> Iterator[str]:
     """Files, folders of listed files, and other folders that a dataset says it reads."""
     attributes: dict[str, Any] = getattr(leaf, "__dict__", {})
     lists = {id(values): values for values in attributes.values()}.values()
-    listed = [paths for values in lists if (paths := _paths_in(values, len(leaf)))]
+    listed = [paths for values in lists for paths in _paths_in(values, leaf)]
     for paths in listed:
         yield from {os.path.dirname(path) for path in paths}  # noqa: PTH120 - there may be millions
         yield from paths[:: max(1, len(paths) // _SINGLE)]
-    yield from filter(os.path.lexists, map(os.fsdecode, getattr(leaf, "file_names", ())))
+    yield from filter(os.path.lexists, _file_names(leaf))
     for name in _PLACES:
         value = attributes.get(name)
         if isinstance(value, (str, os.PathLike)) and not (listed and name == "root"):
             yield _folder_below(leaf, value) if name == "root" else os.fsdecode(value)
 
 
-def _paths_in(values: Any, count: int) -> list[str] | None:
-    """The files of a list of paths, or of (path, label) pairs, one for each image."""
-    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != count:
+def _paths_in(values: Any, leaf: Any) -> Iterator[list[str]]:
+    """The files of a list of paths, or of tuples or dicts that hold one, for each image.
+
+    Dicts by index and tables are taken as lists, too.
+    """
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if hasattr(values, "columns") and hasattr(values, "itertuples"):  # of pandas
+        values = list(values.itertuples(index=False, name=None))
+    listed = isinstance(values, (list, tuple, np.ndarray)) and len(values) > 0
+    if not listed or len(values) != _length(leaf):
+        return
+    first = values[0]
+    if _is_path(first):
+        yield [os.fsdecode(path) for path in values if isinstance(path, (str, os.PathLike))]
+    parts: Any = first.items() if isinstance(first, Mapping) else ()
+    if isinstance(first, (list, tuple)):
+        parts = enumerate(first)
+    for key, part in parts:
+        if _is_path(part):
+            with suppress(LookupError):  # the others are of another form
+                found = [value[key] for value in values]
+                yield [os.fsdecode(path) for path in found if isinstance(path, (str, os.PathLike))]
+
+
+def _length(leaf: Any) -> int | None:
+    try:
+        return len(leaf)
+    except Exception:  # code of the dataset's own, or of one without a length
         return None
-    pairs = isinstance(values[0], (list, tuple)) and len(values[0]) > 0
-    first = values[0][0] if pairs else values[0]
-    if not isinstance(first, (str, os.PathLike)) or not os.path.lexists(first):
-        return None
-    paths = [value[0] for value in values] if pairs else list(values)
-    return [os.fsdecode(path) for path in paths if isinstance(path, (str, os.PathLike))]
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) and os.path.lexists(value)
 
 
 def _folder_below(leaf: Any, root: str | os.PathLike[str]) -> str:
