@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -81,7 +82,7 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def protect(args: argparse.Namespace) -> None:
-    """Write a protected copy of a dataset as lossless images."""
+    """Write a protected copy of a dataset as images, lossless ones by default."""
     from ..engine.distributed import Group
     from ..protected.dataset import ProtectedDataset
     from ..protected.export import ONE_SIZE
@@ -113,6 +114,7 @@ def protect(args: argparse.Namespace) -> None:
     protected = ProtectedDataset(
         dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
     )
+    args.mapping = _mapping(args)
     with Group.join().rank_zero_first() as first:
         if first:
             with keeping(args, method, args.save_perturbation):
@@ -124,6 +126,8 @@ def protect(args: argparse.Namespace) -> None:
                 "size": "as the photos" if full_size else "x".join(map(str, learned)),
                 "perturbation": repr(perturbation),
                 "change": str(protected.change(64)),
+                **_left(folder),
+                "mapping": None if args.mapping is None else str(args.mapping),
             }
             _finish(args, values, survey, method)
 
@@ -181,8 +185,35 @@ def _check_export(args: argparse.Namespace, **known: Any) -> None:
     """Refuses what the export would refuse, by what is ``known`` of the images."""
     from ..protected.export import check_target
 
-    options = {"force": args.force, "metadata": args.metadata}
+    options = {"force": args.force, "metadata": args.metadata, "quality": args.quality}
     check_target(args.out, args.format, sources=_folders(args.dataset), **options, **known)
+
+
+def _mapping(args: argparse.Namespace) -> Path | None:
+    """Where to list which photo became which file: beside the perturbation, in its folder."""
+    from ..protected.export import IMAGE_FILES
+    from ..protected.export.mapping import mapping_beside
+
+    place = args.save_perturbation or args.perturbation
+    if place is None or args.format not in IMAGE_FILES or not os.access(place, os.W_OK):
+        return None
+    return mapping_beside(place, args.out)
+
+
+def _left(folder: Path) -> dict[str, str]:
+    """What a lossy export says of its files."""
+    from ..data.export_marker import export_at
+
+    found = (export_at(folder) or {}).get("lossy")
+    if found is None:
+        return {}
+    share, psnr, size = (found[name] for name in ("share_left", "psnr", "size"))
+    left = "nothing was added" if share is None else f"{share:.0%}"
+    said = {"left of the change": f"{left} ({found['format']}, quality {found['quality']})"}
+    if psnr is not None:
+        said["files"] = f"PSNR {psnr:.1f} dB to the protected pixels"
+        said["files"] += "" if size is None else f", {size:.2f} times the originals' size"
+    return said
 
 
 def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: bool) -> None:
