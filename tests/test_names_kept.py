@@ -143,7 +143,7 @@ def test_names_that_some_systems_take_for_one(tmp_path):
     assert sorted(found) == sorted(
         ["c/IMG.png", "c/img (2).png", f"c/{apart}.png", f"c/{composed} (2).png"]
     )
-    assert len({folder_names.alike(name) for name in found}) == 4
+    assert len({folder_names.comparable(name) for name in found}) == 4
 
 
 def test_a_file_gives_way_to_a_folder_of_its_new_name(tmp_path):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ...data.raw import RawDataset
-from .folder_names import LONGEST, alike, shortened, spelling
+from .folder_names import LONGEST, comparable, shortened, spelling
 
 _ENDING = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,4}$")
 _SIGN = "_"  # in place of what file systems do not take
@@ -40,12 +40,12 @@ def file_names(raw: RawDataset, folders: Sequence[str], ending: str) -> list[str
         way = folders[label]
         for part in between:
             way = f"{way}/{spelling(part, _SIGN)}"
-            kept.add(alike(way))
+            kept.add(comparable(way))
         stems.append(f"{way}/{stem}")
         order.append((name != f"{stem}.{ending}", str(raw.path(index)), index))
     later = []
     for _, _, index in sorted(order):
-        name = alike(f"{stems[index]}.{ending}")
+        name = comparable(f"{stems[index]}.{ending}")
         if name in kept:
             later.append(index)
         kept.add(name)
@@ -53,12 +53,12 @@ def file_names(raw: RawDataset, folders: Sequence[str], ending: str) -> list[str
     files = [f"{stem}.{ending}" for stem in stems]
     for index in later:
         way, _, stem = stems[index].rpartition("/")
-        base = alike(stems[index])
-        while alike(files[index]) in kept:
+        base = comparable(stems[index])
+        while comparable(files[index]) in kept:
             numbers[base] += 1
             last = f" ({numbers[base]}).{ending}"
             files[index] = f"{way}/{shortened(stem, LONGEST - len(last))}{last}"
-        kept.add(alike(files[index]))
+        kept.add(comparable(files[index]))
     return files
 
 

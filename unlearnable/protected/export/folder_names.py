@@ -43,20 +43,20 @@ def _apart(names: Sequence[str], sign: str) -> list[str]:
     """Names that file systems take, and take for different ones."""
     spelled = [spelling(name, sign) for name in names]
     # Names that can stay come first: another one gives way to them.
-    used = {alike(MARKER), alike(FILES)}
+    used = {comparable(MARKER), comparable(FILES)}
     kept: dict[int, str] = {}
     for index in sorted(range(len(names)), key=lambda index: spelled[index] != names[index]):
         name = spelled[index]
-        if alike(name) in used:
+        if comparable(name) in used:
             name = f"{shortened(name, LONGEST - 16)} ({index})"
-        while alike(name) in used:
+        while comparable(name) in used:
             name += "_"
-        used.add(alike(name))
+        used.add(comparable(name))
         kept[index] = name
     return [kept[index] for index in range(len(names))]
 
 
-def alike(name: str) -> str:
+def comparable(name: str) -> str:
     """What some file systems take for one name: capitals, and letters with marks in two parts."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
