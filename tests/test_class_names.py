@@ -2,6 +2,7 @@
 
 import enum
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,10 +220,11 @@ def test_each_photo_is_exported_into_its_own_folder(numbered, tmp_path):
     read = ImageFolder(folder)
     assert [name.split("_")[1] for name in read.classes] == protected.classes
     assert read.targets == sorted(protected.targets)
-    for index, (path, label) in enumerate(dataset.samples):
+    for path, label in dataset.samples:
         row = protected.perturbation.rows[label].transpose(1, 2, 0)
         pixels = np.asarray(Image.open(path)).astype(int) + row
-        found = np.asarray(Image.open(folder / f"{label:02d}_{label}" / f"{index:02d}.png"))
+        copy = folder / f"{label:02d}_{label}" / Path(path).with_suffix(".png").name
+        found = np.asarray(Image.open(copy))
         np.testing.assert_array_equal(found, np.clip(pixels, 0, 255))
 
 

@@ -673,6 +673,6 @@ def test_a_photo_that_a_dataset_has_twice_keeps_its_metadata_twice(fit, photos, 
     protected = ProtectedDataset(twice, fit(photos, image_size=8))
     folder = protected.export(tmp_path / "out", metadata=True)
     assert described(folder)["notes"] == {ON_WHITE: 1, UPRIGHT: 3}
-    for index, number in enumerate((0, 0, 1, 0)):
-        with Image.open(folder / "class" / f"{index}.png") as image:
+    for name, number in {"0": 0, "0 (2)": 0, "1": 1, "0 (3)": 0}.items():
+        with Image.open(folder / "class" / f"{name}.png") as image:
             assert image.getexif()[ExifTags.Base.Make] == f"Maker {number}"

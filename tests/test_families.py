@@ -4,6 +4,7 @@ Protected by rows per class, exported and read back: names, labels and pixels ar
 """
 
 import bz2
+import csv
 import itertools
 import json
 import pickle
@@ -382,13 +383,15 @@ def test_names_labels_and_pixels(make, tmp_path):
         shown, own = protected[index]
         assert own == label and type(own) is type(label)
         np.testing.assert_array_equal(pixels_of(shown), expected[-1])
-    folder = protected.export(tmp_path / "out", progress=False)
+    mapping = tmp_path / "mapping.csv"
+    folder = protected.export(tmp_path / "out", mapping=mapping, progress=False)
     read = tv.ImageFolder(folder, allow_empty=True)
     assert class_names(read) == names
-    by_index = {int(Path(path).stem): (path, label) for path, label in read.samples}
-    assert [by_index[index][1] for index in range(len(labels))] == labels
-    for index, pixels in enumerate(expected):
-        np.testing.assert_array_equal(pixels_of(Image.open(by_index[index][0])), pixels)
+    files = [folder / row["file"] for row in csv.DictReader(mapping.read_text().splitlines())]
+    label_of = {Path(path): label for path, label in read.samples}
+    assert [label_of[file] for file in files] == labels
+    for file, pixels in zip(files, expected, strict=True):
+        np.testing.assert_array_equal(pixels_of(Image.open(file)), pixels)
     assert verify(folder, method.perturbation_, progress=False).whole
 
 

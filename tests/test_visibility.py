@@ -3,6 +3,7 @@
 import itertools
 import json
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -500,8 +501,8 @@ def test_grey_files_are_exported_as_grey_and_verified(folder, tmp_path):
     protected = method.protect(photos, full_size=True)
     out = protected.export(tmp_path / "out", progress=False)
     modes = []
-    for index in range(4):
-        (path,) = out.rglob(f"{index}.png")
+    for index, (original, _) in enumerate(photos.samples):
+        (path,) = out.rglob(Path(original).name)
         with Image.open(path) as image:
             modes.append(image.mode)
             found = pixels_of(image.convert("RGB"))

@@ -24,6 +24,7 @@ NETWORK_NAMES = (
 VISIBILITY_NAMES = ("low", "medium", "high", "full")
 RECIPE_NAMES = ("standard", "fast")
 EXPORT_NAMES = ("cifar", "npz", "parquet", "png", "webdataset", "webp")
+LOSSY_NAMES = {"jpeg": "jpeg", "jpg": "jpeg"}  # formats that need a quality
 COUNTERMEASURE_NAMES = (
     "none", "grayscale", "jpeg-10", "jpeg-30", "jpeg-50", "jpeg-90", "bit-depth-2",
     "gaussian-blur", "median-filter", "displacement", "cutout", "cutmix", "mixup", "randaugment",
@@ -66,4 +67,10 @@ def countermeasure_name(text: str) -> str:
 
 def export_format(text: str) -> str:
     """A format of exports."""
-    return as_known(text, EXPORT_NAMES)
+    found = as_known(text, (*EXPORT_NAMES, *LOSSY_NAMES))
+    return LOSSY_NAMES.get(found, found)
+
+
+def quality(text: str) -> int | str:
+    """A quality of lossy exports: a number, or a word."""
+    return int(text) if text.isdecimal() else text.lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def protect(args: argparse.Namespace) -> None:
-    """Write a protected copy of a dataset as lossless images."""
+    """Write a protected copy of a dataset as images, lossless ones by default."""
     from ..engine.distributed import Group
     from ..protected.dataset import ProtectedDataset
     from ..protected.export import ONE_SIZE
@@ -83,6 +84,7 @@ def protect(args: argparse.Namespace) -> None:
     protected = ProtectedDataset(
         dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
     )
+    args.mapping = _mapping(args)
     with Group.join().rank_zero_first() as first:
         if first:
             with keeping(args, method, args.save_perturbation):
@@ -94,6 +96,8 @@ def protect(args: argparse.Namespace) -> None:
                 "size": "as the photos" if full_size else "x".join(map(str, learned)),
                 "perturbation": repr(perturbation),
                 "change": str(protected.change(64)),
+                **_left(folder),
+                "mapping": None if args.mapping is None else str(args.mapping),
             }
             _finish(args, values, survey, method)
 
@@ -151,9 +155,36 @@ def _check_export(args: argparse.Namespace, **known: Any) -> None:
     """Refuses what the export would refuse, by what is ``known`` of the images."""
     from ..protected.export import check_target
 
-    options = {"force": args.force, "metadata": args.metadata}
+    options = {"force": args.force, "metadata": args.metadata, "quality": args.quality}
     options |= {"sources": _folders(args.dataset), "apart": _folders(args.perturbation or "")}
     check_target(args.out, args.format, **options, **known)
+
+
+def _mapping(args: argparse.Namespace) -> Path | None:
+    """Where to list which photo became which file: beside the perturbation, in its folder."""
+    from ..protected.export import IMAGE_FILES
+    from ..protected.export.mapping import mapping_beside
+
+    place = args.save_perturbation or args.perturbation
+    if place is None or args.format not in IMAGE_FILES or not os.access(place, os.W_OK):
+        return None
+    return mapping_beside(place, args.out)
+
+
+def _left(folder: Path) -> dict[str, str]:
+    """What a lossy export says of its files."""
+    from ..data.export_marker import export_at
+
+    found = (export_at(folder) or {}).get("lossy")
+    if found is None:
+        return {}
+    share, psnr, size = (found[name] for name in ("share_left", "psnr", "size"))
+    left = "nothing was added" if share is None else f"{share:.0%}"
+    said = {"left of the change": f"{left} ({found['format']}, quality {found['quality']})"}
+    if psnr is not None:
+        said["files"] = f"PSNR {psnr:.1f} dB to the protected pixels"
+        said["files"] += "" if size is None else f", {size:.2f} times the originals' size"
+    return said
 
 
 def _check_fit(args: argparse.Namespace, dataset: Any, size: Any, *, resize: bool) -> None:

@@ -157,11 +157,13 @@ def _learning(command: Callable[..., _Add]) -> None:
     what = "keep what was fitted, to verify and audit the copies and to protect more of them"
     add("--save-perturbation", metavar="FOLDER", help=what)
     add("--fraction", type=fraction, default=1.0, help="share of images to protect (%(default)s)")
-    what = f"{', '.join(choices.EXPORT_NAMES)}; all lossless (%(default)s)"
+    what = f"{', '.join(choices.EXPORT_NAMES)}, all lossless; jpeg with --quality (%(default)s)"
     add("--format", default="png", type=choices.export_format, help=what)
+    what = "of jpeg or webp, 1 to 100, or original for that of each JPEG; loses part of the change"
+    add("--quality", type=choices.quality, metavar="Q", help=what)
     what = "copies of the size that was learned at, not of the photos' own"
     add("--resize", action="store_true", help=what)
-    what = "keep EXIF: author, camera, times, exposure"
+    what = "keep EXIF: author, camera, times, exposure; and times of files"
     add("--keep-metadata", dest="metadata", action="store_true", help=what)
     add("--keep-gps", dest="gps", action="store_true", help="keep the place, too")
 

@@ -261,6 +261,7 @@ class PhotoInfo(NamedTuple):
 
     notes: tuple[str, ...]  # from notes_of
     exif: bytes | None  # what a protected copy may carry, or None where there is nothing to keep
+    tables: list[list[int]] | None  # of quantisation, by which a JPEG is as fine as it is
 
 
 class PhotoReader:
@@ -299,7 +300,13 @@ class PhotoReader:
                 exif = _kept(image.getexif(), self._gps)
             except Exception as error:  # of any type, on values that make no sense
                 warnings.warn(f"could not keep the damaged EXIF of {path}: {error}", stacklevel=2)
-        return PhotoInfo(notes_of(image), exif)
+        return PhotoInfo(notes_of(image), exif, _tables(image))
+
+
+def _tables(image: Image.Image) -> list[list[int]] | None:
+    """A JPEG's tables of quantisation, for luminance first; None for other formats."""
+    found = getattr(image, "quantization", None) if image.format in ("JPEG", "MPO") else None
+    return [list(found[place]) for place in sorted(found)] if found else None
 
 
 def _kept(found: Image.Exif, gps: bool) -> bytes | None:

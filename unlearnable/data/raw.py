@@ -31,7 +31,7 @@ from .huggingface import (
     replaced_columns,
 )
 from .image import canonical
-from .image_folder import file_of
+from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
 from .photo import load_photo, named
@@ -241,6 +241,10 @@ class RawDataset:
         """The file that an image is read from, where its dataset lists files."""
         leaf = self.originals[self._leaf_of[index]]
         return file_of(leaf, int(self._index_in[index])) if has_own(leaf, "samples") else None
+
+    def folder(self, index: int) -> Path | None:
+        """The folder that an image's dataset lists files of, or None."""
+        return folder_of(self.originals[self._leaf_of[index]])
 
     def finished(self, batch: RawBatch, images: Sequence[Any], chosen: Chosen) -> list[Any]:
         """Items as the dataset gives them, with these images and the chosen transforms."""

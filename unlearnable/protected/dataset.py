@@ -279,11 +279,13 @@ class ProtectedDataset(View):
         format: str = "png",
         *,
         force: bool = False,
+        quality: int | str | None = None,
         metadata: bool = False,
         gps: bool = False,
+        mapping: str | Path | None = None,
         progress: bool = True,
     ) -> Path:
-        """Writes the protected images before transforms, losslessly.
+        """Writes the protected images before transforms; losslessly unless a quality is given.
 
         Args:
             folder: Where to; all of it is moved there in the end, or nothing is.
@@ -291,19 +293,25 @@ class ProtectedDataset(View):
                 (with ``allow_empty=True`` if a class has no images, which is warned of).
                 ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
                 RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
-                ``datasets.load_dataset`` reads; needs the extra ``hf``.
+                ``datasets.load_dataset`` reads; needs the extra ``hf``. With a ``quality`` also
+                ``"jpeg"``. Image files are called as the dataset's own, where it lists files.
             force: Write even if the folder exists: the files that an earlier export wrote, as its
                 ``unlearnable.json`` lists them, are replaced; all others stay.
-            metadata: Keep the EXIF of files: author, camera, times and exposure; nothing is kept
-                otherwise. Colours are sRGB in any case.
+            quality: Of ``"jpeg"`` or lossy ``"webp"``, from 1 to 100; ``"original"`` writes JPEG as
+                finely as each photo's own file. Part of the change is lost: ``unlearnable.json``
+                says how much is left, and the budget holds for the pixels before that.
+            metadata: Keep the EXIF of files: author, camera, times and exposure; and when they were
+                last modified. Nothing is kept otherwise. Colours are sRGB in any case.
             gps: Keep the location, too.
+            mapping: CSV file to write which original became which file; not for publication.
             progress: Show a bar.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: The format is lossy, as JPEG is, or unknown, or cannot hold these images.
+            ValueError: The format is lossy without a quality, or unknown, or cannot hold these
+                images, or takes no such quality; or the mapping would be published.
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
@@ -314,6 +322,8 @@ class ProtectedDataset(View):
             format,
             manifest=Manifest(self.perturbation, metadata=metadata, gps=gps),
             described={"fraction": self.fraction, "full_size": self.full_size},
+            quality=quality,
+            mapping=mapping,
             force=force,
             progress=progress,
         )

@@ -81,11 +81,16 @@ class Manifest:
                 self._notes.update(image.info.notes)
             yield image
 
-    def add(self, image: Exported, file: str) -> None:
-        """Lists an image's file."""
+    @property
+    def files(self) -> list[str]:
+        """Paths of the files below the export, in the order of the images."""
+        return [entry.file for entry in self._entries]
+
+    def add(self, image: Exported, file: str, written: Pixels | None = None) -> None:
+        """Lists an image's file; its pixels as they are ``written`` where a format changes them."""
         # A perturbation may be zero, or be lost where values are clipped.
         protected = image.chosen and bool((image.pixels != image.unchanged).any())
-        key = self._seal.key(image_key(image.pixels))
+        key = self._seal.key(image_key(image.pixels if written is None else written))
         origin = self._seal.origin(image_key(image.clean))
         self._entries.append(Entry(file, key, origin, protected))
 

@@ -18,6 +18,7 @@ from ..data.image_folder import files_below, is_foreign, is_picture
 from ..data.photo import load_photo
 from ..perturbation.perturbation import Perturbation
 from .dataset import ProtectedDataset
+from .lossy_files import LossyFiles
 from .manifest import FILES, Entry, Seal, read_manifest
 
 STATES = ("protected", "clean", "changed", "unknown")
@@ -36,12 +37,17 @@ class Verification:
             in their place; in print, only those that nothing is there for.
         others: Files that are not pictures.
         basis: What it was judged by.
+        lossy: Of an export in a lossy format, of which such files were found: its ``format`` and
+            ``quality``; the ``share_left`` of the change, from 0 to 1, or None where that is not
+            known; whether it was ``measured`` against the originals, or is what the export stated;
+            and, where it was measured, that of each of ``files``. None for other folders.
     """
 
     files: dict[str, str]
     missing: list[str]
     others: list[str]
     basis: str
+    lossy: dict[str, Any] | None = None
 
     @property
     def whole(self) -> bool:
@@ -56,7 +62,8 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"whole": self.whole, "basis": self.basis, **self.counts, **vars(self)}
+        found = {"whole": self.whole, "basis": self.basis, **self.counts, **vars(self)}
+        return {name: value for name, value in found.items() if (name, value) != ("lossy", None)}
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
@@ -67,6 +74,14 @@ class Verification:
         named = {_stem(file) for file, found in self.files.items() if found != "protected"}
         lines += _named("missing", (file for file in self.missing if _stem(file) not in named))
         lines += _named("not a picture", self.others)
+        if self.lossy is not None:
+            share = self.lossy["share_left"]
+            left = "an unknown share" if share is None else f"{share:.0%}"
+            by = "by the originals" if self.lossy["measured"] else "as the export says"
+            lines.append(
+                f"{left} of the change is left by {self.lossy['format']} of quality "
+                f"{self.lossy['quality']} ({by})"
+            )
         lines.append("wholly protected" if self.whole else "NOT wholly protected")
         return "\n".join(lines)
 
@@ -82,7 +97,8 @@ def verify(
         perturbation: What the pictures should be protected by.
         originals: The clean dataset. With it, what the perturbation gives is computed again and
             compared. Without it, a file is protected if its pixels are those that the export
-            noted, in the folder's ``unlearnable-files.csv``, for this very perturbation.
+            noted, in the folder's ``unlearnable-files.csv``, for this very perturbation. So are
+            files of a lossy export in any case; with it, what is left of the change is measured.
         progress: Show a bar.
 
     Raises:
@@ -93,9 +109,11 @@ def verify(
     pictures, others = _contents(folder)
     known = _Known(perturbation)
     described, listed, entries = read_manifest(folder, known.seal)
+    stated = described.get("lossy") if entries else None
+    lossy = LossyFiles(folder, stated, entries, known.seal) if isinstance(stated, dict) else None
     if originals is not None:
         full_size = described.get("full_size") if entries else None
-        known.add_originals(originals, perturbation, full_size, progress)
+        known.add_originals(originals, perturbation, full_size, progress, lossy)
         basis = "the originals"
     elif entries:
         basis = f"{FILES} of the export"
@@ -104,6 +122,7 @@ def verify(
     else:
         basis = f"only the perturbation: there is no {FILES}; give the originals"
     known.add_entries(entries, trusted=originals is None)
+    known.add_entries([] if lossy is None else lossy.given, trusted=True)
     names = {_stem(entry.file) for entry in entries}
     files: dict[str, str] = {}
     keys: set[str] = set()
@@ -116,7 +135,8 @@ def verify(
         if status == "protected" and key is not None:
             keys.add(key)
     missing = [entry.file for entry in entries if entry.protected and entry.key not in keys]
-    return Verification(files, missing, others, basis)
+    found = None if lossy is None else lossy.described(keys)
+    return Verification(files, missing, others, basis, found)
 
 
 def _contents(folder: Path) -> tuple[list[Path], list[str]]:
@@ -168,7 +188,12 @@ class _Known:
                 self._listed.setdefault(entry.key, "protected")
 
     def add_originals(
-        self, originals: Any, perturbation: Perturbation, full_size: bool | None, progress: bool
+        self,
+        originals: Any,
+        perturbation: Perturbation,
+        full_size: bool | None,
+        progress: bool,
+        lossy: LossyFiles | None,
     ) -> None:
         sizes = [False, True] if full_size is None else [full_size]
         if full_size is None and (perturbation.kind == "pixel" or perturbation.fit_size is None):
@@ -181,6 +206,8 @@ class _Known:
                     self._protected.update(image_keys(images))
                     self._clean.update(image_keys(batch.pixels), image_keys(prepared))
                     self._looks.append(np.stack([thumbnail(clean) for clean in batch.pixels]))
+                    if lossy is not None:
+                        lossy.measure(batch.pixels, prepared, images)
                     bar.update(len(images))
 
     def judge(self, path: Path) -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""Protected images in formats that other programs read, each of them lossless."""
+"""Protected images in formats that other programs read: losslessly, unless the user asks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from ...io.files import write_json
 from ..manifest import EXPORT_FORMAT_VERSION, Exported, Manifest
 from .arrays import check_cifar, write_cifar, write_npz
 from .card import write_images_card
+from .encoding import Encoding
 from .huggingface import import_datasets, write_parquet
 from .image_files import write_folders, write_webdataset
+from .mapping import check_mapping, write_mapping
 from .target import check_folder, is_taken, paths_of, written_apart
 
 # Each writes the images of a dataset into a new folder, and returns what to say of it.
@@ -31,7 +33,8 @@ _WRITERS: dict[str, Callable[[RawDataset, Iterable[Exported], Path], dict[str, A
 _CARD = "README.md"
 _FOLDERS = ("png", "webp")  # a file per image, which may have metadata and is listed
 ONE_SIZE = ("cifar", "npz")  # these hold arrays
-EXPORT_FORMATS = tuple(sorted([*_WRITERS, *_FOLDERS]))
+EXPORT_FORMATS = tuple(sorted([*_WRITERS, *_FOLDERS]))  # lossless ones
+IMAGE_FILES = (*_FOLDERS, "jpeg")
 
 
 def check_target(
@@ -44,6 +47,8 @@ def check_target(
     dataset: Any = None,
     image_size: int | Sequence[int] | None = None,
     metadata: bool = False,
+    quality: int | str | None = None,
+    mapping: str | Path | None = None,
 ) -> Path:
     """The folder of an export, made absolute, or the error that the export would end with.
 
@@ -52,23 +57,31 @@ def check_target(
     that it will be resized to are checked where they are known already. The other arguments, and
     errors, are those of :meth:`ProtectedDataset.export`.
     """
-    if format not in EXPORT_FORMATS:
-        hint = "; JPEG changes pixels and removes most of the perturbation"
+    if format not in EXPORT_FORMATS and (format not in IMAGE_FILES or quality is None):
+        hint = '; JPEG changes pixels, and so the perturbation: "jpeg" takes a quality (--quality)'
         raise ValueError(
             f"expected a lossless format, one of {[*EXPORT_FORMATS]}, got {format!r}"
             + (hint if format.lower() in ("jpg", "jpeg") else suggestion(format, EXPORT_FORMATS))
         )
-    if metadata and format not in _FOLDERS:
+    encoding = Encoding.of(format, quality)
+    if metadata and format not in IMAGE_FILES:
         raise ValueError(
-            f"expected one of the formats {_FOLDERS} to keep metadata in, got {format!r}"
+            f"expected one of the formats {IMAGE_FILES} to keep metadata in, got {format!r}"
         )
+    if mapping is not None and format not in IMAGE_FILES:
+        raise ValueError(f"expected one of the formats {IMAGE_FILES} for a mapping, got {format!r}")
     if format == "parquet":
         import_datasets()
+    if dataset is not None and quality is not None:
+        encoding.check(RawDataset(dataset))
     if format == "cifar" and dataset is not None:
         raw, fit = RawDataset(dataset), ResizeCrop.parse(image_size)
         pixels = raw[0].pixels
         check_cifar(raw.num_classes, (pixels if fit is None else fit(pixels)).shape)
-    return check_folder(folder, sources=sources, apart=apart, force=force)
+    folder = check_folder(folder, sources=sources, apart=apart, force=force)
+    if mapping is not None:
+        check_mapping(mapping, folder)
+    return folder
 
 
 def export_images(
@@ -79,6 +92,8 @@ def export_images(
     *,
     manifest: Manifest,
     described: Mapping[str, Any],
+    quality: int | str | None = None,
+    mapping: str | Path | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -88,31 +103,30 @@ def export_images(
         raw: The clean dataset: its classes, its labels and where it lies.
         images: All of it, in order; walked once.
         folder: Where to.
-        format: One of ``EXPORT_FORMATS``.
+        format: One of ``EXPORT_FORMATS``, or with a ``quality`` one that is lossy.
         manifest: Takes note of each image.
         described: What else to say of the images in the folder's ``unlearnable.json``.
+        quality: Of lossy files.
+        mapping: Where to write which file became which.
         force: Replace an earlier export.
         progress: Show a bar.
     """
-    if not raw.labelled and format not in _FOLDERS:
+    if not raw.labelled and format not in IMAGE_FILES:
         raise ValueError(
-            f"expected one of the formats {_FOLDERS} for images without labels, got {format!r}"
+            f"expected one of the formats {IMAGE_FILES} for images without labels, got {format!r}"
         )
     # A folder of class folders is never written into; below an archive's root there is room.
     sources = [folder_of(leaf) for leaf in raw.originals]
-    folder = check_target(
-        folder,
-        format,
-        sources=sources,
-        apart=[manifest.perturbation.folder],
-        force=force,
-        metadata=manifest.keeps_metadata,
-    )
+    options: dict[str, Any] = {"force": force, "metadata": manifest.keeps_metadata}
+    options |= {"quality": quality, "mapping": mapping, "apart": [manifest.perturbation.folder]}
+    folder = check_target(folder, format, sources=sources, **options)
+    encoding = Encoding.of(format, quality)
+    encoding.check(raw)
     with written_apart(folder) as partial:
         shown = None if progress else True
         images = manifest.noted(tqdm(images, "exporting", len(raw), disable=shown))
-        if format in _FOLDERS:
-            about = write_folders(raw, images, partial, format, manifest)
+        if format in IMAGE_FILES:
+            about = write_folders(raw, images, partial, encoding, manifest)
             manifest.write(partial)
         else:
             about = _WRITERS[format](raw, images, partial)
@@ -130,4 +144,6 @@ def export_images(
             (partial / _CARD).write_text(card, encoding="utf-8", newline="\n")
         content["files"] = paths_of(partial)
         write_json(partial / MARKER, content)
+    if mapping is not None:
+        write_mapping(Path(mapping), folder, map(raw.path, range(len(raw))), manifest.files)
     return folder

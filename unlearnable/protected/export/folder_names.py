@@ -16,7 +16,7 @@ from ...data.export_marker import MARKER
 from ..manifest import FILES
 
 _WINDOWS = os.name == "nt"
-_LONGEST = 255  # bytes of a name
+LONGEST = 255  # bytes of a name
 _SIGNS = "_-~"  # to put in place of others: before and after letters in the alphabet
 # What is taken for another program's, as hidden folders are.
 _FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
@@ -35,33 +35,33 @@ def folder_names(names: Sequence[str]) -> list[str]:
         if all(one < other for one, other in pairwise(found)):
             return found
     digits = len(str(len(names) - 1))
-    rest = [_taken(name, "_", _LONGEST - digits - 1) for name in names]
+    rest = [spelling(name, "_", LONGEST - digits - 1) for name in names]
     return [f"{index:0{digits}d}_{name}" for index, name in enumerate(rest)]
 
 
 def _apart(names: Sequence[str], sign: str) -> list[str]:
     """Names that file systems take, and take for different ones."""
-    spelled = [_taken(name, sign) for name in names]
+    spelled = [spelling(name, sign) for name in names]
     # Names that can stay come first: another one gives way to them.
-    used = {_folded(MARKER), _folded(FILES)}
+    used = {comparable(MARKER), comparable(FILES)}
     kept: dict[int, str] = {}
     for index in sorted(range(len(names)), key=lambda index: spelled[index] != names[index]):
         name = spelled[index]
-        if _folded(name) in used:
-            name = f"{_cut(name, _LONGEST - 16)} ({index})"
-        while _folded(name) in used:
+        if comparable(name) in used:
+            name = f"{shortened(name, LONGEST - 16)} ({index})"
+        while comparable(name) in used:
             name += "_"
-        used.add(_folded(name))
+        used.add(comparable(name))
         kept[index] = name
     return [kept[index] for index in range(len(names))]
 
 
-def _folded(name: str) -> str:
+def comparable(name: str) -> str:
     """What some file systems take for one name: capitals, and letters with marks in two parts."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _taken(name: str, sign: str, longest: int = _LONGEST) -> str:
+def spelling(name: str, sign: str, longest: int = LONGEST) -> str:
     """The name with signs in place of what is not taken as it is."""
     name = re.sub(r"[\x00-\x1f\x7f/\\]", sign, name)
     if _WINDOWS:
@@ -71,7 +71,7 @@ def _taken(name: str, sign: str, longest: int = _LONGEST) -> str:
         os.fsencode(name)
     except UnicodeEncodeError:
         name = re.sub(r"[\ud800-\udfff]", sign, name)
-    name = _cut(name, longest)
+    name = shortened(name, longest)
     if not name or name[0] == "." or name.lower() in _FOREIGN:
         name = sign + name[1:]
     if name[-1] in ". ":  # which Windows drops without a word
@@ -79,7 +79,7 @@ def _taken(name: str, sign: str, longest: int = _LONGEST) -> str:
     return name
 
 
-def _cut(name: str, longest: int) -> str:
+def shortened(name: str, longest: int) -> str:
     """As much of a name as has room in so many bytes."""
     data = os.fsencode(name)
     return name if len(data) <= longest else data[:longest].decode(errors="ignore")

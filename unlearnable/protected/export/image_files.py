@@ -1,24 +1,28 @@
-"""A lossless file per image: in class folders as ``ImageFolder`` reads them, or in tar shards."""
+"""A file per image: in class folders as ``ImageFolder`` reads them, or in tar shards."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tarfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...data.image import Pixels, to_pil
+from ...data.image import Pixels, pixels_of, to_pil
+from ...data.photo import load_photo
 from ...data.raw import RawDataset
 from ...perturbation.visibility import are_grey
 from ..manifest import Exported, Manifest
+from ..share_left import ShareLeft
+from .encoding import Encoding
+from .file_names import file_names
 from .folder_names import folder_names
 
 SHARD_BYTES = 256 << 20  # a shard ends with the image that reaches this
 _SHOWN = 5  # names that a warning lists
-_OPTIONS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True, "exact": True}}
 
 
 def _class_folders(raw: RawDataset) -> list[str]:
@@ -41,9 +45,16 @@ def _class_folders(raw: RawDataset) -> list[str]:
 
 
 def write_folders(
-    raw: RawDataset, images: Iterable[Exported], folder: Path, format: str, manifest: Manifest
+    raw: RawDataset,
+    images: Iterable[Exported],
+    folder: Path,
+    encoding: Encoding,
+    manifest: Manifest,
 ) -> dict[str, Any]:
-    """Writes an image file per image into the folder of its class; each class has a folder."""
+    """Writes an image file per image into the folder of its class; each class has a folder.
+
+    Where the encoding is lossy, each file is read again, and it is said what is left.
+    """
     names = _class_folders(raw)
     for name in names:
         (folder / name).mkdir()
@@ -57,16 +68,28 @@ def write_folders(
             f"allow_empty=True) reads them",
             stacklevel=2,
         )
-    digits = len(str(len(raw) - 1))
-    for image in images:
-        file = f"{names[image.label]}/{image.index:0{digits}d}.{format}"
-        manifest.add(image, file)
-        exif = None if image.info is None else image.info.exif
-        metadata: dict[str, Any] = {} if exif is None else {"exif": exif}
+    files = file_names(raw, names, encoding.ending)
+    for inner in {os.path.dirname(file) for file in files}:  # noqa: PTH120 - there may be millions
+        (folder / inner).mkdir(parents=True, exist_ok=True)
+    left, sizes = ShareLeft(), [0, 0]
+    for image, file in zip(images, files, strict=True):
+        target = folder / file
         grey = manifest.keeps_grey and bool(are_grey(image.pixels[None]).all())
         pixels = image.pixels[:1] if grey else image.pixels
-        to_pil(pixels).save(folder / file, **_OPTIONS[format], **metadata)
-    return {"folders": names}
+        encoding.save(to_pil(pixels), target, image.info)
+        original = raw.path(image.index)
+        found = original.stat() if original is not None and original.exists() else None
+        if found is not None and manifest.keeps_metadata:
+            os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
+        if not encoding.lossy:
+            manifest.add(image, file)
+            continue
+        written = pixels_of(load_photo(target))
+        manifest.add(image, file, written)
+        left.add(image.unchanged, image.pixels, written)
+        if found is not None:
+            sizes = [sizes[0] + target.stat().st_size, sizes[1] + found.st_size]
+    return {"folders": names} | (encoding.described(left, *sizes) if encoding.lossy else {})
 
 
 def write_webdataset(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
@@ -97,5 +120,5 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def png_bytes(pixels: Pixels) -> bytes:
     """The bytes of an image's PNG file."""
     file = io.BytesIO()
-    to_pil(pixels).save(file, "png", **_OPTIONS["png"])
+    to_pil(pixels).save(file, "png")
     return file.getvalue()

@@ -136,7 +136,8 @@ def _earlier(folder: Path) -> list[Path]:
 
 def _is_below(name: object) -> bool:
     """Whether a path as :func:`paths_of` writes them stays inside of its folder."""
-    if not isinstance(name, str) or any(sign in name for sign in "\\:\0"):
+    signs = "\\:\0" if os.name == "nt" else "\\\0"  # elsewhere a name may hold a colon
+    if not isinstance(name, str) or any(sign in name for sign in signs):
         return False
     return all(part not in ("", ".", "..") for part in name.removesuffix("/").split("/"))
 
