@@ -1,6 +1,7 @@
 """What was learned at one size, on photos of their own size."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,8 +255,8 @@ def test_photos_are_learned_at_one_size_and_written_at_theirs(varying_folder, fi
     perturbation = fit(varying_folder, image_size=6)
     protected = ProtectedDataset(varying_folder, perturbation, full_size=True)
     folder = protected.export(tmp_path / "out", progress=False)
-    for index in range(4):
-        (path,) = folder.rglob(f"{index}.png")
+    for index, (file, _) in enumerate(varying_folder.samples):
+        (path,) = folder.rglob(Path(file).name)
         with Image.open(path) as image:
             assert image.size == varying_folder[index][0].size
             np.testing.assert_array_equal(np.asarray(image), np.asarray(protected[index][0]))
