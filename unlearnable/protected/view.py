@@ -73,6 +73,14 @@ class View(VisionDataset):
             kept = {"transform": self.transform, "target_transform": self.target_transform}
         self._chosen_transforms = {**kept, name: transform}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "base" in self.__dict__ and _CLEAN.fullmatch(name):
+            raise AttributeError(
+                f"expected {name!r} to be set on the dataset below, before it is protected: a "
+                f"protected dataset reads its images from there"
+            )
+        super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Any:
         """An attribute of the dataset that was given, unless it leads to clean images."""
         if name.startswith("__") or "base" not in self.__dict__ or hasattr(type(self), name):
