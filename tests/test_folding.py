@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlearnable.datasets import Shapes
 from unlearnable.engine.folding import FoldedNetwork, foldable
@@ -224,6 +225,31 @@ def run_of(images=40, **options):
     data = Shapes(size=images)
     pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
     return Run(pixels, torch.tensor(data.targets), 10, **options)
+
+
+class Casts(TorchDispatchMode):
+    """Counts casts of a network's weights."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.places = {weight.data_ptr() for weight in network.parameters()}
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.places:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_weight_is_cast_in_a_search():
+    model = lively(build_model("resnet18", 10))
+    counts = []
+    for network in (model, folded_of(model, low_precision=True)):
+        network.requires_grad_(False)
+        with Casts(network) as casts, torch.autocast("cpu", torch.bfloat16):
+            network(torch.rand(2, 3, 32, 32))
+        counts.append(casts.count)
+    assert counts == [22, 0]  # its convolutions, and weights and biases of its last layer
 
 
 def test_a_search_sees_the_weights_of_its_time_and_its_images_are_counted():
