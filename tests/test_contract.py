@@ -135,7 +135,8 @@ def test_presets_and_parameters_round_trip(method):
         known = method().get_params()
         made = method.preset(name, **({"epsilon": 5 / 255} if "epsilon" in known else {"seed": 5}))
         made._validate()
-        assert eval(repr(made), vars(ue)).get_params() == made.get_params()
+        names = {cls.__name__: cls for cls in ue.METHODS}
+        assert eval(repr(made), names).get_params() == made.get_params()
         assert method(**json.loads(json.dumps(made.get_params()))).get_params() == made.get_params()
 
 

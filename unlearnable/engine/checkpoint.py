@@ -170,8 +170,7 @@ class Checkpoint:
 
     def end_if_asked(self, save: Callable[[], None]) -> None:
         """Where no more steps come: saves and raises as :meth:`after_step`, if it was asked to."""
-        _, end = self.wanted()
-        if end:
+        if self._agreed_on(0) > 1:
             save()
             raise self._interrupt()
 
@@ -184,11 +183,16 @@ class Checkpoint:
     def wanted(self) -> tuple[bool, bool]:
         """Whether to save now, and whether to end after it; all processes agree."""
         due = self._group.rank == 0 and time.monotonic() - self._last >= self._every
+        agreed = self._agreed_on(int(due))
+        return agreed > 0, agreed > 1
+
+    def _agreed_on(self, due: int) -> int:
+        """What all processes do: 0 for nothing, 1 to save, more to end as an interrupt asked."""
         came = self._deferred.rank
-        agreed = self._group.max(1 + came if came else int(due))
+        agreed = self._group.max(1 + came if came else due)
         if agreed > 1:
             self._agreed = Deferred.of_rank(agreed - 1)
-        return agreed > 0, agreed > 1
+        return agreed
 
     def save(self, state: dict[str, Any]) -> None:
         """Keeps the state and the rows as they are now.
