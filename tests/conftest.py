@@ -1,6 +1,7 @@
 """Small datasets and what is fitted on them, shared by the tests."""
 
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -24,6 +25,16 @@ class AnyCIFAR10(CIFAR10):
 
     def _check_integrity(self):
         return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """Ctrl-C interrupts, also in a job that a shell started in the background and keeps it from."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
