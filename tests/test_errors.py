@@ -594,3 +594,37 @@ def test_a_terminal_of_another_encoding_gets_escapes(latin, monkeypatch):
     shown = sys.stderr.buffer.getvalue().decode("ascii")
     assert "caf\\udce9" in shown and "none\\u2026" in shown
     assert (stream.errors, sys.stderr.errors) == ("strict", "strict")
+
+
+def load_bgr(path):
+    return np.ascontiguousarray(np.asarray(Image.open(path).convert("RGB"))[..., ::-1])
+
+
+def load_rgb(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.mark.parametrize("format", ["png", "npz"])
+def test_photos_that_a_loader_gives_in_bgr_are_not_exported_with_red_as_blue(tmp_path, format):
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        folder = tmp_path / "photos" / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.jpg", quality=95)
+    for loader in (load_bgr, load_rgb):
+        dataset = ImageFolder(str(tmp_path / "photos"), loader=loader)
+        protected = ue.RandomNoise().fit(dataset, progress=False).protect(dataset)
+        image, _ = protected[0]
+        row = protected.perturbation.rows[0].transpose(1, 2, 0)
+        expected = (dataset[0][0].astype(np.int16) + row).clip(0, 255)
+        assert np.array_equal(image, expected)  # in a training loop the order is the user's own
+        if loader is load_bgr:
+            with pytest.raises(ValueError, match=r"in RGB, got .*\.jpg in BGR.*COLOR_BGR2RGB"):
+                protected.export(tmp_path / "out", format, progress=False)
+            assert not (tmp_path / "out").exists()
+            pytest.importorskip("datasets")
+            with pytest.raises(ValueError, match="in BGR"):
+                protected.to_hf_dataset()
+        else:
+            protected.export(tmp_path / "out", format, progress=False)
