@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.batches import RawBatch
-from ..data.image import Images, Pixels
+from ..data.image import Images, Pixels, to_pil
 from ..data.photo import PhotoReader
 from ..data.raw import RawDataset
 from ..engine.numbers import integer
@@ -21,6 +21,7 @@ from ..io.png import html_image
 from ..perturbation.perturbation import Perturbation
 from .alignment import Alignment, check_fraction, select
 from .export import export_images
+from .export.channels import check_channels
 from .export.huggingface import to_hf_dataset
 from .export.images import images_to_export
 from .exported import refuse_exports
@@ -107,8 +108,10 @@ class ProtectedDataset(View):
             perturbation.check_full_size()
         self._alignment = Alignment(raw, perturbation, align)
         sample = np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(int))
+        self._from_arrays = False
         for batch in raw.batches(sample.tolist()):
             self._alignment.rows(batch)
+            self._from_arrays |= any(restore is not to_pil for restore in batch.restores)
         self._chosen = select(raw, self.fraction, self.seed)
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
@@ -315,6 +318,7 @@ class ProtectedDataset(View):
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
+        self._check_channels()
         return export_images(
             self._raw,
             self._exported(PhotoReader(exif=metadata, gps=gps)),
@@ -327,6 +331,10 @@ class ProtectedDataset(View):
             force=force,
             progress=progress,
         )
+
+    def _check_channels(self) -> None:
+        if self._from_arrays:  # pictures know the order of their channels
+            check_channels(self._raw)
 
     def _exported(self, reader: PhotoReader) -> Iterator[Exported]:
         batches = self.paired_batches(range(len(self)), reader=reader)
@@ -341,6 +349,7 @@ class ProtectedDataset(View):
         Raises:
             ImportError: The extra ``hf`` is not installed.
         """
+        self._check_channels()
         return to_hf_dataset(self._raw, self._exported(PhotoReader(exif=False, gps=False)))
 
     push_to_hub = _push_to_hub

@@ -17,7 +17,6 @@ from ...io.files import write_json
 from ..manifest import EXPORT_FORMAT_VERSION, Exported, Manifest
 from .arrays import check_cifar, write_cifar, write_npz
 from .card import write_images_card
-from .channels import check_channels
 from .encoding import Encoding
 from .huggingface import import_datasets, write_parquet
 from .image_files import write_folders, write_webdataset
@@ -121,7 +120,6 @@ def export_images(
     options: dict[str, Any] = {"force": force, "metadata": manifest.keeps_metadata}
     options |= {"quality": quality, "mapping": mapping, "apart": [manifest.perturbation.folder]}
     folder = check_target(folder, format, sources=sources, **options)
-    check_channels(raw)
     encoding = Encoding.of(format, quality)
     encoding.check(raw)
     with written_apart(folder) as partial:

@@ -10,7 +10,6 @@ from ...data.class_matching import distinct
 from ...data.export_marker import copy_name
 from ...data.raw import RawDataset
 from ..manifest import Exported
-from .channels import check_channels
 from .image_files import png_bytes
 
 PIECE_BYTES = 256 << 20  # of encoded images in one table, which is one Parquet file
@@ -48,7 +47,6 @@ def _pieces(raw: RawDataset, images: Iterable[Exported]) -> Iterator[Any]:
 
 def to_hf_dataset(raw: RawDataset, images: Iterable[Exported]) -> Any:
     """A ``datasets.Dataset`` of PNG images and labels; see ProtectedDataset.to_hf_dataset."""
-    check_channels(raw)
     return import_datasets().concatenate_datasets(list(_pieces(raw, images)))
 
 
