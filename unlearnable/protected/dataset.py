@@ -314,7 +314,8 @@ class ProtectedDataset(View):
 
         Raises:
             ValueError: The format is lossy without a quality, or unknown, or cannot hold these
-                images, or takes no such quality; or the mapping would be published.
+                images, or takes no such quality; the mapping would be published; or the dataset's
+                loader gives photos in BGR.
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
         """
@@ -347,6 +348,7 @@ class ProtectedDataset(View):
         It is held in memory; ``export(folder, "parquet")`` is not.
 
         Raises:
+            ValueError: The dataset's loader gives photos in BGR.
             ImportError: The extra ``hf`` is not installed.
         """
         self._check_channels()
