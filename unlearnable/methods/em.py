@@ -60,7 +60,12 @@ class EM(Method):
 
     presets = {  # noqa: RUF012
         "paper": {},
-        "fast": {"steps": 10, "step_size": 1.6 / 255},
+        "fast": {
+            "surrogate": "resnet9",
+            "search_images": 2000,
+            "steps": 10,
+            "step_size": 1.6 / 255,
+        },
         "demo": {"surrogate": "tiny"},
     }
 
