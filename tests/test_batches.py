@@ -128,13 +128,13 @@ def any_state():
 @pytest.fixture
 def reads(monkeypatch):
     """What was read one by one."""
-    seen, read = [], RawDataset._item
+    seen, read = [], RawDataset._read
 
     def note(raw, index):
         seen.append(index)
         return read(raw, index)
 
-    monkeypatch.setattr(RawDataset, "_item", note)
+    monkeypatch.setattr(RawDataset, "_read", note)
     return seen
 
 
@@ -370,6 +370,32 @@ def test_tensors_and_arrays_in_batches(tensors, fit):
 
 
 # --- indices, rows, kinds ------------------------------------------------------------------------
+
+
+def test_pictures_in_memory_and_others_in_one_batch():
+    noted = Image.fromarray(pixels((9, 8, 3), 4))
+    noted.info["comment"] = "read by the slow way"
+    images = [
+        *(Image.fromarray(pixels((9, 8, 3), seed)) for seed in range(3)),
+        *(Image.fromarray(pixels((9, 8), seed)) for seed in range(2)),
+        Image.fromarray(pixels((8, 9, 3), 3)),
+        noted,
+        pixels((9, 8, 3), 5),
+        Image.fromarray(pixels((9, 8, 3), 6)).convert("RGBA"),
+        Image.fromarray(pixels((9, 8, 3), 7)),
+    ]
+    raw = RawDataset((images, [0, 1] * 5))
+    batches = list(raw.batches(range(10)))
+    assert [len(batch.labels) for batch in batches] == [3, 2, 1, 3, 1]
+    read = [image for batch in batches for image in batch.pixels]
+    for image, found in zip(images, read, strict=True):
+        expected = np.asarray(
+            image.convert("RGB")
+            if isinstance(image, Image.Image) and image.mode == "RGBA"
+            else image
+        )
+        planes = expected[None] if expected.ndim == 2 else expected.transpose(2, 0, 1)
+        np.testing.assert_array_equal(found, planes)
 
 
 def test_indices_of_any_kind_in_a_batch(shapes, perturbation):

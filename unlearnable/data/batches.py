@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .array_backed import Held, gather_images
-from .image import Images, Pixels, as_batch, to_pil, to_pils
+from PIL import Image
 
-_TOGETHER = 1 << 18  # bytes of pixels that are worked on at once: they stay in the cache
+from .array_backed import Held, gather_images
+from .image import Images, Pixels, as_batch, bytes_of, form_of, to_pil, to_pils
+
+_TOGETHER = 1 << 19  # bytes of pixels that are worked on at once: they stay in the cache
 
 
 class Item(NamedTuple):
@@ -20,6 +22,15 @@ class Item(NamedTuple):
     label: Any
     restore: Callable[[Pixels], Any]
     whole: Any = None  # the dataset's item without transforms, unless it is a pair of these
+
+
+class Read(NamedTuple):
+    """An item as it is read: its image is a plain picture, or canonical pixels."""
+
+    image: Pixels | Image.Image
+    label: Any
+    restore: Callable[[Pixels], Any]
+    whole: Any
 
 
 class RawBatch(NamedTuple):
@@ -52,7 +63,7 @@ def read_batches(
     places: Sequence[int],
     datasets: Sequence[Any],
     held: Mapping[int, Held],
-    read: Callable[[int], Item],
+    read: Callable[[int], Read],
 ) -> Iterator[RawBatch]:
     """Raw images in the order asked for: runs of one size, and few enough for the cache.
 
@@ -92,22 +103,23 @@ def _from_arrays(
         yield RawBatch(indices[part], images, labels, [to_pil] * len(labels))
 
 
-def _from_items(indices: Sequence[int], read: Callable[[int], Item]) -> Iterator[RawBatch]:
-    run: list[Item] = []
+def _from_items(indices: Sequence[int], read: Callable[[int], Read]) -> Iterator[RawBatch]:
+    run: list[Read] = []
+    form: Any = None
+    most = 1
     for place, index in enumerate(indices):
         item = read(index)
-        if run and (
-            item.pixels.shape != run[0].pixels.shape
-            or (len(run) + 1) * item.pixels.nbytes > _TOGETHER
-        ):
+        if run and (len(run) >= most or form_of(item.image) != form):
             yield _together(indices[place - len(run) : place], run)
             run = []
+        if not run:
+            form, most = form_of(item.image), _TOGETHER // bytes_of(item.image)
         run.append(item)
     if run:
         yield _together(indices[len(indices) - len(run) :], run)
 
 
-def _together(indices: Sequence[int], items: Sequence[Item]) -> RawBatch:
-    pixels, labels, restores, wholes = map(list, zip(*items, strict=True))
+def _together(indices: Sequence[int], items: Sequence[Read]) -> RawBatch:
+    images, labels, restores, wholes = map(list, zip(*items, strict=True))
     kept = None if all(whole is None for whole in wholes) else wholes
-    return RawBatch(indices, as_batch(pixels), labels, restores, kept)
+    return RawBatch(indices, as_batch(images), labels, restores, kept)

@@ -20,7 +20,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
 from .bare import Bare, take_off
-from .batches import Item, RawBatch, read_batches
+from .batches import Item, RawBatch, Read, read_batches
 from .class_names import class_names, common_names
 from .fingerprint import image_keys
 from .huggingface import (
@@ -30,7 +30,7 @@ from .huggingface import (
     refuse_collections,
     replaced_columns,
 )
-from .image import canonical
+from .image import Pixels, canonical, is_plain, to_pil
 from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
@@ -217,25 +217,29 @@ class RawDataset:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
         found = {leaf: held_by(self._bare[leaf]) for leaf in set(leaves) if self._holds[leaf]}
         held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
-        return read_batches(indices, leaves, places, self._bare, held, self._item)
+        return read_batches(indices, leaves, places, self._bare, held, self._read)
 
-    def _item(self, index: int) -> Item:
+    def _read(self, index: int) -> Read:
         whole, layout = self._whole(index)
-        image = field_of(whole, layout.image)
+        pair = layout.is_pair
+        image = whole[0] if pair else field_of(whole, layout.image)
         if image is None:
             raise ValueError(
                 f"expected an image in every item, got None for image {index}: it is missing; "
                 f"leave such items out, with a Subset or dataset.filter, before anything is learned"
             )
-        try:
-            pixels, restore = canonical(image)
-        except ValueError as error:
-            path = self.path(index)
-            if path is None:
-                raise
-            raise ValueError(f"{path}: {error}") from error
-        pair = layout.is_pair and type(whole) is tuple and len(whole) == 2
-        return Item(pixels, layout.label_of(whole), restore, None if pair else whole)
+        restore: Callable[[Pixels], Any] = to_pil
+        if not is_plain(image):
+            try:
+                image, restore = canonical(image)
+            except ValueError as error:
+                path = self.path(index)
+                if path is None:
+                    raise
+                raise ValueError(f"{path}: {error}") from error
+        label = whole[1] if pair else layout.label_of(whole)
+        pair = pair and type(whole) is tuple and len(whole) == 2
+        return Read(image, label, restore, None if pair else whole)
 
     def path(self, index: int) -> Path | None:
         """The file that an image is read from, where its dataset lists files."""

@@ -155,18 +155,13 @@ class ProtectedDataset(View):
             yield from zip(clean, protected, strict=True)
 
     def _read(self, indices: Sequence[int]) -> list[Any]:
-        batches = self.raw_batches([self._index(index) for index in indices])
+        count = len(self)
+        batches = self.raw_batches([_checked(index, count) for index in indices])
         return [item for batch in batches for item in self._items(batch)]
 
     def _items(self, batch: RawBatch) -> list[Any]:
         """A batch's items, after the transforms."""
         return self._raw.finished(batch, batch.images(), self._chosen_transforms)
-
-    def _index(self, index: Any) -> int:
-        number, count = operator.index(index), len(self)
-        if not -count <= number < count:
-            raise IndexError(f"expected an index below {count}, got {number}")
-        return number % count
 
     def __len__(self) -> int:
         return len(self._raw)
@@ -186,7 +181,7 @@ class ProtectedDataset(View):
 
     def clean(self, index: int) -> Any:
         """The item without its perturbation, resized and transformed just as the protected one."""
-        batch = next(self._raw.batches([self._index(index)]))
+        batch = next(self._raw.batches([_checked(index, len(self))]))
         return self._items(batch._replace(pixels=self._prepared(batch)))[0]
 
     def without_transforms(self) -> ProtectedDataset:
@@ -364,3 +359,10 @@ class ProtectedDataset(View):
     def _repr_html_(self) -> str:
         picture = comparison(self.pixel_pairs(range(min(8, len(self)))))
         return html_image(picture, "clean images, amplified perturbation, protected images")
+
+
+def _checked(index: Any, count: int) -> int:
+    number = operator.index(index)
+    if not -count <= number < count:
+        raise IndexError(f"expected an index below {count}, got {number}")
+    return number % count

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.image import Images, Pixels, ResizeCrop
+from ...data.image import Images, Pixels, ResizeCrop, laid_like
 from ...errors import UnknownImageError
 from ..quantize import UNIT, Levels
 from ..visibility import VisibilityMask
@@ -135,7 +135,5 @@ def add_levels(images: Images, added: Levels, mask: VisibilityMask | None = None
     """The images with int8 levels added, or what a mask leaves of them, clipped to 0…255."""
     if mask is not None:
         added = mask.lower(images, added)
-    total = np.add(images, added, dtype=np.int16)
-    np.maximum(total, 0, out=total)
-    np.minimum(total, 255, out=total)
-    return total.astype(np.uint8)
+    total = np.add(images, laid_like(images, added), dtype=np.int16)
+    return np.clip(total, 0, 255, out=total).astype(np.uint8)
