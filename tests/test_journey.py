@@ -10,6 +10,7 @@ from PIL import Image
 
 import unlearnable as ue
 from unlearnable.cli.main import main
+from unlearnable.cli.stages import plain_words
 from unlearnable.cli.unfinished import beside
 from unlearnable.engine.checkpoint import Checkpoint
 from unlearnable.photos import choice, costs
@@ -74,10 +75,14 @@ def test_one_command_plans_keeps_the_key_and_says_what_is_next(photos, tmp_path,
     assert not list((tmp_path / "out").glob("*key*"))
 
 
-def test_experts_see_the_log(photos, capsys, caplog):
-    said = run(capsys, caplog, "protect", "photos", "out", "--preset", "demo", *FEW, "-v")[2]
-    assert "precision" in said
-    assert logging.getLogger("unlearnable.engine").level == logging.NOTSET
+def test_experts_see_the_log():
+    logger = logging.getLogger("unlearnable.engine.estimate")
+    before = logger.isEnabledFor(logging.INFO)
+    with plain_words(verbose=True):
+        assert logger.isEnabledFor(logging.INFO) == before
+    with plain_words(verbose=False):
+        assert not logger.isEnabledFor(logging.INFO) and logger.isEnabledFor(logging.WARNING)
+    assert logger.isEnabledFor(logging.INFO) == before
 
 
 def test_json_is_for_scripts_alone(photos, capsys, caplog):
@@ -193,6 +198,7 @@ def test_a_key_of_other_photos_is_not_replaced(photos, flat, tmp_path, capsys, c
     assert run(capsys, caplog, "protect", "photos", "out", *FEW, "--quiet")[0] == 0
     before = (tmp_path / "out-key" / "config.json").read_bytes()
     shutil.rmtree(tmp_path / "out")
+    (flat / "0.png").unlink()
     code, _, said = run(capsys, caplog, "protect", "flat", "out", "--method", "randomnoise")
     assert code == 1 and "out-key" in said
     assert (tmp_path / "out-key" / "config.json").read_bytes() == before

@@ -58,6 +58,15 @@ def test_a_folder_without_classes_is_one_class(tmp_path):
     assert survey_folder(dataset).photos == 2
 
 
+def test_photos_right_in_the_folder_and_in_one_more(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("0.png", "1.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert len(open_folder(tmp_path)) == 2  # with an empty folder
+    Image.new("RGB", (4, 4)).save(tmp_path / "old" / "2.png")
+    refused(tmp_path, "2 right in it", tmp_path / "old")
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -139,7 +148,7 @@ def test_hidden_files_on_the_command_line(root, tmp_path, capsys):
     options = ["--method", "randomnoise", "--preset", "demo", "--quiet"]
     out, kept = tmp_path / "out", tmp_path / "kept"
     arguments = ["protect", str(root), str(out), "--save-perturbation", str(kept)]
-    assert main([*arguments, *options]) == 0
+    assert main([*arguments, *options, "--json"]) == 0
     assert "10 files" in capsys.readouterr().out
     assert len(list(out.rglob("*.png"))) == 4
     (out / "cat" / "._0.png").write_bytes(b"of macOS")

@@ -151,15 +151,15 @@ class Journey:
         logger.info(
             "The copies take about %s on the disk as PNG, the photos take %s; --format jpeg "
             "--quality original makes them about as large, and takes part of the protection.",
-            gigabytes(plan.disk),
-            gigabytes(originals),
+            _size(plan.disk),
+            _size(originals),
         )
         place = Path(self._args.out).absolute()
         there = next(folder for folder in place.parents if folder.exists())
         if plan.disk > (free := shutil.disk_usage(there).free):
             logger.warning(
                 "There are only %s free at %s: make room there, or name another place.",
-                gigabytes(free),
+                _size(free),
                 there,
             )
 
@@ -249,6 +249,10 @@ class Journey:
                 )
             interrupt.args = (f"{in_words(type(interrupt))}; {kept}",)
             raise
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB" if count < 1e9 else gigabytes(count)
 
 
 def _noticed(survey: Survey | None) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Choice:
             # The larger network only where it has time for the full size.
             last = preset == presets[-1]
             found = self._longest(method, last) if planned else self.of_size(method)
-            if last or found.seconds <= self._budget:
+            if last or (found.seconds <= self._budget and found.size == self._sizes[0]):
                 break
         assert found is not None
         return found
