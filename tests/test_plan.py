@@ -151,6 +151,11 @@ def test_the_plan_in_words(monkeypatch, photos):
     assert not any(word in text for word in ("surrogate", "pgd", "epoch", "batch"))
 
 
+def test_noise_is_not_called_a_protection(photos):
+    plan = plan_photos(photos, survey_folder(photos), method=ue.RandomNoise)
+    assert "protects nothing" in plan.sentences()[-1]
+
+
 def test_enough_photos_can_be_measured(monkeypatch, photos):
     monkeypatch.setattr(plans, "_classes", lambda dataset: {"cat": 100, "dog": 110})
     plan = planned(monkeypatch, photos, photos=210, seconds=0.02)

@@ -167,6 +167,7 @@ class Journey:
         from ..photos.plan import plan_photos
 
         args = self._args
+        logger.info("Looking at what this computer can do in a few minutes …")
         side = max(args.image_size) if isinstance(args.image_size, tuple) else args.image_size
         try:
             plan = plan_photos(

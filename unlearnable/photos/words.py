@@ -111,6 +111,8 @@ def _takes(plan: Planned) -> str:
 
 
 def _for_what(plan: Planned) -> list[str]:
+    if type(plan.method).__name__ == "RandomNoise":
+        return ["It protects nothing: random noise is there to compare other methods with."]
     filled = [images for images in plan.classes.values() if images]
     if len(filled) < 2:
         return [
