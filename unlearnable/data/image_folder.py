@@ -38,10 +38,9 @@ _SPLIT = re.compile(
     re.IGNORECASE,
 )
 # Endings of pictures that Pillow may not read.
-_PICTURES = (
-    *(*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
-)
+_RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
+_PICTURES = (*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg", *_RAW)
+FLAT_CLASS = "photos"  # of all photos of a folder without class folders
 
 
 class Survey(NamedTuple):
@@ -122,34 +121,77 @@ class ImageFolder(datasets.ImageFolder):
         return is_photo and not is_foreign(Path(path).relative_to(self.root))
 
 
+class FlatFolder(ImageFolder):
+    """Photos right in a folder, without class folders: all of one class, called ``photos``."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        return [FLAT_CLASS], {FLAT_CLASS: 0}
+
+    def make_dataset(self, directory: Any, *_: Any, **__: Any) -> list[tuple[str, int]]:
+        """The photos in the order of their names; folders below are not looked into."""
+        paths = sorted(str(path) for path in Path(directory).iterdir() if path.is_file())
+        return [(path, 0) for path in paths if self._is_photo(path)]
+
+
 def open_folder(folder: str | Path) -> ImageFolder:
     """An ``ImageFolder``, or a ``ValueError`` that says what is wrong with the folders.
 
-    Files right below the folder belong to no class and are not read; folders inside of class
+    A folder whose photos lie right in it is a :class:`FlatFolder`. Beside several class folders,
+    files right below the folder belong to no class and are not read; folders inside of class
     folders belong to that class; where each class has the same ones, it is warned of. Links are
     followed, unless one leads back to itself. Hidden files and folders, and those that other
     programs write, are left out.
     """
     root = Path(folder)
-    found = sorted(path for path in root.iterdir() if path.is_dir())
-    classes = [path for path in found if not is_foreign(path.relative_to(root))]
-    if not classes:
-        raise ValueError(
-            f"expected a folder of class folders, got {root} without any; put the photos of each "
-            f"class into a folder of its own below it"
-        )
-    known = photo_extensions()
-    _refuse_splits(root, classes)
+    entries = sorted(path for path in root.iterdir() if not is_foreign(Path(path.name)))
+    loose = [path for path in entries if path.is_file()]
+    classes = {path: list[Path]() for path in entries if path.is_dir()}
+    if classes:
+        _refuse_splits(root, list(classes))
     for path in classes:
         _check_links(path)
-        files = [file for file in files_below(path) if not is_foreign(file.relative_to(root))]
-        if not any(file.name.lower().endswith(known) for file in files):
-            heic = any(file.suffix.lower() in HEIC_EXTENSIONS for file in files)
-            raise ValueError(
-                f"expected photos in each class folder, found none in {path}; formats that are "
-                f"read are {', '.join(known)}{f'. {HEIC_HINT}' if heic else ''}"
-            )
+        classes[path] = files_below(path)
+    filled = [path for path, files in classes.items() if _photos_among(files, root)]
+    if not filled and (not classes or _photos_among(loose, root)):
+        _refuse_no_photos(root, loose)
+        return FlatFolder(str(root))
+    for path, files in classes.items():
+        _refuse_no_photos(path, files, " in each class folder")
+    if len(filled) == 1 and (beside := _photos_among(loose, root)):
+        raise ValueError(
+            f"expected photos right in {root}, or in class folders, got {len(beside):,} right in "
+            f"it, which would be left out, and others in its folder {filled[0].name}; put them all "
+            f"right into one folder, or pass {filled[0]}"
+        )
     return ImageFolder(str(root))
+
+
+def _photos_among(files: list[Path], root: Path) -> list[Path]:
+    """The photos among files below a folder."""
+    known = photo_extensions()
+    photos = [file for file in files if file.name.lower().endswith(known)]
+    return [file for file in photos if not is_foreign(file.relative_to(root))]
+
+
+def _refuse_no_photos(folder: Path, files: list[Path], where: str = "") -> None:
+    """Raises ``ValueError`` where none of a folder's files is a photo that is read; says why."""
+    visible = [file for file in files if not is_foreign(file.relative_to(folder))]
+    if _photos_among(visible, folder):
+        return
+    endings = {file.suffix.lower() for file in visible}
+    found = "it is empty" if not visible else f"it holds {_some(sorted(f.name for f in visible))}"
+    hints = []
+    if endings & set(HEIC_EXTENSIONS):
+        hints.append(HEIC_HINT)
+    if endings & set(_RAW):
+        hints.append(
+            "Raw files of cameras are not read: export them as JPEG, PNG or TIFF with the program "
+            "in which you develop them"
+        )
+    raise ValueError(
+        f"expected photos{where}, found none in {folder}: {found}; formats that are read are "
+        f"{', '.join(photo_extensions())}" + "".join(f". {hint}" for hint in hints)
+    )
 
 
 def _refuse_splits(root: Path, classes: list[Path]) -> None:
@@ -241,7 +283,7 @@ def survey_folder(dataset: datasets.ImageFolder, *, progress: bool = False) -> S
         more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
         raise ValueError(
             f"expected {len(paths):,} photos, got {len(paths) - len(bad):,} and {len(bad):,} bad "
-            f"files:\n  {some}{more}"
+            f"files:\n  {some}{more}\nmend them, or move them to another place"
         )
     good = [result for result in results if not isinstance(result, str)]
     sizes = Counter(size for size, _ in good)

@@ -124,7 +124,7 @@ def export_images(
     encoding.check(raw)
     with written_apart(folder) as partial:
         shown = None if progress else True
-        images = manifest.noted(tqdm(images, "exporting", len(raw), disable=shown))
+        images = manifest.noted(tqdm(images, "writing copies", len(raw), disable=shown))
         if format in IMAGE_FILES:
             about = write_folders(raw, images, partial, encoding, manifest)
             manifest.write(partial)

@@ -1,0 +1,211 @@
+"""Plans for a folder of photos: what is learned, at which size and for how long, so that it ends.
+
+Without a GPU the papers' settings would take days. A plan measures what a pass costs here, and
+takes the largest size, and then the longest search, that the time allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.image_folder import LEARNED_AT, FlatFolder, ImageFolder, Survey
+from ..methods import LSP, METHODS, SEM
+from ..methods.base import Method
+from .choice import Choice, sizes_up_to
+from .costs import measure_writing
+from .others import joined, of_photos
+from .words import sentences
+
+_MINUTES, _AT_MOST = 5, 30  # for 100 photos, and for 1,000
+_MARGIN = 0.75  # of that time is planned with
+_LEAST_SHARE = 0.4  # of it is for learning, however long writing takes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be done with a folder of photos.
+
+    Attributes:
+        method: Configured, not fitted.
+        image_size: Side in pixels at which it learns; None is that of the photos.
+        visibility: ``"low"``, ``"medium"``, ``"high"``, ``"full"``, or None for methods without.
+        images: How many photos there are.
+        seconds: Expected, of learning and writing together; NaN where it is not known.
+        memory: Bytes, expected at most.
+        classes: What the photos are told apart by, and how many there are of each.
+        writing: Seconds of writing alone.
+        disk: Bytes of the copies as PNG, estimated.
+        flat: Whether the photos lie in no class folders.
+        both: The photos with the others that they are told apart from, where there are some.
+    """
+
+    method: Method
+    image_size: int | None
+    visibility: str | None
+    images: int
+    seconds: float
+    memory: int
+    classes: Mapping[str, int] = field(default_factory=dict)
+    writing: float = 0.0
+    disk: int = 0
+    flat: bool = False
+    both: ImageFolder | None = None
+
+    def sentences(self) -> list[str]:
+        """The plan for a person: what, how visible, how long, what it protects against or not."""
+        return sentences(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; :meth:`from_dict` reads it."""
+        known = math.isfinite(self.seconds)
+        return {
+            "method": type(self.method).__name__,
+            "parameters": self.method.get_params(),
+            "image_size": self.image_size,
+            "visibility": self.visibility,
+            "seconds": self.seconds if known else None,
+            "writing": self.writing,
+            "memory": self.memory,
+            "disk": self.disk,
+        }
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], dataset: Any, others: ImageFolder | None = None
+    ) -> Plan:
+        """The plan that :meth:`to_dict` gave, for the same photos and others."""
+        kind = next(method for method in METHODS if method.__name__ == values["method"])
+        both = dataset if others is None else joined(dataset, others)
+        return cls(
+            method=kind(**values["parameters"]),
+            image_size=values["image_size"],
+            visibility=values["visibility"],
+            images=len(dataset),
+            seconds=math.nan if values["seconds"] is None else values["seconds"],
+            memory=values["memory"],
+            writing=values["writing"],
+            disk=values["disk"],
+            classes=_classes(both),
+            flat=isinstance(dataset, FlatFolder),
+            both=None if others is None else both,
+        )
+
+    def fit(self, dataset: Any, **options: Any) -> Method:
+        """:meth:`Method.fit` of the planned method, as planned; other options are passed on.
+
+        Where the photos are told apart from others, what was learned for these is not kept, and
+        neither is the network, which knows them.
+        """
+        planned = {"image_size": self.image_size, "visibility": self.visibility} | options
+        if self.both is None:
+            return self.method.fit(dataset, **planned)
+        self.method.fit(self.both, **planned)
+        self.method.perturbation_ = of_photos(self.method, dataset)
+        self.method.surrogate_ = None
+        return self.method
+
+
+def plan_photos(
+    dataset: Any,
+    survey: Survey,
+    *,
+    visibility: str | None = "low",
+    device: str = "auto",
+    precision: str = "auto",
+    method: Method | type[Method] | None = None,
+    preset: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    others: ImageFolder | None = None,
+) -> Plan:
+    """What to do with a folder of photos, so that it ends within minutes.
+
+    About five minutes for 100 photos and thirty for 1,000, learning and writing together. What is
+    given stays as it is; what is not is chosen.
+
+    Args:
+        dataset: As ``open_folder`` of ``data/image_folder`` opens it.
+        survey: What ``survey_folder`` found in it.
+        visibility: How much may be seen; methods that have none ignore it.
+        device: Where it is going to learn, as for :meth:`Method.fit`, and so is the next.
+        precision: Of network passes.
+        method: A configured one, or a class; None is ``SEM``, or ``LSP`` for one class, which is
+            told from nothing.
+        preset: Of the class; None chooses one.
+        params: Parameters in place of the preset's.
+        image_size: Side to learn at; None chooses one.
+        others: Other pictures, as ``open_folder`` opens them, to tell the photos apart from; for
+            methods that learn a row for each image.
+
+    Raises:
+        ValueError: There are others, and a method that learns nothing from them.
+    """
+    both = dataset if others is None else joined(dataset, others)
+    classes = _classes(both)
+    if method is None:
+        method = SEM if sum(map(bool, classes.values())) > 1 else LSP
+    kind = type(method) if isinstance(method, Method) else method
+    class_wise = (params or {}).get("granularity") == "class-wise"
+    if others is not None and (kind.least_classes < 2 or class_wise):
+        raise ValueError(
+            f"expected a method that learns for each photo with --others, such as sem, got "
+            f"{kind.__name__}{' class-wise' if class_wise else ''}, which learns nothing from "
+            f"other pictures; leave out --others or --method"
+        )
+    shown = visibility if kind.masked else None
+    writing = measure_writing(dataset, survey, shown)
+    seconds = _time_for(len(dataset))
+    budget = max(_LEAST_SHARE * seconds, seconds - writing.seconds)
+    given = dict(params or {})
+    sizes = [image_size] if image_size else sizes_up_to(_largest(survey))
+    choice = Choice(both, sizes, budget, device, precision)
+    if isinstance(method, Method):
+        found = choice.of_size(method)
+    elif preset is not None:
+        found = choice.of_size(kind.preset(preset, **given))
+    else:
+        found = choice.of_kind(kind, given)
+    resized = image_size is not None or not _is_one_size(survey, found.size)
+    return Plan(
+        method=found.method,
+        image_size=found.size if resized else None,
+        visibility=shown,
+        images=len(dataset),
+        seconds=found.seconds + writing.seconds,
+        memory=max(found.memory, writing.memory),
+        classes=classes,
+        writing=writing.seconds,
+        disk=writing.disk,
+        flat=isinstance(dataset, FlatFolder),
+        both=None if others is None else both,
+    )
+
+
+def _classes(dataset: Any) -> dict[str, int]:
+    """How many photos there are of each class."""
+    counts = Counter(dataset.targets)
+    return {name: counts[index] for index, name in enumerate(dataset.classes)}
+
+
+def _time_for(images: int) -> float:
+    """Seconds to plan with: 5 minutes for 100 photos and fewer, 30 for 1,000, an hour for 4,000."""
+    least, most = 60 * _MINUTES, 60 * _AT_MOST
+    if images <= 1000:
+        return _MARGIN * (least + max(0, images - 100) / 900 * (most - least))
+    return _MARGIN * most * math.sqrt(images / 1000)
+
+
+def _largest(survey: Survey) -> int:
+    """The largest side to learn at: 224, or less where most photos are smaller."""
+    if survey.learning_size is not None:
+        return survey.learning_size
+    return min(LEARNED_AT, *next(iter(survey.sizes)))
+
+
+def _is_one_size(survey: Survey, size: int | None) -> bool:
+    """Whether nothing is to be resized."""
+    return len(survey.sizes) == 1 and min(next(iter(survey.sizes))) == size
