@@ -89,6 +89,15 @@ METHODS: dict[str, Row | None] = {
     "RandomNoise": Row(ue.RandomNoise),
     "RandomNoise class-wise": Row(ue.RandomNoise, CLASS_WISE),
 }
+# SEM with other draws than crops and flips; rows of leaderboard.py.
+DRAWS = {
+    f"SEM {' '.join(augment)}": Row(ue.SEM, {"augment": augment})
+    for augment in (
+        {"jpeg": 0.3},
+        {"grayscale": 0.6},
+        {"resize": 0.2, "jpeg": 0.2, "grayscale": 0.3},
+    )
+}
 
 
 class AnyCIFAR10(CIFAR10):
@@ -101,7 +110,7 @@ class AnyCIFAR10(CIFAR10):
 
 
 def method_of(name: str, args: argparse.Namespace) -> ue.Method:
-    row = METHODS[name]
+    row = (METHODS | DRAWS)[name]
     assert row is not None
     overrides = {**row.overrides, **({} if args.preset == "paper" else row.small)}
     known = row.method().get_params()

@@ -12,6 +12,13 @@ by --countermeasures. How OPS ends when adversarial training takes longer:
         --epochs 36 --seed 1 --only OPS clean --countermeasures adversarial-training-4-steps-3 \
         --out benchmarks/results/leaderboard-long-cpu.json
 
+SEM with and without JPEG, resizing and greyscale among its draws, against them:
+
+    python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
+        --only clean SEM "SEM jpeg" "SEM grayscale" "SEM resize jpeg grayscale" \
+        --countermeasures none jpeg-10 jpeg-30 jpeg-75 grayscale \
+        --out benchmarks/results/draws-cpu.json
+
 On a GPU, the whole set by the papers' recipes:
 
     python benchmarks/leaderboard.py ROOT --device cuda --preset paper --victim resnet18 \
@@ -34,7 +41,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, fit_through, method_of
+from cifar10 import DRAWS, AnyCIFAR10, fit_through, method_of
 from record import RESULTS, Record
 from torch.utils.data import Subset
 
@@ -157,7 +164,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--budget", type=float, help="seconds after which a fit stops")
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--only", nargs="+", choices=(*METHODS, *DRAWS), default=METHODS)
     parser.add_argument("--countermeasures", nargs="+", default=list(COUNTERMEASURES))
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--out", type=Path, default=RESULTS / "leaderboard-cpu.json")

@@ -9,6 +9,7 @@ from fake_gpu import CUDA, FakeGPU
 
 from unlearnable.data.cache import ImageStore
 from unlearnable.datasets import Shapes
+from unlearnable.engine.degradation import DEGRADATIONS
 from unlearnable.engine.random import Draws
 from unlearnable.engine.recipes import RECIPES
 from unlearnable.engine.run import Run
@@ -49,6 +50,7 @@ VARIANTS = [(method, {}) for method in METHODS] + [
     (EM, {"granularity": "class-wise"}),
     (AUE, {"granularity": "class-wise"}),
     (SEM, {"norm": "L2", "warm_start": False}),
+    (SEM, {"augment": dict.fromkeys(DEGRADATIONS, 0.3)}),
     (SEP, {"feature_alignment": True, "variance_reduction": True, "inner_steps": 2}),
 ]
 COUNTERMEASURES = [re.sub("[A-Z]+", "4", name) for name in NAMES]

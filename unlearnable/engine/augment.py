@@ -12,6 +12,7 @@ from .random import Draws
 # Numbers of grid_sample's modes.
 _MODES = {"bilinear": 0, "nearest": 1}
 _OUTSIDE = {"zeros": 0, "border": 1, "reflection": 2}
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as greyscale conversions use
 
 
 class CropFlip(NamedTuple):
@@ -46,6 +47,14 @@ class CropFlip(NamedTuple):
         # and backward.
         outside = "reflection" if mirrored else "zeros"
         return resample(images, centres(rows, height), centres(columns, width), "nearest", outside)
+
+
+def luma(images: Tensor) -> Tensor:
+    """How bright each pixel of images (B, C, H, W) looks, (B, 1, H, W)."""
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
 
 
 def centres(pixels: Tensor, size: int) -> Tensor:

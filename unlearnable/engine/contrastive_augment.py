@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .augment import centres, resample
+from .augment import centres, luma, resample
 from .random import Draws
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as greyscale conversions use
 _DRAWS = 11  # uniform numbers that an image takes
 
 
@@ -98,13 +97,13 @@ class ContrastiveAugment(NamedTuple):
         a third swaps the channels, as in HSV.
         """
         images = (_columns(self.brightness) * self._crop(images)).clamp(0, 1)
-        mean = _luma(images).mean((2, 3), keepdim=True)
+        mean = luma(images).mean((2, 3), keepdim=True)
         images = torch.lerp(mean, images, _columns(self.contrast)).clamp(0, 1)
         if images.shape[1] != 3:
             return images
-        images = torch.lerp(_luma(images), images, _columns(self.saturation)).clamp(0, 1)
+        images = torch.lerp(luma(images), images, _columns(self.saturation)).clamp(0, 1)
         images = self._turn(images).clamp(0, 1)
-        return torch.where(_columns(self.grey), _luma(images), images)
+        return torch.where(_columns(self.grey), luma(images), images)
 
     def _crop(self, images: Tensor) -> Tensor:
         """Crops, resizes and flips by one bilinear gather."""
@@ -127,11 +126,3 @@ class ContrastiveAugment(NamedTuple):
 def _columns(values: Tensor) -> Tensor:
     """One value per image, to go with images."""
     return values[:, None, None, None]
-
-
-def _luma(images: Tensor) -> Tensor:
-    """How bright each pixel looks, (B, 1, H, W)."""
-    if images.shape[1] != 3:
-        return images.mean(1, keepdim=True)
-    red, green, blue = images.split(1, dim=1)
-    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..engine.augment import CropFlip
+from ..engine.degradation import Degradation, check_probabilities
 from ..engine.mask import protected
 from ..engine.pgd import crossing, pgd, random_start
 from ..engine.run import Run
 from ..engine.sampler import batches_for
 from ..engine.train import adversary, sgd, to_float, train
 from .base import Method
-from .parameters import budget, count, flag, length, positive
+from .parameters import budget, checked, count, flag, length, positive
 
 _BLOCK = 50  # surrogate steps between two records
 _FAST: dict[str, Any] = {
@@ -62,6 +64,11 @@ class REM(Method):
         robust_step_size: Length of a step of the adversary.
         robust_steps: Steps of the adversary.
         eot_samples: Random crops and flips that each step's gradient is averaged over.
+        augment: What comes before a crop, as name -> probability, of ``"resize"`` (down to half
+            the sides and back), ``"jpeg"`` (qualities 10 to 95) and ``"grayscale"``: drawn for each
+            image anew in the search and in what the surrogate is trained on, at most one of them
+            at a time. So what is learned withstands them, and mostly is the weaker without them.
+            None is none. (EOT: Athalye et al., ICML 2018, arXiv:1707.07397)
         search_images: How many of the images the surrogate is trained on, where there are more,
             rounded down to a multiple of 8; None is all. The others are visited only by the last
             sweep, which is enough once the surrogate has learned what its own perturbations look
@@ -105,6 +112,9 @@ class REM(Method):
     robust_step_size: float = length(0.8 / 255)
     robust_steps: int = count(10, least=0)
     eot_samples: int = count(5)
+    augment: Mapping[str, float] | None = checked(
+        None, lambda name, value, norm: check_probabilities(name, value)
+    )
     search_images: int | None = count(None, least=8)
     visits: float = positive(12.8)
     train_steps: int | None = count(None, least=0)
@@ -128,6 +138,13 @@ class REM(Method):
                 "expected final_steps >= 1 with search_images, got 0: images that are not among "
                 "them would have no perturbation"
             )
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        identity = super()._identity
+        if not self.augment:  # what was fitted before there was one keeps its bytes and digest
+            del identity["parameters"]["augment"]
+        return identity
 
     @property
     def _visit(self) -> tuple[int, float] | None:
@@ -166,7 +183,7 @@ class REM(Method):
         def hardest(index: Tensor) -> Tensor:
             run.rows[index] = self._search(run, index, surrogate, self.steps)
             shown = protected(to_float(run.images[index]), run.rows[index], run.mask(index))
-            seen = CropFlip.draw(len(index), run.rng("train crop"))(shown)
+            seen = self._seen(run, shown, "train")
             return seen + self._adversary(run, surrogate, seen, run.labels[index])
 
         for block in run.steps(-(-updates // _BLOCK), f"blocks of {_BLOCK} steps"):
@@ -225,8 +242,8 @@ class REM(Method):
             start = random_start(images, self.epsilon, run.rng("start"), self.norm)
 
         def loss(perturbed: Tensor) -> Tensor:
-            crop = CropFlip.draw(len(labels), run.rng("search crop"))
-            seen = crop(perturbed.repeat_interleave(self.eot_samples, dim=0))
+            copies = perturbed.repeat_interleave(self.eot_samples, dim=0)
+            seen = self._seen(run, copies, "search")
             disturbed = self._disturbed(run, surrogate, seen, labels)
             del seen  # of which the gradient needs nothing
             return F.cross_entropy(network(disturbed), labels, reduction="sum")
@@ -242,6 +259,13 @@ class REM(Method):
                 norm=self.norm,
                 mask=run.mask(index),
             )
+
+    def _seen(self, run: Run, images: Tensor, purpose: str) -> Tensor:
+        """Images (B, C, H, W) as a network sees them: by draws of their own for the purpose."""
+        if self.augment:
+            draws = run.rng(f"{purpose} degradation")
+            images = Degradation.draw(len(images), draws, self.augment)(images)
+        return CropFlip.draw(len(images), run.rng(f"{purpose} crop"))(images)
 
     def _adversary(self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Error-maximising change of images as they are seen, (B, C, H, W)."""
