@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..methods.base import Method
     from ..perturbation.perturbation import Perturbation
 
+_MEASURED = 64  # images whose change is shown
 logger = logging.getLogger(__name__)
 
 
@@ -38,7 +39,7 @@ def fit(args: argparse.Namespace) -> None:
             check_out(args.out, force=args.force, apart=_folders(args.dataset))
     dataset = open_originals(args.dataset)
     _refuse_one_class(args, dataset)
-    survey = _survey(args, dataset)
+    survey = _survey(args, dataset, decode=False)
     args.visibility = _visibility(args, survey)
     with Group.join().rank_zero_first() as first:
         if first:
@@ -66,7 +67,7 @@ def protect(args: argparse.Namespace) -> None:
     dataset = open_originals(args.dataset)
     if perturbation is None:
         _refuse_one_class(args, dataset)
-    survey = _survey(args, dataset)
+    survey = _survey(args, dataset, decode=perturbation is not None)
     args.visibility = _visibility(args, survey)
     resize = args.resize or args.format in ONE_SIZE
     if perturbation is None:
@@ -82,20 +83,26 @@ def protect(args: argparse.Namespace) -> None:
     others = survey is not None and set(survey.sizes) != {learned}
     full_size = not resize and (others or perturbation.fit_size is not None)
     protected = ProtectedDataset(
-        dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
+        dataset,
+        perturbation,
+        fraction=args.fraction,
+        seed=args.seed,
+        full_size=full_size,
+        check=0 if method is not None and survey is not None else 64,
     )
     args.mapping = _mapping(args)
     with Group.join().rank_zero_first() as first:
         if first:
             with keeping(args, method, args.save_perturbation):
-                folder = protected.export(args.out, args.format, **chosen(args, protected.export))
+                options = chosen(args, protected.export) | {"resume": True, "measure": _MEASURED}
+                folder = protected.export(args.out, args.format, **options)
             values = {
                 "folder": str(folder),
                 "images": len(protected),
                 "protected": f"{args.fraction:.0%}",
                 "size": "as the photos" if full_size else "x".join(map(str, learned)),
                 "perturbation": repr(perturbation),
-                "change": str(protected.change(64)),
+                "change": str(protected.change(_MEASURED)),
                 **_left(folder),
                 "mapping": None if args.mapping is None else str(args.mapping),
             }
@@ -114,8 +121,11 @@ def _refuse_one_class(args: argparse.Namespace, dataset: Any) -> None:
     refuse_one_class(method_class(args), dataset)
 
 
-def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
-    """Looks through a folder of photos before the work; None for other datasets."""
+def _survey(args: argparse.Namespace, dataset: Any, *, decode: bool) -> Survey | None:
+    """Looks through a folder of photos before the work; None for other datasets.
+
+    A fit decodes all of them itself before it learns, and names those that are damaged.
+    """
     from torchvision.datasets import ImageFolder
 
     from ..data.image_folder import survey_folder
@@ -125,7 +135,7 @@ def _survey(args: argparse.Namespace, dataset: Any) -> Survey | None:
         return None
     group = Group.join()
     with group.rank_zero_first() as first:
-        found = survey_folder(dataset, progress=args.progress) if first else None
+        found = survey_folder(dataset, decode=decode, progress=args.progress) if first else None
     survey: Survey = group.share(found)
     return survey
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -17,6 +18,7 @@ from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
 
+from .many_photos import bad_photos, few_at_once
 from .photo import (
     HEIC_EXTENSIONS,
     HEIC_HINT,
@@ -28,7 +30,6 @@ from .photo import (
 
 LEARNED_AT = 224  # side at which photos of varying size are learned by default
 _LARGE = 512  # side above which photos of one size are resized to learn, too
-_SHOWN = 20  # files that an error lists
 # What other programs write, beside hidden files and folders: thumbnails and the like.
 _FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
 # Names of folders that hold a part of a dataset, such as train, val2017 and test_images.
@@ -252,25 +253,24 @@ def files_below(folder: Path) -> list[Path]:
     return files
 
 
-def survey_folder(dataset: datasets.ImageFolder, *, progress: bool = False) -> Survey:
-    """Decodes every photo of a folder once, to find all unusable ones before any work.
+def survey_folder(
+    dataset: datasets.ImageFolder, *, decode: bool = True, progress: bool = False
+) -> Survey:
+    """Looks at every photo of a folder, to find all unusable ones before any work.
 
     Raises a ``ValueError`` that names each one that is damaged, missing, too large or of a mode
-    that is refused. With ``progress``, a bar is shown where this takes long.
+    that is refused. Without ``decode`` only what each file says of itself is read: damage further
+    inside is found by what decodes it, and so are transparent parts. With ``progress``, a bar is
+    shown where this takes long.
     """
     paths = [Path(path) for path, _ in dataset.samples]
     shown = None if progress else True
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(_examine, paths)
+        found = pool.map(functools.partial(_examine, decode=decode), paths)
         results = list(tqdm(found, "checking photos", len(paths), disable=shown, delay=2))
     bad = [result for result in results if isinstance(result, str)]
     if bad:
-        some = "\n  ".join(bad[:_SHOWN])
-        more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
-        raise ValueError(
-            f"expected {len(paths):,} photos, got {len(paths) - len(bad):,} and {len(bad):,} bad "
-            f"files:\n  {some}{more}"
-        )
+        raise bad_photos(len(paths), bad)
     good = [result for result in results if not isinstance(result, str)]
     sizes = Counter(size for size, _ in good)
     notes = Counter(note for _, notes in good for note in notes)
@@ -281,15 +281,17 @@ def survey_folder(dataset: datasets.ImageFolder, *, progress: bool = False) -> S
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 
 
-def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | str:
+def _examine(path: Path, *, decode: bool) -> tuple[tuple[int, int], tuple[str, ...]] | str:
     """Width and height of a photo, upright, and its notes; or what is wrong with it."""
     try:
-        with open_photo(path) as image:
+        with open_photo(path) as image, few_at_once(image.size):
             check_mode(image)
             width, height = image.size
             if image.format != "TIFF" and orientation(image) > 4:
                 width, height = height, width
-            notes = notes_of(image)
+            notes = notes_of(image, decode=decode)
+            if not decode:
+                return (width, height), notes
             if image.format in ("JPEG", "MPO"):
                 image.draft(image.mode, (1, 1))  # all of it is read, an eighth of it computed
             image.load()
