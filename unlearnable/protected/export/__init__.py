@@ -135,7 +135,7 @@ def export_images(
         settings = _settings(manifest, encoding, resume, described)
     with written_apart(folder, settings) as partial:
         shown = None if progress else True
-        bar = tqdm(total=len(raw), desc="exporting", disable=shown)
+        bar = tqdm(total=len(raw), desc="writing copies", disable=shown)
         if format in IMAGE_FILES:
             journal = None
             if resume is not None and settings is not None:

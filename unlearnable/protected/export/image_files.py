@@ -15,6 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ...data.image import Pixels, pixels_of, to_pil
+from ...data.image_folder import FlatFolder
 from ...data.photo import load_photo
 from ...data.raw import RawDataset
 from ...perturbation.visibility import are_grey
@@ -31,7 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 def _class_folders(raw: RawDataset) -> list[str]:
-    """A folder name per class index; it is said where one is not the name of the class."""
+    """A folder name per class index; it is said where one is not the name of the class.
+
+    It is empty for photos that lie in no class folder: neither do their copies.
+    """
+    if all(isinstance(leaf, FlatFolder) for leaf in raw.originals):
+        return [""]
     if raw.classes is None:
         digits = len(str(raw.num_classes - 1))
         return [f"{index:0{digits}d}" for index in range(raw.num_classes)]
