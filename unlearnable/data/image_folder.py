@@ -28,6 +28,7 @@ from .photo import (
     orientation,
 )
 
+_AHEAD = 64  # photos that threads may have looked at before they are counted
 LEARNED_AT = 224  # side at which photos of varying size are learned by default
 _LARGE = 512  # side above which photos of one size are resized to learn, too
 # What other programs write, beside hidden files and folders: thumbnails and the like.
@@ -263,21 +264,32 @@ def survey_folder(
     inside is found by what decodes it, and so are transparent parts. With ``progress``, a bar is
     shown where this takes long.
     """
-    paths = [Path(path) for path, _ in dataset.samples]
-    shown = None if progress else True
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(functools.partial(_examine, decode=decode), paths)
-        results = list(tqdm(found, "checking photos", len(paths), disable=shown, delay=2))
-    bad = [result for result in results if isinstance(result, str)]
+    paths = [path for path, _ in dataset.samples]
+    shown, bad = None if progress else True, list[str]()
+    sizes, notes = Counter[tuple[int, int]](), Counter[str]()
+    examine = functools.partial(_examine, decode=decode)
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(paths), desc="checking photos", disable=shown, delay=2) as bar,
+    ):
+        # A few at a time: what waits for its turn takes memory, too.
+        for start in range(0, len(paths), _AHEAD):
+            for found in pool.map(examine, map(Path, paths[start : start + _AHEAD])):
+                if isinstance(found, str):
+                    bad.append(found)
+                else:
+                    sizes[found[0]] += 1
+                    notes.update(found[1])
+                bar.update()
     if bad:
         raise bad_photos(len(paths), bad)
-    good = [result for result in results if not isinstance(result, str)]
-    sizes = Counter(size for size, _ in good)
-    notes = Counter(note for _, notes in good for note in notes)
     root = Path(dataset.root)
-    below = {path: path.relative_to(root) for path in files_below(root)}
-    left = {path for path, name in below.items() if is_picture(path) or is_foreign(name)}
-    left_out = sorted(str(below[path]) for path in left - set(paths))
+    read, left_out = {str(Path(path)) for path in paths}, list[str]()
+    for path in files_below(root):
+        name = path.relative_to(root)
+        if str(path) not in read and (is_picture(path) or is_foreign(name)):
+            left_out.append(str(name))
+    left_out.sort()
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 
 

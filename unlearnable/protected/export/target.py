@@ -70,8 +70,12 @@ def is_taken(folder: Path, name: str) -> bool:
 
 def paths_of(folder: Path) -> list[str]:
     """All that lies in a finished folder, as its marker lists it; folders end with a slash."""
-    paths = sorted(folder.rglob("*"))
-    return [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in paths]
+    found: list[str] = []
+    # Plain strings: a Path for each of many files takes more memory than their names.
+    for at, folders, names in os.walk(folder):
+        way = "" if Path(at) == folder else f"{Path(at).relative_to(folder).as_posix()}/"
+        found += [f"{way}{name}/" for name in folders] + [f"{way}{name}" for name in names]
+    return sorted(found, key=lambda path: path.rstrip("/").split("/"))
 
 
 @contextlib.contextmanager
