@@ -215,7 +215,7 @@ def test_verify(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "nowhere", "out"], "class folders"),
+        (["fit", "nowhere", "out"], "'nowhere', which is not there"),
         (["fit", "cifar10:nowhere", "out"], "cifar10:nowhere: expected the original files below"),
         (["fit", "shapes:16", "out", "--epsilon", "8"], "8 / 255"),
         (["fit", "shapes:16", "out", "--epsilon", "-1/255"], "expected epsilon > 0, got -0.0039"),

@@ -49,9 +49,36 @@ def test_what_is_left_out_is_said(root):
     assert "left out" in said and "3 pictures" in said and "loose.png" in said
 
 
-def test_a_folder_without_classes(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
-    refused(tmp_path, tmp_path, "a folder of its own")
+def test_a_folder_without_classes_is_one_class(tmp_path):
+    for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "png")
+    dataset = open_folder(tmp_path)
+    assert [path.rsplit("/")[-1] for path, _ in dataset.samples] == ["a.JPG", "b.png"]
+    assert (dataset.classes, dataset.targets) == (["photos"], [0, 0])
+    assert survey_folder(dataset).photos == 2
+
+
+def test_photos_right_in_the_folder_and_in_one_more(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("0.png", "1.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert len(open_folder(tmp_path)) == 2  # with an empty folder
+    Image.new("RGB", (4, 4)).save(tmp_path / "old" / "2.png")
+    refused(tmp_path, "2 right in it", tmp_path / "old")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], "it is empty"),
+        (["notes.txt", "list.csv"], "it holds list.csv, notes.txt"),
+        (["DSC_1.NEF", "DSC_2.cr3"], "export them as JPEG"),
+    ],
+)
+def test_a_folder_without_photos(tmp_path, files, said):
+    for name in files:
+        (tmp_path / name).write_bytes(b"0")
+    refused(tmp_path, tmp_path, "found none in", said, ".jpeg")
 
 
 @pytest.mark.parametrize("content", [None, "0.gif", "notes.txt"])
@@ -107,7 +134,7 @@ def test_a_class_of_hidden_photos_alone(root):
 
 def test_hidden_classes_alone(tmp_path):
     (tmp_path / ".cat").mkdir()
-    refused(tmp_path, tmp_path, "without any")
+    refused(tmp_path, tmp_path, "found none in", "it is empty")
 
 
 def test_a_folder_below_a_hidden_one_is_read(root, tmp_path):
@@ -121,7 +148,7 @@ def test_hidden_files_on_the_command_line(root, tmp_path, capsys):
     options = ["--method", "randomnoise", "--preset", "demo", "--quiet"]
     out, kept = tmp_path / "out", tmp_path / "kept"
     arguments = ["protect", str(root), str(out), "--save-perturbation", str(kept)]
-    assert main([*arguments, *options]) == 0
+    assert main([*arguments, *options, "--json"]) == 0
     assert "10 files" in capsys.readouterr().out
     assert len(list(out.rglob("*.png"))) == 4
     (out / "cat" / "._0.png").write_bytes(b"of macOS")

@@ -138,33 +138,47 @@ class FlatFolder(ImageFolder):
 def open_folder(folder: str | Path) -> ImageFolder:
     """An ``ImageFolder``, or a ``ValueError`` that says what is wrong with the folders.
 
-    A folder without class folders is a :class:`FlatFolder`. Beside class folders, files right below
-    the folder belong to no class and are not read; folders inside of class
+    A folder whose photos lie right in it is a :class:`FlatFolder`. Beside several class folders,
+    files right below the folder belong to no class and are not read; folders inside of class
     folders belong to that class; where each class has the same ones, it is warned of. Links are
     followed, unless one leads back to itself. Hidden files and folders, and those that other
     programs write, are left out.
     """
     root = Path(folder)
-    found = sorted(path for path in root.iterdir() if path.is_dir())
-    classes = [path for path in found if not is_foreign(path.relative_to(root))]
-    known = photo_extensions()
-    if not classes:
-        _refuse_no_photos(root, [path for path in root.iterdir() if path.is_file()])
-        return FlatFolder(str(root))
-    _refuse_splits(root, classes)
+    entries = sorted(path for path in root.iterdir() if not is_foreign(Path(path.name)))
+    loose = [path for path in entries if path.is_file()]
+    classes = {path: list[Path]() for path in entries if path.is_dir()}
+    if classes:
+        _refuse_splits(root, list(classes))
     for path in classes:
         _check_links(path)
-        files = [file for file in files_below(path) if not is_foreign(file.relative_to(root))]
-        if not any(file.name.lower().endswith(known) for file in files):
-            _refuse_no_photos(path, files, "in each class folder")
+        classes[path] = files_below(path)
+    filled = [path for path, files in classes.items() if _photos_among(files, root)]
+    if not filled and (not classes or _photos_among(loose, root)):
+        _refuse_no_photos(root, loose)
+        return FlatFolder(str(root))
+    for path, files in classes.items():
+        _refuse_no_photos(path, files, " in each class folder")
+    if len(filled) == 1 and (beside := _photos_among(loose, root)):
+        raise ValueError(
+            f"expected photos right in {root}, or in class folders, got {len(beside):,} right in "
+            f"it, which would be left out, and others in its folder {filled[0].name}; put them all "
+            f"right into one folder, or pass {filled[0]}"
+        )
     return ImageFolder(str(root))
+
+
+def _photos_among(files: list[Path], root: Path) -> list[Path]:
+    """The photos among files below a folder."""
+    known = photo_extensions()
+    photos = [file for file in files if file.name.lower().endswith(known)]
+    return [file for file in photos if not is_foreign(file.relative_to(root))]
 
 
 def _refuse_no_photos(folder: Path, files: list[Path], where: str = "") -> None:
     """Raises ``ValueError`` where none of a folder's files is a photo that is read; says why."""
-    known = photo_extensions()
-    visible = [file for file in files if not is_foreign(Path(file.name))]
-    if any(file.name.lower().endswith(known) for file in visible):
+    visible = [file for file in files if not is_foreign(file.relative_to(folder))]
+    if _photos_among(visible, folder):
         return
     endings = {file.suffix.lower() for file in visible}
     found = "it is empty" if not visible else f"it holds {_some(sorted(f.name for f in visible))}"
@@ -177,8 +191,8 @@ def _refuse_no_photos(folder: Path, files: list[Path], where: str = "") -> None:
             "in which you develop them"
         )
     raise ValueError(
-        f"expected photos{' ' + where if where else ''}, found none in {folder}: {found}; formats "
-        f"that are read are {', '.join(known)}" + "".join(f". {hint}" for hint in hints)
+        f"expected photos{where}, found none in {folder}: {found}; formats that are read are "
+        f"{', '.join(photo_extensions())}" + "".join(f". {hint}" for hint in hints)
     )
 
 

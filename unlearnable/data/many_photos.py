@@ -34,5 +34,5 @@ def bad_photos(count: int, bad: Sequence[str]) -> ValueError:
     more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
     return ValueError(
         f"expected {count:,} photos, got {count - len(bad):,} and {len(bad):,} bad files:\n  "
-        f"{some}{more}"
+        f"{some}{more}\nmend them, or move them to another place"
     )
