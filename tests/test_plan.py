@@ -142,7 +142,7 @@ def test_of_many_others_some_are_taken(tmp_path):
 
 
 def test_the_plan_in_words(monkeypatch, photos):
-    said = planned(monkeypatch, photos, photos=100, seconds=0.02).sentences()
+    said = planned(monkeypatch, photos, photos=100, seconds=0.01).sentences()
     assert "cat, dog" in said[0] and "untouched" in said[1]
     assert "at 224 pixels" in said[2] and "min to learn" in said[2] and "GB of memory" in said[2]
     assert any("image generators" in line for line in said)

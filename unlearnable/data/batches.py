@@ -107,19 +107,24 @@ def _from_items(indices: Sequence[int], read: Callable[[int], Read]) -> Iterator
     run: list[Read] = []
     form: Any = None
     most = 1
+    # Nothing that was yielded is held on to: a large photo goes when its batch is done.
     for place, index in enumerate(indices):
         item = read(index)
         if run and (len(run) >= most or form_of(item.image) != form):
             yield _together(indices[place - len(run) : place], run)
-            run = []
         if not run:
             form, most = form_of(item.image), _TOGETHER // bytes_of(item.image)
         run.append(item)
+        del item
+        if not most:
+            yield _together(indices[place : place + 1], run)
     if run:
         yield _together(indices[len(indices) - len(run) :], run)
 
 
-def _together(indices: Sequence[int], items: Sequence[Read]) -> RawBatch:
+def _together(indices: Sequence[int], items: list[Read]) -> RawBatch:
+    """A batch of the items, which the list no longer holds then."""
     images, labels, restores, wholes = map(list, zip(*items, strict=True))
     kept = None if all(whole is None for whole in wholes) else wholes
+    items.clear()
     return RawBatch(indices, as_batch(images), labels, restores, kept)
