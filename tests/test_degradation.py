@@ -117,6 +117,34 @@ def test_degraded_images_are_images_with_gradients(name, channels):
     assert only(name, 0)(images[:0]).shape == (0, channels, 17, 30)
 
 
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_autocast_changes_nothing(name):
+    images, drawn = pictures(4, 17, 30).requires_grad_(), only(name, 4)
+
+    def both():
+        seen = drawn(images)
+        return seen, torch.autograd.grad(seen.square().sum(), images)[0]
+
+    plain = both()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, both(), plain))
+
+
+def test_the_gradient_of_resizing_is_that_of_its_matrices():
+    images = pictures(2, 12, 9).double().requires_grad_()
+    shares, bicubic = torch.tensor([0.5, 0.7]), torch.tensor([True, False])
+    weights = pictures(2, 12, 9) - 0.5
+    (slope,) = torch.autograd.grad(
+        (resized_and_back(images, shares, bicubic) * weights).sum(), images
+    )
+    step = 1e-2 * slope / slope.norm()
+    change = resized_and_back(images + step, shares, bicubic) - resized_and_back(
+        images - step, shares, bicubic
+    )
+    expected = 2e-2 * slope.norm()
+    assert (change * weights).sum().item() == pytest.approx(expected.item(), rel=1e-2)
+
+
 def test_draws_are_those_of_the_shard_for_any_number_of_processes():
     images, seeds = pictures(24), list(range(8))
     whole = Degradation.draw(24, Draws(seeds, [3] * 8, torch.device("cpu")), EACH)(images)
@@ -235,6 +263,11 @@ def test_a_resumed_fit_ends_with_the_same_bytes(visibility, tmp_path, monkeypatc
             Shapes(size=33), checkpoint=tmp_path / "cut", visibility=visibility, **QUIET
         )
     assert fit(tmp_path / "cut").perturbation_.digest == expected.digest
+
+
+def test_networks_in_bf16_learn_through_draws_too():
+    fitted = method(augment=EACH).fit(Shapes(size=16), **(QUIET | {"precision": "bf16"}))
+    assert fitted.perturbation_.rows.any()
 
 
 def test_the_global_state_is_left_alone():

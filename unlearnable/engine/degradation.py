@@ -131,13 +131,28 @@ def resized_and_back(images: Tensor, shares: Tensor, bicubic: Tensor) -> Tensor:
         shares: Sides of the smaller images over those of the images, above 0 and up to 1, (B,).
         bicubic: Whether the filter is bicubic, or else bilinear, bool (B,).
     """
-    rows, columns = (
-        send(_there_and_back(side, shares, bicubic), images.device)[:, None]
-        for side in images.shape[2:]
-    )
     with torch.autocast(images.device.type, enabled=False):
-        seen = rows @ images.float() @ columns.transpose(2, 3)
+        rows, columns = (
+            send(_there_and_back(side, shares, bicubic), images.device)[:, None]
+            for side in images.shape[2:]
+        )
+        seen: Tensor = _Product.apply(images.float(), rows, columns)
     return seen.clamp(0, 1).to(images.dtype)
+
+
+class _Product(torch.autograd.Function):
+    """Images times a matrix for each axis, in float32 also where the gradient is under autocast."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, columns)
+        return rows @ images @ columns.transpose(2, 3)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        rows, columns = ctx.saved_tensors
+        with torch.autocast(slope.device.type, enabled=False):
+            return rows.transpose(2, 3) @ slope @ columns, None, None
 
 
 def _there_and_back(side: int, shares: Tensor, bicubic: Tensor) -> Tensor:
