@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ..methods.base import Method
     from ..protected.dataset import ProtectedDataset
 
+MEASURED = 64  # images whose change is shown
+
 
 def folders(name: str) -> list[Path]:
     """The folder that a dataset or a perturbation is, if it is one."""
@@ -76,7 +78,7 @@ def left(folder: Path) -> dict[str, str]:
 
 
 def described(
-    args: argparse.Namespace, folder: Path, protected: ProtectedDataset, compared: int = 64
+    args: argparse.Namespace, folder: Path, protected: ProtectedDataset, compared: int = MEASURED
 ) -> dict[str, Any]:
     """What was written; ``compared`` is how many images the change is measured on."""
     learned = protected.perturbation.config["image_shape"][:0:-1]

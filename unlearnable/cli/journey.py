@@ -44,8 +44,11 @@ def is_photos(dataset: Any) -> bool:
     return isinstance(dataset, ImageFolder)
 
 
-def survey_of(args: argparse.Namespace, dataset: Any) -> Survey | None:
-    """Looks through a folder of photos before the work; None for other datasets."""
+def survey_of(args: argparse.Namespace, dataset: Any, *, decode: bool = True) -> Survey | None:
+    """Looks through a folder of photos before the work; None for other datasets.
+
+    Where they are learned next, that decodes them, and names the damaged ones before it learns.
+    """
     from ..data.image_folder import survey_folder
     from ..engine.distributed import Group
 
@@ -53,7 +56,7 @@ def survey_of(args: argparse.Namespace, dataset: Any) -> Survey | None:
         return None
     group = Group.join()
     with group.rank_zero_first() as first:
-        found = survey_folder(dataset, progress=args.progress) if first else None
+        found = survey_folder(dataset, decode=decode, progress=args.progress) if first else None
     survey: Survey = group.share(found)
     return survey
 
@@ -84,7 +87,7 @@ class Journey:
         """Learns a perturbation, and saves it."""
         args = self._args
         with plain_words(verbose=args.verbose):
-            survey = survey_of(args, self._dataset)
+            survey = survey_of(args, self._dataset, decode=False)
             plan = self._plan(survey)
             with self._group.rank_zero_first() as first:
                 if first:
@@ -113,7 +116,7 @@ class Journey:
                 apart = [*folders(args.dataset), args.out]
                 check_out(args.save_perturbation, force=args.force, apart=apart)
         with plain_words(verbose=args.verbose), self._interrupts():
-            survey = survey_of(args, self._dataset)
+            survey = survey_of(args, self._dataset, decode=False)
             resize = args.resize or args.format in ONE_SIZE
             plan = self._plan(survey)
             check_fit(args, self._dataset, plan.method, plan.image_size, resize=resize)
@@ -220,10 +223,12 @@ class Journey:
             fraction=args.fraction,
             seed=args.seed,
             full_size=not resize and (varied or method.perturbation_.fit_size is not None),
+            check=0,  # it was just learned on them
         )
         args.mapping = mapping(args)
         with keeping(args, method, key):
-            folder = protected.export(args.out, args.format, **chosen(args, protected.export))
+            options = chosen(args, protected.export) | {"resume": True, "measure": _COMPARED}
+            folder = protected.export(args.out, args.format, **options)
         values = described(args, folder, protected, _COMPARED) | {"key": key}
         text = None if args.json else ending(args, plan, protected, values)
         show(args, values | _noticed(survey) | times(method), text)

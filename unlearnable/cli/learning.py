@@ -14,7 +14,16 @@ from .arguments import (
     method_of,
     open_originals,
 )
-from .exporting import check_export, check_fit, described, fit_options, folders, mapping, times
+from .exporting import (
+    MEASURED,
+    check_export,
+    check_fit,
+    described,
+    fit_options,
+    folders,
+    mapping,
+    times,
+)
 from .rescue import keeping
 from .terminal import show
 
@@ -89,7 +98,8 @@ def protect(args: argparse.Namespace) -> None:
     with Group.join().rank_zero_first() as first:
         if first:
             with keeping(args, method, args.save_perturbation):
-                folder = protected.export(args.out, args.format, **chosen(args, protected.export))
+                options = chosen(args, protected.export) | {"resume": True, "measure": MEASURED}
+                folder = protected.export(args.out, args.format, **options)
             values = described(args, folder, protected)
             if survey is not None:
                 values["photos"] = "; ".join(survey.summary()) or "taken as they are"

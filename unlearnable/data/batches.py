@@ -94,6 +94,7 @@ def _from_arrays(
 
 def _from_items(indices: Sequence[int], read: Callable[[int], Item]) -> Iterator[RawBatch]:
     run: list[Item] = []
+    # Nothing that was yielded is held on to: a large photo goes when its batch is done.
     for place, index in enumerate(indices):
         item = read(index)
         if run and (
@@ -101,13 +102,18 @@ def _from_items(indices: Sequence[int], read: Callable[[int], Item]) -> Iterator
             or (len(run) + 1) * item.pixels.nbytes > _TOGETHER
         ):
             yield _together(indices[place - len(run) : place], run)
-            run = []
+        large = item.pixels.nbytes > _TOGETHER
         run.append(item)
+        del item
+        if large:
+            yield _together(indices[place : place + 1], run)
     if run:
         yield _together(indices[len(indices) - len(run) :], run)
 
 
-def _together(indices: Sequence[int], items: Sequence[Item]) -> RawBatch:
+def _together(indices: Sequence[int], items: list[Item]) -> RawBatch:
+    """A batch of the items, which the list no longer holds then."""
     pixels, labels, restores, wholes = map(list, zip(*items, strict=True))
     kept = None if all(whole is None for whole in wholes) else wholes
+    items.clear()
     return RawBatch(indices, as_batch(pixels), labels, restores, kept)

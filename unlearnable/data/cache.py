@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -26,6 +28,8 @@ from .batches import RawBatch
 from .fingerprint import digest_of_images, image_keys, thumbnail
 from .image import Images, ResizeCrop
 from .labels import check_labels
+from .many_photos import bad_photos, few_at_once
+from .photo import load_opened, open_photo
 from .raw import RawDataset
 
 _STORE, _IMAGES, _INDEX = "store.json", "images.bin", "index.safetensors"
@@ -86,9 +90,7 @@ class _Decoder(Dataset[_Decoded]):
         if self.raw.holds_arrays:
             yield from map(self._decoded, self.raw.batches(indices))
         elif self.raw.reads_photos:
-            with ThreadPoolExecutor(_PARALLEL) as pool:
-                for start in range(0, len(self), _AHEAD):
-                    yield from pool.map(self.__getitem__, indices[start : start + _AHEAD])
+            yield from self._photos()
         elif workers:
             loader: DataLoader[_Decoded] = DataLoader(
                 self,
@@ -100,6 +102,35 @@ class _Decoder(Dataset[_Decoded]):
             yield from itertools.chain.from_iterable(loader)
         else:
             yield from map(self.__getitem__, indices)
+
+    def _photos(self) -> Iterator[_Decoded]:
+        """All photos; an error names every bad one, once all have been read."""
+        bad: list[Exception] = []
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            for start in range(0, len(self), _AHEAD):
+                for found in pool.map(self._photo, range(len(self))[start : start + _AHEAD]):
+                    if isinstance(found, Exception):
+                        bad.append(found)
+                    elif not bad:
+                        yield found
+        if len(bad) == 1:
+            raise bad[0]
+        if bad:
+            raise bad_photos(len(self), [str(error) for error in bad])
+
+    def _photo(self, index: int) -> _Decoded | Exception:
+        """A photo that is decoded in a thread, or what is wrong with it."""
+        with contextlib.ExitStack() as turn:
+
+            def load(path: str) -> Image.Image:
+                with open_photo(path) as image:
+                    turn.enter_context(few_at_once(image.size))
+                    return load_opened(image, path)
+
+            try:
+                return self._decoded(next(self.raw.read_by(load).batches([index])))
+            except (OSError, ValueError) as error:
+                return error
 
     def _decoded(self, batch: RawBatch) -> _Decoded:
         pixels = batch.pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -17,6 +18,7 @@ from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
 
+from .many_photos import bad_photos, few_at_once
 from .photo import (
     HEIC_EXTENSIONS,
     HEIC_HINT,
@@ -26,9 +28,9 @@ from .photo import (
     orientation,
 )
 
+_AHEAD = 64  # photos that threads may have looked at before they are counted
 LEARNED_AT = 224  # side at which photos of varying size are learned by default
 _LARGE = 512  # side above which photos of one size are resized to learn, too
-_SHOWN = 20  # files that an error lists
 # What other programs write, beside hidden files and folders: thumbnails and the like.
 _FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
 # Names of folders that hold a part of a dataset, such as train, val2017 and test_images.
@@ -266,44 +268,56 @@ def files_below(folder: Path) -> list[Path]:
     return files
 
 
-def survey_folder(dataset: datasets.ImageFolder, *, progress: bool = False) -> Survey:
-    """Decodes every photo of a folder once, to find all unusable ones before any work.
+def survey_folder(
+    dataset: datasets.ImageFolder, *, decode: bool = True, progress: bool = False
+) -> Survey:
+    """Looks at every photo of a folder, to find all unusable ones before any work.
 
     Raises a ``ValueError`` that names each one that is damaged, missing, too large or of a mode
-    that is refused. With ``progress``, a bar is shown where this takes long.
+    that is refused. Without ``decode`` only what each file says of itself is read: damage further
+    inside is found by what decodes it, and so are transparent parts. With ``progress``, a bar is
+    shown where this takes long.
     """
-    paths = [Path(path) for path, _ in dataset.samples]
-    shown = None if progress else True
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(_examine, paths)
-        results = list(tqdm(found, "checking photos", len(paths), disable=shown, delay=2))
-    bad = [result for result in results if isinstance(result, str)]
+    paths = [path for path, _ in dataset.samples]
+    shown, bad = None if progress else True, list[str]()
+    sizes, notes = Counter[tuple[int, int]](), Counter[str]()
+    examine = functools.partial(_examine, decode=decode)
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(paths), desc="checking photos", disable=shown, delay=2) as bar,
+    ):
+        # A few at a time: what waits for its turn takes memory, too.
+        for start in range(0, len(paths), _AHEAD):
+            for found in pool.map(examine, map(Path, paths[start : start + _AHEAD])):
+                if isinstance(found, str):
+                    bad.append(found)
+                else:
+                    sizes[found[0]] += 1
+                    notes.update(found[1])
+                bar.update()
     if bad:
-        some = "\n  ".join(bad[:_SHOWN])
-        more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
-        raise ValueError(
-            f"expected {len(paths):,} photos, got {len(paths) - len(bad):,} and {len(bad):,} bad "
-            f"files:\n  {some}{more}\nmend them, or move them to another place"
-        )
-    good = [result for result in results if not isinstance(result, str)]
-    sizes = Counter(size for size, _ in good)
-    notes = Counter(note for _, notes in good for note in notes)
+        raise bad_photos(len(paths), bad)
     root = Path(dataset.root)
-    below = {path: path.relative_to(root) for path in files_below(root)}
-    left = {path for path, name in below.items() if is_picture(path) or is_foreign(name)}
-    left_out = sorted(str(below[path]) for path in left - set(paths))
+    read, left_out = {str(Path(path)) for path in paths}, list[str]()
+    for path in files_below(root):
+        name = path.relative_to(root)
+        if str(path) not in read and (is_picture(path) or is_foreign(name)):
+            left_out.append(str(name))
+    left_out.sort()
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 
 
-def _examine(path: Path) -> tuple[tuple[int, int], tuple[str, ...]] | str:
+def _examine(path: Path, *, decode: bool) -> tuple[tuple[int, int], tuple[str, ...]] | str:
     """Width and height of a photo, upright, and its notes; or what is wrong with it."""
     try:
-        with open_photo(path) as image:
+        with open_photo(path) as image, few_at_once(image.size):
             check_mode(image)
             width, height = image.size
             if image.format != "TIFF" and orientation(image) > 4:
                 width, height = height, width
-            notes = notes_of(image)
+            notes = notes_of(image, decode=decode)
+            if not decode:
+                return (width, height), notes
             if image.format in ("JPEG", "MPO"):
                 image.draft(image.mode, (1, 1))  # all of it is read, an eighth of it computed
             image.load()

@@ -158,12 +158,15 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return transform
 
 
-def notes_of(image: Image.Image) -> tuple[str, ...]:
-    """What :func:`standard` does to a picture that its owner may want to know."""
+def notes_of(image: Image.Image, *, decode: bool = True) -> tuple[str, ...]:
+    """What :func:`standard` does to a picture that its owner may want to know.
+
+    Whether it has transparent parts is seen only where it is to ``decode``.
+    """
     notes = []
     if orientation(image) in _TURNS:
         notes.append(UPRIGHT)
-    if _has_alpha(image) and _as_rgba(image).getchannel("A").getextrema() != (255, 255):
+    if decode and _has_alpha(image) and _as_rgba(image).getchannel("A").getextrema() != (255, 255):
         notes.append(ON_WHITE)
     profile = image.info.get("icc_profile") or b""
     mode = "L" if image.mode in _GREY_MODES else image.mode
@@ -199,10 +202,11 @@ def load_photo(path: str | Path) -> Image.Image:
     mode that is refused; ``OSError`` where it cannot be read.
     """
     with open_photo(path) as image:
-        return _as_rgb(image, path)
+        return load_opened(image, path)
 
 
-def _as_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+def load_opened(image: Image.Image, path: str | Path) -> Image.Image:
+    """A file that is opened, as :func:`load_photo` gives it."""
     if _frames(image):
         warnings.warn(f"only the first frame or page of {path} is read", stacklevel=3)
     found = standard(image)
@@ -280,7 +284,7 @@ class PhotoReader:
         with open_photo(path) as image:
             check_mode(image)
             self._found[Path(path)] = self._info(image, path)  # first: loading turns a TIFF upright
-            return _as_rgb(image, path)
+            return load_opened(image, path)
 
     def info(self, path: Path) -> PhotoInfo | None:
         """What the file says that was read last, or is opened now; None where Pillow cannot."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.image import Images, Pixels, pixels_of, to_pil
+from ..data.image import Images, Pixels, as_batch, pixels_of, to_pil
 from .kinds.additive import Additive
 from .kinds.base import Kind, RowRef
 from .kinds.convolution import Convolution
@@ -62,7 +62,7 @@ def apply_full_size(kind: Kind, images: Images, rows: Sequence[RowRef]) -> Image
     images = kind.prepare(images, full_size=True)
     if images.shape[2:] == kind.shape[1:]:
         return kind.apply(images, list(rows))
-    return np.stack([_apply(kind, *pair) for pair in zip(images, rows, strict=True)])
+    return as_batch([_apply(kind, *pair) for pair in zip(images, rows, strict=True)])
 
 
 def _apply(kind: Kind, pixels: Pixels, row: RowRef) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,15 +24,14 @@ from .alignment import Alignment, check_fraction, select
 from .export import export_images
 from .export.channels import check_channels
 from .export.huggingface import to_hf_dataset
-from .export.images import images_to_export
+from .export.images import ImagesToExport
+from .export.journal import Resumed
 from .exported import refuse_exports
 from .figures import comparison
 from .manifest import Exported, Manifest
-from .metrics import Distortion, measure, spread
+from .metrics import Distortion, compare, spread, together
 from .publish import push_to_hub as _push_to_hub
 from .view import View
-
-_PEEK = 64  # images whose rows are looked up when a dataset is wrapped
 
 
 class ProtectedDataset(View):
@@ -57,6 +57,8 @@ class ProtectedDataset(View):
             thumbnail.
         full_size: Leave photos as large as they are, and enlarge what was learned at the
             perturbation's size: see docs/photos.md.
+        check: How many images are looked up at once. Photos need none where the perturbation was
+            just learned on them, nor for rows of classes, which no photo is read for.
 
     Attributes:
         base: The dataset that was given.
@@ -65,7 +67,8 @@ class ProtectedDataset(View):
             nothing) replaces the dataset's own here, and leaves the dataset as it is.
 
     Raises:
-        UnknownImageError: An image was not fitted; 64 are looked up at once, the others when read.
+        UnknownImageError: An image was not fitted; ``check`` are looked up at once, the others
+            when read.
         ValueError: Classes differ, the dataset is protected already or an export, or an argument is
             wrong.
         TypeError: It is not clear where image and label are, or transforms cannot be taken off.
@@ -89,6 +92,7 @@ class ProtectedDataset(View):
         seed: int = 0,
         align: str = "content",
         full_size: bool = False,
+        check: int = 64,
     ) -> None:
         raw = RawDataset(dataset)
         if raw.holds(ProtectedDataset):
@@ -107,12 +111,15 @@ class ProtectedDataset(View):
         if full_size:
             perturbation.check_full_size()
         self._alignment = Alignment(raw, perturbation, align)
-        sample = np.unique(np.linspace(0, len(raw) - 1, _PEEK).astype(int))
+        photos = raw.reads_photos
+        looked_up = 0 if photos and not perturbation.keyed else max(not photos, check)
+        sample = np.unique(np.linspace(0, len(raw) - 1, looked_up).astype(int))
         self._from_arrays = False
         for batch in raw.batches(sample.tolist()):
             self._alignment.rows(batch)
             self._from_arrays |= any(restore is not to_pil for restore in batch.restores)
         self._chosen = select(raw, self.fraction, self.seed)
+        self._changes: dict[int, Distortion] = {}  # of images, as an export measured them
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
         """Protected images, before the dataset's own transforms, in the order asked for."""
@@ -127,9 +134,11 @@ class ProtectedDataset(View):
         Files that this package opens itself are opened by the reader, where there is one.
         """
         raw = self._raw if reader is None else self._raw.read_by(reader)
-        for batch in raw.batches(indices):
-            prepared = self._prepared(batch)
-            yield batch, prepared, self._protected(batch, prepared)
+        return map(self._paired, raw.batches(indices))  # which does not hold on to a batch
+
+    def _paired(self, batch: RawBatch) -> tuple[RawBatch, Images, Images]:
+        prepared = self._prepared(batch)
+        return batch, prepared, self._protected(batch, prepared)
 
     def _prepared(self, batch: RawBatch) -> Images:
         return self.perturbation.prepare_batch(batch.pixels, full_size=self.full_size)
@@ -196,7 +205,8 @@ class ProtectedDataset(View):
     def with_fraction(self, fraction: float) -> ProtectedDataset:
         """The same images with another share of them protected, by the same ranking."""
         fraction = check_fraction(fraction)
-        return self._with(fraction=fraction, _chosen=select(self._raw, fraction, self.seed))
+        chosen = select(self._raw, fraction, self.seed)
+        return self._with(fraction=fraction, _chosen=chosen, _changes={})
 
     def with_keys(self, keys: NDArray[np.uint64]) -> ProtectedDataset:
         """The same images, whose keys are known: :meth:`with_fraction` need not read them.
@@ -259,7 +269,11 @@ class ProtectedDataset(View):
         }
 
     def _change(self, places: Sequence[int], count: int) -> Distortion:
-        return measure(self.pixel_pairs(spread(places, count)))
+        chosen = spread(places, count)
+        others = [index for index in chosen if index not in self._changes]
+        pairs = self.pixel_pairs(others)
+        known = self._changes | dict(zip(others, itertools.starmap(compare, pairs), strict=True))
+        return together([known[index] for index in chosen])
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
         """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
@@ -286,6 +300,8 @@ class ProtectedDataset(View):
         metadata: bool = False,
         gps: bool = False,
         mapping: str | Path | None = None,
+        resume: bool = False,
+        measure: int = 0,
         progress: bool = True,
     ) -> Path:
         """Writes the protected images before transforms; losslessly unless a quality is given.
@@ -307,6 +323,11 @@ class ProtectedDataset(View):
                 last modified. Nothing is kept otherwise. Colours are sRGB in any case.
             gps: Keep the location, too.
             mapping: CSV file to write which original became which file; not for publication.
+            resume: Where images are files, and so are the copies: keep what is finished if this is
+                interrupted or killed, in a hidden folder beside the place, and take over what an
+                earlier start of the same export has left there.
+            measure: How many images to measure the change of while they are written, for a
+                :meth:`change` of as many that need not read them again.
             progress: Show a bar.
 
         Returns:
@@ -318,20 +339,27 @@ class ProtectedDataset(View):
                 loader gives photos in BGR.
             FileExistsError: The folder holds something, or is a symbolic link.
             ImportError: The package that the format needs is not installed.
+            RuntimeError: Another process writes the same export, with ``resume``.
         """
         self._check_channels()
-        return export_images(
+        reader = PhotoReader(exif=metadata, gps=gps)
+        compared = spread(range(len(self)), measure) if measure else []
+        images = ImagesToExport(self._raw, self.chosen, reader, compared)
+        written = export_images(
             self._raw,
-            self._exported(PhotoReader(exif=metadata, gps=gps)),
+            lambda indices: images.of(self.paired_batches(indices, reader=reader)),
             folder,
             format,
             manifest=Manifest(self.perturbation, metadata=metadata, gps=gps),
             described={"fraction": self.fraction, "full_size": self.full_size},
             quality=quality,
             mapping=mapping,
+            resume=Resumed(self.chosen, self.align, images.changes) if resume else None,
             force=force,
             progress=progress,
         )
+        self._changes = self._changes | images.changes
+        return written
 
     def _check_channels(self) -> None:
         if self._from_arrays:  # pictures know the order of their channels
@@ -339,7 +367,7 @@ class ProtectedDataset(View):
 
     def _exported(self, reader: PhotoReader) -> Iterator[Exported]:
         batches = self.paired_batches(range(len(self)), reader=reader)
-        return images_to_export(self._raw, batches, self.chosen, reader)
+        return ImagesToExport(self._raw, self.chosen, reader).of(batches)
 
     def to_hf_dataset(self) -> Any:
         """The protected images before transforms as a Hugging Face ``datasets.Dataset``.

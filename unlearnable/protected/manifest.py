@@ -76,23 +76,34 @@ class Manifest:
 
     def noted(self, images: Iterable[Exported]) -> Iterator[Exported]:
         """The same images; what was done to their photos is counted as they pass."""
-        for image in images:
-            if image.info is not None:
-                self._notes.update(image.info.notes)
-            yield image
+        return map(self._note, images)  # which does not hold on to an image
+
+    def _note(self, image: Exported) -> Exported:
+        if image.info is not None:
+            self._notes.update(image.info.notes)
+        return image
 
     @property
     def files(self) -> list[str]:
         """Paths of the files below the export, in the order of the images."""
         return [entry.file for entry in self._entries]
 
-    def add(self, image: Exported, file: str, written: Pixels | None = None) -> None:
-        """Lists an image's file; its pixels as they are ``written`` where a format changes them."""
+    def entry(self, image: Exported, file: str, written: Pixels | None = None) -> Entry:
+        """An image's file; its pixels as they are ``written`` where a format changes them."""
         # A perturbation may be zero, or be lost where values are clipped.
         protected = image.chosen and bool((image.pixels != image.unchanged).any())
         key = self._seal.key(image_key(image.pixels if written is None else written))
         origin = self._seal.origin(image_key(image.clean))
-        self._entries.append(Entry(file, key, origin, protected))
+        return Entry(file, key, origin, protected)
+
+    def add(self, entry: Entry, notes: Iterable[str] = ()) -> None:
+        """Lists a file; ``notes`` of a photo that did not pass by :meth:`noted`."""
+        self._entries.append(entry)
+        self._notes.update(notes)
+
+    def seal_of(self, content: bytes) -> str:
+        """A keyed hash of anything that an unfinished export goes by."""
+        return self._seal.content(content)
 
     def described(self) -> dict[str, Any]:
         """For ``unlearnable.json``: what was kept, was done to how many photos, and was added."""
@@ -176,6 +187,10 @@ class Seal:
     def origin(self, key: int) -> str:
         """Of the key of the clean image that one was made from."""
         return self._hash(b"origin", struct.pack("<Q", key))
+
+    def content(self, content: bytes) -> str:
+        """Of other bytes."""
+        return self._hash(b"content", content, size=16)
 
     def state(self, file: str, key: str, *, protected: bool) -> str:
         """Of whether a file with this sealed key is protected."""

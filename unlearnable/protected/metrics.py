@@ -58,7 +58,11 @@ def spread(places: Sequence[int], count: int) -> list[int]:
 
 def measure(pairs: Iterable[tuple[Pixels, Pixels]]) -> Distortion:
     """The distortion of several images together, one at least, each as for :func:`compare`."""
-    each = [compare(clean, protected) for clean, protected in pairs]
+    return together([compare(clean, protected) for clean, protected in pairs])
+
+
+def together(each: Sequence[Distortion]) -> Distortion:
+    """The distortion of several images together, from that of each; one at least."""
     averaged = ("l2", "l0", "ssim", "mean", "share")
     # Errors of images are averaged before the logarithm is taken.
     error = float(np.mean([255**2 / 10 ** (change.psnr / 10) for change in each]))

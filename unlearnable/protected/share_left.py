@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,6 +46,18 @@ class ShareLeft:
             own._values += added.size
         self.merge(own)
         return own.share
+
+    @property
+    def sums(self) -> tuple[int, int, int, int]:
+        """What it keeps; :meth:`of` makes the same one of it."""
+        return self._along, self._added, self._error, self._values
+
+    @classmethod
+    def of(cls, sums: Sequence[int]) -> ShareLeft:
+        """The one with these sums."""
+        self = cls()
+        self._along, self._added, self._error, self._values = map(int, sums)
+        return self
 
     def merge(self, other: ShareLeft) -> None:
         """Takes in all images of another one."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import PIL
 from tqdm.auto import tqdm
 
+from ..._version import __version__
 from ...data.export_marker import EXPORT_FORMAT, MARKER
 from ...data.image import ResizeCrop
 from ...data.image_folder import folder_of
@@ -20,7 +23,9 @@ from .card import write_images_card
 from .encoding import Encoding
 from .huggingface import import_datasets, write_parquet
 from .image_files import write_folders, write_webdataset
+from .journal import Journal, Resumed
 from .mapping import check_mapping, write_mapping
+from .staging import JOURNAL
 from .target import check_folder, is_taken, paths_of, written_apart
 
 # Each writes the images of a dataset into a new folder, and returns what to say of it.
@@ -86,7 +91,7 @@ def check_target(
 
 def export_images(
     raw: RawDataset,
-    images: Iterable[Exported],
+    read: Callable[[Sequence[int]], Iterator[Exported]],
     folder: str | Path,
     format: str,
     *,
@@ -94,6 +99,7 @@ def export_images(
     described: Mapping[str, Any],
     quality: int | str | None = None,
     mapping: str | Path | None = None,
+    resume: Resumed | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -101,13 +107,15 @@ def export_images(
 
     Args:
         raw: The clean dataset: its classes, its labels and where it lies.
-        images: All of it, in order; walked once.
+        read: Gives images of it by their indices, which are in order; each is read once.
         folder: Where to.
         format: One of ``EXPORT_FORMATS``, or with a ``quality`` one that is lossy.
         manifest: Takes note of each image.
         described: What else to say of the images in the folder's ``unlearnable.json``.
         quality: Of lossy files.
         mapping: Where to write which file became which.
+        resume: Go on from the files that an unfinished export has left, and leave them if this one
+            does not end.
         force: Replace an earlier export.
         progress: Show a bar.
     """
@@ -122,14 +130,23 @@ def export_images(
     folder = check_target(folder, format, sources=sources, **options)
     encoding = Encoding.of(format, quality)
     encoding.check(raw)
-    with written_apart(folder) as partial:
+    settings = None
+    if resume is not None and format in IMAGE_FILES and raw.path(0) is not None:
+        settings = _settings(manifest, encoding, resume, described)
+    with written_apart(folder, settings) as partial:
         shown = None if progress else True
-        images = manifest.noted(tqdm(images, "writing copies", len(raw), disable=shown))
+        bar = tqdm(total=len(raw), desc="writing copies", disable=shown)
         if format in IMAGE_FILES:
-            about = write_folders(raw, images, partial, encoding, manifest)
+            journal = None
+            if resume is not None and settings is not None:
+                journal = Journal(partial.parent / JOURNAL, raw, manifest, resume)
+            with bar:
+                about = write_folders(raw, read, partial, encoding, manifest, bar, journal)
             manifest.write(partial)
         else:
-            about = _WRITERS[format](raw, images, partial)
+            with bar:
+                images = manifest.noted(read(range(len(raw))))
+                about = _WRITERS[format](raw, _counted(images, bar), partial)
         content = {
             "format": EXPORT_FORMAT,
             "format_version": EXPORT_FORMAT_VERSION,
@@ -147,3 +164,23 @@ def export_images(
     if mapping is not None:
         write_mapping(Path(mapping), folder, map(raw.path, range(len(raw))), manifest.files)
     return folder
+
+
+def _counted(images: Iterable[Exported], bar: tqdm[Any]) -> Iterator[Exported]:
+    for image in images:
+        yield image
+        bar.update()
+
+
+def _settings(
+    manifest: Manifest, encoding: Encoding, resume: Resumed, described: Mapping[str, Any]
+) -> str:
+    """What the copies of an export follow from beside their originals, as a word."""
+    known = {
+        **manifest.described(),
+        **described,
+        "encoding": encoding,
+        "align": resume.align,
+        "versions": [__version__, PIL.__version__],
+    }
+    return manifest.seal_of(json.dumps(known).encode())[:16]

@@ -22,7 +22,12 @@ _OTHERS = 95  # the quality of photos that are no JPEGs, where the originals' is
 # Colour is never halved, nor where an original's is: that of a perturbation changes from pixel to
 # pixel, and would be lost.
 _JPEG: dict[str, Any] = {"subsampling": 0, "optimize": True, "progressive": True}
-_WEBP: dict[str, Any] = {"lossless": True, "exact": True}
+# Higher levels take most of the time that a photo takes, for files that are hardly smaller.
+_PNG: dict[str, Any] = {"compress_level": 3}
+# Pillow's default of 80 takes several times as long for files of about the same size.
+_WEBP: dict[str, Any] = {"lossless": True, "exact": True, "quality": 20}
+# Method 0 needs less memory, for somewhat larger files.
+_LARGE, _LARGE_WEBP = 8_000_000, _WEBP | {"method": 0}  # pixels, and options of more than these
 _LONGEST_EXIF = 65533  # bytes that a JPEG takes
 
 
@@ -80,8 +85,12 @@ class Encoding(NamedTuple):
                 tables = None if info is None else info.tables
                 own = {"quality": _OTHERS} if tables is None else {"qtables": tables, "quality": -1}
                 options |= own
+        elif self.format == "webp" and self.lossy:
+            options = {"quality": self.quality}
         elif self.format == "webp":
-            options = {"quality": self.quality} if self.lossy else dict(_WEBP)
+            options = dict(_LARGE_WEBP if image.width * image.height > _LARGE else _WEBP)
+        else:
+            options = dict(_PNG)
         exif = None if info is None else info.exif
         if exif is not None and self.format == "jpeg" and len(exif) > _LONGEST_EXIF:
             warnings.warn(f"{path.name} keeps no EXIF: a JPEG has no room for it", stacklevel=2)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import tarfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from ...data.image import Pixels, pixels_of, to_pil
 from ...data.image_folder import FlatFolder
@@ -21,9 +24,11 @@ from ..share_left import ShareLeft
 from .encoding import Encoding
 from .file_names import file_names
 from .folder_names import folder_names
+from .journal import Journal, Written
 
 SHARD_BYTES = 256 << 20  # a shard ends with the image that reaches this
 _SHOWN = 5  # names that a warning lists
+logger = logging.getLogger(__name__)
 
 
 def _class_folders(raw: RawDataset) -> list[str]:
@@ -52,18 +57,19 @@ def _class_folders(raw: RawDataset) -> list[str]:
 
 def write_folders(
     raw: RawDataset,
-    images: Iterable[Exported],
+    read: Callable[[Sequence[int]], Iterator[Exported]],
     folder: Path,
     encoding: Encoding,
     manifest: Manifest,
+    bar: tqdm[Any],
+    journal: Journal | None = None,
 ) -> dict[str, Any]:
     """Writes an image file per image into the folder of its class; each class has a folder.
 
-    Where the encoding is lossy, each file is read again, and it is said what is left.
+    Where the encoding is lossy, each file is read again, and it is said what is left. Files that a
+    journal has as finished are not written again, nor are their images read.
     """
     names = _class_folders(raw)
-    for name in names:
-        (folder / name).mkdir(exist_ok=not name)
     filled = set(raw.labels.tolist())
     empty = [name for label, name in enumerate(names) if label not in filled]
     if empty:
@@ -75,27 +81,61 @@ def write_folders(
             stacklevel=2,
         )
     files = file_names(raw, names, encoding.ending)
-    for inner in {os.path.dirname(file) for file in files}:  # noqa: PTH120 - there may be millions
-        (folder / inner).mkdir(parents=True, exist_ok=True)
+    done = {} if journal is None else journal.finished(files, folder, show=not bar.disable)
+    if done:
+        logger.info("%d of %d copies were finished by an earlier start", len(done), len(files))
+        bar.update(len(done))
+    inner = {os.path.dirname(file) for file in files}  # noqa: PTH120 - there may be millions
+    for name in sorted(inner.union(names)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    images = manifest.noted(read([index for index in range(len(files)) if index not in done]))
     left, sizes = ShareLeft(), [0, 0]
-    for image, file in zip(images, files, strict=True):
-        target = folder / file
-        grey = manifest.keeps_grey and bool(are_grey(image.pixels[None]).all())
-        pixels = image.pixels[:1] if grey else image.pixels
-        encoding.save(to_pil(pixels), target, image.info)
-        original = raw.path(image.index)
-        found = original.stat() if original is not None and original.exists() else None
-        if found is not None and manifest.keeps_metadata:
-            os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
-        if not encoding.lossy:
-            manifest.add(image, file)
-            continue
-        written = pixels_of(load_photo(target))
-        manifest.add(image, file, written)
-        left.add(image.unchanged, image.pixels, written)
-        if found is not None:
-            sizes = [sizes[0] + target.stat().st_size, sizes[1] + found.st_size]
+    for index, file in enumerate(files):
+        written = done.pop(index, None)
+        if written is not None:
+            manifest.add(written.entry, written.notes)
+        else:
+            written = _write(images, file, folder, encoding, manifest, raw.path(index))
+            manifest.add(written.entry)
+            if journal is not None:
+                journal.add(index, folder, written)
+            bar.update()
+        if written.left is not None:
+            left.merge(ShareLeft.of(written.left))
+        if written.sizes is not None:
+            sizes = [total + own for total, own in zip(sizes, written.sizes, strict=True)]
     return {"folders": names} | (encoding.described(left, *sizes) if encoding.lossy else {})
+
+
+def _write(
+    images: Iterator[Exported],
+    file: str,
+    folder: Path,
+    encoding: Encoding,
+    manifest: Manifest,
+    original: Path | None,
+) -> Written:
+    """Writes the file of the next image."""
+    image, target = next(images), folder / file
+    info, notes = image.info, () if image.info is None else image.info.notes
+    grey = manifest.keeps_grey and bool(are_grey(image.pixels[None]).all())
+    picture = to_pil(image.pixels[:1] if grey else image.pixels)
+    found = original.stat() if original is not None and original.exists() else None
+
+    entry = None if encoding.lossy else manifest.entry(image, file)
+    if entry is not None:
+        del image  # its pixels need not be there while the largest encoders work
+    encoding.save(picture, target, info)
+    del picture
+    if found is not None and manifest.keeps_metadata:
+        os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
+    if entry is not None:
+        return Written(entry, notes)
+    pixels = pixels_of(load_photo(target))
+    left = ShareLeft()
+    left.add(image.unchanged, image.pixels, pixels)
+    sizes = None if found is None else (target.stat().st_size, found.st_size)
+    return Written(manifest.entry(image, file, pixels), notes, left.sums, sizes)
 
 
 def write_webdataset(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:

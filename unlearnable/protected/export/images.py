@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,27 +16,59 @@ from ...data.labels import check_listed
 from ...data.photo import PhotoReader
 from ...data.raw import RawDataset
 from ..manifest import Exported
+from ..metrics import Distortion, compare
 
 
-def images_to_export(
-    raw: RawDataset,
-    batches: Iterable[tuple[RawBatch, Images, Images]],
-    chosen: NDArray[np.bool_],
-    reader: PhotoReader,
-) -> Iterator[Exported]:
-    """All images in order, from batches as they are read, prepared but clean, and protected.
+class ImagesToExport:
+    """Makes the images of a dataset ready for an export, a batch at a time.
 
-    Each file was opened and decoded once where it was read by the ``reader``.
+    Each file was opened and decoded once where it was read by the ``reader``. Nothing here holds on
+    to an image that was taken, so that a large photo goes as soon as its taker is done with it.
+
+    Args:
+        raw: The dataset.
+        chosen: Which images are protected, bool (N,).
+        reader: Of photos.
+        compared: Indices of the images whose change is to be measured on the way.
+
+    Attributes:
+        changes: What was measured, by index.
     """
-    labels: list[Any] = raw.labels.tolist()
-    which, some = chosen.tolist(), bool(chosen.any())
-    for batch, prepared, protected in batches:
-        if raw.labelled:
-            check_listed(batch.labels, labels, batch.indices)
+
+    def __init__(
+        self,
+        raw: RawDataset,
+        chosen: NDArray[np.bool_],
+        reader: PhotoReader,
+        compared: Collection[int] = (),
+    ) -> None:
+        self._raw, self._reader, self._compared = raw, reader, frozenset(compared)
+        self._labels: list[Any] = raw.labels.tolist()
+        self._chosen, self._some = chosen, bool(chosen.any())
+        self.changes: dict[int, Distortion] = {}
+
+    def of(self, batches: Iterable[tuple[RawBatch, Images, Images]]) -> Iterator[Exported]:
+        """All images of batches as they are read, prepared but clean, and protected."""
+        return itertools.chain.from_iterable(map(self._each, batches))
+
+    def _each(self, read: tuple[RawBatch, Images, Images]) -> Iterator[Exported]:
+        batch, prepared, protected = read
+        if self._raw.labelled:
+            check_listed(batch.labels, self._labels, batch.indices)
+        found: deque[Exported] = deque()
         for index, clean, unchanged, pixels in zip(
             batch.indices, batch.pixels, prepared, protected, strict=True
         ):
-            path = raw.path(index)
-            info = None if path is None else reader.info(path)
-            label = labels[index]
-            yield Exported(index, label, clean, unchanged, pixels, which[index], some, info)
+            path = self._raw.path(index)
+            info = None if path is None else self._reader.info(path)
+            if index in self._compared:
+                self.changes[index] = compare(unchanged, pixels)
+            chosen = bool(self._chosen[index])
+            label = self._labels[index]
+            found.append(Exported(index, label, clean, unchanged, pixels, chosen, self._some, info))
+        return _taken(found)
+
+
+def _taken(images: deque[Exported]) -> Iterator[Exported]:
+    while images:
+        yield images.popleft()

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...data.export_marker import EXPORT_FORMAT, MARKER
-from ...io.files import WriteError, is_full, write_error, writing
+from ...io.files import WriteError, is_full, write_error
+from .staging import failed, is_staging, kept, thrown_away
 
 
 def check_folder(
@@ -46,7 +47,7 @@ def check_folder(
     if not os.access(there, os.W_OK | os.X_OK):
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         raise write_error(error, there)
-    if folder.exists() and not force and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder.exists() and not force and not (folder.is_dir() and _is_empty(folder)):
         raise FileExistsError(
             f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "
             f"(--force)"
@@ -54,6 +55,11 @@ def check_folder(
     if folder.exists():
         _earlier(folder)
     return folder
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing lies there but what an unfinished export has left."""
+    return all(is_staging(path, folder) for path in folder.iterdir())
 
 
 def is_taken(folder: Path, name: str) -> bool:
@@ -64,13 +70,20 @@ def is_taken(folder: Path, name: str) -> bool:
 
 def paths_of(folder: Path) -> list[str]:
     """All that lies in a finished folder, as its marker lists it; folders end with a slash."""
-    paths = sorted(folder.rglob("*"))
-    return [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in paths]
+    found: list[str] = []
+    # Plain strings: a Path for each of many files takes more memory than their names.
+    for at, folders, names in os.walk(folder):
+        way = "" if Path(at) == folder else f"{Path(at).relative_to(folder).as_posix()}/"
+        found += [f"{way}{name}/" for name in folders] + [f"{way}{name}" for name in names]
+    return sorted(found, key=lambda path: path.rstrip("/").split("/"))
 
 
 @contextlib.contextmanager
-def written_apart(folder: Path) -> Iterator[Path]:
+def written_apart(folder: Path, settings: str | None = None) -> Iterator[Path]:
     """A new folder to fill, whose content is moved to its place in the end, or deleted on errors.
+
+    With ``settings``, by which exports are told apart, it is kept on errors, and given again, with
+    what it holds, to the next export of these.
 
     A folder that exists may be a mount point, or lie where nothing can be written: then the new one
     is made inside of it. Files that an earlier export lists there are removed, all others stay; one
@@ -78,26 +91,24 @@ def written_apart(folder: Path) -> Iterator[Path]:
     """
     exists = folder.exists()
     place = folder if exists else folder.parent
-    partial = None
-    try:
-        with writing(folder):
-            place.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=place))
-        yield partial
-        partial.chmod(0o755)
-        if exists:
-            _exchange(partial, folder, _earlier(folder))
-        else:
-            partial.rename(folder)
-    except OSError as error:
-        if partial is None or not _is_of_writing(error, (partial, folder)):
-            raise
-        size = sum(path.stat().st_size for path in partial.rglob("*"))
-        done = f" after {size:,} bytes of the export, of which none stays"
-        raise write_error(error, folder, after=done) from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+    stays = settings is not None
+    with kept(folder, place, settings) if settings else thrown_away(folder, place) as partial:
+        try:
+            yield partial
+            partial.chmod(0o755)
+            if exists:
+                _exchange(partial, folder, _earlier(folder))
+            elif folder.exists() and any(folder.iterdir()):
+                raise FileExistsError(
+                    f"expected no folder {folder}, got one that was made in the meantime; choose "
+                    f"another one, or pass force=True (--force)"
+                )
+            else:
+                partial.rename(folder)
+        except OSError as error:
+            if not _is_of_writing(error, (partial, folder)):
+                raise
+            raise failed(error, folder, partial, stays=stays) from error
 
 
 def _is_of_writing(error: OSError, places: Sequence[Path]) -> bool:

@@ -1,0 +1,38 @@
+"""Many photos at once: few large ones in memory together, and all bad ones in one error."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+
+_TOGETHER = 25_000_000  # pixels of photos that are decoded at once; a larger one is alone
+_SHOWN = 20  # files that an error lists
+_turn = threading.Condition()
+_pixels = 0  # of the photos that are being decoded
+
+
+@contextlib.contextmanager
+def few_at_once(size: tuple[int, int]) -> Iterator[None]:
+    """Around decoding a photo of this width and height: threads wait until there is room for it."""
+    global _pixels
+    own = size[0] * size[1]
+    with _turn:
+        _turn.wait_for(lambda: not _pixels or _pixels + own <= _TOGETHER)
+        _pixels += own
+    try:
+        yield
+    finally:
+        with _turn:
+            _pixels -= own
+            _turn.notify_all()
+
+
+def bad_photos(count: int, bad: Sequence[str]) -> ValueError:
+    """The error of ``count`` photos, of which some are bad, each with what is wrong with it."""
+    some = "\n  ".join(bad[:_SHOWN])
+    more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+    return ValueError(
+        f"expected {count:,} photos, got {count - len(bad):,} and {len(bad):,} bad files:\n  "
+        f"{some}{more}\nmend them, or move them to another place"
+    )
