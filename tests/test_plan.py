@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +104,16 @@ def test_a_plan_is_measured_and_fits(photos):
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] <= 1
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), photos)
     assert again.to_dict() == plan.to_dict() and again.classes == {"cat": 6, "dog": 6}
+
+
+def test_damaged_photos_are_all_named_by_the_plan(photos):
+    bad = [path for path, _ in photos.samples[:2]]
+    for path in bad:
+        Path(path).write_bytes(Path(path).read_bytes()[:-2000])
+    survey = survey_folder(photos, decode=False)
+    with pytest.raises(ValueError, match="2 bad files") as caught:
+        plan_photos(photos, survey, params={"visits": 60.0}, image_size=40)
+    assert all(path in str(caught.value) for path in bad)
 
 
 def test_one_kind_gets_what_is_computed(tmp_path):

@@ -295,6 +295,8 @@ def survey_folder(
                     sizes[found[0]] += 1
                     notes.update(found[1])
                 bar.update()
+    if bad and not decode:  # then all bad ones are named
+        return survey_folder(dataset, progress=progress)
     if bad:
         raise bad_photos(len(paths), bad)
     root = Path(dataset.root)

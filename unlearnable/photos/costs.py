@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import nn
 
 from ..data.cache import read_images
 from ..data.image import pixels_of, to_pil
-from ..data.image_folder import Survey, file_of
+from ..data.image_folder import Survey, file_of, survey_folder
 from ..data.photo import load_photo
 from ..engine.device import pick_device
 from ..engine.memory import bytes_per_image
@@ -71,7 +73,8 @@ def measure_learning(
     if place.type == "cpu" and network not in _FAST:
         size = min(size, _MEASURED_AT)
     places = np.unique(np.linspace(0, len(dataset) - 1, _LOOKED_AT).astype(int)).tolist()
-    store = read_images(torch.utils.data.Subset(dataset, places), size)
+    with _naming_all_bad(dataset):
+        store = read_images(torch.utils.data.Subset(dataset, places), size)
     images, labels = store.images.to(place).float() / 255, store.labels.to(place)
     model = network
     if isinstance(model, str):
@@ -83,6 +86,16 @@ def measure_learning(
     pace = measure_pace(model, images, labels, chosen)
     seconds = math.nan if pace is None else (pace.training + pace.search) / 2
     return Learning(seconds, size, bytes_per_image(model, images[:2]))
+
+
+@contextlib.contextmanager
+def _naming_all_bad(dataset: Any) -> Iterator[None]:
+    """Around reading some of the photos: where one is damaged, an error names all such ones."""
+    try:
+        yield
+    except (OSError, ValueError):
+        survey_folder(dataset)
+        raise
 
 
 class Writing(NamedTuple):
@@ -104,7 +117,8 @@ def measure_writing(dataset: Any, survey: Survey, visibility: str | None) -> Wri
     place = len(dataset) // 2
     start = time.thread_time()
     path = file_of(dataset, place)
-    whole = pixels_of(load_photo(path) if path is not None else dataset[place][0])
+    with _naming_all_bad(dataset):
+        whole = pixels_of(load_photo(path) if path is not None else dataset[place][0])
     read = (time.thread_time() - start) / whole[0].size
     pixels = whole[:, :_TRIED, :_TRIED]
     change = _any_change(len(pixels), min(224, *pixels.shape[1:])).with_visibility(visibility)
