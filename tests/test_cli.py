@@ -310,7 +310,7 @@ def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
     ("command", "function", "missing"),
     [
         (["fit", "a", "b"], ue.Method.fit, {"keep_checkpoint", "callback", "resident"}),
-        (["protect", "a", "b"], ue.ProtectedDataset.export, {"mapping"}),
+        (["protect", "a", "b"], ue.ProtectedDataset.export, {"mapping", "measure", "resume"}),
         (["evaluate", "a", "b"], ue.evaluate, {"countermeasure", "batch_size", "peak_images"}),
         (
             ["audit", "a", "--perturbation", "b"],

@@ -431,9 +431,8 @@ def test_the_command_line_says_what_is_left(photos, tmp_path, capsys):
     )
     assert code == 0, err
     share = lossy(out)["share_left"]
-    lines = dict(line.split("  ", 1) for line in said.splitlines())
-    assert lines["left of the change"].strip() == f"{share:.0%} (jpeg, quality 90)"
-    assert lines["files"].strip().endswith("times the originals' size")
+    assert f"Left of the change: {share:.0%} (jpeg, quality 90)." in said.splitlines()
+    assert said.rstrip().endswith("times the originals' size.")
     code, said, _ = run(capsys, "verify", out, saved, "--originals", photos.root, "--json")
     shown = json.loads(said)
     assert code == 0 and shown["whole"] and shown["lossy"]["share_left"] == share
