@@ -38,10 +38,9 @@ _SPLIT = re.compile(
     re.IGNORECASE,
 )
 # Endings of pictures that Pillow may not read.
-_PICTURES = (
-    *(*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
-)
+_RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
+_PICTURES = (*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg", *_RAW)
+FLAT_CLASS = "photos"  # of all photos of a folder without class folders
 
 
 class Survey(NamedTuple):
@@ -122,10 +121,23 @@ class ImageFolder(datasets.ImageFolder):
         return is_photo and not is_foreign(Path(path).relative_to(self.root))
 
 
+class FlatFolder(ImageFolder):
+    """Photos right in a folder, without class folders: all of one class, called ``photos``."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        return [FLAT_CLASS], {FLAT_CLASS: 0}
+
+    def make_dataset(self, directory: Any, *_: Any, **__: Any) -> list[tuple[str, int]]:  # type: ignore[override]
+        """The photos in the order of their names; folders below are not looked into."""
+        paths = sorted(str(path) for path in Path(directory).iterdir() if path.is_file())
+        return [(path, 0) for path in paths if self._is_photo(path)]
+
+
 def open_folder(folder: str | Path) -> ImageFolder:
     """An ``ImageFolder``, or a ``ValueError`` that says what is wrong with the folders.
 
-    Files right below the folder belong to no class and are not read; folders inside of class
+    A folder without class folders is a :class:`FlatFolder`. Beside class folders, files right below
+    the folder belong to no class and are not read; folders inside of class
     folders belong to that class; where each class has the same ones, it is warned of. Links are
     followed, unless one leads back to itself. Hidden files and folders, and those that other
     programs write, are left out.
@@ -133,23 +145,39 @@ def open_folder(folder: str | Path) -> ImageFolder:
     root = Path(folder)
     found = sorted(path for path in root.iterdir() if path.is_dir())
     classes = [path for path in found if not is_foreign(path.relative_to(root))]
-    if not classes:
-        raise ValueError(
-            f"expected a folder of class folders, got {root} without any; put the photos of each "
-            f"class into a folder of its own below it"
-        )
     known = photo_extensions()
+    if not classes:
+        _refuse_no_photos(root, [path for path in root.iterdir() if path.is_file()])
+        return FlatFolder(str(root))
     _refuse_splits(root, classes)
     for path in classes:
         _check_links(path)
         files = [file for file in files_below(path) if not is_foreign(file.relative_to(root))]
         if not any(file.name.lower().endswith(known) for file in files):
-            heic = any(file.suffix.lower() in HEIC_EXTENSIONS for file in files)
-            raise ValueError(
-                f"expected photos in each class folder, found none in {path}; formats that are "
-                f"read are {', '.join(known)}{f'. {HEIC_HINT}' if heic else ''}"
-            )
+            _refuse_no_photos(path, files, "in each class folder")
     return ImageFolder(str(root))
+
+
+def _refuse_no_photos(folder: Path, files: list[Path], where: str = "") -> None:
+    """Raises ``ValueError`` where none of a folder's files is a photo that is read; says why."""
+    known = photo_extensions()
+    visible = [file for file in files if not is_foreign(Path(file.name))]
+    if any(file.name.lower().endswith(known) for file in visible):
+        return
+    endings = {file.suffix.lower() for file in visible}
+    found = "it is empty" if not visible else f"it holds {_some(sorted(f.name for f in visible))}"
+    hints = []
+    if endings & set(HEIC_EXTENSIONS):
+        hints.append(HEIC_HINT)
+    if endings & set(_RAW):
+        hints.append(
+            "Raw files of cameras are not read: export them as JPEG, PNG or TIFF with the program "
+            "in which you develop them"
+        )
+    raise ValueError(
+        f"expected photos{' ' + where if where else ''}, found none in {folder}: {found}; formats "
+        f"that are read are {', '.join(known)}" + "".join(f". {hint}" for hint in hints)
+    )
 
 
 def _refuse_splits(root: Path, classes: list[Path]) -> None:

@@ -1,0 +1,1 @@
+"""Folders of photos in one command: what is going to be done, chosen by what it costs here."""
