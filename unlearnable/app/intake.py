@@ -144,7 +144,8 @@ def _say_left_out(names: list[str]) -> list[str]:
         said.append(f"Left out, since HEIC cannot be read yet: {_some(heic)}. {HEIC_HINT}.")
     if pictures:
         said.append(
-            f"Left out, since their format is not read: {_some(pictures)}. Save them as JPEG or PNG."
+            f"Left out, since their format is not read: {_some(pictures)}. Save them as JPEG or "
+            f"PNG."
         )
     if others:
         said.append(f"Left out, since they are not photos: {_some(others)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ _HEADERS = {
     "cache-control": "no-store",  # photos would stay in the browser's cache
     "x-content-type-options": "nosniff",
 }
+
+# Paths at which Gradio would load something from elsewhere and pass it on.
+_FETCHES = re.compile(r"(file|proxy)=\w+:/", re.IGNORECASE)
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -41,11 +45,13 @@ class OnlyThisPage:
     async def __call__(
         self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send
     ) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] != "http":  # the start and the end of the server; there are no web sockets
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in scope["headers"]}
-        if scope["type"] != "http" or not _is_ours(headers, scope["method"], scope["path"]):
+        headers = {
+            name.decode("latin-1"): text.decode("latin-1") for name, text in scope["headers"]
+        }
+        if not _is_ours(headers, scope["method"], scope["path"]):
             await _refuse(send)
             return
 
@@ -64,6 +70,8 @@ class OnlyThisPage:
 
 
 def _is_ours(headers: dict[str, str], method: str, path: str) -> bool:
+    if _FETCHES.search(path):
+        return False
     host = headers.get("host", "")
     if urlsplit(f"//{host}").hostname not in _NAMES:
         return False

@@ -1,8 +1,6 @@
 // Gradio takes files alone, without the folders that they lie in. So folders are walked here, and
 // each file is handed to Gradio under its name below them, "cats/tabby.jpg".
 (() => {
-  const ZONE = "#photos";
-
   const named = (file, name) => new File([file], name, { type: file.type });
 
   const entriesOf = async (folder) => {
@@ -37,7 +35,7 @@
   document.addEventListener(
     "drop",
     async (event) => {
-      const zone = event.target.closest?.(ZONE);
+      const zone = event.target.closest?.(".drop");
       const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry());
       if (!zone || !entries.some((entry) => entry?.isDirectory)) return;
       event.preventDefault();
@@ -49,13 +47,13 @@
     true,
   );
 
-  window.chooseFolder = () => {
+  window.chooseFolder = (zone) => {
     const input = document.createElement("input");
     input.type = "file";
     input.webkitdirectory = true;
     input.addEventListener("change", () => {
       const files = [...input.files].map((file) => named(file, file.webkitRelativePath));
-      hand(document.querySelector(ZONE), files);
+      hand(document.getElementById(zone), files);
     });
     input.click();
   };

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ..engine.estimate import duration
 from .intake import Dropped
-from .words import KEY_WARNING, PRIVATE, THREE_SENTENCES, TITLE, VISIBILITIES
+from .words import (
+    ABOUT_OTHERS,
+    COMPARE,
+    KEY_WARNING,
+    NEXT,
+    PRIVATE,
+    START,
+    THREE_SENTENCES,
+    TITLE,
+    VISIBILITIES,
+)
 from .work import FORMATS, Done, Look, Step, Work
 
+STARTING = Step("Starting")
 _HERE = Path(__file__).parent
 CSS, JS = ((_HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
 
 
-class Photos(gr.File):
-    """Gradio's drop zone, whose files keep the names that their owner gave them."""
-
-    is_template = True  # for the browser, it is gr.File
-
-    def preprocess(self, payload: Any) -> Any:
-        """What was dropped, as a list of :class:`Dropped`."""
-        return [Dropped(Path(f.path), f.orig_name or Path(f.path).name) for f in payload or []]
-
-
 def make_theme() -> gr.themes.Base:
     """Gradio's plain theme in the fonts that the system has: none is loaded from the network."""
-    return gr.themes.Base(
+    theme = gr.themes.Base(
         primary_hue="teal",
         neutral_hue="stone",
         radius_size="lg",
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    )
+    # Darker than Gradio's, so that white text on it, and grey text on the page, can be read.
+    return theme.set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
     )
 
 
@@ -47,118 +55,150 @@ def make_page(folder: Path) -> gr.Blocks:
         _text(f'<h1>{TITLE}</h1><p class="quiet">{PRIVATE}</p>')
         _text(f'<div class="card">{_listed(THREE_SENTENCES)}</div>')
         _text("<h2>1. Your photos</h2>")
-        photos = Photos(
-            file_count="multiple",
-            label="Drop photos here, a folder of them, or a zip",
-            elem_id="photos",
-            height=200,
-        )
-        folder_button = gr.Button("Choose a whole folder…", size="sm", elem_id="choose-folder")
-        _text("<h2>2. How it will look</h2>")
-        visibility = gr.Radio(
-            [(words, name) for name, words in VISIBILITIES.items()],
-            value="low",
-            show_label=False,
-            elem_id="visibility",
-        )
-        kind = gr.Radio(
-            [(words, name) for name, (words, *_) in FORMATS.items()],
-            value="png",
-            label="Files",
-            elem_id="format",
-        )
+        photos = _drop_zone("photos", "Drop photos here, a folder, or a zip")
+        with gr.Accordion("Other pictures, to tell yours from (optional)", open=False):
+            _text(f"<p>{ABOUT_OTHERS}</p>")
+            others = _drop_zone("others", "Drop other pictures here")
+        _text("<h2>2. How the copies will look</h2>")
+        with gr.Group():
+            visibility = _choice("visibility", "Change", VISIBILITIES)
+            kind = _choice(
+                "format", "Files", {name: words for name, (words, *_) in FORMATS.items()}
+            )
         plan = gr.HTML(elem_id="plan", padding=False)
-        start = gr.Button(
-            "Protect the photos", variant="primary", interactive=False, elem_id="start"
-        )
+        start = gr.Button(START, variant="primary", interactive=False, elem_id="start")
         stop = gr.Button("Stop", visible=False, elem_id="stop")
         progress = gr.HTML(elem_id="progress", padding=False)
         with gr.Column(visible=False, elem_id="result") as result:
-            _text("<h2>3. Protected</h2>")
+            _text(f"<h2>3. Your copies</h2><p>{NEXT}</p>")
             with gr.Row():
-                copies = gr.DownloadButton("Download", variant="primary", elem_id="copies")
-                key = gr.DownloadButton("Download", elem_id="key")
-            _text(f"<p>{KEY_WARNING}</p>")
-            which = gr.Dropdown(label="Compare a photo", elem_id="which")
-            zoom = gr.Radio(
-                [("Fit to the page", "fit"), ("Full size, pixel by pixel", "full")],
-                value="fit",
-                show_label=False,
-                elem_id="zoom",
-            )
+                copies = gr.DownloadButton(variant="primary", elem_id="copies")
+                key = gr.DownloadButton(elem_id="key")
+            _text(f'<div class="card">{KEY_WARNING}</div>')
+            _text(f"<h2>Before and after</h2><p>{COMPARE}</p>")
+            with gr.Row():
+                which = gr.Dropdown(label="Photo", elem_id="which")
+                zoom = _choice(
+                    "zoom", "Size", {"fit": "Fit to the page", "full": "Full size (1:1)"}
+                )
             with gr.Column(elem_id="viewer"):
                 slider = gr.ImageSlider(
                     interactive=False,
                     show_label=False,
+                    container=False,
                     buttons=["fullscreen"],
                     max_height=0,
-                    container=False,
                     elem_id="slider",
                 )
 
-        def look(dropped: list[Dropped], level: str, here: Work | None) -> Any:
-            if here is None:
-                here = Work(folder)
-            unready = gr.update(interactive=False)
-            if not dropped:
-                return here, "", unready, gr.update(visible=False), ""
+        def look(
+            dropped: list[Dropped], besides: list[Dropped], level: str, here: Work | None
+        ) -> dict[Any, Any]:
+            here = here or Work(folder)
+            shown = {work: here, result: gr.update(visible=False), progress: ""}
             try:
-                found = here.look(dropped, level)
+                found = _plan(here.look(dropped, besides, level)) if dropped else ""
             except Exception as error:
-                return here, _notice(here.say(error)), unready, gr.update(visible=False), ""
-            return here, _plan(found), gr.update(interactive=True), gr.update(visible=False), ""
+                return {
+                    **shown,
+                    plan: _notice(here.say(error)),
+                    start: gr.update(interactive=False),
+                }
+            return {**shown, plan: found, start: gr.update(interactive=bool(found))}
 
-        def protect(here: Work, format: str) -> Iterator[Any]:
-            running = {start: gr.update(visible=False), stop: gr.update(visible=True)}
-            ready = {start: gr.update(visible=True), stop: gr.update(visible=False)}
-            yield {**running, result: gr.update(visible=False), progress: _bar(Step("Starting"))}
+        def protect(here: Work, format: str) -> Iterator[dict[Any, Any]]:
+            def state(*, busy: bool) -> dict[Any, Any]:
+                free = {choice: gr.update(interactive=not busy) for choice in (visibility, kind)}
+                return {start: gr.update(visible=not busy), stop: gr.update(visible=busy), **free}
+
+            yield {
+                **state(busy=True),
+                result: gr.update(visible=False),
+                progress: _bar(Step("Starting")),
+            }
             try:
                 for step in here.protect(format):
                     if isinstance(step, Done):
-                        yield {**ready, **shown(here, step)}
+                        yield {**state(busy=False), **finished(here, step)}
                     else:
                         yield {progress: _bar(step)}
             except Exception as error:
-                yield {**ready, progress: _notice(here.say(error))}
+                yield {**state(busy=False), progress: _notice(here.say(error))}
 
-        def shown(here: Work, done: Done) -> dict[Any, Any]:
+        def finished(here: Work, done: Done) -> dict[Any, Any]:
             return {
                 progress: "",
                 result: gr.update(visible=True),
-                copies: gr.update(value=str(done.copies), label=_download("the copies", done.copies)),
-                key: gr.update(value=str(done.key), label=_download("the private key", done.key)),
+                copies: _download("Download the copies", done.copies),
+                key: _download("Download the private key", done.key),
                 which: gr.update(choices=[(name, i) for i, name in enumerate(done.names)], value=0),
+                zoom: "fit",
                 slider: compare(here, 0, "fit"),
             }
 
         def compare(here: Work, index: int, scale: str) -> Any:
             before, after, width = here.pair(index)
-            wide = f"{width}px" if scale == "full" else "100%"
-            return gr.update(value=(str(before), str(after)), width=wide)
+            full = scale == "full"
+            return gr.update(
+                value=(str(before), str(after)),
+                width=f"{width}px" if full else "100%",
+                elem_classes=["full"] if full else [],
+            )
 
-        inputs, planned = [photos, visibility, work], [work, plan, start, result, progress]
-        photos.change(look, inputs, planned, show_progress="hidden")
-        visibility.input(look, inputs, planned, show_progress="hidden")
-        folder_button.click(None, js="() => window.chooseFolder()")
-        running = start.click(
+        looked = [work, result, progress, plan, start]
+        for change in (photos.change, others.change, visibility.input):
+            change(look, [photos, others, visibility, work], looked, show_progress="hidden")
+        start.click(
             protect,
             [work, kind],
-            [start, stop, progress, result, copies, key, which, slider],
+            [start, stop, visibility, kind, progress, result, copies, key, which, zoom, slider],
             show_progress="hidden",
         )
-        stop.click(Work.stop, work, None, queue=False)
+        stop.click(_stop, work, None, queue=False)
         for change in (which.input, zoom.input):
             change(compare, [work, which, zoom], slider, show_progress="hidden")
     return page
+
+
+def _ready(ready: bool) -> Any:
+    return gr.update(interactive=ready)
 
 
 def _text(text: str) -> None:
     gr.HTML(text, padding=False)
 
 
+def _drop_zone(name: str, label: str) -> gr.File:
+    """A place to drop photos, and a button for who would rather choose a folder."""
+    zone = gr.File(
+        file_count="multiple", label=label, elem_id=name, elem_classes="drop", height=190
+    )
+    # Not by a subclass, of which Gradio writes a stub beside this file.
+    zone.preprocess = _as_dropped  # type: ignore[method-assign]
+    button = gr.Button("Choose a folder…", size="sm", elem_id=f"{name}-folder")
+    button.click(None, js=f"() => window.chooseFolder('{name}')")
+    return zone
+
+
+def _as_dropped(payload: Any) -> list[Dropped]:
+    """Files with the names that their owner gave them, where Gradio gives its own."""
+    return [Dropped(Path(f.path), f.orig_name or Path(f.path).name) for f in payload or []]
+
+
+def _choice(name: str, label: str, words: Mapping[str, str]) -> gr.Radio:
+    """Of a few names, the first of which is chosen."""
+    choices = [(text, value) for value, text in words.items()]
+    return gr.Radio(choices, value=next(iter(words)), label=label, elem_id=name)
+
+
 def _close(work: Work | None) -> None:
     if work is not None:
         work.close()
+
+
+def _stop(work: Work | None) -> None:
+    if work is not None:
+        work.stop()
 
 
 def _listed(sentences: Sequence[str]) -> str:
@@ -171,14 +211,9 @@ def _notice(text: str) -> str:
 
 
 def _plan(found: Look) -> str:
-    plan = found.plan
-    count = "1 photo" if plan.images == 1 else f"{plan.images:,} photos"
-    known = math.isfinite(plan.seconds)
-    time = f"about {duration(plan.seconds)}" if known else "time not known"
-    facts = f'<p class="facts"><strong>{count}</strong><strong>{time}</strong></p>'
-    said = _listed([html.escape(text) for text in plan.sentences()])
-    notes = _listed([html.escape(text) for text in found.notes]) if found.notes else ""
-    return f'<div class="card">{facts}{said}{notes}</div>'
+    facts = "".join(f"<strong>{html.escape(fact)}</strong>" for fact in found.facts)
+    said = _listed([html.escape(text) for text in [*found.sentences, *found.notes]])
+    return f'<div class="card"><p class="facts">{facts}</p>{said}</div>'
 
 
 def _bar(step: Step) -> str:
@@ -187,7 +222,7 @@ def _bar(step: Step) -> str:
     return f'<label class="card bar" role="status">{text}<progress{share}></progress></label>'
 
 
-def _download(what: str, file: Path) -> str:
+def _download(what: str, file: Path) -> Any:
     size = file.stat().st_size
     amount = f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
-    return f"Download {what} ({amount})"
+    return gr.update(value=str(file), label=f"{what} ({amount})")

@@ -6,8 +6,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import threading
-import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,29 +25,21 @@ _SETTINGS = {
 }
 
 
-def start(*, port: int | None = None, browser: bool = True) -> None:
-    """Serves the page until Ctrl-C.
+@contextlib.contextmanager
+def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
+    """The page's address, and the folder that all its files lie in, for as long as it is there.
 
     Args:
         port: Of 127.0.0.1; None takes a free one from 7860 on.
-        browser: Open it in the browser.
 
     Raises:
         ImportError: Gradio is not installed.
         OSError: The port is taken.
+        ValueError: It is none.
     """
-    with serving(port) as (url, folder):
-        print(f"The page is at {url}, for this computer only. Ctrl-C ends it.")
-        print(f"Photos lie in {folder} meanwhile; they are deleted at the end.", flush=True)
-        if browser:
-            webbrowser.open(url)
-        threading.Event().wait()
-
-
-@contextlib.contextmanager
-def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
-    """The page's address, and the folder that all its files lie in, while they are there."""
-    with _own_folder() as folder, _set(_SETTINGS | {"GRADIO_TEMP_DIR": str(folder)}):
+    if port is not None and not 0 < port < 1 << 16:
+        raise ValueError(f"expected a port from 1 to 65535, got {port}")
+    with _own_folder() as folder, _set(_settings(folder)):
         try:
             from starlette.middleware import Middleware
 
@@ -82,9 +72,25 @@ def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
                 css=CSS,
                 head=f"<script>{JS}</script>",
             )
+        except OSError as error:
+            page.close(verbose=False)
+            which = "from 7860 to 7959" if port is None else f"{port}"
+            raise OSError(
+                f"expected a free port, got {which}, which other programs use; choose one by --port"
+            ) from error
+        try:
             yield url, folder
         finally:
             page.close(verbose=False)
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    """Environment variables that Gradio reads: nothing goes out, and all files into the folder."""
+    here = {
+        name: ",".join([*filter(None, [os.environ.get(name)]), HOST, "localhost"])
+        for name in ("NO_PROXY", "no_proxy")
+    }
+    return {**_SETTINGS, **here, "GRADIO_TEMP_DIR": str(folder)}
 
 
 @contextlib.contextmanager

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import threading
+import webbrowser
 
-from .arguments import chosen
+from .terminal import put_out, show
 
 
 def app(args: argparse.Namespace) -> None:
     """Protect photos on a page in the browser, on this computer alone."""
-    from ..app.start import start
+    from ..app.start import serving
 
-    start(**chosen(args, start))
+    with serving(args.port) as (url, folder):
+        if args.json:
+            show(args, {"url": url, "folder": str(folder)})
+        else:
+            put_out(
+                f"The page is at {url}, for this computer alone; Ctrl-C ends it.\n"
+                f"Photos lie in {folder} meanwhile, and are deleted at the end."
+            )
+        if args.browser:
+            webbrowser.open(url)
+        threading.Event().wait()

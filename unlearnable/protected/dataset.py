@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,7 @@ class ProtectedDataset(View):
         metadata: bool = False,
         gps: bool = False,
         mapping: str | Path | None = None,
-        progress: bool = True,
+        progress: bool | Callable[[float], None] = True,
     ) -> Path:
         """Writes the protected images before transforms; losslessly unless a quality is given.
 
@@ -307,7 +307,7 @@ class ProtectedDataset(View):
                 last modified. Nothing is kept otherwise. Colours are sRGB in any case.
             gps: Keep the location, too.
             mapping: CSV file to write which original became which file; not for publication.
-            progress: Show a bar.
+            progress: Show a bar; or a function to call with the share of images written.
 
         Returns:
             The folder.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def export_images(
     quality: int | str | None = None,
     mapping: str | Path | None = None,
     force: bool = False,
-    progress: bool = True,
+    progress: bool | Callable[[float], None] = True,
 ) -> Path:
     """Writes images; see :meth:`ProtectedDataset.export`.
 
@@ -109,7 +109,7 @@ def export_images(
         quality: Of lossy files.
         mapping: Where to write which file became which.
         force: Replace an earlier export.
-        progress: Show a bar.
+        progress: Show a bar, or tell a function the share of images that are written.
     """
     if not raw.labelled and format not in IMAGE_FILES:
         raise ValueError(
@@ -123,8 +123,10 @@ def export_images(
     encoding = Encoding.of(format, quality)
     encoding.check(raw)
     with written_apart(folder) as partial:
-        shown = None if progress else True
+        shown = None if progress is True else True
         images = manifest.noted(tqdm(images, "exporting", len(raw), disable=shown))
+        if callable(progress):
+            images = _telling(images, len(raw), progress)
         if format in IMAGE_FILES:
             about = write_folders(raw, images, partial, encoding, manifest)
             manifest.write(partial)
@@ -147,3 +149,12 @@ def export_images(
     if mapping is not None:
         write_mapping(Path(mapping), folder, map(raw.path, range(len(raw))), manifest.files)
     return folder
+
+
+def _telling(
+    images: Iterable[Exported], count: int, listener: Callable[[float], None]
+) -> Iterator[Exported]:
+    """The images; each is written when the next one is asked for."""
+    for number, image in enumerate(images, 1):
+        yield image
+        listener(number / count)
