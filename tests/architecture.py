@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "unlearnable"
 # From the ground up: a package may import those before it, and itself.
 ORDER = (
     "errors", "_version", "engine", "io", "hub", "data", "perturbation", "protected", "methods",
-    "evaluation", "importers", "photos", "cli", "__init__", "__main__",
+    "evaluation", "importers", "photos", "app", "cli", "__init__", "__main__",
 )  # fmt: skip
 _EVERYWHERE = ("Self", "logger")  # each module's own, by convention
 LONGEST = 350  # lines of a file

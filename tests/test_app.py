@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from unlearnable.app import intake, start, words
-from unlearnable.app.intake import Dropped, gather
+from unlearnable.app.intake import Dropped, collect
 from unlearnable.app.local import OnlyThisPage
-from unlearnable.app.work import Done, Step, Stopped, Work, _Teller
+from unlearnable.app.visit import Done, Step, Stopped, Visit, _Teller
 
 
 def photo(path, seed=0, size=(40, 32)):
@@ -49,14 +49,14 @@ def below(folder):
     ],
 )
 def test_photos_keep_their_names_and_class_folders(names, kept, tmp_path):
-    found = gather(dropped(tmp_path / "in", *names), tmp_path / "out")
+    found = collect(dropped(tmp_path / "in", *names), tmp_path / "out")
     assert below(found.folder) == kept
     assert found.photos == len(kept)
 
 
 def test_no_name_leads_out_of_the_folder(tmp_path):
     names = ["../../a.png", "/b.png", "..\\c.png", "./d.png", "e\0.png"]
-    found = gather(dropped(tmp_path / "in", *names), tmp_path / "deep" / "out")
+    found = collect(dropped(tmp_path / "in", *names), tmp_path / "deep" / "out")
     assert below(found.folder) == ["a.png", "b.png", "c.png", "d.png", "e_.png"]
     assert below(tmp_path / "deep") == [f"out/{name}" for name in below(found.folder)]
 
@@ -67,7 +67,7 @@ def test_an_archive_is_unpacked_with_its_class_folders(tmp_path):
             ["photos/cats/a.png", "photos/dogs/b.png", "__MACOSX/photos/._a.png"]
         ):
             archive.write(photo(tmp_path / f"{n}.png", n), name)
-    found = gather([Dropped(tmp_path / "x", "photos.ZIP")], tmp_path / "out")
+    found = collect([Dropped(tmp_path / "x", "photos.ZIP")], tmp_path / "out")
     assert below(tmp_path / "out") == ["cats/a.png", "dogs/b.png"] and found.photos == 2
     assert not (tmp_path / "out-unpacked").exists()
 
@@ -77,7 +77,7 @@ def test_an_archive_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
         archive.writestr("a.png", bytes(100))
     monkeypatch.setattr(intake, "_SPARE", 1 << 62)
     with pytest.raises(ValueError, match=r"^x is too large for the disk"):
-        gather([Dropped(tmp_path / "x", "x.zip")], tmp_path / "out")
+        collect([Dropped(tmp_path / "x", "x.zip")], tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -98,45 +98,45 @@ def test_what_cannot_be_used_is_said_in_a_sentence(names, said, tmp_path):
         (tmp_path / str(n)).write_bytes(b"x")
         files.append(Dropped(tmp_path / str(n), name))
     with pytest.raises(ValueError, match="(?s)" + said.replace(".", r"\.")):
-        gather(files, tmp_path / "out")
+        collect(files, tmp_path / "out")
 
 
 def test_a_damaged_archive_is_said_in_a_sentence(tmp_path):
     (tmp_path / "x").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match=r"^holiday.zip cannot be unpacked: it is damaged. Unpack"):
-        gather([Dropped(tmp_path / "x", "holiday.zip")], tmp_path / "out")
+        collect([Dropped(tmp_path / "x", "holiday.zip")], tmp_path / "out")
 
 
 def test_heic_without_the_extra_is_left_out_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(intake, "photo_extensions", lambda: (".png",))
-    found = gather(dropped(tmp_path / "in", "a.png"), tmp_path / "out")
+    found = collect(dropped(tmp_path / "in", "a.png"), tmp_path / "out")
     assert found.left_out == []
     (tmp_path / "b").write_bytes(b"x")
     files = [*dropped(tmp_path / "in", "a.png"), Dropped(tmp_path / "b", "IMG_1.HEIC")]
-    (said,) = gather(files, tmp_path / "out2").left_out
+    (said,) = collect(files, tmp_path / "out2").left_out
     assert "IMG_1.HEIC" in said and "pip install 'unlearnable[heic]'" in said
 
 
-def finished(work, format="png"):
-    *steps, done = work.protect(format)
+def finished(visit, format="png"):
+    *steps, done = visit.protect(format)
     assert isinstance(done, Done) and all(isinstance(step, Step) for step in steps)
     return done, [step.text for step in steps]
 
 
 @pytest.fixture
-def work(tmp_path):
-    work = Work(tmp_path)
-    yield work
-    work.close()
-    assert not work.folder.exists()
+def visit(tmp_path):
+    visit = Visit(tmp_path)
+    yield visit
+    visit.close()
+    assert not visit.folder.exists()
 
 
-def test_flat_photos_become_an_archive_of_copies_and_a_key_apart(work, tmp_path):
+def test_flat_photos_become_an_archive_of_copies_and_a_key_apart(visit, tmp_path):
     names = ["IMG_1.JPG", "IMG_2.png", "Ä (3).png"]
-    found = work.look(dropped(tmp_path / "in", *names), [], "low")
+    found = visit.look(dropped(tmp_path / "in", *names), [], "low")
     assert found.facts == ["3 photos", "less than a minute", "looks untouched"]
     assert found.notes == [] and not any("--" in text for text in found.sentences)
-    done, said = finished(work)
+    done, said = finished(visit)
     assert [text.partition(",")[0] for text in said[:2]] == [
         "Learning what to change",
         "Writing the copies",
@@ -152,7 +152,7 @@ def test_flat_photos_become_an_archive_of_copies_and_a_key_apart(work, tmp_path)
         assert "do not publish it" in archive.read("README.txt").decode()
         archive.extractall(tmp_path / "key")
     assert "perturbation/config.json" in kept and "notes/unlearnable-files.csv" in kept
-    before, after, width = work.pair(done.names.index("IMG_2.png"))
+    before, after, width = visit.pair(done.names.index("IMG_2.png"))
     clean, protected = (
         np.asarray(Image.open(path).convert("RGB"), int) for path in (before, after)
     )
@@ -160,11 +160,11 @@ def test_flat_photos_become_an_archive_of_copies_and_a_key_apart(work, tmp_path)
     assert 0 < abs(protected - clean).max() <= 8
 
 
-def test_copies_verify_with_what_is_in_the_key(work, tmp_path):
+def test_copies_verify_with_what_is_in_the_key(visit, tmp_path):
     from unlearnable import Perturbation, verify
 
-    work.look(dropped(tmp_path / "in", "a.png", "b.png"), [], "low")
-    done, _ = finished(work)
+    visit.look(dropped(tmp_path / "in", "a.png", "b.png"), [], "low")
+    done, _ = finished(visit)
     with zipfile.ZipFile(done.copies) as archive:
         archive.extractall(tmp_path / "copies")
     with zipfile.ZipFile(done.key) as archive:
@@ -187,44 +187,44 @@ class Endless:
             progress(0.5)
 
 
-def test_work_ends_where_it_is_stopped(work, tmp_path):
-    work.look(dropped(tmp_path / "in", "a.png", "b.png"), [], "low")
-    work._plan = Endless()
-    steps = work.protect("png")
+def test_work_ends_where_it_is_stopped(visit, tmp_path):
+    visit.look(dropped(tmp_path / "in", "a.png", "b.png"), [], "low")
+    visit._plan = Endless()
+    steps = visit.protect("png")
     assert next(steps) == Step("Learning what to change, about a minute left")
-    work.stop()
+    visit.stop()
     with pytest.raises(Stopped) as stopped:
         list(steps)
-    assert work.say(stopped.value) == "Stopped. Nothing was kept."
+    assert visit.say(stopped.value) == "Stopped. Nothing was kept."
 
 
-def test_what_is_dropped_meanwhile_stops_the_work(work, tmp_path):
+def test_what_is_dropped_meanwhile_stops_the_work(visit, tmp_path):
     files = dropped(tmp_path / "in", "a.png", "b.png")
-    work.look(files, [], "low")
-    work._plan = Endless()
-    steps = work.protect("png")
+    visit.look(files, [], "low")
+    visit._plan = Endless()
+    steps = visit.protect("png")
     next(steps)
-    assert work.look(files[:1], [], "low").facts[0] == "1 photo"
+    assert visit.look(files[:1], [], "low").facts[0] == "1 photo"
     with pytest.raises(Stopped):
         list(steps)
 
 
-def test_a_damaged_photo_is_named_and_no_folder_is(work, tmp_path):
+def test_a_damaged_photo_is_named_and_no_folder_is(visit, tmp_path):
     files = dropped(tmp_path / "in", "a.png", "b.png")
     files[0].path.write_bytes(files[0].path.read_bytes()[:60])
     (tmp_path / "in" / "c").write_bytes(b"no photo")
     with pytest.raises(ValueError) as error:
-        work.look([*files, Dropped(tmp_path / "in" / "c", "c.jpg")], [], "low")
-    said = work.say(error.value)
+        visit.look([*files, Dropped(tmp_path / "in" / "c", "c.jpg")], [], "low")
+    said = visit.say(error.value)
     assert "a.png" in said and "c.jpg" in said and "b.png" not in said
     assert str(tmp_path) not in said and os.sep not in said
-    assert work.look(files[1:], [], "low").facts[0] == "1 photo"
+    assert visit.look(files[1:], [], "low").facts[0] == "1 photo"
 
 
 def test_unforeseen_errors_are_sentences_too(tmp_path):
-    assert words.sentence(KeyError("x"), tmp_path).startswith("Something unforeseen went wrong")
-    assert "disk is full" in words.sentence(OSError(28, "No space left on device"), tmp_path)
-    assert "memory is full" in words.sentence(MemoryError(), tmp_path)
+    assert words.plain(KeyError("x"), tmp_path).startswith("Something unforeseen went wrong")
+    assert "disk is full" in words.plain(OSError(28, "No space left on device"), tmp_path)
+    assert "memory is full" in words.plain(MemoryError(), tmp_path)
 
 
 def answer(**headers):

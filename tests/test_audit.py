@@ -17,7 +17,7 @@ from unlearnable.data.cache import read_images
 from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.engine.recipes import STANDARD
-from unlearnable.evaluation.audit.cells import Plan, plan
+from unlearnable.evaluation.audit.cells import PlannedCell, plan
 from unlearnable.evaluation.audit.data import AuditData, read_audit_data, split
 from unlearnable.evaluation.audit.timing import Clock, probe
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure, projection
@@ -564,7 +564,7 @@ def test_numbers_of_numpy_are_those_of_python(images, pixel, tmp_path):
 
 
 def test_the_clock_prefers_what_was_measured():
-    none, jpeg = (Plan(PROTECTED, countermeasure(n), "tiny", 0) for n in ("none", "jpeg-10"))
+    none, jpeg = (PlannedCell(PROTECTED, countermeasure(n), "tiny", 0) for n in ("none", "jpeg-10"))
     clock = Clock([], {})
     clock.expect(none.kind, 10.0)
     clock.expect(jpeg.kind, 20.0)

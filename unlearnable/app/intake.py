@@ -26,7 +26,7 @@ class Dropped(NamedTuple):
     name: str  # as its owner calls it, below the folders that were dropped: cats/tabby.jpg
 
 
-class Gathered(NamedTuple):
+class Collected(NamedTuple):
     """The photos of what was dropped."""
 
     folder: Path  # they lie in it, or in a folder per class
@@ -34,7 +34,7 @@ class Gathered(NamedTuple):
     left_out: list[str]  # sentences on what was dropped besides
 
 
-def gather(dropped: Iterable[Dropped], folder: Path) -> Gathered:
+def collect(dropped: Iterable[Dropped], folder: Path) -> Collected:
     """Lays dropped photos into a new folder, by their own names; archives are unpacked.
 
     What was dropped is linked to, not copied, where it lies on the same disk. Of two files with
@@ -63,7 +63,7 @@ def gather(dropped: Iterable[Dropped], folder: Path) -> Gathered:
     said = _say_left_out(left_out)
     if not found:
         raise ValueError(" ".join(["There is no photo among what you dropped.", *said]))
-    return Gathered(folder, len(found), said)
+    return Collected(folder, len(found), said)
 
 
 def _unpack(dropped: Iterable[Dropped], folder: Path) -> Iterator[Dropped]:

@@ -10,18 +10,18 @@ from typing import Any
 import gradio as gr
 
 from .intake import Dropped
+from .visit import FORMATS, Done, Look, Step, Visit
 from .words import (
     ABOUT_OTHERS,
     COMPARE,
     KEY_WARNING,
+    LOOKS,
     NEXT,
     PRIVATE,
     START,
     THREE_SENTENCES,
     TITLE,
-    VISIBILITIES,
 )
-from .work import FORMATS, Done, Look, Step, Work
 
 STARTING = Step("Starting")
 _HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def make_theme() -> gr.themes.Base:
 def make_page(folder: Path) -> gr.Blocks:
     """The page, which lays all files into ``folder``."""
     with gr.Blocks(title="unlearnable", analytics_enabled=False) as page:
-        work = gr.State(None, delete_callback=_close)
+        visit = gr.State(None, delete_callback=_close)
         _text(f'<h1>{TITLE}</h1><p class="quiet">{PRIVATE}</p>')
         _text(f'<div class="card">{_listed(THREE_SENTENCES)}</div>')
         _text("<h2>1. Your photos</h2>")
@@ -61,7 +61,7 @@ def make_page(folder: Path) -> gr.Blocks:
             others = _drop_zone("others", "Drop other pictures here")
         _text("<h2>2. How the copies will look</h2>")
         with gr.Group():
-            visibility = _choice("visibility", "Change", VISIBILITIES)
+            visibility = _choice("visibility", "Change", LOOKS)
             kind = _choice(
                 "format", "Files", {name: words for name, (words, *_) in FORMATS.items()}
             )
@@ -92,10 +92,10 @@ def make_page(folder: Path) -> gr.Blocks:
                 )
 
         def look(
-            dropped: list[Dropped], besides: list[Dropped], level: str, here: Work | None
+            dropped: list[Dropped], besides: list[Dropped], level: str, here: Visit | None
         ) -> dict[Any, Any]:
-            here = here or Work(folder)
-            shown = {work: here, result: gr.update(visible=False), progress: ""}
+            here = here or Visit(folder)
+            shown = {visit: here, result: gr.update(visible=False), progress: ""}
             try:
                 found = _plan(here.look(dropped, besides, level)) if dropped else ""
             except Exception as error:
@@ -106,7 +106,7 @@ def make_page(folder: Path) -> gr.Blocks:
                 }
             return {**shown, plan: found, start: gr.update(interactive=bool(found))}
 
-        def protect(here: Work, format: str) -> Iterator[dict[Any, Any]]:
+        def protect(here: Visit, format: str) -> Iterator[dict[Any, Any]]:
             def state(*, busy: bool) -> dict[Any, Any]:
                 free = {choice: gr.update(interactive=not busy) for choice in (visibility, kind)}
                 return {start: gr.update(visible=not busy), stop: gr.update(visible=busy), **free}
@@ -125,7 +125,7 @@ def make_page(folder: Path) -> gr.Blocks:
             except Exception as error:
                 yield {**state(busy=False), progress: _notice(here.say(error))}
 
-        def finished(here: Work, done: Done) -> dict[Any, Any]:
+        def finished(here: Visit, done: Done) -> dict[Any, Any]:
             return {
                 progress: "",
                 result: gr.update(visible=True),
@@ -136,7 +136,7 @@ def make_page(folder: Path) -> gr.Blocks:
                 slider: compare(here, 0, "fit"),
             }
 
-        def compare(here: Work, index: int, scale: str) -> Any:
+        def compare(here: Visit, index: int, scale: str) -> Any:
             before, after, width = here.pair(index)
             full = scale == "full"
             return gr.update(
@@ -145,18 +145,18 @@ def make_page(folder: Path) -> gr.Blocks:
                 elem_classes=["full"] if full else [],
             )
 
-        looked = [work, result, progress, plan, start]
+        looked = [visit, result, progress, plan, start]
         for change in (photos.change, others.change, visibility.input):
-            change(look, [photos, others, visibility, work], looked, show_progress="hidden")
+            change(look, [photos, others, visibility, visit], looked, show_progress="hidden")
         start.click(
             protect,
-            [work, kind],
+            [visit, kind],
             [start, stop, visibility, kind, progress, result, copies, key, which, zoom, slider],
             show_progress="hidden",
         )
-        stop.click(_stop, work, None, queue=False)
+        stop.click(_stop, visit, None, queue=False)
         for change in (which.input, zoom.input):
-            change(compare, [work, which, zoom], slider, show_progress="hidden")
+            change(compare, [visit, which, zoom], slider, show_progress="hidden")
     return page
 
 
@@ -191,14 +191,14 @@ def _choice(name: str, label: str, words: Mapping[str, str]) -> gr.Radio:
     return gr.Radio(choices, value=next(iter(words)), label=label, elem_id=name)
 
 
-def _close(work: Work | None) -> None:
-    if work is not None:
-        work.close()
+def _close(visit: Visit | None) -> None:
+    if visit is not None:
+        visit.close()
 
 
-def _stop(work: Work | None) -> None:
-    if work is not None:
-        work.stop()
+def _stop(visit: Visit | None) -> None:
+    if visit is not None:
+        visit.stop()
 
 
 def _listed(sentences: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ ABOUT_OTHERS = (
     "such as photos of other people or places, a pattern is learned that yours can be told by. The "
     "others are not changed, and are not among the copies."
 )
-VISIBILITIES = {
+LOOKS = {
     "low": "Looks untouched",
     "medium": "Slight grain, stronger",
     "high": "Visible grain, strongest",
@@ -71,7 +71,7 @@ def time_left(seconds: float) -> str:
     return f"{time_needed(seconds)} left" if math.isfinite(seconds) else ""
 
 
-def sentence(error: BaseException, *folders: Path) -> str:
+def plain(error: BaseException, *folders: Path) -> str:
     """An error for the page, without the folders in which the photos lie for the time being."""
     if isinstance(error, MemoryError):
         return "The memory is full. Close other programs, or protect fewer photos at once."

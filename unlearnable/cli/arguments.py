@@ -104,17 +104,21 @@ def method_class(args: argparse.Namespace) -> type[Method]:
     return next(method for method in METHODS if method.__name__.lower() == args.method)
 
 
-def method_of(args: argparse.Namespace) -> Method:
-    """The method that ``--method``, ``--preset``, ``--set`` and the like describe."""
-    params = {"seed": args.seed}
+def parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Those that ``--set``, ``--seed`` and the like give."""
+    params: dict[str, Any] = {"seed": args.seed}
     for assignment in args.set:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"expected --set NAME=VALUE, got {assignment!r}")
         params[name] = parse_value(text)
-    params |= {n: vars(args)[n] for n in PARAMETERS if vars(args)[n] is not None}
+    return params | {n: vars(args)[n] for n in PARAMETERS if vars(args)[n] is not None}
+
+
+def method_of(args: argparse.Namespace) -> Method:
+    """The method that ``--method``, ``--preset`` and the parameters describe."""
     try:
-        return method_class(args).preset(args.preset, **params)
+        return method_class(args).preset(args.preset, **parameters(args))
     except TypeError as error:
         raise ValueError(str(error)) from error
 

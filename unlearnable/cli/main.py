@@ -158,7 +158,10 @@ def _learning(command: Callable[..., _Add]) -> None:
     add("dataset", help=DATASET_HELP)
     add("out", help="folder for the protected images")
     add("--perturbation", help=f"apply this one instead of fitting: {_PERTURBATION_HELP}")
-    what = "keep what was fitted, to verify and audit the copies and to protect more of them"
+    what = (
+        "keep what was learned, the key, here: it checks the copies; for a folder of photos by "
+        "default in OUT-key"
+    )
     add("--save-perturbation", metavar="FOLDER", help=what)
     add("--fraction", type=fraction, default=1.0, help="share of images to protect (%(default)s)")
     what = f"{', '.join(choices.EXPORT_NAMES)}, all lossless; jpeg with --quality (%(default)s)"
@@ -181,9 +184,14 @@ def _learning(command: Callable[..., _Add]) -> None:
 
 def _method(add: _Add) -> None:
     """What is fitted, and how."""
-    _choice(add, "--method", sorted(choices.METHOD_NAMES), "(%(default)s)", default="sem")
-    presets, what = ["paper", "fast", "demo"], "(%(default)s); demo is for a CPU"
-    _choice(add, "--preset", presets, what, default="fast")
+    what = "sem unless photos are all of one kind; with lsp nothing is learned"
+    _choice(add, "--method", sorted(choices.METHOD_NAMES), what)
+    what = "fast for named datasets, chosen for a folder of photos; demo is for a CPU"
+    _choice(add, "--preset", ["paper", "fast", "demo"], what)
+    what = "other pictures to tell the photos of a folder apart from; no copies of them are written"
+    add("--others", metavar="FOLDER", help=what)
+    what = "log what experts look at: passes, precision, checkpoints"
+    add("-v", "--verbose", action="store_true", help=what)
     add("--epsilon", type=fraction, help="budget, such as 8/255")
     _choice(add, "--granularity", GRANULARITIES)
     what = (
@@ -198,9 +206,11 @@ def _method(add: _Add) -> None:
     )
     what = "other parameters of the method, such as steps=5"
     add("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=what)
-    where = "by default 224 for photos that vary in size or exceed 512 pixels"
-    _image_size(add, f"while learning; {where}, less where most are smaller")
-    what = "keep the state of the unfinished fit here; the same command continues from it"
+    _image_size(add, "while learning; for a folder of photos what the time allows, up to 224")
+    what = (
+        "keep the state of the unfinished fit here; the same command continues from it; protect "
+        "keeps that of photos in OUT-unfinished"
+    )
     add("--checkpoint", metavar="FOLDER", help=what)
     what = "seconds between checkpoints (%(default)s)"
     add("--checkpoint-every", type=seconds, default=300.0, metavar="S", help=what)

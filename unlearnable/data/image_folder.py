@@ -127,7 +127,7 @@ class FlatFolder(ImageFolder):
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
         return [FLAT_CLASS], {FLAT_CLASS: 0}
 
-    def make_dataset(self, directory: Any, *_: Any, **__: Any) -> list[tuple[str, int]]:  # type: ignore[override]
+    def make_dataset(self, directory: Any, *_: Any, **__: Any) -> list[tuple[str, int]]:
         """The photos in the order of their names; folders below are not looked into."""
         paths = sorted(str(path) for path in Path(directory).iterdir() if path.is_file())
         return [(path, 0) for path in paths if self._is_photo(path)]

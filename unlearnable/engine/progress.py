@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ class Progress:
         show: Show bars, where standard error is a terminal.
         title: Left of the bars.
         profile: Keep :attr:`seconds`; on a GPU this waits for it again and again.
+        listener: Told the share of image passes done, from 0 to 1, after each step.
+        passes: In all, which that is a share of.
 
     Attributes:
         seconds: Time spent, by part.
@@ -31,8 +33,12 @@ class Progress:
         show: bool = True,
         title: str = "",
         profile: bool = False,
+        listener: Callable[[float], None] | None = None,
+        passes: int | None = None,
     ) -> None:
         self._show = show
+        self._listener = listener
+        self._passes = passes
         self._title = title
         self._profile = profile
         self._bars: list[tqdm[Any]] = []
@@ -71,6 +77,8 @@ class Progress:
             self._postfix({"passes/s": f"{made / seconds:,.0f}"})
         if bar is not None:
             bar.update()
+        if self._listener is not None and self._passes:
+            self._listener(min(1.0, passes / self._passes))
 
     def note(self, record: dict[str, Any]) -> None:
         """Shows values beside the outermost bar."""

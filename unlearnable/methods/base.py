@@ -78,7 +78,7 @@ class Method(Learned, ABC):
         resident: bool | None = None,
         compile: bool = False,
         profile: bool = False,
-        progress: bool = True,
+        progress: bool | Callable[[float], None] = True,
         callback: Callable[[dict[str, Any]], None] | None = None,
     ) -> Self:
         """Learns a perturbation of every image of a dataset.
@@ -110,7 +110,8 @@ class Method(Learned, ABC):
             resident: Hold images and rows on the device, or stream them; None decides by size.
             compile: Compile the surrogate; pays on a GPU where the fit takes many minutes.
             profile: Keep where the time went in ``seconds_``.
-            progress: Show bars, where standard error is a terminal.
+            progress: Show bars, where standard error is a terminal; or a function to call with the
+                share of the work done, from 0 to 1, after each step.
             callback: Called with every record of ``history_`` as it is made.
 
         Returns:

@@ -59,7 +59,7 @@ class FitOptions(NamedTuple):
     store: str | Path | None
     resident: bool | None
     profile: bool
-    progress: bool
+    progress: bool | Callable[[float], None]
     callback: Callable[[dict[str, Any]], None] | None
 
 
@@ -79,7 +79,9 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         self._group = Group.join()
         self._device = self._group.own_device(pick_device(options.device))
         self._precision = check_precision(options.precision)
-        self._show = options.progress and self._group.rank == 0
+        first = self._group.rank == 0
+        self._show = options.progress is True and first
+        self._listener = options.progress if callable(options.progress) and first else None
         self._file: RowFile | None = None
         self._rows: RowBuffer | None = None
         self._lock = contextlib.ExitStack()
@@ -156,14 +158,14 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         return Path(self._group.share(folder))
 
     def _read(self, dataset: Any) -> ImageStore:
-        image_size = self._options.image_size
+        image_size, show = self._options.image_size, self._show or self._listener is not None
         if self._in_memory:
-            images = read_images(dataset, image_size, progress=self._show)
+            images = read_images(dataset, image_size, progress=show)
         else:
             assert self._scratch is not None
             store = Path(self._options.store or self._group.shared(self._scratch) / "images")
             with self._group.rank_zero_first():
-                images = read_images(dataset, image_size, folder=store, progress=self._show)
+                images = read_images(dataset, image_size, folder=store, progress=show)
         if self._group.share(images.digest) != images.digest:
             raise ValueError("expected the same dataset in all processes, got different ones")
         return images
@@ -240,7 +242,13 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         size = self.images.images.numel() if self._resident else 0
         held = size * (1 if self._rows is None else 2)  # rows take as much as images
         described = with_mask({}, self._options.visibility)
-        progress = Progress(show=self._show, title=self._title, profile=self._options.profile)
+        progress = Progress(
+            show=self._show,
+            title=self._title,
+            profile=self._options.profile,
+            listener=self._listener,
+            passes=self._method.passes(len(self.images.images)),
+        )
         run = Run(
             images,
             self.images.labels.to(self._device),

@@ -7,28 +7,22 @@ takes the largest size, and then the longest search, that the time allows.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..data.image_folder import LEARNED_AT, FlatFolder, Survey
-from ..engine.device import pick_device
-from ..engine.memory import usual_limit
-from ..methods import LSP, SEM
+from ..data.image_folder import LEARNED_AT, FlatFolder, ImageFolder, Survey
+from ..methods import LSP, METHODS, SEM
 from ..methods.base import Method
-from ..methods.rem import REM
-from .costs import Learning, measure_learning, measure_writing
+from .choice import Choice, sizes_up_to
+from .costs import measure_writing
+from .others import joined, of_photos
 from .words import sentences
 
 _MINUTES, _AT_MOST = 5, 30  # for 100 photos, and for 1,000
 _MARGIN = 0.75  # of that time is planned with
 _LEAST_SHARE = 0.4  # of it is for learning, however long writing takes
-_SIZES = (224, 192, 160, 128, 112, 96, 80, 64, 48, 32)
-_LEAST_VISITS, _MOST_VISITS = 24, 60  # of each photo, by the search
-_FEWEST_VISITS = 8  # where even the smallest size leaves no time for more
-_SEARCHED = 2000  # photos that a search trains its network on, at most
-_STEPS = 40  # batches that the photos are divided into, at least, within these sizes of one:
-_BATCH = (24, 128)
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,7 @@ class Plan:
         classes: What the photos are told apart by, and how many there are of each.
         writing: Seconds of writing alone.
         flat: Whether the photos lie in no class folders.
+        both: The photos with the others that they are told apart from, where there are some.
     """
 
     method: Method
@@ -56,15 +51,58 @@ class Plan:
     classes: Mapping[str, int] = field(default_factory=dict)
     writing: float = 0.0
     flat: bool = False
+    both: ImageFolder | None = None
 
     def sentences(self) -> list[str]:
         """The plan for a person: what, how visible, how long, what it protects against or not."""
         return sentences(self)
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; :meth:`from_dict` reads it."""
+        known = math.isfinite(self.seconds)
+        return {
+            "method": type(self.method).__name__,
+            "parameters": self.method.get_params(),
+            "image_size": self.image_size,
+            "visibility": self.visibility,
+            "seconds": self.seconds if known else None,
+            "writing": self.writing,
+            "memory": self.memory,
+        }
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], dataset: Any, others: ImageFolder | None = None
+    ) -> Plan:
+        """The plan that :meth:`to_dict` gave, for the same photos and others."""
+        kind = next(method for method in METHODS if method.__name__ == values["method"])
+        both = dataset if others is None else joined(dataset, others)
+        return cls(
+            method=kind(**values["parameters"]),
+            image_size=values["image_size"],
+            visibility=values["visibility"],
+            images=len(dataset),
+            seconds=math.nan if values["seconds"] is None else values["seconds"],
+            memory=values["memory"],
+            writing=values["writing"],
+            classes=_classes(both),
+            flat=isinstance(dataset, FlatFolder),
+            both=None if others is None else both,
+        )
+
     def fit(self, dataset: Any, **options: Any) -> Method:
-        """:meth:`Method.fit` of the planned method, as planned; other options are passed on."""
-        planned = {"image_size": self.image_size, "visibility": self.visibility}
-        return self.method.fit(dataset, **(planned | options))
+        """:meth:`Method.fit` of the planned method, as planned; other options are passed on.
+
+        Where the photos are told apart from others, what was learned for these is not kept, and
+        neither is the network, which knows them.
+        """
+        planned = {"image_size": self.image_size, "visibility": self.visibility} | options
+        if self.both is None:
+            return self.method.fit(dataset, **planned)
+        self.method.fit(self.both, **planned)
+        self.method.perturbation_ = of_photos(self.method, dataset)
+        self.method.surrogate_ = None
+        return self.method
 
 
 def plan_photos(
@@ -78,6 +116,7 @@ def plan_photos(
     preset: str | None = None,
     params: Mapping[str, Any] | None = None,
     image_size: int | None = None,
+    others: ImageFolder | None = None,
 ) -> Plan:
     """What to do with a folder of photos, so that it ends within minutes.
 
@@ -95,39 +134,56 @@ def plan_photos(
         preset: Of the class; None chooses one.
         params: Parameters in place of the preset's.
         image_size: Side to learn at; None chooses one.
+        others: Other pictures, as ``open_folder`` opens them, to tell the photos apart from; for
+            methods that learn a row for each image.
+
+    Raises:
+        ValueError: There are others, and a method that learns nothing from them.
     """
-    labels = dataset.targets
-    classes = {name: labels.count(index) for index, name in enumerate(dataset.classes)}
+    both = dataset if others is None else joined(dataset, others)
+    classes = _classes(both)
     if method is None:
         method = SEM if sum(map(bool, classes.values())) > 1 else LSP
     kind = type(method) if isinstance(method, Method) else method
+    class_wise = (params or {}).get("granularity") == "class-wise"
+    if others is not None and (kind.least_classes < 2 or class_wise):
+        raise ValueError(
+            f"expected a method that learns for each photo with --others, such as sem, got "
+            f"{kind.__name__}{' class-wise' if class_wise else ''}, which learns nothing from "
+            f"other pictures; leave out --others or --method"
+        )
     shown = visibility if kind.masked else None
     writing = measure_writing(dataset, survey, shown)
-    count, largest = len(dataset), _largest(survey)
-    seconds = _time_for(count)
+    seconds = _time_for(len(dataset))
     budget = max(_LEAST_SHARE * seconds, seconds - writing.seconds)
     given = dict(params or {})
-    choice = _Choice(dataset, count, largest, budget, device, precision, image_size)
+    sizes = [image_size] if image_size else sizes_up_to(_largest(survey))
+    choice = Choice(both, sizes, budget, device, precision)
     if isinstance(method, Method):
         found = choice.of_size(method)
     elif preset is not None:
         found = choice.of_size(kind.preset(preset, **given))
     else:
         found = choice.of_kind(kind, given)
-    size = found.size
-    if image_size is None and _is_one_size(survey, size):
-        size = None
+    resized = image_size is not None or not _is_one_size(survey, found.size)
     return Plan(
         method=found.method,
-        image_size=size,
+        image_size=found.size if resized else None,
         visibility=shown,
-        images=count,
+        images=len(dataset),
         seconds=found.seconds + writing.seconds,
         memory=max(found.memory, writing.memory),
         classes=classes,
         writing=writing.seconds,
         flat=isinstance(dataset, FlatFolder),
+        both=None if others is None else both,
     )
+
+
+def _classes(dataset: Any) -> dict[str, int]:
+    """How many photos there are of each class."""
+    counts = Counter(dataset.targets)
+    return {name: counts[index] for index, name in enumerate(dataset.classes)}
 
 
 def _time_for(images: int) -> float:
@@ -148,115 +204,3 @@ def _largest(survey: Survey) -> int:
 def _is_one_size(survey: Survey, size: int | None) -> bool:
     """Whether nothing is to be resized."""
     return len(survey.sizes) == 1 and min(next(iter(survey.sizes))) == size
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A method and a size, and what both cost."""
-
-    method: Method
-    size: int
-    seconds: float
-    memory: int
-
-
-class _Choice:
-    """Chooses within a time.
-
-    Args:
-        dataset: Of photos.
-        count: How many.
-        largest: Side to learn at, at most.
-        budget: Seconds.
-        device: Where it learns.
-        precision: Of the passes.
-        image_size: A side that was asked for, or None.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        count: int,
-        largest: int,
-        budget: float,
-        device: str,
-        precision: str,
-        image_size: int | None,
-    ) -> None:
-        self._dataset = dataset
-        self._count = count
-        self._budget = budget
-        self._device = device
-        self._precision = precision
-        self._sizes = [image_size] if image_size else _sizes_up_to(largest)
-        self._limit = usual_limit(pick_device(device))
-        self._measured: dict[Any, Learning] = {}
-
-    def of_kind(self, kind: type[Method], given: dict[str, Any]) -> _Found:
-        """With the network that the time allows, and as long a search."""
-        presets = ["fast", "demo"] if "demo" in kind.presets else list(kind.presets)
-        planned = issubclass(kind, REM) and "visits" not in given and "train_steps" not in given
-        found = None
-        for preset in presets:
-            method = kind.preset(preset, **(self._for_few(kind) | given))
-            # The larger network only where it has time for the full size.
-            last = preset == presets[-1]
-            found = self._longest(method, last) if planned else self.of_size(method)
-            if last or found.seconds <= self._budget:
-                break
-        assert found is not None
-        return found
-
-    def _for_few(self, kind: type[Method]) -> dict[str, Any]:
-        """Smaller batches where there are few photos: more steps of the network."""
-        if not issubclass(kind, REM):
-            return {}
-        least, most = _BATCH
-        batch = 8 * max(least // 8, min(most // 8, self._count // (8 * _STEPS // 2)))
-        found: dict[str, Any] = {"batch_size": batch}
-        if self._count > _SEARCHED:
-            found["search_images"] = _SEARCHED
-        return found
-
-    def _longest(self, method: Method, last: bool) -> _Found:
-        """The largest size at which photos are visited often enough, and as often as fits."""
-        for size in self._sizes:
-            method.set_params(visits=float(_LEAST_VISITS))
-            found = self._cost(method, size)
-            if found.seconds <= self._budget or not last:
-                break
-        method.set_params(visits=1.0)
-        one = self._cost(method, size).seconds
-        method.set_params(visits=2.0)
-        each = self._cost(method, size).seconds - one
-        room = 1 + (self._budget - one) / each if each > 0 else float(_MOST_VISITS)
-        least = _FEWEST_VISITS if last else _LEAST_VISITS
-        method.set_params(visits=float(round(max(least, min(_MOST_VISITS, room)))))
-        return self._cost(method, size)
-
-    def of_size(self, method: Method) -> _Found:
-        """A configured method at the largest size that the time allows."""
-        for size in self._sizes:
-            found = self._cost(method, size)
-            if not found.seconds > self._budget:
-                break
-        return found
-
-    def _cost(self, method: Method, size: int) -> _Found:
-        passes = method.passes(self._count)
-        if not passes:
-            seconds = 0.0 if passes == 0 else float("nan")
-            return _Found(method, size, seconds, int(7 * size**2 * self._count))
-        network = getattr(method, "surrogate", None) or "tiny"
-        if network not in self._measured:
-            self._measured[network] = measure_learning(
-                network, self._dataset, self._sizes[0], self._device, self._precision
-            )
-        cost = self._measured[network]
-        batch = getattr(method, "batch_size", 0) * getattr(method, "eot_samples", 1)
-        memory = cost.memory(self._count, batch, size, self._limit)
-        return _Found(method, size, cost.of_passes(passes, size), memory)
-
-
-def _sizes_up_to(largest: int) -> list[int]:
-    return [largest, *(size for size in _SIZES if size < largest)]

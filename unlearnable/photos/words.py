@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sized
+from typing import Any, Protocol
 
 from ..engine.estimate import duration, gigabytes
-
-if TYPE_CHECKING:
-    from .plan import Plan
 
 ENOUGH = 100  # photos of a class from which on an audit may say something, as a rule of thumb
 _LOOKS = {
@@ -26,6 +24,10 @@ HINDERS = (
     "It hinders: programs that learn from scratch to tell your kinds of picture apart, when they "
     "learn from the published copies."
 )
+_HINDERS_OTHERS = (
+    "It hinders: programs that learn from scratch to tell your photos from others', when they "
+    "learn from the published copies; how much is not measured here."
+)
 NOT_HINDERED = (
     "It does not stop: image generators and style imitation, face search, programs that already "
     "know pictures, and whoever takes the trouble to remove it."
@@ -38,28 +40,60 @@ _ONE_KIND = (
 )
 
 
-def sentences(plan: Plan) -> list[str]:
+class Planned(Protocol):
+    """What the words are about: attributes of :class:`~unlearnable.photos.plan.Plan`."""
+
+    @property
+    def method(self) -> Any: ...
+    @property
+    def image_size(self) -> int | None: ...
+    @property
+    def visibility(self) -> str | None: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def classes(self) -> Mapping[str, int]: ...
+    @property
+    def writing(self) -> float: ...
+    @property
+    def flat(self) -> bool: ...
+    @property
+    def both(self) -> Sized | None: ...
+
+
+def sentences(plan: Planned) -> list[str]:
     """What is done, how it will look, what it takes, what it is good for, and what it is not."""
     return [_what(plan), _looks(plan), _takes(plan), *_for_what(plan)]
 
 
-def _what(plan: Plan) -> str:
+def _what(plan: Planned) -> str:
     count = "1 photo" if plan.images == 1 else f"{plan.images:,} photos"
     filled = [name for name, images in plan.classes.items() if images]
-    if plan.flat:
+    if plan.both is not None:
+        others = len(plan.both) - plan.images
+        whose = f"to be told apart from {others:,} other pictures, which stay as they are"
+    elif plan.flat:
         whose = "without class folders"
+    elif len(filled) == 1:
+        whose = f"in one folder, {filled[0]}"
     else:
         some = ", ".join(filled[:5]) + (", …" if len(filled) > 5 else "")
-        folders = "1 folder" if len(filled) == 1 else f"{len(filled):,} folders"
-        whose = f"in {folders}, which are taken as the kinds of picture to tell apart: {some}"
+        whose = (
+            f"in {len(filled):,} folders, which are taken as the kinds of picture to tell apart: "
+            f"{some}"
+        )
     return f"{count} {whose}."
 
 
-def _looks(plan: Plan) -> str:
+def _looks(plan: Planned) -> str:
     return _UNSEEN if plan.visibility is None else _LOOKS[plan.visibility]
 
 
-def _takes(plan: Plan) -> str:
+def _takes(plan: Planned) -> str:
     size = (
         "at the size of the photos" if plan.image_size is None else f"at {plan.image_size} pixels"
     )
@@ -75,7 +109,7 @@ def _takes(plan: Plan) -> str:
     return f"{how}. It takes about {duration(plan.seconds)} ({parts}) and {memory} here."
 
 
-def _for_what(plan: Plan) -> list[str]:
+def _for_what(plan: Planned) -> list[str]:
     filled = [images for images in plan.classes.values() if images]
     if len(filled) < 2:
         return [
@@ -83,7 +117,7 @@ def _for_what(plan: Plan) -> list[str]:
             NOT_HINDERED,
             "Whether it works cannot be measured on one kind of photo.",
         ]
-    found = [HINDERS, NOT_HINDERED]
+    found = [_HINDERS_OTHERS if plan.both is not None else HINDERS, NOT_HINDERED]
     if not measurable(plan):
         found.append(
             f"How well it works cannot be measured on so few photos: that takes about {ENOUGH} in "
@@ -92,7 +126,7 @@ def _for_what(plan: Plan) -> list[str]:
     return found
 
 
-def measurable(plan: Plan) -> bool:
+def measurable(plan: Planned) -> bool:
     """Whether there are photos enough for an audit to say something."""
     filled = [images for images in plan.classes.values() if images]
     return len(filled) > 1 and sum(filled) >= ENOUGH * len(filled)

@@ -20,7 +20,7 @@ AUDIT_FORMAT = "unlearnable-audit"
 AUDIT = "audit.json"
 
 
-class Plan(NamedTuple):
+class PlannedCell(NamedTuple):
     """A cell to be measured: a victim on ``"protected"`` or ``"clean"`` images."""
 
     trained_on: str
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 
 def plan(
     counters: Sequence[Countermeasure], victims: Sequence[str], seeds: Sequence[int]
-) -> list[Plan]:
+) -> list[PlannedCell]:
     """All cells, the most informative first.
 
     The first seed of everything comes before the second of anything. Protected and clean cells of
@@ -49,7 +49,7 @@ def plan(
     training on all of them, which is there already.
     """
     return [
-        Plan(trained_on, counter, victim, seed)
+        PlannedCell(trained_on, counter, victim, seed)
         for seed in seeds
         for victim in victims
         for counter in counters
@@ -64,10 +64,10 @@ class Ledger:
     def __init__(self, content: dict[str, Any], path: Path | None) -> None:
         self._content, self._path = content, path
 
-    def __contains__(self, planned: Plan) -> bool:
+    def __contains__(self, planned: PlannedCell) -> bool:
         return planned.key in self._content["cells"]
 
-    def __getitem__(self, planned: Plan) -> Cell:
+    def __getitem__(self, planned: PlannedCell) -> Cell:
         return Cell(**self._content["cells"][planned.key])
 
     @property
@@ -75,7 +75,7 @@ class Ledger:
         """When the last cell was measured."""
         return str(self._content.get("date", ""))
 
-    def put(self, planned: Plan, cell: Cell) -> None:
+    def put(self, planned: PlannedCell, cell: Cell) -> None:
         """Keeps a cell; it is on disk when this returns."""
         self._content["cells"][planned.key] = dataclasses.asdict(cell)
         now = datetime.datetime.now(datetime.timezone.utc)

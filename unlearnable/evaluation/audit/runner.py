@@ -30,7 +30,7 @@ from ..report.figures import Cell, percent
 from ..report.report import AuditReport
 from ..training import Training
 from ..work import memory_of_audit
-from .cells import Ledger, Plan, open_ledger, plan
+from .cells import Ledger, PlannedCell, open_ledger, plan
 from .data import AuditData, read_audit_data
 from .timing import Clock, probe
 
@@ -122,13 +122,13 @@ def audit(
 
 
 def _measured(
-    todo: Sequence[Plan],
-    cells: Sequence[Plan],
+    todo: Sequence[PlannedCell],
+    cells: Sequence[PlannedCell],
     ledger: Ledger,
     data: AuditData,
     training: Training,
     progress: bool,
-) -> Iterator[Plan]:
+) -> Iterator[PlannedCell]:
     """Measures one cell after the other, and gives each when it is in the ledger."""
     if not todo:
         return
@@ -152,8 +152,8 @@ def _measured(
 
 
 def _estimate(
-    todo: Sequence[Plan],
-    cells: Sequence[Plan],
+    todo: Sequence[PlannedCell],
+    cells: Sequence[PlannedCell],
     clock: Clock,
     data: AuditData,
     training: Training,
@@ -173,7 +173,7 @@ def _estimate(
 
 
 def measure_cell(
-    planned: Plan,
+    planned: PlannedCell,
     train: ImageStore,
     test: ImageStore,
     epochs: int,
@@ -227,7 +227,7 @@ def _empty_report(
     )
 
 
-def _with_cells(report: AuditReport, cells: Sequence[Plan], ledger: Ledger) -> AuditReport:
+def _with_cells(report: AuditReport, cells: Sequence[PlannedCell], ledger: Ledger) -> AuditReport:
     measured = [ledger[cell] for cell in cells if cell in ledger]
     return dataclasses.replace(report, cells=measured, date=ledger.date)
 

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from ...data.cache import ImageStore
 from ...protected.metrics import spread
 from ..report.figures import CLEAN, Cell
-from .cells import Ledger, Plan
+from .cells import Ledger, PlannedCell
 from .data import AuditData, part_of
 
-Measure = Callable[[Plan, ImageStore, ImageStore, int], Cell]
+Measure = Callable[[PlannedCell, ImageStore, ImageStore, int], Cell]
 _STEPS = 2
 
 
 class Clock:
     """Time left, by kind of cell: first expected, then measured, those of the ledger among it."""
 
-    def __init__(self, cells: Iterable[Plan], ledger: Ledger) -> None:
+    def __init__(self, cells: Iterable[PlannedCell], ledger: Ledger) -> None:
         self._taken: dict[tuple[str, str], list[float]] = {}
         self._expected: dict[tuple[str, str], float] = {}
         for cell in cells:
@@ -29,7 +29,7 @@ class Clock:
         """What a cell of a kind is going to take, before one was measured."""
         self._expected[kind] = seconds
 
-    def took(self, cell: Plan, seconds: float) -> None:
+    def took(self, cell: PlannedCell, seconds: float) -> None:
         """What a cell took."""
         self._taken.setdefault(cell.kind, []).append(seconds)
 
@@ -37,7 +37,7 @@ class Clock:
         """Whether there is a figure for a kind."""
         return kind in self._taken or kind in self._expected
 
-    def left(self, cells: Sequence[Plan]) -> float:
+    def left(self, cells: Sequence[PlannedCell]) -> float:
         """Seconds that these cells are going to take."""
         mean = {kind: statistics.fmean(seconds) for kind, seconds in self._taken.items()}
         both = mean.keys() & self._expected.keys()
@@ -50,7 +50,7 @@ class Clock:
 
 def probe(
     clock: Clock,
-    cells: Sequence[Plan],
+    cells: Sequence[PlannedCell],
     data: AuditData,
     measure: Measure,
     *,

@@ -124,7 +124,7 @@ def export_images(
     encoding.check(raw)
     with written_apart(folder) as partial:
         shown = None if progress is True else True
-        images = manifest.noted(tqdm(images, "exporting", len(raw), disable=shown))
+        images = manifest.noted(tqdm(images, "writing copies", len(raw), disable=shown))
         if callable(progress):
             images = _telling(images, len(raw), progress)
         if format in IMAGE_FILES:

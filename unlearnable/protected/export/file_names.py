@@ -25,7 +25,7 @@ def file_names(raw: RawDataset, folders: Sequence[str], ending: str) -> list[str
 
     Args:
         raw: The dataset.
-        folders: Of the classes, by index.
+        folders: Of the classes, by index; empty where files lie in none.
         ending: Without the dot.
     """
     digits = len(str(len(raw) - 1))
@@ -39,9 +39,9 @@ def file_names(raw: RawDataset, folders: Sequence[str], ending: str) -> list[str
         stem = spelling(f"{stem}.{ending}", _SIGN).removesuffix(f".{ending}")
         way = folders[label]
         for part in between:
-            way = f"{way}/{spelling(part, _SIGN)}"
+            way = f"{way}/{spelling(part, _SIGN)}".lstrip("/")
             kept.add(comparable(way))
-        stems.append(f"{way}/{stem}")
+        stems.append(f"{way}/{stem}".lstrip("/"))
         order.append((name != f"{stem}.{ending}", str(raw.path(index)), index))
     later = []
     for _, _, index in sorted(order):
@@ -52,12 +52,12 @@ def file_names(raw: RawDataset, folders: Sequence[str], ending: str) -> list[str
     numbers: dict[str, int] = defaultdict(lambda: 1)
     files = [f"{stem}.{ending}" for stem in stems]
     for index in later:
-        way, _, stem = stems[index].rpartition("/")
+        way, slash, stem = stems[index].rpartition("/")
         base = comparable(stems[index])
         while comparable(files[index]) in kept:
             numbers[base] += 1
             last = f" ({numbers[base]}).{ending}"
-            files[index] = f"{way}/{shortened(stem, LONGEST - len(last))}{last}"
+            files[index] = f"{way}{slash}{shortened(stem, LONGEST - len(last))}{last}"
         kept.add(comparable(files[index]))
     return files
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.image import Pixels, pixels_of, to_pil
+from ...data.image_folder import FlatFolder
 from ...data.photo import load_photo
 from ...data.raw import RawDataset
 from ...perturbation.visibility import are_grey
@@ -26,7 +27,12 @@ _SHOWN = 5  # names that a warning lists
 
 
 def _class_folders(raw: RawDataset) -> list[str]:
-    """A folder name per class index; it is said where one is not the name of the class."""
+    """A folder name per class index; it is said where one is not the name of the class.
+
+    It is empty for photos that lie in no class folder: neither do their copies.
+    """
+    if all(isinstance(leaf, FlatFolder) for leaf in raw.originals):
+        return [""]
     if raw.classes is None:
         digits = len(str(raw.num_classes - 1))
         return [f"{index:0{digits}d}" for index in range(raw.num_classes)]
@@ -57,7 +63,7 @@ def write_folders(
     """
     names = _class_folders(raw)
     for name in names:
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=not name)
     filled = set(raw.labels.tolist())
     empty = [name for label, name in enumerate(names) if label not in filled]
     if empty:

@@ -18,8 +18,8 @@ from ..data.image_folder import ImageFolder, Survey, open_folder, survey_folder
 from ..data.photo import load_photo
 from ..photos.plan import Plan, plan_photos
 from ..photos.words import HINDERS, NOT_HINDERED
-from .intake import Dropped, gather
-from .words import KEY_README, VISIBILITIES, sentence, time_left, time_needed
+from .intake import Dropped, collect
+from .words import KEY_README, LOOKS, plain, time_left, time_needed
 
 if TYPE_CHECKING:
     from ..methods.base import Method
@@ -113,14 +113,14 @@ class _Photos:
         self._dropped, self.dataset, self.survey, self.notes = [], None, None, []
         shutil.rmtree(self.folder, ignore_errors=True)
         if dropped:
-            left_out = gather(dropped, self.folder).left_out
+            left_out = collect(dropped, self.folder).left_out
             self.dataset = open_folder(self.folder)
             self.survey = survey_folder(self.dataset)
             self.notes = [*left_out, *self.survey.summary()]
         self._dropped = list(dropped)
 
 
-class Work:
+class Visit:
     """The photos of one visitor, in a folder of their own below ``parent``.
 
     Attributes:
@@ -137,7 +137,7 @@ class Work:
         self._busy = threading.Lock()
 
     def look(self, dropped: Sequence[Dropped], others: Sequence[Dropped], visibility: str) -> Look:
-        """Sorts and looks through what was dropped, and plans the work. Work under way is stopped.
+        """Sorts and looks through what was dropped, and plans the work. What is under way is stopped.
 
         Raises:
             ValueError: There are no photos, or some cannot be used.
@@ -155,7 +155,7 @@ class Work:
                 others=self._others.dataset,
             )
         count = "1 photo" if plan.images == 1 else f"{plan.images:,} photos"
-        facts = [count, time_needed(plan.seconds), VISIBILITIES[visibility].lower()]
+        facts = [count, time_needed(plan.seconds), LOOKS[visibility].lower()]
         notes = [
             f"{note[:1].upper()}{note[1:]}" for note in self._photos.notes + self._others.notes
         ]
@@ -199,7 +199,7 @@ class Work:
         """An error as a sentence for the page."""
         if isinstance(error, Stopped):
             return "Stopped. Nothing was kept."
-        return sentence(error, self._photos.folder, self._others.folder)
+        return plain(error, self._photos.folder, self._others.folder)
 
     def close(self) -> None:
         """Ends the work and deletes all of it."""

@@ -1,0 +1,229 @@
+"""Folders of photos: planned, said, learned, written, and what to do next."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..engine.interrupts import in_words
+from .arguments import PARAMETERS, check_out, check_replaced, chosen, method_class, parameters
+from .ending import ending
+from .exporting import check_fit, described, fit_options, folders, mapping, times
+from .rescue import keeping
+from .stages import learning_bar, plain_words
+from .terminal import show
+from .unfinished import Unfinished, beside
+
+if TYPE_CHECKING:
+    from ..data.image_folder import ImageFolder, Survey
+    from ..methods.base import Method
+    from ..photos.plan import Plan
+
+logger = logging.getLogger(__name__)
+_EVERY = 60.0  # seconds between checkpoints, where none are named
+_USUAL = 300.0  # what the option is where it was not given
+_COMPARED = 8  # photos that are measured at the end: large ones take a second each
+# What a plan depends on, beside the photos.
+_ASKED = (
+    *PARAMETERS, "method", "preset", "set", "seed", "image_size", "visibility", "device",
+    "precision", "dataset", "others",
+)  # fmt: skip
+
+
+def is_photos(dataset: Any) -> bool:
+    """Whether it is a folder of photos."""
+    from ..data.image_folder import ImageFolder
+
+    return isinstance(dataset, ImageFolder)
+
+
+def survey_of(args: argparse.Namespace, dataset: Any) -> Survey | None:
+    """Looks through a folder of photos before the work; None for other datasets."""
+    from ..data.image_folder import survey_folder
+    from ..engine.distributed import Group
+
+    if not is_photos(dataset):
+        return None
+    group = Group.join()
+    with group.rank_zero_first() as first:
+        found = survey_folder(dataset, progress=args.progress) if first else None
+    survey: Survey = group.share(found)
+    return survey
+
+
+class Journey:
+    """A folder of photos on its way.
+
+    Args:
+        args: Of ``fit`` or ``protect``; what was not said is planned.
+        dataset: The photos.
+    """
+
+    def __init__(self, args: argparse.Namespace, dataset: ImageFolder) -> None:
+        from ..data.image_folder import open_folder
+        from ..engine.distributed import Group
+        from ..methods.one_class import refuse_one_class
+
+        self._args, self._dataset = args, dataset
+        self._others = None if args.others is None else open_folder(args.others)
+        self._group = Group.join()
+        if args.method is not None and self._others is None:
+            refuse_one_class(method_class(args), dataset)
+        datasets = [dataset] if self._others is None else [dataset, self._others]
+        asked = {name: vars(args)[name] for name in _ASKED}
+        self._unfinished = Unfinished(args.out, asked, datasets)
+
+    def fit(self) -> None:
+        """Learns a perturbation, and saves it."""
+        args = self._args
+        with plain_words(verbose=args.verbose):
+            survey = survey_of(args, self._dataset)
+            plan = self._plan(survey)
+            with self._group.rank_zero_first() as first:
+                if first:
+                    options = {"force": args.force, "method": plan.method}
+                    check_replaced(args.out, self._dataset, **options)
+            method = self._learn(plan)
+            with self._group.rank_zero_first() as first:
+                if first:
+                    with keeping(args, method):
+                        folder = self._save(plan, args.out)
+                    values = method.perturbation_.info() | {"folder": folder}
+                    show(args, values | _noticed(survey) | times(method))
+                    self._clean_up()
+
+    def protect(self) -> None:
+        """Learns, keeps what was learned as the key, and writes the copies."""
+        from ..protected.export import ONE_SIZE
+
+        args = self._args
+        args.save_perturbation = args.save_perturbation or str(beside(args.out, "key"))
+        args.checkpoint = args.checkpoint or self._unfinished.checkpoint
+        if args.checkpoint_every == _USUAL:
+            args.checkpoint_every = _EVERY
+        with self._group.rank_zero_first() as first:
+            if first:
+                apart = [*folders(args.dataset), args.out]
+                check_out(args.save_perturbation, force=args.force, apart=apart)
+        with plain_words(verbose=args.verbose), self._interrupts():
+            survey = survey_of(args, self._dataset)
+            resize = args.resize or args.format in ONE_SIZE
+            plan = self._plan(survey)
+            check_fit(args, self._dataset, plan.method, plan.image_size, resize=resize)
+            method = self._learn(plan)
+            with self._group.rank_zero_first() as first:
+                if first:
+                    self._write(plan, method, survey, resize=resize)
+
+    def _plan(self, survey: Survey | None) -> Plan:
+        """What is going to be done, as an interrupted command began it or as it is planned now."""
+        from ..photos.plan import Plan
+
+        assert survey is not None
+        values = None
+        with self._group.rank_zero_first() as first:
+            if first:
+                values = self._unfinished.planned()
+                if values is None:
+                    plan = self._new_plan(survey)
+                    values = plan.to_dict()
+                    if self._args.checkpoint is not None:
+                        self._unfinished.keep(plan)
+        plan = Plan.from_dict(self._group.share(values), self._dataset, self._others)
+        if self._group.rank == 0:
+            for line in [*survey.summary(), *plan.sentences()]:
+                logger.info("%s", line)
+        return plan
+
+    def _new_plan(self, survey: Survey) -> Plan:
+        from ..photos.plan import plan_photos
+
+        args = self._args
+        side = max(args.image_size) if isinstance(args.image_size, tuple) else args.image_size
+        try:
+            plan = plan_photos(
+                self._dataset,
+                survey,
+                visibility=args.visibility or "low",
+                device=args.device,
+                precision=args.precision,
+                method=None if args.method is None else method_class(args),
+                preset=args.preset,
+                params=parameters(args),
+                image_size=side,
+                others=self._others,
+            )
+        except TypeError as error:  # of a parameter that the method does not have
+            raise ValueError(str(error)) from error
+        if side is not None:
+            plan = dataclasses.replace(plan, image_size=args.image_size)
+        if args.visibility is not None:
+            plan = dataclasses.replace(plan, visibility=args.visibility)
+        return plan
+
+    def _learn(self, plan: Plan) -> Method:
+        options = fit_options(self._args, plan.method)
+        for name in ("image_size", "visibility"):
+            options.pop(name)
+        with learning_bar(show=self._args.progress) as advance:
+            options["progress"] = advance if self._args.progress else False
+            # The checkpoint is kept until the copies are written.
+            return plan.fit(self._dataset, keep_checkpoint=True, **options)
+
+    def _save(self, plan: Plan, folder: str) -> str:
+        kept = plan.method if plan.both is None else plan.method.perturbation_
+        return str(kept.save_pretrained(folder, force=self._args.force))
+
+    def _write(self, plan: Plan, method: Method, survey: Survey | None, *, resize: bool) -> None:
+        from ..protected.dataset import ProtectedDataset
+
+        args = self._args
+        with keeping(args, method):
+            key = self._save(plan, args.save_perturbation)
+        learned = tuple(method.perturbation_.config["image_shape"][:0:-1])
+        assert survey is not None
+        varied = set(survey.sizes) != {learned}
+        protected = ProtectedDataset(
+            self._dataset,
+            method.perturbation_,
+            fraction=args.fraction,
+            seed=args.seed,
+            full_size=not resize and (varied or method.perturbation_.fit_size is not None),
+        )
+        args.mapping = mapping(args)
+        with keeping(args, method, key):
+            folder = protected.export(args.out, args.format, **chosen(args, protected.export))
+        values = described(args, folder, protected, _COMPARED) | {"key": key}
+        text = None if args.json else ending(args, plan, protected, values)
+        show(args, values | _noticed(survey) | times(method), text)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        from ..methods.fit_session import remove_checkpoint
+
+        if self._args.checkpoint is not None:
+            remove_checkpoint(self._args.checkpoint)
+            self._unfinished.remove()
+
+    @contextlib.contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """Ctrl-C in words: what is kept, and how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            kept = "nothing was written yet"
+            if self._unfinished.exists():
+                kept = (
+                    f"what was done so far is kept in {self._unfinished}, and the same command "
+                    f"goes on from there; to give it up, delete that folder"
+                )
+            interrupt.args = (f"{in_words(type(interrupt))}; {kept}",)
+            raise
+
+
+def _noticed(survey: Survey | None) -> dict[str, str]:
+    return {} if survey is None else {"photos": "; ".join(survey.summary()) or "taken as they are"}

@@ -1,0 +1,110 @@
+"""What an interrupted command leaves beside its folder, so that the same one continues."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..io.files import write_json
+
+if TYPE_CHECKING:
+    from ..data.image_folder import ImageFolder
+    from ..photos.plan import Plan
+
+logger = logging.getLogger(__name__)
+_PLAN, _LEARNING, _FORMAT = "plan.json", "learning", "unlearnable-plan"
+
+
+def beside(out: str | Path, word: str) -> Path:
+    """The folder that goes with ``out``: ``photos/out-key`` for ``photos/out`` and ``key``."""
+    path = Path(out)
+    path = path if path.name not in ("", "..") else path.resolve()
+    return path.with_name(f"{path.name}-{word}")
+
+
+class Unfinished:
+    """The folder ``out-unfinished``: the plan, which the same command follows again, and the state.
+
+    Args:
+        out: What the command writes.
+        request: What was asked for, as plain values.
+        datasets: Photos that are read; where files came or went, or changed, work begins anew.
+    """
+
+    def __init__(self, out: str, request: dict[str, Any], datasets: list[ImageFolder]) -> None:
+        self._folder = beside(out, "unfinished")
+        self._request = json.loads(json.dumps(request)) | {"files": _digest_of_files(datasets)}
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the state of the learning is kept."""
+        return str(self._folder / _LEARNING)
+
+    def planned(self) -> dict[str, Any] | None:
+        """The plan of the same command that was interrupted; what another one left is removed.
+
+        Raises:
+            FileExistsError: The folder holds something else.
+        """
+        if not self._folder.exists():
+            return None
+        found = self._read()
+        if found is None and any(self._folder.iterdir()):
+            raise FileExistsError(
+                f"expected no folder {self._folder}, where unfinished work is kept, got one with "
+                f"other files; move it away, or choose another name for the copies"
+            )
+        if found is not None and found.get("request") == self._request:
+            logger.info("Going on with what was begun before (%s).", self._folder)
+            plan: dict[str, Any] = found["plan"]
+            return plan
+        if found is not None:
+            logger.info(
+                "Beginning anew: the photos or the options have changed since %s was left.",
+                self._folder,
+            )
+            self.remove()
+        return None
+
+    def exists(self) -> bool:
+        """Whether anything is kept."""
+        return self._folder.is_dir()
+
+    def __str__(self) -> str:
+        return str(self._folder)
+
+    def keep(self, plan: Plan) -> None:
+        """Writes the plan down."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = {"format": _FORMAT, "request": self._request, "plan": plan.to_dict()}
+        write_json(self._folder / _PLAN, content)
+
+    def remove(self) -> None:
+        """Deletes what is in the folder of this package, and the folder with it."""
+        from ..methods.fit_session import remove_checkpoint
+
+        remove_checkpoint(self.checkpoint)
+        (self._folder / _PLAN).unlink(missing_ok=True)
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            shutil.rmtree(self._folder)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            content = json.loads((self._folder / _PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        ours = isinstance(content, dict) and content.get("format") == _FORMAT
+        return content if ours else None
+
+
+def _digest_of_files(datasets: list[ImageFolder]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for dataset in datasets:
+        for path, label in dataset.samples:
+            found = Path(path).stat()
+            digest.update(f"{path}\0{label}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

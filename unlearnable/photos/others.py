@@ -1,0 +1,64 @@
+"""Photos of one kind beside other pictures, from which they are told apart."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from ..data.fingerprint import digest_of_images
+from ..data.image_folder import FlatFolder, ImageFolder
+from ..methods.base import Method
+from ..perturbation.perturbation import Perturbation
+
+_MOST, _LEAST = 2, 64  # others for each photo, and in all where photos are few
+
+
+def joined(photos: ImageFolder, others: ImageFolder) -> ImageFolder:
+    """The photos, and after them other pictures as classes of their own.
+
+    Of many others, twice as many as photos are taken, at even distances.
+    """
+    count = min(len(others), max(_LEAST, _MOST * len(photos)))
+    places = np.unique(np.linspace(0, len(others) - 1, count).astype(int)).tolist()
+    chosen = [others.samples[place] for place in places]
+    known = sorted({label for _, label in chosen})
+    first = len(photos.classes)
+    names = ["others" if isinstance(others, FlatFolder) else others.classes[n] for n in known]
+    both = copy.copy(photos)
+    both.classes = _apart(photos.classes, names)
+    both.class_to_idx = {name: index for index, name in enumerate(both.classes)}
+    more = [(path, first + known.index(label)) for path, label in chosen]
+    both.samples = both.imgs = [*photos.samples, *more]
+    both.targets = [label for _, label in both.samples]
+    return both
+
+
+def _apart(names: list[str], more: list[str]) -> list[str]:
+    found = list(names)
+    for name in more:
+        while name in found:
+            name = f"other {name}"
+        found.append(name)
+    return found
+
+
+def of_photos(method: Method, photos: Any) -> Perturbation:
+    """What was learned for the photos alone, which come first among those of the fit."""
+    learned, count, classes = method.perturbation_, len(photos), list(photos.classes)
+    keys, labels = learned.keys, learned.labels
+    assert keys is not None and labels is not None
+    source = {"name": type(photos).__name__, "images": count}
+    config = dict(learned.config) | {
+        "classes": classes,
+        "num_classes": len(classes),
+        "source": source | {"digest": digest_of_images(keys[:count], labels[:count])},
+    }
+    return Perturbation(
+        np.asarray(learned.rows[:count]),
+        config,
+        keys=keys[:count],
+        labels=labels[:count],
+        thumbnails=learned.tensors["thumbnails"][:count],
+    )
