@@ -57,8 +57,8 @@ def collect(dropped: Iterable[Dropped], folder: Path) -> Collected:
             left_out.append(place.name)
     names = _without_outer([place for place, _ in found])
     _refuse_mixed(names)
-    for name, (_, path) in zip(names, found, strict=True):
-        _link(path, folder / name)
+    for below, (_, path) in zip(names, found, strict=True):
+        _link(path, folder / below)
     shutil.rmtree(unpacked, ignore_errors=True)
     said = _say_left_out(left_out)
     if not found:

@@ -174,7 +174,7 @@ def _drop_zone(name: str, label: str) -> gr.File:
         file_count="multiple", label=label, elem_id=name, elem_classes="drop", height=190
     )
     # Not by a subclass, of which Gradio writes a stub beside this file.
-    zone.preprocess = _as_dropped  # type: ignore[method-assign]
+    zone.preprocess = _as_dropped
     button = gr.Button("Choose a folder…", size="sm", elem_id=f"{name}-folder")
     button.click(None, js=f"() => window.chooseFolder('{name}')")
     return zone

@@ -137,7 +137,7 @@ class Visit:
         self._busy = threading.Lock()
 
     def look(self, dropped: Sequence[Dropped], others: Sequence[Dropped], visibility: str) -> Look:
-        """Sorts and looks through what was dropped, and plans the work. What is under way is stopped.
+        """Sorts and looks through what was dropped, and plans; stops work that is under way.
 
         Raises:
             ValueError: There are no photos, or some cannot be used.
@@ -147,7 +147,7 @@ class Visit:
             self._plan = None
             self._photos.take(dropped)
             self._others.take(others)
-            assert self._photos.dataset is not None
+            assert self._photos.dataset is not None and self._photos.survey is not None
             plan = self._plan = plan_photos(
                 self._photos.dataset,
                 self._photos.survey,
