@@ -625,6 +625,12 @@ def counted(monkeypatch):
     return opened, decoded
 
 
+def test_a_function_is_told_the_share_of_images_written(protected, tmp_path):
+    shares = []
+    protected.export(tmp_path / "out", progress=shares.append)
+    assert shares == [(number + 1) / len(protected) for number in range(len(protected))]
+
+
 PHOTO_FORMATS = sorted({*EXPORT_FORMATS} - {"cifar"})
 OF_ANY_SIZE = [name for name in PHOTO_FORMATS if name != "npz"]  # an array has one size
 
@@ -633,12 +639,6 @@ OF_ANY_SIZE = [name for name in PHOTO_FORMATS if name != "npz"]  # an array has 
     ("format", "full_size"),
     [(name, False) for name in PHOTO_FORMATS] + [(name, True) for name in OF_ANY_SIZE],
 )
-def test_a_function_is_told_the_share_of_images_written(protected, tmp_path):
-    shares = []
-    protected.export(tmp_path / "out", progress=shares.append)
-    assert shares == [(number + 1) / len(protected) for number in range(len(protected))]
-
-
 def test_each_photo_is_opened_and_decoded_once(
     format, full_size, fit, photos, tmp_path, monkeypatch
 ):

@@ -49,9 +49,27 @@ def test_what_is_left_out_is_said(root):
     assert "left out" in said and "3 pictures" in said and "loose.png" in said
 
 
-def test_a_folder_without_classes(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
-    refused(tmp_path, tmp_path, "a folder of its own")
+def test_a_folder_without_classes_is_one_class(tmp_path):
+    for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "png")
+    dataset = open_folder(tmp_path)
+    assert [path.rsplit("/")[-1] for path, _ in dataset.samples] == ["a.JPG", "b.png"]
+    assert (dataset.classes, dataset.targets) == (["photos"], [0, 0])
+    assert survey_folder(dataset).photos == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], "it is empty"),
+        (["notes.txt", "list.csv"], "it holds list.csv, notes.txt"),
+        (["DSC_1.NEF", "DSC_2.cr3"], "export them as JPEG"),
+    ],
+)
+def test_a_folder_without_photos(tmp_path, files, said):
+    for name in files:
+        (tmp_path / name).write_bytes(b"0")
+    refused(tmp_path, tmp_path, "found none in", said, ".jpeg")
 
 
 @pytest.mark.parametrize("content", [None, "0.gif", "notes.txt"])
@@ -107,7 +125,7 @@ def test_a_class_of_hidden_photos_alone(root):
 
 def test_hidden_classes_alone(tmp_path):
     (tmp_path / ".cat").mkdir()
-    refused(tmp_path, tmp_path, "without any")
+    refused(tmp_path, tmp_path, "found none in", "it is empty")
 
 
 def test_a_folder_below_a_hidden_one_is_read(root, tmp_path):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PARAMETERS = ("epsilon", "granularity", "surrogate")  # of methods, with an option each
 DATASET_HELP = (
-    f"a folder of class folders, or NAME:ROOT with NAME one of {', '.join(choices.DATASET_NAMES)} "
+    f"a folder of photos, or NAME:ROOT with NAME one of {', '.join(choices.DATASET_NAMES)} "
     "(torchvision's files below ROOT), or shapes (generated)"
 )
 
@@ -71,10 +71,17 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
     kind = choices.as_known(kind, known)
     if Path(name).is_dir():
         return open_folder(name)
+    if Path(name).is_file():
+        raise ValueError(f"expected a folder of photos, got the file {name}; name its folder")
     if kind == "shapes":
         size = integer("N in shapes:N", parse_value(root), least=1) if root else None
         return Shapes(train=train, size=size)
     if kind not in choices.DATASET_NAMES or not root:
+        if not root and kind not in known and not (near := suggestion(kind, known)):
+            raise ValueError(
+                f"expected a folder of photos, got {name!r}, which is not there (looked in "
+                f"{Path.cwd()}); check the spelling. --help lists what else is taken"
+            )
         near = "" if kind in known else suggestion(kind, known)
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}{near}")
     splits = kind in ("svhn", "stl10")

@@ -19,8 +19,8 @@ def ending(
     args: argparse.Namespace, plan: Plan, protected: ProtectedDataset, values: dict[str, Any]
 ) -> str:
     """Where copies and key are, how much is changed, and the next commands."""
-    out, key = (shlex.quote(values[name]) for name in ("folder", "key"))
-    place, lines = shlex.quote(args.dataset), [_written(args, values)]
+    out, key, place = map(shlex.quote, (args.out, values["key"], args.dataset))
+    lines = [_written(args, values)]
     lines.append(_changed(protected))
     photo = shlex.quote(str(protected.base.samples[0][0]))
     if args.fraction > 0:
@@ -50,7 +50,7 @@ def _written(args: argparse.Namespace, values: dict[str, Any]) -> str:
     copies = "1 copy is" if count == 1 else f"{count:,} copies are"
     share = "" if args.fraction == 1 else f", of which {args.fraction:.0%} are protected"
     names = ", under their own names" if args.format in ("png", "webp", "jpeg") else ""
-    return f"{copies} in {values['folder']}{names}{share}. The originals are as they were."
+    return f"{copies} in {args.out}{names}{share}. The originals are as they were."
 
 
 def _changed(protected: ProtectedDataset) -> str:

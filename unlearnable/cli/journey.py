@@ -6,9 +6,12 @@ import argparse
 import contextlib
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..engine.estimate import gigabytes
 from ..engine.interrupts import in_words
 from .arguments import PARAMETERS, check_out, check_replaced, chosen, method_class, parameters
 from .ending import ending
@@ -137,7 +140,28 @@ class Journey:
         if self._group.rank == 0:
             for line in [*survey.summary(), *plan.sentences()]:
                 logger.info("%s", line)
+            self._say_disk(plan)
         return plan
+
+    def _say_disk(self, plan: Plan) -> None:
+        """PNG files are large: how large, and whether there is room, before the work."""
+        if getattr(self._args, "format", None) != "png":
+            return
+        originals = sum(Path(path).stat().st_size for path, _ in self._dataset.samples)
+        logger.info(
+            "The copies take about %s on the disk as PNG, the photos take %s; --format jpeg "
+            "--quality original makes them about as large, and takes part of the protection.",
+            gigabytes(plan.disk),
+            gigabytes(originals),
+        )
+        place = Path(self._args.out).absolute()
+        there = next(folder for folder in place.parents if folder.exists())
+        if plan.disk > (free := shutil.disk_usage(there).free):
+            logger.warning(
+                "There are only %s free at %s: make room there, or name another place.",
+                gigabytes(free),
+                there,
+            )
 
     def _new_plan(self, survey: Survey) -> Plan:
         from ..photos.plan import plan_photos
@@ -169,8 +193,10 @@ class Journey:
         options = fit_options(self._args, plan.method)
         for name in ("image_size", "visibility"):
             options.pop(name)
-        with learning_bar(show=self._args.progress) as advance:
-            options["progress"] = advance if self._args.progress else False
+        learns = plan.method.passes(len(plan.both or self._dataset)) != 0
+        show = self._args.progress and self._group.rank == 0 and learns
+        with learning_bar(show=show) as advance:
+            options["progress"] = advance if show else False
             # The checkpoint is kept until the copies are written.
             return plan.fit(self._dataset, keep_checkpoint=True, **options)
 

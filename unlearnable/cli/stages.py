@@ -24,6 +24,7 @@ def learning_bar(*, show: bool) -> Iterator[Callable[[float], None]]:
             bar.update(round(_WHOLE * share) - bar.n)
 
         yield advance
+        advance(1.0)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -9,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._version import __version__
 from ..io.files import write_json
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Unfinished:
 
     def __init__(self, out: str, request: dict[str, Any], datasets: list[ImageFolder]) -> None:
         self._folder = beside(out, "unfinished")
-        self._request = json.loads(json.dumps(request)) | {"files": _digest_of_files(datasets)}
+        known = {"version": __version__, "files": _digest_of_files(datasets)}
+        self._request = json.loads(json.dumps(request)) | known
 
     @property
     def checkpoint(self) -> str:
@@ -105,6 +108,9 @@ def _digest_of_files(datasets: list[ImageFolder]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for dataset in datasets:
         for path, label in dataset.samples:
-            found = Path(path).stat()
-            digest.update(f"{path}\0{label}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            stamp = ""
+            with contextlib.suppress(OSError):  # the survey names the files that are not there
+                found = Path(path).stat()
+                stamp = f"{found.st_size} {found.st_mtime_ns}"
+            digest.update(f"{path}\0{label}\0{stamp}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

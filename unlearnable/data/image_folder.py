@@ -269,7 +269,7 @@ def survey_folder(dataset: datasets.ImageFolder, *, progress: bool = False) -> S
         more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
         raise ValueError(
             f"expected {len(paths):,} photos, got {len(paths) - len(bad):,} and {len(bad):,} bad "
-            f"files:\n  {some}{more}"
+            f"files:\n  {some}{more}\nmend them, or move them to another place"
         )
     good = [result for result in results if not isinstance(result, str)]
     sizes = Counter(size for size, _ in good)

@@ -10,7 +10,7 @@ from ..engine.device import pick_device
 from ..engine.memory import usual_limit
 from ..methods.base import Method
 from ..methods.rem import REM
-from .costs import Learning, measure_learning
+from .costs import PROGRAM, Learning, measure_learning
 
 _SIZES = (224, 192, 160, 128, 112, 96, 80, 64, 48, 32)
 _LEAST_VISITS, _MOST_VISITS = 24, 60  # of each photo, by the search
@@ -18,6 +18,7 @@ _FEWEST_VISITS = 8  # where even the smallest size leaves no time for more
 _SEARCHED = 2000  # photos that a search trains its network on, at most
 _STEPS = 40  # batches that the photos are divided into, at least, within these sizes of one:
 _BATCH = (24, 128)
+_TINY = 10**7  # pixel values in all passes that take a second or two on any machine
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ class Choice:
         passes = method.passes(self._count)
         if not passes:
             seconds = 0.0 if passes == 0 else float("nan")
-            return Found(method, size, seconds, int(7 * size**2 * self._count))
+            return Found(method, size, seconds, int(PROGRAM + 7 * size**2 * self._count))
+        if 3 * size**2 * passes < _TINY:
+            return Found(method, size, 1.0, int(PROGRAM + 7 * size**2 * self._count))
         network = getattr(method, "surrogate", None) or "tiny"
         if network not in self._measured:
             self._measured[network] = measure_learning(

@@ -26,9 +26,10 @@ _FAST = ("tiny",)  # networks that are measured at the size of photos
 _MEASURED_AT = 96  # pixels, for the others, whose time is taken to grow with the area
 _TRIED = 1000  # pixels of the part of a photo that writing is measured on, along each axis
 _BESIDE = 1.25  # times the network's passes alone: crops, steps and masks
-_PROGRAM = 0.6e9  # bytes that the program takes before it reads a photo
+PROGRAM = 0.6e9  # bytes that the program takes before it reads a photo
 _OPEN = 26  # bytes for each pixel of the photo that is written
-_BATCHES = 3  # times what a batch keeps for its gradients
+_KEPT = 2  # times what a batch keeps in evaluation mode
+_INPUTS = 6  # times a batch of images in float32: as they are seen, what is added, and gradients
 
 
 class Learning(NamedTuple):
@@ -50,8 +51,8 @@ class Learning(NamedTuple):
 
     def memory(self, images: int, batch: int, size: int, limit: float) -> int:
         """Bytes while it learns: of the program, the images with their rows, and a batch."""
-        kept = min(_BATCHES * batch * self.bytes * (size / self.size) ** 2, limit)
-        return int(_PROGRAM + images * 7 * size**2 + kept)
+        kept = min(_KEPT * batch * self.bytes * (size / self.size) ** 2, limit)
+        return int(PROGRAM + (7 * images + 12 * _INPUTS * batch) * size**2 + kept)
 
 
 def measure_learning(
@@ -90,10 +91,12 @@ class Writing(NamedTuple):
     Attributes:
         seconds: Of all photos.
         memory: Bytes, of the largest one and the program.
+        disk: Bytes of the copies as PNG.
     """
 
     seconds: float
     memory: int
+    disk: int = 0
 
 
 def measure_writing(dataset: Any, survey: Survey, visibility: str | None) -> Writing:
@@ -107,12 +110,14 @@ def measure_writing(dataset: Any, survey: Survey, visibility: str | None) -> Wri
     change = _any_change(len(pixels), min(224, *pixels.shape[1:])).with_visibility(visibility)
     start = time.thread_time()
     copy = change.apply(pixels, 0, full_size=True)
-    to_pil(copy).save(io.BytesIO(), "png")
+    file = io.BytesIO()
+    to_pil(copy).save(file, "png")
     written = (time.thread_time() - start) / pixels[0].size
     whole_set = sum(width * height * count for (width, height), count in survey.sizes.items())
     largest = max(width * height for width, height in survey.sizes)
     # Each photo is read twice: to learn, and to write its copy.
-    return Writing((2 * read + written) * whole_set, int(_PROGRAM + _OPEN * largest))
+    disk = file.tell() * whole_set // pixels[0].size
+    return Writing((2 * read + written) * whole_set, int(PROGRAM + _OPEN * largest), disk)
 
 
 def _any_change(channels: int, side: int) -> Perturbation:

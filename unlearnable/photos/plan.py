@@ -38,6 +38,7 @@ class Plan:
         memory: Bytes, expected at most.
         classes: What the photos are told apart by, and how many there are of each.
         writing: Seconds of writing alone.
+        disk: Bytes of the copies as PNG, estimated.
         flat: Whether the photos lie in no class folders.
         both: The photos with the others that they are told apart from, where there are some.
     """
@@ -50,6 +51,7 @@ class Plan:
     memory: int
     classes: Mapping[str, int] = field(default_factory=dict)
     writing: float = 0.0
+    disk: int = 0
     flat: bool = False
     both: ImageFolder | None = None
 
@@ -68,6 +70,7 @@ class Plan:
             "seconds": self.seconds if known else None,
             "writing": self.writing,
             "memory": self.memory,
+            "disk": self.disk,
         }
 
     @classmethod
@@ -85,6 +88,7 @@ class Plan:
             seconds=math.nan if values["seconds"] is None else values["seconds"],
             memory=values["memory"],
             writing=values["writing"],
+            disk=values["disk"],
             classes=_classes(both),
             flat=isinstance(dataset, FlatFolder),
             both=None if others is None else both,
@@ -175,6 +179,7 @@ def plan_photos(
         memory=max(found.memory, writing.memory),
         classes=classes,
         writing=writing.seconds,
+        disk=writing.disk,
         flat=isinstance(dataset, FlatFolder),
         both=None if others is None else both,
     )

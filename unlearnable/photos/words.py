@@ -81,7 +81,8 @@ def _what(plan: Planned) -> str:
     elif len(filled) == 1:
         whose = f"in one folder, {filled[0]}"
     else:
-        some = ", ".join(filled[:5]) + (", …" if len(filled) > 5 else "")
+        more = f" and {len(filled) - 5:,} more" if len(filled) > 5 else ""
+        some = ", ".join(filled[:5]) + more
         whose = (
             f"in {len(filled):,} folders, which are taken as the kinds of picture to tell apart: "
             f"{some}"
@@ -117,7 +118,9 @@ def _for_what(plan: Planned) -> list[str]:
             NOT_HINDERED,
             "Whether it works cannot be measured on one kind of photo.",
         ]
-    found = [_HINDERS_OTHERS if plan.both is not None else HINDERS, NOT_HINDERED]
+    if plan.both is not None:
+        return [_HINDERS_OTHERS, NOT_HINDERED]
+    found = [HINDERS, NOT_HINDERED]
     if not measurable(plan):
         found.append(
             f"How well it works cannot be measured on so few photos: that takes about {ENOUGH} in "

@@ -1,0 +1,227 @@
+"""``unlearnable protect photos out`` as somebody goes through it who knows no machine learning."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unlearnable as ue
+from unlearnable.cli.main import main
+from unlearnable.cli.unfinished import beside
+from unlearnable.engine.checkpoint import Checkpoint
+from unlearnable.photos import choice, costs
+from unlearnable.photos import plan as plans
+from unlearnable.protected.dataset import ProtectedDataset
+
+RNG = np.random.default_rng(0)
+FEW = ["--set", "train_steps=2"]
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch):
+    """Nothing is timed: that takes longer than all else here."""
+    learning = costs.Learning(1e-4, 32, 10**5)
+    monkeypatch.setattr(choice, "measure_learning", lambda *_: learning)
+    monkeypatch.setattr(plans, "measure_writing", lambda *_: costs.Writing(1.0, 10**8))
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Two folders of photos of two sizes, beside the working directory's other files."""
+    monkeypatch.chdir(tmp_path)
+    for index in range(12):
+        side = (32, 40)[index % 2]
+        pixels = RNG.integers(0, 256, (32, side, 3), dtype=np.uint8)
+        place = tmp_path / "photos" / ("cat", "dog")[index % 2 if index < 6 else index // 9]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{index}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def flat(photos):
+    folder = photos.parent / "flat"
+    folder.mkdir()
+    for path in photos.rglob("*.png"):
+        shutil.copy(path, folder)
+    return folder
+
+
+def run(capsys, caplog, *arguments):
+    """Exit code, what is printed, and all that is said beside it."""
+    caplog.clear()
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, "\n".join([err, *caplog.messages])
+
+
+def test_one_command_plans_keeps_the_key_and_says_what_is_next(photos, tmp_path, capsys, caplog):
+    code, out, said = run(capsys, caplog, "protect", "photos", "out", *FEW)
+    assert code == 0, said
+    assert "12 photos in 2 folders" in said and "untouched" in said and "GB of memory" in said
+    assert "image generators" in said and "cannot be measured" in said
+    assert "12 copies are in out" in out and "Keep it, and do not publish it" in out
+    assert "unlearnable preview photos/cat/" in out and "unlearnable verify out out-key" in out
+    assert "audit" not in out
+    words = (said + out).lower()
+    assert not any(word in words for word in ("surrogate", "image passes", "pgd", "epoch"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-key", "photos"]
+    assert run(capsys, caplog, "verify", "out", "out-key", "--quiet")[0] == 0
+    assert ue.SEM.from_pretrained("out-key").surrogate_ is not None
+    assert not list((tmp_path / "out").glob("*key*"))
+
+
+def test_experts_see_the_log(photos, capsys, caplog):
+    said = run(capsys, caplog, "protect", "photos", "out", "--preset", "demo", *FEW, "-v")[2]
+    assert "precision" in said
+    assert logging.getLogger("unlearnable.engine").level == logging.NOTSET
+
+
+def test_json_is_for_scripts_alone(photos, capsys, caplog):
+    code, out, _ = run(capsys, caplog, "protect", "photos", "out", *FEW, "--json")
+    shown = json.loads(out)
+    assert code == 0 and shown["key"] == "out-key" and shown["images"] == 12
+
+
+def test_a_key_of_ones_own_place(photos, tmp_path, capsys, caplog):
+    out = run(capsys, caplog, "protect", "photos", "out", *FEW, "--save-perturbation", "mine")[1]
+    assert "unlearnable verify out mine" in out and not (tmp_path / "out-key").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "key"), [("out", "out-key"), ("a/out/", "a/out-key"), ("/x/out", "/x/out-key")]
+)
+def test_where_the_key_is(out, key):
+    assert str(beside(out, "key")) == key
+
+
+def test_a_flat_folder_has_flat_copies_of_the_same_names(flat, tmp_path, capsys, caplog):
+    code, out, said = run(capsys, caplog, "protect", "flat", "out")
+    assert code == 0, said
+    assert "12 photos without class folders" in said and "--others" in said
+    names = sorted(path.name for path in flat.iterdir())
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
+    assert not any(path.is_dir() for path in (tmp_path / "out").iterdir())
+    assert "audit" not in out
+    for originals in ([], ["--originals", "flat"]):
+        assert run(capsys, caplog, "verify", "out", "out-key", *originals)[0] == 0
+    photo = f"flat/{names[0]}"
+    arguments = ("preview", photo, "--perturbation", "out-key", "--out", "p.png")
+    assert run(capsys, caplog, *arguments)[0] == 0
+    for arguments in (
+        ("audit", "flat", "--perturbation", "out-key", "--quiet"),
+        ("evaluate", "flat", "flat", "--victim", "tiny", "--image-size", 32, "--quiet"),
+    ):
+        code, _, said = run(capsys, caplog, *arguments)
+        assert code == 1 and "at least two classes" in said
+    code, _, said = run(capsys, caplog, "protect", "out", "again")
+    assert code == 1 and "not protected yet" in said
+
+
+def test_photos_that_would_have_one_name_in_a_flat_folder(flat, tmp_path, capsys, caplog):
+    Image.open(flat / "0.png").convert("RGB").save(flat / "0.jpg")
+    assert run(capsys, caplog, "protect", "flat", "out", "--quiet")[0] == 0
+    assert (tmp_path / "out" / "0 (2).png").is_file() and (tmp_path / "out" / "0.png").is_file()
+    assert run(capsys, caplog, "verify", "out", "out-key", "--originals", "flat")[0] == 0
+
+
+def test_others_get_no_copies(flat, photos, tmp_path, capsys, caplog):
+    shutil.move(photos / "cat", tmp_path / "cats")
+    arguments = ("protect", "cats", "out", "--others", "photos/dog", *FEW, "--quiet")
+    code, out, said = run(capsys, caplog, *arguments)
+    assert code == 0, said
+    assert "other pictures" in said and "audit" not in out
+    names = sorted(path.name for path in (tmp_path / "cats").iterdir())
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
+    assert run(capsys, caplog, "verify", "out", "out-key", "--originals", "cats")[0] == 0
+    code, _, said = run(capsys, caplog, "protect", "shapes:16", "o2", "--others", "cats")
+    assert code == 1 and "--others only with a folder of photos" in said
+
+
+def test_ctrl_c_while_it_learns_and_the_same_again(photos, tmp_path, capsys, caplog, monkeypatch):
+    arguments = ("protect", "photos", "out", "--set", "visits=1", "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
+        code, _, said = run(capsys, caplog, *arguments)
+    assert code == 130 and "the same command goes on" in said and "out-unfinished" in said
+    assert (tmp_path / "out-unfinished" / "plan.json").is_file()
+    monkeypatch.setattr(plans, "Choice", None)  # nothing is planned again
+    code, _, said = run(capsys, caplog, *arguments)
+    assert code == 0 and "Going on" in said
+    assert not (tmp_path / "out-unfinished").exists()
+
+
+def test_ctrl_c_while_it_writes_learns_nothing_again(photos, capsys, caplog, monkeypatch):
+    arguments = ("protect", "photos", "out", *FEW, "--quiet")
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProtectedDataset, "export", interrupt)
+        code, _, said = run(capsys, caplog, *arguments)
+    assert code == 130 and "the same command goes on" in said
+    passes = []
+    monkeypatch.setattr(ue.SEM, "_search", lambda *_: passes.append(1))
+    assert run(capsys, caplog, *arguments)[0] == 0 and not passes
+
+
+def test_other_options_or_photos_begin_anew(photos, tmp_path, capsys, caplog, monkeypatch):
+    arguments = ("protect", "photos", "out", *FEW, "--quiet")
+    for change in (lambda: ["--epsilon", "4/255"], lambda: (photos / "cat" / "0.png").unlink()):
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
+            assert run(capsys, caplog, *arguments)[0] == 130
+        code, _, said = run(capsys, caplog, *arguments, *(change() or []))
+        assert code == 0 and "Beginning anew" in said
+        shutil.rmtree(tmp_path / "out")
+        shutil.rmtree(tmp_path / "out-key")
+
+
+def test_a_folder_in_place_of_unfinished_work_is_left_alone(photos, tmp_path, capsys, caplog):
+    mine = tmp_path / "out-unfinished"
+    mine.mkdir()
+    (mine / "diary.txt").write_text("mine")
+    code, _, said = run(capsys, caplog, "protect", "photos", "out", *FEW)
+    assert code == 1 and "move it away" in said and (mine / "diary.txt").is_file()
+
+
+def test_a_key_of_other_photos_is_not_replaced(photos, flat, tmp_path, capsys, caplog):
+    assert run(capsys, caplog, "protect", "photos", "out", *FEW, "--quiet")[0] == 0
+    before = (tmp_path / "out-key" / "config.json").read_bytes()
+    shutil.rmtree(tmp_path / "out")
+    code, _, said = run(capsys, caplog, "protect", "flat", "out", "--method", "randomnoise")
+    assert code == 1 and "out-key" in said
+    assert (tmp_path / "out-key" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["protect", "phtos", "out"], "'phtos', which is not there"),
+        (["protect", "photos/cat/0.png", "out"], "got the file photos/cat/0.png"),
+        (["protect", "photos", "photos/out"], "originals are never overwritten"),
+        (["protect", "photos", "out", "--save-perturbation", "out/key"], "apart"),
+        (["protect", "photos", "out", "--set", "stpes=3"], "did you mean"),
+        (["protect", "photos/cat", "out", "--method", "sem"], "at least two classes"),
+    ],
+)
+def test_mistakes_are_explained_before_the_work(photos, capsys, caplog, arguments, said):
+    code, out, told = run(capsys, caplog, *arguments)
+    assert code == 1 and out == "" and said in told
+
+
+def test_fit_plans_likewise(photos, tmp_path, capsys, caplog):
+    code, out, said = run(capsys, caplog, "fit", "photos", "key", *FEW)
+    assert code == 0 and "12 photos in 2 folders" in said and "SEM" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "photos"]
+
+
+def test_a_weak_result_is_said(photos, capsys, caplog, monkeypatch):
+    arguments = ("protect", "photos", "out", "--set", "visits=1", "--quiet")
+    monkeypatch.setattr("unlearnable.cli.ending._WEAK", 2.0)
+    out = run(capsys, caplog, *arguments)[1]
+    assert "the protection may be weak" in out
