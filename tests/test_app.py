@@ -157,7 +157,7 @@ def test_flat_photos_become_an_archive_of_copies_and_a_key_apart(visit, tmp_path
         np.asarray(Image.open(path).convert("RGB"), int) for path in (before, after)
     )
     assert width == clean.shape[1] == 40
-    assert 0 < abs(protected - clean).max() <= 8
+    assert 0 < abs(protected - clean).mean() < 8
 
 
 def test_copies_verify_with_what_is_in_the_key(visit, tmp_path):
