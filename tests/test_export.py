@@ -625,6 +625,12 @@ def counted(monkeypatch):
     return opened, decoded
 
 
+def test_a_function_is_told_the_share_of_images_written(protected, tmp_path):
+    shares = []
+    protected.export(tmp_path / "out", progress=shares.append)
+    assert shares == [(number + 1) / len(protected) for number in range(len(protected))]
+
+
 PHOTO_FORMATS = sorted({*EXPORT_FORMATS} - {"cifar"})
 OF_ANY_SIZE = [name for name in PHOTO_FORMATS if name != "npz"]  # an array has one size
 

@@ -18,6 +18,7 @@ from ..errors import Terminated
 from ..importers import VALUE_FORMATS
 from ..perturbation import GRANULARITIES
 from . import artefacts, choices, learning, measuring
+from .app import app
 from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
 from .preview import preview
@@ -116,6 +117,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     add = command("demo", demo, "--device", "--seed", "--force")
     add("--out", default="unlearnable-demo", help="folder to write (%(default)s)")
+    add = command("app", app)
+    add("--port", type=int, help="of 127.0.0.1; by default a free one from 7860 on")
+    add("--no-browser", dest="browser", action="store_false", help="do not open the browser")
     _learning(command)
     _measuring(command)
     _artefacts(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -297,7 +297,7 @@ class ProtectedDataset(View):
         mapping: str | Path | None = None,
         resume: bool = False,
         measure: int = 0,
-        progress: bool = True,
+        progress: bool | Callable[[float], None] = True,
     ) -> Path:
         """Writes the protected images before transforms; losslessly unless a quality is given.
 
@@ -323,7 +323,7 @@ class ProtectedDataset(View):
                 earlier start of the same export has left there.
             measure: How many images to measure the change of while they are written, for a
                 :meth:`change` of as many that need not read them again.
-            progress: Show a bar.
+            progress: Show a bar; or a function to call with the share of images written.
 
         Returns:
             The folder.

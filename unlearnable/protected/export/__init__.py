@@ -101,7 +101,7 @@ def export_images(
     mapping: str | Path | None = None,
     resume: Resumed | None = None,
     force: bool = False,
-    progress: bool = True,
+    progress: bool | Callable[[float], None] = True,
 ) -> Path:
     """Writes images; see :meth:`ProtectedDataset.export`.
 
@@ -117,7 +117,7 @@ def export_images(
         resume: Go on from the files that an unfinished export has left, and leave them if this one
             does not end.
         force: Replace an earlier export.
-        progress: Show a bar.
+        progress: Show a bar, or tell a function the share of images that are written.
     """
     if not raw.labelled and format not in IMAGE_FILES:
         raise ValueError(
@@ -134,8 +134,7 @@ def export_images(
     if resume is not None and format in IMAGE_FILES and raw.path(0) is not None:
         settings = _settings(manifest, encoding, resume, described)
     with written_apart(folder, settings) as partial:
-        shown = None if progress else True
-        bar = tqdm(total=len(raw), desc="writing copies", disable=shown)
+        bar = _bar(len(raw), progress)
         if format in IMAGE_FILES:
             journal = None
             if resume is not None and settings is not None:
@@ -164,6 +163,24 @@ def export_images(
     if mapping is not None:
         write_mapping(Path(mapping), folder, map(raw.path, range(len(raw))), manifest.files)
     return folder
+
+
+class _Told(tqdm):  # type: ignore[type-arg]
+    """A bar that is not shown, but tells a function the share of images that are written."""
+
+    def __init__(self, count: int, listener: Callable[[float], None]) -> None:
+        super().__init__(total=count, disable=True)
+        self._count, self._listener = count, listener
+
+    def update(self, n: float | None = 1) -> None:
+        self.n += n or 0
+        self._listener(self.n / self._count)
+
+
+def _bar(count: int, progress: bool | Callable[[float], None]) -> tqdm[Any]:
+    if callable(progress):
+        return _Told(count, progress)
+    return tqdm(total=count, desc="writing copies", disable=None if progress else True)
 
 
 def _counted(images: Iterable[Exported], bar: tqdm[Any]) -> Iterator[Exported]:
