@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def strange(browser, temporary, folder, seen):
         form.append("files", new File(["x"], "strange.png"));
         const post = { method: "POST", mode: "no-cors", body: form };
         Promise.allSettled([fetch(url + "config"), fetch(url + "gradio_api/upload", post)])
-          .then((all) => done(all.map((one) => one.status)));
+          .then((all) => done(all.map((one) => (one.value ?? one).status)));
         """,
         seen.url,
     )
@@ -181,7 +182,8 @@ def test_a_damaged_photo_is_named_in_a_sentence_and_nothing_can_be_started(seen)
 
 def test_the_plan_is_said_before_the_work(seen):
     assert seen.plan.splitlines()[0].startswith("2 photos")
-    assert "minute" in seen.plan.splitlines()[0] and "looks untouched" in seen.plan
+    assert re.search(r"\b(second|minute)s?\b", seen.plan)
+    assert "looks untouched" in seen.plan
     assert "Left out, since they are not photos: notes.txt." in seen.plan
 
 
@@ -206,9 +208,9 @@ def test_the_page_asks_no_other_host(seen):
     others = [
         url
         for url in seen.requests + seen.entries
-        if not url.startswith((seen.url, "data:", f"blob:{seen.url}"))
+        if url.startswith(("http", "ws")) and not url.startswith(seen.url)
     ]
-    assert len(seen.requests) > 10 and others == []
+    assert sum(url.startswith(seen.url) for url in seen.requests) > 10 and others == []
 
 
 def test_the_program_asks_no_other_host(seen):
@@ -216,7 +218,7 @@ def test_the_program_asks_no_other_host(seen):
 
 
 def test_another_page_can_neither_read_nor_send(seen):
-    assert seen.strange == ["rejected", "fulfilled"]  # without an answer that it may see
+    assert seen.strange == [403, 0]  # the status of a refusal, and of what it may not see
     assert seen.sent_here == []
 
 
