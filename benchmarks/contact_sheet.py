@@ -23,6 +23,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from record import DOCS
 
+from unlearnable.data.photo import load_photo
+
 SIDE, GAP, LINE = 192, 8, 22
 # Class folder, file below a package, left and upper edge of the crop.
 PHOTOS = [
@@ -63,9 +65,8 @@ def sheet(photos: Path, copies: Path) -> Image.Image:
         for place, (title, file) in enumerate(shown.items()):
             upper = top + place * (SIDE + LINE)
             draw.text((left, upper + 3), title, "black", font)
-            with Image.open(file) as image:
-                crop = image.convert("RGB").crop((x, y, x + SIDE, y + SIDE))
-            page.paste(crop, (left, upper + LINE))
+            image = load_photo(file).convert("RGB")  # as a viewer shows it: in sRGB
+            page.paste(image.crop((x, y, x + SIDE, y + SIDE)), (left, upper + LINE))
     return page
 
 
