@@ -64,13 +64,15 @@ def table(result: dict[str, Any]) -> str:
         last, peak = (mean_and_spread(victims, which) for which in ("last", "peak"))
         fit = ["", "", ""]
         if made:
-            fit = [made["precision"], f"{made['passes']:,}", f"{made['seconds']:,.0f}"]
+            seconds = "" if made.get("continued") else f"{made['seconds']:,.0f}"
+            fit = [made["precision"], f"{made['passes']:,}", seconds]
         trained = f"{found['recipe']}, {found['epochs']} epochs"
         row = [method, f"{int(images):,}", *fit, trained, last, peak]
         lines.append(f"| {' | '.join(row)} |")
     caption = (
         "Test accuracy in percent; mean and spread over 3 victims, 1 on the whole set. Seconds are "
-        f"those of a fit beside other work. {result['date']}, {where(result)}."
+        f"those of a fit beside other work, where it was not interrupted. {result['date']}, "
+        f"{where(result)}."
     )
     return "\n".join([*lines, "", caption])
 
@@ -110,15 +112,16 @@ def main() -> None:
             (args.precision,) = precision
             if "fit" not in cell:
                 method = METHODS[title].preset("fast", surrogate=args.network)
-                taken = fit_through(
-                    method, train, folder.with_name(f"{folder.name}-checkpoint"), args
-                )
+                checkpoint = folder.with_name(f"{folder.name}-checkpoint")
+                continued = checkpoint.exists()
+                taken = fit_through(method, train, checkpoint, args)
                 method.save_pretrained(folder, force=True)
                 config = method.perturbation_.config
                 cell["fit"] = {
                     "method": repr(method),
                     "precision": config["precision"],
                     "passes": config["history"]["passes"],
+                    "continued": continued,
                     **taken,
                 }
                 record.put(name, cell)
