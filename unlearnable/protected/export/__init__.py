@@ -165,7 +165,7 @@ def export_images(
     return folder
 
 
-class _Told(tqdm):  # type: ignore[type-arg]
+class _Told(tqdm):
     """A bar that is not shown, but tells a function the share of images that are written."""
 
     def __init__(self, count: int, listener: Callable[[float], None]) -> None:
