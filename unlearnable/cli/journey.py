@@ -214,15 +214,13 @@ class Journey:
         args = self._args
         with keeping(args, method):
             key = self._save(plan, args.save_perturbation)
-        learned = tuple(method.perturbation_.config["image_shape"][:0:-1])
         assert survey is not None
-        varied = set(survey.sizes) != {learned}
         protected = ProtectedDataset(
             self._dataset,
             method.perturbation_,
             fraction=args.fraction,
             seed=args.seed,
-            full_size=not resize and (varied or method.perturbation_.fit_size is not None),
+            full_size=not resize and method.perturbation_.resizes(survey.sizes),
             check=0,  # it was just learned on them
         )
         args.mapping = mapping(args)

@@ -88,9 +88,10 @@ def protect(args: argparse.Namespace) -> None:
             if first and args.save_perturbation is not None:
                 with keeping(args, method):
                     method.save_pretrained(args.save_perturbation, force=args.force)
-    learned = tuple(perturbation.config["image_shape"][:0:-1])
-    others = survey is not None and set(survey.sizes) != {learned}
-    full_size = not resize and (others or perturbation.fit_size is not None)
+    resized = perturbation.fit_size is not None
+    if survey is not None:
+        resized = perturbation.resizes(survey.sizes)
+    full_size = not resize and resized
     protected = ProtectedDataset(
         dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
     )

@@ -113,7 +113,7 @@ def _from_items(indices: Sequence[int], read: Callable[[int], Read]) -> Iterator
         if run and (len(run) >= most or form_of(item.image) != form):
             yield _together(indices[place - len(run) : place], run)
         if not run:
-            form, most = form_of(item.image), _TOGETHER // bytes_of(item.image)
+            form, most = form_of(item.image), _TOGETHER // max(1, bytes_of(item.image))
         run.append(item)
         del item
         if not most:

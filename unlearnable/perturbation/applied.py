@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,6 +174,11 @@ class AppliedKind:
         if full_size:
             return apply_full_size(self._kind, images, rows)
         return self._kind.apply(images, rows)
+
+    def resizes(self, sizes: Iterable[tuple[int, int]]) -> bool:
+        """Whether images of these sizes, (width, height), are resized to what was learned."""
+        learned = tuple(self.config["image_shape"][:0:-1])
+        return self.fit_size is not None or set(sizes) != {learned}
 
     def check_full_size(self) -> None:
         """Raises ``ValueError`` if what it does cannot be enlarged."""

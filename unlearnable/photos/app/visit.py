@@ -232,9 +232,7 @@ class Visit:
         self, method: Method, format: str, out: Path, told: _Teller
     ) -> tuple[Path, list[str]]:
         assert self._photos.survey is not None
-        perturbation = method.perturbation_
-        learned = tuple(perturbation.config["image_shape"][:0:-1])
-        full_size = set(self._photos.survey.sizes) != {learned} or perturbation.fit_size is not None
+        full_size = method.perturbation_.resizes(self._photos.survey.sizes)
         protected = method.protect(self._photos.dataset, full_size=full_size)
         _, kind, quality = FORMATS[format]
         mapping = out / "mapping.csv"
