@@ -32,6 +32,8 @@ SMALL = {
     "train_epochs": 2,
     "checkpoints": 2,
     "restarts": 2,
+    "particles": 3,
+    "iterations": 2,
     "steps": 1,
     "batch_size": 16,
 }
@@ -93,6 +95,11 @@ def tensors_of(method):
     return {name: np.asarray(tensor).tobytes() for name, tensor in tensors.items()}
 
 
+def rows_of(perturbation):
+    """Rows, with or without something on top of them."""
+    return np.asarray(perturbation.parts[0].tensors["rows"])
+
+
 def images_of(method, dataset):
     """All protected images: what there is of every kind."""
     return method.protect(dataset).to_tensors()[0].numpy()
@@ -103,7 +110,8 @@ def clean_images(dataset):
 
 
 def test_every_kind_is_learned_by_some_method():
-    assert {"additive", "pixel", "convolution", "procedural"} == {m.kind for m in ue.METHODS}
+    kinds = {"additive", "pixel", "convolution", "procedural", "shift", "stack"}
+    assert kinds == {m.kind for m in ue.METHODS}
 
 
 def test_there_are_methods_to_test():
@@ -146,12 +154,12 @@ def test_fit_returns_self_and_gives_rows_within_the_budget(fitted):
     assert fitted.perturbation_.kind == fitted.kind
     change = images_of(fitted, few).astype(int) - clean_images(few)
     assert change.any(axis=(1, 2, 3)).mean() > 0.5
-    if fitted.kind != "additive":
+    if fitted.kind not in ("additive", "stack"):
         if fitted.kind == "procedural":
             bound = 255 * fitted.perturbation_.config["epsilon"] + 0.5 * np.sqrt(3 * 32 * 32)
             assert np.linalg.norm(change.reshape(24, -1), axis=1).max() <= bound
         return
-    rows = fitted.perturbation_.rows
+    rows = rows_of(fitted.perturbation_)
     number = 24 if fitted.granularity == "sample-wise" else 10
     assert rows.dtype == np.int8 and rows.shape == (number, 3, 32, 32)
     assert np.abs(rows.astype(int)).max() <= round(255 * fitted.epsilon)
@@ -219,9 +227,11 @@ def test_protected_images_keep_the_budget_and_other_data_is_refused(fitted, data
     most = round(255 * fitted.epsilon) if fitted.kind == "additive" else 255
     assert 0 < max(changes) <= most
     assert [label for _, label in protected] == dataset.targets
-    assert fitted.perturbation_.by_class is ((type(fitted), fitted.granularity) in FOR_ANY_IMAGE)
-    assert fitted.perturbation_.keyed is not fitted.perturbation_.by_class
-    if fitted.granularity == "sample-wise" and fitted.kind == "additive":
+    for_any_image = (type(fitted), fitted.granularity) in FOR_ANY_IMAGE
+    assert fitted.perturbation_.by_class is (for_any_image or fitted.kind == "stack")
+    rows = fitted.perturbation_.parts[0]
+    assert rows.keyed is not rows.by_class and rows.keyed is fitted.perturbation_.keyed
+    if rows.keyed:
         with pytest.raises(ue.UnknownImageError, match="fitted on"):
             fitted.protect(Shapes(size=40, seed=9))
 
@@ -252,11 +262,12 @@ def test_extend_gives_rows_for_new_images_without_a_refit(method, dataset, tmp_p
     before = tensors_of(fitted)
     new = Shapes(size=12, seed=7)
     rows = fitted.extend(new, progress=False)
-    assert len(rows) == 12 and 0 < np.abs(rows.rows.astype(int)).max() <= 8
+    assert len(rows) == 12 and 0 < np.abs(rows_of(rows).astype(int)).max() <= 8
+    assert rows.kind == fitted.kind
     assert ue.ProtectedDataset(new, rows)[3][1] == new[3][1]
     assert tensors_of(fitted) == before
     loaded = method.from_pretrained(fitted.save_pretrained(tmp_path / "m"))
-    assert loaded.extend(new, progress=False).rows.tobytes() == rows.rows.tobytes()
+    assert loaded.extend(new, progress=False).digest == rows.digest
     with pytest.raises(ValueError, match="shape"):
         fitted.extend(Grey(), progress=False)
 

@@ -17,7 +17,7 @@ from unlearnable.evaluation.countermeasures import NAMES, countermeasure
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection
 from unlearnable.evaluation.evaluate import Training, train_victims
-from unlearnable.methods import AUE, EM, METHODS, SEM, SEP, RandomNoise
+from unlearnable.methods import AUE, EM, METHODS, SEM, SEP, ColourShift, RandomNoise
 from unlearnable.methods.row_buffer import RowBuffer
 
 pytestmark = [
@@ -39,12 +39,14 @@ AT_MOST = {
 }
 # A class without images is refused before the search.
 ALIGNED = AT_MOST | {"perturbations": {"mask": 1}, "extend": {"mask": 1}}
+# Which images of a batch are among the first of their class.
+CHOSEN = AT_MOST | {"colours": {"mask": 1}}
 VICTIM = {"epochs": {"read": 2, "item": 1}}  # and the accuracy on the test images
 
 SHORT = {
     "surrogate": "tiny", "train_steps": 2, "train_epochs": 1, "steps": 1, "final_steps": 1,
     "extend_steps": 1, "max_rounds": 1, "round_steps": 2, "checkpoints": 1, "restarts": 1,
-    "robust_steps": 1, "batch_size": BATCH,
+    "robust_steps": 1, "batch_size": BATCH, "particles": 2, "iterations": 1,
 }  # fmt: skip
 VARIANTS = [(method, {}) for method in METHODS] + [
     (EM, {"granularity": "class-wise"}),
@@ -52,6 +54,8 @@ VARIANTS = [(method, {}) for method in METHODS] + [
     (SEM, {"norm": "L2", "warm_start": False}),
     (SEM, {"augment": dict.fromkeys(DEGRADATIONS, 0.3)}),
     (SEP, {"feature_alignment": True, "variance_reduction": True, "inner_steps": 2}),
+    (ColourShift, {"search": "swarm"}),
+    (ColourShift, {"search": "swarm", "class_images": 3}),
 ]
 COUNTERMEASURES = [re.sub("[A-Z]+", "4", name) for name in NAMES]
 
@@ -91,6 +95,7 @@ def test_methods_learn_on_a_gpu_and_seldom_wait_for_it(method, options):
                 run.rows[index] = method._perturb(run, index, surrogate)
             assert "extend" in gpu.by_loop
     allowed = ALIGNED if options.get("feature_alignment") else AT_MOST
+    allowed = CHOSEN if options.get("class_images") else allowed
     assert waits(gpu) == {title: allowed[title] for title in allowed if title in gpu.by_loop}
 
 

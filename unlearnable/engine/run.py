@@ -21,6 +21,7 @@ from .estimate import Work
 from .loops import Loops
 from .mask import Mask
 from .networks import Network, Networks, frozen
+from .outcome import Outcome
 from .prefetch import ImageSource
 from .progress import Progress
 from .random import CPU, Draws, Seeds
@@ -30,13 +31,14 @@ from .tallies import Tallies
 from .trial import Trial
 
 
-class Run:
+class Run(Outcome):
     """Images, batches, randomness, training steps and results of one run.
 
     Loop only over :meth:`steps`, :meth:`batches` and :meth:`sweep`; draw only from :meth:`rng`;
     update weights only in :meth:`train_step`; write perturbations to :attr:`rows` or
-    :meth:`result`. What changes from step to step and is needed later is named to :meth:`track` or
-    counted by :meth:`tally`: no other variable may outlive a step.
+    :meth:`result`, and what lies on top of them to :meth:`on_top`. What changes from step to step
+    and is needed later is named to :meth:`track` or counted by :meth:`tally`: no other variable may
+    outlive a step.
 
     Args:
         images: uint8, (N, C, H, W).
@@ -59,8 +61,7 @@ class Run:
 
     Attributes:
         device: That of the labels.
-        history: Records of :meth:`log`.
-        results: What :meth:`result` was given: kind -> parts.
+        history, results, tops: As of :class:`~.outcome.Outcome`.
 
     Raises:
         ValueError: There are fewer images than shards, or fewer shards than processes.
@@ -89,15 +90,11 @@ class Run:
         self.num_classes = num_classes
         self.seed = seed
         self.device = device = labels.device
-        self.history: list[dict[str, Any]] = []
-        self.results: dict[str, dict[str, Any]] = {}
-        self._rows = rows
-        self._mask = mask
+        progress = progress or Progress(show=False)
+        super().__init__(rows, mask, progress, callback)
         self._group = group = group or Group()
         self._checkpoint = checkpoint
-        self._progress = progress or Progress(show=False)
-        self._callback = callback
-        self._loops = Loops(self._progress)
+        self._loops = Loops(progress)
         self._seeds = Seeds(seed)
         self._tallies = Tallies(device, group)
         self._state = State(self._loops, checkpoint, device)
@@ -350,59 +347,3 @@ class Run:
             totals.index_add_(0, index, terms)
         else:
             totals += self.sum(torch.zeros_like(totals).index_add_(0, index, terms))
-
-    def mask(self, index: Tensor) -> Mask | None:
-        """How much of their rows images show, by index; None where they show all of them.
-
-        For the search's ``mask``, and for :func:`~.mask.protected` where images are seen with rows.
-        """
-        return None if self._mask is None else self._mask(index)
-
-    # Results
-
-    @property
-    def rows(self) -> RowStore:
-        """Sample-wise perturbations by image index: float in [0, 1] units, rounded when written."""
-        if self._rows is None:
-            raise RuntimeError("expected a run that learns perturbations, got one that trains")
-        return self._rows
-
-    def result(self, kind: str, **parts: Tensor | str | float) -> None:
-        """The result of a run that does not write :attr:`rows`.
-
-        Args:
-            kind: ``"class-wise"`` with ``rows``, in [0, 1] units; ``"pixel"`` with ``positions``
-                and ``colours``; ``"convolution"`` with ``kernels`` and ``normalize``;
-                ``"procedural"`` with ``generator``, ``seed`` and what the generator takes.
-            parts: Tensors and plain values. Floats are rounded when they are kept.
-        """
-        self.results[kind] = parts
-
-    def tally(self, name: str, total: Tensor, count: int) -> None:
-        """Adds to a sum over the steps of this loop, which :meth:`mean` divides after the loop.
-
-        Args:
-            name: Of what is summed.
-            total: Sum over ``count`` images, a scalar.
-            count: Images of this process.
-        """
-        self._loops.act()
-        self._tallies.add(self._loops.depth - 1, name, total, count)
-
-    def mean(self, name: str) -> float:
-        """The mean over all images that the loops of this body have tallied, in all processes."""
-        return self._tallies.mean(self._loops.depth, name)
-
-    def log(self, **values: float | Tensor) -> None:
-        """Keeps a record in :attr:`history` and shows it beside the progress bar."""
-        self._loops.act()
-        record = {name: float(value) for name, value in values.items()}
-        self.history.append(record)
-        self._progress.note(record)
-        if self._callback is not None:
-            self._callback(record)
-
-    def seconds(self, whole: float) -> dict[str, float]:
-        """Where the time went, by part, of ``whole`` seconds; needs a profiling progress."""
-        parts = dict(self._progress.seconds)
-        return parts | {"everything else": whole - sum(parts.values())}

@@ -22,6 +22,9 @@ MODULES = {
     "AR": "methods.ar",
     "OPS": "methods.ops",
     "ClassConvolution": "methods.class_convolution",
+    "ColourShift": "methods.colour_shift",
+    "DUNE": "methods.dune",
+    "Lasting": "methods.lasting",
 }
 
 if TYPE_CHECKING:
@@ -30,8 +33,11 @@ if TYPE_CHECKING:
     from .aue import AUE
     from .base import Method
     from .class_convolution import ClassConvolution
+    from .colour_shift import ColourShift
+    from .dune import DUNE
     from .em import EM
     from .hypo import HYPO
+    from .lasting import Lasting
     from .lsp import LSP
     from .ops import OPS
     from .pil_noise import PILNoise
@@ -50,6 +56,6 @@ else:
 
 
 __all__ = [
-    "AAP", "AR", "AUE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
-    "ClassConvolution", "Method", "PILNoise", "RandomNoise",
+    "AAP", "AR", "AUE", "DUNE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
+    "ClassConvolution", "ColourShift", "Lasting", "Method", "PILNoise", "RandomNoise",
 ]  # fmt: skip

@@ -15,7 +15,8 @@ from ..engine.run import Run
 from ..perturbation.kinds.generators import MARGIN, Floats, autoregress
 from ..perturbation.quantize import UNIT
 from .base import Method
-from .parameters import Untrained, positive, spread_budget
+from .parameters import Untrained, positive
+from .spread_budget import spread_budget
 
 _CANDIDATES = 64  # processes drawn at once
 _ROUNDS = 10  # of candidates, without enough of them, after which the distance is lowered

@@ -21,7 +21,7 @@ from ..engine.precision import as_fitted
 from ..engine.progress import Progress
 from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
-from ..perturbation.quantize import Result, encode
+from ..perturbation.quantize import Result
 from ..perturbation.visibility import check_visibility, with_mask
 from ..protected.dataset import ProtectedDataset
 from ..protected.exported import refuse_exports
@@ -29,6 +29,7 @@ from .fit_session import FitOptions, FitSession
 from .learned import Learned
 from .masks import masks_of, warn_if_hidden
 from .one_class import check_classes, refuse_one_class
+from .results import on_top_of, result_of
 from .row_buffer import RowBuffer, warn_if_zero
 
 Self = TypeVar("Self", bound="Method")
@@ -43,7 +44,8 @@ class Method(Learned, ABC):
     where the result comes from.
 
     Attributes:
-        kind: Of the perturbation: ``"additive"`` rows, or what ``_learn`` hands to ``run.result``.
+        kind: Of the perturbation: ``"additive"`` rows; ``"stack"``, rows with what ``_learn`` hands
+            to ``run.on_top``; or what it hands to ``run.result``.
         seeded: Whether the result depends on ``seed``.
         least_classes: How many classes images have to be of: 1 where none is told from another.
         perturbation_: The :class:`Perturbation`, after ``fit``.
@@ -167,10 +169,10 @@ class Method(Learned, ABC):
             check_classes(type(self), images.labels.tolist(), images.classes)
             surrogate = self._learn(session.run)
             session.end()
-            result = self._result(session)
+            result, on_top = result_of(self, session), on_top_of(self, session)
             self._warn_if_zero(result, images)
             config = with_mask(self._config(session), level)
-            made = Perturbation.from_fit(result, images, config)
+            made = Perturbation.from_fit(result, images, config, on_top)
             if level is not None:
                 warn_if_hidden(type(self).__name__, made, images)
             perturbation = session.keep(made)
@@ -181,20 +183,6 @@ class Method(Learned, ABC):
         self.history_ = session.run.history
         self.perturbation_ = perturbation
         return self
-
-    def _result(self, session: FitSession) -> Result:
-        """What ``_learn`` wrote, in integers; refused unless it is of the promised kind."""
-        results = session.run.results
-        kind = "class-wise" if self.kind == "additive" else self.kind
-        if list(results) != ([] if self._has_rows else [kind]):
-            expected = "run.rows[index] only" if self._has_rows else f"run.result({kind!r}, ...)"
-            raise RuntimeError(
-                f"expected {type(self).__name__}._learn to hand over its result by {expected}, got "
-                f"{' and '.join(f'run.result({name!r}, ...)' for name in results) or 'none'}"
-            )
-        if self._has_rows:
-            return Result("additive", {"rows": session.levels()}, {})
-        return encode(kind, results[kind], *session.budget)
 
     def _config(self, session: FitSession) -> dict[str, Any]:
         """Where the perturbation comes from."""
@@ -285,6 +273,7 @@ class Method(Learned, ABC):
         self._validate()
         refuse_exports(dataset)
         images = self._read_more(dataset, fitted, progress)
+        below, *on_top = fitted.parts
         shape = tuple(images.images.shape)
         epsilon, norm = self._budget(shape[1:])
         assert epsilon is not None and norm is not None
@@ -295,7 +284,7 @@ class Method(Learned, ABC):
             images.labels.to(place),
             images.num_classes,
             rows=rows,
-            mask=masks_of(fitted.config, images.images, place, resident=True),
+            mask=masks_of(below.config, images.images, place, resident=True),
             # New images get draws of their own, not those of the first fitted ones.
             seed=(self.seed, images.digest),
             precision=as_fitted(precision, fitted.config.get("precision", precision), place),
@@ -317,7 +306,7 @@ class Method(Learned, ABC):
             "precision": run.precision,
             "precision_reason": reason,
         }
-        return Perturbation.from_fit(result, images, fitted.config | origin)
+        return Perturbation.from_fit(result, images, below.config | origin).below(on_top)
 
     def _read_more(self, dataset: Any, fitted: Perturbation, progress: bool) -> ImageStore:
         """New images to extend a fitted perturbation to; their classes are its own."""

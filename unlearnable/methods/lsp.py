@@ -13,7 +13,8 @@ from ..engine.random import seed_of
 from ..engine.run import Run
 from ..perturbation.kinds.generators import grid_shape
 from .base import Method
-from .parameters import Untrained, count, positive, spread_budget
+from .parameters import Untrained, count, positive
+from .spread_budget import spread_budget
 
 _RMS = 6 / 255  # root mean square of a row
 _CELLS = 4  # along the shorter side, unless the size of a cell is given

@@ -64,11 +64,12 @@ def masks_of(
 
 
 def warn_if_hidden(title: str, perturbation: Perturbation, images: ImageStore) -> None:
-    """Warns where a mask leaves nothing of a perturbation in half of the images that it is of."""
+    """Warns where a mask leaves nothing of rows in half of the images that they are of."""
+    masked = perturbation.parts[0]
     places = np.unique(np.linspace(0, len(images.images) - 1, _LOOKED_AT).astype(int)).tolist()
     pixels, labels = images.images[places].numpy(), images.labels[places].tolist()
-    rows = places if perturbation.keyed else perturbation.find_batch(pixels, labels)
-    same = (perturbation.apply_batch(pixels, rows) == pixels).all(axis=(1, 2, 3))
+    rows = places if masked.keyed else masked.find(pixels, labels)
+    same = (masked.apply(pixels, rows) == pixels).all(axis=(1, 2, 3))
     if 2 * same.sum() >= len(places):
         warnings.warn(
             f"{title} changes nothing in {same.sum()} of {len(places)} images at this visibility: "

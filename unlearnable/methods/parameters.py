@@ -27,7 +27,10 @@ Check = Callable[[str, Any, str], Any]
 
 def checked(default: Any, check: Check, *, optional: bool = False) -> Any:
     """A parameter with a check; None passes where it is the default, or with ``optional``."""
-    return dataclasses.field(default=default, metadata={"check": check, "optional": optional})
+    metadata = {"check": check, "optional": optional}
+    if isinstance(default, dict):  # each method has its own
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def budget(default: float) -> Any:
@@ -76,7 +79,7 @@ class Parameters(Keywords):
     """What a method's constructor takes: the fields of a keyword-only dataclass.
 
     A field's default says how it is checked: ``steps: int = count(10)``. The parameters that this
-    class reads itself (``surrogate``, ``epsilon``, ``norm``, ``granularity``,
+    class reads itself (``surrogate``, ``epsilon``, ``colour_epsilon``, ``norm``, ``granularity``,
     ``pretrained_surrogate``, ``batch_size`` and ``seed``) mean the same in every method and are
     checked wherever they occur. A class with an ``__init__`` of its own that only stores its
     arguments will do, too.
@@ -161,16 +164,27 @@ class Parameters(Keywords):
     @property
     def _has_rows(self) -> bool:
         """Whether it writes ``run.rows``: a row for each image."""
-        return self.kind == "additive" and self.granularity == "sample-wise"
+        return self.kind in ("additive", "stack") and self.granularity == "sample-wise"
 
     def __repr__(self) -> str:
-        parameters = inspect.signature(type(self)).parameters
+        defaults = self._defaults()
         changed = [
             f"{name}={_readable(name, value)}"
             for name, value in self.get_params().items()
-            if value is not parameters[name].default and value != parameters[name].default
+            if value is not defaults[name] and value != defaults[name]
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        declared: dict[str, Any] = getattr(cls, "__dataclass_fields__", {})
+        made = {
+            name: field.default_factory()
+            for name, field in declared.items()
+            if field.default_factory is not dataclasses.MISSING
+        }
+        parameters = inspect.signature(cls).parameters.values()
+        return {p.name: made.get(p.name, p.default) for p in parameters}
 
     def _validate(self) -> None:
         """Makes every number a Python one; raises ``ValueError`` for parameters out of range.
@@ -263,23 +277,6 @@ def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
     return value
 
 
-def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> float:
-    """L2 norm of all values of an image (C, H, W) together, in [0, 1] units; None is the ``usual``.
-
-    Refused where it leaves each value less than half a pixel level.
-    """
-    if epsilon is None:
-        return usual
-    least = 0.5 / 255 * math.sqrt(math.prod(shape))
-    if epsilon < least:
-        raise ValueError(
-            f"expected epsilon of at least {least:.3g} for images of "
-            f"{'x'.join(map(str, shape))}: it is the L2 norm of all values together, {usual:.3g} "
-            f"in the paper, and {epsilon:.3g} would leave most pixels as they are"
-        )
-    return epsilon
-
-
 def _check_unit(name: str, value: float, norm: str) -> float:
     if norm == "Linf" and value > 127 / 255:
         hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
@@ -321,6 +318,7 @@ def _check_surrogate(name: str, value: Any, norm: str) -> str | nn.Module:
 _SHARED: dict[str, Check] = {
     "surrogate": _check_surrogate,
     "epsilon": partial(check_epsilon, zero=False),
+    "colour_epsilon": partial(check_epsilon, zero=False),
     "granularity": lambda name, value, norm: _check_choice(name, value, GRANULARITIES),
     "pretrained_surrogate": _check_flag,
     "batch_size": lambda name, value, norm: integer(name, value, least=1),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import KW_ONLY, dataclass
 from functools import reduce
 from typing import Any, ClassVar
@@ -15,9 +14,10 @@ from ..engine.models import Ensemble
 from ..engine.pgd import gradient, projected_steps, target_classes, variance_reduced
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
-from ..engine.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
+from ..engine.train import to_float
 from .base import Method
 from .parameters import any_integer, count, flag, length
+from .self_ensemble import train_checkpoints
 
 
 @dataclass(repr=False, eq=False)
@@ -104,32 +104,16 @@ class SEP(Method):
         seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * seen + num_images * search
 
-    def _learn(self, run: Run) -> nn.Module:
+    def _learn(self, run: Run) -> Ensemble:
         self._targets(run, run.labels)  # a shift that leads nowhere is refused before the work
         surrogate = self._build_surrogate(run)
         ensemble = Ensemble(surrogate, self._size).to(run.device)
         if self.feature_alignment:
             ensemble.features = self._no_features(run, ensemble)
             run.track(features=ensemble.features)
-        epochs = [(k + 1) * self.train_epochs // self._size for k in range(self._size)]
-
-        def keep(epoch: int) -> None:
-            if epoch in epochs:
-                run.cached(f"epoch-{epoch}", lambda: copy.deepcopy(surrogate.state_dict()))
-
-        train_surrogate(
-            run,
-            surrogate,
-            sgd(surrogate),
-            tenfold_decay(75 / 120, 90 / 120),
-            epochs=self.train_epochs,
-            batch_size=self.batch_size,
-            inputs=augmented(run),
-            after=keep,
+        train_checkpoints(
+            run, surrogate, ensemble, epochs=self.train_epochs, batch_size=self.batch_size
         )
-        run.place(ensemble)
-        for member, epoch in zip(ensemble.members, epochs, strict=True):
-            member.load_state_dict(run.cached(f"epoch-{epoch}", dict))
         if ensemble.features is not None:
             self._fill_features(run, ensemble, ensemble.features)
         for index in run.sweep(self.batch_size, title="perturbations"):

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..data.fingerprint import digest_of_images
+from ..io.json import as_json
 from ..io.sharded_rows import JoinedRows
 from .kinds.additive import Additive
 from .kinds.base import Kind, Tensors
-from .kinds.stack import common_classes
+from .kinds.stack import Stack, common_classes, parts_of, stacked
 
 _SAME = ("method", "epsilon", "norm", "image_shape", "num_classes", "preprocessing")
 _SAME_IF_THERE = ("visibility",)
@@ -19,7 +20,19 @@ _KNOWN = (*_SAME, "kind", "granularity", "classes", "source", "parameters")
 
 
 def concatenated(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of the rows of two perturbations or more, one after the other."""
+    """Tensors and config of the rows of two perturbations or more, one after the other.
+
+    Where each has parts for any image on top of its rows, these are the same ones, and are kept.
+    """
+    if not all(isinstance(kind, Stack) for kind in kinds):
+        return _joined(kinds, digests)
+    rows, tops = [parts_of(kind)[0] for kind in kinds], [parts_of(kind)[1:] for kind in kinds]
+    _check_tops(tops)
+    tensors, config = _joined(rows, digests)
+    return stacked([Additive(tensors, as_json(config), rows[0].where), *tops[0]])
+
+
+def _joined(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors, dict[str, Any]]:
     _check(kinds)
     _check_images(kinds)
     joined = {
@@ -70,6 +83,32 @@ def _check(kinds: Sequence[Kind]) -> None:
                     f"expected {name} {first.get(name)!r} as in the first perturbation, got "
                     f"{kind.config.get(name)!r} in number {number}"
                 )
+
+
+def _check_tops(tops: Sequence[Sequence[Kind]]) -> None:
+    first = tops[0]
+    for number, parts in enumerate(tops):
+        same = len(parts) == len(first) and all(map(_is_same, parts, first))
+        if not same or any(part.keyed for part in parts):
+            raise ValueError(
+                f"expected the same parts for any image on top of all rows, got "
+                f"{_named(parts)} in number {number} and {_named(first)} in the first perturbation"
+            )
+
+
+def _is_same(one: Kind, other: Kind) -> bool:
+    """Whether both do the same to any image."""
+    described = ("kind", "settings", "image_shape", "num_classes", "epsilon", "visibility")
+    tensors = {name: np.asarray(tensor) for name, tensor in one.tensors.items()}
+    return (
+        all(one.config.get(name) == other.config.get(name) for name in described)
+        and tensors.keys() == other.tensors.keys()
+        and all(np.array_equal(tensor, other.tensors[name]) for name, tensor in tensors.items())
+    )
+
+
+def _named(parts: Sequence[Kind]) -> str:
+    return " + ".join(f"{part.config['method']} ({part.name})" for part in parts) or "none"
 
 
 def _check_images(kinds: Sequence[Kind]) -> None:

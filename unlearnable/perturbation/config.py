@@ -10,11 +10,13 @@ from typing import Any
 from ..errors import ArtefactError, FormatVersionError
 from ..io.json import read_json
 from . import GRANULARITIES
+from .kinds.shift import Shift
 from .kinds.stack import KINDS
 
 FORMAT = "unlearnable-perturbation"
 FORMAT_VERSION = 1
 MASKED_VERSION = 2  # of what is masked, which readers of version 1 would apply without its mask
+SHIFT_VERSION = 3  # of the kind "shift", which readers of version 2 do not know
 LAST_READERS: dict[int, str] = {}  # older format versions, and the last release that reads each
 OF_THE_FILE = ("format", "format_version", "digest")  # beside the config in config.json
 _SIDE = 1 << 14  # pixels
@@ -81,10 +83,12 @@ def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
 
 
 def version_of(config: Mapping[str, Any]) -> int:
-    """The format version of a config: a mask makes it a later one."""
+    """The format version of a config: a mask or a shift makes it a later one."""
     parts = config.get("parts")
     parts = parts if isinstance(parts, list) else []
     configs = [config, *(part for part in parts if isinstance(part, dict))]
+    if any(own.get("kind") == Shift.name for own in configs):
+        return SHIFT_VERSION
     masked = any(own.get("visibility") is not None for own in configs)
     return MASKED_VERSION if masked else FORMAT_VERSION
 

@@ -46,6 +46,22 @@ _CONTRASTIVE = Paper(
     "NeurIPS",
     2024,
 )
+_DUNE = Paper(
+    "2605.01718",
+    "Dual-branch Robust Unlearnable Examples",
+    "Xianlong Wang and Hangtao Zhang and Wenbo Pan and Ziqi Zhou and Changsong Jiang and Li Zeng "
+    "and Xiaohua Jia",
+    "ICML",
+    2026,
+)
+_SEM = Paper(
+    "2311.13091",
+    "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable "
+    "Error-Minimizing Noise",
+    "Yixin Liu and Kaidi Xu and Xun Chen and Lichao Sun",
+    "AAAI",
+    2024,
+)
 PAPERS = {
     "RandomNoise": _EM,  # its control
     "EM": _EM,
@@ -56,14 +72,8 @@ PAPERS = {
         "ICLR",
         2022,
     ),
-    "SEM": Paper(
-        "2311.13091",
-        "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable "
-        "Error-Minimizing Noise",
-        "Yixin Liu and Kaidi Xu and Xun Chen and Lichao Sun",
-        "AAAI",
-        2024,
-    ),
+    "SEM": _SEM,
+    "Lasting": _SEM,  # on which it is built
     "TAP": Paper(
         "2106.10807",
         "Adversarial Examples Make Strong Poisons",
@@ -119,6 +129,8 @@ PAPERS = {
         "ICLR",
         2023,
     ),
+    "ColourShift": _DUNE,  # by its swarm
+    "DUNE": _DUNE,
     "ClassConvolution": Paper(
         "2303.04278",
         "CUDA: Convolution-based Unlearnable Datasets",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,9 @@ from . import serialization
 from .applied import AppliedKind
 from .concat import concatenated
 from .config import OF_THE_FILE
+from .fitted import fitted, of_rows
 from .kinds.base import Kind
+from .kinds.shift import Shift
 from .kinds.stack import stacked
 from .quantize import Levels, Result
 from .shards import MAX_SHARD_SIZE
@@ -43,8 +44,9 @@ class Perturbation(AppliedKind):
 
     Attributes:
         config: ``method``, ``parameters``, ``kind`` (``"additive"``, ``"pixel"``,
-            ``"convolution"``, ``"procedural"`` or ``"stack"``), ``settings`` of the kind,
-            ``parts`` (configs, of a stack), ``granularity``, ``epsilon`` (in [0, 1] units, None
+            ``"convolution"``, ``"procedural"``, ``"shift"`` or ``"stack"``), ``settings`` of the
+            kind, ``parts`` (configs, of a stack; ``on_top`` is true in those that one method
+            learned on top of its rows), ``granularity``, ``epsilon`` (in [0, 1] units, None
             without a budget), ``norm``, ``image_shape`` (C, H, W), ``classes`` (names or None),
             ``num_classes``, ``source`` (name, images and digest of the dataset), ``preprocessing``
             (size that images are resized and cropped to, or None), ``seed``, ``threads``,
@@ -63,12 +65,7 @@ class Perturbation(AppliedKind):
         labels: NDArray[np.int64] | None = None,
         thumbnails: Pixels | None = None,
     ) -> None:
-        tensors: dict[str, Any] = {"rows": rows}
-        if config["granularity"] == "sample-wise":
-            if keys is None or labels is None or thumbnails is None:
-                raise ValueError("expected keys, labels and thumbnails with sample-wise rows")
-            tensors |= {"keys": keys, "labels": labels, "thumbnails": thumbnails}
-        tensors["checksums"] = np.array([zlib.crc32(row.tobytes()) for row in rows], np.uint32)
+        tensors = of_rows(rows, config, keys, labels, thumbnails)
         self._take(tensors, config)
 
     @classmethod
@@ -98,25 +95,21 @@ class Perturbation(AppliedKind):
 
     @classmethod
     def from_fit(
-        cls, result: Result, images: ImageStore, config: Mapping[str, Any]
+        cls,
+        result: Result,
+        images: ImageStore,
+        config: Mapping[str, Any],
+        on_top: Sequence[Result] = (),
     ) -> Perturbation:
-        """What was just learned on ``images``, which complete the config."""
-        config = dict(config) | {
-            "kind": result.kind,
-            "image_shape": list(images.images.shape[1:]),
-            "classes": images.classes,
-            "num_classes": images.num_classes,
-            "source": {"name": images.name, "images": len(images.images), "digest": images.digest},
-            "preprocessing": None if images.fit is None else {"fit": list(images.fit)},
-            "strength": None,
-        }
-        if result.settings:
-            config["settings"] = result.settings
-        if result.kind != "additive":
-            return cls.of_kind(result.tensors, config)
-        labels, thumbnails = images.labels.cpu().numpy(), images.thumbnails
-        rows = result.tensors["rows"]
-        return cls(rows, config, keys=images.keys, labels=labels, thumbnails=thumbnails)
+        """What was just learned on ``images``, which complete the config.
+
+        Class-wise parts that were learned ``on_top`` of the result make it a stack of one method.
+        """
+        return cls.of_kind(*fitted(result, images, config, on_top))
+
+    def below(self, parts: Sequence[Kind]) -> Perturbation:
+        """This perturbation with parts on top, as one; itself where there are none."""
+        return Perturbation.of_kind(*stacked([*self.parts, *parts])) if parts else self
 
     def then(self, other: Perturbation) -> Perturbation:
         """This perturbation and ``other`` on top of it, as one.
@@ -133,12 +126,13 @@ class Perturbation(AppliedKind):
         Raises:
             ValueError: Image shape, number of classes or class names differ.
         """
-        return Perturbation.of_kind(*stacked([*self.parts, *other.parts]))
+        return self.below(other.parts)
 
     def with_visibility(self, visibility: str | None) -> Perturbation:
         """The same rows, of which a mask leaves other shares: see docs/photos.md.
 
         What was learned for one visibility may protect less at another: ``strength`` is forgotten.
+        A shift of colours in a stack stays as it is.
 
         Args:
             visibility: ``"low"``, ``"medium"``, ``"high"``; ``"full"`` and None have no mask.
@@ -146,7 +140,12 @@ class Perturbation(AppliedKind):
         Raises:
             ValueError: It overwrites pixels or convolves, and has no rows.
         """
-        configs = [with_mask(part.config, visibility) for part in self.parts]
+        rows = [part for part in self.parts if part.has_rows or part.name != Shift.name]
+        masked = rows or self.parts  # of which one without rows is refused
+        configs = [
+            with_mask(part.config, visibility) if part in masked else part.config
+            for part in self.parts
+        ]
         if configs == [part.config for part in self.parts]:
             return self
         changed = [
@@ -167,7 +166,8 @@ class Perturbation(AppliedKind):
 
         Args:
             perturbations: Of kind ``"additive"``, sample-wise, of one method and one budget, for
-                images of one shape and the same classes.
+                images of one shape and the same classes; or stacks of such rows, and on them the
+                same parts for any image.
 
         Returns:
             A perturbation in memory. Save and load it before it goes to spawned workers, for which

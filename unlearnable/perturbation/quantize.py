@@ -36,17 +36,21 @@ def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
 
 
 class Result(NamedTuple):
-    """What a method has learned, ready to be stored: a kind, its arrays and its settings."""
+    """What a method has learned, ready to be stored: a kind, its arrays and its settings.
+
+    What lies on top of a method's rows has its own ``budget``, epsilon and norm.
+    """
 
     kind: str
     tensors: dict[str, NDArray[Any]]
     settings: dict[str, Any]
+    budget: tuple[float | None, str | None] = (None, None)
 
 
 def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str | None) -> Result:
     """What a method passed to ``run.result``, as integers; ``"class-wise"`` are additive rows.
 
-    Rows are rounded inside the budget, other floats to multiples of 2^-16.
+    Rows and colours are rounded inside the budget, other floats to multiples of 2^-16.
     """
     import torch
     from torch import Tensor
@@ -59,6 +63,10 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
         assert epsilon is not None and norm is not None
         rows = quantize(tensors["rows"], epsilon, norm)
         return Result("additive", {"rows": rows.cpu().numpy()}, {})
+    if kind == "shift":
+        colours = tensors["colours"][:, :, None, None]
+        colours = quantize(colours, 127 / 255 if epsilon is None else epsilon, "Linf")[:, :, 0, 0]
+        return Result(kind, {"colours": colours.cpu().numpy()}, {})
     integers = {
         name: (t.double() * UNIT).round().to(torch.int64) if t.is_floating_point() else t
         for name, t in tensors.items()

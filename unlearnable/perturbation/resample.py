@@ -53,14 +53,14 @@ def apply_full_size(kind: Kind, images: Images, rows: Sequence[RowRef]) -> Image
     For the norm Linf no value changes by more than the budget. For L2 the strength per pixel is
     kept: the norm is at most ``epsilon * sqrt(H * W / (h * w))`` before rounding, with h and w of
     the learned size, since it is there that the budget was given. A mask is computed from the photo
-    itself, and leaves each value its share of that.
+    itself, and leaves each value its share of that. Shifts have no size, and stay as they are.
     """
     if isinstance(kind, Stack):
         for part, own in zip(kind.parts, zip(*rows, strict=True), strict=True):
             images = apply_full_size(part, images, own)
         return images
     images = kind.prepare(images, full_size=True)
-    if images.shape[2:] == kind.shape[1:]:
+    if images.shape[2:] == kind.shape[1:] or not kind.sized:
         return kind.apply(images, list(rows))
     return as_batch([_apply(kind, *pair) for pair in zip(images, rows, strict=True)])
 

@@ -10,6 +10,7 @@ import numpy as np
 from ..data.fingerprint import digest_of_images
 from ..data.image_folder import FlatFolder, ImageFolder
 from ..methods.base import Method
+from ..perturbation.kinds.base import Kind
 from ..perturbation.perturbation import Perturbation
 
 _MOST, _LEAST = 2, 64  # others for each photo, and in all where photos are few
@@ -45,20 +46,28 @@ def _apart(names: list[str], more: list[str]) -> list[str]:
 
 
 def of_photos(method: Method, photos: Any) -> Perturbation:
-    """What was learned for the photos alone, which come first among those of the fit."""
-    learned, count, classes = method.perturbation_, len(photos), list(photos.classes)
-    keys, labels = learned.keys, learned.labels
-    assert keys is not None and labels is not None
-    source = {"name": type(photos).__name__, "images": count}
-    config = dict(learned.config) | {
+    """What was learned for the photos alone, which come first among those of the fit.
+
+    Of what was learned on top of rows, by class, the photos' classes are kept: they come first too.
+    """
+    rows, *on_top = method.perturbation_.parts
+    assert rows.keyed
+    classes = list(photos.classes)
+    keys, labels = (rows.tensors[name][: len(photos)] for name in ("keys", "labels"))
+    known = {
         "classes": classes,
         "num_classes": len(classes),
-        "source": source | {"digest": digest_of_images(keys[:count], labels[:count])},
+        "source": {
+            "name": type(photos).__name__,
+            "images": len(photos),
+            "digest": digest_of_images(keys, labels),
+        },
     }
-    return Perturbation(
-        np.asarray(learned.rows[:count]),
-        config,
-        keys=keys[:count],
-        labels=labels[:count],
-        thumbnails=learned.tensors["thumbnails"][:count],
-    )
+    made = _first_of(rows, len(photos), known)
+    return made.below([_first_of(part, len(classes), known).parts[0] for part in on_top])
+
+
+def _first_of(part: Kind, count: int, known: dict[str, Any]) -> Perturbation:
+    """A part's rows, or what it has by class, up to ``count``; of what is ``known``."""
+    tensors = {name: np.asarray(tensor[:count]) for name, tensor in part.tensors.items()}
+    return Perturbation.of_kind(tensors, part.config | known)

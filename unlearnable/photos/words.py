@@ -19,6 +19,10 @@ _LOOKS = {
     "full": "It will show: values change by as much in smooth areas, such as sky or skin, as "
     "elsewhere.",
 }
+_TINTED = (
+    "Every photo gets the tint of its kind, as with another white balance: by that, values change "
+    "by up to {} of 255."
+)
 _UNSEEN = "How it will look depends on the method."
 HINDERS = (
     "It hinders: programs that learn from scratch to tell your kinds of picture apart, when they "
@@ -91,7 +95,13 @@ def _what(plan: Planned) -> str:
 
 
 def _looks(plan: Planned) -> str:
-    return _UNSEEN if plan.visibility is None else _LOOKS[plan.visibility]
+    found = _UNSEEN if plan.visibility is None else _LOOKS[plan.visibility]
+    only = plan.method.kind == "shift"
+    tint = plan.method.epsilon if only else getattr(plan.method, "colour_epsilon", None)
+    if tint is None:
+        return found
+    tinted = _TINTED.format(math.floor(255 * tint + 1e-6))
+    return tinted if only else f"{tinted} Apart from that, {found[0].lower()}{found[1:]}"
 
 
 def _takes(plan: Planned) -> str:
@@ -100,7 +110,7 @@ def _takes(plan: Planned) -> str:
     )
     how = f"Method {type(plan.method).__name__}, {size}"
     network = getattr(plan.method, "surrogate", None)
-    if isinstance(network, str):
+    if isinstance(network, str) and plan.method.passes(plan.images) != 0:
         how += f", with the small network {network}" if network == "tiny" else f", with {network}"
     memory = f"about {gigabytes(plan.memory)} of memory"
     if math.isnan(plan.seconds):

@@ -29,6 +29,7 @@ class Kind(ABC):
     Attributes:
         keyed: Whether it is only for the images that it was fitted on.
         by_class: Whether what it does to an image follows from the image's class.
+        sized: Whether it is for images of the size of its config; others do the same at any size.
         mask: What lowers its rows where they would be seen, or None.
     """
 
@@ -37,6 +38,7 @@ class Kind(ABC):
     has_rows: ClassVar[bool] = False  # that a visibility mask can lower
     keyed = False
     by_class = True
+    sized = True
 
     def __init__(self, tensors: Tensors, config: dict[str, Any], where: str) -> None:
         self.tensors = tensors
@@ -119,7 +121,8 @@ class Kind(ABC):
 
     def apply(self, images: Images, rows: Sequence[RowRef]) -> Images:
         """As :meth:`Perturbation.apply_batch`."""
-        if images.shape[2:] != self.shape[1:] or images.shape[1] < self.shape[0]:
+        fits = images.shape[2:] == self.shape[1:] or not self.sized
+        if not fits or images.shape[1] < self.shape[0]:
             raise ValueError(
                 f"expected an image of shape {self.shape} (channels, height, width) as the "
                 f"perturbation's rows, got {tuple(images.shape[1:])}"

@@ -12,6 +12,7 @@ from .base import Kind, RowRef, Tensors
 from .convolution import Convolution
 from .pixel import Pixel
 from .procedural import Procedural
+from .shift import Shift
 
 
 class Stack(Kind):
@@ -37,6 +38,7 @@ class Stack(Kind):
             self.parts.append(KINDS[config["kind"]](own, config, f"part {number} of {self.where}"))
         self.keyed = any(part.keyed for part in self.parts)
         self.by_class = any(part.by_class for part in self.parts)
+        self.sized = any(part.sized for part in self.parts)
 
     def __len__(self) -> int:
         return len(next((part for part in self.parts if part.keyed), self.parts[0]))
@@ -78,7 +80,7 @@ class Stack(Kind):
 
 
 KINDS: dict[str, type[Kind]] = {
-    kind.name: kind for kind in (Additive, Pixel, Convolution, Procedural, Stack)
+    kind.name: kind for kind in (Additive, Pixel, Convolution, Procedural, Shift, Stack)
 }
 
 
@@ -97,18 +99,26 @@ def common_classes(configs: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of a stack, which has the dataset and preprocessing of its lowest part."""
-    configs = [dict(part.config) for part in parts]
+    """Tensors and config of a stack, which has the dataset and preprocessing of its lowest part.
+
+    Shifts, which have no size, take that of the others. What one method learned on top of its rows
+    is one with them: it is named once, and a stack of nothing else keeps the method's parameters.
+    """
+    configs = _sized(parts)
     for name, config in product(("image_shape", "num_classes"), configs):
         if config[name] != configs[0][name]:
             raise ValueError(f"expected {name} {configs[0][name]} as below, got {config[name]}")
     sample_wise = "sample-wise" in [config["granularity"] for config in configs]
     origin = {n: {str(config.get(n)) for config in configs} for n in ("device", "precision")}
     config = configs[0] | {n: None for n, found in origin.items() if len(found) > 1}
-    config.pop("visibility", None)  # each part keeps its own
+    for name in ("visibility", "on_top"):
+        config.pop(name, None)  # each part keeps its own
+    on_top = [bool(config.get("on_top")) for config in configs]
+    if not all(on_top[1:]):
+        config |= {"parameters": {}, "seed": None, "history": None}
+    methods = [own["method"] for own, above in zip(configs, on_top, strict=True) if not above]
     config |= {
-        "method": " + ".join(config["method"] for config in configs),
-        "parameters": {},
+        "method": " + ".join(methods or [config["method"]]),
         "kind": Stack.name,
         "settings": {},
         "parts": configs,
@@ -116,8 +126,6 @@ def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
         "classes": common_classes(configs),
         "epsilon": None,
         "norm": None,
-        "seed": None,
-        "history": None,
         "strength": None,
     }
     tensors = {
@@ -126,3 +134,14 @@ def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
         for name, tensor in part.tensors.items()
     }
     return tensors, config
+
+
+def _sized(parts: Sequence[Kind]) -> list[dict[str, Any]]:
+    """The parts' configs; those of shifts with the size of the lowest part that has one."""
+    lowest = next((part for part in parts if not isinstance(part, Shift)), parts[0])
+    size = {name: lowest.config[name] for name in ("image_shape", "preprocessing")}
+    return [
+        dict(part.config)
+        | (size if isinstance(part, Shift) and part.shape[0] == lowest.shape[0] else {})
+        for part in parts
+    ]

@@ -1,0 +1,61 @@
+"""Particle swarms: minima of functions without gradients. (Kennedy & Eberhart, ICNN 1995)"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_INERTIA, _TO_OWN, _TO_BEST = 0.5, 0.3, 0.3  # shares of a move
+
+
+class Swarm:
+    """Several swarms at once, each of which lowers a function of its own.
+
+    A particle moves on, towards the best place that it was at, and towards the best that any of its
+    swarm was at. There are no random factors: where it starts decides everything. Best places are
+    copies, which stay where they are when their particle moves.
+
+    Args:
+        positions: Where particles start, float (G, P, D): swarms, particles, coordinates.
+        velocities: Their first moves, (G, P, D).
+        limit: Largest absolute value of a coordinate.
+
+    Attributes:
+        positions: Where particles are now, (G, P, D): what is to be judged for :meth:`update`.
+        best: The best place of each swarm so far, (G, D); before any was judged, the first
+            particle's.
+        best_value: What the function was there, (G,).
+    """
+
+    def __init__(self, positions: Tensor, velocities: Tensor, limit: float) -> None:
+        self.positions, self._velocities, self._limit = positions, velocities, limit
+        self._own = positions.clone()
+        self._own_value = torch.full_like(positions[..., 0], torch.inf)
+        self.best = positions[:, 0].clone()
+        self.best_value = torch.full_like(positions[:, 0, 0], torch.inf)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that :meth:`update` changes, by name, to be tracked by a run."""
+        return {
+            "swarm_positions": self.positions,
+            "swarm_velocities": self._velocities,
+            "swarm_own": self._own,
+            "swarm_own_value": self._own_value,
+            "swarm_best": self.best,
+            "swarm_best_value": self.best_value,
+        }
+
+    def update(self, values: Tensor) -> None:
+        """Notes what the functions are at :attr:`positions`, (G, P), and moves the particles."""
+        better = values < self._own_value
+        self._own.copy_(torch.where(better[..., None], self.positions, self._own))
+        self._own_value.copy_(torch.where(better, values, self._own_value))
+        value, at = values.min(dim=1)
+        found = self.positions.take_along_dim(at[:, None, None], dim=1)[:, 0]
+        better = value < self.best_value
+        self.best.copy_(torch.where(better[:, None], found, self.best))
+        self.best_value.copy_(torch.where(better, value, self.best_value))
+        self._velocities.mul_(_INERTIA)
+        self._velocities.add_(self._own - self.positions, alpha=_TO_OWN)
+        self._velocities.add_(self.best[:, None] - self.positions, alpha=_TO_BEST)
+        self.positions.add_(self._velocities).clamp_(-self._limit, self._limit)

@@ -1,0 +1,47 @@
+"""What a fit's algorithm handed over, in integers; refused unless it is what was promised."""
+
+from __future__ import annotations
+
+from ..perturbation.quantize import Result, encode
+from .fit_session import FitSession
+from .parameters import Parameters
+
+
+def result_of(method: Parameters, session: FitSession) -> Result:
+    """What ``_learn`` wrote to ``run.rows`` or handed to ``run.result``.
+
+    Raises:
+        RuntimeError: It is not of the method's kind.
+    """
+    results = session.run.results
+    kind = "class-wise" if method.kind in ("additive", "stack") else method.kind
+    if list(results) != ([] if method._has_rows else [kind]):
+        expected = "run.rows[index] only" if method._has_rows else f"run.result({kind!r}, ...)"
+        raise RuntimeError(
+            f"expected {type(method).__name__}._learn to hand over its result by {expected}, got "
+            f"{' and '.join(f'run.result({name!r}, ...)' for name in results) or 'none'}"
+        )
+    if method._has_rows:
+        return Result("additive", {"rows": session.levels()}, {})
+    return encode(kind, results[kind], *session.budget)
+
+
+def on_top_of(method: Parameters, session: FitSession) -> list[Result]:
+    """What ``_learn`` handed to ``run.on_top``, each with its own budget.
+
+    Raises:
+        RuntimeError: There is none, though the method's kind is ``"stack"``, or there is one and it
+            is not.
+    """
+    tops = session.run.tops
+    if bool(tops) != (method.kind == "stack"):
+        expected = "run.on_top(...) as well" if method.kind == "stack" else "no run.on_top(...)"
+        raise RuntimeError(
+            f"expected {expected} of {type(method).__name__}._learn, whose kind is "
+            f"{method.kind!r}, got {' and '.join(top.kind for top in tops) or 'none'}"
+        )
+    found = []
+    for kind, parts, epsilon in tops:
+        norm = None if epsilon is None else "Linf"
+        found.append(encode(kind, parts, epsilon, norm)._replace(budget=(epsilon, norm)))
+    return found
