@@ -31,7 +31,9 @@ HEAD = (
 def budget_of(method: ue.Method) -> str:
     epsilon, norm = method._budget((3, 32, 32))
     if epsilon is not None and norm is not None:
-        return f"{norm} {format_epsilon(epsilon, norm)}"
+        tint = method.get_params().get("colour_epsilon")
+        on_top = "" if tint is None else f" and {format_epsilon(tint)} on top"
+        return f"{norm} {format_epsilon(epsilon, norm)}{on_top}"
     pixels = method.get_params().get("pixels")
     return "none" if pixels is None else f"{pixels} pixel"
 
@@ -57,7 +59,7 @@ def line_of(cls: type[ue.Method], cells: dict[str, Any]) -> str:
     method = cls()
     passes = method.passes(50_000)
     kind = method.kind if len(cls.granularities) > 1 else f"{method.kind}, {cls.granularities[0]}"
-    surrogate = method.get_params().get("surrogate", "a linear one" if passes else "none")
+    surrogate = method.get_params().get("surrogate", "a linear one") if passes else "none"
 
     def figures(of: dict[str, str]) -> str:
         texts = {name.replace(cls.__name__, "", 1).strip(): text for name, text in of.items()}

@@ -455,6 +455,7 @@ METHODS = [
     ue.ClassConvolution(kernel_size=5, normalize="sum"),
     ue.LSP(),
     ue.AR(),
+    ue.ColourShift(),
 ]
 
 

@@ -155,7 +155,8 @@ def test_every_method_is_cited_as_its_docstring_names_the_paper():
         first = inspect.getdoc(method).split("\n")[0]
         paper = PAPERS[method.__name__]
         surname, venue, year, arxiv = re.search(
-            r"\((?:the control of )?([\w-]+) et al\., (\w+) (\d+), arXiv:([\d.]+)\)$", first
+            r"\((?:the control of |built on )?([\w-]+) et al\., (\w+) (\d+), arXiv:([\d.]+)\)$",
+            first,
         ).groups()
         assert (paper.venue, str(paper.year), paper.arxiv) == (venue, year, arxiv)
         assert paper.authors.split(" and ")[0].endswith(surname)
@@ -224,7 +225,7 @@ def test_a_preview_is_small_and_repeatable(fit):
     assert classes == [str(label) for label in range(16)]
 
 
-@pytest.mark.parametrize("method", [ue.OPS, ue.LSP, ue.AR, ue.ClassConvolution])
+@pytest.mark.parametrize("method", [ue.OPS, ue.LSP, ue.AR, ue.ClassConvolution, ue.ColourShift])
 def test_every_kind_has_a_preview(method, shapes, perturbation):
     made = method().fit(shapes, device="cpu", progress=False).perturbation_
     preview = preview_of(made._kind)

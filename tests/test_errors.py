@@ -270,11 +270,11 @@ def images_of(height, width):
 @pytest.mark.parametrize("method", ue.METHODS)
 def test_images_too_small_for_a_method_are_refused_with_the_size_that_does(method, size):
     data, made = images_of(*size), method.preset("demo")
-    takes_any = ("RandomNoise", "PILNoise", "LSP", "OPS", "ClassConvolution")
+    takes_any = ("RandomNoise", "PILNoise", "LSP", "OPS", "ClassConvolution", "ColourShift")
     if method.__name__ in takes_any and size != (1, 1):
-        assert made.kind in ("additive", "procedural", "pixel", "convolution")
+        assert made.kind in ("additive", "procedural", "pixel", "convolution", "shift")
         return
-    if method.__name__ in ("RandomNoise", "PILNoise", "LSP"):
+    if method.__name__ in ("RandomNoise", "PILNoise", "LSP", "ColourShift"):
         return
     with pytest.raises(ValueError, match=r"image_size=") as caught:
         made.fit(data, device="cpu", progress=False)
@@ -282,7 +282,9 @@ def test_images_too_small_for_a_method_are_refused_with_the_size_that_does(metho
     assert text.startswith("expected") and f"{size[0]}" in text and "image_size=" in text
 
 
-@pytest.mark.parametrize("method", [ue.RandomNoise, ue.LSP, ue.OPS, ue.ClassConvolution])
+@pytest.mark.parametrize(
+    "method", [ue.RandomNoise, ue.LSP, ue.OPS, ue.ClassConvolution, ue.ColourShift]
+)
 def test_methods_that_take_any_size_protect_it(method):
     data = images_of(3, 50)
     protected = method().fit(data, device="cpu", progress=False).protect(data)

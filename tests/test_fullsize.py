@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
-from unlearnable import AR, LSP, OPS, ClassConvolution, ProtectedDataset, RandomNoise
+from unlearnable import AR, LSP, OPS, ClassConvolution, ColourShift, ProtectedDataset, RandomNoise
 from unlearnable.data.image import ResizeCrop, to_pil
 from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
@@ -185,8 +185,9 @@ def fitted(method, photos, size=16):
         LSP(),
         AR(),
         ClassConvolution(),
+        ColourShift(),
     ],
-    ids=["sample-wise", "class-wise", "LSP", "AR", "convolution"],
+    ids=["sample-wise", "class-wise", "LSP", "AR", "convolution", "shift"],
 )
 def test_kinds_keep_the_photos_size(method, photos):
     protected = ProtectedDataset(photos, fitted(method, photos), full_size=True)

@@ -16,7 +16,7 @@ import unlearnable as ue
 from unlearnable import ArtefactError, Perturbation
 from unlearnable.io.json import parse_json
 from unlearnable.io.safetensors import map_tensors, write_tensors
-from unlearnable.perturbation.config import parse_config
+from unlearnable.perturbation.config import parse_config, version_of
 from unlearnable.perturbation.serialization import assemble, digest_of
 from unlearnable.perturbation.shards import read_tensors
 
@@ -104,7 +104,8 @@ def made():
     data = [(image.transpose(1, 2, 0), index % 3) for index, image in enumerate(images)]
     methods = (ue.RandomNoise(), ue.OPS(), ue.LSP(cell=3), ue.AR(), ue.ClassConvolution())
     fitted = [m.fit(data, device="cpu", progress=False).perturbation_ for m in methods]
-    return images, [*fitted, fitted[0].then(fitted[1]).then(fitted[3])]
+    shift = ue.ColourShift().fit(data, device="cpu", progress=False).perturbation_
+    return images, [*fitted, fitted[0].then(fitted[1]).then(fitted[3]), shift]
 
 
 def test_6500_configs(made):
@@ -112,7 +113,8 @@ def test_6500_configs(made):
     rng, accepted = random.Random(0), 0
     for number in range(6_500):
         one = perturbations[number % len(perturbations)]
-        described = {"format": "unlearnable-perturbation", "format_version": 1} | one.config
+        version = version_of(one.config)
+        described = {"format": "unlearnable-perturbation", "format_version": version} | one.config
         data = mutated_json(described, rng)
         try:
             config = parse_config(parse_json(data, HERE), HERE)

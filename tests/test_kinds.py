@@ -26,6 +26,7 @@ KINDS = {
     "convolution": ue.ClassConvolution,
     "lsp": ue.LSP,
     "ar": ue.AR,
+    "shift": ue.ColourShift,
 }
 ALL = [*KINDS, "stack"]
 
@@ -51,7 +52,7 @@ def chw(dataset, index):
 def test_the_kinds_are_what_they_say(made):
     assert {name: p.kind for name, p in made.items()} == {
         "pixel": "pixel", "convolution": "convolution", "lsp": "procedural", "ar": "procedural",
-        "additive": "additive", "stack": "stack",
+        "shift": "shift", "additive": "additive", "stack": "stack",
     }  # fmt: skip
     for name in ALL:
         assert made[name].by_class and made[name].keyed is (name == "stack")
@@ -173,6 +174,8 @@ def test_grey_images_in_colour_get_the_same(name):
     colour = (grey[0].repeat(1, 3, 1, 1), grey[1])
     found = images(colour, p)
     assert all(np.array_equal(found[:, [channel]], expected) for channel in range(3))
+    if name == "shift":  # it has no size
+        return
     with pytest.raises(ValueError, match=r"\(1, 12, 16\).*got \(1, 16, 12\)"):
         p.apply(np.zeros((1, 16, 12), np.uint8), p.find(np.zeros((1, 16, 12), np.uint8), 0))
 
@@ -322,7 +325,7 @@ def test_exports_say_what_was_done(name, made, shapes, tmp_path):
     folder = ProtectedDataset(shapes, made[name]).export(tmp_path / "out", progress=False)
     described = json.loads((folder / "unlearnable.json").read_text())
     assert described["perturbation_id"] == Seal(made[name]).perturbation_id
-    assert (described["epsilon"] is None) is (name not in ("lsp", "ar"))
+    assert (described["epsilon"] is None) is (name not in ("lsp", "ar", "shift"))
 
 
 def test_digests_follow_every_tensor_and_the_kind(made):
@@ -468,6 +471,14 @@ HOSTILE = [
     ("ar", tensor("coefficients", lambda t: t[:, :, :2])),
     ("ar", tensor("coefficients", lambda t: t + (1 << 62))),
     ("ar", lambda config, tensors: config.pop("settings")),
+    ("shift", put("epsilon", 24 / 255)),
+    ("shift", put("norm", "L2")),
+    ("shift", put("visibility", {"level": "low", "mask": "jnd-1"})),
+    ("shift", tensor("colours", lambda t: t.astype(np.int16))),
+    ("shift", tensor("colours", lambda t: t[:, :1].copy())),
+    ("shift", tensor("colours", lambda t: t[:3])),
+    ("shift", tensor("colours", lambda t: np.full_like(t, -128))),
+    ("shift", lambda config, tensors: tensors.pop("colours")),
     ("stack", put("parts", [])),
     ("stack", put("parts", [1, 2])),
     ("stack", put("parts", None)),

@@ -1,6 +1,7 @@
 """Methods that users write: as a dataclass or with an ``__init__``, right and wrong."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -76,6 +77,8 @@ def test_what_is_declared_is_checked():
         (Declared, ["class-wise", "pixel"], r"got run\.result\('class-wise', .* and run\.result"),
         (ue.OPS, [], r"OPS\._learn .* run\.result\('pixel', \.\.\.\), got none"),
         (ue.ClassConvolution, ["pixel"], r"run\.result\('convolution', \.\.\.\), got"),
+        (ue.ColourShift, ["pixel"], r"run\.result\('shift', \.\.\.\), got run\.result\('pixel'"),
+        (ue.Lasting, ["shift"], r"by run\.rows\[index\] only, got run\.result\('shift'"),
         (ue.LSP, [], r"run\.result\('procedural', \.\.\.\), got none"),
         (ue.RandomNoise, ["class-wise"], r"by run\.rows\[index\] only, got run\.result"),
     ],
@@ -98,7 +101,11 @@ def test_a_method_without_rows_for_new_images_says_so(monkeypatch):
 
 
 # --- surrogates ----------------------------------------------------------------------------------
-WITH_SURROGATE = [method for method in ue.METHODS if "surrogate" in method().get_params()]
+WITH_SURROGATE = [
+    partial(method, search="swarm") if method is ue.ColourShift else method
+    for method in ue.METHODS
+    if "surrogate" in method().get_params()
+]
 
 
 @pytest.mark.parametrize("method", WITH_SURROGATE)
@@ -154,6 +161,7 @@ def test_random_noise_is_drawn_on_the_cpu_whatever_the_device(granularity, monke
         ue.LSP(),
         ue.AR(),
         ue.ClassConvolution(),
+        ue.ColourShift(),
     ],
     ids=repr,
 )

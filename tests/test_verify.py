@@ -39,6 +39,8 @@ KINDS = {
     "sample-wise": ue.RandomNoise(),
     "class-wise": ue.RandomNoise(granularity="class-wise"),
     "convolution": ue.ClassConvolution(),
+    "shift": ue.ColourShift(),
+    "rows and shift": ue.Lasting.preset("demo", surrogate="tiny-resnet", train_steps=1),
 }
 
 

@@ -300,7 +300,7 @@ def test_parts_of_a_stack_keep_their_own(tmp_path):
     assert {part.mask.level for part in stack.with_visibility("high").parts} == {"high"}
 
 
-@pytest.mark.parametrize("method", [ue.OPS(), ue.ClassConvolution()], ids=["OPS", "convolution"])
+@pytest.mark.parametrize("method", [ue.OPS(), ue.ClassConvolution(), ue.ColourShift()], ids=repr)
 def test_what_has_no_rows_refuses(method):
     shapes = Shapes(size=20)
     with pytest.raises(ValueError, match="no rows"):
@@ -527,6 +527,7 @@ def test_a_share_of_photos_is_protected_and_the_rest_untouched(folder):
         (["--visibility", "high"], "high"),
         (["--visibility", "full"], None),
         (["--method", "classconvolution"], None),
+        (["--method", "colourshift"], None),
     ],
 )
 def test_the_command_line_protects_photos_at_low(folder, tmp_path, options, level, capsys):

@@ -42,7 +42,8 @@ def preview(args: argparse.Namespace) -> None:
         perturbation, row, what = _given(args.perturbation, pixels)
     part = _place(perturbation, pixels)
     lines, figures = [], {}
-    for name in VISIBILITY_NAMES:
+    masked = any(part.has_rows for part in perturbation.parts)
+    for name in VISIBILITY_NAMES if masked else VISIBILITY_NAMES[-1:]:
         after = perturbation.with_visibility(name).apply(pixels, row, full_size=True)
         found = compare(pixels, after)
         figures[name] = (

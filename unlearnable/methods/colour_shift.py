@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from torch import nn
@@ -17,29 +17,28 @@ from .spread_colours import spread_colours
 from .swarm_colours import swarm_colours
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class ColourShift(Method):
-    """Class-wise colour shifts: the colour of its class is added to every pixel of an image.
+    """Class-wise colour shifts, of which DUNE has some. (Wang et al., ICML 2026, arXiv:2605.01718)
 
-    Networks learn the tint instead of the picture. It needs no network and no row per image, fits
-    images of any size, new ones of the same classes among them, and outlasts what resizes, crops or
-    compresses. It is as visible as another white balance and gives itself away by the mean of each
-    class; whoever brings the channels of all images to one mean, or makes them grey, removes it.
+    The colour of its class is added to every pixel of an image, and networks learn the tint instead
+    of the picture. It needs no network and no row per image, fits images of any size, new ones of
+    the same classes among them, and outlasts what resizes, crops or compresses. It is as visible as
+    another white balance, and gives itself away by the mean of each class; whoever brings the
+    channels of all images to one mean, or makes them grey, removes it.
 
-    The colours are random points of the surface of a cube, each as far as possible from those
-    before; or (``search="swarm"``) those of DUNE (Wang et al., ICML 2026, arXiv:2605.01718), found
-    by particle swarms: with them, checkpoints of a network that was trained on clean images take
-    the images of a class for those of another.
+    Colours are random points of the surface of a cube, each as far as possible from those before.
+    Or (``search="swarm"``) they are found by particle swarms, as DUNE's are: with them, checkpoints
+    of a network that was trained on clean images take the images of a class for those of another.
 
     Args:
+        surrogate: Name of a network or a module for the swarms, copied and with fresh weights.
         epsilon: Half a side of the cube, in [0, 1] units: the most that a value changes.
         norm: ``"Linf"`` only.
         search: ``"spread"``, far from one another, or ``"swarm"``.
         luminance: How much the former counts differences in luminance instead of those in colour,
             from 0 to 1.
-        surrogate: Name of a network or a module for the latter, as all that follows; it is copied
-            and starts from fresh weights.
-        train_epochs: Epochs of the surrogate.
+        train_epochs: Epochs of the surrogate; this and all below but the last is for the swarms.
         checkpoints: How many of its states are used, equally spaced, the last epoch's among them.
         shift: The class that images are to be taken for is this many classes on, and round again;
             None is 3, and 1 where 3 leads nowhere.
@@ -66,11 +65,12 @@ class ColourShift(Method):
     granularities = ("class-wise",)
     least_classes = 1
 
+    surrogate: str | nn.Module = "resnet18"
+    _: KW_ONLY
     epsilon: float = 25 / 255
     norm: str = choice("Linf", ("Linf",))
     search: str = choice("spread", ("spread", "swarm"))
     luminance: float = proportion(0.0)
-    surrogate: str | nn.Module = "resnet18"
     train_epochs: int = count(120)
     checkpoints: int = count(5)
     shift: int | None = any_integer(None)

@@ -21,11 +21,12 @@ _COLOUR_EPSILON = 25 / 255
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Lasting(SEM):
-    """Protection that is meant to stay when pictures are shared: SEM and ColourShift together.
+    """SEM, and a colour shift on top. (built on Liu et al., AAAI 2024, arXiv:2311.13091)
 
-    What is learned as by SEM withstands greyscale, of which it sees much while it is learned; the
-    colour of its class, added to the whole image afterwards as by ColourShift, withstands JPEG
-    compression, resizing and adversarial training. Each covers what undoes the other.
+    Protection that is meant to stay when pictures are shared. What is learned as by SEM withstands
+    greyscale, of which it sees much while it is learned; the colour of its class, added to the
+    whole image afterwards as by ColourShift, withstands JPEG compression, resizing and adversarial
+    training. Each covers what undoes the other.
 
     Its natural enemies are those of class-wise tints: whoever brings the channels of every image to
     one mean and spread, or subtracts the mean of each class, removes the colours, and what was

@@ -38,7 +38,8 @@ def write_card(
 ) -> str:
     """Markdown with YAML front matter, of :meth:`Perturbation.info` and the config."""
     source, parts = config["source"], config.get("parts") or [config]
-    methods = [part["method"] for part in parts]
+    fitted = [part for part in parts if not part.get("on_top")]
+    methods = [part["method"] for part in fitted]
     title = f"{info['method']} for {source['name']}"
     per_image = config["granularity"] == "sample-wise"
     rows = source["images"] if per_image else config["num_classes"]
@@ -88,7 +89,7 @@ def write_card(
         "What is done to each image of a dataset, meant to keep networks that are trained on the "
         "result from doing well on clean images. Made with the Python package `unlearnable`.",
         fact_table(what),
-        *_parameters(parts),
+        *_parameters(fitted),
         *_preview_section(preview, parts),
         "## The data it belongs to",
         fact_table(data),

@@ -46,7 +46,7 @@ def write_images_card(
             <unlearnable.ProtectedDataset.push_to_hub>`.
     """
     parts = config.get("parts") or [config]
-    methods = [part["method"] for part in parts]
+    methods = [part["method"] for part in parts if not part.get("on_top")]
     title = f"Images protected by {described['perturbation']}"
     images, classes = described["images"], described["classes"]
     front = metadata(title, methods, images, license=license)
