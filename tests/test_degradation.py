@@ -14,12 +14,8 @@ import unlearnable as ue
 from unlearnable.cli.main import main
 from unlearnable.datasets import Shapes
 from unlearnable.engine.checkpoint import Checkpoint
-from unlearnable.engine.degradation import (
-    DEGRADATIONS,
-    Degradation,
-    check_probabilities,
-    resized_and_back,
-)
+from unlearnable.engine.degradation import DEGRADATIONS, Degradation, check_probabilities
+from unlearnable.engine.filters import resized_and_back
 from unlearnable.engine.random import Draws
 
 EACH = {"resize": 0.3, "jpeg": 0.3, "grayscale": 0.3}
@@ -41,17 +37,18 @@ def only(name, count, seed=0):
 
 
 def method(cls=ue.SEM, **options):
-    return cls.preset("demo", **(QUICK | options))
+    known = {name: value for name, value in QUICK.items() if name in cls.__dataclass_fields__}
+    return cls.preset("demo", **(known | options))
 
 
 # --- what is drawn -------------------------------------------------------------------------------
 
 
 def test_shares_qualities_and_sizes_are_drawn_as_they_are_said():
-    found = Degradation.draw(20_000, draws(), {"grayscale": 0.6, "jpeg": 0.3})
-    shares = found.kinds.bincount(minlength=4) / 20_000
-    assert dict(zip(DEGRADATIONS, shares.tolist(), strict=False)) == pytest.approx(
-        {"resize": 0.0, "jpeg": 0.3, "grayscale": 0.6}, abs=0.02
+    found = Degradation.draw(20_000, draws(), {"jpeg": 0.3, "grayscale": 0.6})
+    shares = found.kinds.bincount(minlength=3) / 20_000
+    assert dict(zip((*found.names, None), shares.tolist(), strict=True)) == pytest.approx(
+        {"jpeg": 0.3, "grayscale": 0.6, None: 0.1}, abs=0.02
     )
     assert (found.qualities.min(), found.qualities.max()) == (10, 95)
     assert 0.5 <= found.shares.min() < 0.51 and 0.99 < found.shares.max() <= 1
@@ -64,13 +61,14 @@ def test_certain_degradations_leave_no_image_alone():
 
 def test_each_image_of_a_mixed_batch_is_what_it_is_alone():
     images = pictures(24)
-    drawn = Degradation.draw(24, draws(), dict.fromkeys(DEGRADATIONS, 0.25))
-    assert set(drawn.kinds.tolist()) == {0, 1, 2, 3}
+    shares = dict.fromkeys((*DEGRADATIONS, "grayscale+jpeg"), 1 / 9)
+    drawn = Degradation.draw(24, draws(1), shares)
+    assert set(drawn.kinds.tolist()) == set(range(9))
     together = drawn(images)
     for index in range(24):
-        alone = Degradation(*(part[[index]] for part in drawn))(images[[index]])
-        assert torch.equal(together[[index]], alone)
-    assert torch.equal(together[drawn.kinds == 3], images[drawn.kinds == 3])
+        alone = Degradation(drawn.names, *(part[[index]] for part in drawn[1:]))(images[[index]])
+        assert (together[[index]] - alone).abs().max() < 1e-6
+    assert torch.equal(together[drawn.kinds == 8], images[drawn.kinds == 8])
 
 
 def test_jpeg_is_pillows():
@@ -177,9 +175,15 @@ def test_draws_are_those_of_the_shard_for_any_number_of_processes():
         ({"jpeg": -0.1}, r"expected augment\['jpeg'\] from 0 to 1, got -0.1"),
         ({"jpeg": 30}, r"from 0 to 1, got 30"),
         ({"jpeg": 0.7, "resize": 0.4}, "1 or less together.*got 1.1"),
+        ({"jpeg": 0.7, "grayscale+jpeg": 0.4}, "1 or less together.*got 1.1"),
+        ({"grayscale+jpg": 0.3}, "several of them as.*got 'grayscale.jpg'; did you mean 'jpeg'"),
+        ({"jpeg+jpeg": 0.3}, "each transformation once in augment, got 'jpeg.jpeg'"),
+        ({"jpeg+": 0.3}, "some of .*got 'jpeg.'"),
+        ({"crop-flip+jpeg": 0.3}, '"crop-flip" in augment by itself, got'),
+        ({"crop-flip": 2}, r"expected augment\['crop-flip'\] from 0 to 1, got 2"),
     ],
 )
-@pytest.mark.parametrize("cls", [ue.SEM, ue.REM])
+@pytest.mark.parametrize("cls", [ue.SEM, ue.EM, ue.SEP])
 def test_what_are_no_probabilities_is_explained(cls, value, message):
     with pytest.raises(ValueError, match=message):
         method(cls, augment=value).fit(Shapes(size=16), **QUIET)

@@ -48,11 +48,14 @@ SHORT = {
     "extend_steps": 1, "max_rounds": 1, "round_steps": 2, "checkpoints": 1, "restarts": 1,
     "robust_steps": 1, "batch_size": BATCH, "particles": 2, "iterations": 1,
 }  # fmt: skip
+EACH = dict.fromkeys((*DEGRADATIONS, "grayscale+jpeg"), 1 / 8)
 VARIANTS = [(method, {}) for method in METHODS] + [
     (EM, {"granularity": "class-wise"}),
     (AUE, {"granularity": "class-wise"}),
     (SEM, {"norm": "L2", "warm_start": False}),
-    (SEM, {"augment": dict.fromkeys(DEGRADATIONS, 0.3)}),
+    (SEM, {"augment": EACH}),
+    (EM, {"augment": EACH | {"crop-flip": 0.5}}),
+    (SEP, {"augment": EACH | {"crop-flip": 1.0}}),
     (SEP, {"feature_alignment": True, "variance_reduction": True, "inner_steps": 2}),
     (ColourShift, {"search": "swarm"}),
     (ColourShift, {"search": "swarm", "class_images": 3}),

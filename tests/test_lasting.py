@@ -265,9 +265,8 @@ def test_photos_are_planned_fitted_and_told_of_their_tint(folder):
     plan = plan_photos(photos, survey_folder(photos), **options)
     assert type(plan.method) is ue.Lasting and plan.method.batch_size == 24
     said = plan.sentences()[1]
-    assert (
-        said.startswith("Every photo gets the tint of its kind") and f"up to {TINT} of 255" in said
-    )
+    assert said.startswith("Every photo gets the tint of its kind")
+    assert f"up to {TINT} of 255" in said
     assert "Apart from that, it will look untouched" in said
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), photos)
     assert again.to_dict() == plan.to_dict()

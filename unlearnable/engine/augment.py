@@ -27,10 +27,16 @@ class CropFlip(NamedTuple):
     flips: Tensor
 
     @classmethod
-    def draw(cls, count: int, draws: Draws, padding: int = 4) -> CropFlip:
-        """Draws for ``count`` images what RandomCrop(padding=padding) and a fair flip would."""
+    def draw(cls, count: int, draws: Draws, padding: int = 4, share: float = 1.0) -> CropFlip:
+        """Draws for ``count`` images what RandomCrop(padding=padding) and a fair flip would.
+
+        With a ``share`` below 1 each image is left as it is with the rest of the probability.
+        """
         shifts = draws.integers((count, 2), -padding, padding + 1)
         flips = draws.integers((count,), 0, 2).bool()
+        if share < 1:
+            changed = draws.uniform((count,), 0, 1) < share
+            shifts, flips = shifts * changed[:, None], flips & changed
         return cls(shifts, flips)
 
     def __call__(self, images: Tensor, *, mirrored: bool = False) -> Tensor:
@@ -40,13 +46,13 @@ class CropFlip(NamedTuple):
         """
         height, width = images.shape[2:]
         rows = torch.arange(height, device=images.device) + self.shifts[:, :1]  # (B, H)
-        columns = torch.arange(width, device=images.device).expand(len(images), width)
-        columns = torch.where(self.flips[:, None], width - 1 - columns, columns)
-        columns = columns + self.shifts[:, 1:]  # (B, W)
+        across = torch.arange(width, device=images.device).expand(len(images), width)
+        across = torch.where(self.flips[:, None], width - 1 - across, across)
+        across = across + self.shifts[:, 1:]  # (B, W)
         # "nearest" copies pixels exactly, and its kernels beat an index gather twofold, forward
         # and backward.
         outside = "reflection" if mirrored else "zeros"
-        return resample(images, centres(rows, height), centres(columns, width), "nearest", outside)
+        return resample(images, centres(rows, height), centres(across, width), "nearest", outside)
 
 
 def luma(images: Tensor) -> Tensor:
@@ -55,6 +61,39 @@ def luma(images: Tensor) -> Tensor:
         return images.mean(1, keepdim=True)
     red, green, blue = images.split(1, dim=1)
     return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+
+
+def jittered(
+    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
+) -> Tensor:
+    """Images in other colours, float (B, C, H, W) in [0, 1].
+
+    The steps come in one order, brightness first. The hue is turned by a rotation of RGB space
+    around its grey axis, which keeps each pixel's mean and has a gradient everywhere; a turn of
+    a third swaps the channels, as in HSV. Images without three channels keep saturation and hue.
+
+    Args:
+        images: Float (B, C, H, W) in [0, 1].
+        brightness: Factor of the pixels, (B,).
+        contrast: Factor of the distance to the image's mean luma, (B,).
+        saturation: Factor of the distance to the pixel's luma, (B,).
+        hue: Share of a whole turn of the colours around the grey axis, (B,).
+    """
+    images = (columns(brightness) * images).clamp(0, 1)
+    mean = luma(images).mean((2, 3), keepdim=True)
+    images = torch.lerp(mean, images, columns(contrast)).clamp(0, 1)
+    if images.shape[1] != 3:
+        return images
+    images = torch.lerp(luma(images), images, columns(saturation)).clamp(0, 1)
+    angle = 2 * torch.pi * columns(hue)
+    grey = images.mean(1, keepdim=True)
+    across = images.roll(1, dims=1) - images.roll(-1, dims=1)  # (1, 1, 1) x (r, g, b)
+    return (grey + angle.cos() * (images - grey) + angle.sin() / 3**0.5 * across).clamp(0, 1)
+
+
+def columns(values: Tensor) -> Tensor:
+    """One value per image, to go with images: (B, 1, 1, 1)."""
+    return values[:, None, None, None]
 
 
 def centres(pixels: Tensor, size: int) -> Tensor:

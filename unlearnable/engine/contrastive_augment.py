@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .augment import centres, luma, resample
+from .augment import centres, columns, jittered, luma, resample
 from .random import Draws
 
 _DRAWS = 11  # uniform numbers that an image takes
@@ -90,39 +90,21 @@ class ContrastiveAugment(NamedTuple):
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Augments float ``images`` in [0, 1] of shape (B, C, H, W), and stays in [0, 1].
-
-        The steps come in one order, brightness first. The hue is turned by a rotation of RGB space
-        around its grey axis, which keeps each pixel's mean and has a gradient everywhere; a turn of
-        a third swaps the channels, as in HSV.
-        """
-        images = (_columns(self.brightness) * self._crop(images)).clamp(0, 1)
-        mean = luma(images).mean((2, 3), keepdim=True)
-        images = torch.lerp(mean, images, _columns(self.contrast)).clamp(0, 1)
+        """Augments float ``images`` in [0, 1] of shape (B, C, H, W), and stays in [0, 1]."""
+        images = jittered(
+            self._crop(images), self.brightness, self.contrast, self.saturation, self.hue
+        )
         if images.shape[1] != 3:
             return images
-        images = torch.lerp(luma(images), images, _columns(self.saturation)).clamp(0, 1)
-        images = self._turn(images).clamp(0, 1)
-        return torch.where(_columns(self.grey), luma(images), images)
+        return torch.where(columns(self.grey), luma(images), images)
 
     def _crop(self, images: Tensor) -> Tensor:
         """Crops, resizes and flips by one bilinear gather."""
         height, width = images.shape[2:]
         rows = centres(torch.arange(height, device=images.device), height)
-        columns = centres(torch.arange(width, device=images.device), width)
-        columns = torch.where(self.flips[:, None], -columns, columns)  # (B, W)
+        across = centres(torch.arange(width, device=images.device), width)
+        across = torch.where(self.flips[:, None], -across, across)  # (B, W)
         y = self.centres[:, :1] + self.sides[:, :1] * rows  # (B, H)
-        x = self.centres[:, 1:] + self.sides[:, 1:] * columns
+        x = self.centres[:, 1:] + self.sides[:, 1:] * across
         # Crops lie inside the image; "border" matters for the half pixel at its very edge.
         return resample(images, y, x, "bilinear", "border")
-
-    def _turn(self, images: Tensor) -> Tensor:
-        angle = 2 * torch.pi * _columns(self.hue)
-        grey = images.mean(1, keepdim=True)
-        across = images.roll(1, dims=1) - images.roll(-1, dims=1)  # (1, 1, 1) x (r, g, b)
-        return grey + angle.cos() * (images - grey) + angle.sin() / 3**0.5 * across
-
-
-def _columns(values: Tensor) -> Tensor:
-    """One value per image, to go with images."""
-    return values[:, None, None, None]

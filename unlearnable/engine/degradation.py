@@ -1,4 +1,4 @@
-"""What becomes of pictures that are shared: smaller and back, compressed, grey; differentiable.
+"""What becomes of pictures on their way to a network: compressed, grey, blurred; differentiable.
 
 Draws of these are part of an expectation over transformations (EOT: Athalye et al., ICML 2018,
 1707.07397), so that what is learned withstands them.
@@ -8,42 +8,62 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .augment import luma
+from .augment import jittered, luma
 from .device import send
+from .filters import BANDS, blurred, resized_and_back, without_bands
 from .jpeg import jpeg
 from .names import suggestion
 from .numbers import number
 from .random import Draws
 
-DEGRADATIONS = ("resize", "jpeg", "grayscale")  # in this order draws are shared out among them
+CROP_FLIP = "crop-flip"  # beside the others, and after them
+# In this order draws are shared out among them, and then among several one after the other.
+DEGRADATIONS = ("resize", "jpeg", "grayscale", "blur", "spectral", "normalize", "jitter")
 _QUALITIES = (10, 95)  # from what an audit's countermeasures save to what cameras do
 _SMALLEST = 0.5  # of the sides
-_DRAWS = 4  # uniform numbers that an image takes
+_DRAWS = 4  # uniform numbers that an image takes for the first three
+_SIGMAS = (0.1, 1.5)  # pixels
+_MOST_LEFT_OUT = 0.5  # of a spectrum's bands
+_FACTORS, _TURN = (0.6, 1.4), 0.1  # of brightness, contrast and saturation; of the circle of hues
+_LEVEL, _SPREAD = 0.5, 0.25  # mean and standard deviation of a normalised channel
+_MORE = (1, BANDS * BANDS, 3, 4)  # numbers that the others take: blur, bands, spectral, jitter
 
 
 class Degradation(NamedTuple):
-    """Resizing, JPEG compression or greyscale, at most one of them for each image.
+    """One of several transformations for each image, or none, as a network is going to see it.
 
     Draws are on the CPU, so that each image costs only what is done to it, and nothing waits for a
     GPU.
 
     Attributes:
-        kinds: Which of :data:`DEGRADATIONS` each image gets, or their number for none, int64 (B,).
+        names: The transformations: of :data:`DEGRADATIONS`, or several of them as
+            ``"grayscale+jpeg"``, the first one first.
+        kinds: Which of the names each image gets, or their number for none, int64 (B,).
         qualities: Of JPEG files with 4:2:0 subsampling, 10 to 95, int64 (B,).
         shares: Sides of the smaller image over the image's own, 0.5 to 1, float32 (B,).
         bicubic: Whether it is resized by bicubic filters, or else by bilinear ones, bool (B,).
+        sigmas: Standard deviation of a Gaussian blur in pixels, 0.1 to 1.5, float32 (B,).
+        bands: Which of the bands of frequencies are kept, bool (B, 8, 8): up to half of them are
+            left out, each by a draw of its own, or all that are above one in either direction.
+            The lowest one always stays.
+        factors: Of brightness, contrast and saturation, 0.6 to 1.4, and the turn of the hue as a
+            share of the circle, -0.1 to 0.1, float32 (B, 4).
     """
 
+    names: tuple[str, ...]
     kinds: Tensor
     qualities: Tensor
     shares: Tensor
     bicubic: Tensor
+    sigmas: Tensor
+    bands: Tensor
+    factors: Tensor
 
     @classmethod
     def draw(cls, count: int, draws: Draws, probabilities: Mapping[str, float]) -> Degradation:
@@ -52,129 +72,146 @@ class Degradation(NamedTuple):
         Args:
             count: Images.
             draws: Of the current batch.
-            probabilities: Of each of :data:`DEGRADATIONS`, as :func:`check_probabilities` gives
-                them; what is left of 1 is that of none.
+            probabilities: Of transformations, as :func:`check_probabilities` gives them; what is
+                left of 1 is the probability of none. That of ``"crop-flip"`` is another draw's.
         """
-        kind, quality, share, filter = draws.on_cpu().uniform((count, _DRAWS), 0, 1).unbind(1)
-        ends = list(itertools.accumulate(probabilities.get(name, 0.0) for name in DEGRADATIONS))
+        draws = draws.on_cpu()
+        kind, quality, share, filter = draws.uniform((count, _DRAWS), 0, 1).unbind(1)
+        names = tuple(name for name in probabilities if name != CROP_FLIP)
+        ends = list(itertools.accumulate(probabilities[name] for name in names))
+        # Drawn after the others, and only where it is for one of them: their draws stay the same.
+        late = any(step in DEGRADATIONS[3:] for name in names for step in name.split("+"))
+        numbers = (count, sum(_MORE))
+        more = draws.uniform(numbers, 0, 1) if late else torch.zeros(numbers)
+        sigma, each, spectral, factors = more.split(_MORE, dim=1)
         low, high = _QUALITIES
         return cls(
+            names=names,
             kinds=(kind[:, None] >= torch.tensor(ends)).sum(1),
             qualities=low + (quality * (high + 1 - low)).long().clamp_max(high - low),
             shares=_SMALLEST + (1 - _SMALLEST) * share,
             bicubic=filter < 0.5,
+            sigmas=_between(sigma[:, 0], *_SIGMAS),
+            bands=_kept(each.unflatten(1, (BANDS, BANDS)), *spectral.unbind(1)),
+            factors=torch.cat(
+                (_between(factors[:, :3], *_FACTORS), _between(factors[:, 3:], -_TURN, _TURN)), 1
+            ),
         )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Degrades float ``images`` in [0, 1] of shape (B, C, H, W), and stays in [0, 1]."""
         order = self.kinds.argsort(stable=True)
-        counts = self.kinds.bincount(minlength=len(DEGRADATIONS) + 1).tolist()
+        counts = self.kinds.bincount(minlength=len(self.names) + 1).tolist()
         parts = images.index_select(0, send(order, images.device)).split(counts)
         seen = [
-            self._degraded(kind, part, which) if len(part) else part
-            for kind, (part, which) in enumerate(zip(parts, order.split(counts), strict=True))
+            self._degraded(name, part, which) if len(part) else part
+            for name, part, which in zip((*self.names, ""), parts, order.split(counts), strict=True)
         ]
         return torch.cat(seen).index_select(0, send(order.argsort(), images.device))
 
-    def _degraded(self, kind: int, images: Tensor, which: Tensor) -> Tensor:
-        """Some of the images, those with the indices ``which``, all by one kind."""
-        name = DEGRADATIONS[kind] if kind < len(DEGRADATIONS) else None
-        if name == "resize":
-            return resized_and_back(images, self.shares[which], self.bicubic[which])
-        if name == "jpeg":
-            return jpeg(images, self.qualities[which])
-        return luma(images).expand_as(images) if name == "grayscale" else images
+    def _degraded(self, name: str, images: Tensor, which: Tensor) -> Tensor:
+        """Some of the images, those with the indices ``which``, all by one name."""
+        for step in name.split("+"):
+            if step == "resize":
+                images = resized_and_back(images, self.shares[which], self.bicubic[which])
+            elif step == "jpeg":
+                images = jpeg(images, self.qualities[which])
+            elif step == "grayscale":
+                images = luma(images).expand_as(images)
+            elif step == "blur":
+                images = blurred(images, self.sigmas[which])
+            elif step == "spectral":
+                images = without_bands(images, self.bands[which])
+            elif step == "normalize":
+                images = normalized(images)
+            elif step == "jitter":
+                images = jittered(images, *send(self.factors[which], images.device).unbind(1))
+        return images
+
+
+def normalized(images: Tensor) -> Tensor:
+    """Float images (B, C, H, W), each channel of each with the mean 0.5 and the spread 0.25.
+
+    The spread is the standard deviation; one below a level counts as one level. What then lies
+    outside [0, 1] is clipped.
+    """
+    variance, mean = torch.var_mean(images, (2, 3), correction=0, keepdim=True)
+    spread = variance.clamp_min(1 / 255**2).sqrt()
+    return (_LEVEL + _SPREAD * (images - mean) / spread).clamp(0, 1)
+
+
+def _between(uniform: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * uniform
+
+
+def _kept(each: Tensor, share: Tensor, low_pass: Tensor, edge: Tensor) -> Tensor:
+    """Which bands are kept, bool (B, 8, 8), by uniform draws for each and for all of an image."""
+    places = torch.arange(BANDS)
+    highest = torch.maximum(places[:, None], places)
+    at_random = each >= _MOST_LEFT_OUT * share[:, None, None]
+    below = highest <= (1 + (BANDS - 2) * edge).long()[:, None, None]
+    return (highest == 0) | torch.where((low_pass < 0.5)[:, None, None], below, at_random)
 
 
 def check_probabilities(name: str, value: Any) -> dict[str, float] | None:
-    """Probabilities of :data:`DEGRADATIONS` above 0, in their order; None where there are none.
+    """Probabilities of transformations, in one order; None where there are none.
 
     Args:
         name: Of the argument, for errors.
-        value: A mapping from names to probabilities, which are 1 or less together.
+        value: A mapping from names, of :data:`DEGRADATIONS` or several of them as
+            ``"grayscale+jpeg"``, to probabilities, which are 1 or less together; 0 is left out.
+            ``"crop-flip"`` has a probability of its own, and its 0 is kept.
 
     Raises:
         ValueError: It is something else.
     """
-    known = sorted(DEGRADATIONS)
+    known = sorted((*DEGRADATIONS, CROP_FLIP))
     if not isinstance(value, Mapping):
         raise ValueError(
             f"expected {name} to give the probabilities of some of {known}, such as "
             f'{{"jpeg": 0.3}}, got {value!r}'
         )
     for key in value:
-        if key not in DEGRADATIONS:
-            raise ValueError(
-                f"expected {name} to name some of {known}, got {key!r}{suggestion(key, known)}"
-            )
-    found = {key: number(f"{name}[{key!r}]", value[key]) for key in DEGRADATIONS if key in value}
+        _check_name(name, key, known)
+    found = {key: number(f"{name}[{key!r}]", value[key]) for key in _in_order(value)}
     for key, probability in found.items():
         if not 0 <= probability <= 1:
             raise ValueError(f"expected {name}[{key!r}] from 0 to 1, got {probability:g}")
-    total = math.fsum(found.values())
+    total = math.fsum(share for key, share in found.items() if key != CROP_FLIP)
     if total > 1 + 1e-9:
         raise ValueError(
             f"expected probabilities in {name} that are 1 or less together, since an image gets at "
-            f"most one of them at a time, got {total:g}"
+            f"most one of them at a time, got {total:g}; for both of two, name them as one: "
+            f'"grayscale+jpeg"'
         )
-    return {key: probability for key, probability in found.items() if probability} or None
+    return {key: share for key, share in found.items() if share or key == CROP_FLIP} or None
 
 
-def resized_and_back(images: Tensor, shares: Tensor, bicubic: Tensor) -> Tensor:
-    """Images that were made smaller and large again, by Pillow's filters with antialiasing.
-
-    Both resizes are one product of matrices for each axis; what a bicubic filter overshoots is
-    clipped once, at the end.
-
-    Args:
-        images: Float (B, C, H, W) in [0, 1].
-        shares: Sides of the smaller images over those of the images, above 0 and up to 1, (B,).
-        bicubic: Whether the filter is bicubic, or else bilinear, bool (B,).
-    """
-    with torch.autocast(images.device.type, enabled=False):
-        rows, columns = (
-            send(_there_and_back(side, shares, bicubic), images.device)[:, None]
-            for side in images.shape[2:]
-        )
-        seen: Tensor = _Product.apply(images.float(), rows, columns)
-    return seen.clamp(0, 1).to(images.dtype)
-
-
-class _Product(torch.autograd.Function):
-    """Images times a matrix for each axis, in float32 also where the gradient is under autocast."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, columns)
-        return rows @ images @ columns.transpose(2, 3)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
-        rows, columns = ctx.saved_tensors
-        with torch.autocast(slope.device.type, enabled=False):
-            return rows.transpose(2, 3) @ slope @ columns, None, None
+def _check_name(name: str, key: Any, known: list[str]) -> None:
+    """Raises ``ValueError`` for what names no transformation, nor several of them."""
+    if key == CROP_FLIP:
+        return
+    steps = key.split("+") if isinstance(key, str) else [key]
+    for step in steps:
+        if step == CROP_FLIP:
+            raise ValueError(
+                f'expected "{CROP_FLIP}" in {name} by itself, got {key!r}: it is drawn beside the '
+                f"others and comes after them; give it a probability of its own"
+            )
+        if step not in DEGRADATIONS:
+            raise ValueError(
+                f"expected {name} to name some of {known}, or several of them as "
+                f'"grayscale+jpeg", got {key!r}{suggestion(step, known)}'
+            )
+    if len(set(steps)) < len(steps):
+        raise ValueError(f"expected each transformation once in {name}, got {key!r}")
 
 
-def _there_and_back(side: int, shares: Tensor, bicubic: Tensor) -> Tensor:
-    """Weights by which a row of ``side`` pixels is resized and back, (B, side, side)."""
-    smaller = (side * shares).round().clamp_min(1)[:, None, None]  # pixels
-    cubic = bicubic[:, None, None]
-    own, less = torch.full_like(smaller, side), smaller
-    return _weights(side, less, own, cubic) @ _weights(side, own, less, cubic)
+def _in_order(keys: Iterable[str]) -> list[str]:
+    """Names of single transformations first, as in their list, and then of several."""
 
+    def place(key: str) -> tuple[int, list[int]]:
+        steps = [(*DEGRADATIONS, CROP_FLIP).index(step) for step in key.split("+")]
+        return len(steps), steps
 
-def _weights(room: int, before: Tensor, after: Tensor, cubic: Tensor) -> Tensor:
-    """How much of each pixel of a row each pixel of the resized row holds, (B, room, room).
-
-    Rows have ``before`` and then ``after`` pixels, up to ``room``; weights of others are 0.
-    """
-    pixels = torch.arange(room)
-    scale = before / after
-    distances = pixels + 0.5 - (pixels[:, None] + 0.5) * scale
-    x = (distances / scale.clamp_min(1)).abs()
-    near = (1.5 * x - 2.5) * x * x + 1  # Keys' cubic with a = -0.5
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights = torch.where(cubic, torch.where(x < 1, near, torch.where(x < 2, far, 0)), 1 - x)
-    weights = torch.where(cubic, weights, weights.clamp_min(0))
-    weights = weights * ((pixels < before) & (pixels[:, None] < after))
-    return weights / weights.sum(2, keepdim=True).where(pixels[:, None] < after, 1)
+    return sorted(keys, key=place)

@@ -46,11 +46,18 @@ def sgd(
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
-def augmented(run: Run, purpose: str = "crop") -> Callable[[Tensor], Tensor]:
-    """Inputs of :func:`train`: the images as they are, randomly cropped and flipped."""
+def augmented(
+    run: Run, purpose: str = "crop", *, before: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor], Tensor]:
+    """Inputs of :func:`train`: the images as they are, randomly cropped and flipped.
+
+    ``before`` is what else becomes of them first, from float (B, C, H, W) to the same shape.
+    """
 
     def inputs(index: Tensor) -> Tensor:
-        return CropFlip.draw(len(index), run.rng(purpose))(to_float(run.images[index]))
+        images = to_float(run.images[index])
+        images = images if before is None else before(images)
+        return CropFlip.draw(len(index), run.rng(purpose))(images)
 
     return inputs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -14,13 +15,13 @@ from ..engine.pgd import crossing, pgd
 from ..engine.run import Run
 from ..engine.sampler import images_among
 from ..engine.train import sgd, to_float, train
-from .base import Method
 from .class_rows import ClassRows
+from .expectation import Expectation, transformations
 from .parameters import count, length, positive
 
 
 @dataclass(repr=False, eq=False)
-class EM(Method):
+class EM(Expectation):
     """Error-minimising noise. (Huang et al., ICLR 2021, arXiv:2101.04898)
 
     Surrogate and perturbation minimise the same loss in turn, until the perturbed images are almost
@@ -36,6 +37,12 @@ class EM(Method):
             norm L2 above that times the root of C * H * W; :meth:`extend` takes as many as lead
             across the budget, if that is more.
         round_steps: Surrogate steps in a round.
+        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
+            (0 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
+            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
+            weaker without them. The surrogate is trained, and its errors are counted, on such
+            draws, too. None is none.
         search_images: How many of the images the rounds are about, where there are more, rounded
             down to a multiple of 8; None is all. At the end each image is visited as
             :meth:`extend` visits new ones; class-wise that is not needed.
@@ -78,6 +85,7 @@ class EM(Method):
     step_size: float = length(0.8 / 255)
     steps: int | None = count(None, least=0)
     round_steps: int = count(10)
+    augment: Mapping[str, float] | None = transformations()
     search_images: int | None = count(None, least=8)
     stop_error: float = positive(0.01, most=1)
     max_rounds: int = count(100)
@@ -108,8 +116,9 @@ class EM(Method):
         run.track(surrogate=surrogate, optimizer=optimizer)
         rows, among = run.rows if self._has_rows else ClassRows(run), self.search_images
 
-        def perturbed(index: Tensor) -> Tensor:
-            return protected(to_float(run.images[index]), rows[index], run.mask(index))
+        def seen(index: Tensor, purpose: str = "train") -> Tensor:
+            shown = protected(to_float(run.images[index]), rows[index], run.mask(index))
+            return self._seen(run, shown, purpose)
 
         for number in run.steps(self.max_rounds, "rounds"):
             learned = train(
@@ -118,7 +127,7 @@ class EM(Method):
                 optimizer,
                 steps=self.round_steps,
                 batch_size=self.batch_size,
-                inputs=perturbed,
+                inputs=seen,
                 clip_norm=5.0,
                 among=among,
             )
@@ -126,7 +135,7 @@ class EM(Method):
                 rows[index] = self._descend(run, index, surrogate, rows[index], self._steps)
             for index in run.sweep(self.batch_size, title="error", among=among):
                 with run.frozen(surrogate) as network, torch.no_grad():
-                    wrong = network(perturbed(index)).argmax(1) != run.labels[index]
+                    wrong = network(seen(index, "error")).argmax(1) != run.labels[index]
                 run.tally("error", wrong.sum(), len(index))
             error = run.mean("error")
             run.log(step=number, **learned, error=error)
@@ -158,9 +167,14 @@ class EM(Method):
         self, run: Run, index: Tensor, surrogate: nn.Module, start: Tensor, steps: int
     ) -> Tensor:
         labels = run.labels[index]
+
+        def loss(perturbed: Tensor) -> Tensor:
+            seen = self._seen(run, perturbed, "search")
+            return F.cross_entropy(network(seen), labels, reduction="sum")
+
         with run.frozen(surrogate) as network:
             return pgd(
-                lambda images: F.cross_entropy(network(images), labels, reduction="sum"),
+                loss,
                 to_float(run.images[index]),
                 start,
                 epsilon=self.epsilon,

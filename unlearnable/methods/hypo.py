@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..engine.augment import CropFlip
 from ..engine.pgd import pgd
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import adversary, augmented, sgd, tenfold_decay, to_float, train_surrogate
-from .base import Method
+from .expectation import Expectation, transformations
 from .parameters import budget, count, length
 
 
 @dataclass(repr=False, eq=False)
-class HYPO(Method):
+class HYPO(Expectation):
     """Hypocritical perturbations. (Tao et al., NeurIPS 2022, arXiv:2201.13329)
 
     The perturbation strengthens what a slightly robust surrogate, trained adversarially on the
@@ -33,6 +34,12 @@ class HYPO(Method):
         norm: ``"Linf"`` or ``"L2"``, of both budgets.
         step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``.
         steps: Steps of the perturbation.
+        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
+            (1 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
+            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
+            weaker without them. The surrogate is trained on such draws, too, and on crops and flips
+            in any case. None is crops and flips.
         robust_epsilon: Budget of the adversary that the surrogate is trained against; 0 leaves it
             out.
         robust_step_size: Length of a step of the adversary.
@@ -71,6 +78,7 @@ class HYPO(Method):
         },
     }
     granularities = ("sample-wise",)
+    crops = 1.0
     masked = True
 
     surrogate: str | nn.Module = "resnet18"
@@ -79,6 +87,7 @@ class HYPO(Method):
     norm: str = "Linf"
     step_size: float | None = length(None)
     steps: int = count(100, least=0)
+    augment: Mapping[str, float] | None = transformations()
     robust_epsilon: float = budget(2 / 255)
     robust_step_size: float = length(0.5 / 255)
     robust_steps: int = count(10, least=0)
@@ -95,7 +104,7 @@ class HYPO(Method):
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
-        clean = augmented(run)
+        clean = augmented(run, before=partial(self._degraded, run))
 
         def hardest(index: Tensor) -> Tensor:
             seen = clean(index)
@@ -127,7 +136,7 @@ class HYPO(Method):
         images, labels = to_float(run.images[index]), run.labels[index]
 
         def loss(perturbed: Tensor) -> Tensor:
-            seen = CropFlip.draw(len(perturbed), run.rng("search crop"))(perturbed)
+            seen = self._seen(run, perturbed, "search")
             return F.cross_entropy(network(seen), labels, reduction="sum")
 
         with run.frozen(surrogate) as network:

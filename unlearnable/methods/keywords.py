@@ -17,7 +17,7 @@ _ELSEWHERE = {
     "random_state": "seed", "bs": "batch_size", "model": "surrogate", "source": "surrogate",
     "net": "surrogate", "perturb_type": "granularity", "type": "granularity",
     "atk_radius": "robust_epsilon", "atk_steps": "robust_steps", "samp_num": "eot_samples",
-    "epochs": "train_epochs",
+    "epochs": "train_epochs", "eot": "augment", "transforms": "augment",
 }  # fmt: skip
 _OF_FIT = ("device", "precision", "image_size", "checkpoint", "store", "progress", "callback")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from ..engine.degradation import check_probabilities
 from ..engine.run import Run
-from .parameters import checked, proportion
+from .expectation import transformations
+from .parameters import proportion
 from .sem import SEM
 from .spread_colours import spread_colours
 
@@ -52,9 +52,7 @@ class Lasting(SEM):
 
     kind = "stack"
 
-    augment: Mapping[str, float] | None = checked(
-        _AUGMENT, lambda name, value, norm: check_probabilities(name, value), optional=True
-    )
+    augment: Mapping[str, float] | None = transformations(_AUGMENT)
     colour_epsilon: float = _COLOUR_EPSILON
     luminance: float = proportion(0.0)
 

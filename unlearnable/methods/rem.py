@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..engine.augment import CropFlip
-from ..engine.degradation import Degradation, check_probabilities
 from ..engine.mask import protected
 from ..engine.pgd import crossing, pgd, random_start
 from ..engine.run import Run
 from ..engine.sampler import batches_for
 from ..engine.train import adversary, sgd, to_float, train
-from .base import Method
-from .parameters import budget, checked, count, flag, length, positive
+from .expectation import Expectation, transformations
+from .parameters import budget, count, flag, length, positive
 
 _BLOCK = 50  # surrogate steps between two records
 _FAST: dict[str, Any] = {
@@ -48,7 +46,7 @@ _DEMO = _FAST | {
 
 
 @dataclass(repr=False, eq=False)
-class REM(Method):
+class REM(Expectation):
     """Robust error-minimising noise. (Fu et al., ICLR 2022, arXiv:2203.14533)
 
     The perturbation minimises the loss that an adversary of radius ``robust_epsilon`` has raised
@@ -64,11 +62,12 @@ class REM(Method):
         robust_step_size: Length of a step of the adversary.
         robust_steps: Steps of the adversary.
         eot_samples: Random crops and flips that each step's gradient is averaged over.
-        augment: What comes before a crop, as name -> probability, of ``"resize"`` (down to half
-            the sides and back), ``"jpeg"`` (qualities 10 to 95) and ``"grayscale"``: drawn for each
-            image anew in the search and in what the surrogate is trained on, at most one of them
-            at a time. So what is learned withstands them, and mostly is the weaker without them.
-            None is none. (EOT: Athalye et al., ICML 2018, arXiv:1707.07397)
+        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
+            (1 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
+            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
+            weaker without them. The surrogate is trained on such draws, too. None is crops and
+            flips. (EOT: Athalye et al., ICML 2018, arXiv:1707.07397)
         search_images: How many of the images the surrogate is trained on, where there are more,
             rounded down to a multiple of 8; None is all. The others are visited only by the last
             sweep, which is enough once the surrogate has learned what its own perturbations look
@@ -101,6 +100,7 @@ class REM(Method):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _FAST, "demo": _DEMO}
     granularities = ("sample-wise",)
     masked = True
+    crops = 1.0
 
     surrogate: str | nn.Module = "resnet18"
     _: KW_ONLY
@@ -112,9 +112,7 @@ class REM(Method):
     robust_step_size: float = length(0.8 / 255)
     robust_steps: int = count(10, least=0)
     eot_samples: int = count(5)
-    augment: Mapping[str, float] | None = checked(
-        None, lambda name, value, norm: check_probabilities(name, value)
-    )
+    augment: Mapping[str, float] | None = transformations()
     search_images: int | None = count(None, least=8)
     visits: float = positive(12.8)
     train_steps: int | None = count(None, least=0)
@@ -138,13 +136,6 @@ class REM(Method):
                 "expected final_steps >= 1 with search_images, got 0: images that are not among "
                 "them would have no perturbation"
             )
-
-    @property
-    def _identity(self) -> dict[str, Any]:
-        identity = super()._identity
-        if not self.augment:  # what was fitted before there was one keeps its bytes and digest
-            del identity["parameters"]["augment"]
-        return identity
 
     @property
     def _visit(self) -> tuple[int, float] | None:
@@ -259,13 +250,6 @@ class REM(Method):
                 norm=self.norm,
                 mask=run.mask(index),
             )
-
-    def _seen(self, run: Run, images: Tensor, purpose: str) -> Tensor:
-        """Images (B, C, H, W) as a network sees them: by draws of their own for the purpose."""
-        if self.augment:
-            draws = run.rng(f"{purpose} degradation")
-            images = Degradation.draw(len(images), draws, self.augment)(images)
-        return CropFlip.draw(len(images), run.rng(f"{purpose} crop"))(images)
 
     def _adversary(self, run: Run, surrogate: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Error-maximising change of images as they are seen, (B, C, H, W)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..engine.models import Ensemble
 from ..engine.run import Run
@@ -12,7 +13,13 @@ from ..engine.train import augmented, sgd, tenfold_decay, train_surrogate
 
 
 def train_checkpoints(
-    run: Run, surrogate: nn.Module, ensemble: Ensemble, *, epochs: int, batch_size: int
+    run: Run,
+    surrogate: nn.Module,
+    ensemble: Ensemble,
+    *,
+    epochs: int,
+    batch_size: int,
+    before: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
     """Trains a surrogate on clean images, and fills an ensemble with its states on the way.
 
@@ -22,6 +29,8 @@ def train_checkpoints(
         ensemble: Copies of it, no more than epochs: equally spaced states, the last among them.
         epochs: Of the training; its learning rate falls tenfold at 5/8 and at 3/4 of them.
         batch_size: Images of a step.
+        before: What becomes of images before they are cropped and flipped, as of
+            :func:`~..engine.train.augmented`.
     """
     size = len(ensemble)
     chosen = [(k + 1) * epochs // size for k in range(size)]
@@ -37,7 +46,7 @@ def train_checkpoints(
         tenfold_decay(75 / 120, 90 / 120),
         epochs=epochs,
         batch_size=batch_size,
-        inputs=augmented(run),
+        inputs=augmented(run, before=before),
         after=keep,
     )
     run.place(ensemble)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import torch
@@ -15,13 +16,13 @@ from ..engine.pgd import gradient, projected_steps, target_classes, variance_red
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import to_float
-from .base import Method
+from .expectation import Expectation, transformations
 from .parameters import any_integer, count, flag, length
 from .self_ensemble import train_checkpoints
 
 
 @dataclass(repr=False, eq=False)
-class SEP(Method):
+class SEP(Expectation):
     """Self-ensemble protection. (Chen et al., ICLR 2023, arXiv:2211.12005)
 
     The perturbation moves each image towards another class, for all checkpoints of one ordinary
@@ -34,6 +35,12 @@ class SEP(Method):
         norm: ``"Linf"`` or ``"L2"``.
         step_size: Length of a step of the perturbation.
         steps: Steps of the perturbation.
+        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
+            (0 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
+            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
+            weaker without them. All checkpoints see the same draws in a step. The surrogate is
+            trained on such draws, too, and on crops and flips in any case. None is none.
         train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 5/8 and at 3/4.
         checkpoints: How many of its states are used, equally spaced, the last epoch's among them;
             None is the paper's 30, and 15 with both extensions.
@@ -71,6 +78,7 @@ class SEP(Method):
     norm: str = "Linf"
     step_size: float = length(1 / 255)
     steps: int = count(30, least=0)
+    augment: Mapping[str, float] | None = transformations()
     train_epochs: int = count(120)
     checkpoints: int | None = count(None)
     shift: int | None = any_integer(None)
@@ -112,7 +120,12 @@ class SEP(Method):
             ensemble.features = self._no_features(run, ensemble)
             run.track(features=ensemble.features)
         train_checkpoints(
-            run, surrogate, ensemble, epochs=self.train_epochs, batch_size=self.batch_size
+            run,
+            surrogate,
+            ensemble,
+            epochs=self.train_epochs,
+            batch_size=self.batch_size,
+            before=partial(self._degraded, run),
         )
         if ensemble.features is not None:
             self._fill_features(run, ensemble, ensemble.features)
@@ -167,10 +180,13 @@ class SEP(Method):
             found = network.features_of(perturbed, k)
             return F.mse_loss(found, features[k, targets], reduction="sum")
 
-        def slope(k: int, perturbed: Tensor) -> Tensor:
-            return gradient(lambda x: loss(k, x), perturbed)
-
         def direction(perturbed: Tensor) -> Tensor:
+            # One draw: it is the same expectation, and variance reduction compares like with like.
+            seen = self._draw(run, len(perturbed), "search")
+
+            def slope(k: int, moved: Tensor) -> Tensor:
+                return gradient(lambda x: loss(k, seen(x)), moved)
+
             if self.variance_reduction:
                 drawn = order.integers((self.inner_steps,), 0, self._size).tolist()
                 return variance_reduced(slope, self._size, drawn, images, perturbed, **step)

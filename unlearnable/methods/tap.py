@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..engine.augment import CropFlip
 from ..engine.mask import protected
 from ..engine.pgd import pgd, target_classes
 from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
-from .base import Method
+from .expectation import Expectation, transformations
 from .parameters import any_integer, count, flag, length
 
 _FAST: dict[str, Any] = {"train_epochs": 20, "steps": 30, "step_size": 1.6 / 255, "restarts": 1}
 
 
 @dataclass(repr=False, eq=False)
-class TAP(Method):
+class TAP(Expectation):
     """Targeted adversarial poisoning. (Fowl et al., NeurIPS 2021, arXiv:2106.10807)
 
     The perturbation is an adversarial example of an ordinarily trained surrogate: it shows the
@@ -38,6 +39,12 @@ class TAP(Method):
         restarts: Random starts, of which each image keeps the one that ends with the lowest loss.
         targeted: Lower the loss to the target class; otherwise raise that to the image's own.
         shift: The target class is this many classes on, and round again.
+        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
+            (1 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
+            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
+            weaker without them. The surrogate is trained on such draws, too, and on crops and flips
+            in any case. None is crops and flips.
         train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 3/8, 5/8 and 7/8.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
@@ -57,6 +64,7 @@ class TAP(Method):
         "demo": _FAST | {"surrogate": "tiny", "train_epochs": 15, "steps": 25},
     }
     granularities = ("sample-wise",)
+    crops = 1.0
     masked = True
 
     surrogate: str | nn.Module = "resnet18"
@@ -68,6 +76,7 @@ class TAP(Method):
     restarts: int = count(8)
     targeted: bool = flag(True)
     shift: int = any_integer(1)
+    augment: Mapping[str, float] | None = transformations()
     train_epochs: int = count(40)
     granularity: str = "sample-wise"
     pretrained_surrogate: bool = False
@@ -88,7 +97,7 @@ class TAP(Method):
             tenfold_decay(3 / 8, 5 / 8, 7 / 8),
             epochs=self.train_epochs,
             batch_size=self.batch_size,
-            inputs=augmented(run),
+            inputs=augmented(run, before=partial(self._degraded, run)),
         )
         for index in run.sweep(self.batch_size, title="perturbations"):
             run.rows[index] = self._perturb(run, index, surrogate)
@@ -113,7 +122,7 @@ class TAP(Method):
         images, aims = to_float(run.images[index]), self._aims(run, run.labels[index])
 
         def loss(perturbed: Tensor) -> Tensor:
-            seen = CropFlip.draw(len(perturbed), run.rng("search crop"))(perturbed)
+            seen = self._seen(run, perturbed, "search")
             return F.cross_entropy(network(seen), aims, reduction="sum")
 
         with run.frozen(surrogate) as network:
