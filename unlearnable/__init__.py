@@ -13,6 +13,7 @@ from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 if TYPE_CHECKING:
     from .data.huggingface import from_hf
     from .data.items import from_items
+    from .engine.pretrained import pretrained_network
     from .evaluation.audit.runner import audit
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.report.report import AuditReport
@@ -40,6 +41,7 @@ else:
             "from_items": "data.items",
             "import_perturbation": "importers.noise_files",
             "list_pretrained": "hub.catalogue",
+            "pretrained_network": "engine.pretrained",
             "verify": "protected.verify",
         }
         | dict.fromkeys(methods.__all__, "methods")
@@ -70,6 +72,7 @@ __all__ = [
     "from_items",
     "import_perturbation",
     "list_pretrained",
+    "pretrained_network",
     "verify",
 ]
 __all__ += methods.__all__

@@ -22,12 +22,14 @@ MODULES = {
     "AR": "methods.ar",
     "OPS": "methods.ops",
     "ClassConvolution": "methods.class_convolution",
+    "BAIT": "methods.bait",
 }
 
 if TYPE_CHECKING:
     from .aap import AAP
     from .ar import AR
     from .aue import AUE
+    from .bait import BAIT
     from .base import Method
     from .class_convolution import ClassConvolution
     from .em import EM
@@ -50,6 +52,6 @@ else:
 
 
 __all__ = [
-    "AAP", "AR", "AUE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
+    "AAP", "AR", "AUE", "BAIT", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
     "ClassConvolution", "Method", "PILNoise", "RandomNoise",
 ]  # fmt: skip

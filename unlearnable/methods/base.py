@@ -126,12 +126,14 @@ class Method(Learned, ABC):
                 class or are those of an export, or the checkpoint or the store belongs to something
                 else.
             TypeError: The dataset does not give raw images.
+            ImportError: The surrogate's pretrained weights are not installed.
             OSError: A disk is full; the last checkpoint is whole.
             KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept. The message
                 says how to go on.
         """
         self._validate()
         self._check_moves()
+        self._check_weights()
         level = check_visibility(visibility)
         if level is not None and not self.masked:
             raise ValueError(
