@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
-from unlearnable.engine.generator import Generator
+from unlearnable.engine.generator import ImageToImage
 from unlearnable.engine.models import build_model
 from unlearnable.engine.run import Run
 from unlearnable.methods.bait import wrong_classes
@@ -43,7 +43,7 @@ def test_a_step_of_the_generator_goes_down_the_loss_as_it_is_defined(stage, abse
     images, labels = images_and_labels()
     if absent:
         labels = labels % 2  # of class 2 there is no image, and its row is that of the last round
-    network, generator = build_model("tiny", CLASSES).eval(), Generator(3, 4, 1)
+    network, generator = build_model("tiny", CLASSES).eval(), ImageToImage(3, 4, 1)
     with torch.no_grad():
         network[-1].weight *= 30  # or one class is the most likely of all images
     rows = torch.rand(CLASSES, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * EPSILON
@@ -120,7 +120,7 @@ def test_what_cannot_be_is_refused():
 @pytest.mark.parametrize("size", [(8, 8), (5, 11), (1, 2)])
 def test_the_generator_keeps_the_size_of_images(size):
     images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
-    made = Generator(1, 4, 1)(images)
+    made = ImageToImage(1, 4, 1)(images)
     assert made.shape == images.shape and made.abs().max() <= 1
 
 

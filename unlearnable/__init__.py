@@ -11,6 +11,7 @@ from .engine.lazy import attach
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 
 if TYPE_CHECKING:
+    from .data.clusters import clusters
     from .data.huggingface import from_hf
     from .data.items import from_items
     from .engine.pretrained import pretrained_network
@@ -36,6 +37,7 @@ else:
             "ProtectedDataset": "protected.dataset",
             "Verification": "protected.verify",
             "audit": "evaluation.audit.runner",
+            "clusters": "data.clusters",
             "evaluate": "evaluation.evaluate",
             "from_hf": "data.huggingface",
             "from_items": "data.items",
@@ -66,6 +68,7 @@ __all__ = [
     "__version__",
     "audit",
     "callbacks",
+    "clusters",
     "datasets",
     "evaluate",
     "from_hf",

@@ -23,7 +23,7 @@ class _Residual(nn.Module):
         return x + self.layers(x)
 
 
-class Generator(nn.Module):
+class ImageToImage(nn.Module):
     """Encoder, residual blocks at a quarter of the size, decoder.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..engine.generator import Generator
+from ..engine.generator import ImageToImage
 from ..engine.models import LITE0
 from ..engine.random import global_seed
 from ..engine.run import Run
@@ -109,7 +109,7 @@ class BAIT(Method):
         ahead = copy.deepcopy(surrogate)
         with global_seed(run.weight_seed("generator")):
             shape = run.images.shape[1:]
-            generator = Generator(shape[0], self.generator_width, self.generator_blocks)
+            generator = ImageToImage(shape[0], self.generator_width, self.generator_blocks)
         optimizer = sgd(surrogate, lr=self.learning_rate)
         one_step = sgd(ahead, lr=self.learning_rate, momentum=0)
         adam = torch.optim.Adam(generator.parameters(), lr=self.generator_rate)

@@ -145,6 +145,7 @@ class Method(Learned, ABC):
         if every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         refuse_exports(dataset)
+        self._check_clusters(dataset)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         options = FitOptions(
@@ -286,6 +287,7 @@ class Method(Learned, ABC):
             )
         self._validate()
         refuse_exports(dataset)
+        self._check_clusters(dataset, fitted)
         images = self._read_more(dataset, fitted, progress)
         shape = tuple(images.images.shape)
         epsilon, norm = self._budget(shape[1:])

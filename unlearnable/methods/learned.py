@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..data.clusters import ClusteredDataset
 from ..data.raw import RawDataset
 from ..engine.checkpoint import save_tensors
 from ..engine.models import build_model, check_network, is_model_name, reset_weights
@@ -56,6 +57,21 @@ class Learned(Parameters):
             raise ValueError(
                 f"expected images with labels, by which {self!r} learns, got a dataset without; "
                 f"say where they are: unlearnable.from_items(dataset, label=…)"
+            )
+
+    def _check_clusters(self, dataset: Any, fitted: Perturbation | None = None) -> None:
+        """Raises ``ValueError`` where clusters are to be learned, or extended, that cannot be."""
+        clustered = RawDataset(dataset).holds(ClusteredDataset)
+        if clustered and not self._has_rows:
+            raise ValueError(
+                f"expected a method with a row for each image, such as SEM, for images in "
+                f"clusters, got {self!r}, which goes by their classes: no image tells its cluster"
+            )
+        source = None if fitted is None else fitted.config["source"]["name"]
+        if source == ClusteredDataset.__name__ and not clustered:
+            raise ValueError(
+                "expected new images in the clusters that were learned, got some with labels of "
+                "their own; pass clustered.assign(new_images) of what clusters() returned"
             )
 
     def _check_weights(self) -> None:

@@ -47,18 +47,18 @@ def _apart(names: list[str], more: list[str]) -> list[str]:
 def of_photos(method: Method, photos: Any) -> Perturbation:
     """What was learned for the photos alone, which come first among those of the fit."""
     learned, count, classes = method.perturbation_, len(photos), list(photos.classes)
-    keys, labels = learned.keys, learned.labels
-    assert keys is not None and labels is not None
+    keys, own = learned.keys, np.asarray(photos.targets)
+    assert keys is not None
     source = {"name": type(photos).__name__, "images": count}
     config = dict(learned.config) | {
         "classes": classes,
         "num_classes": len(classes),
-        "source": source | {"digest": digest_of_images(keys[:count], labels[:count])},
+        "source": source | {"digest": digest_of_images(keys[:count], own)},
     }
     return Perturbation(
         np.asarray(learned.rows[:count]),
         config,
         keys=keys[:count],
-        labels=labels[:count],
+        labels=own,
         thumbnails=learned.tensors["thumbnails"][:count],
     )
