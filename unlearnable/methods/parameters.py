@@ -196,8 +196,9 @@ class Parameters(Keywords):
         keep = isinstance(surrogate, str) and getattr(self, "pretrained_surrogate", False)
         if keep and surrogate != LITE0 and torchvision_name(surrogate) is None:
             raise ValueError(
-                f"expected a module, {LITE0!r} or a network of torchvision's as surrogate with "
-                f"pretrained_surrogate=True, got {surrogate!r}, which has no pretrained weights"
+                f"expected a module as surrogate with pretrained_surrogate=True, or a network that "
+                f"has pretrained weights ({LITE0}, or one of torchvision's), got the name "
+                f"{surrogate!r}, which has none"
             )
 
     @property
