@@ -88,6 +88,7 @@ METHODS: dict[str, Row | None] = {
     "AAP": Row(ue.AAP),
     "HYPO": Row(ue.HYPO),
     "EM class-wise": Row(ue.EM, CLASS_WISE),
+    "BAIT": Row(ue.BAIT),
     "AUE class-wise": Row(ue.AUE, CLASS_WISE),
     "EM then OPS": Row(ue.OPS, on="EM"),
     "RandomNoise": Row(ue.RandomNoise),

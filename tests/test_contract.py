@@ -27,6 +27,7 @@ SMALL = {
     "final_steps": 1,
     "round_steps": 2,
     "max_rounds": 1,
+    "rounds": 3,
     "extend_steps": 1,
     "stop_error": 1.0,
     "train_epochs": 2,
@@ -539,11 +540,11 @@ def test_arrays_are_no_flags_and_no_words(wrong):
 def test_a_flag_is_true_or_false(method):
     for name, value in method().get_params().items():
         if isinstance(value, bool):
-            made = make(method, **{name: np.bool_(value)})
+            made = method(**{name: np.bool_(value)})
             made._validate()
             assert getattr(made, name) is value
             with pytest.raises(ValueError, match=f"expected {name} to be True or False"):
-                make(method, **{name: "false"})._validate()
+                method(**{name: "false"})._validate()
 
 
 # --- as scikit-learn has it ----------------------------------------------------------------------

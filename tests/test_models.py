@@ -28,6 +28,7 @@ WEIGHTS = {  # for 10 classes of colour images
     "vit-small": 10_695_562,
     "tiny": 139_810,
     "tiny-resnet": 140_994,
+    "efficientnet-lite0": 3_383_818,
 }
 
 
@@ -61,13 +62,16 @@ def test_networks_have_their_size_stem_and_features(name):
         ensemble.members[0] = model
         last = ensemble.features_of(torch.rand(4, 3, 32, 32), 0)
     assert sum(weight.numel() for weight in model.parameters()) == WEIGHTS[name]
-    side = 31 if name == "resnet9" else 32  # whose first filters have 2x2 pixels
+    # The first filters of the one have 2x2 pixels; the other enlarges what it is given.
+    side = {"resnet9": 31, "efficientnet-lite0": 96}.get(name, 32)
     assert seen == [(side, side)]  # no block before it has lowered the resolution
     *_, head = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     assert last.shape == (4, head.in_features) and head.out_features == 10
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet18", "vit-small", "tiny", "tiny-resnet"])
+@pytest.mark.parametrize(
+    "name", ["vgg16", "resnet18", "vit-small", "tiny", "tiny-resnet", "efficientnet-lite0"]
+)
 def test_networks_take_grey_images_of_other_sizes(name):
     with torch.device("meta"):
         model = build_model(name, 7, 1)

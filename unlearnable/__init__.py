@@ -11,8 +11,10 @@ from .engine.lazy import attach
 from .errors import ArtefactError, HubError, NotFittedError, UnknownImageError
 
 if TYPE_CHECKING:
+    from .data.clusters import clusters
     from .data.huggingface import from_hf
     from .data.items import from_items
+    from .engine.pretrained import pretrained_network
     from .evaluation.audit.runner import audit
     from .evaluation.evaluate import Evaluation, evaluate
     from .evaluation.report.report import AuditReport
@@ -35,11 +37,13 @@ else:
             "ProtectedDataset": "protected.dataset",
             "Verification": "protected.verify",
             "audit": "evaluation.audit.runner",
+            "clusters": "data.clusters",
             "evaluate": "evaluation.evaluate",
             "from_hf": "data.huggingface",
             "from_items": "data.items",
             "import_perturbation": "importers.noise_files",
             "list_pretrained": "hub.catalogue",
+            "pretrained_network": "engine.pretrained",
             "verify": "protected.verify",
         }
         | dict.fromkeys(methods.__all__, "methods")
@@ -64,12 +68,14 @@ __all__ = [
     "__version__",
     "audit",
     "callbacks",
+    "clusters",
     "datasets",
     "evaluate",
     "from_hf",
     "from_items",
     "import_perturbation",
     "list_pretrained",
+    "pretrained_network",
     "verify",
 ]
 __all__ += methods.__all__

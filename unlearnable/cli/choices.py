@@ -19,7 +19,7 @@ DATASET_NAMES = {
 }  # as typed -> name of torchvision's class  # fmt: skip
 NETWORK_NAMES = (
     "resnet9", "resnet18", "resnet50", "vgg16", "densenet121", "mobilenetv2", "senet18",
-    "wrn28-10", "vit-small", "tiny", "tiny-resnet",
+    "wrn28-10", "vit-small", "tiny", "tiny-resnet", "efficientnet-lite0",
 )  # fmt: skip
 VISIBILITY_NAMES = ("low", "medium", "high", "full")
 RECIPE_NAMES = ("standard", "fast")

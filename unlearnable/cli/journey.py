@@ -33,7 +33,7 @@ _COMPARED = 8  # photos that are measured at the end: large ones take a second e
 # What a plan depends on, beside the photos.
 _ASKED = (
     *PARAMETERS, "method", "preset", "set", "seed", "image_size", "visibility", "device",
-    "precision", "dataset", "others",
+    "precision", "dataset", "others", "clusters",
 )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ class Journey:
         self._args, self._dataset = args, dataset
         self._others = None if args.others is None else open_folder(args.others)
         self._group = Group.join()
-        if args.method is not None and self._others is None:
+        if args.method is not None and self._others is None and args.clusters is None:
             refuse_one_class(method_class(args), dataset)
         datasets = [dataset] if self._others is None else [dataset, self._others]
         asked = {name: vars(args)[name] for name in _ASKED}
@@ -184,6 +184,7 @@ class Journey:
                 params=parameters(args),
                 image_size=side,
                 others=self._others,
+                clusters=args.clusters,
             )
         except TypeError as error:  # of a parameter that the method does not have
             raise ValueError(str(error)) from error

@@ -45,6 +45,7 @@ def fit(args: argparse.Namespace) -> None:
     if is_photos(dataset):
         Journey(args, dataset).fit()
         return
+    _refuse_others(args)
     _name_method(args)
     _refuse_one_class(args, dataset)
     with Group.join().rank_zero_first() as first:
@@ -108,10 +109,12 @@ def protect(args: argparse.Namespace) -> None:
 
 
 def _refuse_others(args: argparse.Namespace) -> None:
-    if args.others is not None:
-        raise ValueError(
-            f"expected --others only with a folder of photos that is learned, got {args.dataset!r}"
-        )
+    for name in ("others", "clusters"):
+        if vars(args)[name] is not None:
+            raise ValueError(
+                f"expected --{name} only with a folder of photos that is learned, got "
+                f"{args.dataset!r}"
+            )
 
 
 def _name_method(args: argparse.Namespace) -> None:
@@ -132,7 +135,8 @@ def _ready(args: argparse.Namespace) -> Perturbation | None:
 
     if args.perturbation is None:
         return None
-    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility", "others")
+    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility")
+    fitting += ("others", "clusters")
     ignored = [
         "--" + name.replace("_", "-") for name in fitting if vars(args)[name] not in (None, [])
     ]

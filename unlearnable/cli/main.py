@@ -190,6 +190,11 @@ def _method(add: _Add) -> None:
     _choice(add, "--preset", ["paper", "fast", "demo"], what)
     what = "other pictures to tell the photos of a folder apart from; no copies of them are written"
     add("--others", metavar="FOLDER", help=what)
+    what = (
+        "sort photos without class folders into N groups of similar ones, which stand for kinds of "
+        "picture (needs the extra pretrained)"
+    )
+    add("--clusters", type=int, metavar="N", help=what)
     what = "log what experts look at: passes, precision, checkpoints"
     add("-v", "--verbose", action="store_true", help=what)
     add("--epsilon", type=fraction, help="budget, such as 8/255")

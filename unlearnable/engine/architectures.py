@@ -6,8 +6,10 @@ original quarters an image of 224x224 before its first block.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
@@ -34,13 +36,52 @@ class Colour(nn.Module):
         return images.expand(-1, 3, -1, -1)
 
 
+class ResizedInput(nn.Module):
+    """Images in [0, 1] as weights that were trained on ImageNet expect them.
+
+    Both sides become multiples of 32. An image whose shorter side is below ``least_side`` is
+    enlarged to that, one whose shorter side is above ``most_side`` reduced; others are resized to
+    the nearest multiples.
+
+    Args:
+        least_side: Pixels, rounded up to a multiple of 32.
+        most_side: Pixels, rounded down to one; never below ``least_side``.
+        mean: Of each channel, in [0, 1] units, which is subtracted.
+        std: Of each channel, which what is left is divided by.
+    """
+
+    def __init__(
+        self,
+        least_side: int,
+        most_side: int = 224,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.least_side = -(-least_side // 32) * 32
+        self.most_side = max(most_side // 32 * 32, self.least_side)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        shorter = min(height, width)
+        scale = min(max(shorter, self.least_side), self.most_side) / shorter
+        sides = tuple(max(32, round(side * scale / 32) * 32) for side in (height, width))
+        if sides != (height, width):
+            images = F.interpolate(images, sides, mode="bilinear", antialias=True)
+        return (images - self.mean) / self.std
+
+
 def _stem(channels: int, width: int) -> nn.Conv2d:
     convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-    _init_convolutions(convolution)
+    init_convolutions(convolution)
     return convolution
 
 
-def _init_convolutions(model: nn.Module) -> None:
+def init_convolutions(model: nn.Module) -> None:
+    """Draws the weights of a network's convolutions, by He et al."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -132,7 +173,7 @@ def vgg16(num_classes: int, channels: int) -> nn.Module:
     """VGG-16 with batch normalisation and one linear layer. (Simonyan & Zisserman, 1409.1556)"""
     features = vgg.make_layers(vgg.cfgs["D"], batch_norm=True)
     features[0] = nn.Conv2d(channels, 64, 3, padding=1)
-    _init_convolutions(features)
+    init_convolutions(features)
     features[-1] = nn.AdaptiveMaxPool2d(1)  # of 2x2 pixels, as the last pool; 28x28 leaves one
     return nn.Sequential(Normalize(), features, nn.Flatten(), nn.Linear(512, num_classes))
 
@@ -186,7 +227,7 @@ def wrn28_10(num_classes: int, channels: int) -> nn.Module:
             inputs = outputs
     layers += [nn.BatchNorm2d(640), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     model = nn.Sequential(*layers, nn.Linear(640, num_classes))
-    _init_convolutions(model)
+    init_convolutions(model)
     return model
 
 

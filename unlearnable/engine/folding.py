@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from .architectures import ResizedInput
+
 _CAST = (nn.Conv2d, nn.Linear)  # what autocast runs in low precision
 
 
@@ -28,9 +30,8 @@ class Pair(NamedTuple):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(
-            module, qualified_name
-        )
+        leaf = isinstance(module, (nn.Conv2d, nn.BatchNorm2d, ResizedInput))
+        return leaf or super().is_leaf_module(module, qualified_name)
 
 
 def foldable(network: nn.Module) -> list[Pair]:

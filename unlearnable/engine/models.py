@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from . import architectures
 from .architectures import from_torchvision, torchvision_names
+from .efficientnet_lite import efficientnet_lite0
 from .names import suggestion
 from .random import CPU, global_seed
 from .resnet9 import ResNet9
@@ -75,6 +76,7 @@ class Ensemble(nn.Module):
         return torch.cat(parts).flatten(1).float()
 
 
+LITE0 = "efficientnet-lite0"
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet9": ResNet9,
     "resnet18": architectures.resnet18,
@@ -87,6 +89,7 @@ MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "vit-small": architectures.vit_small,
     "tiny": architectures.tiny_cnn,
     "tiny-resnet": architectures.tiny_resnet,
+    LITE0: efficientnet_lite0,
 }
 _TORCHVISION = "torchvision:"
 _SIDES = (2, 4, 8, 16, 32, 64, 128, 224)  # that a network which fails on small images is tried at
@@ -94,8 +97,15 @@ _SIDES = (2, 4, 8, 16, 32, 64, 128, 224)  # that a network which fails on small 
 
 def is_model_name(name: str) -> bool:
     """Whether :func:`build_model` knows the name."""
-    prefix, _, rest = name.partition(":")
-    return name in MODELS or (prefix == "torchvision" and rest in torchvision_names())
+    return name in MODELS or torchvision_name(name) is not None
+
+
+def torchvision_name(name: Any) -> str | None:
+    """What torchvision calls a network of its own; None for any other name."""
+    if not isinstance(name, str) or not name.startswith(_TORCHVISION):
+        return None
+    theirs = name.removeprefix(_TORCHVISION)
+    return theirs if theirs in torchvision_names() else None
 
 
 def check_model_name(name: Any) -> None:
@@ -272,3 +282,14 @@ def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
                     f"{name or 'the module itself'} ({type(layer).__name__}) has weights and no "
                     f"such method; add one, or pass pretrained_surrogate=True to keep its weights"
                 )
+
+
+def last_linear(model: nn.Module) -> str:
+    """The name of a network's last linear layer; without any, raises ``ValueError``."""
+    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    if not names:
+        raise ValueError(
+            f"expected a network with a Linear layer at its end, which a new one replaces, got a "
+            f"{type(model).__name__} without"
+        )
+    return names[-1]

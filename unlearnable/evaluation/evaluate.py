@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from ..data.cache import ImageStore, read_images
 from ..data.raw import RawDataset
 from ..engine.estimate import Work
-from ..engine.models import build_model, check_model_name, check_network, reset_weights
+from ..engine.models import build_model, check_model_name, check_network
 from ..engine.progress import Progress
 from ..engine.recipes import find_recipe
 from ..engine.run import Run
@@ -240,12 +239,8 @@ def _train_victim(
     result: Evaluation,
 ) -> None:
     """Trains and tests one victim, and adds its figures to ``result``."""
-    if isinstance(victim, str):
-        channels = run.images.shape[1]
-        model = build_model(victim, run.num_classes, channels, seed=run.weight_seed("victim"))
-    else:
-        model = copy.deepcopy(victim)
-        reset_weights(model, seed=run.weight_seed("victim"))
+    channels, seed = run.images.shape[1], run.weight_seed("victim")
+    model = counter.build_victim(victim, run.num_classes, channels, seed=seed)
     recipe, epochs, size = training.recipe, training.epochs, training.batch_size
     steps = run.batches_per_epoch(size)
     run.settle_precision(model)
@@ -265,7 +260,7 @@ def _train_victim(
                 correct += count_correct(network, x, y)
         return correct.item() / len(images)
 
-    for epoch in run.steps(epochs, "epochs"):
+    for epoch in run.steps(epochs if counter.trains else 0, "epochs"):
         crop_flip = recipe.inputs(run, epoch)
 
         def inputs(
@@ -288,6 +283,7 @@ def _train_victim(
         )
         run.log(loss=learned["loss"], accuracy=accuracy(images[watched], labels[watched]))
     curve = [record["accuracy"] for record in run.history]
+    curve = curve or [accuracy(images[watched], labels[watched])]
     every = torch.arange(len(run.labels), device=run.device)
     result.precisions.append(run.precision)
     result.curves.append(curve)

@@ -29,7 +29,8 @@ def work_of_victims(
     name = victim if isinstance(victim, str) else type(victim).__name__
     watched = min(training.peak_images or len(tested.labels), len(tested.labels))
     an_epoch = counter.passes * len(learned.labels) + _FORWARD * watched
-    passes = round(len(training.seeds) * training.epochs * an_epoch)
+    epochs = training.epochs if counter.trains else 1
+    passes = round(len(training.seeds) * epochs * an_epoch)
 
     def advice(seconds: float) -> list[str]:
         return ['Fewer seeds or epochs take less time, and so does the network "tiny".']

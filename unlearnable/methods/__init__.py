@@ -25,12 +25,14 @@ MODULES = {
     "ColourShift": "methods.colour_shift",
     "DUNE": "methods.dune",
     "Lasting": "methods.lasting",
+    "BAIT": "methods.bait",
 }
 
 if TYPE_CHECKING:
     from .aap import AAP
     from .ar import AR
     from .aue import AUE
+    from .bait import BAIT
     from .base import Method
     from .class_convolution import ClassConvolution
     from .colour_shift import ColourShift
@@ -56,6 +58,6 @@ else:
 
 
 __all__ = [
-    "AAP", "AR", "AUE", "DUNE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
-    "ClassConvolution", "ColourShift", "Lasting", "Method", "PILNoise", "RandomNoise",
+    "AAP", "AR", "AUE", "BAIT", "DUNE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP",
+    "TAP", "ClassConvolution", "ColourShift", "Lasting", "Method", "PILNoise", "RandomNoise",
 ]  # fmt: skip

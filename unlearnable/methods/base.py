@@ -128,12 +128,14 @@ class Method(Learned, ABC):
                 class or are those of an export, or the checkpoint or the store belongs to something
                 else.
             TypeError: The dataset does not give raw images.
+            ImportError: The surrogate's pretrained weights are not installed.
             OSError: A disk is full; the last checkpoint is whole.
             KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept. The message
                 says how to go on.
         """
         self._validate()
         self._check_moves()
+        self._check_weights()
         level = check_visibility(visibility)
         if level is not None and not self.masked:
             raise ValueError(
@@ -145,6 +147,7 @@ class Method(Learned, ABC):
         if every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         refuse_exports(dataset)
+        self._check_clusters(dataset)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         options = FitOptions(
@@ -272,6 +275,7 @@ class Method(Learned, ABC):
             )
         self._validate()
         refuse_exports(dataset)
+        self._check_clusters(dataset, fitted)
         images = self._read_more(dataset, fitted, progress)
         below, *on_top = fitted.parts
         shape = tuple(images.images.shape)

@@ -12,9 +12,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..data.clusters import ClusteredDataset
 from ..data.raw import RawDataset
 from ..engine.checkpoint import save_tensors
 from ..engine.models import build_model, check_network, is_model_name, reset_weights
+from ..engine.pretrained import check_pretrained, pretrained_network, unfilled_network
 from ..engine.run import Run
 from ..errors import ArtefactError, NotFittedError
 from ..io.files import write_json
@@ -57,18 +59,45 @@ class Learned(Parameters):
                 f"say where they are: unlearnable.from_items(dataset, label=…)"
             )
 
+    def _check_clusters(self, dataset: Any, fitted: Perturbation | None = None) -> None:
+        """Raises ``ValueError`` where clusters are to be learned, or extended, that cannot be."""
+        clustered = RawDataset(dataset).holds(ClusteredDataset)
+        if clustered and not self._has_rows:
+            raise ValueError(
+                f"expected a method with a row for each image, such as SEM, for images in "
+                f"clusters, got {self!r}, which goes by their classes: no image tells its cluster"
+            )
+        source = None if fitted is None else fitted.config["source"]["name"]
+        if source == ClusteredDataset.__name__ and not clustered:
+            raise ValueError(
+                "expected new images in the clusters that were learned, got some with labels of "
+                "their own; pass clustered.assign(new_images) of what clusters() returned"
+            )
+
+    def _check_weights(self) -> None:
+        """Raises before the work where a named network's pretrained weights are not here."""
+        surrogate = getattr(self, "surrogate", None)
+        if isinstance(surrogate, str) and getattr(self, "pretrained_surrogate", False):
+            check_pretrained(surrogate)
+
     def _build_surrogate(self, run: Run, *, name: str = "surrogate") -> nn.Module:
-        """The surrogate of ``self.surrogate``: fresh weights, or a copy of the caller's module.
+        """The surrogate of ``self.surrogate``: fresh or pretrained weights, or a caller's module.
 
         Raises:
+            ImportError: Its pretrained weights are not installed.
             ValueError: It does not take the run's images, or give one logit for each class.
         """
         shape, seed = run.images.shape[1:], run.weight_seed(name)
-        if isinstance(self.surrogate, str):
+        keep = getattr(self, "pretrained_surrogate", False)
+        if isinstance(self.surrogate, str) and keep:
+            model: nn.Module = pretrained_network(
+                self.surrogate, run.num_classes, channels=shape[0], seed=seed
+            )
+        elif isinstance(self.surrogate, str):
             model = build_model(self.surrogate, run.num_classes, shape[0], seed=seed)
         else:
             model = copy.deepcopy(self.surrogate)
-            if not getattr(self, "pretrained_surrogate", False):
+            if not keep:
                 reset_weights(model, seed=seed)
         check_network(model, shape, run.num_classes)
         return model
@@ -88,7 +117,8 @@ class Learned(Parameters):
                 f"expected surrogate= with a module to load the weights into: the method "
                 f"was fitted with a {self.surrogate} of the caller's own"
             )
-        return build_model(self.surrogate, config["num_classes"], config["image_shape"][0])
+        build = unfilled_network if getattr(self, "pretrained_surrogate", False) else build_model
+        return build(self.surrogate, config["num_classes"], config["image_shape"][0])
 
     def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
         """A module for the saved ``state`` of ``surrogate_``, from a network as it is built."""

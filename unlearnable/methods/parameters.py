@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..engine import NORMS
-from ..engine.models import check_model_name
+from ..engine.models import LITE0, check_model_name, torchvision_name
 from ..engine.names import suggestion
 from ..engine.numbers import integer, number
 from ..perturbation import GRANULARITIES
@@ -207,10 +207,12 @@ class Parameters(Keywords):
                 f"{type(self).__name__} is defined for, got {self.granularity!r}"
             )
         surrogate = getattr(self, "surrogate", None)
-        if isinstance(surrogate, str) and getattr(self, "pretrained_surrogate", False):
+        keep = isinstance(surrogate, str) and getattr(self, "pretrained_surrogate", False)
+        if keep and surrogate != LITE0 and torchvision_name(surrogate) is None:
             raise ValueError(
-                f"expected a module as surrogate with pretrained_surrogate=True, got the name "
-                f"{surrogate!r}, whose network has no weights to keep"
+                f"expected a module as surrogate with pretrained_surrogate=True, or a network that "
+                f"has pretrained weights ({LITE0}, or one of torchvision's), got the name "
+                f"{surrogate!r}, which has none"
             )
 
     @property

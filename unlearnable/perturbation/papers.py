@@ -131,6 +131,14 @@ PAPERS = {
     ),
     "ColourShift": _DUNE,  # by its swarm
     "DUNE": _DUNE,
+    "BAIT": Paper(
+        "2603.04731",
+        "When Priors Backfire: On the Vulnerability of Unlearnable Examples to Pretraining",
+        "Zhihao Li and Gezheng Xu and Jiale Cai and Ruiyi Fang and Di Wu and Qicheng Lao and "
+        "Charles Ling and Boyu Wang",
+        "ICLR",
+        2026,
+    ),
     "ClassConvolution": Paper(
         "2303.04278",
         "CUDA: Convolution-based Unlearnable Datasets",

@@ -53,7 +53,7 @@ def of_photos(method: Method, photos: Any) -> Perturbation:
     rows, *on_top = method.perturbation_.parts
     assert rows.keyed
     classes = list(photos.classes)
-    keys, labels = (rows.tensors[name][: len(photos)] for name in ("keys", "labels"))
+    keys, labels = rows.tensors["keys"][: len(photos)], np.asarray(photos.targets)
     known = {
         "classes": classes,
         "num_classes": len(classes),
@@ -63,11 +63,11 @@ def of_photos(method: Method, photos: Any) -> Perturbation:
             "digest": digest_of_images(keys, labels),
         },
     }
-    made = _first_of(rows, len(photos), known)
+    made = _first_of(rows, len(photos), known, labels=labels)
     return made.below([_first_of(part, len(classes), known).parts[0] for part in on_top])
 
 
-def _first_of(part: Kind, count: int, known: dict[str, Any]) -> Perturbation:
+def _first_of(part: Kind, count: int, known: dict[str, Any], **own: Any) -> Perturbation:
     """A part's rows, or what it has by class, up to ``count``; of what is ``known``."""
-    tensors = {name: np.asarray(tensor[:count]) for name, tensor in part.tensors.items()}
+    tensors = {name: np.asarray(tensor[:count]) for name, tensor in part.tensors.items()} | own
     return Perturbation.of_kind(tensors, part.config | known)

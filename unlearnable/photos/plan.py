@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..methods import LSP, METHODS, SEM
 from ..methods.base import Method
 from .choice import Choice, sizes_up_to
 from .costs import measure_writing
+from .groups import group_photos, grouped
 from .others import joined, of_photos
 from .words import sentences
 
@@ -40,7 +41,9 @@ class Plan:
         writing: Seconds of writing alone.
         disk: Bytes of the copies as PNG, estimated.
         flat: Whether the photos lie in no class folders.
-        both: The photos with the others that they are told apart from, where there are some.
+        both: What is learned in place of the photos alone: these with the others that they are told
+            apart from, or sorted into groups.
+        groups: The group of each photo, from 0, where they were sorted.
     """
 
     method: Method
@@ -54,6 +57,7 @@ class Plan:
     disk: int = 0
     flat: bool = False
     both: ImageFolder | None = None
+    groups: Sequence[int] | None = None
 
     def sentences(self) -> list[str]:
         """The plan for a person: what, how visible, how long, what it protects against or not."""
@@ -71,6 +75,7 @@ class Plan:
             "writing": self.writing,
             "memory": self.memory,
             "disk": self.disk,
+            "groups": None if self.groups is None else list(self.groups),
         }
 
     @classmethod
@@ -79,7 +84,8 @@ class Plan:
     ) -> Plan:
         """The plan that :meth:`to_dict` gave, for the same photos and others."""
         kind = next(method for method in METHODS if method.__name__ == values["method"])
-        both = dataset if others is None else joined(dataset, others)
+        groups = values.get("groups")
+        both = _learned(dataset, others, groups)
         return cls(
             method=kind(**values["parameters"]),
             image_size=values["image_size"],
@@ -91,14 +97,15 @@ class Plan:
             disk=values["disk"],
             classes=_classes(both),
             flat=isinstance(dataset, FlatFolder),
-            both=None if others is None else both,
+            both=None if both is dataset else both,
+            groups=groups,
         )
 
     def fit(self, dataset: Any, **options: Any) -> Method:
         """:meth:`Method.fit` of the planned method, as planned; other options are passed on.
 
         Where the photos are told apart from others, what was learned for these is not kept, and
-        neither is the network, which knows them.
+        neither is the network, which knows them; nor is that of groups, which no photo tells.
         """
         planned = {"image_size": self.image_size, "visibility": self.visibility} | options
         if self.both is None:
@@ -121,6 +128,7 @@ def plan_photos(
     params: Mapping[str, Any] | None = None,
     image_size: int | None = None,
     others: ImageFolder | None = None,
+    clusters: int | None = None,
 ) -> Plan:
     """What to do with a folder of photos, so that it ends within minutes.
 
@@ -140,22 +148,24 @@ def plan_photos(
         image_size: Side to learn at; None chooses one.
         others: Other pictures, as ``open_folder`` opens them, to tell the photos apart from; for
             methods that learn a row for each image.
+        clusters: Number of groups of similar photos that stand for kinds of picture, for photos
+            without class folders and the same methods; needs the extra ``pretrained``.
 
     Raises:
-        ValueError: There are others, and a method that learns nothing from them.
+        ValueError: There are others or groups, and a method that learns nothing from them; or both.
+        ImportError: The extra ``pretrained`` is not installed.
     """
-    both = dataset if others is None else joined(dataset, others)
+    if clusters is not None and others is not None:
+        raise ValueError("expected either --clusters or --others, got both")
+    if clusters is not None and clusters < 2:
+        raise ValueError(f"expected at least 2 groups with --clusters, got {clusters}")
+    _check_rows(method, params or {}, others, clusters)
+    groups = None if clusters is None else group_photos(dataset, clusters, device=device)
+    both = _learned(dataset, others, groups)
     classes = _classes(both)
     if method is None:
         method = SEM if sum(map(bool, classes.values())) > 1 else LSP
     kind = type(method) if isinstance(method, Method) else method
-    class_wise = (params or {}).get("granularity") == "class-wise"
-    if others is not None and (kind.least_classes < 2 or class_wise):
-        raise ValueError(
-            f"expected a method that learns for each photo with --others, such as sem, got "
-            f"{kind.__name__}{' class-wise' if class_wise else ''}, which learns nothing from "
-            f"other pictures; leave out --others or --method"
-        )
     shown = visibility if kind.masked else None
     writing = measure_writing(dataset, survey, shown)
     seconds = _time_for(len(dataset))
@@ -181,8 +191,45 @@ def plan_photos(
         writing=writing.seconds,
         disk=writing.disk,
         flat=isinstance(dataset, FlatFolder),
-        both=None if others is None else both,
+        both=None if both is dataset else both,
+        groups=groups,
     )
+
+
+def _check_rows(
+    method: Method | type[Method] | None, params: Mapping[str, Any], others: Any, clusters: Any
+) -> None:
+    """Raises ``ValueError`` where there are others or groups that a method learns nothing from."""
+    if method is None or (others is None and clusters is None):
+        return
+    kind = type(method) if isinstance(method, Method) else method
+    usual = kind.granularities[0]
+    class_wise = params.get("granularity", getattr(method, "granularity", usual)) == "class-wise"
+    if clusters is not None and kind.kind == "stack":
+        raise ValueError(
+            f"expected a method that changes each photo by itself with --clusters, such as sem, got "
+            f"{kind.__name__}, which adds what belongs to a folder's name; leave out --clusters, or "
+            f"sort the photos into folders"
+        )
+    if kind.least_classes >= 2 and not class_wise:
+        return
+    option, what = (
+        ("--others", "other pictures") if clusters is None else ("--clusters", "groups of photos")
+    )
+    raise ValueError(
+        f"expected a method that learns for each photo with {option}, such as sem, got "
+        f"{kind.__name__}{' class-wise' if class_wise else ''}, which learns nothing from "
+        f"{what}; leave out {option} or --method"
+    )
+
+
+def _learned(
+    dataset: Any, others: ImageFolder | None, groups: Sequence[int] | None
+) -> ImageFolder | Any:
+    """What is learned: the photos, these with others, or these in groups."""
+    if groups is not None:
+        return grouped(dataset, groups)
+    return dataset if others is None else joined(dataset, others)
 
 
 def _classes(dataset: Any) -> dict[str, int]:

@@ -32,15 +32,24 @@ _HINDERS_OTHERS = (
     "It hinders: programs that learn from scratch to tell your photos from others', when they "
     "learn from the published copies; how much is not measured here."
 )
+_HINDERS_GROUPS = (
+    "It hinders: programs that learn from scratch to tell kinds of picture apart, when they learn "
+    "from the published copies, as far as their kinds are like these groups; whoever sorts the "
+    "photos quite otherwise is hindered less."
+)
 NOT_HINDERED = (
     "It does not stop: image generators and style imitation, face search, programs that already "
     "know pictures, and whoever takes the trouble to remove it."
+)
+GROUPS_TOO = (
+    "; so it is with --clusters 10, which sorts the photos into groups of similar ones and needs "
+    "the extra pretrained"
 )
 _ONE_KIND = (
     "All photos are of one kind, so nothing can be learned that tells them from others: they get "
     "one computed pattern in common. That can only mislead a program that learns to tell these "
     "photos from other people's, unprotected ones, and whether it does is not measured here. With "
-    "a second folder of other pictures, --others FOLDER, a pattern is learned."
+    f"a second folder of other pictures, --others FOLDER, a pattern is learned{GROUPS_TOO}."
 )
 
 
@@ -67,6 +76,8 @@ class Planned(Protocol):
     def flat(self) -> bool: ...
     @property
     def both(self) -> Sized | None: ...
+    @property
+    def groups(self) -> Sized | None: ...
 
 
 def sentences(plan: Planned) -> list[str]:
@@ -77,7 +88,12 @@ def sentences(plan: Planned) -> list[str]:
 def _what(plan: Planned) -> str:
     count = "1 photo" if plan.images == 1 else f"{plan.images:,} photos"
     filled = [name for name, images in plan.classes.items() if images]
-    if plan.both is not None:
+    if plan.groups is not None:
+        whose = (
+            f"sorted into {len(filled)} groups of similar ones, which are taken as the kinds of "
+            f"picture to tell apart"
+        )
+    elif plan.both is not None:
         others = len(plan.both) - plan.images
         whose = f"to be told apart from {others:,} other pictures, which stay as they are"
     elif plan.flat:
@@ -130,6 +146,8 @@ def _for_what(plan: Planned) -> list[str]:
             NOT_HINDERED,
             "Whether it works cannot be measured on one kind of photo.",
         ]
+    if plan.groups is not None:
+        return [_HINDERS_GROUPS, NOT_HINDERED]
     if plan.both is not None:
         return [_HINDERS_OTHERS, NOT_HINDERED]
     found = [HINDERS, NOT_HINDERED]

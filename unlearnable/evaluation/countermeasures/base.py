@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...engine.models import build_model, reset_weights
 from ...engine.numbers import integer, number
 from ...engine.run import Run
 from ...engine.train import Batch
@@ -32,6 +34,7 @@ class Countermeasure(ABC):
     test_images: bool = False
     learning_rate: float = 0.1
     needs_clean_images: bool = False
+    trains: bool = True
 
     @property
     @abstractmethod
@@ -108,6 +111,24 @@ class Countermeasure(ABC):
             uint8, of the same shape.
         """
         return images
+
+    def build_victim(
+        self, victim: str | nn.Module, num_classes: int, channels: int, *, seed: int
+    ) -> nn.Module:
+        """The fresh network that is trained: another one than the victim that was asked for, where
+        the countermeasure brings its own.
+
+        Args:
+            victim: Name, or the caller's module, which stays as it is.
+            num_classes: Number of logits.
+            channels: Of the images.
+            seed: Of the weights.
+        """
+        if isinstance(victim, str):
+            return build_model(victim, num_classes, channels, seed=seed)
+        model = copy.deepcopy(victim)
+        reset_weights(model, seed=seed)
+        return model
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:  # noqa: B027
         """Changes the fresh weights that the victim starts from, in place.

@@ -10,6 +10,7 @@ from .adversarial import AdversarialTraining
 from .automatic import RandAugment
 from .base import Countermeasure, NoCountermeasure
 from .displacement import Displacement
+from .imagenet import FineTuningImageNet, LinearProbeImageNet
 from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
 from .mixing import CutMix, Cutout, MixUp
 from .pretrained import FineTuning
@@ -44,6 +45,8 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     ),
     "orthogonal-projection": OrthogonalProjection,
     "fine-tuning": FineTuning,
+    "fine-tuning-imagenet": FineTuningImageNet,
+    "linear-probe-imagenet": LinearProbeImageNet,
     "unprotected-PERCENT": Unprotected,
     "clean-part-only-PERCENT": CleanPartOnly,
 }

@@ -16,7 +16,7 @@ from ...data.cache import read_images
 from ...data.fingerprint import digest_of_images
 from ...data.raw import RawDataset
 from ...data.shapes import Shapes
-from ...engine.models import build_model, check_network, reset_weights
+from ...engine.models import build_model, check_network, last_linear, reset_weights
 from ...engine.run import Run
 from ...engine.train import augmented, sgd, train_surrogate
 from .base import Countermeasure, NoCountermeasure
@@ -153,14 +153,3 @@ def with_head(victim: nn.Module, num_classes: int) -> nn.Module:
     features: Any = model.get_submodule(name).in_features
     model.set_submodule(name, nn.utils.skip_init(nn.Linear, features, num_classes))
     return model
-
-
-def last_linear(model: nn.Module) -> str:
-    """The name of a network's last linear layer; without any, raises ``ValueError``."""
-    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    if not names:
-        raise ValueError(
-            f"expected a victim with a Linear layer at its end, which fine-tuning replaces, got a "
-            f"{type(model).__name__} without"
-        )
-    return names[-1]

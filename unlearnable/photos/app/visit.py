@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...data.image_folder import ImageFolder, Survey, open_folder, survey_folder
 from ...data.photo import load_photo
 from ..plan import Plan, plan_photos
-from ..words import HINDERS, NOT_HINDERED
+from ..words import GROUPS_TOO, HINDERS, NOT_HINDERED
 from .intake import Dropped, collect
 from .words import KEY_README, LOOKS, plain, time_left, time_needed
 
@@ -264,4 +264,4 @@ class Visit:
 def _for_the_page(plan: Plan) -> list[str]:
     """The plan's sentences without those that the page says in other words, or for a terminal."""
     said = (text for text in plan.sentences() if text not in (HINDERS, NOT_HINDERED))
-    return [text.replace(", --others FOLDER,", "") for text in said]
+    return [text.replace(", --others FOLDER,", "").replace(GROUPS_TOO, "") for text in said]

@@ -1,0 +1,134 @@
+"""What victims that start from ImageNet weights learn from images that EM and BAIT protect.
+
+    python benchmarks/bait.py ROOT
+    python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
+    python benchmarks/bait.py --table
+
+The first images of CIFAR-10 are protected by EM class-wise and by BAIT (presets fast), and by BAIT
+once more on a surrogate without pretrained weights. Victims are EfficientNet-Lite0 with ImageNet
+weights, fine-tuned or under a linear probe, which enlarges images to 96 pixels, and a network that
+starts from fresh weights. Needs the extra pretrained. ROOT is a folder with
+``cifar-10-batches-py``. Cells that are there are not measured again, and a fit continues from its
+checkpoint in --work. --table writes the table of docs/pretrained.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cifar10 import AnyCIFAR10, mean_and_spread
+from record import DOCS, RESULTS, Record, fill, where
+from torch.utils.data import Subset
+
+import unlearnable as ue
+from unlearnable.evaluation.countermeasures.base import Countermeasure, NoCountermeasure
+from unlearnable.evaluation.countermeasures.imagenet import FineTuningImageNet, LinearProbeImageNet
+
+PAGE = DOCS / "pretrained.md"
+FITS = ("clean", "EM", "BAIT", "BAIT, fresh weights")
+VICTIMS = ("fine-tuning-imagenet", "linear-probe-imagenet", "none")
+CELLS = [f"{fit}, {victim}" for victim in VICTIMS for fit in FITS]
+
+
+def method_of(name: str, args: argparse.Namespace) -> ue.Method:
+    if name == "EM":
+        return ue.EM.preset("fast", surrogate=args.network, granularity="class-wise", steps=1)
+    kept = {} if name == "BAIT" else {"pretrained_surrogate": False, "surrogate": args.network}
+    given = {} if args.rounds is None else {"rounds": args.rounds}
+    return ue.BAIT.preset("fast", **kept, **given)
+
+
+def counter_of(name: str, args: argparse.Namespace) -> Countermeasure:
+    if name == "none":
+        return NoCountermeasure()
+    if name == "linear-probe-imagenet":
+        return LinearProbeImageNet()
+    return FineTuningImageNet(learning_rate=args.learning_rate)
+
+
+def table(result: dict[str, Any]) -> str:
+    """A row for each method, a column for each victim."""
+    settings, cells = result["settings"], result["cells"]
+    heads = [
+        "ImageNet weights, fine-tuned",
+        "ImageNet weights, linear probe",
+        f"{settings['network']}, fresh weights",
+    ]
+    lines = [f"| trained on | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for fit in FITS:
+        found = [cells.get(f"{fit}, {victim}") for victim in VICTIMS]
+        if any(found):
+            figures = [
+                ""
+                if cell is None
+                else mean_and_spread([{"last": x} for x in cell["victims"]["last"]], "last")
+                for cell in found
+            ]
+            lines.append(f"| {' | '.join([fit, *figures])} |")
+    note = (
+        f"Accuracy on clean test images in percent after the last epoch, {settings['seeds']} "
+        f"victims each; CIFAR-10, {settings['images']:,} training images, {settings['epochs']} "
+        f"epochs, fine-tuning at a learning rate of {settings['learning_rate']:g}; presets fast, "
+        f"surrogate of EM {settings['network']}. {result['date']}, {where(result)}."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument("--images", type=int, default=5_000)
+    parser.add_argument("--test-images", type=int, default=10_000)
+    parser.add_argument("--network", default="resnet9", help="of EM, and of victims from scratch")
+    parser.add_argument("--rounds", type=int, help="of BAIT, in place of its preset's")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--learning-rate", type=float, default=0.001, help="of fine-tuning")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "bait")
+    parser.add_argument("--out", type=Path, default=RESULTS / "bait-cpu.json")
+    parser.add_argument("--table", action="store_true", help="make the table of --out and end")
+    args = parser.parse_args()
+    if args.table:
+        fill(PAGE, "bait.py", table(json.loads(args.out.read_text())))
+        return
+    names = ("images", "test_images", "network", "rounds", "epochs", "learning_rate", "seeds")
+    record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
+    train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
+    test: Any = Subset(AnyCIFAR10(args.root, train=False), range(args.test_images))
+    for name in args.only:
+        if name in record.cells:
+            continue
+        fit, victim = name.rsplit(", ", 1)
+        images = train
+        if fit != "clean":
+            folder = args.work / f"{args.out.stem}-{fit.replace(', ', '-').replace(' ', '-')}"
+            if not folder.exists():
+                checkpoint = folder.with_name(f"{folder.name}-checkpoint")
+                method = method_of(fit, args)
+                method.fit(train, device=args.device, progress=False, checkpoint=checkpoint)
+                method.perturbation_.save_pretrained(folder)
+            images = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
+        found = ue.evaluate(
+            images,
+            test,
+            args.network,
+            countermeasure=counter_of(victim, args),
+            epochs=args.epochs,
+            seeds=args.seeds,
+            peak_images=min(1_000, args.test_images),
+            device=args.device,
+            progress=False,
+        )
+        record.put(name, {"victims": found.to_dict()})
+        print(f"{name}: {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

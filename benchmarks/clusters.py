@@ -1,0 +1,169 @@
+"""What clusters in place of classes protect, when the victim learns the true classes.
+
+    python benchmarks/clusters.py cifar10 ROOT
+    python benchmarks/clusters.py cifar100 ROOT
+
+The first images of CIFAR-10 or CIFAR-100 are protected by SEM (preset demo) that was fitted with
+the true classes, and by one that was fitted with clusters of features of EfficientNet-Lite0 (needs
+the extra pretrained). Victims learn the true classes from clean images and from both, and are
+tested on clean test images. ROOT is a folder with ``cifar-10-batches-py`` or ``cifar-100-python``,
+or with Parquet files of CIFAR-100. Cells that are there are not measured again, and a fit continues
+from its checkpoint in --work. --table writes the tables of docs/pretrained.md from the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cifar10 import AnyCIFAR10, mean_and_spread
+from PIL import Image
+from record import DOCS, RESULTS, Record, fill, where
+from torch.utils.data import Dataset, Subset
+from torchvision.datasets import CIFAR100
+
+import unlearnable as ue
+
+PAGE = DOCS / "pretrained.md"
+CELLS = ("clean", "classes", "10 clusters", "100 clusters")
+
+
+class AnyCIFAR100(CIFAR100):
+    """CIFAR-100 from any copy of its files, whatever their checksums."""
+
+    meta = {**CIFAR100.meta, "md5": None}  # noqa: RUF012
+
+    def _check_integrity(self) -> bool:
+        return True
+
+
+class ParquetCIFAR100(Dataset[Any]):
+    """CIFAR-100 from the Parquet files of a folder."""
+
+    def __init__(self, root: str, *, train: bool = True) -> None:
+        from pyarrow import parquet
+
+        name = "train" if train else "test"
+        tables = [parquet.read_table(path) for path in sorted(Path(root).glob(f"{name}-*.parquet"))]
+        columns = tables[0].column_names
+        image = "image" if "image" in columns else "img"
+        label = "label" if "label" in columns else "fine_label"
+        self.files = [cell["bytes"] for table in tables for cell in table[image].to_pylist()]
+        self.targets = [number for table in tables for number in table[label].to_pylist()]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.open(io.BytesIO(self.files[index])).convert("RGB"), self.targets[index]
+
+
+def opened(name: str, root: str, *, train: bool = True) -> Any:
+    if name == "cifar10":
+        return AnyCIFAR10(root, train=train)
+    if any(Path(root).glob("*.parquet")):
+        return ParquetCIFAR100(root, train=train)
+    return AnyCIFAR100(root, train=train)
+
+
+def purity(clusters: list[int], classes: list[int]) -> float:
+    """The share of images that are of the most frequent class of their cluster."""
+    counts = np.zeros((max(clusters) + 1, max(classes) + 1), dtype=int)
+    np.add.at(counts, (clusters, classes), 1)
+    return float(counts.max(1).sum() / len(classes))
+
+
+def table(result: dict[str, Any]) -> str:
+    """A row for each way of fitting, from the committed JSON."""
+    lines = ["| fitted with | purity | train | last | peak |", "|---|---|---|---|---|"]
+    for name in CELLS:
+        cell = result["cells"].get(name)
+        if cell is None:
+            continue
+        found = cell["victims"]
+        victims = [
+            {"train": train, "last": last, "peak": peak}
+            for train, last, peak in zip(found["train"], found["last"], found["peak"], strict=True)
+        ]
+        figures = [mean_and_spread(victims, which) for which in ("train", "last", "peak")]
+        share = "" if "purity" not in cell else f"{100 * cell['purity']:.0f} %"
+        label = "nothing (clean images)" if name == "clean" else name
+        lines.append(f"| {' | '.join([label, share, *figures])} |")
+    settings = result["settings"]
+    note = (
+        f"{settings['dataset'].upper().replace('CIFAR', 'CIFAR-')}, {settings['images']:,} images: "
+        f"accuracy in percent of {settings['seeds']} victims {settings['victim']} that learn the "
+        f"true classes, {settings['epochs']} epochs, on their training images and on clean test "
+        f"images; SEM preset demo, {settings['train_steps']} steps. Purity is the share of images "
+        f"of the most frequent class in their cluster. {result['date']}, {where(result)}."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def protected(name: str, train: Any, args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """The images to train on, with their true classes, and what is known of the clusters."""
+    if name == "clean":
+        return train, {}
+    learned: Any = train
+    known: dict[str, Any] = {}
+    if name != "classes":
+        learned = ue.clusters(train, int(name.split()[0]), device=args.device, progress=False)
+        classes = [train.dataset.targets[index] for index in train.indices]
+        known["purity"] = purity(learned.targets, classes)
+    folder = args.work / f"{args.dataset}-{args.images}-{args.train_steps}-{name.replace(' ', '-')}"
+    if not folder.exists():
+        method = ue.SEM.preset("demo", train_steps=args.train_steps)
+        checkpoint = folder.with_name(f"{folder.name}-checkpoint")
+        method.fit(learned, device=args.device, progress=False, checkpoint=checkpoint)
+        method.perturbation_.save_pretrained(folder)
+    return ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder)), known
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", choices=("cifar10", "cifar100"))
+    parser.add_argument("root", nargs="?", help="folder with the dataset's files")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--train-steps", type=int, default=800, help="of SEM")
+    parser.add_argument("--victim", default="tiny")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "clusters")
+    parser.add_argument("--out", type=Path, help="by default a file of each dataset")
+    parser.add_argument("--table", action="store_true", help="make the table of --out and end")
+    args = parser.parse_args()
+    args.out = args.out or RESULTS / f"clusters-{args.dataset}-cpu.json"
+    if args.table:
+        fill(PAGE, f"clusters.py {args.dataset}", table(json.loads(args.out.read_text())))
+        return
+    names = ("dataset", "images", "train_steps", "victim", "epochs", "seeds")
+    record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
+    train = Subset(opened(args.dataset, args.root), range(args.images))
+    test = opened(args.dataset, args.root, train=False)
+    for name in args.only:
+        if name in record.cells:
+            continue
+        images, known = protected(name, train, args)
+        found = ue.evaluate(
+            images,
+            test,
+            args.victim,
+            epochs=args.epochs,
+            seeds=args.seeds,
+            device=args.device,
+            progress=False,
+        )
+        record.put(name, known | {"victims": found.to_dict()})
+        print(f"{name}: {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Protections by their worst case: how much of what clean images give a trainer gets back.
+
+    python benchmarks/worst_case.py
+    python benchmarks/worst_case.py benchmarks/results/other.json
+
+Reads results of leaderboard.py. For each countermeasure of the standard set the accuracy that
+victims reach on protected images is divided by what they reach with the same countermeasure on
+clean ones; the largest share is a protection's worst case. What knows the method (adaptive
+countermeasures) stands beside it. Without a file, the tables of docs/lasting.md are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leaderboard_page import caption, figures_of
+from record import DOCS, RESULTS, fill
+
+from unlearnable.evaluation.countermeasures import countermeasure
+from unlearnable.evaluation.countermeasures.sets import STANDARD_SET
+
+PAGE = DOCS / "lasting.md"
+# Place in the page -> result.
+TABLES = {
+    "worst_case.py": RESULTS / "leaderboard-lasting-cpu.json",
+    "worst_case.py choice": RESULTS / "lasting-choice-cpu.json",
+}
+
+
+class Share(NamedTuple):
+    """What a countermeasure gives back.
+
+    Attributes:
+        countermeasure: Its name.
+        protected: Accuracy of victims of protected images, in percent.
+        clean: Of clean images, with the same countermeasure.
+    """
+
+    countermeasure: str
+    protected: float
+    clean: float
+
+    @property
+    def of_clean(self) -> float:
+        return self.protected / self.clean
+
+    def __str__(self) -> str:
+        return (
+            f"{self.of_clean:.2f}: {self.countermeasure} ({self.protected:.1f} of {self.clean:.1f})"
+        )
+
+
+def shares(
+    last: Mapping[tuple[str, str], float], method: str, *, standard: bool
+) -> list[Share]:
+    """Of one method, those of the standard set or all others, the largest first."""
+    found = [
+        Share(counter, accuracy, last["clean", counter])
+        for (trained_on, counter), accuracy in last.items()
+        if trained_on == method
+        and ("clean", counter) in last
+        and (counter in STANDARD_SET) == standard
+        and not countermeasure(counter).needs_clean_images
+    ]
+    return sorted(found, key=lambda share: -share.of_clean)
+
+
+def table(result: dict[str, Any]) -> str:
+    """A row for each protection, the one with the best worst case on top."""
+    figures = figures_of(result)
+    last = {key: figure.last for key, figure in figures.items()}
+    methods = dict.fromkeys(method for method, _ in last if method != "clean")
+    rows = []
+    for method in methods:
+        usual, adaptive = (shares(last, method, standard=known) for known in (True, False))
+        if not usual:
+            continue
+        plain = figures.get((method, "none"))
+        second = str(usual[1]) if len(usual) > 1 else ""
+        columns = [
+            method,
+            "" if plain is None else plain.shown("last"),
+            f"**{usual[0]}**",
+            second,
+            str(adaptive[0]) if adaptive else "",
+            str(len(usual)),
+        ]
+        rows.append((usual[0].of_clean, f"| {' | '.join(columns)} |"))
+    head = "| trained on | none | worst | second | worst of those that know it | tried |"
+    ordered = [line for _, line in sorted(rows)]
+    clean = figures.get(("clean", "none"))
+    note = f"Last epoch; share of clean (accuracy in percent, of that on clean images). " + (
+        f"Clean images without a countermeasure: {clean.shown('last')}. " if clean else ""
+    )
+    return "\n".join([head, "|---" * 6 + "|", *ordered, "", note + caption(result)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("result", nargs="?", type=Path)
+    args = parser.parse_args()
+    if args.result is not None:
+        print(table(json.loads(args.result.read_text())))
+        return
+    for command, path in TABLES.items():
+        fill(PAGE, command, table(json.loads(path.read_text())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""BAIT: rows that bind images of other classes to theirs."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+from unlearnable.engine.generator import ImageToImage
+from unlearnable.engine.models import build_model
+from unlearnable.engine.run import Run
+from unlearnable.methods.bait import wrong_classes
+
+CLASSES, EPSILON = 3, 8 / 255
+TINY = {
+    "rounds": 3, "round_steps": 1, "batch_size": 8, "generator_width": 4, "generator_blocks": 1,
+}  # fmt: skip
+
+
+def images_and_labels(count=12):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    return images, torch.arange(count) % CLASSES
+
+
+def test_wrong_classes_are_the_most_and_the_least_likely_of_the_others():
+    logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 5
+    for largest in (True, False):
+        for index, found in enumerate(wrong_classes(logits, labels, largest=largest).tolist()):
+            others = [c for c in range(5) if c != labels[index]]
+            value = lambda c, row=logits[index]: row[c].item()
+            assert found == (max if largest else min)(others, key=value)
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+@pytest.mark.parametrize("absent", [False, True])
+def test_a_step_of_the_generator_goes_down_the_loss_as_it_is_defined(stage, absent):
+    images, labels = images_and_labels()
+    if absent:
+        labels = labels % 2  # of class 2 there is no image, and its row is that of the last round
+    network, generator = build_model("tiny", CLASSES).eval(), ImageToImage(3, 4, 1)
+    with torch.no_grad():
+        network[-1].weight *= 30  # or one class is the most likely of all images
+    rows = torch.rand(CLASSES, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * EPSILON
+    expected = copy.deepcopy(generator)
+    pixels = images.float() / 255
+    made = expected(pixels)
+    with torch.no_grad():
+        logits = network(pixels)
+    total = 0
+    for index, image in enumerate(pixels):
+        others = [c for c in range(CLASSES) if c != labels[index]]
+        target = (max if stage == 0 else min)(others, key=lambda c: logits[index, c].item())
+        members = [made[i] for i in range(len(made)) if labels[i] == target]
+        row = EPSILON * sum(members) / len(members) if members else rows[target]
+        logit = network((image + row).clamp(0, 1)[None])
+        total = total + F.cross_entropy(logit, torch.tensor([target]))
+    slopes = torch.autograd.grad(total / len(pixels), list(expected.parameters()))
+
+    run = Run(images, labels, CLASSES)
+    before = copy.deepcopy(list(generator.parameters()))
+    optimizer = torch.optim.SGD(generator.parameters(), lr=1.0)
+    run.track(ahead=network, generator=generator)
+    method = ue.BAIT("tiny", pretrained_surrogate=False, **TINY)
+    for index in run.batches(1, 12):
+        assert len(index) == 8 or len(index) == 12
+        method._step(run, torch.arange(12), stage, network, generator, optimizer, rows)
+    run.close()
+    for weight, old, slope in zip(generator.parameters(), before, slopes, strict=True):
+        torch.testing.assert_close(old - weight, slope, rtol=1e-3, atol=1e-5)
+
+
+def test_rows_are_the_means_of_what_the_generator_makes_of_their_images(monkeypatch):
+    data, seen = images_and_labels(), []
+    track = Run.track
+    keep = lambda self, **state: seen.append(state) or track(self, **state)
+    monkeypatch.setattr(Run, "track", keep)
+    fitted = ue.BAIT("tiny", pretrained_surrogate=False, **TINY)
+    fitted.fit(data, device="cpu", precision="float32", progress=False)
+    generator = seen[0]["generator"].eval()
+    with torch.no_grad():
+        made = EPSILON * generator(data[0].float() / 255)
+    for label, row in enumerate(np.asarray(fitted.perturbation_.rows)):
+        mean = 255 * made[data[1] == label].mean(0)
+        assert (torch.from_numpy(row).float() - mean).abs().max() <= 0.5 + 1e-3
+
+
+def test_rows_bind_other_images_to_their_class():
+    """A module with learned weights stands for a pretrained network."""
+    dataset = Shapes(size=200)
+    images = torch.stack([torch.from_numpy(np.array(x)).permute(2, 0, 1) for x, _ in dataset])
+    labels = torch.tensor(dataset.targets)
+    learned = ue.EM("tiny", max_rounds=1, round_steps=60, steps=1, stop_error=1.0, batch_size=64)
+    known = learned.fit(dataset, device="cpu", precision="float32", progress=False).surrogate_
+    method = ue.BAIT(
+        known, rounds=3, round_steps=1, learning_rate=0.01, batch_size=64, generator_width=8,
+        generator_blocks=1, generator_rate=0.005, epsilon=16 / 255,
+    )  # fmt: skip
+    rows = np.asarray(method.fit(dataset, device="cpu", progress=False).perturbation_.rows)
+    rows = torch.from_numpy(rows).float() / 255
+    targets = (labels + 1) % 10
+    with torch.no_grad():
+        clean = (known.eval()(images.float() / 255).argmax(1) == targets).float().mean()
+        bound = known((images.float() / 255 + rows[targets]).clamp(0, 1)).argmax(1) == targets
+    assert bound.float().mean() > clean + 0.2
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        ue.BAIT(generator_width=6)._validate()
+    with pytest.raises(ValueError, match="class-wise"):
+        ue.BAIT(granularity="sample-wise")._validate()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 11), (1, 2)])
+def test_the_generator_keeps_the_size_of_images(size):
+    images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    made = ImageToImage(1, 4, 1)(images)
+    assert made.shape == images.shape and made.abs().max() <= 1
+
+
+def test_passes_are_counted_as_they_are_made():
+    method = ue.BAIT("tiny", pretrained_surrogate=False, **TINY)
+    method.fit(images_and_labels(21), device="cpu", progress=False)
+    assert method.perturbation_.config["history"]["passes"] == method.passes(21)
+    assert math.isfinite(method.history_[-1]["loss"]) and len(method.history_) == 3
