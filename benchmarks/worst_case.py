@@ -46,6 +46,7 @@ class Share(NamedTuple):
 
     @property
     def of_clean(self) -> float:
+        """1 where the protection does nothing."""
         return self.protected / self.clean
 
     def __str__(self) -> str:
@@ -54,9 +55,7 @@ class Share(NamedTuple):
         )
 
 
-def shares(
-    last: Mapping[tuple[str, str], float], method: str, *, standard: bool
-) -> list[Share]:
+def shares(last: Mapping[tuple[str, str], float], method: str, *, standard: bool) -> list[Share]:
     """Of one method, those of the standard set or all others, the largest first."""
     found = [
         Share(counter, accuracy, last["clean", counter])
@@ -93,7 +92,7 @@ def table(result: dict[str, Any]) -> str:
     head = "| trained on | none | worst | second | worst of those that know it | tried |"
     ordered = [line for _, line in sorted(rows)]
     clean = figures.get(("clean", "none"))
-    note = f"Last epoch; share of clean (accuracy in percent, of that on clean images). " + (
+    note = "Last epoch; share of clean (accuracy in percent, of that on clean images). " + (
         f"Clean images without a countermeasure: {clean.shown('last')}. " if clean else ""
     )
     return "\n".join([head, "|---" * 6 + "|", *ordered, "", note + caption(result)])

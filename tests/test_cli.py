@@ -202,7 +202,7 @@ def test_verify(photos, tmp_path, capsys):
     for originals in ((), ("--originals", photos)):
         arguments = ("verify", tmp_path / "out", tmp_path / "p", "--quiet", *originals)
         code, out, err = run(capsys, *arguments)
-        assert code == 0 and "24 protected" in out and "\nwholly protected" in out, err
+        assert code == 0 and out.startswith("All 24 pictures are protected."), err
     path = sorted((tmp_path / "out").rglob("*.png"))[0]
     path.write_bytes(sorted(photos.rglob("*.png"))[0].read_bytes())
     code, out, _ = run(capsys, *arguments, "--json")

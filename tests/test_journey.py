@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 
 import numpy as np
@@ -13,12 +14,14 @@ from unlearnable.cli.main import main
 from unlearnable.cli.stages import plain_words
 from unlearnable.cli.unfinished import beside
 from unlearnable.engine.checkpoint import Checkpoint
+from unlearnable.engine.sizes import readable_size
 from unlearnable.photos import choice, costs
 from unlearnable.photos import plan as plans
 from unlearnable.protected.dataset import ProtectedDataset
 
 RNG = np.random.default_rng(0)
 FEW = ["--set", "train_steps=2"]
+NOISE = ["--method", "randomnoise"]
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +109,7 @@ def test_where_the_key_is(out, key):
 def test_a_flat_folder_has_flat_copies_of_the_same_names(flat, tmp_path, capsys, caplog):
     code, out, said = run(capsys, caplog, "protect", "flat", "out")
     assert code == 0, said
-    assert "12 photos without class folders" in said and "--others" in said
+    assert "12 photos not sorted into folders" in said and "--others" in said
     names = sorted(path.name for path in flat.iterdir())
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
     assert not any(path.is_dir() for path in (tmp_path / "out").iterdir())
@@ -231,3 +234,155 @@ def test_a_weak_result_is_said(photos, capsys, caplog, monkeypatch):
     monkeypatch.setattr("unlearnable.cli.ending._WEAK", 2.0)
     out = run(capsys, caplog, *arguments)[1]
     assert "the protection may be weak" in out
+
+
+# --- read by somebody who knows no machine learning -----------------------------------------------
+
+JARGON = (
+    "row", "rows", "epsilon", "surrogate", "victim", "victims", "class", "classes", "budget", "eot",
+    "checkpoint", "artefact", "linf", "psnr", "ssim", "dataset", "perturbation(", "1 photos",
+    "1 copies", "1 files", "none", "nan", "traceback", "errno",
+)  # fmt: skip
+
+
+def plain(text):
+    """The text, where none of its words is one of ours and no line is said twice."""
+    words = re.findall(r"[\w-]+\(?", text.lower())
+    said = " ".join(words)
+    found = [word for word in JARGON if (word in said if " " in word else word in words)]
+    assert not found, (found, text)
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) == len(set(lines)), text
+    return text
+
+
+def test_the_whole_journey_is_in_plain_words(photos, flat, capsys, caplog):
+    (photos / "cat" / "clip.mp4").write_bytes(b"0")
+    for command in (
+        ("protect", "photos", "out", *FEW),
+        ("verify", "out", "out-key"),
+        ("verify", "out", "out-key", "--originals", "photos", "--quiet"),
+        ("preview", "photos/cat/0.png"),
+        ("preview", "photos/cat/0.png", "--perturbation", "out-key"),
+        ("protect", "photos", "o2", "--perturbation", "out-key", "--quiet"),
+        ("protect", "flat", "o3", "--format", "jpeg", "--quality", "95", "--quiet"),
+        ("protect", "flat", "o4", "--others", "photos", *FEW, "--quiet"),
+    ):
+        code, out, said = run(capsys, caplog, *command)
+        assert code == 0, said
+        plain(f"{said}\n{out}")
+
+
+def test_a_single_photo_is_no_photos(photos, tmp_path, capsys, caplog):
+    (tmp_path / "one").mkdir()
+    shutil.copy(photos / "cat" / "0.png", tmp_path / "one")
+    _, out, said = run(capsys, caplog, "protect", "one", "out of one")
+    assert "1 photo not sorted into folders" in plain(said)
+    assert "1 copy is in 'out of one', under the photo's own name." in out
+    assert "verify 'out of one' 'out of one-key'" in out
+    out = run(capsys, caplog, "verify", "out of one", "out of one-key")[1]
+    assert "The only picture is protected." in plain(out)
+    Image.open(tmp_path / "out of one" / "0.png").save(tmp_path / "out of one" / "0.jpg", quality=5)
+    (tmp_path / "out of one" / "0.png").unlink()
+    code, out, _ = run(capsys, caplog, "verify", "out of one", "out of one-key")
+    assert code == 1 and "The only picture is NOT protected." in plain(out) and "1 changed" in out
+
+
+def test_what_became_of_copies_is_plain(photos, tmp_path, capsys, caplog):
+    run(capsys, caplog, "protect", "photos", "out", *NOISE, "--quiet")
+    first, second, *_ = sorted((tmp_path / "out" / "cat").iterdir())
+    first.unlink()
+    shutil.copy(photos / "cat" / second.name, second)
+    code, out, _ = run(capsys, caplog, "verify", "out", "out-key")
+    assert code == 1 and "NOT all pictures are protected: 10 of 11 are." in plain(out)
+    assert "1 clean, without protection:" in out and "1 missing:" in out
+    assert "Put the copies as they were written in their place" in out
+
+
+def test_an_interrupted_command_is_not_explained_twice(photos, capsys, caplog, monkeypatch):
+    arguments = ("protect", "photos", "out", *FEW, "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
+        _, _, said = run(capsys, caplog, *arguments)
+    assert "It does not stop" in plain(said)
+    _, _, said = run(capsys, caplog, *arguments)
+    assert "Going on" in said and "12 photos" in said and "It does not stop" not in plain(said)
+
+
+def test_what_fails_before_the_learning_leaves_nothing(flat, tmp_path, capsys, caplog):
+    path = flat / "0.png"
+    path.write_bytes(path.read_bytes()[:-2000])
+    code, _, said = run(capsys, caplog, "protect", "flat", "out", "--quiet")
+    assert code == 1 and "a damaged one: flat/0.png; replace it" in plain(said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "photos"]
+
+
+def test_a_full_disk_while_it_writes_loses_nothing(photos, capsys, caplog, monkeypatch):
+    arguments = ("protect", "photos", "out", *FEW, "--quiet")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        code, _, said = run(capsys, caplog, *arguments)
+    assert code == 1 and "make room there" in plain(said)
+    assert "What was learned so far is kept in out-unfinished: the same command goes on" in said
+    monkeypatch.setattr(ue.SEM, "_search", None)
+    assert run(capsys, caplog, *arguments)[0] == 0
+
+
+def test_new_photos_need_a_command_of_their_own(photos, capsys, caplog):
+    run(capsys, caplog, "protect", "photos", "out", *NOISE, "--quiet")
+    Image.effect_noise((32, 32), 90).convert("RGB").save(photos / "cat" / "new.png")
+    code, _, said = run(capsys, caplog, "protect", "photos", "out", *NOISE, "--quiet")
+    assert code == 1 and "in which there is something already" in plain(said)
+    arguments = ("protect", "photos", "o2", "--perturbation", "out-key", "--quiet")
+    code, _, said = run(capsys, caplog, *arguments)
+    assert code == 1 and "got others among them" in plain(said) and "of their own" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["protect", "photos", "out", "--visibilty", "low"], "did you mean '--visibility'?"),
+        (["protect", "my", "photos", "out"], "names with spaces need quotes"),
+        (["protect", "photos"], "expected also OUT"),
+        (["protect", "photos", "out", "--format", "jpeg"], "expected --quality with --format jpeg"),
+        (["protect", "photos", "out", "--image-size", "0"], "side or (height, width)"),
+        (["protect", "photos", "out", "--epsilon", "8"], "did you mean 8 / 255?"),
+        (["verify", "photos", "no-key"], "got 'no-key', which is not there"),
+        (["verify", "nowhere", "no-key"], "got 'no-key', which is not there"),
+        (["preview", "photos"], "got the folder photos; name one of its photos"),
+        (["preview", "photos/no.png"], "got photos/no.png, which is not there"),
+    ],
+)
+def test_mistyped_commands_are_explained(photos, tmp_path, capsys, caplog, arguments, said):
+    try:
+        code, out, told = run(capsys, caplog, *arguments)
+    except SystemExit as ended:
+        code, (out, told) = ended.code, capsys.readouterr()
+    assert code in (1, 2) and out == "" and said in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+@pytest.mark.parametrize("command", ["protect", "verify", "preview", "app"])
+def test_help_keeps_what_experts_want_apart(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    for_all, _, experts = capsys.readouterr().out.partition("for experts:")
+    assert "--json" in experts and "-h, --help" in for_all
+    words = re.findall(r"[\w-]+", for_all.partition("options:")[2].lower())
+    assert not {"epsilon", "surrogate", "row", "budget", "checkpoint", "class"} & set(words)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"), (820, "820 bytes"), (81_920, "82 kB"), (999_400, "999 kB"),
+        (999_600, "1.0 MB"), (1_095_992, "1.1 MB"), (23e7, "230 MB"), (12e9, "12 GB"),
+        (3e15, "3,000 TB"),
+    ],
+)  # fmt: skip
+def test_sizes_are_said_for_people(count, said):
+    assert readable_size(count) == said

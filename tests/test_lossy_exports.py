@@ -323,11 +323,11 @@ def test_files_of_a_lossy_export_are_recognised(made, photos, tmp_path, format, 
     assert found.lossy == {
         "format": format, "quality": quality, "share_left": stated, "measured": False,
     }  # fmt: skip
-    line = f"{stated:.0%} of the change is left by {format} of quality {quality} (as the export"
+    line = f"{stated:.0%} of the change is left in {format.upper()} of quality {quality} (as the"
     assert line in str(found) and found.to_dict()["lossy"] == found.lossy
     found = check(folder, made.perturbation_, photos)
     assert found.whole and found.lossy["measured"] and found.lossy["share_left"] == stated
-    assert "(by the originals)" in str(found)
+    assert "(measured against the originals)" in str(found)
     by_hand = [share_by_hand([triple]) for triple in pairs(made, photos, folder)]
     assert sorted(found.lossy["files"]) == sorted(found.files)
     assert sorted(found.lossy["files"].values()) == pytest.approx(sorted(by_hand), abs=5e-5)
@@ -431,13 +431,13 @@ def test_the_command_line_says_what_is_left(photos, tmp_path, capsys):
     )
     assert code == 0, err
     share = lossy(out)["share_left"]
-    assert f"Left of the change: {share:.0%} (jpeg, quality 90)." in said.splitlines()
-    assert said.rstrip().endswith("times the originals' size.")
+    assert f"JPEG of quality 90 keeps {share:.0%} of the change; the files are " in said
+    assert "times as large as the photos." in said and "PSNR" not in said
     code, said, _ = run(capsys, "verify", out, saved, "--originals", photos.root, "--json")
     shown = json.loads(said)
     assert code == 0 and shown["whole"] and shown["lossy"]["share_left"] == share
     code, said, _ = run(capsys, "verify", out, saved)
-    assert code == 0 and f"{share:.0%} of the change is left by jpeg" in said
+    assert code == 0 and f"{share:.0%} of the change is left in JPEG of quality 90" in said
     options = ("--format", "jpeg", "--quality", "Original", "--force", "--perturbation", saved)
     code, _, err = run(capsys, "protect", photos.root, out, "--quiet", *options)
     assert code == 0 and lossy(out)["quality"] == "original", err

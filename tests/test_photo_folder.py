@@ -45,8 +45,18 @@ def test_what_is_left_out_is_said(root):
         "dog/new.JXL",
         "loose.png",
     ]
-    (said,) = survey.summary()
-    assert "left out" in said and "3 pictures" in said and "loose.png" in said
+    beside, unread = survey.summary()
+    assert beside == "left out, since not in a folder of their kind: 1 picture (loose.png)"
+    assert "a format that is not read: 2 pictures (cat/moving.gif, dog/new.JXL)" in unread
+
+
+def test_raw_files_and_videos_that_are_left_out_are_said(root):
+    (root / "cat" / "IMG_1.NEF").write_bytes(b"...")
+    (root / "dog" / "clip.MP4").write_bytes(b"...")
+    unread, videos, advice = survey_folder(open_folder(root)).summary()
+    assert "1 picture (cat/IMG_1.NEF)" in unread
+    assert videos == "left out, since no photos: 1 video (dog/clip.MP4)"
+    assert "export them as JPEG" in advice
 
 
 def test_a_folder_without_classes_is_one_class(tmp_path):
@@ -71,14 +81,14 @@ def test_photos_right_in_the_folder_and_in_one_more(tmp_path):
     ("files", "said"),
     [
         ([], "it is empty"),
-        (["notes.txt", "list.csv"], "it holds list.csv, notes.txt"),
+        (["notes.txt", "list.csv"], "it holds list.csv, notes.txt; formats that are read are .jpg"),
         (["DSC_1.NEF", "DSC_2.cr3"], "export them as JPEG"),
     ],
 )
 def test_a_folder_without_photos(tmp_path, files, said):
     for name in files:
         (tmp_path / name).write_bytes(b"0")
-    refused(tmp_path, tmp_path, "found none in", said, ".jpeg")
+    refused(tmp_path, tmp_path, "found none in", said)
 
 
 @pytest.mark.parametrize("content", [None, "0.gif", "notes.txt"])
@@ -86,7 +96,7 @@ def test_a_class_without_photos(root, content):
     (root / "empty").mkdir()
     if content:
         (root / "empty" / content).write_bytes(b"")
-    refused(root, root / "empty", ".jpeg")
+    refused(root, root / "empty", f"it holds {content}" if content else "it is empty")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +110,7 @@ def test_hidden_folders_and_those_of_other_programs_are_left_out(root, name):
     survey = survey_folder(dataset)
     assert survey == (4, {(8, 6): 4}, {}, [f"{name}/0.png"])
     assert survey.summary() == [
-        f"left out, since they are hidden or of other programs: 1 files ({name}/0.png)"
+        f"left out, since hidden or of other programs: 1 file ({name}/0.png)"
     ]
 
 
@@ -129,7 +139,7 @@ def test_hidden_files_are_left_out_and_counted(root):
 def test_a_class_of_hidden_photos_alone(root):
     (root / "empty").mkdir()
     Image.new("RGB", (4, 4)).save(root / "empty" / ".0.png")
-    refused(root, root / "empty", ".jpeg")
+    refused(root, root / "empty", "it is empty")
 
 
 def test_hidden_classes_alone(tmp_path):

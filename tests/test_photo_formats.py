@@ -135,7 +135,7 @@ def test_hdr_is_refused(colours, found, tmp_path):
 def test_a_damaged_one_is_named(ending, tmp_path):
     path = save(picture(), tmp_path / "photos" / "a" / f"0{ending}")
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=rf"1 bad files:\n.*0\{ending}"):
+    with pytest.raises(ValueError, match=rf"1 bad file:\n.*0\{ending}"):
         survey_folder(open_folder(tmp_path / "photos"))
 
 
@@ -172,11 +172,11 @@ def test_without_the_extra_the_error_says_what_to_install(without_heic, tmp_path
         open_folder(tmp_path / "photos")
     Image.new("RGB", (8, 8)).save(path.with_name("1.png"))
     said = survey_folder(open_folder(tmp_path / "photos")).summary()
-    assert len(said) == 2 and "1 pictures (a/0.HEIC)" in said[0] and "[heic]" in said[1]
+    assert len(said) == 2 and "1 picture (a/0.HEIC)" in said[0] and "[heic]" in said[1]
 
 
 def test_a_hidden_file_in_a_folder_of_torchvisions_own(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "._0.png").write_bytes(b"of macOS")
-    with pytest.raises(ValueError, match=r"hidden file .*_0\.png; remove it .*is_valid_file"):
+    with pytest.raises(ValueError, match=r"hidden file .*_0\.png; leave it out.*is_valid_file"):
         ue.RandomNoise().fit(ImageFolder(tmp_path), progress=False)

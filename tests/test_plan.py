@@ -116,6 +116,19 @@ def test_damaged_photos_are_all_named_by_the_plan(photos):
     assert all(path in str(caught.value) for path in bad)
 
 
+def test_levels_are_said_where_they_are_known(monkeypatch, photos):
+    usual = planned(monkeypatch, photos, seconds=0.01).sentences()[1]
+    assert "at most 1 of 255 levels of brightness" in usual
+    for options in ({"params": {"epsilon": 4 / 255}}, {"method": ue.LSP}):
+        said = planned(monkeypatch, photos, seconds=0.01, **options).sentences()[1]
+        assert said.endswith("such as sky or skin, pixels change least.")
+
+
+def test_what_is_computed_is_not_called_learned(monkeypatch, photos):
+    said = planned(monkeypatch, photos, seconds=0.01, method=ue.LSP).sentences()[2]
+    assert "is computed" in said and "learn" not in said and "network" not in said
+
+
 def test_one_kind_gets_what_is_computed(tmp_path):
     for classes in ((), ("me",)):
         dataset = open_folder(folder(tmp_path / str(len(classes)), 3, classes))
@@ -155,7 +168,11 @@ def test_of_many_others_some_are_taken(tmp_path):
 def test_the_plan_in_words(monkeypatch, photos):
     said = planned(monkeypatch, photos, photos=100, seconds=0.01).sentences()
     assert "cat, dog" in said[0] and "untouched" in said[1]
-    assert "at 224 pixels" in said[2] and "min to learn" in said[2] and "GB of memory" in said[2]
+    assert (
+        "reduced to 224 pixels" in said[2]
+        and "min to learn" in said[2]
+        and "GB of memory" in said[2]
+    )
     assert any("image generators" in line for line in said)
     assert "cannot be measured on so few photos" in said[-1]
     text = "\n".join(said).lower()

@@ -71,10 +71,10 @@ def test_an_export_is_wholly_protected(photos, artefact, tmp_path, full_size, gi
     assert found.whole == (given or notes)
     if found.whole:
         assert found.counts == {"protected": 8, "clean": 0, "changed": 0, "unknown": 0}
-        assert str(found).endswith("\nwholly protected") and not found.missing
+        assert str(found).startswith("All 8 pictures are protected.") and not found.missing
     else:
         assert found.counts["protected"] == 0 and "give the originals" in str(found)
-        assert "NOT wholly protected" in str(found)
+        assert str(found).startswith("NOT all pictures are protected: 0 of 8 are.")
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -101,7 +101,13 @@ def test_every_kind_of_file_is_told_apart(photos, artefact, tmp_path, given):
     assert set(found.missing) == names
     shown = json.loads(json.dumps(found.to_dict()))
     assert shown["changed"] == 1 and shown["unknown"] == 2 and shown["protected"] == 5
-    assert "changed: " in str(found) and "not a picture: notes.txt" in str(found)
+    lines = str(found).splitlines()
+    assert lines[0] == "NOT all pictures are protected: 5 of 9 are."
+    kinds = [line for line in lines if line.endswith(":")]
+    assert [kind.split(",")[0].split(":")[0] for kind in kinds] == [
+        "1 clean", "1 changed", "2 unknown", "1 missing", "1 beside the pictures",
+    ]  # fmt: skip
+    assert "  notes.txt" in lines and lines[-1].startswith("Put the copies")
 
 
 def test_unprotected_shares_are_found(photos, artefact, tmp_path):

@@ -584,10 +584,10 @@ def test_preview_shows_a_saved_perturbation(folder, tmp_path, capsys):
     out = tmp_path / "p.png"
     command = ["preview", "--perturbation", str(kept), "--out", str(out)]
     assert main([*command, str(folder / "class0" / "2.png")]) == 0
-    assert "the photo's own row" in capsys.readouterr().out
+    assert "what kept has for this photo" in capsys.readouterr().out
     Image.fromarray(photo((30, 30), seed=9).transpose(1, 2, 0)).save(tmp_path / "other.png")
     assert main([*command, str(tmp_path / "other.png")]) == 0
-    assert "the row of its first image" in capsys.readouterr().out
+    assert "its first photo, since it does not know this one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

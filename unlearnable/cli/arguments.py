@@ -141,8 +141,8 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
     for folder in apart:
         if overlap(out, folder):
             raise ValueError(
-                f"expected a folder for the perturbation apart from the images' own, {folder}, got "
-                f"{Path(out)}; whoever has the perturbation can remove it from the images"
+                f"expected a folder for the perturbation, the key, apart from the images' own, "
+                f"{folder}, got {Path(out)}; whoever has it can take the protection off"
             )
     place = Path(out).absolute()
     export = next((at for at in (place, *place.parents) if export_at(at) is not None), None)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..data.export_marker import export_at
 
 if TYPE_CHECKING:
     from ..photos.plan import Plan
@@ -16,51 +19,75 @@ _COMPARED = 8
 
 
 def ending(
-    args: argparse.Namespace, plan: Plan, protected: ProtectedDataset, values: dict[str, Any]
+    args: argparse.Namespace,
+    protected: ProtectedDataset,
+    values: dict[str, Any],
+    plan: Plan | None = None,
 ) -> str:
-    """Where copies and key are, how much is changed, and the next commands."""
+    """Where copies and key are, how much is changed, and the next commands.
+
+    Args:
+        args: Of the command.
+        protected: What was written.
+        values: What is known of it; ``key`` is where the key is.
+        plan: Where it was learned just now.
+    """
     out, key, place = map(shlex.quote, (args.out, values["key"], args.dataset))
-    lines = [_written(args, values)]
-    lines.append(_changed(protected))
+    lines = [_written(args, out, values["images"]), _changed(protected)]
+    if (kept := _kept(Path(args.out))) is not None:
+        lines.append(kept)
     photo = shlex.quote(str(protected.base.samples[0][0]))
     if args.fraction > 0:
         lines.append(f"  Look at it:  unlearnable preview {photo} --perturbation {key}")
-    lines.append(
-        f"The key is in {values['key']}. Keep it, and do not publish it: whoever has it can take "
-        f"the protection off, and you need it to check the copies."
-    )
-    if (weak := _weak(plan)) is not None:
+    if plan is not None:
+        lines.append(
+            f"The key is in {key}. Keep it, and do not publish it: whoever has it can take the "
+            f"protection off, and you need it to check the copies."
+        )
+    if plan is not None and (weak := _weak(plan)) is not None:
         lines.append(weak)
     if args.format in ("png", "webp", "jpeg"):
         lines.append(f"  Check the copies:  unlearnable verify {out} {key}")
     from ..photos.words import measurable
 
-    if measurable(plan) and plan.both is None:
+    if plan is not None and measurable(plan) and plan.both is None:
         full = " --full-size" if protected.full_size else ""
         audit = f"unlearnable audit {place} --perturbation {key}{full} --quick"
         lines.append(f"  Measure how well it works (takes long):  {audit}")
-    for name in ("left of the change", "files"):
-        if name in values:
-            lines.append(f"{name.capitalize()}: {values[name]}.")
     return "\n".join(lines)
 
 
-def _written(args: argparse.Namespace, values: dict[str, Any]) -> str:
-    count = values["images"]
+def _written(args: argparse.Namespace, out: str, count: int) -> str:
     copies = "1 copy is" if count == 1 else f"{count:,} copies are"
-    share = "" if args.fraction == 1 else f", of which {args.fraction:.0%} are protected"
-    names = ", under their own names" if args.format in ("png", "webp", "jpeg") else ""
-    return f"{copies} in {args.out}{names}{share}. The originals are as they were."
+    share = "" if args.fraction == 1 else f", {args.fraction:.0%} of them protected"
+    whose = "the photo's own name" if count == 1 else "the photos' own names"
+    names = f", under {whose}" if args.format in ("png", "webp", "jpeg") else ""
+    return f"{copies} in {out}{names}{share}. The originals are as they were."
 
 
 def _changed(protected: ProtectedDataset) -> str:
     found = protected.change(_COMPARED)
+    few = len(protected) > _COMPARED
+    where = f"In the {_COMPARED} photos that were compared, " if few else ""
     if not found.linf:
-        return "No value of the pixels is changed."
+        return f"{where}{'no' if few else 'No'} pixel is changed."
     return (
-        f"Of 255 levels, the values of their pixels are changed by {found.mean:.1f} on average, by "
-        f"{found.linf} at most."
+        f"{where}{'pixels' if few else 'Pixels'} are changed by {found.mean:.1f} of 255 levels of "
+        f"brightness on average, by {found.linf} at most."
     )
+
+
+def _kept(folder: Path) -> str | None:
+    """What a lossy format has left of the change, and how large it is."""
+    found = (export_at(folder) or {}).get("lossy")
+    if found is None or found["share_left"] is None:
+        return None
+    quality = found["quality"]
+    which = "the photos' own quality" if quality == "original" else f"quality {quality}"
+    text = f"{found['format'].upper()} of {which} keeps {found['share_left']:.0%} of the change"
+    if found["size"] is not None:
+        text += f"; the files are {found['size']:.2f} times as large as the photos"
+    return f"{text}."
 
 
 def _weak(plan: Plan) -> str | None:
@@ -70,7 +97,7 @@ def _weak(plan: Plan) -> str | None:
     if not accuracy < _WEAK:
         return None
     return (
-        f"Little could be learned from so few photos in this time: only {accuracy:.0%} of the "
-        f"patterns are told apart, so the protection may be weak. --set visits=100 takes longer "
-        f"and may do better."
+        f"The protection may be weak: little could be learned in this time, and only "
+        f"{accuracy:.0%} of the photos are recognised by what was added. More photos help; --set "
+        f"visits=100 takes longer and may help, too."
     )

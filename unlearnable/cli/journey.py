@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.estimate import gigabytes
 from ..engine.interrupts import in_words
+from ..engine.sizes import readable_size
 from .arguments import PARAMETERS, check_out, check_replaced, chosen, method_class, parameters
 from .ending import ending
 from .exporting import check_fit, described, fit_options, folders, mapping, times
@@ -70,6 +70,7 @@ class Journey:
     """
 
     def __init__(self, args: argparse.Namespace, dataset: ImageFolder) -> None:
+        from ..data.image import ResizeCrop
         from ..data.image_folder import open_folder
         from ..engine.distributed import Group
         from ..methods.one_class import refuse_one_class
@@ -77,11 +78,14 @@ class Journey:
         self._args, self._dataset = args, dataset
         self._others = None if args.others is None else open_folder(args.others)
         self._group = Group.join()
+        ResizeCrop.parse(args.image_size)  # refused before anything is planned
+        parameters(args)
         if args.method is not None and self._others is None and args.clusters is None:
             refuse_one_class(method_class(args), dataset)
         datasets = [dataset] if self._others is None else [dataset, self._others]
         asked = {name: vars(args)[name] for name in _ASKED}
         self._unfinished = Unfinished(args.out, asked, datasets)
+        self._planned = False
 
     def fit(self) -> None:
         """Learns a perturbation, and saves it."""
@@ -130,20 +134,24 @@ class Journey:
         from ..photos.plan import Plan
 
         assert survey is not None
-        values = None
+        values, resumed = None, False
         with self._group.rank_zero_first() as first:
             if first:
                 values = self._unfinished.planned()
+                resumed = values is not None
                 if values is None:
                     plan = self._new_plan(survey)
                     values = plan.to_dict()
                     if self._args.checkpoint is not None:
                         self._unfinished.keep(plan)
+                self._planned = True
         plan = Plan.from_dict(self._group.share(values), self._dataset, self._others)
         if self._group.rank == 0:
-            for line in [*survey.summary(), *plan.sentences()]:
+            said = plan.sentences()  # the first says what it is about
+            for line in said[:1] if resumed else [*survey.summary(), *said]:
                 logger.info("%s", line)
-            self._say_disk(plan)
+            if not resumed:
+                self._say_disk(plan)
         return plan
 
     def _say_disk(self, plan: Plan) -> None:
@@ -152,17 +160,18 @@ class Journey:
             return
         originals = sum(Path(path).stat().st_size for path, _ in self._dataset.samples)
         logger.info(
-            "The copies take about %s on the disk as PNG, the photos take %s; --format jpeg "
-            "--quality original makes them about as large, and takes part of the protection.",
-            _size(plan.disk),
-            _size(originals),
+            "The copies take about %s on the disk as PNG, the photos take %s. With --format jpeg "
+            "--quality original the copies are about as large as the photos, and protect less.",
+            readable_size(plan.disk),
+            readable_size(originals),
         )
         place = Path(self._args.out).absolute()
         there = next(folder for folder in place.parents if folder.exists())
         if plan.disk > (free := shutil.disk_usage(there).free):
             logger.warning(
-                "There are only %s free at %s: make room there, or name another place.",
-                _size(free),
+                "Only %s are free in %s, less than the copies take: make room there, or choose "
+                "another place for them.",
+                readable_size(free),
                 there,
             )
 
@@ -170,7 +179,7 @@ class Journey:
         from ..photos.plan import plan_photos
 
         args = self._args
-        logger.info("Looking at what this computer can do in a few minutes …")
+        logger.info("Trying out how fast this computer is …")
         side = max(args.image_size) if isinstance(args.image_size, tuple) else args.image_size
         try:
             plan = plan_photos(
@@ -213,8 +222,7 @@ class Journey:
         from ..protected.dataset import ProtectedDataset
 
         args = self._args
-        with keeping(args, method):
-            key = self._save(plan, args.save_perturbation)
+        key = self._save(plan, args.save_perturbation)
         assert survey is not None
         protected = ProtectedDataset(
             self._dataset,
@@ -225,11 +233,10 @@ class Journey:
             check=0,  # it was just learned on them
         )
         args.mapping = mapping(args)
-        with keeping(args, method, key):
-            options = chosen(args, protected.export) | {"resume": True, "measure": _COMPARED}
-            folder = protected.export(args.out, args.format, **options)
+        options = chosen(args, protected.export) | {"resume": True, "measure": _COMPARED}
+        folder = protected.export(args.out, args.format, **options)
         values = described(args, folder, protected, _COMPARED) | {"key": key}
-        text = None if args.json else ending(args, plan, protected, values)
+        text = None if args.json else ending(args, protected, values, plan)
         show(args, values | _noticed(survey) | times(method), text)
         self._clean_up()
 
@@ -240,11 +247,27 @@ class Journey:
             remove_checkpoint(self._args.checkpoint)
             self._unfinished.remove()
 
+    def _say_kept(self) -> None:
+        """After an error: what is left for the same command. A plan alone is not."""
+        from ..engine.checkpoint import STATE
+
+        if (Path(self._args.checkpoint) / STATE).exists():
+            logger.warning(
+                "What was learned so far is kept in %s: the same command goes on from there.",
+                self._unfinished,
+            )
+        elif self._args.checkpoint == self._unfinished.checkpoint:
+            self._unfinished.remove()
+
     @contextlib.contextmanager
     def _interrupts(self) -> Iterator[None]:
-        """Ctrl-C in words: what is kept, and how to go on."""
+        """Ctrl-C and errors in words: what is kept, and how to go on."""
         try:
             yield
+        except Exception:
+            if self._planned and self._group.rank == 0:
+                self._say_kept()
+            raise
         except KeyboardInterrupt as interrupt:
             kept = "nothing was written yet"
             if self._unfinished.exists():
@@ -254,10 +277,6 @@ class Journey:
                 )
             interrupt.args = (f"{in_words(type(interrupt))}; {kept}",)
             raise
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e6:,.0f} MB" if count < 1e9 else gigabytes(count)
 
 
 def _noticed(survey: Survey | None) -> dict[str, str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UnknownImageError
 from .arguments import (
     PARAMETERS,
     check_out,
@@ -14,6 +17,7 @@ from .arguments import (
     method_of,
     open_originals,
 )
+from .ending import ending
 from .exporting import (
     MEASURED,
     check_export,
@@ -70,6 +74,11 @@ def protect(args: argparse.Namespace) -> None:
         raise ValueError("expected --keep-metadata with --keep-gps")
     if not 0 <= args.fraction <= 1:
         raise ValueError(f"expected --fraction from 0 to 1, got {args.fraction:g}")
+    if args.format == "jpeg" and args.quality is None:
+        raise ValueError(
+            "expected --quality with --format jpeg, which is not exact: --quality original for "
+            "that of each photo, or a number such as --quality 95; smaller files protect less"
+        )
     check_export(args)
     method, perturbation = None, _ready(args)
     dataset = open_originals(args.dataset)
@@ -93,9 +102,10 @@ def protect(args: argparse.Namespace) -> None:
     if survey is not None:
         resized = perturbation.resizes(survey.sizes)
     full_size = not resize and resized
-    protected = ProtectedDataset(
-        dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
-    )
+    with _new_photos_in_words(args, survey is not None):
+        protected = ProtectedDataset(
+            dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
+        )
     args.mapping = mapping(args)
     with Group.join().rank_zero_first() as first:
         if first:
@@ -103,9 +113,28 @@ def protect(args: argparse.Namespace) -> None:
                 options = chosen(args, protected.export) | {"resume": True, "measure": MEASURED}
                 folder = protected.export(args.out, args.format, **options)
             values = described(args, folder, protected)
+            text = None
             if survey is not None:
                 values["photos"] = "; ".join(survey.summary()) or "taken as they are"
-            _finish(args, values, method)
+                if not args.json:
+                    key = {"key": args.perturbation}
+                    text = "\n".join([*survey.summary(), ending(args, protected, values | key)])
+            _finish(args, values, method, text)
+
+
+@contextlib.contextmanager
+def _new_photos_in_words(args: argparse.Namespace, photos: bool) -> Iterator[None]:
+    """Where some of the photos are not those of the key: what to do with them."""
+    try:
+        yield
+    except UnknownImageError as error:
+        if not photos:
+            raise
+        raise UnknownImageError(
+            f"expected the photos that {args.perturbation} was made for, got others among them in "
+            f"{args.dataset}, or edited ones; protect those by a command of their own, from a "
+            f"folder of their own and without --perturbation"
+        ) from error
 
 
 def _refuse_others(args: argparse.Namespace) -> None:
@@ -153,9 +182,14 @@ def _fit(args: argparse.Namespace, dataset: Any) -> Method:
     return method.fit(dataset, keep_checkpoint=True, **fit_options(args, method))
 
 
-def _finish(args: argparse.Namespace, values: dict[str, Any], method: Method | None) -> None:
+def _finish(
+    args: argparse.Namespace,
+    values: dict[str, Any],
+    method: Method | None,
+    text: str | None = None,
+) -> None:
     """Shows what was done, and where a profiled fit's time went."""
-    show(args, values | times(method))
+    show(args, values | times(method), text)
     if args.checkpoint is not None:
         from ..methods.fit_session import remove_checkpoint
 

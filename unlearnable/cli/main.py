@@ -25,12 +25,12 @@ from .preview import preview
 from .terminal import drop_output, own_words_only, sentence
 
 _PERTURBATION_HELP = (
-    "folder of a saved perturbation, owner/name on the Hugging Face Hub, or a name from "
+    "folder of a saved perturbation (the key), owner/name on the Hugging Face Hub, or a name from "
     "'unlearnable list'"
 )
 # Options that several commands take; each is named as the keyword argument that it is passed to.
 _SHARED: dict[str, dict[str, Any]] = {
-    "--json": {"action": "store_true", "help": "print JSON"},
+    "--json": {"action": "store_true", "help": "print JSON, for other programs"},
     "--quiet": {"dest": "progress", "action": "store_false", "help": "no progress bars"},
     "--debug": {
         "action": "store_true",
@@ -45,10 +45,11 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--seed": {"type": int, "default": 0, "help": "all randomness follows from it (%(default)s)"},
     "--force": {
         "action": "store_true",
-        "help": "write into a folder with other files; replace a perturbation of other images",
+        "help": "write into a folder with other files; replace a key of other photos",
     },
 }
-_Add = Callable[..., argparse.Action]
+_Add = Callable[..., None]
+_EXPERTS = ("--json", "--debug", "--device", "--precision", "--seed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 for an error that is explained, or a folder that is not wholly protected; 130 for
         Ctrl-C, 143 for SIGTERM.
     """
-    args = make_parser().parse_args(argv)
+    args, unknown = make_parser().parse_known_args(argv)
+    if unknown:
+        args.parser.refuse(unknown)
     with own_words_only(debug=args.debug), sigterm_raises():
         try:
             status = args.run(args) or 0
@@ -95,8 +98,36 @@ class _Parser(argparse.ArgumentParser):
             message = f"expected one of {known}, got {value!r}{near}"
             raise argparse.ArgumentError(action, message)
 
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """For words that no option or argument takes."""
+        word = unknown[0].partition("=")[0]
+        if word.startswith("-"):
+            self.error(f"no option {word}{suggestion(word, self._option_string_actions)}")
+        self.error(f'no use for {word!r}; names with spaces need quotes, such as "my photos"')
+
     def error(self, message: str) -> NoReturn:
+        message = message.replace("the following arguments are required:", "expected also")
         self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
+
+
+class _Command:
+    """Adds options to a subcommand: called, for everybody; by ``experts``, in a group of theirs."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+        self._experts: Any = None
+
+    def __call__(self, *names: str, **options: Any) -> None:
+        self._parser.add_argument(*names, **options)
+
+    def usage(self, words: str) -> None:
+        """The first line of help, in place of one that lists every option."""
+        self._parser.usage = f"{self._parser.prog} {words}"
+
+    def experts(self, *names: str, **options: Any) -> None:
+        if self._experts is None:
+            self._experts = self._parser.add_argument_group("for experts")
+        self._experts.add_argument(*names, **options)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -108,17 +139,18 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     debug = os.environ.get("UNLEARNABLE_DEBUG", "0") not in ("", "0")
 
-    def command(name: str, run: Callable[[argparse.Namespace], Any], *shared: str) -> _Add:
+    def command(name: str, run: Callable[[argparse.Namespace], Any], *shared: str) -> _Command:
         added = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
-        added.set_defaults(run=run, debug=debug)
+        added.set_defaults(run=run, parser=added, debug=debug)
+        add = _Command(added)
         for option in ("--json", "--quiet", "--debug", *shared):
-            added.add_argument(option, **_SHARED[option])
-        return added.add_argument
+            (add.experts if option in _EXPERTS else add)(option, **_SHARED[option])
+        return add
 
     add = command("demo", demo, "--device", "--seed", "--force")
     add("--out", default="unlearnable-demo", help="folder to write (%(default)s)")
     add = command("app", app)
-    add("--port", type=int, help="of 127.0.0.1; by default a free one from 7860 on")
+    add("--port", type=int, help="number in the page's address; by default a free one from 7860 on")
     add("--no-browser", dest="browser", action="store_false", help="do not open the browser")
     _learning(command)
     _measuring(command)
@@ -146,27 +178,33 @@ def _image_size(add: _Add, where: str) -> None:
     add("--image-size", type=int, nargs="+", action=_ImageSize, metavar="PIXELS", help=what)
 
 
-def _learning(command: Callable[..., _Add]) -> None:
+def _learning(command: Callable[..., _Command]) -> None:
     shared = ("--device", "--precision", "--seed", "--force")
     add = command("fit", learning.fit, *shared)
     _method(add)
-    add("dataset", help=DATASET_HELP)
-    add("out", help="folder for the perturbation and its surrogate")
+    add.usage("PHOTOS OUT [OPTION …]")
+    add("dataset", metavar="PHOTOS", help=DATASET_HELP)
+    add("out", metavar="OUT", help="folder for the perturbation, the key, and its surrogate")
 
     add = command("protect", learning.protect, *shared)
     _method(add)
-    add("dataset", help=DATASET_HELP)
-    add("out", help="folder for the protected images")
-    add("--perturbation", help=f"apply this one instead of fitting: {_PERTURBATION_HELP}")
+    add.usage("PHOTOS OUT [OPTION …]")
+    add("dataset", metavar="PHOTOS", help=DATASET_HELP)
+    add("out", metavar="OUT", help="new folder for the protected copies")
+    what = f"add what this one holds, and learn nothing: {_PERTURBATION_HELP}"
+    add("--perturbation", metavar="KEY", help=what)
     what = (
-        "keep what was learned, the key, here: it checks the copies; for a folder of photos by "
-        "default in OUT-key"
+        "keep what was learned, the key, in this folder: you need it to check the copies; for a "
+        "folder of photos by default OUT-key"
     )
     add("--save-perturbation", metavar="FOLDER", help=what)
     add("--fraction", type=fraction, default=1.0, help="share of images to protect (%(default)s)")
-    what = f"{', '.join(choices.EXPORT_NAMES)}, all lossless; jpeg with --quality (%(default)s)"
+    what = f"of the copies: {', '.join(choices.EXPORT_NAMES)}, or jpeg with --quality (%(default)s)"
     add("--format", default="png", type=choices.export_format, help=what)
-    what = "of jpeg or webp, 1 to 100, or original for that of each JPEG; loses part of the change"
+    what = (
+        "of jpeg or webp: 1 to 100, or original for that of each JPEG; such files are smaller, and "
+        "protect less"
+    )
     add("--quality", type=choices.quality, metavar="Q", help=what)
     what = "copies of the size that was learned at, not of the photos' own"
     add("--resize", action="store_true", help=what)
@@ -175,19 +213,24 @@ def _learning(command: Callable[..., _Add]) -> None:
     add("--keep-gps", dest="gps", action="store_true", help="keep the place, too")
 
     add = command("preview", preview)
-    add("photo", help="file of a photo")
+    add("photo", metavar="PHOTO", help="file of a photo")
     add("--out", default="preview.png", help="picture to write (%(default)s)")
-    add("--epsilon", type=fraction, default=8 / 255, help="budget (8/255)")
-    what = f"show this one instead of a random row: {_PERTURBATION_HELP}"
-    add("--perturbation", help=what)
+    add(
+        "--epsilon",
+        type=fraction,
+        default=8 / 255,
+        help="most that a pixel may change, of 1 (8/255)",
+    )
+    what = f"show what this one adds, not random changes: {_PERTURBATION_HELP}"
+    add("--perturbation", metavar="KEY", help=what)
 
 
-def _method(add: _Add) -> None:
+def _method(add: _Command) -> None:
     """What is fitted, and how."""
     what = "sem unless photos are all of one kind; with lsp nothing is learned"
-    _choice(add, "--method", sorted(choices.METHOD_NAMES), what)
+    _choice(add.experts, "--method", sorted(choices.METHOD_NAMES), what)
     what = "fast for named datasets, chosen for a folder of photos; demo is for a CPU"
-    _choice(add, "--preset", ["paper", "fast", "demo"], what)
+    _choice(add.experts, "--preset", ["paper", "fast", "demo"], what)
     what = "other pictures to tell the photos of a folder apart from; no copies of them are written"
     add("--others", metavar="FOLDER", help=what)
     what = (
@@ -196,36 +239,40 @@ def _method(add: _Add) -> None:
     )
     add("--clusters", type=int, metavar="N", help=what)
     what = "log what experts look at: passes, precision, checkpoints"
-    add("-v", "--verbose", action="store_true", help=what)
-    add("--epsilon", type=fraction, help="budget, such as 8/255")
-    _choice(add, "--granularity", GRANULARITIES)
+    add.experts("-v", "--verbose", action="store_true", help=what)
+    add.experts(
+        "--epsilon", type=fraction, help="most that a pixel may change, of 1, such as 8/255"
+    )
+    _choice(add.experts, "--granularity", GRANULARITIES)
     what = (
-        "how much of it may be seen: low looks untouched, full is the whole budget everywhere; by "
-        "default low for a folder of photos, and full for other datasets"
+        "how much of the change may be seen: low looks untouched, full changes smooth areas as "
+        "much as others; by default low for a folder of photos, and full for other datasets"
     )
     _choice(add, "--visibility", choices.VISIBILITY_NAMES, what)
-    add(
+    add.experts(
         "--surrogate",
         type=choices.network_name,
-        help=f"one of {', '.join(choices.NETWORK_NAMES)}, or torchvision:NAME",
+        help=f"network to learn with: {', '.join(choices.NETWORK_NAMES)}, or torchvision:NAME",
     )
     what = "other parameters of the method, such as steps=5"
-    add("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=what)
-    _image_size(add, "while learning; for a folder of photos what the time allows, up to 224")
+    add.experts("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=what)
+    _image_size(
+        add.experts, "while learning; for a folder of photos what the time allows, up to 224"
+    )
     what = (
         "keep the state of the unfinished fit here; the same command continues from it; protect "
         "keeps that of photos in OUT-unfinished"
     )
-    add("--checkpoint", metavar="FOLDER", help=what)
+    add.experts("--checkpoint", metavar="FOLDER", help=what)
     what = "seconds between checkpoints (%(default)s)"
-    add("--checkpoint-every", type=seconds, default=300.0, metavar="S", help=what)
-    add("--store", metavar="FOLDER", help="keep the decoded images here")
-    add("--compile", action="store_true", help="compile the surrogate")
-    add("--profile", action="store_true", help="say where the time went")
-    add("--tensorboard", metavar="FOLDER", help="write the fit's records for TensorBoard")
+    add.experts("--checkpoint-every", type=seconds, default=300.0, metavar="S", help=what)
+    add.experts("--store", metavar="FOLDER", help="keep the decoded images here")
+    add.experts("--compile", action="store_true", help="compile the surrogate")
+    add.experts("--profile", action="store_true", help="say where the time went")
+    add.experts("--tensorboard", metavar="FOLDER", help="write the fit's records for TensorBoard")
 
 
-def _measuring(command: Callable[..., _Add]) -> None:
+def _measuring(command: Callable[..., _Command]) -> None:
     add = command("evaluate", measuring.evaluate_victims, "--device", "--precision")
     add("train", help=f"trained on: {DATASET_HELP}")
     add("test", help="tested on: the same, its test split where it has one")
@@ -260,13 +307,13 @@ def _measuring(command: Callable[..., _Add]) -> None:
     add("--quick", action="store_true", help=what)
 
     add = command("verify", measuring.verify_folder)
-    add("folder", help="folder of images")
-    add("perturbation", help=_PERTURBATION_HELP)
-    what = f"compare with what the perturbation makes of the clean images: {DATASET_HELP}"
-    add("--originals", metavar="DATASET", help=what)
+    add("folder", metavar="COPIES", help="folder of pictures")
+    add("perturbation", metavar="KEY", help=_PERTURBATION_HELP)
+    what = f"compare with what the key makes of the original photos: {DATASET_HELP}"
+    add("--originals", metavar="PHOTOS", help=what)
 
 
-def _artefacts(command: Callable[..., _Add]) -> None:
+def _artefacts(command: Callable[..., _Command]) -> None:
     command("info", artefacts.print_info)("perturbation", help=_PERTURBATION_HELP)
     command("list", artefacts.print_names)
 

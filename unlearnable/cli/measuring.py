@@ -58,7 +58,7 @@ def audit_perturbation(args: argparse.Namespace) -> None:
 
 
 def verify_folder(args: argparse.Namespace) -> int:
-    """Say which files of a folder are protected by a perturbation."""
+    """Say which pictures of a folder are protected, by their key."""
     from ..perturbation.perturbation import Perturbation
     from ..protected.verify import verify
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,14 @@ def preview(args: argparse.Namespace) -> None:
     from ..data.image import pixels_of
     from ..data.photo import load_photo
     from ..protected.metrics import compare
-    from .terminal import show
+    from .terminal import aligned, show
 
     out = Path(args.out)
+    if not Path(args.photo).is_file():
+        got = f"{args.photo}, which is not there; check the spelling"
+        if Path(args.photo).is_dir():
+            got = f"the folder {args.photo}; name one of its photos"
+        raise ValueError(f"expected the file of a photo, got {got}")
     if out.suffix.lower() != ".png":
         raise ValueError(f"expected --out to end in .png, got {args.out}")
     if out.exists() and out.resolve() == Path(args.photo).resolve():
@@ -41,7 +47,7 @@ def preview(args: argparse.Namespace) -> None:
     else:
         perturbation, row, what = _given(args.perturbation, pixels)
     part = _place(perturbation, pixels)
-    lines, figures = [], {}
+    lines, figures, words = [], {}, {}
     masked = any(part.has_rows for part in perturbation.parts)
     for name in VISIBILITY_NAMES if masked else VISIBILITY_NAMES[-1:]:
         after = perturbation.with_visibility(name).apply(pixels, row, full_size=True)
@@ -50,10 +56,19 @@ def preview(args: argparse.Namespace) -> None:
             f"mean change {found.mean:.2f}/255, largest {found.linf}/255, PSNR {found.psnr:.1f} "
             f"dB, SSIM {found.ssim:.3f}"
         )
-        lines.append((f"{name}: {figures[name]}", pixels[part], after[part]))
+        words[name] = (
+            f"pixels change by {found.mean:.1f} of 255 levels of brightness on average, by "
+            f"{found.linf} at most"
+        )
+        lines.append((f"{name}: {words[name]}", pixels[part], after[part]))
     picture = _picture(what, lines)
     picture.save(out)
-    show(args, {"picture": str(out), "shown": what, **figures})
+    said = (
+        f"Look at {shlex.quote(str(out))}: a part of the photo before, after, and what changes "
+        f"(made {_AMPLIFY} times as strong), for each --visibility.\nShown is {what}.\n"
+        + aligned([[f"  {name}", text] for name, text in words.items()])
+    )
+    show(args, {"picture": str(out), "shown": what, **figures}, None if args.json else said)
 
 
 def _random(pixels: Pixels, epsilon: float) -> tuple[Perturbation, str]:
@@ -83,8 +98,8 @@ def _random(pixels: Pixels, epsilon: float) -> tuple[Perturbation, str]:
         "preprocessing": {"fit": [side, side]},
     }
     what = (
-        f"a stand-in: random signs of {format_epsilon(epsilon)} at {side} pixels, enlarged; "
-        f"what is learned is about as strong"
+        f"a stand-in: random changes of up to {most} of 255 levels, about as strong as what is "
+        f"learned"
     )
     return Perturbation((2 * signs - 1) * np.int8(most), config), what
 
@@ -98,10 +113,13 @@ def _given(name: str, pixels: Pixels) -> tuple[Perturbation, Any, str]:
     perturbation.check_full_size()
     try:
         row = perturbation.find(pixels, 0)
-        whose = "the photo's own row" if perturbation.keyed else "a row of its first class"
+        whose = "this photo" if perturbation.keyed else "photos of its first folder"
     except UnknownImageError:
-        row, whose = perturbation._kind.example(0), "the row of its first image"
-    return perturbation, row, f"{perturbation!r}: {whose}"
+        row, whose = (
+            perturbation._kind.example(0),
+            "its first photo, since it does not know this one",
+        )
+    return perturbation, row, f"what {Path(name).name} has for {whose}"
 
 
 def _place(perturbation: Perturbation, pixels: Pixels) -> Any:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..engine.sizes import readable_size
+
 if TYPE_CHECKING:
     from ..methods.base import Method
 
@@ -55,8 +57,8 @@ def _where(args: argparse.Namespace, method: Method, saved: str | None) -> str:
             f"what was learned is kept in {made}: move it to where it should be, or apply it with "
             f"--perturbation {made}"
         )
-    size = method.perturbation_.nbytes
+    size = readable_size(method.perturbation_.nbytes)
     return (
-        f"what was learned is lost, since no other folder takes its {size:,} bytes either; with "
+        f"what was learned is lost, since no other folder takes its {size} either; with "
         f"--checkpoint FOLDER the next fit keeps it"
     )

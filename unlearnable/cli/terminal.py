@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..engine.sizes import readable_size
 from ..errors import ArtefactError, UnknownImageError
 from ..io.files import WriteError, is_full
 
@@ -130,5 +131,6 @@ def sentence(error: Exception, *, debug: bool) -> str:
 def _free_places() -> str:
     """Where files may have been written that an error does not name."""
     places = dict.fromkeys([str(Path.cwd()), tempfile.gettempdir()])
-    free = [f"{shutil.disk_usage(place).free:,} bytes are free at {place}" for place in places]
+    sizes = {place: readable_size(shutil.disk_usage(place).free) for place in places}
+    free = [f"{size} are free at {place}" for place, size in sizes.items()]
     return f"{' and '.join(free)}: make room there, or set TMPDIR to another folder"

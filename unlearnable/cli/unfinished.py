@@ -62,7 +62,7 @@ class Unfinished:
                 f"other files; move it away, or choose another name for the copies"
             )
         if found is not None and found.get("request") == self._request:
-            logger.info("Going on with what was begun before (%s).", self._folder)
+            logger.info("Going on with what was begun before, which is in %s.", self._folder)
             plan: dict[str, Any] = found["plan"]
             return plan
         if found is not None:

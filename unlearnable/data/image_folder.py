@@ -9,6 +9,7 @@ import re
 import statistics
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,11 @@ _SPLIT = re.compile(
 # Endings of pictures that Pillow may not read.
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 _PICTURES = (*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg", *_RAW)
+_RAW_HINT = (
+    "Raw files of cameras are not read: export them as JPEG, PNG or TIFF with the program in which "
+    "you develop them"
+)
+_VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mts", ".mkv", ".3gp")
 FLAT_CLASS = "photos"  # of all photos of a folder without class folders
 
 
@@ -51,7 +57,7 @@ class Survey(NamedTuple):
     photos: int  # how many
     sizes: dict[tuple[int, int], int]  # width and height, upright, and how often
     notes: dict[str, int]  # what reading does that their owner may want to know, and to how many
-    left_out: list[str]  # pictures below the folder that are not read, and all hidden files
+    left_out: list[str]  # pictures that are not read, videos, and all hidden files
 
     @property
     def learning_size(self) -> int | None:
@@ -66,24 +72,24 @@ class Survey(NamedTuple):
 
     def summary(self) -> list[str]:
         """The notes in words."""
-        lines = [
-            f"{what}: {count:,} of {self.photos:,} photos" for what, count in self.notes.items()
-        ]
+        whole = f"{self.photos:,} {'photo' if self.photos == 1 else 'photos'}"
+        lines = [f"{what}: {count:,} of {whole}" for what, count in self.notes.items()]
         hidden = [file for file in self.left_out if is_foreign(Path(file))]
-        others = [file for file in self.left_out if not is_foreign(Path(file))]
-        why = "lie outside of class folders or their format is not read"
+        shown = [file for file in self.left_out if not is_foreign(Path(file))]
+        videos = [file for file in shown if Path(file).suffix.lower() in _VIDEOS]
+        known = photo_extensions()
+        beside = [file for file in shown if file.lower().endswith(known)]
+        unread = [file for file in shown if file not in beside and file not in videos]
         for files, reason, what in (
-            (others, why, "pictures"),
-            (hidden, "are hidden or of other programs", "files"),
+            (beside, "not in a folder of their kind", "picture"),
+            (unread, "of a format that is not read", "picture"),
+            (videos, "no photos", "video"),
+            (hidden, "hidden or of other programs", "file"),
         ):
             if files:
-                lines.append(
-                    f"left out, since they {reason}: {len(files):,} {what} ({_some(files)})"
-                )
-        unread = set(HEIC_EXTENSIONS).difference(photo_extensions())
-        if any(Path(file).suffix.lower() in unread for file in others):
-            lines.append(HEIC_HINT)
-        return lines
+                count = f"1 {what}" if len(files) == 1 else f"{len(files):,} {what}s"
+                lines.append(f"left out, since {reason}: {count} ({_some(files)})")
+        return [*lines, *_hints(unread)]
 
 
 def is_picture(path: Path) -> bool:
@@ -180,20 +186,20 @@ def _refuse_no_photos(folder: Path, files: list[Path], where: str = "") -> None:
     visible = [file for file in files if not is_foreign(file.relative_to(folder))]
     if _photos_among(visible, folder):
         return
-    endings = {file.suffix.lower() for file in visible}
-    found = "it is empty" if not visible else f"it holds {_some(sorted(f.name for f in visible))}"
-    hints = []
-    if endings & set(HEIC_EXTENSIONS):
-        hints.append(HEIC_HINT)
-    if endings & set(_RAW):
-        hints.append(
-            "Raw files of cameras are not read: export them as JPEG, PNG or TIFF with the program "
-            "in which you develop them"
-        )
+    if not visible:
+        raise ValueError(f"expected photos{where}, found none in {folder}: it is empty")
     raise ValueError(
-        f"expected photos{where}, found none in {folder}: {found}; formats that are read are "
-        f"{', '.join(photo_extensions())}" + "".join(f". {hint}" for hint in hints)
+        f"expected photos{where}, found none in {folder}: it holds "
+        f"{_some(sorted(f.name for f in visible))}; formats that are read are "
+        f"{', '.join(photo_extensions())}" + "".join(f". {hint}" for hint in _hints(visible))
     )
+
+
+def _hints(unread: Iterable[str | Path]) -> list[str]:
+    """What to do with pictures that are not read."""
+    endings = {Path(file).suffix.lower() for file in unread}
+    hints = [HEIC_HINT] if endings & set(HEIC_EXTENSIONS) else []
+    return [*hints, _RAW_HINT] if endings & set(_RAW) else hints
 
 
 def _refuse_splits(root: Path, classes: list[Path]) -> None:
@@ -303,7 +309,8 @@ def survey_folder(
     read, left_out = {str(Path(path)) for path in paths}, list[str]()
     for path in files_below(root):
         name = path.relative_to(root)
-        if str(path) not in read and (is_picture(path) or is_foreign(name)):
+        seen = is_picture(path) or path.suffix.lower() in _VIDEOS
+        if str(path) not in read and (seen or is_foreign(name)):
             left_out.append(str(name))
     left_out.sort()
     return Survey(len(paths), dict(sizes), dict(notes), left_out)

@@ -6,6 +6,8 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 
+from .photo import LEAVE_OUT, REPLACE
+
 _TOGETHER = 25_000_000  # pixels of photos that are decoded at once; a larger one is alone
 _SHOWN = 20  # files that an error lists
 _turn = threading.Condition()
@@ -30,9 +32,11 @@ def few_at_once(size: tuple[int, int]) -> Iterator[None]:
 
 def bad_photos(count: int, bad: Sequence[str]) -> ValueError:
     """The error of ``count`` photos, of which some are bad, each with what is wrong with it."""
-    some = "\n  ".join(bad[:_SHOWN])
+    listed = [text.removesuffix(f"; {LEAVE_OUT}").removesuffix(f"; {REPLACE}") for text in bad]
+    some = "\n  ".join(listed[:_SHOWN])
     more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
     return ValueError(
-        f"expected {count:,} photos, got {count - len(bad):,} and {len(bad):,} bad files:\n  "
-        f"{some}{more}\nmend them, or move them to another place"
+        f"expected {count:,} photos, got {count - len(bad):,} and {len(bad):,} bad "
+        f"{'file' if len(bad) == 1 else 'files'}:\n  {some}{more}\n"
+        f"mend {'it, or move it' if len(bad) == 1 else 'them, or move them'} to another place"
     )

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 HEIC_EXTENSIONS = (".heic", ".heif", ".hif")
-HEIC_HINT = "HEIC photos are read with the extra heic: pip install 'unlearnable[heic]'"
+HEIC_HINT = "HEIC photos are read where pillow-heif is there: pip install 'unlearnable[heic]'"
 _HDR = {
     16: "PQ",
     18: "HLG",
@@ -37,6 +37,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LEAVE_OUT = "leave it out"
+REPLACE = "replace it or leave it out"
 UPRIGHT = "turned upright as EXIF says"
 ON_WHITE = "transparency laid on white"
 TO_SRGB = "colours converted to sRGB"
@@ -105,7 +107,7 @@ def check_mode(image: Image.Image) -> None:
         return
     raise ValueError(
         f"expected an image of 8 bits per channel, got mode {image.mode!r}; which levels are black "
-        f"and white is not known: scale them to 0…255 and save it with 8 bits, as L or RGB"
+        f"and white is not known: scale them to 0…255 and save it with 8 bits, as grey or RGB"
     )
 
 
@@ -145,8 +147,8 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         if source.profile.xcolor_space.strip() != _SPACES[mode]:
             return _to_srgb(b"", mode)  # of the file, before somebody's loader converted it
         transform = ImageCms.buildTransform(source, target, mode, "RGB")
-    except (ImageCms.PyCMSError, OSError) as error:
-        warnings.warn(f"a damaged colour profile is taken for sRGB: {error}", stacklevel=2)
+    except (ImageCms.PyCMSError, OSError):
+        warnings.warn("the damaged colour profile of a photo is taken for sRGB", stacklevel=2)
         return None
     if mode in ("RGB", "L"):
         levels = np.linspace(0, 255, 18).astype(np.uint8)
@@ -223,11 +225,14 @@ def open_photo(path: str | Path) -> Iterator[Image.Image]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise errors of any type on damaged files
-        raise named(error, path) from error
+        raise named(error, path, quoted=False) from error
 
 
-def named(error: Exception, path: str | Path) -> Exception:
-    """The error of reading a file, as one that names the file and says what to do."""
+def named(error: Exception, path: str | Path, *, quoted: bool = True) -> Exception:
+    """The error of reading a file, as one that names the file and says what to do.
+
+    What a library says of damage is left to the traceback unless it is to be ``quoted``.
+    """
     path = Path(path)
     if isinstance(error, OSError) and error.errno is not None:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
@@ -239,13 +244,14 @@ def named(error: Exception, path: str | Path) -> Exception:
     if isinstance(error, Image.DecompressionBombError):
         return ValueError(
             f"expected a photo of at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, got "
-            f"{path}: {error}; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            f"a larger one, {path}; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you "
+            f"trust it"
         )
     if isinstance(error, UnidentifiedImageError):
         if path.suffix.lower() in HEIC_EXTENSIONS and "HEIF" not in Image.OPEN:
             return ValueError(f"expected a photo of a known format, got {path}; {HEIC_HINT}")
         kind = "an empty file" if path.is_file() and not path.stat().st_size else "something else"
-        advice = "remove it from the folder"
+        advice = LEAVE_OUT
         if path.name.startswith("."):
             kind = "a hidden file of another program"
             advice += ", or leave such files out by ImageFolder(..., is_valid_file=...)"
@@ -253,11 +259,15 @@ def named(error: Exception, path: str | Path) -> Exception:
     if str(path) in str(error) and isinstance(error, ValueError):
         return error
     if isinstance(error, OSError):
-        return ValueError(
-            f"expected an intact photo, got a damaged one: {path} ({error}); replace it or "
-            f"remove it from the folder"
-        )
-    return ValueError(f"could not read {path}: {error or type(error).__name__}")
+        return _damaged(error, path, quoted)
+    if quoted or str(error).startswith("expected"):  # the latter are our own
+        return ValueError(f"could not read {path}: {error or type(error).__name__}")
+    return _damaged(error, path, quoted)
+
+
+def _damaged(error: Exception, path: Path, quoted: bool) -> ValueError:
+    why = f" ({error})" if quoted else ""
+    return ValueError(f"expected an intact photo, got a damaged one: {path}{why}; {REPLACE}")
 
 
 class PhotoInfo(NamedTuple):
@@ -302,8 +312,8 @@ class PhotoReader:
         if self._exif:
             try:
                 exif = _kept(image.getexif(), self._gps)
-            except Exception as error:  # of any type, on values that make no sense
-                warnings.warn(f"could not keep the damaged EXIF of {path}: {error}", stacklevel=2)
+            except Exception:  # of any type, on values that make no sense
+                warnings.warn(f"could not keep the damaged EXIF of {path}", stacklevel=2)
         return PhotoInfo(notes_of(image), exif, _tables(image))
 
 

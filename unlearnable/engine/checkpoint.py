@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .distributed import Group
 from .interrupts import Deferred, Interrupt, in_words
+from .sizes import readable_size
 
 STATE = "state.safetensors"
 _GRACE = 5.0  # seconds in which several processes may get one Ctrl-C twice
@@ -76,7 +77,7 @@ def save_tensors(
         problem = str(error)
         if full:
             size = sum(tensor.nbytes for tensor in tensors.values())
-            problem = f"no room for {size:,} bytes: {os.strerror(errno.ENOSPC)}"
+            problem = f"no room for {readable_size(size)}: {os.strerror(errno.ENOSPC)}"
         raise OSError(errno.ENOSPC if full else errno.EIO, problem, str(path)) from error
     with path.open("r+b") as file:
         os.fsync(file.fileno())
@@ -208,11 +209,11 @@ class Checkpoint:
                 if first:
                     save_tree(self.folder / STATE, state | {"number": self.number + 1})
         except OSError as error:
-            before = f"checkpoint {self.number} is whole" if self.number else "there was none yet"
+            before = f"checkpoint {self.number} is whole" if self.number else "this was the first"
             raise OSError(
                 error.errno,
-                f"could not write a checkpoint ({error.strerror}); {before}. Make room, then start "
-                f"the same fit again",
+                f"could not write a checkpoint, the state of unfinished work ({error.strerror}); "
+                f"{before}. Make room, then start the same again",
                 str(self.folder),
             ) from error
         self.number += 1

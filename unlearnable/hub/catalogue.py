@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..engine.names import suggestion
+from ..errors import HubError
 from . import CONFIG, REPO
 
 FILE = Path(__file__).with_name("catalogue.json")  # beside the folder of those that are shipped
@@ -121,14 +122,22 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
     repo, commit = (name, revision) if entry is None else (entry.repo, entry.commit)
     if repo is None or not re.fullmatch(REPO, repo):
         names = [e.name for e in list_pretrained()]
-        known = ", ".join(names) or "none in this release"
         raise FileNotFoundError(
-            f"expected a folder with a saved perturbation, owner/name on the Hub, or the name of a "
-            f"pre-made one ({known}), got {name!r}{suggestion(name, names)}"
+            f"expected a folder with a saved perturbation (a key), owner/name on the Hub, or the "
+            f"name of a pre-made one ('unlearnable list' lists them), got {name!r}, which is not "
+            f"there (looked in {Path.cwd()}){suggestion(name, names)}"
         )
     from .client import download
 
-    folder = download(repo, revision=commit, **options)
+    try:
+        folder = download(repo, revision=commit, **options)
+    except HubError as error:
+        if entry is not None or not Path(repo).parent.is_dir():
+            raise
+        raise HubError(
+            f"expected the folder {name}, which is not there (looked in {Path.cwd()}), or such a "
+            f"name on the Hub: {error}"
+        ) from error
     at = repo if commit is None else f"{repo} at {commit}"
     source = Source(folder, at, None if entry is None else entry.digest)
     if options.get("force_download"):

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..engine.sizes import readable_size
+
 LOCK = ".unlearnable-lock"
 _LEFT = re.compile(r"\..+\.(partial|before)")  # what a killed process leaves
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,9 +51,9 @@ def write_error(
         reason = error.strerror or str(error)
         sentence = f"could not write to {place}{after}: {reason}; choose another folder"
         return WriteError(error.errno, sentence, str(place))
-    asked = "enough room" if needed is None else f"room for {needed:,} bytes"
+    asked = "enough room" if needed is None else f"room for {readable_size(needed)}"
     sentence = (
-        f"expected {asked} at {place}, got {_free(Path(place)):,} bytes free{after} "
+        f"expected {asked} at {place}, got {readable_size(_free(Path(place)))} free{after} "
         f"({os.strerror(errno.ENOSPC)}); make room there, or choose another folder"
     )
     return WriteError(error.errno or errno.ENOSPC, sentence, str(place))

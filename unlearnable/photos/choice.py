@@ -61,6 +61,7 @@ class Choice:
         found = None
         for preset in presets:
             method = kind.preset(preset, **(self._for_few(kind) | given))
+            method._validate()  # before anything is measured
             # The larger network only where it has time for the full size.
             last = preset == presets[-1]
             found = self._longest(method, last) if planned else self.of_size(method)
@@ -98,6 +99,7 @@ class Choice:
 
     def of_size(self, method: Method) -> Found:
         """A configured method at the largest size that the time allows."""
+        method._validate()
         for size in self._sizes:
             found = self._cost(method, size)
             if not found.seconds > self._budget:

@@ -207,9 +207,9 @@ def _check_rows(
     class_wise = params.get("granularity", getattr(method, "granularity", usual)) == "class-wise"
     if clusters is not None and kind.kind == "stack":
         raise ValueError(
-            f"expected a method that changes each photo by itself with --clusters, such as sem, got "
-            f"{kind.__name__}, which adds what belongs to a folder's name; leave out --clusters, or "
-            f"sort the photos into folders"
+            f"expected a method that changes each photo by itself with --clusters, such as sem, "
+            f"got {kind.__name__}, which adds what belongs to a folder's name; leave out "
+            f"--clusters, or sort the photos into folders"
         )
     if kind.least_classes >= 2 and not class_wise:
         return

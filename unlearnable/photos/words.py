@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 from ..engine.estimate import duration, gigabytes
 
+_USUAL = 8 / 255  # what the levels below belong to
 ENOUGH = 100  # photos of a class from which on an audit may say something, as a rule of thumb
 _LOOKS = {
-    "low": "It will look untouched: in smooth areas, such as sky or skin, no value changes by more "
-    "than 1 of 255.",
-    "medium": "It will look almost untouched: in smooth areas, such as sky or skin, values change "
-    "by up to 2 of 255.",
-    "high": "It will show on a close look: in smooth areas, such as sky or skin, values change by "
-    "up to 4 of 255.",
-    "full": "It will show: values change by as much in smooth areas, such as sky or skin, as "
-    "elsewhere.",
+    "low": "The copies will look untouched",
+    "medium": "The copies will look almost untouched",
+    "high": "The change will show on a close look",
 }
 _TINTED = (
     "Every photo gets the tint of its kind, as with another white balance: by that, values change "
-    "by up to {} of 255."
+    "by up to {} of 255 levels of brightness."
 )
-_UNSEEN = "How it will look depends on the method."
+_SMOOTH = {"low": "at most 1", "medium": "up to 2", "high": "up to 4"}  # levels, of 8 in all
+_SHOWS = (
+    "The change will show: pixels change by as much in smooth areas, such as sky or skin, as "
+    "elsewhere."
+)
+_UNSEEN = "How the copies will look depends on the method."
 HINDERS = (
     "It hinders: programs that learn from scratch to tell your kinds of picture apart, when they "
     "learn from the published copies."
@@ -59,7 +60,7 @@ class Planned(Protocol):
     @property
     def method(self) -> Any: ...
     @property
-    def image_size(self) -> int | None: ...
+    def image_size(self) -> Any: ...
     @property
     def visibility(self) -> str | None: ...
     @property
@@ -95,9 +96,13 @@ def _what(plan: Planned) -> str:
         )
     elif plan.both is not None:
         others = len(plan.both) - plan.images
-        whose = f"to be told apart from {others:,} other pictures, which stay as they are"
+        whose = (
+            "to be told apart from 1 other picture, which stays as it is"
+            if others == 1
+            else f"to be told apart from {others:,} other pictures, which stay as they are"
+        )
     elif plan.flat:
-        whose = "without class folders"
+        whose = "not sorted into folders"
     elif len(filled) == 1:
         whose = f"in one folder, {filled[0]}"
     else:
@@ -111,7 +116,7 @@ def _what(plan: Planned) -> str:
 
 
 def _looks(plan: Planned) -> str:
-    found = _UNSEEN if plan.visibility is None else _LOOKS[plan.visibility]
+    found = _shows(plan)
     only = plan.method.kind == "shift"
     tint = plan.method.epsilon if only else getattr(plan.method, "colour_epsilon", None)
     if tint is None:
@@ -120,20 +125,39 @@ def _looks(plan: Planned) -> str:
     return tinted if only else f"{tinted} Apart from that, {found[0].lower()}{found[1:]}"
 
 
-def _takes(plan: Planned) -> str:
-    size = (
-        "at the size of the photos" if plan.image_size is None else f"at {plan.image_size} pixels"
+def _shows(plan: Planned) -> str:
+    if plan.visibility not in _LOOKS:
+        return _UNSEEN if plan.visibility is None else _SHOWS
+    usual = plan.method.norm == "Linf" and math.isclose(plan.method.epsilon, _USUAL)
+    change = f"by {_SMOOTH[plan.visibility]} of 255 levels of brightness" if usual else "least"
+    return (
+        f"{_LOOKS[plan.visibility]}: in smooth areas, such as sky or skin, pixels change {change}."
     )
-    how = f"Method {type(plan.method).__name__}, {size}"
-    network = getattr(plan.method, "surrogate", None)
-    if isinstance(network, str) and plan.method.passes(plan.images) != 0:
-        how += f", with the small network {network}" if network == "tiny" else f", with {network}"
+
+
+def _takes(plan: Planned) -> str:
+    reduced = _reduced(plan.image_size)
+    learning = plan.seconds - plan.writing
+    name = type(plan.method).__name__
+    if learning == 0:
+        how = f"What to change is computed {reduced} (method {name})"
+    else:
+        network = getattr(plan.method, "surrogate", None)
+        named = f", network {network}" if isinstance(network, str) else ""
+        how = f"What to change is learned {reduced} (method {name}{named})"
     memory = f"about {gigabytes(plan.memory)} of memory"
     if math.isnan(plan.seconds):
-        return f"{how}. It takes {memory}; how long is not known."
-    learning = plan.seconds - plan.writing
+        return f"{how}. That takes {memory}; how long is not known."
     parts = f"{duration(learning)} to learn, {duration(plan.writing)} to write the copies"
-    return f"{how}. It takes about {duration(plan.seconds)} ({parts}) and {memory} here."
+    parts = f" ({parts})" if learning else ""
+    return f"{how}. It takes about {duration(plan.seconds)}{parts} and {memory} on this computer."
+
+
+def _reduced(size: int | Sequence[int] | None) -> str:
+    if size is None:
+        return "from the photos at their own size"
+    side = f"{size}" if isinstance(size, int) else " x ".join(map(str, size))
+    return f"from the photos reduced to {side} pixels"
 
 
 def _for_what(plan: Planned) -> list[str]:

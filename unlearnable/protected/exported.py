@@ -33,9 +33,9 @@ def refuse_exports(dataset: Any) -> None:
     found, but = exported_copies(dataset)
     if found:
         raise ValueError(
-            f"expected images that are not protected yet, got {found}: a second perturbation would "
-            f"exceed the budget of the first; take the originals, for two perturbations with "
-            f"p.then(q){but}"
+            f"expected images that are not protected yet, got {found}: protected a second time, "
+            f"they would change by more than is allowed; take the originals (in Python, for two "
+            f"perturbations, with p.then(q)){but}"
         )
 
 

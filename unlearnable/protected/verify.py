@@ -18,11 +18,17 @@ from ..data.image_folder import files_below, is_foreign, is_picture
 from ..data.photo import load_photo
 from ..perturbation.perturbation import Perturbation
 from .dataset import ProtectedDataset
+from .export.encoding import ORIGINAL
 from .lossy_files import LossyFiles
 from .manifest import FILES, Entry, Seal, read_manifest
 
 STATES = ("protected", "clean", "changed", "unknown")
 _SHOWN = 10  # files of a kind that are named in print
+_MEANT = {
+    "clean": "clean, without protection",
+    "changed": "changed, with other pixels than the copy had, as after recompressing or editing",
+    "unknown": "unknown: none of the photos of this key, or not to be read",
+}
 
 
 @dataclass(frozen=True)
@@ -66,24 +72,38 @@ class Verification:
         return {name: value for name, value in found.items() if (name, value) != ("lossy", None)}
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
-        lines = [f"{counts} (by {self.basis})"]
+        lines = [self._verdict()]
         for status in STATES[1:]:
-            lines += _named(status, (file for file, found in self.files.items() if found == status))
+            files = (file for file, found in self.files.items() if found == status)
+            lines += _named(_MEANT[status], files)
         # Those that are there, but not protected, were named: also under another format's ending.
         named = {_stem(file) for file, found in self.files.items() if found != "protected"}
-        lines += _named("missing", (file for file in self.missing if _stem(file) not in named))
-        lines += _named("not a picture", self.others)
+        missing = (file for file in self.missing if _stem(file) not in named)
+        lines += _named("missing", missing)
+        lines += _named("beside the pictures, not judged", self.others)
+        lines.append(f"Judged by {self.basis}.")
         if self.lossy is not None:
-            share = self.lossy["share_left"]
-            left = "an unknown share" if share is None else f"{share:.0%}"
-            by = "by the originals" if self.lossy["measured"] else "as the export says"
-            lines.append(
-                f"{left} of the change is left by {self.lossy['format']} of quality "
-                f"{self.lossy['quality']} ({by})"
-            )
-        lines.append("wholly protected" if self.whole else "NOT wholly protected")
+            lines.append(self._left(self.lossy))
+        if not self.whole:
+            lines.append("Put the copies as they were written in their place, or protect anew.")
         return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        count, protected = len(self.files), self.counts["protected"]
+        if count == 1:
+            return f"The only picture is {'protected' if self.whole else 'NOT protected'}."
+        if self.whole:
+            return f"All {count:,} pictures are protected."
+        are = "is" if protected == 1 else "are"
+        return f"NOT all pictures are protected: {protected:,} of {count:,} {are}."
+
+    @staticmethod
+    def _left(lossy: dict[str, Any]) -> str:
+        share, quality = lossy["share_left"], lossy["quality"]
+        left = "An unknown share" if share is None else f"{share:.0%}"
+        which = "the originals' quality" if quality == ORIGINAL else f"quality {quality}"
+        by = "measured against the originals" if lossy["measured"] else "as the export noted"
+        return f"{left} of the change is left in {lossy['format'].upper()} of {which} ({by})."
 
 
 def verify(
@@ -116,11 +136,14 @@ def verify(
         known.add_originals(originals, perturbation, full_size, progress, lossy)
         basis = "the originals"
     elif entries:
-        basis = f"{FILES} of the export"
+        basis = f"{FILES}, the list that the copies were written with"
     elif listed:
-        basis = "only the perturbation: the folder was exported with another one"
+        basis = "the key (perturbation) alone: the copies were written with another one"
     else:
-        basis = f"only the perturbation: there is no {FILES}; give the originals"
+        basis = (
+            f"the key (perturbation) alone: there is no {FILES} beside the pictures; give the "
+            f"originals (--originals) to find protected ones"
+        )
     known.add_entries(entries, trusted=originals is None)
     known.add_entries([] if lossy is None else lossy.given, trusted=True)
     names = {_stem(entry.file) for entry in entries}
@@ -141,7 +164,8 @@ def verify(
 
 def _contents(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder of images, got {folder}")
+        got = f"the file {folder}" if folder.exists() else f"{folder}, which is not there"
+        raise FileNotFoundError(f"expected a folder of pictures, got {got}")
     found = sorted(path for path in files_below(folder) if path.name not in (MARKER, FILES))
     pictures = [path for path in found if is_picture(path) and not _is_no_photo(folder, path)]
     if not pictures:
@@ -242,7 +266,9 @@ def _stem(file: str) -> str:
 
 def _named(what: str, files: Iterable[str]) -> list[str]:
     files = list(files)
-    shown = [f"  {what}: {file}" for file in files[:_SHOWN]]
+    if not files:
+        return []
+    shown = [f"{len(files):,} {what}:", *(f"  {file}" for file in files[:_SHOWN])]
     if len(files) > _SHOWN:
-        shown.append(f"  {what}: … and {len(files) - _SHOWN:,} more")
+        shown.append(f"  … and {len(files) - _SHOWN:,} more")
     return shown

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from ...engine.sizes import readable_size
 from .intake import Dropped
 from .visit import FORMATS, Done, Look, Step, Visit
 from .words import (
@@ -223,6 +224,4 @@ def _bar(step: Step) -> str:
 
 
 def _download(what: str, file: Path) -> Any:
-    size = file.stat().st_size
-    amount = f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
-    return gr.update(value=str(file), label=f"{what} ({amount})")
+    return gr.update(value=str(file), label=f"{what} ({readable_size(file.stat().st_size)})")

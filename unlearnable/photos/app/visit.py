@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Of the page -> in words, and the export's format and quality.
 FORMATS: dict[str, tuple[str, str, int | str | None]] = {
     "png": ("PNG: exact, about three times as large", "png", None),
-    "jpeg": ("JPEG: about as large as yours, and weaker", "jpeg", "original"),
+    "jpeg": ("JPEG: about as large as yours, protects less", "jpeg", "original"),
 }
 _SECONDS = 0.5  # between two steps that are told
 _NOTES = ("unlearnable.json", "unlearnable-files.csv")

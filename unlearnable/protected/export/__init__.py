@@ -63,15 +63,17 @@ def check_target(
     errors, are those of :meth:`ProtectedDataset.export`.
     """
     if format not in EXPORT_FORMATS and (format not in IMAGE_FILES or quality is None):
-        hint = '; JPEG changes pixels, and so the perturbation: "jpeg" takes a quality (--quality)'
+        hint = '; JPEG changes pixels, also what was added: "jpeg" takes a quality (--quality 95)'
         raise ValueError(
-            f"expected a lossless format, one of {[*EXPORT_FORMATS]}, got {format!r}"
+            f"expected a lossless format, one of {', '.join(EXPORT_FORMATS)}, or jpeg with a "
+            f"quality, got {format!r}"
             + (hint if format.lower() in ("jpg", "jpeg") else suggestion(format, EXPORT_FORMATS))
         )
     encoding = Encoding.of(format, quality)
     if metadata and format not in IMAGE_FILES:
         raise ValueError(
-            f"expected one of the formats {IMAGE_FILES} to keep metadata in, got {format!r}"
+            f"expected one of the formats {', '.join(IMAGE_FILES)} to keep metadata in, got "
+            f"{format!r}"
         )
     if mapping is not None and format not in IMAGE_FILES:
         raise ValueError(f"expected one of the formats {IMAGE_FILES} for a mapping, got {format!r}")

@@ -45,7 +45,7 @@ class Encoding(NamedTuple):
         if format not in _LOSSY:
             raise ValueError(
                 f"expected no quality (--quality) with the format {format!r}, which is lossless, "
-                f"got {quality!r}; leave it out, or take one of the formats {_LOSSY}"
+                f"got {quality!r}; leave it out, or take one of the formats {', '.join(_LOSSY)}"
             )
         if quality == ORIGINAL and format == "jpeg":
             return cls(format, ORIGINAL)

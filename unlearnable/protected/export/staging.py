@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...engine.sizes import readable_size
 from ...io.files import locked, write_error, writing
 from .folder_names import LONGEST, shortened
 
@@ -87,5 +88,5 @@ def _delete(staging: Path) -> None:
 def failed(error: OSError, folder: Path, partial: Path, *, stays: bool) -> OSError:
     """The error of writing an export, with how much of it there was."""
     size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-    done = f" after {size:,} bytes of the export"
+    done = f" after {readable_size(size)} of the export"
     return write_error(error, folder, after=done if stays else f"{done}, of which none stays")

@@ -33,7 +33,7 @@ def check_folder(
         if source and Path(source).is_dir() and overlap(source, folder):
             raise ValueError(
                 f"expected a folder apart from the images' own, {source}, got {folder}: originals "
-                f"are never overwritten"
+                f"are never overwritten; choose another place"
             )
     for other in apart:
         if other and overlap(other, folder):
@@ -49,8 +49,9 @@ def check_folder(
         raise write_error(error, there)
     if folder.exists() and not force and not (folder.is_dir() and _is_empty(folder)):
         raise FileExistsError(
-            f"expected a new or empty folder, got {folder}; choose another one, or pass force=True "
-            f"(--force)"
+            f"expected a new or empty folder, got {folder}, in which there is something already; "
+            f"choose another one, or pass force=True (--force): then copies that an earlier export "
+            f"wrote there are replaced, and other files stay"
         )
     if folder.exists():
         _earlier(folder)
