@@ -10,6 +10,7 @@ from .arguments import (
     check_out,
     check_replaced,
     chosen,
+    loaded,
     method_class,
     method_of,
     open_originals,
@@ -70,8 +71,9 @@ def protect(args: argparse.Namespace) -> None:
     if not 0 <= args.fraction <= 1:
         raise ValueError(f"expected --fraction from 0 to 1, got {args.fraction:g}")
     check_export(args)
-    method, perturbation = None, _ready(args)
+    _check_ready(args)
     dataset = open_originals(args.dataset)
+    method, perturbation = None, _ready(args, dataset)
     if perturbation is None and is_photos(dataset):
         Journey(args, dataset).protect()
         return
@@ -126,12 +128,10 @@ def _refuse_one_class(args: argparse.Namespace, dataset: Any) -> None:
     refuse_one_class(method_class(args), dataset)
 
 
-def _ready(args: argparse.Namespace) -> Perturbation | None:
-    """The saved perturbation that is to be applied, or None."""
-    from ..perturbation.perturbation import Perturbation
-
+def _check_ready(args: argparse.Namespace) -> None:
+    """Refuses options of a fit where a saved perturbation is to be applied."""
     if args.perturbation is None:
-        return None
+        return
     fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility", "others")
     ignored = [
         "--" + name.replace("_", "-") for name in fitting if vars(args)[name] not in (None, [])
@@ -140,7 +140,11 @@ def _ready(args: argparse.Namespace) -> Perturbation | None:
         raise ValueError(
             f"expected no {', '.join(ignored)} with --perturbation, which is fitted already"
         )
-    return Perturbation.from_pretrained(args.perturbation)
+
+
+def _ready(args: argparse.Namespace, dataset: Any) -> Perturbation | None:
+    """The saved perturbation that is to be applied, or None."""
+    return None if args.perturbation is None else loaded(args, dataset)
 
 
 def _fit(args: argparse.Namespace, dataset: Any) -> Method:
