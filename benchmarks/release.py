@@ -4,6 +4,11 @@ Those that are part of the package, on a CPU in about half an hour on one core:
 
     python benchmarks/release.py ROOT --images 10000 --victim tiny --epochs 12
 
+Those with a row per image that are computed where they are used, by a network in the package:
+
+    python benchmarks/release.py ROOT --surrogates --work WORK --victim resnet9 --epochs 12 \
+        --recipe fast --result benchmarks/results/release-surrogates-cpu.json
+
 Those with a row per image, as folders that are ready to be pushed:
 
     python benchmarks/release.py ROOT --sample-wise OUT --device cuda --preset paper \
@@ -13,7 +18,9 @@ Those with a row per image, as folders that are ready to be pushed:
 
 ROOT is a folder with ``cifar-10-batches-py``. Every perturbation is fitted on all 50,000 training
 images; its strength is that of victims trained on the first --images of them. Goes on where it was
-stopped: what is there is not fitted again, and what is in --result is not measured again.
+stopped: what is there is not fitted again, and what is in --result is not measured again. With
+--surrogates victims are trained on the rows that were fitted, too, for comparison; fits continue
+from checkpoints in --work, and victims have all images.
 """
 
 from __future__ import annotations
@@ -31,6 +38,7 @@ from torchvision.datasets import CIFAR10
 import unlearnable as ue
 from unlearnable.hub.catalogue import FILE
 from unlearnable.io.files import write_json
+from unlearnable.methods.premade import make_small, save_small, surrogate_digest
 from unlearnable.perturbation.card import write_card
 
 # Small enough for the package: a row, a pixel or a kernel per class, or an algorithm.
@@ -47,6 +55,10 @@ SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-em": (ue.EM, {}),
     "cifar10-tap": (ue.TAP, {}),
     "cifar10-rem": (ue.REM, {}),
+}
+SURROGATES: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
+    name: SAMPLE_WISE[name]
+    for name in ("cifar10-sem", "cifar10-rem", "cifar10-em", "cifar10-tap", "cifar10-sep")
 }
 
 
@@ -73,6 +85,7 @@ def accuracies(name: str, dataset: Any, test: Any, record: Record, device: str) 
             settings["victim"],
             epochs=settings["epochs"],
             seeds=settings["seeds"],
+            recipe=settings.get("recipe", "standard"),
             device=device,
         )
         print(f"{name}: {evaluation}", flush=True)
@@ -82,7 +95,7 @@ def accuracies(name: str, dataset: Any, test: Any, record: Record, device: str) 
     return last
 
 
-def listed(perturbation: ue.Perturbation, name: str, **place: str) -> None:
+def listed(perturbation: ue.Perturbation, name: str, **place: Any) -> None:
     """Adds a perturbation to the catalogue, or changes what it says."""
     entries = {entry["name"]: entry for entry in json.loads(FILE.read_text(encoding="utf-8"))}
     info, source = perturbation.info(), perturbation.config["source"]
@@ -97,12 +110,58 @@ def listed(perturbation: ue.Perturbation, name: str, **place: str) -> None:
     write_json(FILE, [entries[name] for name in sorted(entries)])
 
 
+def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) -> None:
+    """Fits one of SURROGATES, puts its network into the package, and measures what that gives."""
+    place, folder = args.work / name, FILE.parent / "pretrained" / name
+    cls, overrides = SURROGATES[name]
+    if not place.is_dir():
+        method = cls.preset(args.preset, **overrides)
+        method.fit(train, device=args.device, checkpoint=args.work / f"{name}-checkpoint")
+        method.save_pretrained(place)
+    method = cls.from_pretrained(place)
+    own = ue.ProtectedDataset(train, method.perturbation_)
+    accuracies(f"{name}, fitted rows", own, test, record, args.device)
+    firsts = [train.targets.index(label) for label in range(len(train.classes))]
+    make_small(method, Subset(train, firsts))
+    save_small(method, folder)
+    listed_with_surrogate(method.perturbation_, name, folder)
+    computed = ue.Perturbation.from_pretrained(name, dataset=train, device=args.device)
+    protected = ue.ProtectedDataset(train, computed)
+    last = accuracies(name, protected, test, record, args.device)
+    method.perturbation_.config["strength"] = strength(record, last)
+    save_small(method, folder)
+    listed_with_surrogate(method.perturbation_, name, folder)
+
+
+def listed_with_surrogate(perturbation: ue.Perturbation, name: str, folder: Path) -> None:
+    """As :func:`listed`, with the size of all files and the digest of the surrogate's."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    listed(perturbation, name, surrogate=surrogate_digest(folder), bytes=size)
+
+
+def strength(record: Record, protected: list[float]) -> dict[str, Any]:
+    """What was measured, as it is kept beside a perturbation."""
+    settings = record.settings
+    return {
+        "clean": record.cells["clean"]["last"],
+        "protected": protected,
+        "seeds": list(range(settings["seeds"])),
+        "victim": settings["victim"],
+        "epochs": settings["epochs"],
+        "training images": settings["images"],
+        "date": record.date,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
     parser.add_argument("--sample-wise", type=Path, metavar="OUT")
+    parser.add_argument("--surrogates", action="store_true")
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "release")
+    parser.add_argument("--recipe", help="of victims; standard unless given")
     parser.add_argument("--pushed", nargs=3, metavar=("FOLDER", "REPO", "COMMIT"))
     parser.add_argument("--only", nargs="+", choices=list(SHIPPED | SAMPLE_WISE))
     parser.add_argument("--preset", default="demo", choices=["paper", "fast", "demo"])
@@ -120,11 +179,16 @@ def main() -> None:
         return
 
     settings = {name: getattr(args, name) for name in ("images", "victim", "epochs", "seeds")}
+    settings |= {} if args.recipe is None else {"recipe": args.recipe}
     record = Record(args.result, settings, args.device)
     train: Any = AnyCIFAR10(args.root)
     train.__class__ = CIFAR10  # whose name the artefacts state
     test = AnyCIFAR10(args.root, train=False)
-    clean = accuracies("clean", train, test, record, args.device)
+    accuracies("clean", train, test, record, args.device)
+    if args.surrogates:
+        for name in args.only or SURROGATES:
+            with_surrogate(name, train, test, record, args)
+        return
     chosen = SHIPPED if args.sample_wise is None else SAMPLE_WISE
     for name in args.only or chosen:
         folder = (args.sample_wise or FILE.parent / "pretrained") / name
@@ -132,15 +196,7 @@ def main() -> None:
         protected = accuracies(
             name, ue.ProtectedDataset(train, perturbation), test, record, args.device
         )
-        perturbation.config["strength"] = {
-            "clean": clean,
-            "protected": protected,
-            "seeds": list(range(args.seeds)),
-            "victim": args.victim,
-            "epochs": args.epochs,
-            "training images": args.images,
-            "date": record.date,
-        }
+        perturbation.config["strength"] = strength(record, protected)
         perturbation.save_pretrained(folder)
         if args.sample_wise is None:
             listed(perturbation, name)

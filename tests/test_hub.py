@@ -14,6 +14,7 @@ from hub_server import READER, WRITER, HubServer
 
 import unlearnable as ue
 from unlearnable.hub.catalogue import FILE, Pretrained
+from unlearnable.methods.premade import surrogate_digest
 
 pytestmark = pytest.mark.slow
 
@@ -498,9 +499,21 @@ def test_entries_are_pinned(wrong, perturbation):
         Pretrained(**entry | wrong)
 
 
+def _method_of(entry):
+    cls = next(method for method in ue.METHODS if method.__name__ == entry.method)
+    return cls.from_pretrained(entry.folder)
+
+
 def test_what_is_shipped_is_what_the_catalogue_says():
     for entry in ue.list_pretrained():
-        if entry.repo is None:
+        if entry.surrogate is not None:
+            method = _method_of(entry)
+            assert surrogate_digest(entry.folder) == entry.surrogate
+            size = sum(path.stat().st_size for path in entry.folder.iterdir())
+            own = {"images": method.perturbation_.config["source"]["images"], "bytes": size}
+            described = _described(method.perturbation_) | own | {"surrogate": entry.surrogate}
+            assert entry == Pretrained(name=entry.name, **described)
+        elif entry.repo is None:
             loaded = ue.Perturbation.from_pretrained(entry.name)
             loaded.verify()
             assert entry == Pretrained(name=entry.name, **_described(loaded))

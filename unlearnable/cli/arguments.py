@@ -19,6 +19,7 @@ from . import choices
 
 if TYPE_CHECKING:
     from ..methods.base import Method
+    from ..perturbation.perturbation import Perturbation
 
 PARAMETERS = ("epsilon", "granularity", "surrogate")  # of methods, with an option each
 DATASET_HELP = (
@@ -93,6 +94,14 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
             f"could not open {name}: expected the original files below {root}, as torchvision "
             f"downloads them, found none or changed ones; nothing is downloaded here"
         ) from error
+
+
+def loaded(args: argparse.Namespace, dataset: Any) -> Perturbation:
+    """The perturbation that ``--perturbation`` names, for a dataset."""
+    from ..perturbation.perturbation import Perturbation
+
+    options = {"device": getattr(args, "device", "auto"), "progress": args.progress}
+    return Perturbation.from_pretrained(args.perturbation, dataset=dataset, **options)
 
 
 def open_originals(name: str) -> Any:

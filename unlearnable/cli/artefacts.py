@@ -15,8 +15,14 @@ _ORIGIN = ("device", "precision", "precision_reason")  # of a fit, as the config
 
 def print_info(args: argparse.Namespace) -> None:
     """Describe a saved perturbation."""
+    from ..hub.catalogue import premade
     from ..perturbation.perturbation import Perturbation
 
+    entry = premade(args.perturbation)
+    if entry is not None and entry.surrogate is not None:
+        told = {name: value for name, value in asdict(entry).items() if value is not None}
+        show(args, told | {"rows": "computed for the images at hand, and kept"})
+        return
     perturbation = Perturbation.from_pretrained(args.perturbation)
     config = perturbation.config
     fitted = {name: config[name] for name in _ORIGIN if name in config}
@@ -45,6 +51,8 @@ def pull(args: argparse.Namespace) -> None:
     if args.out is not None:
         check_out(args.out, force=args.force)
     options = chosen(args, Perturbation.from_pretrained)
+    if args.dataset is not None:
+        options["dataset"] = open_originals(args.dataset)
     perturbation = Perturbation.from_pretrained(args.name, **options)
     source = folder = perturbation.folder
     if args.out is not None and source is not None:

@@ -13,6 +13,7 @@ from .arguments import (
     check_out,
     check_replaced,
     chosen,
+    loaded,
     method_class,
     method_of,
     open_originals,
@@ -80,8 +81,9 @@ def protect(args: argparse.Namespace) -> None:
             "that of each photo, or a number such as --quality 95; smaller files protect less"
         )
     check_export(args)
-    method, perturbation = None, _ready(args)
+    _check_ready(args)
     dataset = open_originals(args.dataset)
+    method, perturbation = None, _ready(args, dataset)
     if perturbation is None and is_photos(dataset):
         Journey(args, dataset).protect()
         return
@@ -158,12 +160,10 @@ def _refuse_one_class(args: argparse.Namespace, dataset: Any) -> None:
     refuse_one_class(method_class(args), dataset)
 
 
-def _ready(args: argparse.Namespace) -> Perturbation | None:
-    """The saved perturbation that is to be applied, or None."""
-    from ..perturbation.perturbation import Perturbation
-
+def _check_ready(args: argparse.Namespace) -> None:
+    """Refuses options of a fit where a saved perturbation is to be applied."""
     if args.perturbation is None:
-        return None
+        return
     fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility")
     fitting += ("others", "clusters")
     ignored = [
@@ -173,7 +173,11 @@ def _ready(args: argparse.Namespace) -> Perturbation | None:
         raise ValueError(
             f"expected no {', '.join(ignored)} with --perturbation, which is fitted already"
         )
-    return Perturbation.from_pretrained(args.perturbation)
+
+
+def _ready(args: argparse.Namespace, dataset: Any) -> Perturbation | None:
+    """The saved perturbation that is to be applied, or None."""
+    return None if args.perturbation is None else loaded(args, dataset)
 
 
 def _fit(args: argparse.Namespace, dataset: Any) -> Method:

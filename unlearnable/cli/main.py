@@ -322,6 +322,8 @@ def _artefacts(command: Callable[..., _Command]) -> None:
     add("out", nargs="?", help="folder to copy it to; the cache keeps it as well")
     add("--revision", help="branch, tag or commit of the repository")
     add("--force-download", action="store_true", help="take nothing from the cache")
+    what = f"images for which rows are made, where the name's are computed: {DATASET_HELP}"
+    add("--dataset", help=what)
 
     add = command("push", artefacts.push)
     add("folder", help="folder of a saved perturbation")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import chosen, open_dataset
+from .arguments import chosen, loaded, open_dataset
 from .terminal import show
 
 _QUICK: dict[str, Any] = {
@@ -22,12 +22,11 @@ _QUICK: dict[str, Any] = {
 def evaluate_victims(args: argparse.Namespace) -> None:
     """Train victims on a dataset and test them on clean images."""
     from ..evaluation.evaluate import evaluate
-    from ..perturbation.perturbation import Perturbation
     from ..protected.dataset import ProtectedDataset
 
     train = open_dataset(args.train)
     if args.perturbation is not None:
-        train = ProtectedDataset(train, Perturbation.from_pretrained(args.perturbation))
+        train = ProtectedDataset(train, loaded(args, train))
     test = open_dataset(args.test, train=False)
     evaluation = evaluate(train, test, args.victim, **chosen(args, evaluate))
     show(args, evaluation.to_dict(), str(evaluation))
@@ -37,15 +36,14 @@ def audit_perturbation(args: argparse.Namespace) -> None:
     """Try countermeasures against a saved perturbation, and report the worst case."""
     from ..engine.device import pick_device
     from ..evaluation.audit.runner import audit
-    from ..perturbation.perturbation import Perturbation
     from ..protected.dataset import ProtectedDataset
 
     # Without a GPU, what audit tries by default takes days.
     quick = args.quick or pick_device(args.device).type == "cpu"
     options = {name: value for name, value in chosen(args, audit).items() if value is not None}
-    perturbation = Perturbation.from_pretrained(args.perturbation)
+    dataset = open_dataset(args.dataset)
     report = audit(
-        ProtectedDataset(open_dataset(args.dataset), perturbation, full_size=args.full_size),
+        ProtectedDataset(dataset, loaded(args, dataset), full_size=args.full_size),
         None,
         None if args.test is None else open_dataset(args.test, train=False),
         **((_QUICK if quick else {}) | options),
@@ -59,11 +57,10 @@ def audit_perturbation(args: argparse.Namespace) -> None:
 
 def verify_folder(args: argparse.Namespace) -> int:
     """Say which pictures of a folder are protected, by their key."""
-    from ..perturbation.perturbation import Perturbation
     from ..protected.verify import verify
 
     originals = None if args.originals is None else open_dataset(args.originals)
-    perturbation = Perturbation.from_pretrained(args.perturbation)
+    perturbation = loaded(args, originals)
     found = verify(args.folder, perturbation, originals, progress=args.progress)
     show(args, found.to_dict(), str(found))
     return 0 if found.whole else 1

@@ -1,4 +1,4 @@
-"""Names that a module imports when they are first used: it is there at once. (PEP 562)"""
+"""Names that are imported when they are first used: a module is there at once. (PEP 562)"""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ def attach(
         return value
 
     return find, lambda: sorted({*vars(own), *names})
+
+
+def from_above(home: str, name: str) -> Any:
+    """What a module defines that lies above the caller, for a call that is handed up to it."""
+    return getattr(import_module(f"{_PACKAGE}.{home}"), name)

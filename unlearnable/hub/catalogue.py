@@ -34,6 +34,8 @@ class Pretrained:
         digest: As :attr:`Perturbation.digest`; it is compared on loading.
         repo: Dataset repository on the Hub; None for one that is part of the package.
         commit: Full hash of the commit in that repository.
+        surrogate: Digest of the network that makes its rows for the images at hand; None for one
+            that holds all that it needs.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Pretrained:
     digest: str
     repo: str | None = None
     commit: str | None = None
+    surrogate: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
@@ -54,6 +57,10 @@ class Pretrained:
             raise ValueError(f"expected a name of a-z, 0-9 and hyphens, got {self.name!r}")
         if (self.repo is None) != (self.commit is None):
             raise ValueError(f"expected {self.name} to have both repo and commit, or neither")
+        if self.repo is not None and self.surrogate is not None:
+            raise ValueError(
+                f"expected {self.name} with a surrogate to be in the package, got {self.repo}"
+            )
         if self.repo is not None and not re.fullmatch(REPO, self.repo):
             raise ValueError(f"expected {self.name} to be at owner/name, got {self.repo!r}")
         if self.commit is not None and not re.fullmatch("[0-9a-f]{40}", self.commit):
@@ -76,6 +83,22 @@ def list_pretrained() -> list[Pretrained]:
     """The pre-made perturbations that can be loaded by name, from the package or the Hub."""
     entries = [Pretrained(**entry) for entry in json.loads(FILE.read_text(encoding="utf-8"))]
     return [e for e in entries if e.repo is not None or (e.folder / CONFIG).is_file()]
+
+
+def premade(name: str | Path) -> Pretrained | None:
+    """The pre-made perturbation of that name, unless a folder has it."""
+    if isinstance(name, Path) or Path(name).is_dir():
+        return None
+    return next((entry for entry in list_pretrained() if entry.name == name), None)
+
+
+def rows_cache(cache_dir: str | Path | None = None) -> Path:
+    """The folder in which rows are kept that were computed for images at hand."""
+    if cache_dir is not None:
+        return Path(cache_dir) / "unlearnable"
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "unlearnable"
 
 
 class Source(NamedTuple):
@@ -106,7 +129,7 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         FileNotFoundError: Nothing has that name.
         HubError: The Hub did not give it.
     """
-    entry = next((entry for entry in list_pretrained() if entry.name == str(name)), None)
+    entry = premade(name)
     is_folder = bool(str(name)) and Path(name).is_dir()
     if (is_folder or entry is not None) and revision is not None:
         raise ValueError(
@@ -117,6 +140,12 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         return Source(Path(name).absolute())
     if isinstance(name, Path):
         raise FileNotFoundError(f"expected a folder with a saved perturbation, got {name}")
+    if entry is not None and entry.surrogate is not None:
+        raise ValueError(
+            f"expected dataset= with {entry.name}, whose rows are computed for the images at hand, "
+            f"got none; pass the images that are going to be protected: from_pretrained("
+            f"{entry.name!r}, dataset=trainset), or unlearnable pull {entry.name} OUT --dataset …"
+        )
     if entry is not None and entry.repo is None:
         return Source(entry.folder, digest=entry.digest)
     repo, commit = (name, revision) if entry is None else (entry.repo, entry.commit)

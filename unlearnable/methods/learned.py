@@ -26,7 +26,7 @@ from .parameters import Parameters
 
 Self = TypeVar("Self", bound="Learned")
 _METHOD = "method.json"
-_SURROGATE = "surrogate.safetensors"
+SURROGATE = "surrogate.safetensors"
 
 
 class Learned(Parameters):
@@ -150,7 +150,7 @@ class Learned(Parameters):
             save_tensors(path, weights)
 
         beside = {
-            _SURROGATE: None if surrogate is None else write_surrogate,
+            SURROGATE: None if surrogate is None else write_surrogate,
             _METHOD: lambda path: write_json(path, described),
         }
         return serialization.save(folder, learned._kind, force=force, beside=beside)
@@ -191,14 +191,14 @@ class Learned(Parameters):
         except TypeError as error:
             raise ArtefactError(f"{folder / _METHOD} has unknown parameters: {error}") from error
         self.surrogate_ = None
-        if (folder / _SURROGATE).exists():
+        if (folder / SURROGATE).exists():
             model = self._empty_surrogate(perturbation.config)
             try:
-                state = safetensors.torch.load_file(folder / _SURROGATE)
+                state = safetensors.torch.load_file(folder / SURROGATE)
                 model = self._restore_surrogate(model, state)
                 model.load_state_dict(state)
             except (RuntimeError, safetensors.SafetensorError) as error:
-                raise ArtefactError(f"could not read {folder / _SURROGATE}: {error}") from error
+                raise ArtefactError(f"could not read {folder / SURROGATE}: {error}") from error
             self.surrogate_ = model.eval()
         self.history_ = history
         self.perturbation_ = perturbation

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.image import Pixels
+from ..engine.lazy import from_above
+from ..hub.catalogue import premade
 from ..io.json import as_json
 from . import serialization
 from .applied import AppliedKind
@@ -216,6 +218,9 @@ class Perturbation(AppliedKind):
         cls,
         name: str | Path,
         *,
+        dataset: Any = None,
+        device: Any = "auto",
+        progress: bool = True,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
@@ -226,11 +231,17 @@ class Perturbation(AppliedKind):
         """Loads a perturbation; rows stay on disk until they are read.
 
         Downloads are verified against their checksums before they are used for the first time.
+        Pre-made ones with a row per image are computed for the images at hand by a network that is
+        part of the package, once: rows are kept beside the Hub client's cache.
 
         Args:
             name: A folder; else ``"owner/name"``, a dataset repository on the Hugging Face Hub;
-                else a pre-made perturbation of :func:`unlearnable.list_pretrained`. The other
-                arguments are for the Hub.
+                else a pre-made perturbation of :func:`unlearnable.list_pretrained`.
+            dataset: The images that are going to be protected, with labels; where the rows are
+                computed. They may be some of those that it was made for, or new ones of the same
+                classes and size. It is not used where nothing is computed.
+            device: Where rows are computed, as for :meth:`Method.fit`.
+            progress: Show a bar while they are. The other arguments are for the Hub.
             revision: Branch, tag or commit of the repository.
             token: To read private and gated repositories; by default the stored login.
             cache_dir: Where downloads are kept, in place of the Hub client's own cache.
@@ -240,9 +251,17 @@ class Perturbation(AppliedKind):
 
         Raises:
             FileNotFoundError: Nothing has that name.
+            ValueError: Rows have to be computed, and there is no dataset, or one of other classes
+                or of another size.
             HubError: The Hub could not give it; the message says what to do.
             ArtefactError: A file is missing, damaged, edited, or of a later format.
         """
+        entry = premade(name)
+        if dataset is not None and entry is not None and entry.surrogate is not None:
+            compute = from_above("methods.premade", "rows_for")
+            options = {"device": device, "progress": progress, "cache_dir": cache_dir}
+            computed: Perturbation = compute(entry, dataset, **options)
+            return computed
         kind, folder = serialization.fetch(
             name,
             revision=revision,

@@ -1,0 +1,146 @@
+"""Rows per image without a download: computed for the images at hand by a shipped surrogate."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._version import __version__
+from ..data.fingerprint import digest_of_images
+from ..data.raw import RawDataset
+from ..engine.checkpoint import save_tensors
+from ..errors import ArtefactError
+from ..hub.catalogue import Pretrained, rows_cache
+from ..io.files import locked, make_folder
+from ..perturbation.perturbation import Perturbation
+from . import METHODS
+from .base import Method
+from .learned import SURROGATE
+
+logger = logging.getLogger(__name__)
+
+
+def make_small(method: Method, examples: Any) -> None:
+    """Leaves a fitted method with what :func:`rows_for` needs of it: little.
+
+    The weights of its surrogate are rounded to float16, and rows are kept only of a few images.
+
+    Args:
+        method: Fitted, with rows per image.
+        examples: A dataset of a few images of the fitted classes.
+    """
+    assert method.surrogate_ is not None
+    method.surrogate_ = method.surrogate_.half().float()
+    source = method.perturbation_.config["source"]
+    method.perturbation_ = method.extend(examples, progress=False)
+    method.perturbation_.config["source"] = source  # what the surrogate was fitted on
+
+
+def save_small(method: Method, folder: str | Path) -> Path:
+    """Writes such a method, with the weights as float16; a folder that is there is replaced."""
+    assert method.surrogate_ is not None
+    folder = method.save_pretrained(folder, force=True)
+    weights = method.surrogate_.state_dict()
+    state = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
+    save_tensors(folder / SURROGATE, state)
+    return folder
+
+
+def surrogate_digest(folder: Path) -> str:
+    """BLAKE2b of the surrogate's file, as the catalogue states it."""
+    return hashlib.blake2b((folder / SURROGATE).read_bytes(), digest_size=16).hexdigest()
+
+
+def rows_for(
+    entry: Pretrained,
+    dataset: Any,
+    *,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    cache_dir: str | Path | None = None,
+) -> Perturbation:
+    """The rows of a dataset's images, from the cache or computed and kept there.
+
+    Args:
+        entry: Of the catalogue, with a surrogate.
+        dataset: Images of its classes, of its size, with labels.
+        device: Where rows are computed, as for :meth:`Method.fit`.
+        progress: Show a bar.
+        cache_dir: As for :meth:`Perturbation.from_pretrained`.
+
+    Raises:
+        ArtefactError: The surrogate is damaged.
+        ValueError: Size, classes or labels are not those that it was fitted on.
+    """
+    method = _fitted(entry)
+    raw = RawDataset(dataset)
+    method.check_labelled(dataset)
+    images = digest_of_images(raw.keys, raw.labels)
+    made_by = hashlib.blake2b(f"{entry.digest} {entry.surrogate} {__version__}".encode())
+    cache = rows_cache(cache_dir)
+    place = cache / f"{entry.name}-{made_by.hexdigest()[:16]}-{images}"
+    with _held(cache) as usable:
+        if usable and (found := _kept(place)) is not None:
+            return found
+        logger.info("%s: rows of %s images are computed once", entry.name, f"{len(raw):,}")
+        made = method.extend(dataset, device=device, progress=progress)
+        source, strength = (method.perturbation_.config[name] for name in ("source", "strength"))
+        if images == source["digest"]:  # it was measured on these very images
+            made.config["strength"] = strength
+        if not usable:
+            return made
+        try:
+            made.save_pretrained(place, force=True)
+        except OSError as error:
+            logger.warning("%s: its rows are not kept (%s)", entry.name, error)
+            return made
+        return Perturbation.from_pretrained(place)
+
+
+def _fitted(entry: Pretrained) -> Method:
+    """The method of an entry, whose files were compared with what the catalogue states."""
+    cls = next(method for method in METHODS if method.__name__ == entry.method)
+    found = surrogate_digest(entry.folder)
+    if found != entry.surrogate:
+        raise ArtefactError(
+            f"expected the surrogate {entry.surrogate} that the catalogue states, got {found} in "
+            f"{entry.folder}; install the package again"
+        )
+    method = cls.from_pretrained(entry.folder)
+    if method.perturbation_.digest != entry.digest:
+        raise ArtefactError(
+            f"expected the digest {entry.digest} that the catalogue states, got "
+            f"{method.perturbation_.digest} in {entry.folder}; install the package again"
+        )
+    return method
+
+
+@contextlib.contextmanager
+def _held(cache: Path) -> Iterator[bool]:
+    """Holds the cache against other processes; false where it cannot be written."""
+    try:
+        lock = locked(make_folder(cache), wait=True)
+        lock.__enter__()
+    except OSError as error:
+        logger.warning("rows are not kept: %s", error)
+        yield False
+        return
+    with contextlib.ExitStack() as held:
+        held.push(lock)
+        yield True
+
+
+def _kept(place: Path) -> Perturbation | None:
+    """What an earlier call left in the cache, checked; None where there is nothing sound."""
+    try:
+        found = Perturbation.from_pretrained(place)
+        found.verify()
+    except (ArtefactError, FileNotFoundError):
+        return None
+    return found
