@@ -20,6 +20,7 @@ class OnTop(NamedTuple):
     kind: str
     parts: dict[str, Any]
     epsilon: float | None
+    norm: str
 
 
 class Outcome:
@@ -76,16 +77,22 @@ class Outcome:
         self.results[kind] = parts
 
     def on_top(
-        self, kind: str, *, epsilon: float | None = None, **parts: Tensor | str | float
+        self,
+        kind: str,
+        *,
+        epsilon: float | None = None,
+        norm: str = "Linf",
+        **parts: Tensor | str | float,
     ) -> None:
         """What is done to images after their rows were added, by class: beside the rows.
 
         Args:
-            kind: As for :meth:`result`; class-wise.
-            epsilon: Its own Linf budget, in [0, 1] units; of ``"shift"`` and ``"class-wise"``.
+            kind: As for :meth:`result`; found by class.
+            epsilon: Its own budget, in [0, 1] units; of all but ``"pixel"`` and ``"convolution"``.
+            norm: Of the budget.
             parts: As for :meth:`result`.
         """
-        self.tops.append(OnTop(kind, parts, epsilon))
+        self.tops.append(OnTop(kind, parts, epsilon, norm))
 
     def tally(self, name: str, total: Tensor, count: int) -> None:
         """Adds to a sum over the steps of this loop, which :meth:`mean` divides after the loop.

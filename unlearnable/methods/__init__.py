@@ -22,6 +22,7 @@ MODULES = {
     "AR": "methods.ar",
     "OPS": "methods.ops",
     "ClassConvolution": "methods.class_convolution",
+    "Gratings": "methods.gratings",
     "ColourShift": "methods.colour_shift",
     "DUNE": "methods.dune",
     "Lasting": "methods.lasting",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .colour_shift import ColourShift
     from .dune import DUNE
     from .em import EM
+    from .gratings import Gratings
     from .hypo import HYPO
     from .lasting import Lasting
     from .lsp import LSP
@@ -59,5 +61,6 @@ else:
 
 __all__ = [
     "AAP", "AR", "AUE", "BAIT", "DUNE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP",
-    "TAP", "ClassConvolution", "ColourShift", "Lasting", "Method", "PILNoise", "RandomNoise",
+    "TAP", "ClassConvolution", "ColourShift", "Gratings", "Lasting", "Method", "PILNoise",
+    "RandomNoise",
 ]  # fmt: skip

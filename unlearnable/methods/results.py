@@ -41,7 +41,7 @@ def on_top_of(method: Parameters, session: FitSession) -> list[Result]:
             f"{method.kind!r}, got {' and '.join(top.kind for top in tops) or 'none'}"
         )
     found = []
-    for kind, parts, epsilon in tops:
-        norm = None if epsilon is None else "Linf"
+    for kind, parts, epsilon, own in tops:
+        norm = None if epsilon is None else own
         found.append(encode(kind, parts, epsilon, norm)._replace(budget=(epsilon, norm)))
     return found

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..data.image import Pixels
 from ..io.json import as_json
 from .kinds.base import Tensors
-from .kinds.stack import stacked
+from .kinds.procedural import Procedural
+from .kinds.stack import KINDS, stacked
 from .quantize import Levels, Result
 from .serialization import build
 from .visibility import with_mask
@@ -28,11 +29,13 @@ def fitted(
     found = _of_result(result, images, config)
     if not on_top:
         return found
-    bare = with_mask(config, None) | {"granularity": "class-wise", "on_top": True}
     parts = [found]
     for part in on_top:
         epsilon, norm = part.budget
-        parts.append(_of_result(part, images, bare | {"epsilon": epsilon, "norm": norm}))
+        own = config if KINDS[part.kind].has_rows else with_mask(config, None)
+        by_image = part.kind == Procedural.name
+        own = own | {"granularity": "sample-wise" if by_image else "class-wise", "on_top": True}
+        parts.append(_of_result(part, images, own | {"epsilon": epsilon, "norm": norm}))
     return stacked([build(tensors, as_json(config)) for tensors, config in parts])
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..quantize import UNIT, Levels
 
+TURN = 1 << 20  # parts of a turn that phases are counted in
 MARGIN = 4  # rows and columns of an autoregressive field that are dropped with its start
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -180,6 +181,22 @@ def _lsp_shapes(settings: Settings, num_classes: int, shape: Shape) -> TensorSha
     return {"centres": (num_classes, features), "mixing": (num_classes, features, features)}
 
 
+def _grating_fields(
+    tensors: Arrays, settings: Settings, shape: Shape, labels: Labels, keys: Keys
+) -> Floats:
+    """Products of two square waves, down and right, the same in all channels: 1 or -1."""
+    drawn = normals(settings["seed"], labels, keys, 2)
+    starts = (drawn & 0xFFFF) * (TURN >> 16)  # the low bits of a sum of uniforms are uniform
+    field = np.ones((len(labels), 1, 1, 1))
+    for axis, side in enumerate(shape[1:]):
+        places = np.arange(side, dtype=np.int64)
+        steps = tensors["steps"][labels, axis, None]
+        phases = (starts[:, axis, None] + steps * places) % TURN
+        waves = np.where(phases < TURN // 2, 1.0, -1.0)
+        field = field * (waves[:, None, :, None] if axis == 0 else waves[:, None, None, :])
+    return np.broadcast_to(field, (len(labels), *shape))
+
+
 class Generator(NamedTuple):
     """An algorithm that computes rows: shapes of its int64 tensors, and fields (B, C, H, W)."""
 
@@ -190,6 +207,9 @@ class Generator(NamedTuple):
 GENERATORS = {
     "ar-1": Generator(
         lambda _, num_classes, shape: {"coefficients": (num_classes, shape[0], 3, 3)}, _ar_fields
+    ),
+    "gratings-1": Generator(
+        lambda _, num_classes, shape: {"steps": (num_classes, 2)}, _grating_fields
     ),
     "lsp-1": Generator(_lsp_shapes, _lsp_fields),
 }

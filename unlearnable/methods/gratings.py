@@ -1,0 +1,128 @@
+"""Gratings: stripes and checks, a period and direction for each class, a place for each image."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..engine.random import seed_of
+from ..engine.run import Run
+from ..perturbation.kinds.generators import TURN
+from .base import Method
+from .parameters import Untrained, positive
+from .spread_budget import spread_budget
+from .spread_colours import farthest
+
+_LEAST_CYCLES, _MOST_CYCLES = 2.0, 5.0  # in the shorter side
+_LEVELS = 12 / 255  # that each value of a row is away from zero
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class Gratings(Untrained, Method):
+    """Class-wise gratings: stripes and checks, the same in all channels, at a place of chance.
+
+    Each value of a row is the budget's share up or down: along each axis with a period of its
+    class, from a phase that is drawn for each image. Networks recognise the periods before they
+    see the picture. The periods are long enough to stay when an image is compressed, blurred or
+    made smaller; being grey they stay without colour; and since the phases are random, the mean of
+    a class shows nothing, and no linear model tells classes apart. Whoever looks for them finds
+    them in the mean power spectrum of a class.
+
+    The method is this package's own. Nothing is trained, and new images get rows of their own.
+
+    Args:
+        epsilon: L2 norm of a row in [0, 1] units; None is 12/255 times the root of the number of
+            values, 2.61 for 32x32 colour images.
+        least_cycles: Periods in the image's shorter side, at least.
+        most_cycles: And at most. Saved as JPEG, a period of less than about six pixels is lost.
+        granularity: ``"sample-wise"`` only: a row follows from seed, class and image.
+        seed: Of the choice of periods, and of rows.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> Gratings().fit(Shapes(size=20), progress=False).perturbation_
+        Perturbation(Gratings, sample-wise, L2 2.608, 10 classes of 3x32x32)
+    """
+
+    kind = "procedural"
+    granularities = ("sample-wise",)
+    masked = True
+    norm = "L2"
+
+    epsilon: float | None = None
+    least_cycles: float = positive(_LEAST_CYCLES)
+    most_cycles: float = positive(_MOST_CYCLES)
+    granularity: str = "sample-wise"
+    seed: int = 0
+
+    def _validate(self) -> None:
+        super()._validate()
+        if self.least_cycles > self.most_cycles:
+            raise ValueError(
+                f"expected least_cycles up to most_cycles={self.most_cycles:g}, got "
+                f"{self.least_cycles:g}"
+            )
+
+    def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
+        usual = _LEVELS * math.sqrt(math.prod(shape))
+        return spread_budget(self.epsilon, usual, shape), self.norm
+
+    def _learn(self, run: Run) -> None:
+        height, width = run.images.shape[2:]
+        steps = grating_steps(run.num_classes, (height, width), self.least_cycles, self.most_cycles)
+        run.result(
+            "procedural", generator="gratings-1", seed=seed_of(self.seed, "rows"), steps=steps
+        )
+
+
+def grating_steps(
+    classes: int,
+    size: tuple[int, int],
+    least_cycles: float = _LEAST_CYCLES,
+    most_cycles: float = _MOST_CYCLES,
+) -> Tensor:
+    """How far a phase moves from pixel to pixel, down and right, for each class.
+
+    Periods are spaced evenly in their logarithms, with none along an axis as one more, and classes
+    get pairs of them that are as far as possible from one another.
+
+    Args:
+        classes: K.
+        size: (H, W).
+        least_cycles: Periods in the shorter side.
+        most_cycles: At most.
+
+    Returns:
+        int64 (K, 2), in parts of a turn: ``TURN`` is a whole one. No pair is zero, nor there twice.
+
+    Raises:
+        ValueError: The image has too few pixels for so many cycles, or so many classes.
+    """
+    shorter = min(size)
+    if 2 * most_cycles > shorter:
+        raise ValueError(
+            f"expected most_cycles of at most {shorter / 2:g} for images of {size[0]}x{size[1]}, "
+            f"got {most_cycles:g}: a period takes two pixels"
+        )
+    along = math.isqrt(classes) + 1  # choices along an axis, none among them
+    ratios = np.linspace(0, 1, along - 1) if along > 2 else np.zeros(1)
+    cycles = least_cycles * (most_cycles / least_cycles) ** ratios
+    places = np.concatenate(
+        [[-1 / max(1, along - 2)], ratios]
+    )  # none lies one step below the least
+    steps = np.rint(np.concatenate([[0.0], cycles]) / shorter * TURN).astype(np.int64)
+    pairs = np.array(list(itertools.product(range(along), repeat=2))[1:])
+    chosen = pairs[farthest(places[pairs], classes)]
+    found = steps[chosen]
+    if len(np.unique(found, axis=0)) < classes:
+        raise ValueError(
+            f"expected periods enough for {classes} classes, got fewer between {least_cycles:g} "
+            f"and {most_cycles:g} cycles; a wider range has more"
+        )
+    return torch.from_numpy(found)
