@@ -17,6 +17,7 @@ MODULES = {
     "HYPO": "methods.hypo",
     "AUE": "methods.aue",
     "AAP": "methods.aap",
+    "MIUE": "methods.miue",
     "PILNoise": "methods.pil_noise",
     "LSP": "methods.lsp",
     "AR": "methods.ar",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .em import EM
     from .hypo import HYPO
     from .lsp import LSP
+    from .miue import MIUE
     from .ops import OPS
     from .pil_noise import PILNoise
     from .random_noise import RandomNoise
@@ -50,6 +52,7 @@ else:
 
 
 __all__ = [
-    "AAP", "AR", "AUE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
+    "AAP", "AR", "AUE", "EM", "HYPO", "LSP", "METHODS", "MIUE", "OPS", "REM", "SEM", "SEP",
+    "TAP",
     "ClassConvolution", "Method", "PILNoise", "RandomNoise",
 ]  # fmt: skip
