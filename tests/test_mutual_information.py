@@ -168,9 +168,7 @@ def test_every_network_of_the_package_has_features():
 
 def test_a_network_without_a_linear_layer_is_refused_before_it_is_trained():
     model = nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(
-        ValueError, match=r"with a Linear layer.*got a Sequential without"
-    ):
+    with pytest.raises(ValueError, match=r"with a Linear layer.*got a Sequential without"):
         ue.MIUE(model, train_epochs=10**6).fit(Shapes(size=16), **QUIET)
 
 

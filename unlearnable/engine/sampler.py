@@ -176,9 +176,8 @@ class Shards:
         held = (shards * number + groups).bincount(minlength=self.count * number)
         held = held.view(self.count, number)  # images of each shard and group
         most, total = held.amax(0), held.sum(0).clamp_min(1)
-        together = -(-_COMPANIONS * most // total)  # of a shard, at once
-        together = together.clamp_min(1)
-        parts = -(-most // together)  # of a group, one after the other in every shard
+        together = (-(-_COMPANIONS * most // total)).clamp_min(1)  # of a shard, at once
+        parts = (most // together).clamp_min(1)  # of a group, one after the other in every shard
         generator = torch.Generator().manual_seed(seed_of(self._seed, "mixed", stream, sweep))
         jitter = torch.rand(int(parts.sum()), generator=generator, dtype=torch.float64)
         first = parts.cumsum(0) - parts
@@ -187,7 +186,7 @@ class Shards:
             size = len(range(shard, self._num_images, self.count))
             order = self._permutation(size, "mixed", stream, sweep, shard)
             group = groups[self._images(shard, order)]
-            part = _ranks(group, held[shard]) // together[group]
+            part = _ranks(group, held[shard]) * parts[group] // most[group]
             places = (part + jitter[first[group] + part]) / parts[group]
             found.append(self._images(shard, order[places.argsort(stable=True)]))
         return found
