@@ -232,6 +232,23 @@ class Run(Outcome):
         count = self._shards.sweep_length(batch_size, among)
         return self._batches.in_order(self.steps(count, title), count, batch_size, among)
 
+    def mixed(
+        self, groups: Tensor, batch_size: int, stream: str = "mixed", title: str = "sweep"
+    ) -> Iterator[Tensor]:
+        """As :meth:`sweep`, in batches that hold several images of each of their groups.
+
+        Each sweep of the same ``stream`` shuffles anew. Batches are about equally large and hold
+        all groups in proportion or, where those are many, some of them.
+
+        Args:
+            groups: Of every image, int64 (N,), on the CPU: such as classes.
+            batch_size: Images of a batch, at most.
+            stream: Of sweeps.
+            title: Shown beside the bar.
+        """
+        count = self._shards.sweep_length(batch_size)
+        return self._batches.mixed(self.steps(count, title), count, batch_size, stream, groups)
+
     def batches_per_epoch(self, batch_size: int) -> int:
         """How many batches :meth:`batches` draws before it shuffles anew."""
         return self._shards.batches_per_epoch(batch_size)
@@ -334,6 +351,14 @@ class Run(Outcome):
     def sum(self, value: Tensor) -> Tensor:
         """The sum of ``value`` over all processes."""
         return self._group.sum(value)
+
+    def gather(self, value: Tensor) -> Tensor:
+        """What all processes have of their images of a batch, (B of all, …), the same in each.
+
+        A gradient goes back to this process's own part alone: that of a loss of all of them is
+        whole.
+        """
+        return self._group.gather(value)
 
     def sum_into(self, totals: Tensor, index: Tensor, terms: Tensor) -> None:
         """Adds each term to a row of ``totals``, over all processes.
