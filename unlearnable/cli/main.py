@@ -167,7 +167,7 @@ def _learning(command: Callable[..., Command]) -> None:
     add = command("preview", preview)
     add("photo", metavar="PHOTO", help="file of a photo")
     add("--out", default="preview.png", help="picture to write (%(default)s)")
-    add(
+    add.experts(
         "--epsilon",
         type=fraction,
         default=8 / 255,
