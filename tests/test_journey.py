@@ -233,7 +233,7 @@ def test_a_weak_result_is_said(photos, capsys, caplog, monkeypatch):
     arguments = ("protect", "photos", "out", "--set", "visits=1", "--quiet")
     monkeypatch.setattr("unlearnable.cli.ending._WEAK", 2.0)
     out = run(capsys, caplog, *arguments)[1]
-    assert "the protection may be weak" in out
+    assert "The protection may be weak" in out
 
 
 # --- read by somebody who knows no machine learning -----------------------------------------------

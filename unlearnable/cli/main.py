@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from .._version import __version__
 from ..engine import NORMS
 from ..engine.interrupts import in_words, sigterm_raises
-from ..engine.names import suggestion
 from ..errors import Terminated
 from ..importers import VALUE_FORMATS
 from ..perturbation import GRANULARITIES
@@ -21,6 +19,7 @@ from . import artefacts, choices, learning, measuring
 from .app import app
 from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
+from .parser import Command, Parser
 from .preview import preview
 from .terminal import drop_output, own_words_only, sentence
 
@@ -83,66 +82,19 @@ def _say(text: str) -> None:
     print(f"unlearnable: {text}", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
-    """One sentence for a word that it does not take, and -8/255 is a number."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._negative_number_matcher = re.compile(r"-\.?\d")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Of the subcommands; options check their names themselves."""
-        if action.choices is not None and value not in action.choices:
-            near = suggestion(value, action.choices)
-            known = ", ".join(action.choices)
-            message = f"expected one of {known}, got {value!r}{near}"
-            raise argparse.ArgumentError(action, message)
-
-    def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """For words that no option or argument takes."""
-        word = unknown[0].partition("=")[0]
-        if word.startswith("-"):
-            self.error(f"no option {word}{suggestion(word, self._option_string_actions)}")
-        self.error(f'no use for {word!r}; names with spaces need quotes, such as "my photos"')
-
-    def error(self, message: str) -> NoReturn:
-        message = message.replace("the following arguments are required:", "expected also")
-        self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
-
-
-class _Command:
-    """Adds options to a subcommand: called, for everybody; by ``experts``, in a group of theirs."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self._parser = parser
-        self._experts: Any = None
-
-    def __call__(self, *names: str, **options: Any) -> None:
-        self._parser.add_argument(*names, **options)
-
-    def usage(self, words: str) -> None:
-        """The first line of help, in place of one that lists every option."""
-        self._parser.usage = f"{self._parser.prog} {words}"
-
-    def experts(self, *names: str, **options: Any) -> None:
-        if self._experts is None:
-            self._experts = self._parser.add_argument_group("for experts")
-        self._experts.add_argument(*names, **options)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line; what it parses holds the function to ``run``."""
-    parser = _Parser(
+    parser = Parser(
         prog="unlearnable", description="Make image datasets unlearnable before publishing them."
     )
     parser.add_argument("--version", action="version", version=f"unlearnable {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     debug = os.environ.get("UNLEARNABLE_DEBUG", "0") not in ("", "0")
 
-    def command(name: str, run: Callable[[argparse.Namespace], Any], *shared: str) -> _Command:
+    def command(name: str, run: Callable[[argparse.Namespace], Any], *shared: str) -> Command:
         added = subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
         added.set_defaults(run=run, parser=added, debug=debug)
-        add = _Command(added)
+        add = Command(added)
         for option in ("--json", "--quiet", "--debug", *shared):
             (add.experts if option in _EXPERTS else add)(option, **_SHARED[option])
         return add
@@ -178,7 +130,7 @@ def _image_size(add: _Add, where: str) -> None:
     add("--image-size", type=int, nargs="+", action=_ImageSize, metavar="PIXELS", help=what)
 
 
-def _learning(command: Callable[..., _Command]) -> None:
+def _learning(command: Callable[..., Command]) -> None:
     shared = ("--device", "--precision", "--seed", "--force")
     add = command("fit", learning.fit, *shared)
     _method(add)
@@ -215,7 +167,7 @@ def _learning(command: Callable[..., _Command]) -> None:
     add = command("preview", preview)
     add("photo", metavar="PHOTO", help="file of a photo")
     add("--out", default="preview.png", help="picture to write (%(default)s)")
-    add(
+    add.experts(
         "--epsilon",
         type=fraction,
         default=8 / 255,
@@ -225,7 +177,7 @@ def _learning(command: Callable[..., _Command]) -> None:
     add("--perturbation", metavar="KEY", help=what)
 
 
-def _method(add: _Command) -> None:
+def _method(add: Command) -> None:
     """What is fitted, and how."""
     what = "sem unless photos are all of one kind; with lsp nothing is learned"
     _choice(add.experts, "--method", sorted(choices.METHOD_NAMES), what)
@@ -272,7 +224,7 @@ def _method(add: _Command) -> None:
     add.experts("--tensorboard", metavar="FOLDER", help="write the fit's records for TensorBoard")
 
 
-def _measuring(command: Callable[..., _Command]) -> None:
+def _measuring(command: Callable[..., Command]) -> None:
     add = command("evaluate", measuring.evaluate_victims, "--device", "--precision")
     add("train", help=f"trained on: {DATASET_HELP}")
     add("test", help="tested on: the same, its test split where it has one")
@@ -313,7 +265,7 @@ def _measuring(command: Callable[..., _Command]) -> None:
     add("--originals", metavar="PHOTOS", help=what)
 
 
-def _artefacts(command: Callable[..., _Command]) -> None:
+def _artefacts(command: Callable[..., Command]) -> None:
     command("info", artefacts.print_info)("perturbation", help=_PERTURBATION_HELP)
     command("list", artefacts.print_names)
 

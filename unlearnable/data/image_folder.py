@@ -19,6 +19,7 @@ from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
 
+from .links import check_links
 from .many_photos import bad_photos, few_at_once
 from .photo import (
     HEIC_EXTENSIONS,
@@ -157,7 +158,7 @@ def open_folder(folder: str | Path) -> ImageFolder:
     if classes:
         _refuse_splits(root, list(classes))
     for path in classes:
-        _check_links(path)
+        check_links(path)
         classes[path] = files_below(path)
     filled = [path for path, files in classes.items() if _photos_among(files, root)]
     if not filled and (not classes or _photos_among(loose, root)):
@@ -233,26 +234,6 @@ def _only_folders(folder: Path) -> list[str]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
-def _check_links(folder: Path) -> None:
-    """Refuses links to a folder that they lie in."""
-    for at, _, _ in os.walk(folder, followlinks=True):
-        here = Path(at)
-        if here.is_symlink() and _leads_back(here):
-            raise ValueError(
-                f"expected folders without cycles, got the link {here} to {here.resolve()}, "
-                f"which leads back to itself: its photos would be read again and again; remove it"
-            )
-
-
-def _leads_back(link: Path) -> bool:
-    """Whether a link goes to a folder that it lies in, or that was passed on the way to it."""
-    found = link.stat()
-    passed = (parent.stat() for parent in link.absolute().parents)
-    return link.parent.resolve().is_relative_to(link.resolve()) or any(
-        (at.st_dev, at.st_ino) == (found.st_dev, found.st_ino) for at in passed
-    )
 
 
 def files_below(folder: Path) -> list[Path]:

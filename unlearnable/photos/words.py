@@ -118,7 +118,7 @@ def _what(plan: Planned) -> str:
 def _looks(plan: Planned) -> str:
     found = _shows(plan)
     only = plan.method.kind == "shift"
-    tint = plan.method.epsilon if only else getattr(plan.method, "colour_epsilon", None)
+    tint = getattr(plan.method, "epsilon" if only else "colour_epsilon", None)
     if tint is None:
         return found
     tinted = _TINTED.format(math.floor(255 * tint + 1e-6))
@@ -126,13 +126,15 @@ def _looks(plan: Planned) -> str:
 
 
 def _shows(plan: Planned) -> str:
-    if plan.visibility not in _LOOKS:
-        return _UNSEEN if plan.visibility is None else _SHOWS
-    usual = plan.method.norm == "Linf" and math.isclose(plan.method.epsilon, _USUAL)
-    change = f"by {_SMOOTH[plan.visibility]} of 255 levels of brightness" if usual else "least"
-    return (
-        f"{_LOOKS[plan.visibility]}: in smooth areas, such as sky or skin, pixels change {change}."
-    )
+    level = plan.visibility
+    if level is None:
+        return _UNSEEN
+    if level not in _LOOKS:
+        return _SHOWS
+    linf = getattr(plan.method, "norm", None) == "Linf"
+    usual = linf and math.isclose(getattr(plan.method, "epsilon", 0.0), _USUAL)
+    change = f"by {_SMOOTH[level]} of 255 levels of brightness" if usual else "least"
+    return f"{_LOOKS[level]}: in smooth areas, such as sky or skin, pixels change {change}."
 
 
 def _takes(plan: Planned) -> str:

@@ -1,0 +1,57 @@
+"""How the words of a command line are read, and refused in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ..engine.names import suggestion
+
+
+class Parser(argparse.ArgumentParser):
+    """One sentence for a word that it does not take, and -8/255 is a number."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Of the subcommands; options check their names themselves."""
+        if action.choices is not None and value not in action.choices:
+            near = suggestion(value, action.choices)
+            known = ", ".join(action.choices)
+            message = f"expected one of {known}, got {value!r}{near}"
+            raise argparse.ArgumentError(action, message)
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """For words that no option or argument takes."""
+        word = unknown[0].partition("=")[0]
+        if word.startswith("-"):
+            self.error(f"no option {word}{suggestion(word, self._option_string_actions)}")
+        self.error(f'no use for {word!r}; names with spaces need quotes, such as "my photos"')
+
+    def error(self, message: str) -> NoReturn:
+        message = message.replace("the following arguments are required:", "expected also")
+        self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
+
+
+class Command:
+    """Adds options to a subcommand: called, for everybody; by ``experts``, in a group of theirs."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+        self._experts: Any = None
+
+    def __call__(self, *names: str, **options: Any) -> None:
+        self._parser.add_argument(*names, **options)
+
+    def usage(self, words: str) -> None:
+        """The first line of help, in place of one that lists every option."""
+        self._parser.usage = f"{self._parser.prog} {words}"
+
+    def experts(self, *names: str, **options: Any) -> None:
+        if self._experts is None:
+            self._experts = self._parser.add_argument_group("for experts")
+        self._experts.add_argument(*names, **options)
