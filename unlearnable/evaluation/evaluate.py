@@ -189,7 +189,8 @@ def train_victims(
     name = victim if isinstance(victim, str) else type(victim).__name__
     train = _replaced(train, countermeasure)
     if countermeasure.test_images:
-        test = _replaced(test, countermeasure)
+        images = countermeasure.on_test_images(test.images.clone(), test.labels.clone())
+        test = test._replace(images=images)
     result = Evaluation(
         name,
         training.epochs,

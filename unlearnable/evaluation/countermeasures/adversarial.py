@@ -26,6 +26,8 @@ class AdversarialTraining(Countermeasure):
     norm: str = "Linf"
     steps: int = 10
 
+    needs_one_draw = True
+
     def __post_init__(self) -> None:
         if self.norm not in ("Linf", "L2"):
             raise ValueError(f'expected the norm "Linf" or "L2", got {self.norm!r}')

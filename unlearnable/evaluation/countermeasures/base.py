@@ -22,16 +22,24 @@ class Countermeasure(ABC):
     Subclasses are frozen dataclasses, whose fields are the parameters.
 
     Attributes:
-        test_images: Whether :meth:`on_images` is applied to the test images too.
+        test_images: Whether the test images are treated by :meth:`on_test_images`.
         learning_rate: What the victim's optimiser starts with.
         needs_clean_images: Whether the trainer has to have clean images of the protected dataset.
             An audit then trains on protected images only, and leaves the result out of the worst
             case: it says what clean images are worth, not what protected ones are.
+        knows_method: Whether it is aimed at one kind of perturbation by who knows that it was used:
+            an audit's worst case of those who know the method counts it, that of the others not.
+        several_draws: Whether :meth:`on_batch` may return several draws of an image.
+        needs_one_draw: Whether :meth:`on_batch` or :meth:`on_step` takes one draw of each image
+            only, so that it cannot come after one that returns several.
     """
 
     test_images: bool = False
     learning_rate: float = 0.1
     needs_clean_images: bool = False
+    knows_method: bool = False
+    several_draws: bool = False
+    needs_one_draw: bool = False
 
     @property
     @abstractmethod
@@ -108,6 +116,13 @@ class Countermeasure(ABC):
             uint8, of the same shape.
         """
         return images
+
+    def on_test_images(self, images: Tensor, labels: Tensor) -> Tensor:
+        """What becomes of the test images where :attr:`test_images` says so.
+
+        By default :meth:`on_images`, which then must not make use of the labels.
+        """
+        return self.on_images(images, labels)
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:  # noqa: B027
         """Changes the fresh weights that the victim starts from, in place.

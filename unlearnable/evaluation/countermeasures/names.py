@@ -9,8 +9,12 @@ from ...engine.names import suggestion
 from .adversarial import AdversarialTraining
 from .automatic import RandAugment
 from .base import Countermeasure, NoCountermeasure
+from .channels import ChannelNormalization, ColourWhitening, HistogramEqualization
+from .class_means import ClassMeanSubtraction
+from .composition import Composition
 from .displacement import Displacement
 from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
+from .lowpass import LowPass
 from .mixing import CutMix, Cutout, MixUp
 from .pretrained import FineTuning
 from .projection import OrthogonalProjection
@@ -26,6 +30,10 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "gaussian-blur": GaussianBlur,
     "median-filter": MedianFilter,
     "mean-filter": MeanFilter,
+    "low-pass": LowPass,
+    "channel-normalization": ChannelNormalization,
+    "histogram-equalization": HistogramEqualization,
+    "colour-whitening": ColourWhitening,
     "displacement": Displacement,
     "cutout": Cutout,
     "cutmix": CutMix,
@@ -44,6 +52,10 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     ),
     "orthogonal-projection": OrthogonalProjection,
     "fine-tuning": FineTuning,
+    "class-mean-subtraction": ClassMeanSubtraction,
+    "class-mean-subtraction-low": lambda: ClassMeanSubtraction("low"),
+    "class-mean-subtraction-high": lambda: ClassMeanSubtraction("high"),
+    "class-mean-subtraction-colour": lambda: ClassMeanSubtraction("colour"),
     "unprotected-PERCENT": Unprotected,
     "clean-part-only-PERCENT": CleanPartOnly,
 }
@@ -75,16 +87,18 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
     """A countermeasure from its name.
 
     Args:
-        chosen: A name such as ``"jpeg-10"``; None for ``"none"``; or a countermeasure, which is
-            returned.
+        chosen: A name such as ``"jpeg-10"``, or several joined by ``+``, such as
+            ``"jpeg-10+grayscale"``; None for ``"none"``; or a countermeasure, which is returned.
 
     Raises:
-        ValueError: The name is not known, or its number out of range.
+        ValueError: The name is not known, its number out of range, or parts cannot be composed.
     """
     if isinstance(chosen, Countermeasure):
         return chosen
     if chosen is None:
         return NoCountermeasure()
+    if "+" in chosen:
+        return Composition(tuple(map(countermeasure, chosen.split("+"))))
     for template, make in NAMES.items():
         pattern = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
         if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
