@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torchvision.transforms import v2
 
+from unlearnable.engine.run import Run
+from unlearnable.engine.train import Batch, to_float
 from unlearnable.evaluation import countermeasure
+from unlearnable.evaluation.countermeasures import operations
 from unlearnable.evaluation.countermeasures.channels import (
     ChannelNormalization,
     ColourWhitening,
     HistogramEqualization,
 )
+from unlearnable.evaluation.countermeasures.colours import ColourJitter, HueShift, ShiftNoise
 from unlearnable.evaluation.countermeasures.lowpass import LowPass, cosines
 
 
@@ -166,3 +171,108 @@ def test_low_pass_of_all_frequencies_changes_nothing_and_of_none_is_refused(loud
     for share in (0, 1.5):
         with pytest.raises(ValueError, match="share above 0"):
             LowPass(share)
+
+
+# --- colours of batches --------------------------------------------------------------------------
+
+
+class Fixed:
+    """Draws that are given, and the bounds that they were asked within."""
+
+    def __init__(self, *tensors):
+        self.left, self.asked = list(tensors), []
+
+    def uniform(self, shape, low, high):
+        self.asked.append((tuple(shape), low, high))
+        return self.left.pop(0).reshape(shape)
+
+    def normal(self, shape):
+        self.asked.append((tuple(shape), "normal"))
+        return self.left.pop(0).reshape(shape)
+
+
+class Given:
+    """A run whose draws are given."""
+
+    def __init__(self, draws):
+        self.draws = draws
+
+    def rng(self, purpose):
+        return self.draws
+
+
+def test_hues_are_torchvisions(loud):
+    images = to_float(loud[0])
+    images[0] = images[0, :1]  # a grey one
+    for turn in (-0.5, -0.2, 0.0, 0.1, 0.37, 0.5):
+        found = operations.hue(images, torch.full((5,), turn))
+        expected = v2.functional.adjust_hue(images, turn)
+        assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.equal(operations.hue(images[:, :1], torch.ones(5)), images[:, :1])
+    each = operations.hue(images, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]))
+    expected = v2.functional.adjust_hue(images[2], 0.3)
+    assert torch.allclose(each[2], expected, atol=1e-5)
+
+
+def test_colour_jitter_is_torchvisions_functions_in_one_order(loud):
+    images = to_float(loud[0])
+    drawn = torch.rand(5, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    draws = Fixed(drawn)
+    batch = ColourJitter(0.3, 0.2, 0.5, 0.1).on_batch(Batch(images, loud[1]), Given(draws), 0.0)
+    assert draws.asked == [((5, 4), -1, 1)] and batch.targets is loud[1]
+    for image, (brighter, sharper, livelier, turn), found in zip(
+        images, drawn.tolist(), batch.images, strict=True
+    ):
+        expected = v2.functional.adjust_brightness(image, 1 + 0.3 * brighter)
+        expected = v2.functional.adjust_contrast(expected, 1 + 0.2 * sharper)
+        expected = v2.functional.adjust_saturation(expected, 1 + 0.5 * livelier)
+        expected = v2.functional.adjust_hue(expected, 0.1 * turn)
+        assert torch.allclose(found, expected, atol=1e-5)
+    for wrong in ({"hue": 0.6}, {"brightness": -0.1}, {"contrast": 2}):
+        with pytest.raises(ValueError, match=f"expected {next(iter(wrong))} from 0"):
+            ColourJitter(**wrong)
+
+
+def test_a_hue_shift_turns_each_image_by_its_own_draw(loud):
+    images = to_float(loud[0])
+    turns = torch.tensor([-0.5, -0.1, 0.0, 0.2, 0.4])
+    draws = Fixed(turns)
+    found = HueShift().on_batch(Batch(images, loud[1]), Given(draws), 0.0).images
+    assert draws.asked == [((5,), -0.5, 0.5)]
+    for image, turn, after in zip(images, turns.tolist(), found, strict=True):
+        assert torch.allclose(after, v2.functional.adjust_hue(image, turn), atol=1e-5)
+    with pytest.raises(ValueError, match="turn above 0"):
+        HueShift(0)
+
+
+def test_shift_noise_adds_one_colour_to_an_image_and_noise_to_each_pixel(loud):
+    images = to_float(loud[0])
+    generator = torch.Generator().manual_seed(0)
+    shift = torch.rand(5, 3, 1, 1, generator=generator) * 16 / 255 - 8 / 255
+    noise = torch.randn(5, 3, 9, 8, generator=generator)
+    draws = Fixed(shift, noise)
+    found = countermeasure("shift-noise-8").on_batch(Batch(images, loud[1]), Given(draws), 0.0)
+    assert draws.asked == [((5, 3, 1, 1), -8 / 255, 8 / 255), ((5, 3, 9, 8), "normal")]
+    expected = np.clip(images.numpy() + shift.numpy() + 4 / 255 * noise.numpy(), 0, 1)
+    assert np.allclose(found.images.numpy(), expected, atol=1e-6)
+    for wrong in ({"levels": -1}, {"noise": 300}):
+        with pytest.raises(ValueError, match="from 0 to 255"):
+            ShiftNoise(**wrong)
+
+
+@pytest.mark.parametrize("name", ["colour-jitter", "hue-shift", "shift-noise-8"])
+def test_each_image_of_a_batch_is_changed_by_draws_of_its_own(name):
+    images = torch.tensor([200, 100, 50], dtype=torch.uint8).view(1, 3, 1, 1)
+    images = images.expand(16, 3, 4, 4).contiguous()
+    run = Run(images, torch.zeros(16).long(), 1, seed=0)
+    for index in run.batches(1, 16):
+        batch = countermeasure(name).on_batch(
+            Batch(to_float(images[index]), torch.zeros(16).long()), run, 0.0
+        )
+    assert len(batch.images.unique(dim=0)) == 16
+    assert batch.images.min() >= 0 and batch.images.max() <= 1
+
+
+def test_colours_may_be_spelt_as_elsewhere():
+    assert countermeasure("color-jitter") == ColourJitter()
+    assert countermeasure("color-whitening+hue-shift").name == "colour-whitening+hue-shift"

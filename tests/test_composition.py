@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import unlearnable as ue
+from unlearnable.cli import choices
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import Batch, to_float
 from unlearnable.evaluation import Countermeasure, countermeasure
@@ -134,7 +135,7 @@ def test_a_victim_that_one_part_cannot_have_is_refused():
     [
         ("jpeg-10+jpeg-10", "jpeg-10 is there twice"),
         ("none+jpeg-10", "leave it out"),
-        ("unprotected-20+clean-part-only-10", "each choose which images there are"),
+        ("unprotected-20+clean-part-only-10", "each say which clean images there are"),
         ("adversarial-training-4+adversarial-training-8", "each choose the images of a step"),
         ("ueraser+adversarial-training-4", "several draws.* takes one of each"),
         ("adversarial-training-4+ueraser-max", "several draws.* takes one of each"),
@@ -169,3 +170,13 @@ def test_mixes_before_several_draws_are_fine(pixels):
 def test_unknown_parts_raise_with_the_list(name):
     with pytest.raises(ValueError, match=r"jpeg-QUALITY.*fine-tuning"):
         countermeasure(name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("Standard", "standard"), ("ADAPTIVE", "adaptive"), ("JPEG10+GrayScale", "jpeg-10+grayscale"),
+     ("channel_normalization+JPEG_77", "channel-normalization+jpeg-77"),
+     ("Adversarial_Training_8_Steps_7", "adversarial-training-8-steps-7")],
+)  # fmt: skip
+def test_the_command_line_reads_compositions_and_sets_without_regard_to_case(typed, name):
+    assert choices.countermeasure_name(typed) == name

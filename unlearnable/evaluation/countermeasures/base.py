@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...engine.numbers import integer, number
@@ -29,6 +30,7 @@ class Countermeasure(ABC):
             case: it says what clean images are worth, not what protected ones are.
         knows_method: Whether it is aimed at one kind of perturbation by who knows that it was used:
             an audit's worst case of those who know the method counts it, that of the others not.
+        takes_pairs: Whether :meth:`on_pairs` is to be called.
         several_draws: Whether :meth:`on_batch` may return several draws of an image.
         needs_one_draw: Whether :meth:`on_batch` or :meth:`on_step` takes one draw of each image
             only, so that it cannot come after one that returns several.
@@ -38,6 +40,7 @@ class Countermeasure(ABC):
     learning_rate: float = 0.1
     needs_clean_images: bool = False
     knows_method: bool = False
+    takes_pairs: bool = False
     several_draws: bool = False
     needs_one_draw: bool = False
 
@@ -104,6 +107,25 @@ class Countermeasure(ABC):
         dataset, a ``Subset`` of it, or its ``with_fraction(…)``, no image is decoded again.
         """
         return dataset
+
+    def on_pairs(
+        self, images: Tensor, clean: Tensor, labels: Tensor, device: torch.device
+    ) -> Tensor:
+        """What the victim makes of all images once, given clean originals of them.
+
+        Only where :attr:`takes_pairs`, and of a :class:`~unlearnable.ProtectedDataset`. It is not
+        timed.
+
+        Args:
+            images: As :meth:`on_dataset` chose them: uint8, (N, C, H, W), on the CPU.
+            clean: The same without their perturbation.
+            labels: int64, (N,), on the CPU.
+            device: Where networks train.
+
+        Returns:
+            uint8, of the same shape, on the CPU; those given stay as they are.
+        """
+        return images
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         """What the victim makes of all images once, before it trains.

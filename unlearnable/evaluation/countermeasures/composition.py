@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...engine.run import Run
@@ -75,6 +76,10 @@ class Composition(Countermeasure):
         return any(part.knows_method for part in self.parts)
 
     @property
+    def takes_pairs(self) -> bool:  # type: ignore[override]
+        return any(part.takes_pairs for part in self.parts)
+
+    @property
     def several_draws(self) -> bool:  # type: ignore[override]
         return any(part.several_draws for part in self.parts)
 
@@ -100,6 +105,13 @@ class Composition(Countermeasure):
         for part in self.parts:
             dataset = part.on_dataset(dataset)
         return dataset
+
+    def on_pairs(
+        self, images: Tensor, clean: Tensor, labels: Tensor, device: torch.device
+    ) -> Tensor:
+        for part in self.parts:
+            images = part.on_pairs(images, clean, labels, device)
+        return images
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         for part in self.parts:
@@ -146,10 +158,10 @@ def _useless(parts: Sequence[Countermeasure]) -> str:
 
 
 def _two_datasets(parts: Sequence[Countermeasure]) -> str:
-    found = [part.name for part in parts if _overrides(part, "on_dataset")]
+    found = [p.name for p in parts if _overrides(p, "on_dataset") or p.takes_pairs]
     if len(found) < 2:
         return ""
-    return f"{found[0]} and {found[1]} each choose which images there are; take one of them"
+    return f"{found[0]} and {found[1]} each say which clean images there are; take one of them"
 
 
 def _two_rates(parts: Sequence[Countermeasure]) -> str:
