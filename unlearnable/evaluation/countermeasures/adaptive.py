@@ -44,19 +44,19 @@ _WHO: dict[str, str] = {
         "over it; a median filter does the same without knowing of it."
     ),
     "kernels": (
-        "Whoever has the labels divides the average spectrum of each class by that of all, and so "
-        "undoes much of the kernel; sharpening does so without knowing of it. Whoever knows the "
-        "seed computes the kernels."
+        "Whoever has the labels sees the kernel in the average spectrum of its class, and can "
+        "divide it out; sharpening weakens it without knowing of it. Whoever knows the seed "
+        "computes the kernels."
     ),
     "cells": (
-        "Whoever has the labels and knows the cells erases what a linear model on their mean "
+        "Whoever has the labels and knows the cells can erase what a linear model on their mean "
         "colours tells the classes by; JPEGs of low quality weaken it without knowing of it. "
         "Whoever knows the seed computes the centres of all rows."
     ),
     "processes": (
         "Whoever has the labels sees each class's process in the average spectrum of its images, "
-        "and damps it; JPEGs of low quality undo much of it without knowing of it. Whoever knows "
-        "the seed computes the windows."
+        "and can damp it; JPEGs of low quality undo much of it without knowing of it. Whoever "
+        "knows the seed computes the windows."
     ),
 }
 # What each part of a stack is tried with after those above it: else its own first.
