@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...engine.models import reset_weights
+from ...engine.random import global_seed
 from ...engine.run import Run
 from ...engine.train import to_float
 from .base import Countermeasure, NoCountermeasure
@@ -87,11 +87,10 @@ class LeakedPairs(Countermeasure):
         """The U-Net, trained on protected images and their originals, uint8 (N, C, H, W)."""
         classes = int(all_labels.max()) + 1
         images, clean, labels = (tensor.to(device) for tensor in (images, clean, labels))
-        network = PairNetwork(images.shape[1], classes)
         run = Run(images, labels, classes, seed=("leaked pairs", self.seed))
         with contextlib.closing(run):
-            reset_weights(network, seed=run.weight_seed("purifier"))
-            network = network.to(device)
+            with global_seed(run.weight_seed("purifier")):
+                network = PairNetwork(images.shape[1], classes).to(device)
             optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
             for index in run.batches(self.steps, self.batch_size):

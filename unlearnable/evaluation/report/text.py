@@ -119,7 +119,7 @@ def worst_cases(report: Findings) -> list[tuple[str, Row]]:
     if standard is None or adaptive is None:
         worst = report.worst()
         return [] if worst is None else [("Worst case", worst)]
-    return [("Worst case", standard), ("Worst case, knowing the method", adaptive)]
+    return [("Worst case", standard), ("Worst case, method known", adaptive)]
 
 
 def plain_table(report: Findings) -> str:
