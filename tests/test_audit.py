@@ -17,11 +17,18 @@ from unlearnable.data.cache import read_images
 from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 from unlearnable.engine.recipes import STANDARD
+from unlearnable.evaluation import (
+    STANDARD_SET,
+    STRONG_SET,
+    adaptive_countermeasures,
+    who_can_undo,
+)
 from unlearnable.evaluation.audit.cells import PlannedCell, plan
 from unlearnable.evaluation.audit.data import AuditData, read_audit_data, split
 from unlearnable.evaluation.audit.timing import Clock, probe
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure, projection
 from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
+from unlearnable.evaluation.countermeasures.leaked_pairs import LeakedPairs
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection
 from unlearnable.evaluation.evaluate import Training, train_victims
@@ -207,6 +214,53 @@ def test_a_folder_takes_more_countermeasures_and_seeds(images, pixel, trained, t
     )
     assert more.complete and len(trained) == len(set(trained)) > len(first)
     assert {entry["name"] for entry in more.countermeasures} == {"none", "jpeg-10", "bit-depth-2"}
+
+
+def test_sets_are_taken_by_name_and_the_default_knows_the_method(
+    images, pixel, trained, monkeypatch
+):
+    monkeypatch.setattr(LeakedPairs, "on_pairs", lambda self, images, *_: images)
+    options = {"victims": "tiny", "epochs": 1, "device": "cpu", "progress": False}
+    report = ue.audit(images[0], pixel, images[1], **options)
+    names = [entry["name"] for entry in report.countermeasures]
+    knowing = [counter.name for counter in adaptive_countermeasures(pixel)]
+    assert names == [*STANDARD_SET, *knowing]
+    adaptive = [entry["name"] for entry in report.countermeasures if entry["adaptive"]]
+    assert adaptive == knowing == ["pixel-repair", "median-filter"]
+    assert report.perturbation["who_can_undo"] == who_can_undo(pixel)
+    assert report.worst_adaptive.countermeasure in knowing
+    assert report.worst_standard.countermeasure in STANDARD_SET
+    strong = run(images, pixel, countermeasures="strong")
+    assert [entry["name"] for entry in strong.countermeasures] == list(STRONG_SET)
+    mixed = run(images, pixel, countermeasures=["adaptive", "jpeg-10+grayscale", "standard"])
+    assert [e["name"] for e in mixed.countermeasures][:4] == ["none", *knowing, "jpeg-10+grayscale"]
+    assert len(mixed.countermeasures) == len(names)
+    wrapped = ue.audit(ProtectedDataset(images[0], pixel), None, images[1], **options)
+    assert wrapped.countermeasures == report.countermeasures
+
+
+def test_the_standard_set_is_large_enough_and_what_it_costs_is_known():
+    counters = [countermeasure(name) for name in STANDARD_SET]
+    assert STANDARD_SET[0] == "none" and len(set(STANDARD_SET)) == len(STANDARD_SET) >= 13
+    assert set(STANDARD_SET) < set(STRONG_SET) and len(set(STRONG_SET)) == len(STRONG_SET)
+    assert max(counter.passes for counter in counters) <= 4
+    assert not any(counter.knows_method for counter in counters)
+    for needed in ("adversarial-training-2", "adversarial-training-8", "fine-tuning"):
+        assert needed in STRONG_SET
+
+
+def test_ones_own_comes_before_that_of_a_set(images, pixel, trained):
+    own = dataclasses.replace(countermeasure("median-filter"), kernel_size=5)
+    for chosen in (["adaptive", own], [own, "adaptive"]):
+        report = run(images, pixel, countermeasures=chosen)
+        (entry,) = [e for e in report.countermeasures if e["name"] == "median-filter"]
+        assert entry["parameters"]["kernel_size"] == 5
+
+
+def test_an_evaluation_takes_no_set(images):
+    for name in ("standard", "strong", "adaptive"):
+        with pytest.raises(ValueError, match=f"one countermeasure, got the set '{name}'"):
+            ue.evaluate(*images, "tiny", countermeasure=name, device="cpu", progress=False)
 
 
 def test_fine_tuning_from_other_images_is_another_cell(images, pixel, trained, tmp_path):

@@ -7,10 +7,11 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
-from unlearnable.cli import arguments, demo
+from unlearnable.cli import arguments, demo, measuring
 from unlearnable.cli.main import main, make_parser
 from unlearnable.datasets import Shapes
 from unlearnable.engine.checkpoint import Checkpoint
+from unlearnable.evaluation.audit import runner
 
 QUICK = ["--preset", "demo", "--set", "train_steps=2", "--quiet"]
 
@@ -89,6 +90,32 @@ def test_audit_tries_countermeasures_and_reports(tmp_path, capsys):
     assert code == 1 and "jpeg-QUALITY" in err
     code, _, err = run(capsys, *arguments, "--epochs", 0)
     assert code == 1 and "epoch" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "tried"),
+    [
+        ([], None),  # what audit tries by default
+        (["--countermeasures", "Strong", "adaptive"], ["strong", "adaptive"]),
+        (["--quick"], measuring._QUICK["countermeasures"]),
+        (["--quick", "--countermeasures", "JPEG10+Grayscale"], ["jpeg-10+grayscale"]),
+    ],
+)
+def test_what_an_audit_tries_on_a_cpu(tmp_path, capsys, monkeypatch, words, tried):
+    asked = {}
+
+    @functools.wraps(runner.audit)
+    def audit(*args, **options):
+        asked.update(options)
+        raise ValueError("asked")
+
+    monkeypatch.setattr(runner, "audit", audit)
+    assert run(capsys, "fit", "shapes:20", tmp_path / "p", "--method", "ops", "--quiet")[0] == 0
+    arguments = ("audit", "shapes:20", "--perturbation", tmp_path / "p", "--device", "cpu")
+    code, _, err = run(capsys, *arguments, *words)
+    assert code == 1 and "asked" in err
+    assert asked.get("countermeasures") == tried
+    assert (asked["victims"], asked["epochs"]) == (["tiny"], 12)
 
 
 def test_fit_says_where_the_time_went_and_writes_for_tensorboard(tmp_path, capsys):
@@ -311,7 +338,7 @@ def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
     [
         (["fit", "a", "b"], ue.Method.fit, {"keep_checkpoint", "callback", "resident"}),
         (["protect", "a", "b"], ue.ProtectedDataset.export, {"mapping", "measure", "resume"}),
-        (["evaluate", "a", "b"], ue.evaluate, {"countermeasure", "batch_size", "peak_images"}),
+        (["evaluate", "a", "b"], ue.evaluate, {"batch_size", "peak_images"}),
         (
             ["audit", "a", "--perturbation", "b"],
             ue.audit,

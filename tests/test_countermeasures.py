@@ -31,6 +31,7 @@ from unlearnable.evaluation.countermeasures.images import (
     MeanFilter,
     MedianFilter,
 )
+from unlearnable.evaluation.countermeasures.leaked_pairs import LeakedPairs
 from unlearnable.evaluation.countermeasures.mixing import CutMix, Cutout, MixUp
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning, Start, pretrained
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection, without
@@ -66,8 +67,9 @@ def on_batch(counter, images, labels, *, done=0.0, classes=3, seed=0):
 def examples():
     """A name for every template."""
     numbers = {"l2-RADIUS": "l2-0.5", "RADIUS": "4", "STEPS": "3", "QUALITY": "10", "BITS": "2"}
+    more = {"PERCENT": "20", "LEVELS": "8", "SHIFT": "25", "PAIRS": "500", "PIXELS": "8"}
     names = list(NAMES)
-    for placeholder, number in (numbers | {"PERCENT": "20"}).items():
+    for placeholder, number in (numbers | more).items():
         names = [name.replace(placeholder, number) for name in names]
     return names
 
@@ -112,7 +114,7 @@ def test_the_documentation_lists_all_of_them():
         does = counter.description.removeprefix("a victim that ")
         row = f"| `{name}` | {does} | {parameters} |"
         assert row in page, row
-    assert page.count("\n| `") == len(NAMES) + len(MODELS) + 6  # and the hooks
+    assert page.count("\n| `") == len(NAMES) + len(MODELS) + 8  # and the hooks
 
 
 # --- images --------------------------------------------------------------------------------------
@@ -708,7 +710,11 @@ def test_victims_follow_from_their_seed_and_leave_the_global_state_alone(
     name, shapes, perturbation
 ):
     protected = ProtectedDataset(shapes, perturbation)
-    counter = FineTuning(Shapes(size=16), 1) if name == "fine-tuning" else countermeasure(name)
+    short = {
+        "fine-tuning": FineTuning(Shapes(size=16), 1),
+        "leaked-pairs-500": LeakedPairs(steps=2),
+    }
+    counter = short.get(name) or countermeasure(name)
     victim = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.Flatten(), nn.Linear(4 * 64, 10))
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
@@ -728,7 +734,9 @@ def test_victims_follow_from_their_seed_and_leave_the_global_state_alone(
 
 def test_grey_images_can_be_evaluated_under_all(tensors):
     images, labels = tensors[0][:, :1], tensors[1]
-    for name in COUNTERMEASURES[:-2]:
+    for name in COUNTERMEASURES:
+        if name == "fine-tuning" or countermeasure(name).needs_clean_images:
+            continue
         found = ue.evaluate(
             (images, labels), (images, labels), linear(64), countermeasure=name, epochs=1, seeds=1,
             device="cpu", progress=False,

@@ -348,3 +348,115 @@ def test_the_style_is_on_the_page_as_it_is_written():
 
 def test_times_read_well():
     assert [duration(s) for s in (0.2, 60, 600, 7200)] == ["1 s", "60 s", "10 min", "2.0 h"]
+
+
+# --- knowing the method --------------------------------------------------------------------------
+
+
+def knowing(standard, adaptive, *, clean=0.9, **changes):
+    """A report of one countermeasure that knows nothing and of one that knows the method."""
+    cells = [
+        cell(PROTECTED, "none", 0.12), cell(CLEAN, "none", clean),
+        cell(PROTECTED, "jpeg-10", standard), cell(CLEAN, "jpeg-10", 0.85),
+        cell(PROTECTED, "shift-removal", adaptive), cell(CLEAN, "shift-removal", 0.88),
+    ]  # fmt: skip
+    made = report(cells, ("none", "jpeg-10", "shift-removal"), **changes)
+    entries = [e | {"adaptive": e["name"] == "shift-removal"} for e in made.countermeasures]
+    about = made.perturbation | {"who_can_undo": ["Whoever has <the> labels can."]}
+    return dataclasses.replace(made, countermeasures=entries, perturbation=about)
+
+
+def test_both_worst_cases_are_said_in_plain_words():
+    made = knowing(0.3, 0.8)
+    assert made.worst().countermeasure == made.worst_adaptive.countermeasure == "shift-removal"
+    assert made.worst_standard.countermeasure == "jpeg-10"
+    assert made.verdict() == (
+        "A victim that estimates each class's shift of colours and undoes it reaches 80.0 % "
+        "accuracy at its best; on clean images the same victim reaches 88.0 %. Beyond guessing, "
+        "that is 88 % of what clean images give without any countermeasure. For that it has to "
+        "know the method; of those who do not, the one that saves its training images as JPEG of "
+        "quality 10 gets furthest, to 30.0 %, which is 25 % of what clean images give. Without a "
+        "countermeasure, protected images give 12.0 %."
+    )
+    other = knowing(0.8, 0.3)
+    assert other.worst() == other.worst_standard != other.worst_adaptive
+    assert (
+        "Knowing the method helps no further: of those who do, the one that estimates each class's "
+        "shift of colours and undoes it gets furthest, to 30.0 %, which is 25 % of what"
+    ) in other.verdict()
+
+
+@pytest.mark.parametrize(
+    ("standard", "adaptive", "headline"),
+    [
+        (0.2, 0.2, "The protection held against all that was tried"),
+        (
+            0.2, 0.5,
+            "The protection held against those who do not know the method, in part against those "
+            "who do",
+        ),
+        (
+            0.2, 0.8,
+            "The protection held against those who do not know the method, not against those who "
+            "do",
+        ),
+        (
+            0.5, 0.8,
+            "The protection holds in part, and not at all against those who know the method",
+        ),
+        (0.5, 0.5, "The protection holds in part"),
+        (0.8, 0.2, "The protection does not hold"),
+    ],
+)  # fmt: skip
+def test_the_headline_tells_those_who_know_the_method_from_the_others(standard, adaptive, headline):
+    made = knowing(standard, adaptive)
+    assert made.headline() == headline
+    assert headline in made.to_html() and headline in made.to_markdown()
+
+
+def test_pages_show_both_worst_cases_and_who_can_undo_it():
+    made = knowing(0.3, 0.8)
+    page = made.to_html()
+    words = " ".join(Page(page).words)
+    assert page.count("<dt>Worst case</dt>") == 1 == page.count("<dt>Worst case, method known</dt>")
+    assert page.count('<span class="mark">worst case</span>') == 2
+    assert page.count('<span class="mark">knows the method</span>') == 1
+    assert page.count("<tr class=worst>") == 2
+    assert "Who can undo it" in words and "Whoever has <the> labels can." in words
+    assert "<the>" not in page
+    markdown = made.to_markdown()
+    assert "shift-removal (knows the method) (worst case)" in markdown
+    assert r"## Who can undo it" in markdown and r"\<the" in markdown
+    assert "shift-removal (knows the method)" in str(made)
+
+
+def test_both_worst_cases_are_in_the_json():
+    found = knowing(0.3, 0.8).to_dict()["worst_case"]
+    assert found["standard"] == {
+        "countermeasure": "jpeg-10", "victim": "tiny", "peak": 0.3, "last": 0.3,
+        "clean_peak": 0.85, "recovered": pytest.approx(0.25),
+    }  # fmt: skip
+    assert found["adaptive"]["countermeasure"] == "shift-removal"
+    assert report(BROKEN).to_dict()["worst_case"]["adaptive"] is None
+    assert report([], planned=8).to_dict()["worst_case"] == {"standard": None, "adaptive": None}
+
+
+def test_reports_of_earlier_releases_are_read_and_say_what_they_said(tmp_path):
+    made = report(BROKEN)
+    content = made.to_dict()
+    del content["worst_case"]
+    assert "adaptive" not in content["countermeasures"][0]
+    assert "who_can_undo" not in content["perturbation"]
+    read = ue.AuditReport.from_dict(content)
+    assert read == made and read.worst_adaptive is None and read.worst_standard == read.worst()
+    page = read.to_html()
+    assert "Who can undo it" not in page and "method known" not in page
+    assert read.to_markdown().count("worst case") == 1
+    assert ue.AuditReport.load(knowing(0.3, 0.8).save(tmp_path / "a").parent) == knowing(0.3, 0.8)
+
+
+def test_an_audit_whose_adaptive_part_is_unfinished_has_one_worst_case():
+    made = knowing(0.3, 0.8)
+    early = dataclasses.replace(made, cells=made.cells[:4])
+    assert early.worst_adaptive is None and "know the method" not in early.verdict()
+    assert early.to_html().count("Worst case") == 1

@@ -16,6 +16,7 @@ from unlearnable.data import datasets as named_datasets
 from unlearnable.engine.models import MODELS
 from unlearnable.engine.recipes import RECIPES
 from unlearnable.evaluation import COUNTERMEASURES
+from unlearnable.evaluation.countermeasures.sets import ADAPTIVE, SETS
 from unlearnable.perturbation.visibility import VISIBILITIES
 from unlearnable.protected.export import EXPORT_FORMATS
 
@@ -70,6 +71,7 @@ def test_options_list_what_is_defined():
     assert choices.EXPORT_NAMES == EXPORT_FORMATS
     assert choices.VISIBILITY_NAMES == VISIBILITIES
     assert choices.COUNTERMEASURE_NAMES == COUNTERMEASURES
+    assert (*SETS, ADAPTIVE) == choices.SET_NAMES
     for name in choices.DATASET_NAMES.values():
         assert issubclass(getattr(datasets, name), datasets.VisionDataset)
 

@@ -25,11 +25,17 @@ VISIBILITY_NAMES = ("low", "medium", "high", "full")
 RECIPE_NAMES = ("standard", "fast")
 EXPORT_NAMES = ("cifar", "npz", "parquet", "png", "webdataset", "webp")
 LOSSY_NAMES = {"jpeg": "jpeg", "jpg": "jpeg"}  # formats that need a quality
+SET_NAMES = ("standard", "strong", "adaptive")
 COUNTERMEASURE_NAMES = (
-    "none", "grayscale", "jpeg-10", "jpeg-30", "jpeg-50", "jpeg-90", "bit-depth-2",
-    "gaussian-blur", "median-filter", "displacement", "cutout", "cutmix", "mixup", "randaugment",
-    "ueraser-max", "adversarial-training-4", "adversarial-training-8", "orthogonal-projection",
-    "fine-tuning", "unprotected-20",
+    "none", "grayscale", "jpeg-10", "jpeg-30", "bit-depth-2", "low-pass", "displacement",
+    "channel-normalization", "histogram-equalization", "colour-whitening", "colour-jitter",
+    "shift-noise-8", "cutmix", "ueraser-lite", "adversarial-training-4-steps-3",
+    "orthogonal-projection", "jpeg-10+grayscale", "channel-normalization+jpeg-10",
+    "unprotected-20", "jpeg-50", "jpeg-90", "gaussian-blur", "median-filter", "cutout", "mixup",
+    "randaugment", "hue-shift", "ueraser-max", "adversarial-training-2", "adversarial-training-4",
+    "adversarial-training-6", "adversarial-training-8", "adversarial-training-4-shift-25",
+    "channel-normalization+jpeg-10+grayscale", "fine-tuning", "clean-part-only-20",
+    "leaked-pairs-500",
 )  # fmt: skip
 
 
@@ -61,8 +67,10 @@ def network_name(text: str) -> str:
 
 
 def countermeasure_name(text: str) -> str:
-    """A countermeasure, whose name may hold numbers."""
-    return as_known(text, COUNTERMEASURE_NAMES).lower().replace("_", "-")
+    """A countermeasure, whose name may hold numbers, several joined by "+", or a set of them."""
+    known = as_known(text, (*SET_NAMES, *COUNTERMEASURE_NAMES))
+    parts = (as_known(part, COUNTERMEASURE_NAMES) for part in known.split("+"))
+    return "+".join(part.lower().replace("_", "-") for part in parts)
 
 
 def export_format(text: str) -> str:

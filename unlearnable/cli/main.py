@@ -233,6 +233,8 @@ def _measuring(command: Callable[..., Command]) -> None:
     _image_size(add, "in both datasets; needed where sizes vary")
     what = "network, as --surrogate of fit (%(default)s)"
     add("--victim", default="resnet18", type=choices.network_name, help=what)
+    what = "what victims do against the protection, as --countermeasures of audit"
+    add("--countermeasure", metavar="NAME", type=choices.countermeasure_name, help=what)
     what = "how victims train; fast is for the network resnet9 (%(default)s)"
     _choice(add, "--recipe", choices.RECIPE_NAMES, what, default="standard")
     add("--epochs", type=int, help="of each victim; the recipe's by default")
@@ -246,15 +248,19 @@ def _measuring(command: Callable[..., Command]) -> None:
     _image_size(add, "for the victims; by default the size that was learned at")
     several: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
     add("--victims", type=choices.network_name, help="as --surrogate of fit", **several)
-    what = f"such as {', '.join(choices.COUNTERMEASURE_NAMES)}"
+    what = (
+        f"the sets {', '.join(choices.SET_NAMES)} (those that know this kind of perturbation), and "
+        f"names, several joined by +, such as {', '.join(choices.COUNTERMEASURE_NAMES)}; by "
+        f"default standard and adaptive"
+    )
     add("--countermeasures", type=choices.countermeasure_name, help=what, **several)
     add("--epochs", type=int, help="of each victim")
     add("--seeds", type=int, default=1, help="victims of each kind (%(default)s)")
     what = "write the report here, and continue from here after an interruption"
     add("--out", dest="folder", metavar="FOLDER", help=what)
     what = (
-        "a small network, few epochs, few countermeasures; the default without a GPU. --victims, "
-        "--epochs and --countermeasures replace each"
+        "a small network, few epochs, few countermeasures; the network and epochs are the default "
+        "without a GPU. --victims, --epochs and --countermeasures replace each"
     )
     add("--quick", action="store_true", help=what)
 

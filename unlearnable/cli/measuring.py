@@ -9,13 +9,12 @@ from typing import Any
 from .arguments import chosen, loaded, open_dataset
 from .terminal import show
 
-_QUICK: dict[str, Any] = {
-    "victims": ["tiny"],
+_SMALL: dict[str, Any] = {"victims": ["tiny"], "epochs": 12}
+_QUICK: dict[str, Any] = _SMALL | {
     "countermeasures": [
         "none", "grayscale", "jpeg-10", "jpeg-30", "orthogonal-projection",
         "adversarial-training-4-steps-3", "unprotected-20", "clean-part-only-20",
     ],
-    "epochs": 12,
 }  # fmt: skip
 
 
@@ -38,15 +37,15 @@ def audit_perturbation(args: argparse.Namespace) -> None:
     from ..evaluation.audit.runner import audit
     from ..protected.dataset import ProtectedDataset
 
-    # Without a GPU, what audit tries by default takes days.
-    quick = args.quick or pick_device(args.device).type == "cpu"
+    # Without a GPU, the victims and epochs that audit has by default take days.
+    small = _SMALL if pick_device(args.device).type == "cpu" else {}
     options = {name: value for name, value in chosen(args, audit).items() if value is not None}
     dataset = open_dataset(args.dataset)
     report = audit(
         ProtectedDataset(dataset, loaded(args, dataset), full_size=args.full_size),
         None,
         None if args.test is None else open_dataset(args.test, train=False),
-        **((_QUICK if quick else {}) | options),
+        **((_QUICK if args.quick else small) | options),
     )
     text = str(report)
     if args.folder is not None:

@@ -18,6 +18,7 @@ from ..engine.progress import Progress
 from ..engine.recipes import find_recipe
 from ..engine.run import Run
 from ..engine.train import Batch, count_correct, train
+from ..protected.dataset import ProtectedDataset
 from .countermeasures.base import Countermeasure
 from .countermeasures.names import countermeasure as find_countermeasure
 from .pair import check_pair, refuse_protected, refuse_single_class
@@ -120,8 +121,9 @@ def evaluate(
         test: Dataset to test on: clean images of the training set's classes.
         victim: Name of a network, or a module, which is copied and starts from fresh weights. It
             has to give a logit for each class of the training set.
-        countermeasure: What the victim does against the protection: a name such as ``"jpeg-10"``,
-            or an object of :mod:`unlearnable.evaluation.countermeasures`.
+        countermeasure: What the victim does against the protection: a name such as ``"jpeg-10"``
+            or ``"channel-normalization+jpeg-10"``, or an object of
+            :mod:`unlearnable.evaluation.countermeasures`.
         recipe: ``"standard"`` or ``"fast"``.
         epochs: Passes over the training images; None is the recipe's.
         seeds: Number of victims (seeds 0, 1, …), or the seeds themselves.
@@ -157,6 +159,9 @@ def evaluate(
     refuse_single_class(raw.stated_labels() or [], raw.classes)
     chosen = counter.on_dataset(train)
     learned = read_images(chosen, image_size, progress=progress)
+    if counter.takes_pairs:
+        clean = read_images(_originals(chosen, counter), image_size, progress=progress)
+        learned = with_pairs(learned, clean, counter, training.device)
     if chosen is not train:  # which need not have an image of each class
         all_classes = int(raw.labels.max()) + 1
         learned = learned._replace(num_classes=max(learned.num_classes, all_classes))
@@ -188,7 +193,8 @@ def train_victims(
     name = victim if isinstance(victim, str) else type(victim).__name__
     train = _replaced(train, countermeasure)
     if countermeasure.test_images:
-        test = _replaced(test, countermeasure)
+        images = countermeasure.on_test_images(test.images.clone(), test.labels.clone())
+        test = test._replace(images=images)
     result = Evaluation(
         name,
         training.epochs,
@@ -214,6 +220,23 @@ def train_victims(
         with contextlib.closing(run):
             _train_victim(run, victim, countermeasure, test, training, result)
     return result
+
+
+def _originals(dataset: Any, counter: Countermeasure) -> ProtectedDataset:
+    if not isinstance(dataset, ProtectedDataset):
+        raise ValueError(
+            f"expected a ProtectedDataset, which has clean images, for {counter.name}, got "
+            f"{type(dataset).__name__}"
+        )
+    return dataset.with_fraction(0)
+
+
+def with_pairs(
+    protected: ImageStore, clean: ImageStore, counter: Countermeasure, device: torch.device
+) -> ImageStore:
+    """What a countermeasure makes of protected images by their originals."""
+    images = counter.on_pairs(protected.images, clean.images, protected.labels, device)
+    return protected._replace(images=images)
 
 
 def check_victim(victim: str | nn.Module, learned: ImageStore) -> None:

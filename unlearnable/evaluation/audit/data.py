@@ -18,12 +18,14 @@ from ...data.cache import ImageStore, read_images
 from ...data.fingerprint import image_keys, thumbnail
 from ...data.image import Pixels, ResizeCrop, to_pil
 from ...data.raw import RawDataset
+from ...engine.random import CPU
 from ...io.png import png_base64
 from ...perturbation.perturbation import Perturbation
 from ...protected.dataset import ProtectedDataset
 from ...protected.figures import triple
 from ...protected.metrics import Distortion, compare, measure, spread
 from ..countermeasures.base import Countermeasure
+from ..evaluate import with_pairs
 from ..pair import check_pair, refuse_protected, refuse_single_class
 from ..report.figures import PROTECTED
 
@@ -55,10 +57,14 @@ class AuditData(NamedTuple):
             "options": {name: getattr(self.given, name) for name in _OPTIONS},
         }
 
-    def training_images(self, trained_on: str, counter: Countermeasure) -> ImageStore:
+    def training_images(
+        self, trained_on: str, counter: Countermeasure, device: torch.device = CPU
+    ) -> ImageStore:
         """What a victim with a countermeasure has of ``"protected"`` or ``"clean"`` images."""
         given = self.given if trained_on == PROTECTED else self.given.with_fraction(0)
         found = self._images_of(counter.on_dataset(given))
+        if counter.takes_pairs:
+            found = with_pairs(found, self.clean, counter, device)
         # The choice need not have an image of each class.
         return found._replace(num_classes=max(found.num_classes, self.clean.num_classes))
 

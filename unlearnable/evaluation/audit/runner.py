@@ -23,8 +23,11 @@ from ...engine.models import check_model_name
 from ...engine.numbers import number
 from ...engine.recipes import STANDARD
 from ...perturbation.perturbation import Perturbation
+from ...protected.dataset import ProtectedDataset
+from ..countermeasures.adaptive import adaptive_countermeasures, who_can_undo
 from ..countermeasures.base import Countermeasure
-from ..countermeasures.names import COUNTERMEASURES, countermeasure
+from ..countermeasures.names import countermeasure
+from ..countermeasures.sets import ADAPTIVE, SETS, STANDARD_SET
 from ..evaluate import check_victim, train_victims
 from ..report.figures import Cell, percent
 from ..report.report import AuditReport
@@ -34,6 +37,7 @@ from .cells import Ledger, PlannedCell, open_ledger, plan
 from .data import AuditData, read_audit_data
 from .timing import Clock, probe
 
+_BY_DEFAULT = ("standard", ADAPTIVE)
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +47,7 @@ def audit(
     test: Any = None,
     *,
     victims: str | Sequence[str] = ("resnet18",),
-    countermeasures: Sequence[str | Countermeasure] = COUNTERMEASURES,
+    countermeasures: str | Countermeasure | Sequence[str | Countermeasure] = _BY_DEFAULT,
     epochs: int = 60,
     seeds: int | Iterable[int] = 1,
     batch_size: int = 128,
@@ -68,8 +72,10 @@ def audit(
         test: Clean images to test on. Without any, ``held_out`` of the dataset are held out, for
             all cells; images are chosen by their content.
         victims: Names of networks.
-        countermeasures: Names, or objects of :mod:`unlearnable.evaluation.countermeasures`.
-            ``"none"`` always comes first.
+        countermeasures: Names, objects of :mod:`unlearnable.evaluation.countermeasures`, and sets
+            of them: ``"standard"``, ``"strong"``, and ``"adaptive"``, which are those that know
+            this kind of perturbation (:func:`adaptive_countermeasures`). ``"none"`` always comes
+            first.
         epochs: Passes over the training images, of every victim.
         seeds: Number of victims of each kind (seeds 0, 1, …), or the seeds themselves.
         batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
@@ -90,7 +96,9 @@ def audit(
             holds another audit.
         UnknownImageError: The perturbation does not belong to the dataset.
     """
-    names, counters = _victims(victims), _counters(countermeasures)
+    known = dataset.perturbation if isinstance(dataset, ProtectedDataset) else perturbation
+    knowing = () if known is None else adaptive_countermeasures(known)
+    names, counters = _victims(victims), _counters(countermeasures, knowing)
     training = Training.checked(STANDARD, epochs, seeds, batch_size, peak_images, device, precision)
     training = training._replace(seeds=list(dict.fromkeys(training.seeds)))
     for counter, name in itertools.product(counters, names):
@@ -137,7 +145,8 @@ def _measured(
     probe(clock, todo, data, measure, epochs=training.epochs, batch_size=training.batch_size)
     _estimate(todo, cells, clock, data, training).say()
     for done, planned in enumerate(todo, 1):
-        train = data.training_images(planned.trained_on, planned.countermeasure)
+        counter = planned.countermeasure
+        train = data.training_images(planned.trained_on, counter, training.device)
         cell = measure(planned, train, data.test, training.epochs, progress=progress)
         place = _machine(training.device) | cell.machine
         ledger.put(planned, dataclasses.replace(cell, machine=place))
@@ -202,8 +211,10 @@ def _empty_report(
 ) -> AuditReport:
     """What a report says before any cell was measured."""
     fitted = data.given.perturbation
+    about = {"parameters": fitted.config["parameters"], "who_can_undo": who_can_undo(fitted)}
+    knowing = {counter.name for counter in adaptive_countermeasures(fitted)} - set(STANDARD_SET)
     return AuditReport(
-        perturbation=fitted.info() | {"parameters": fitted.config["parameters"]},
+        perturbation=fitted.info() | about,
         dataset=data.dataset,
         test=data.tested,
         settings=settings,
@@ -213,6 +224,7 @@ def _empty_report(
                 "description": counter.description,
                 "parameters": counter.parameters,
                 "needs_clean": counter.needs_clean_images,
+                "adaptive": counter.knows_method or counter.name in knowing,
             }
             for counter in counters
         ],
@@ -253,16 +265,27 @@ def _victims(victims: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _counters(chosen: Sequence[str | Countermeasure]) -> list[Countermeasure]:
-    """Each once, the training without any first."""
+def _counters(
+    chosen: str | Countermeasure | Sequence[str | Countermeasure],
+    knowing: Sequence[Countermeasure],
+) -> list[Countermeasure]:
+    """Each once, the training without any first; ``knowing`` are those of the adaptive set."""
     if isinstance(chosen, (str, Countermeasure)):
         chosen = [chosen]
-    counters: dict[str, Countermeasure] = {}
-    for counter in [countermeasure(None), *map(countermeasure, chosen)]:
-        known = counters.setdefault(counter.name, counter)
+    counters = {"none": countermeasure(None)}
+    own: dict[str, Countermeasure] = {}
+    for name in chosen:
+        if isinstance(name, str) and (name in SETS or name == ADAPTIVE):
+            of_set = knowing if name == ADAPTIVE else map(countermeasure, SETS[name])
+            for counter in of_set:
+                counters.setdefault(counter.name, counter)
+            continue
+        counter = countermeasure(name)
+        known = own.setdefault(counter.name, counter)
         if known.parameters != counter.parameters:
             raise ValueError(
                 f"expected one countermeasure of each name, got {counter.name} with "
                 f"{known.parameters} and with {counter.parameters}"
             )
+        counters[counter.name] = counter  # before one of a set
     return list(counters.values())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ...engine.pgd import gradient, projected_steps, random_start
 from ...engine.run import Run
 from ...engine.train import Batch, adversary
 from .base import Countermeasure
@@ -25,6 +27,8 @@ class AdversarialTraining(Countermeasure):
     radius: float = 4
     norm: str = "Linf"
     steps: int = 10
+
+    needs_one_draw = True
 
     def __post_init__(self) -> None:
         if self.norm not in ("Linf", "L2"):
@@ -67,3 +71,69 @@ class AdversarialTraining(Countermeasure):
             norm=self.norm,
         )
         return batch._replace(images=batch.images + delta)
+
+
+@dataclass(frozen=True)
+class ShiftAdversarialTraining(AdversarialTraining):
+    """Adversarial training whose adversary also adds a colour to all pixels of an image.
+
+    Each step moves the pixels inside their ball and the colour inside its own, both along the signs
+    of one gradient; what the network sees is cut off to valid pixels.
+
+    Args:
+        radius: Of the ball of pixels, in levels of 1/255.
+        norm: ``"Linf"`` only.
+        steps: Gradient steps per batch, as in :class:`AdversarialTraining`, for both.
+        shift: Largest change of each channel by the colour, in levels of 1/255.
+    """
+
+    shift: float = 25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers("shift")
+        if not 0 < self.shift <= 255:
+            raise ValueError(f"expected a shift above 0 and up to 255, got {self.shift}")
+        if self.norm != "Linf":
+            raise ValueError(f'expected the norm "Linf" with a shift, got {self.norm!r}')
+
+    @property
+    def name(self) -> str:
+        return f"{super().name}-shift-{self.shift:g}"
+
+    @property
+    def description(self) -> str:
+        return f"{super().description}, and shifts of all pixels by up to {self.shift:g}/255"
+
+    def on_step(self, batch: Batch, model: nn.Module, run: Run) -> Batch:
+        images, targets = batch
+        most = self.shift / 255
+        draws = run.rng("adversary")
+        start = random_start(images, self.epsilon, draws)
+        colour = draws.uniform((*images.shape[:2], 1, 1), -most, most)
+        with run.frozen(model) as network:
+
+            def slope(perturbed: Tensor) -> Tensor:
+                """Of the pixels, while the colour takes a step of its own."""
+                nonlocal colour
+                shown = colour
+                found = gradient(
+                    lambda x: F.cross_entropy(
+                        network((x + shown).clamp(0, 1)), targets, reduction="sum"
+                    ),
+                    perturbed,
+                )
+                uphill = found.sum((2, 3), keepdim=True).sign()
+                colour = (colour + 2 * most / self.steps * uphill).clamp(-most, most)
+                return found
+
+            delta = projected_steps(
+                slope,
+                images,
+                start,
+                epsilon=self.epsilon,
+                step_size=2 * self.epsilon / self.steps,
+                steps=self.steps,
+                maximize=True,
+            )
+        return batch._replace(images=(images + delta + colour).clamp(0, 1))

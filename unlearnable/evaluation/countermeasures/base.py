@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...engine.models import build_model, reset_weights
@@ -24,17 +25,27 @@ class Countermeasure(ABC):
     Subclasses are frozen dataclasses, whose fields are the parameters.
 
     Attributes:
-        test_images: Whether :meth:`on_images` is applied to the test images too.
+        test_images: Whether the test images are treated by :meth:`on_test_images`.
         learning_rate: What the victim's optimiser starts with.
         needs_clean_images: Whether the trainer has to have clean images of the protected dataset.
             An audit then trains on protected images only, and leaves the result out of the worst
             case: it says what clean images are worth, not what protected ones are.
+        knows_method: Whether it is aimed at one kind of perturbation by who knows that it was used:
+            an audit's worst case of those who know the method counts it, that of the others not.
+        takes_pairs: Whether :meth:`on_pairs` is to be called.
+        several_draws: Whether :meth:`on_batch` may return several draws of an image.
+        needs_one_draw: Whether :meth:`on_batch` or :meth:`on_step` takes one draw of each image
+            only, so that it cannot come after one that returns several.
     """
 
     test_images: bool = False
     learning_rate: float = 0.1
     needs_clean_images: bool = False
     trains: bool = True
+    knows_method: bool = False
+    takes_pairs: bool = False
+    several_draws: bool = False
+    needs_one_draw: bool = False
 
     @property
     @abstractmethod
@@ -100,6 +111,25 @@ class Countermeasure(ABC):
         """
         return dataset
 
+    def on_pairs(
+        self, images: Tensor, clean: Tensor, labels: Tensor, device: torch.device
+    ) -> Tensor:
+        """What the victim makes of all images once, given clean originals of them.
+
+        Only where :attr:`takes_pairs`, and of a :class:`~unlearnable.ProtectedDataset`. It is not
+        timed.
+
+        Args:
+            images: As :meth:`on_dataset` chose them: uint8, (N, C, H, W), on the CPU.
+            clean: The same without their perturbation.
+            labels: int64, (N,), on the CPU.
+            device: Where networks train.
+
+        Returns:
+            uint8, of the same shape, on the CPU; those given stay as they are.
+        """
+        return images
+
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         """What the victim makes of all images once, before it trains.
 
@@ -129,6 +159,13 @@ class Countermeasure(ABC):
         model = copy.deepcopy(victim)
         reset_weights(model, seed=seed)
         return model
+
+    def on_test_images(self, images: Tensor, labels: Tensor) -> Tensor:
+        """What becomes of the test images where :attr:`test_images` says so.
+
+        By default :meth:`on_images`, which then must not make use of the labels.
+        """
+        return self.on_images(images, labels)
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:  # noqa: B027
         """Changes the fresh weights that the victim starts from, in place.

@@ -71,6 +71,8 @@ class _Mixing(Countermeasure):
     probability: float = 0.5
     mixes: int = 2
 
+    needs_one_draw = True
+
     def __post_init__(self) -> None:
         self._numbers("probability")
         self._integers(mixes=1)

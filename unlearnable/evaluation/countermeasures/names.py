@@ -6,17 +6,30 @@ import re
 from collections.abc import Callable
 
 from ...engine.names import suggestion
-from .adversarial import AdversarialTraining
+from .adversarial import AdversarialTraining, ShiftAdversarialTraining
 from .automatic import RandAugment
 from .base import Countermeasure, NoCountermeasure
+from .channel_matching import ChannelMatching
+from .channels import ChannelNormalization, ColourWhitening, HistogramEqualization
+from .class_means import ClassMeanSubtraction
+from .class_shifts import ShiftRemoval
+from .class_spectra import SpectrumMatching
+from .colours import ColourJitter, HueShift, ShiftNoise
+from .composition import Composition
 from .displacement import Displacement
+from .fixed_pixels import PixelRepair
 from .imagenet import FineTuningImageNet, LinearProbeImageNet
 from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
+from .leaked_pairs import LeakedPairs
+from .lowpass import LowPass
 from .mixing import CutMix, Cutout, MixUp
+from .patches import PatchErasure
 from .pretrained import FineTuning
 from .projection import OrthogonalProjection
+from .sets import ADAPTIVE, SETS, STRONG_SET
 from .ueraser import UEraser
 from .unprotected import CleanPartOnly, Unprotected
+from .within_budget import WithinBudget
 
 # Capital letters stand for a number, an argument of what is called; only a radius has decimals.
 NAMES: dict[str, Callable[..., Countermeasure]] = {
@@ -27,17 +40,30 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "gaussian-blur": GaussianBlur,
     "median-filter": MedianFilter,
     "mean-filter": MeanFilter,
+    "low-pass": LowPass,
+    "channel-normalization": ChannelNormalization,
+    "histogram-equalization": HistogramEqualization,
+    "colour-whitening": ColourWhitening,
     "displacement": Displacement,
     "cutout": Cutout,
     "cutmix": CutMix,
     "mixup": MixUp,
     "randaugment": RandAugment,
+    "colour-jitter": ColourJitter,
+    "hue-shift": HueShift,
+    "shift-noise-LEVELS": ShiftNoise,
     "ueraser-lite": lambda: UEraser(draws=1),
     "ueraser": UEraser,
     "ueraser-max": lambda: UEraser(until=1),
     "adversarial-training-RADIUS": AdversarialTraining,
     "adversarial-training-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
         radius, steps=steps
+    ),
+    "adversarial-training-RADIUS-shift-SHIFT": lambda radius, shift: ShiftAdversarialTraining(
+        radius, shift=shift
+    ),
+    "adversarial-training-RADIUS-steps-STEPS-shift-SHIFT": (
+        lambda radius, steps, shift: ShiftAdversarialTraining(radius, steps=steps, shift=shift)
     ),
     "adversarial-training-l2-RADIUS": lambda radius: AdversarialTraining(radius, "L2"),
     "adversarial-training-l2-RADIUS-steps-STEPS": lambda radius, steps: AdversarialTraining(
@@ -47,51 +73,50 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "fine-tuning": FineTuning,
     "fine-tuning-imagenet": FineTuningImageNet,
     "linear-probe-imagenet": LinearProbeImageNet,
+    "class-mean-subtraction": ClassMeanSubtraction,
+    "class-mean-subtraction-low": lambda: ClassMeanSubtraction("low"),
+    "class-mean-subtraction-high": lambda: ClassMeanSubtraction("high"),
+    "class-mean-subtraction-colour": lambda: ClassMeanSubtraction("colour"),
+    "shift-removal": ShiftRemoval,
+    "channel-matching": ChannelMatching,
+    "spectrum-matching": SpectrumMatching,
+    "pixel-repair": PixelRepair,
+    "patch-erasure": PatchErasure,
+    "patch-erasure-PIXELS": PatchErasure,
+    "jpeg-QUALITY-within-LEVELS": lambda quality, levels: WithinBudget(JPEG(quality), levels),
+    "median-filter-within-LEVELS": lambda levels: WithinBudget(MedianFilter(), levels),
+    "leaked-pairs-PAIRS": LeakedPairs,
     "unprotected-PERCENT": Unprotected,
     "clean-part-only-PERCENT": CleanPartOnly,
 }
-COUNTERMEASURES: tuple[str, ...] = (
-    "none",
-    "grayscale",
-    "jpeg-10",
-    "jpeg-30",
-    "jpeg-50",
-    "jpeg-90",
-    "bit-depth-2",
-    "gaussian-blur",
-    "median-filter",
-    "displacement",
-    "cutout",
-    "cutmix",
-    "mixup",
-    "randaugment",
-    "ueraser-max",
-    "adversarial-training-4",
-    "adversarial-training-8",
-    "orthogonal-projection",
-    "fine-tuning",
-    "unprotected-20",
-)
 
 
 def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
     """A countermeasure from its name.
 
     Args:
-        chosen: A name such as ``"jpeg-10"``; None for ``"none"``; or a countermeasure, which is
-            returned.
+        chosen: A name such as ``"jpeg-10"``, or several joined by ``+``, such as
+            ``"jpeg-10+grayscale"``; None for ``"none"``; or a countermeasure, which is returned.
 
     Raises:
-        ValueError: The name is not known, or its number out of range.
+        ValueError: The name is not known, its number out of range, or parts cannot be composed.
     """
     if isinstance(chosen, Countermeasure):
         return chosen
     if chosen is None:
         return NoCountermeasure()
+    chosen = chosen.replace("color", "colour")  # as it is written elsewhere
+    if chosen in SETS or chosen == ADAPTIVE:
+        raise ValueError(
+            f"expected one countermeasure, got the set {chosen!r}; audit takes sets, and "
+            f"unlearnable.evaluation lists what is in them"
+        )
+    if "+" in chosen:
+        return Composition(tuple(map(countermeasure, chosen.split("+"))))
     for template, make in NAMES.items():
         pattern = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
         if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
             numbers = found.groups()
             return make(*(float(number) if "." in number else int(number) for number in numbers))
-    near = suggestion(chosen, [*COUNTERMEASURES, *NAMES])
+    near = suggestion(chosen, [*STRONG_SET, *NAMES])
     raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}{near}")

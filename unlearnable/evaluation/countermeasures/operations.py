@@ -98,6 +98,27 @@ def saturation(images: Tensor, factor: Tensor) -> Tensor:
     return _blend(images, grey(images), factor)
 
 
+def hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Every pixel's hue turned by a share of the whole circle (HSV); grey images stay."""
+    if images.shape[1] != 3:
+        return images
+    red, green, blue = images.unbind(1)
+    value, low = images.amax(1), images.amin(1)
+    span = value - low
+    divisor = torch.where(span > 0, span, 1.0)
+    sixths = torch.where(  # where a pixel's hue lies on a circle of length 6
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    sixths = sixths + 6 * turn[:, None, None]
+    channels = []
+    for place in (5, 3, 1):
+        away = (place + sixths).remainder(6)
+        channels.append(value - span * torch.minimum(away, 4 - away).clamp(0, 1))
+    return torch.stack(channels, dim=1)
+
+
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """The distance to the image's mean luma, multiplied."""
     return _blend(images, grey(images).mean((1, 2, 3), keepdim=True), factor)

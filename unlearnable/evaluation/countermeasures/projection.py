@@ -52,6 +52,10 @@ class OrthogonalProjection(Countermeasure):
     def __post_init__(self) -> None:
         self._integers(epochs=1, min_updates=0, batch_size=1)
 
+    @property
+    def needs_one_draw(self) -> bool:  # type: ignore[override]
+        return self.augment
+
     def for_timing(self, few: int, count: int) -> OrthogonalProjection:
         # Each image is seen as often as among all of them: min_updates would have it seen more.
         batches = Shards(count).batches_per_epoch(self.batch_size)

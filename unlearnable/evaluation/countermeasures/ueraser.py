@@ -44,6 +44,10 @@ class UEraser(Countermeasure):
             )
 
     @property
+    def several_draws(self) -> bool:  # type: ignore[override]
+        return self.draws > 1 and self.until > 0
+
+    @property
     def passes(self) -> float:
         return self.until * self.draws + 1 - self.until
 

@@ -23,7 +23,7 @@ def markdown_page(report: Findings) -> str:
             "–" if share is None else whole_percent(share),
         ]
         figures.append(cells)
-    changes = text.change_rows(report)
+    changes, undoing = text.change_rows(report), text.undoing(report)
     tried = [
         [escape(str(entry["name"])), escape(str(entry["description"]))]
         for entry in report.countermeasures
@@ -35,6 +35,7 @@ def markdown_page(report: Findings) -> str:
         "## What victims reach on clean test images",
         text.how_to_read(report),
         table(["countermeasure", "victim", *text.COLUMNS], figures),
+        *(["## Who can undo it", *map(escape, undoing)] if undoing else []),
         "## How much it changes",
         "Between clean and protected 8-bit images; changes in levels of 1/255.",
         table(

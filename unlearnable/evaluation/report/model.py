@@ -78,17 +78,38 @@ class Findings:
             for victim in self.victims
         ]
 
-    def worst(self) -> Row | None:
+    def worst(self, of: str = "all") -> Row | None:
         """Where the protection fails most: the largest recovered share of what was compared.
 
         Countermeasures that need clean images of the dataset are left out: they say what images
         that are public already are worth, not what the protected ones are.
+
+        Args:
+            of: ``"standard"``, those whose trainer does not know the method; ``"adaptive"``, those
+                that are aimed at this kind of perturbation; or ``"all"``.
         """
-        rows = self.counted()
+        rows = [
+            row for row in self.counted() if of == "all" or self.adaptive(row) == (of == "adaptive")
+        ]
         compared = [row for row in rows if self.recovered(row) is not None]
         return max(
             compared or rows, key=lambda row: (self.recovered(row) or 0.0, row.peak), default=None
         )
+
+    @property
+    def worst_standard(self) -> Row | None:
+        """The worst case among trainers who do not know the method."""
+        return self.worst("standard")
+
+    @property
+    def worst_adaptive(self) -> Row | None:
+        """The worst case among trainers who know the method; None where none was measured."""
+        return self.worst("adaptive")
+
+    def adaptive(self, row: Row) -> bool:
+        """Whether the trainer of a row knows the method."""
+        knowing = [entry["name"] for entry in self.countermeasures if entry.get("adaptive")]
+        return row.countermeasure in knowing
 
     def without(self) -> Row | None:
         """Training with no countermeasure, of the victim that gets furthest."""
@@ -141,9 +162,9 @@ class Findings:
         """A countermeasure in plain words."""
         return next(str(e["description"]) for e in self.countermeasures if e["name"] == name)
 
-    def outcome(self) -> str:
-        """``"broken"``, ``"weakened"``, ``"holds"``, or ``"unknown"``."""
-        worst = self.worst()
+    def outcome(self, of: str = "all") -> str:
+        """``"broken"``, ``"weakened"``, ``"holds"``, or ``"unknown"``; ``of`` as :meth:`worst`."""
+        worst = self.worst(of)
         share = None if worst is None else self.recovered(worst)
         if share is None or not self.learnt:
             return "unknown"

@@ -26,15 +26,17 @@ class AuditReport(Findings):
     """What :func:`audit` found.
 
     Attributes:
-        perturbation: What :meth:`Perturbation.info` says, and ``parameters`` of the method.
+        perturbation: What :meth:`Perturbation.info` says, ``parameters`` of the method, and
+            ``who_can_undo``, sentences (absent in reports of earlier releases).
         dataset: ``name``, ``images``, ``classes`` (names or None), ``num_classes``, ``digest``,
             ``fraction`` of images that were protected.
         test: ``name``, ``images``, ``digest``, ``chance`` (share of the most frequent class),
             ``held_out`` (share of the dataset, or None), ``overlap`` with the training images.
         settings: ``epochs``, ``batch_size``, ``peak_images``, ``image_size``, ``precision``
             (as it was asked for).
-        countermeasures: ``name``, ``description``, ``parameters`` and ``needs_clean`` (whether the
-            trainer has to have clean images of the dataset) of each, in order.
+        countermeasures: ``name``, ``description``, ``parameters``, ``needs_clean`` (whether the
+            trainer has to have clean images of the dataset) and ``adaptive`` (whether it is aimed
+            at this kind of perturbation; absent in reports of earlier releases) of each, in order.
         victims: Names.
         seeds: Of the victims.
         cells: What was measured.
@@ -60,8 +62,25 @@ class AuditReport(Findings):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        said = {"headline": self.headline(), "verdict": self.verdict()}
+        said = {
+            "headline": self.headline(),
+            "verdict": self.verdict(),
+            "worst_case": {of: self._worst(of) for of in ("standard", "adaptive")},
+        }
         return {"format": REPORT_FORMAT} | said | dataclasses.asdict(self)
+
+    def _worst(self, of: str) -> dict[str, Any] | None:
+        row = self.worst(of)
+        if row is None or row.protected is None:
+            return None
+        return {
+            "countermeasure": row.countermeasure,
+            "victim": row.victim,
+            "peak": row.protected.peak,
+            "last": row.protected.last,
+            "clean_peak": None if row.clean is None else row.clean.peak,
+            "recovered": self.recovered(row),
+        }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> AuditReport:

@@ -18,6 +18,18 @@ LIMITS = (
     "Keep clean originals and the perturbation to yourself: pairs of clean and protected images "
     "are enough to learn to undo it.",
 )
+# What holds against those who do not know the method, and against everybody -> the headline.
+_APART = {
+    ("holds", "weakened"): (
+        "The protection held against those who do not know the method, in part against those who do"
+    ),
+    ("holds", "broken"): (
+        "The protection held against those who do not know the method, not against those who do"
+    ),
+    ("weakened", "broken"): (
+        "The protection holds in part, and not at all against those who know the method"
+    ),
+}
 _VERSIONS = ("unlearnable", "torch", "torchvision", "python")
 
 
@@ -28,6 +40,9 @@ def dataset_name(report: Findings) -> str:
 
 def headline(findings: Findings) -> str:
     """The outcome in a few words."""
+    apart = _APART.get((findings.outcome("standard"), findings.outcome()))
+    if apart is not None and findings.worst_adaptive is not None:
+        return apart
     tried = any(row.countermeasure != "none" for row in findings.counted())
     if not tried and findings.outcome() == "holds":
         return "No countermeasure was tried"
@@ -58,6 +73,8 @@ def verdict(report: Findings) -> str:
             f"Beyond guessing, that is {whole_percent(share)} of what clean images give without "
             f"any countermeasure"
         )
+    if said_apart := _apart(report, worst):
+        said.append(said_apart)
     if without is not None and worst.countermeasure != "none":
         said.append(f"Without a countermeasure, protected images give {percent(without.peak)}")
     said += [
@@ -73,6 +90,38 @@ def verdict(report: Findings) -> str:
     return ". ".join(said) + "."
 
 
+def _apart(report: Findings, worst: Row) -> str:
+    """The other worst case, where there is one with and one without knowing the method."""
+    standard, adaptive = report.worst_standard, report.worst_adaptive
+    if standard is None or adaptive is None:
+        return ""
+    knows = worst == adaptive
+    other = standard if knows else adaptive
+    does = report.describe(other.countermeasure).removeprefix("a victim that ")
+    share = report.recovered(other)
+    figures = percent(other.peak)
+    if share is not None:
+        figures += f", which is {whole_percent(share)} of what clean images give"
+    if knows:
+        return (
+            f"For that it has to know the method; of those who do not, the one that {does} gets "
+            f"furthest, to {figures}"
+        )
+    return (
+        f"Knowing the method helps no further: of those who do, the one that {does} gets furthest, "
+        f"to {figures}"
+    )
+
+
+def worst_cases(report: Findings) -> list[tuple[str, Row]]:
+    """The worst case, or where there are two the one without and the one with the method known."""
+    standard, adaptive = report.worst_standard, report.worst_adaptive
+    if standard is None or adaptive is None:
+        worst = report.worst()
+        return [] if worst is None else [("Worst case", worst)]
+    return [("Worst case", standard), ("Worst case, method known", adaptive)]
+
+
 def plain_table(report: Findings) -> str:
     """Accuracies in aligned columns, for a terminal."""
     table: list[tuple[str, ...]] = [
@@ -82,7 +131,8 @@ def plain_table(report: Findings) -> str:
         p, c = row.protected, row.clean
         figures = (p and p.peak, p and p.last, c and c.peak)
         shown = ("-" if value is None else percent(value) for value in figures)
-        table.append((row.countermeasure, row.victim, *shown))
+        name = row.countermeasure + (" (knows the method)" if report.adaptive(row) else "")
+        table.append((name, row.victim, *shown))
     columns = []
     for number, column in enumerate(zip(*table, strict=True)):
         width = max(map(len, column))
@@ -105,8 +155,17 @@ def how_to_read(report: Findings) -> str:
 
 def marks(report: Findings, row: Row) -> list[str]:
     """What stands beside the name of a countermeasure in the table."""
-    found = {"worst case": row == report.worst(), "says little": report.says_little(row)}
+    found = {
+        "knows the method": report.adaptive(row),
+        "worst case": row in [worst for _, worst in worst_cases(report)],
+        "says little": report.says_little(row),
+    }
     return [mark for mark, holds in found.items() if holds]
+
+
+def undoing(report: Findings) -> list[str]:
+    """Who can undo this kind of perturbation, knowing what; nothing in reports of old audits."""
+    return [str(sentence) for sentence in report.perturbation.get("who_can_undo", [])]
 
 
 def change_cells(change: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,145 @@
+"""Countermeasures of those who know which kind of perturbation was used, and who can undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ...perturbation.kinds.base import Kind
+from ...perturbation.perturbation import Perturbation
+from .base import Countermeasure
+from .composition import Composition
+from .names import countermeasure
+from .patches import PatchErasure
+
+_MEANS = "class-mean-subtraction"
+# What is known of a kind -> countermeasures by name, the one that undoes most of it first.
+_BY_NAME: dict[str, tuple[str, ...]] = {
+    "colours": ("shift-removal", f"{_MEANS}-colour", "channel-matching"),
+    "rows of classes": (_MEANS, f"{_MEANS}-high", f"{_MEANS}+jpeg-30"),
+    "rows of images": (_MEANS,),
+    "pixels": ("pixel-repair", "median-filter"),
+    "kernels": ("spectrum-matching", "spectrum-matching+channel-normalization"),
+    "cells": ("patch-erasure", f"{_MEANS}-low", "patch-erasure+grayscale"),
+    "processes": ("spectrum-matching", "spectrum-matching+low-pass"),
+}
+_WHO: dict[str, str] = {
+    "colours": (
+        "Whoever normalizes the colours of each image undoes it without knowing of it. Whoever has "
+        "the labels reads each class's shift off the ends of its values, and shifts back all but "
+        "what was cut off at black and white."
+    ),
+    "rows of classes": (
+        "Whoever has the labels averages the images of each class: what they have in common is the "
+        "row, and subtracting it undoes it in all of them at once."
+    ),
+    "rows of images": (
+        "Whoever saves the images in grey or as JPEGs of low quality, or trains adversarially with "
+        "the budget as radius, undoes much of it, knowing only that images were changed. The "
+        "average of a class shows no more than what its rows have in common."
+    ),
+    "pixels": (
+        "Whoever has the labels finds the pixel that is alike in all images of a class, and paints "
+        "over it; a median filter does the same without knowing of it."
+    ),
+    "kernels": (
+        "Whoever has the labels sees the kernel in the average spectrum of its class, and can "
+        "divide it out; sharpening weakens it without knowing of it. Whoever knows the seed "
+        "computes the kernels."
+    ),
+    "cells": (
+        "Whoever has the labels and knows the cells can erase what a linear model on their mean "
+        "colours tells the classes by; JPEGs of low quality weaken it without knowing of it. "
+        "Whoever knows the seed computes the centres of all rows."
+    ),
+    "processes": (
+        "Whoever has the labels sees each class's process in the average spectrum of its images, "
+        "and can damp it; JPEGs of low quality undo much of it without knowing of it. Whoever "
+        "knows the seed computes the windows."
+    ),
+}
+# What each part of a stack is tried with after those above it: else its own first.
+_BELOW = {"rows of images": (_MEANS, "jpeg-10", "grayscale")}
+_STACK = "All parts have to be undone, the topmost first; what undoes one leaves the others."
+_GENERATORS = {"lsp-1": "cells", "ar-1": "processes"}
+_ADVERSARY_STEPS = 3  # of adversarial training with the budget as radius, which few can afford
+
+
+def adaptive_countermeasures(perturbation: Perturbation) -> tuple[Countermeasure, ...]:
+    """Countermeasures of a trainer who knows which kind of perturbation this is.
+
+    They know the kind and its public settings, such as the budget and the size of cells, and have
+    the labels; they know neither the seed nor any clean image. For a stack they are those of all
+    parts, and the first of each part one after the other, the topmost first; rows of images at its
+    bottom are met by what everybody has against them, too.
+
+    Args:
+        perturbation: What the images are protected by.
+    """
+    parts = perturbation.parts
+    each = [_of_kind(part) for part in parts]
+    found = [counter for counters in each for counter in counters]
+    if len(parts) > 1:
+        above = [counters[0] for counters in reversed(each[1:])]
+        for name in _BELOW.get(what_is_known(parts[0]), (each[0][0].name,)):
+            together = _unique([*above, countermeasure(name)])
+            found += [Composition(tuple(together))] if len(together) > 1 else []
+    return tuple(_unique(found))
+
+
+def who_can_undo(perturbation: Perturbation) -> list[str]:
+    """Who can undo a perturbation of this kind, knowing what: a text, of a stack one per part."""
+    texts = list(dict.fromkeys(_WHO[what_is_known(part)] for part in perturbation.parts))
+    return [_STACK, *texts] if len(perturbation.parts) > 1 else texts
+
+
+def what_is_known(kind: Kind) -> str:
+    """What a trainer who knows the kind looks for, such as ``"pixels"`` or ``"rows of images"``."""
+    known = {"pixel": "pixels", "convolution": "kernels", "shift": "colours"}
+    if kind.name in known:
+        return known[kind.name]
+    generator = _GENERATORS.get(str(kind.settings.get("generator")))
+    if generator is not None:
+        return generator
+    if kind.config["granularity"] == "sample-wise":
+        return "rows of images"
+    return "colours" if _one_colour_each(kind) else "rows of classes"
+
+
+def _one_colour_each(kind: Kind) -> bool:
+    """Whether class-wise rows are the same at all pixels, as a shift of the colours is."""
+    if "rows" not in kind.tensors or kind.mask is not None:
+        return False
+    rows = np.asarray(kind.tensors["rows"])
+    return bool((rows == rows[:, :, :1, :1]).all())
+
+
+def _of_kind(kind: Kind) -> list[Countermeasure]:
+    what = what_is_known(kind)
+    found = [countermeasure(name) for name in _BY_NAME[what]]
+    if what == "cells":
+        cell = PatchErasure(kind.settings["cell"])
+        found = [cell, *found[1:-1], Composition((cell, countermeasure("grayscale")))]
+    if what == "rows of images":
+        found += _knowing_budget(kind)
+    return found
+
+
+def _knowing_budget(kind: Kind) -> list[Countermeasure]:
+    """Of rows whose budget is known: what goes no further, and a ball of that radius."""
+    epsilon, norm = kind.config["epsilon"], kind.config["norm"]
+    if not epsilon:
+        return []
+    steps = f"steps-{_ADVERSARY_STEPS}"
+    if norm != "Linf":
+        return [countermeasure(f"adversarial-training-l2-{epsilon:g}-{steps}")]
+    levels = max(1, round(255 * epsilon))
+    return [
+        countermeasure(f"adversarial-training-{levels}-{steps}"),
+        countermeasure(f"jpeg-10-within-{levels}"),
+    ]
+
+
+def _unique(counters: Iterable[Countermeasure]) -> list[Countermeasure]:
+    return list({counter.name: counter for counter in counters}.values())

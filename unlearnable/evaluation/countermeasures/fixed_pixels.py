@@ -1,0 +1,66 @@
+"""Pixels that are the same in all images of a class, found and repaired."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .base import Countermeasure
+from .channels import to_levels
+
+
+@dataclass(frozen=True)
+class PixelRepair(Countermeasure):
+    """Replaces what hardly varies among the images of a class by the mean of what is around it.
+
+    Args:
+        ratio: A position is fixed where its standard deviation over the class's images is below
+            this share of the class's median position's.
+    """
+
+    ratio: float = 0.25
+
+    name = "pixel-repair"
+    description = "a victim that finds the pixels that are alike in a class and repairs them"
+    knows_method = True
+
+    def __post_init__(self) -> None:
+        self._numbers("ratio")
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"expected a ratio between 0 and 1, got {self.ratio}")
+
+    def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
+        for label in labels.unique().tolist():
+            mine = labels == label
+            own = images[mine]
+            fixed = self.fixed(own)
+            if fixed.any():
+                images[mine] = to_levels(repaired(own.double(), fixed))
+        return images
+
+    def fixed(self, images: Tensor) -> Tensor:
+        """Which positions are alike in images of one class, bool (H, W)."""
+        spread = images.double().var(0, correction=0).mean(0).sqrt()
+        return spread < self.ratio * spread.median()
+
+
+def repaired(images: Tensor, fixed: Tensor) -> Tensor:
+    """Float images (B, C, H, W) whose fixed positions have the mean of their free neighbours."""
+    free = (~fixed).to(images.dtype)
+    kernel = torch.ones(1, 1, 3, 3, dtype=images.dtype)
+
+    def around(values: Tensor) -> Tensor:
+        flat = values.reshape(-1, 1, *values.shape[-2:])
+        return F.conv2d(flat, kernel, padding=1).view_as(values)
+
+    left = free
+    while (left == 0).any() and left.any():  # from the edges of a fixed patch inwards
+        images = images * left
+        count = around(left)
+        filled = around(images) / count.clamp_min(1)
+        images = torch.where(left == 0, filled, images)
+        left = (count > 0).to(images.dtype)
+    return images
