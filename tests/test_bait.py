@@ -94,15 +94,15 @@ def test_rows_are_the_means_of_what_the_generator_makes_of_their_images(monkeypa
 def test_rows_bind_other_images_to_their_class():
     """A classifier with learned weights stands for a pretrained network."""
     images, labels = images_and_labels(48)
-    middles = torch.rand(CLASSES, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 120
+    middles = torch.rand(CLASSES, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 30
     images = (images.float() / 2 + middles[labels]).byte()
     pixels = images.float() / 255
     known = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, CLASSES))
-    weight, bias = fit_linear(pixels.flatten(1), labels, CLASSES, 0.01)
+    weight, bias = fit_linear(pixels.flatten(1), labels, CLASSES, 0.1)
     known[1].weight.data.copy_(weight)
     known[1].bias.data.copy_(bias)
     method = ue.BAIT(
-        known, rounds=6, round_steps=1, learning_rate=0.001, generator_rate=0.01, epsilon=32 / 255,
+        known, rounds=12, round_steps=1, learning_rate=0.001, generator_rate=0.01, epsilon=32 / 255,
         batch_size=8, generator_width=4, generator_blocks=1,
     )  # fmt: skip
     fitted = method.fit((images, labels), device="cpu", precision="float32", progress=False)
@@ -111,7 +111,7 @@ def test_rows_bind_other_images_to_their_class():
     with torch.no_grad():
         clean = (known(pixels).argmax(1) == targets).float().mean()
         bound = (known((pixels + rows[targets]).clamp(0, 1)).argmax(1) == targets).float().mean()
-    assert clean < 0.1 and bound > 0.5
+    assert clean < 0.1 and bound > 0.6
 
 
 def test_what_cannot_be_is_refused():

@@ -135,8 +135,8 @@ def _ready(args: argparse.Namespace) -> Perturbation | None:
 
     if args.perturbation is None:
         return None
-    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility")
-    fitting += ("others", "clusters")
+    others = ("others", "clusters")
+    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility", *others)
     ignored = [
         "--" + name.replace("_", "-") for name in fitting if vars(args)[name] not in (None, [])
     ]
