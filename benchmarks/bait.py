@@ -69,10 +69,11 @@ def table(result: dict[str, Any]) -> str:
             ]
             lines.append(f"| {' | '.join([fit, *figures])} |")
     note = (
-        f"Accuracy on clean test images in percent after the last epoch, {settings['seeds']} "
-        f"victims each; CIFAR-10, {settings['images']:,} training images, {settings['epochs']} "
-        f"epochs, fine-tuning at a learning rate of {settings['learning_rate']:g}; presets fast, "
-        f"surrogate of EM {settings['network']}. {result['date']}, {where(result)}."
+        f"Accuracy on clean test images in percent after the last epoch, victims "
+        f"{settings['seeds']} each; CIFAR-10, {settings['images']:,} training images, epochs "
+        f"{settings['epochs']}, fine-tuning at a learning rate of "
+        f"{settings['learning_rate']:g}; presets fast, surrogate of EM {settings['network']}. "
+        f"{result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", note])
 

@@ -96,10 +96,10 @@ def table(result: dict[str, Any]) -> str:
     settings = result["settings"]
     note = (
         f"{settings['dataset'].upper().replace('CIFAR', 'CIFAR-')}, {settings['images']:,} images: "
-        f"accuracy in percent of {settings['seeds']} victims {settings['victim']} that learn the "
-        f"true classes, {settings['epochs']} epochs, on their training images and on clean test "
-        f"images; SEM preset demo, {settings['train_steps']} steps. Purity is the share of images "
-        f"of the most frequent class in their cluster. {result['date']}, {where(result)}."
+        f"accuracy in percent of victims {settings['victim']} that learn the true classes, "
+        f"{settings['seeds']} each, epochs {settings['epochs']}, on their training images and on "
+        f"clean test images; SEM preset demo, {settings['train_steps']} steps. Purity is the share "
+        f"of images of the most frequent class in their cluster. {result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", note])
 

@@ -50,6 +50,9 @@ class ResizedInput(nn.Module):
         std: Of each channel, which what is left is divided by.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         least_side: int,

@@ -43,7 +43,9 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
         wide = expansion * inputs
-        layers = [] if expansion == 1 else [*_convolution(inputs, wide), nn.ReLU6(inplace=True)]
+        layers: list[nn.Module] = []
+        if expansion > 1:
+            layers += [*_convolution(inputs, wide), nn.ReLU6(inplace=True)]
         layers += [*_convolution(wide, wide, kernel, stride, wide), nn.ReLU6(inplace=True)]
         self.layers = nn.Sequential(*layers, *_convolution(wide, outputs))
         self.residual = stride == 1 and inputs == outputs

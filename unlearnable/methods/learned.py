@@ -117,8 +117,10 @@ class Learned(Parameters):
                 f"expected surrogate= with a module to load the weights into: the method "
                 f"was fitted with a {self.surrogate} of the caller's own"
             )
-        build = unfilled_network if getattr(self, "pretrained_surrogate", False) else build_model
-        return build(self.surrogate, config["num_classes"], config["image_shape"][0])
+        shape = config["num_classes"], config["image_shape"][0]
+        if getattr(self, "pretrained_surrogate", False):
+            return unfilled_network(self.surrogate, *shape)
+        return build_model(self.surrogate, *shape)
 
     def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
         """A module for the saved ``state`` of ``surrogate_``, from a network as it is built."""

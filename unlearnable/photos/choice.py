@@ -57,6 +57,8 @@ class Choice:
     def of_kind(self, kind: type[Method], given: dict[str, Any]) -> Found:
         """With the network that the time allows, and as long a search."""
         presets = ["fast", "demo"] if "demo" in kind.presets else list(kind.presets)
+        if kind.presets.get("demo", {}).get("pretrained_surrogate") is False:
+            presets = ["fast"]  # the other lacks what the method is about
         planned = issubclass(kind, REM) and "visits" not in given and "train_steps" not in given
         found = None
         for preset in presets:

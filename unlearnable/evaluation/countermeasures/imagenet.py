@@ -24,8 +24,25 @@ from .base import Countermeasure
 _ITERATIONS = 200  # of L-BFGS, at most; it ends long before
 
 
+class _OwnNetwork(Countermeasure):
+    """A countermeasure that trains a pretrained network, whatever the victim is."""
+
+    network: str
+    least_side: int
+
+    def check_victim(self, victim: str | nn.Module, shape: Sequence[int] | None = None) -> None:
+        check_pretrained(self.network)
+
+    def build_victim(
+        self, victim: str | nn.Module, num_classes: int, channels: int, *, seed: int
+    ) -> nn.Module:
+        return pretrained_network(
+            self.network, num_classes, channels=channels, least_side=self.least_side, seed=seed
+        )
+
+
 @dataclass(frozen=True)
-class FineTuningImageNet(Countermeasure):
+class FineTuningImageNet(_OwnNetwork):
     """Fine-tunes all weights of a network that was trained on ImageNet, whatever the victim is.
 
     The network has a new last layer and is trained by the protocol at a low learning rate. Its
@@ -57,19 +74,9 @@ class FineTuningImageNet(Countermeasure):
     def description(self) -> str:
         return f"a victim that is {self.network} with ImageNet weights, and fine-tunes all of them"
 
-    def check_victim(self, victim: str | nn.Module, shape: Sequence[int] | None = None) -> None:
-        check_pretrained(self.network)
-
-    def build_victim(
-        self, victim: str | nn.Module, num_classes: int, channels: int, *, seed: int
-    ) -> nn.Module:
-        return pretrained_network(
-            self.network, num_classes, channels=channels, least_side=self.least_side, seed=seed
-        )
-
 
 @dataclass(frozen=True)
-class LinearProbeImageNet(Countermeasure):
+class LinearProbeImageNet(_OwnNetwork):
     """A linear classifier on the features of a network that was trained on ImageNet and stays so.
 
     Features are computed once, of the images as they are: without crops and flips, and with the
@@ -106,9 +113,6 @@ class LinearProbeImageNet(Countermeasure):
             f"a victim that learns a linear classifier on features of {self.network} with "
             f"ImageNet weights"
         )
-
-    check_victim = FineTuningImageNet.check_victim
-    build_victim = FineTuningImageNet.build_victim
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:
         found = features(run, without_head(model).to(run.device))
