@@ -87,6 +87,7 @@ METHODS: dict[str, Row | None] = {
     "AUE": Row(ue.AUE),
     "AAP": Row(ue.AAP),
     "HYPO": Row(ue.HYPO),
+    "MIUE": Row(ue.MIUE),
     "EM class-wise": Row(ue.EM, CLASS_WISE),
     "AUE class-wise": Row(ue.AUE, CLASS_WISE),
     "EM then OPS": Row(ue.OPS, on="EM"),

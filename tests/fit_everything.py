@@ -6,6 +6,7 @@
     python tests/fit_everything.py resume FOLDER BEFORE AFTER
     python tests/fit_everything.py apart FOLDER
     python tests/fit_everything.py learn FOLDER PROCESSES
+    python tests/fit_everything.py gather FOLDER
     torchrun --nproc-per-node 2 tests/fit_everything.py join FOLDER [METHOD ...]
 
 Tensors and protected images are written to FOLDER as NAME.npz (``kill``, ``lose``, ``resume``) or
@@ -216,8 +217,20 @@ def learn(folder, processes):
     all_well(together(int(processes), work))
 
 
+def gather(folder):
+    """Three processes put together what each has: one row, two and none."""
+
+    def work(rank):
+        own = torch.full(((1, 2, 0)[rank], 2), float(rank)).requires_grad_()
+        found = Group.join().gather(own)
+        (slope,) = torch.autograd.grad((found * torch.arange(3.0)[:, None]).sum(), own)
+        np.savez(folder / f"{rank}.npz", found=found.detach().numpy(), slope=slope.numpy())
+
+    all_well(together(3, work))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(THREADS)
-    modes = (kill, lose, share, resume, apart, learn, join)
+    modes = (kill, lose, share, resume, apart, learn, gather, join)
     mode = {mode.__name__: mode for mode in modes}[sys.argv[1]]
     mode(Path(sys.argv[2]), *sys.argv[3:])

@@ -406,6 +406,7 @@ def test_the_loss_after_a_fit_is_that_of_the_published_images(granularity):
         ue.HYPO.preset("demo", train_epochs=1, steps=2),
         ue.AUE.preset("demo", train_epochs=1),
         ue.AAP.preset("demo", train_epochs=1, steps=2),
+        ue.MIUE.preset("demo", train_epochs=1),
         ue.PILNoise.preset("demo", train_epochs=1, steps=2),
     ],
     ids=lambda method: f"{type(method).__name__}-{method.granularity}",

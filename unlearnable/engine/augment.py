@@ -79,19 +79,19 @@ def jittered(
         saturation: Factor of the distance to the pixel's luma, (B,).
         hue: Share of a whole turn of the colours around the grey axis, (B,).
     """
-    images = (columns(brightness) * images).clamp(0, 1)
+    images = (per_image(brightness) * images).clamp(0, 1)
     mean = luma(images).mean((2, 3), keepdim=True)
-    images = torch.lerp(mean, images, columns(contrast)).clamp(0, 1)
+    images = torch.lerp(mean, images, per_image(contrast)).clamp(0, 1)
     if images.shape[1] != 3:
         return images
-    images = torch.lerp(luma(images), images, columns(saturation)).clamp(0, 1)
-    angle = 2 * torch.pi * columns(hue)
+    images = torch.lerp(luma(images), images, per_image(saturation)).clamp(0, 1)
+    angle = 2 * torch.pi * per_image(hue)
     grey = images.mean(1, keepdim=True)
     across = images.roll(1, dims=1) - images.roll(-1, dims=1)  # (1, 1, 1) x (r, g, b)
     return (grey + angle.cos() * (images - grey) + angle.sin() / 3**0.5 * across).clamp(0, 1)
 
 
-def columns(values: Tensor) -> Tensor:
+def per_image(values: Tensor) -> Tensor:
     """One value per image, to go with images: (B, 1, 1, 1)."""
     return values[:, None, None, None]
 

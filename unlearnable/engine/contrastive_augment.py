@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .augment import centres, columns, jittered, luma, resample
+from .augment import centres, jittered, luma, per_image, resample
 from .random import Draws
 
 _DRAWS = 11  # uniform numbers that an image takes
@@ -96,7 +96,7 @@ class ContrastiveAugment(NamedTuple):
         )
         if images.shape[1] != 3:
             return images
-        return torch.where(columns(self.grey), luma(images), images)
+        return torch.where(per_image(self.grey), luma(images), images)
 
     def _crop(self, images: Tensor) -> Tensor:
         """Crops, resizes and flips by one bilinear gather."""

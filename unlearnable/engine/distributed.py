@@ -117,6 +117,24 @@ class Group:
             dist.all_reduce(value)
         return value
 
+    def gather(self, value: Tensor) -> Tensor:
+        """What all processes have, (B of all, …), by rank; each one's (B, …) has a B of its own.
+
+        A gradient goes back to this process's own part alone.
+        """
+        if self.size == 1:
+            return value
+        sizes = [0] * self.size
+        with self.explaining_loss():
+            dist.all_gather_object(sizes, len(value), group=_control)
+            room = value.new_zeros((max(sizes), *value.shape[1:]))
+            room[: len(value)] = value.detach()
+            parts = [torch.empty_like(room) for _ in sizes]
+            dist.all_gather(parts, room)
+        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+        parts[self.rank] = value
+        return torch.cat(parts)
+
     def max(self, value: int) -> int:
         """The largest of all processes' values."""
         if self.size == 1:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from . import architectures
 from .architectures import from_torchvision, torchvision_names
+from .features import features_of
 from .names import suggestion
 from .random import CPU, global_seed
 from .resnet9 import ResNet9
@@ -49,30 +50,7 @@ class Ensemble(nn.Module):
         Raises:
             ValueError: It has none.
         """
-        seen: list[tuple[nn.Module, Tensor]] = []
-        hooks = [
-            layer.register_forward_hook(
-                lambda layer, inputs, output: seen.append((layer, inputs[0]))
-            )
-            for layer in self.members[member].modules()
-            if isinstance(layer, nn.Linear)
-        ]
-        try:
-            self(images, member)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if not seen:
-            raise ValueError(
-                f"expected a surrogate with a Linear layer, whose inputs are its features, got a "
-                f"{type(self.members[member]).__name__} without"
-            )
-        # A large batch goes through in parts, and then this layer has been called for each.
-        last, parts = seen[-1][0], list[Tensor]()
-        for layer, features in reversed(seen):
-            if layer is last and (not parts or sum(map(len, parts)) < len(images)):
-                parts.insert(0, features)
-        return torch.cat(parts).flatten(1).float()
+        return features_of(self.members[member], images, lambda batch: self(batch, member))
 
 
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .batching import Batching
 from .checkpoint import Checkpoint, RowStore
 from .distributed import Group
 from .estimate import Work
@@ -31,7 +32,7 @@ from .tallies import Tallies
 from .trial import Trial
 
 
-class Run(Outcome):
+class Run(Batching, Outcome):
     """Images, batches, randomness, training steps and results of one run.
 
     Loop only over :meth:`steps`, :meth:`batches` and :meth:`sweep`; draw only from :meth:`rng`;
@@ -202,40 +203,6 @@ class Run(Outcome):
         others = self._group.size / self._shards.weight
         return self._loops.walk(count, title, lambda: int(self.passes * others), self._after_step)
 
-    def batches(
-        self,
-        count: int,
-        batch_size: int,
-        stream: str = "train",
-        title: str = "steps",
-        *,
-        among: int | None = None,
-    ) -> Iterator[Tensor]:
-        """``count`` shuffled batches of image indices, int64 of shape (B,).
-
-        Epoch after epoch without replacement; a call continues where the last one of the same
-        ``stream`` ended. Every batch takes the same number of images from each virtual shard (8,
-        or as many as processes that began the run), so B is ``batch_size`` rounded down to a
-        multiple of those, or less in a small set; a process has the images of its own shards.
-        With ``among``, batches are drawn from so many images only, which the seed chooses.
-        """
-        return self._batches.shuffled(self.steps(count, title), count, batch_size, stream, among)
-
-    def sweep(
-        self, batch_size: int, title: str = "sweep", *, among: int | None = None
-    ) -> Iterator[Tensor]:
-        """Batches of image indices, int64 of shape (B,), that hold every image exactly once.
-
-        All processes get the same number of batches; the last ones may be empty. With ``among``,
-        these are the images that :meth:`batches` takes with it.
-        """
-        count = self._shards.sweep_length(batch_size, among)
-        return self._batches.in_order(self.steps(count, title), count, batch_size, among)
-
-    def batches_per_epoch(self, batch_size: int) -> int:
-        """How many batches :meth:`batches` draws before it shuffles anew."""
-        return self._shards.batches_per_epoch(batch_size)
-
     def stop(self, flag: bool) -> None:
         """Ends the innermost loop after this step if ``flag`` is true in any process."""
         if self._group.max(int(flag)):
@@ -334,6 +301,14 @@ class Run(Outcome):
     def sum(self, value: Tensor) -> Tensor:
         """The sum of ``value`` over all processes."""
         return self._group.sum(value)
+
+    def gather(self, value: Tensor) -> Tensor:
+        """What all processes have of their images of a batch, (B of all, …), the same in each.
+
+        A gradient goes back to this process's own part alone: that of a loss of all of them is
+        whole.
+        """
+        return self._group.gather(value)
 
     def sum_into(self, totals: Tensor, index: Tensor, terms: Tensor) -> None:
         """Adds each term to a row of ``totals``, over all processes.

@@ -18,6 +18,7 @@ from .distributed import Group
 from .random import seed_of
 
 SHARDS = 8  # up to as many processes see the same batches
+_COMPANIONS = 4  # images of a group that a mixed sweep keeps together, at least
 
 
 def dealt(shards: int, rank: int, size: int) -> range:
@@ -43,6 +44,15 @@ def batches_for(visits: float, num_images: int, batch_size: int, among: int | No
 def images_among(num_images: int, among: int | None) -> int:
     """How many of the images are used where ``among`` of them are asked for; None is all."""
     return Shards(num_images).images_among(among)
+
+
+def _ranks(groups: Tensor, sizes: Tensor) -> Tensor:
+    """How many of the same group come before each, (n,); ``sizes`` are those of the groups."""
+    order = groups.argsort(stable=True)
+    starts = sizes.cumsum(0) - sizes
+    ranks = torch.empty_like(groups)
+    ranks[order] = torch.arange(len(groups)) - starts[groups[order]]
+    return ranks
 
 
 class Shards:
@@ -138,6 +148,49 @@ class Shards:
         first = step * size
         return [torch.arange(min(first + shard, end), end, self.count) for shard in self.own]
 
+    def mixed(self, stream: str, position: int, batch_size: int, groups: Tensor) -> list[Tensor]:
+        """This process's part of a batch of a shuffled sweep, by shard, likewise.
+
+        Each sweep holds every image once, in batches that hold several of each of their groups:
+        the images of a group come by one of each shard, or by more where few shards have any, in
+        an order that all shards share, which spreads each group's over the whole sweep.
+
+        Args:
+            stream: Of sweeps.
+            position: Batches of the stream so far.
+            batch_size: Images of a batch of all processes, at most.
+            groups: Of every image, int64 (N,), on the CPU.
+        """
+        length = self.sweep_length(batch_size)
+        sweep, offset = divmod(position, length)
+        if self._orders.get(stream, (-1, []))[0] != sweep:
+            self._orders[stream] = sweep, self._grouped(stream, sweep, groups)
+        size = -(-self._num_images // (self.count * length))
+        rows = slice(offset * size, (offset + 1) * size)
+        return [shard[rows] for shard in self._orders[stream][1]]
+
+    def _grouped(self, stream: str, sweep: int, groups: Tensor) -> list[Tensor]:
+        """The images of each own shard in the order of :meth:`mixed`."""
+        number = int(groups.max()) + 1
+        shards = torch.arange(len(groups)) % self.count
+        held = (shards * number + groups).bincount(minlength=self.count * number)
+        held = held.view(self.count, number)  # images of each shard and group
+        most, total = held.amax(0), held.sum(0).clamp_min(1)
+        together = (-(-_COMPANIONS * most // total)).clamp_min(1)  # of a shard, at once
+        parts = (most // together).clamp_min(1)  # of a group, one after the other in every shard
+        generator = torch.Generator().manual_seed(seed_of(self._seed, "mixed", stream, sweep))
+        jitter = torch.rand(int(parts.sum()), generator=generator, dtype=torch.float64)
+        first = parts.cumsum(0) - parts
+        found = []
+        for shard in self.own:
+            size = len(range(shard, self._num_images, self.count))
+            order = self._permutation(size, "mixed", stream, sweep, shard)
+            group = groups[self._images(shard, order)]
+            part = _ranks(group, held[shard]) * parts[group] // most[group]
+            places = (part + jitter[first[group] + part]) / parts[group]
+            found.append(self._images(shard, order[places.argsort(stable=True)]))
+        return found
+
     def own_of(self, flags: Tensor) -> Tensor:
         """Of flags of images, bool of shape (N,), those of this process's images; else False."""
         shards = torch.arange(self._num_images, device=flags.device) % self.count
@@ -211,10 +264,29 @@ class Batches:
         among: int | None = None,
     ) -> Iterator[Tensor]:
         """A batch for each of ``count`` steps, int64 of shape (B,), from a stream's position on."""
+        return self._from_stream(
+            steps, count, stream, lambda at: self._shards.batch(stream, at, batch_size, among)
+        )
+
+    def mixed(
+        self, steps: Iterator[int], count: int, batch_size: int, stream: str, groups: Tensor
+    ) -> Iterator[Tensor]:
+        """A batch for each step of a sweep of ``count``, likewise, of :meth:`Shards.mixed`."""
+        return self._from_stream(
+            steps, count, stream, lambda at: self._shards.mixed(stream, at, batch_size, groups)
+        )
+
+    def _from_stream(
+        self,
+        steps: Iterator[int],
+        count: int,
+        stream: str,
+        parts_at: Callable[[int], list[Tensor]],
+    ) -> Iterator[Tensor]:
+        """Each step's indices, by the number of batches that the stream gave before."""
 
         def parts(step: int, ahead: int) -> list[Tensor]:
-            position = self.positions.get(stream, 0) + ahead
-            return self._shards.batch(stream, position, batch_size, among)
+            return parts_at(self.positions.get(stream, 0) + ahead)
 
         for index in self._indices(steps, count, parts):
             yield index

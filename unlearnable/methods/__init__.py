@@ -17,6 +17,7 @@ MODULES = {
     "HYPO": "methods.hypo",
     "AUE": "methods.aue",
     "AAP": "methods.aap",
+    "MIUE": "methods.miue",
     "PILNoise": "methods.pil_noise",
     "LSP": "methods.lsp",
     "AR": "methods.ar",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .hypo import HYPO
     from .lasting import Lasting
     from .lsp import LSP
+    from .miue import MIUE
     from .ops import OPS
     from .pil_noise import PILNoise
     from .random_noise import RandomNoise
@@ -56,6 +58,7 @@ else:
 
 
 __all__ = [
-    "AAP", "AR", "AUE", "DUNE", "EM", "HYPO", "LSP", "METHODS", "OPS", "REM", "SEM", "SEP", "TAP",
+    "AAP", "AR", "AUE", "DUNE", "EM", "HYPO", "LSP", "METHODS", "MIUE", "OPS", "REM", "SEM", "SEP",
+    "TAP",
     "ClassConvolution", "ColourShift", "Lasting", "Method", "PILNoise", "RandomNoise",
 ]  # fmt: skip

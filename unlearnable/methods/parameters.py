@@ -65,6 +65,11 @@ def positive(default: float, *, most: float = math.inf) -> Any:
     return checked(default, lambda name, value, norm: _check_range(name, value, most=most))
 
 
+def zero_or_more(default: float) -> Any:
+    """A number from 0 on."""
+    return checked(default, lambda name, value, norm: _check_range(name, value, 0))
+
+
 def choice(default: str, choices: Sequence[str]) -> Any:
     """One of several words."""
     return checked(default, lambda name, value, norm: _check_choice(name, value, choices))

@@ -39,5 +39,5 @@ def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
         return found
 
     name = surrogate if isinstance(surrogate, str) else type(surrogate).__name__
-    searched = batch * getattr(method, "eot_samples", 1)
+    searched = getattr(method, "search_batch_size", batch) * getattr(method, "eot_samples", 1)
     return Work(type(method).__name__, name, passes, batch, searched, held, advice)

@@ -99,6 +99,13 @@ PAPERS = {
     ),
     "AUE": _CONTRASTIVE,
     "AAP": _CONTRASTIVE,
+    "MIUE": Paper(
+        "2603.03725",
+        "Why Do Unlearnable Examples Work: A Novel Perspective of Mutual Information",
+        "Yifan Zhu and Yibo Miao and Yinpeng Dong and Xiao-Shan Gao",
+        "ICLR",
+        2026,
+    ),
     "PILNoise": Paper(
         "2601.19967",
         "Perturbation-Induced Linearization: Constructing Unlearnable Data with Solely Linear "
