@@ -32,7 +32,7 @@ SMALL = {
     "restarts": 1, "robust_steps": 1,
 }  # fmt: skip
 METHODS = [method for method in ue.METHODS if "augment" in method.__dataclass_fields__]
-CROPPED = [ue.REM, ue.SEM, ue.TAP, ue.HYPO]
+CROPPED = [method for method in METHODS if method.crops]
 
 
 def make(cls, **options):
@@ -203,6 +203,7 @@ def test_a_share_of_the_images_is_cropped_and_flipped(share):
 
 def test_the_methods_that_have_the_choice():
     assert {ue.EM, ue.REM, ue.SEM, ue.TAP, ue.SEP, ue.HYPO} <= set(METHODS)
+    assert {ue.REM, ue.SEM, ue.TAP, ue.HYPO} <= set(CROPPED) and ue.SEP not in CROPPED
 
 
 @pytest.mark.parametrize("cls", METHODS)
@@ -241,7 +242,8 @@ def test_what_is_chosen_changes_what_is_learned_and_its_name_in_the_record(cls):
         for augment in (None, {"crop-flip": float(cls in CROPPED), "jpeg": 0}, {"grayscale": 1})
     )
     assert plain.digest == same.digest
-    assert "augment" not in plain.config["parameters"]
+    recorded = plain.config["parameters"]
+    assert recorded.get("augment") is None and ("augment" in recorded) is (cls is ue.Lasting)
     assert other.config["parameters"]["augment"] == {"grayscale": 1.0}
     assert plain.digest != other.digest
 

@@ -15,6 +15,7 @@ from unlearnable import ArtefactError, Perturbation, ProtectedDataset, UnknownIm
 from unlearnable.data.fingerprint import image_key
 from unlearnable.datasets import Shapes
 from unlearnable.io.safetensors import map_tensors, write_tensors
+from unlearnable.perturbation.config import version_of
 from unlearnable.perturbation.kinds.additive import Additive
 from unlearnable.perturbation.kinds.generators import autoregress, levels, normals
 from unlearnable.perturbation.quantize import UNIT
@@ -408,6 +409,7 @@ def forge(perturbation, folder, change):
     write_tensors(folder / "perturbation.safetensors", tensors, "x")
     config = {n: v for n, v in described.items() if n not in ("format", "format_version", "digest")}
     described["digest"] = digest_of(map_tensors(folder / "perturbation.safetensors"), config)
+    described["format_version"] = version_of(config)
     (folder / "config.json").write_text(json.dumps(described))
 
 
@@ -474,7 +476,7 @@ HOSTILE = [
     ("shift", put("epsilon", 24 / 255)),
     ("shift", put("norm", "L2")),
     ("shift", put("visibility", {"level": "low", "mask": "jnd-1"})),
-    ("shift", tensor("colours", lambda t: t.astype(np.int16))),
+    ("shift", tensor("colours", lambda t: t.astype(np.int64))),
     ("shift", tensor("colours", lambda t: t[:, :1].copy())),
     ("shift", tensor("colours", lambda t: t[:3])),
     ("shift", tensor("colours", lambda t: np.full_like(t, -128))),

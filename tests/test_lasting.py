@@ -234,7 +234,7 @@ def test_its_rows_are_those_of_sep_and_its_colours_those_of_the_swarm():
     assert np.asarray(p.tensors["0.rows"]).tobytes() == fit(sep).perturbation_.rows.tobytes()
     shift = fit(ue.ColourShift.preset("demo", search="swarm", **short, **swarm)).perturbation_
     np.testing.assert_array_equal(p.tensors["1.colours"], shift.tensors["colours"])
-    assert dune.passes(40) == p.config["history"]["passes"] + 2 * 3 * 2 * (40 - 30)
+    assert p.config["history"]["passes"] <= dune.passes(40) <= 1.1 * p.config["history"]["passes"]
 
 
 def test_three_classes_are_enough():

@@ -27,7 +27,7 @@ def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
         for name in method.presets:
             other = method.preset(name)
             passes = other.passes(num_images)
-            if passes is None or passes >= total / 2:
+            if not passes or passes >= total / 2:  # 0 is another search, not a shorter one
                 continue
             if (network := getattr(other, "surrogate", None)) == surrogate:
                 needs = f"about {duration(seconds * passes)}"
