@@ -31,8 +31,9 @@ HEAD = (
 def budget_of(method: ue.Method) -> str:
     epsilon, norm = method._budget((3, 32, 32))
     if epsilon is not None and norm is not None:
-        tint = method.get_params().get("colour_epsilon")
-        on_top = "" if tint is None else f" and {format_epsilon(tint)} on top"
+        params = method.get_params()
+        above = params.get("colour_epsilon", params.get("field_epsilon"))
+        on_top = "" if above is None else f" and {format_epsilon(above)} on top"
         return f"{norm} {format_epsilon(epsilon, norm)}{on_top}"
     pixels = method.get_params().get("pixels")
     return "none" if pixels is None else f"{pixels} pixel"

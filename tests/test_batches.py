@@ -455,7 +455,9 @@ METHODS = [
     ue.ClassConvolution(kernel_size=5, normalize="sum"),
     ue.LSP(),
     ue.AR(),
+    ue.Gratings(),
     ue.ColourShift(),
+    ue.SmoothFields(),
 ]
 
 

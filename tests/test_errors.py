@@ -271,10 +271,11 @@ def images_of(height, width):
 def test_images_too_small_for_a_method_are_refused_with_the_size_that_does(method, size):
     data, made = images_of(*size), method.preset("demo")
     takes_any = ("RandomNoise", "PILNoise", "LSP", "OPS", "ClassConvolution", "ColourShift")
+    takes_any += ("SmoothFields",)
     if method.__name__ in takes_any and size != (1, 1):
         assert made.kind in ("additive", "procedural", "pixel", "convolution", "shift")
         return
-    if method.__name__ in ("RandomNoise", "PILNoise", "LSP", "ColourShift"):
+    if method.__name__ in ("RandomNoise", "PILNoise", "LSP", "ColourShift", "SmoothFields"):
         return
     with pytest.raises(ValueError, match=r"image_size=") as caught:
         made.fit(data, device="cpu", progress=False)
@@ -283,7 +284,8 @@ def test_images_too_small_for_a_method_are_refused_with_the_size_that_does(metho
 
 
 @pytest.mark.parametrize(
-    "method", [ue.RandomNoise, ue.LSP, ue.OPS, ue.ClassConvolution, ue.ColourShift]
+    "method",
+    [ue.RandomNoise, ue.LSP, ue.OPS, ue.ClassConvolution, ue.ColourShift, ue.SmoothFields],
 )
 def test_methods_that_take_any_size_protect_it(method):
     data = images_of(3, 50)

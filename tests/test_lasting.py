@@ -20,7 +20,7 @@ from unlearnable.photos.plan import Plan, plan_photos
 QUIET = {"device": "cpu", "precision": "float32", "progress": False}
 SHORT = {"surrogate": "tiny", "train_steps": 2, "batch_size": 16}
 NEW = Shapes(size=12, seed=7)
-TINT = round(255 * ue.Lasting().colour_epsilon)
+FIELD = round(255 * ue.Lasting().field_epsilon)
 
 
 class Topped(ue.RandomNoise):
@@ -89,7 +89,7 @@ def test_what_was_promised_has_to_be_laid_there():
 
 def test_extend_learns_rows_and_keeps_what_lies_on_top(lasting, tmp_path):
     new = lasting.extend(NEW, progress=False)
-    assert [part.name for part in new.parts] == ["additive", "shift"] and len(new) == 12
+    assert [part.name for part in new.parts] == ["additive", "additive"] and len(new) == 12
     assert np.array_equal(new.tensors["1.colours"], lasting.perturbation_.tensors["1.colours"])
     assert new.config["method"] == "Lasting" and new.config["source"]["images"] == 12
     assert ProtectedDataset(NEW, new).change().linf > 8
@@ -107,12 +107,14 @@ def test_extend_learns_rows_and_keeps_what_lies_on_top(lasting, tmp_path):
 def test_rows_with_other_things_on_top_are_not_joined(lasting):
     p = lasting.perturbation_
     new = lasting.extend(NEW, progress=False)
-    colours = new.tensors["1.colours"].copy()
-    colours[0, 0] -= 1
-    other = Perturbation.of_kind(dict(new.tensors) | {"1.colours": colours}, new.config)
-    with pytest.raises(ValueError, match=r"same parts .* Lasting \(shift\) in number 1"):
+    top = ue.SmoothFields(epsilon=FIELD / 255, seed=1)
+    other = Perturbation.below(
+        Perturbation.of_kind(new.parts[0].tensors, new.parts[0].config),
+        fit(top).perturbation_.parts,
+    )
+    with pytest.raises(ValueError, match=r"same parts .* in number 1"):
         Perturbation.concat([p, other])
-    with pytest.raises(ValueError, match=r"got Lasting \(shift\) \+ OPS \(pixel\) in number 1"):
+    with pytest.raises(ValueError, match=r"got Lasting \(additive\) \+ OPS \(pixel\) in number 1"):
         Perturbation.concat([p, new.then(fit(ue.OPS()).perturbation_)])
     rows = fit(ue.RandomNoise()).perturbation_
     with pytest.raises(ValueError, match="of kind 'stack' as number 1"):
@@ -137,8 +139,8 @@ def test_a_stack_of_stacks_names_each_method_once(lasting):
 def test_a_card_has_its_parameters_once(lasting):
     p = lasting.perturbation_
     card = write_card(p.info(), p.config, "owner/p")
-    assert card.count("## Parameters") == 1 and f"| colour\\_epsilon | {TINT}/255 |" in card
-    assert card.count("@inproceedings") == 1 and f"Lasting, class-wise, Linf {TINT}/255" in card
+    assert card.count("## Parameters") == 1 and f"| field\\_epsilon | {FIELD}/255 |" in card
+    assert card.count("@inproceedings") == 1 and f"Lasting, class-wise, Linf {FIELD}/255" in card
     assert "its content, whatever the order" in card
 
 
@@ -149,8 +151,8 @@ def test_its_rows_are_those_of_sem_with_its_draws(lasting):
     sem = ue.SEM.preset("demo", **SHORT, augment=ue.Lasting().augment)
     p = lasting.perturbation_
     assert np.asarray(p.tensors["0.rows"]).tobytes() == fit(sem).perturbation_.rows.tobytes()
-    shift = fit(ue.ColourShift(epsilon=ue.Lasting().colour_epsilon)).perturbation_
-    np.testing.assert_array_equal(p.tensors["1.colours"], shift.tensors["colours"])
+    fields = fit(ue.SmoothFields(epsilon=ue.Lasting().field_epsilon)).perturbation_
+    np.testing.assert_array_equal(p.tensors["1.rows"], fields.rows)
 
 
 def test_its_draws_are_its_own_and_none_are_kept(tmp_path):
@@ -166,8 +168,8 @@ def test_its_draws_are_its_own_and_none_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("levels", [8, 12, 16, 25])
-def test_the_size_of_its_shift_is_a_parameter(levels):
-    method = ue.Lasting.preset("demo", **SHORT | {"train_steps": 0}, colour_epsilon=levels / 255)
+def test_the_size_of_its_field_is_a_parameter(levels):
+    method = ue.Lasting.preset("demo", **SHORT | {"train_steps": 0}, field_epsilon=levels / 255)
     found = fit(method).protect(Shapes(size=40)).change()
     assert levels < found.linf <= levels + 8
     assert method.perturbation_.parts[1].config["epsilon"] == levels / 255
@@ -176,9 +178,8 @@ def test_the_size_of_its_shift_is_a_parameter(levels):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"colour_epsilon": 25}, r"colour_epsilon up to 127 / 255.* did you mean 25 / 255"),
-        ({"colour_epsilon": 0}, "colour_epsilon > 0"),
-        ({"luminance": 2}, "luminance from 0 up to 1"),
+        ({"field_epsilon": 25}, r"field_epsilon up to 127 / 255.* did you mean 25 / 255"),
+        ({"field_epsilon": 0}, "field_epsilon > 0"),
         ({"augment": {"grey": 1}}, "augment to name some of"),
     ],
 )
@@ -187,19 +188,16 @@ def test_bad_parameters_are_explained(wrong, message):
         fit(ue.Lasting.preset("demo", **SHORT, **wrong))
 
 
-def test_rows_are_lowered_by_a_mask_and_the_shift_is_not():
+def test_rows_and_fields_are_lowered_by_a_mask():
     method = fit(ue.Lasting.preset("demo", **SHORT), visibility="low")
-    rows, shift = method.perturbation_.parts
-    assert rows.mask.level == "low" and shift.mask is None
-    low = Perturbation.of_kind(rows.tensors, rows.config)
-    tint = Perturbation.of_kind(shift.tensors, shift.config)
+    assert [part.mask.level for part in method.perturbation_.parts] == ["low", "low"]
     dataset = Shapes(size=40)
-    below = images(dataset, low)
-    colours = tint.tensors["colours"].astype(int)[dataset.targets]
-    expected = np.clip(below + colours[:, :, None, None], 0, 255)
-    np.testing.assert_array_equal(images(dataset, method.perturbation_), expected)
+    low = ProtectedDataset(dataset, method.perturbation_).change()
+    full = ProtectedDataset(dataset, method.perturbation_.with_visibility("full")).change()
+    assert low.mean < 0.7 * full.mean and low.psnr > full.psnr + 3
+    assert method.perturbation_.with_visibility("low").digest == method.perturbation_.digest
     new = method.extend(NEW, progress=False)
-    assert [part.mask is None for part in new.parts] == [False, True]
+    assert [part.mask.level for part in new.parts] == ["low", "low"]
     full = method.perturbation_.with_visibility("full")
     assert [part.mask for part in full.parts] == [None, None]
     assert full.config["method"] == "Lasting"
@@ -219,7 +217,7 @@ def test_one_class_is_refused_and_many_are_told_apart():
         fit(ue.Lasting.preset("demo", **SHORT), one)
     many = torch.utils.data.TensorDataset(pixels, torch.arange(130))
     p = fit(ue.Lasting.preset("demo", **SHORT | {"train_steps": 1}), many).perturbation_
-    assert len(np.unique(p.tensors["1.colours"], axis=0)) == 130
+    assert len(np.unique(p.tensors["1.rows"], axis=0)) == 130
 
 
 # --- DUNE ----------------------------------------------------------------------------------------
@@ -259,15 +257,13 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def test_photos_are_planned_fitted_and_told_of_their_tint(folder):
+def test_photos_are_planned_and_fitted(folder):
     photos = open_folder(folder)
     options = {"params": {"visits": 1.0}, "device": "cpu", "method": ue.Lasting}
     plan = plan_photos(photos, survey_folder(photos), **options)
     assert type(plan.method) is ue.Lasting and plan.method.batch_size == 24
     said = plan.sentences()[1]
-    assert said.startswith("Every photo gets the tint of its kind")
-    assert f"up to {TINT} of 255" in said
-    assert "Apart from that, it will look untouched" in said
+    assert "untouched" in said
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), photos)
     assert again.to_dict() == plan.to_dict()
     assert plan.fit(photos, progress=False).perturbation_.parts[0].mask.level == "low"
@@ -280,7 +276,7 @@ def test_photos_told_apart_from_others_keep_their_own_rows_and_colours(folder, t
     plan = plan_photos(photos, survey_folder(photos), others=others, **options)
     learned = plan.fit(photos, progress=False).perturbation_
     assert len(learned) == len(photos) == 5 and learned.config["method"] == "Lasting"
-    assert learned.tensors["1.colours"].shape == (1, 3)
+    assert len(learned.tensors["1.rows"]) == 1
     assert learned.config["classes"] == ["photos"] == learned.parts[1].config["classes"]
     found = ProtectedDataset(photos, learned, full_size=True)
     assert all((pixels_of(found[i][0]) != pixels_of(photos[i][0])).any() for i in range(5))
@@ -292,16 +288,16 @@ def test_fit_protect_and_verify_on_the_command_line(folder, tmp_path, capsys):
     command = ["protect", str(folder), out, *few, "--save-perturbation", kept, "--json"]
     assert main(command) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert "Lasting, sample-wise, additive + shift" in shown["perturbation"]
+    assert "Lasting, sample-wise, additive + additive" in shown["perturbation"]
     assert main(["verify", out, kept, "--quiet"]) == 0
     for (before, _), (after, _) in zip(ImageFolder(folder), ImageFolder(out), strict=True):
         change = pixels_of(after).astype(int) - pixels_of(before)
-        assert TINT / 2 < np.abs(change).max() <= TINT + 8 and before.size == after.size
+        assert 0 < np.abs(change).max() <= FIELD + 8 and before.size == after.size
     with Image.open(f"{out}/class1/grey.png") as grey:
-        assert grey.mode == "RGB"  # tinted, as a photo in colour is
+        assert grey.mode == "L"
     assert main(["fit", "shapes:24", str(tmp_path / "fit"), *few[:2], "--preset", "demo",
                  "--set", "train_steps=1", "--quiet"]) == 0  # fmt: skip
     assert len(ue.Lasting.from_pretrained(tmp_path / "fit").perturbation_) == 24
     capsys.readouterr()
     assert main(["info", str(tmp_path / "fit")]) == 0
-    assert f"Lasting, class-wise, Linf {TINT}/255" in capsys.readouterr().out
+    assert f"Lasting, class-wise, Linf {FIELD}/255" in capsys.readouterr().out

@@ -161,7 +161,9 @@ def test_random_noise_is_drawn_on_the_cpu_whatever_the_device(granularity, monke
         ue.LSP(),
         ue.AR(),
         ue.ClassConvolution(),
+        ue.Gratings(),
         ue.ColourShift(),
+        ue.SmoothFields(),
     ],
     ids=repr,
 )

@@ -24,6 +24,7 @@ MODULES = {
     "OPS": "methods.ops",
     "ClassConvolution": "methods.class_convolution",
     "Gratings": "methods.gratings",
+    "SmoothFields": "methods.smooth_fields",
     "ColourShift": "methods.colour_shift",
     "DUNE": "methods.dune",
     "Lasting": "methods.lasting",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .rem import REM
     from .sem import SEM
     from .sep import SEP
+    from .smooth_fields import SmoothFields
     from .tap import TAP
 
     METHODS: tuple[type[Method], ...]
@@ -64,5 +66,5 @@ else:
 __all__ = [
     "AAP", "AR", "AUE", "BAIT", "DUNE", "EM", "HYPO", "LSP", "METHODS", "MIUE", "OPS", "REM", "SEM",
     "SEP", "TAP", "ClassConvolution", "ColourShift", "Gratings", "Lasting", "Method", "PILNoise",
-    "RandomNoise",
+    "RandomNoise", "SmoothFields",
 ]  # fmt: skip

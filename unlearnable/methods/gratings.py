@@ -104,11 +104,11 @@ def grating_steps(
     Raises:
         ValueError: The image has too few pixels for so many cycles, or so many classes.
     """
-    shorter = min(size)
-    if 2 * most_cycles > shorter:
+    shorter, least = min(size), math.ceil(2 * most_cycles)
+    if shorter < least:
         raise ValueError(
-            f"expected most_cycles of at most {shorter / 2:g} for images of {size[0]}x{size[1]}, "
-            f"got {most_cycles:g}: a period takes two pixels"
+            f"expected images of at least {least} pixels a side, of which a period takes two, got "
+            f"{size[0]}x{size[1]}; pass image_size={least} or more, or a smaller most_cycles"
         )
     along = math.isqrt(classes) + 1  # choices along an axis, none among them
     ratios = np.linspace(0, 1, along - 1) if along > 2 else np.zeros(1)

@@ -1,4 +1,4 @@
-"""Lasting: learned rows that are seen in grey pictures too, and a colour per class on top."""
+"""Lasting: learned rows that grey pictures keep, and a smooth field per class on top."""
 
 from __future__ import annotations
 
@@ -10,51 +10,47 @@ from torch import nn
 
 from ..engine.run import Run
 from .expectation import transformations
-from .parameters import proportion
 from .sem import SEM
-from .spread_colours import spread_colours
+from .smooth_fields import smooth_fields
 
-# All that makes it another method than SEM; measured by benchmarks/lasting.py.
+# All that makes it another method than SEM.
 _AUGMENT = {"grayscale": 0.6}
-_COLOUR_EPSILON = 25 / 255
+_FIELD_EPSILON = 24 / 255
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Lasting(SEM):
-    """SEM, and a colour shift on top. (built on Liu et al., AAAI 2024, arXiv:2311.13091)
+    """SEM, and smooth fields on top. (built on Liu et al., AAAI 2024, arXiv:2311.13091)
 
     Protection that is meant to stay when pictures are shared. What is learned as by SEM withstands
-    greyscale, of which it sees much while it is learned; the colour of its class, added to the
-    whole image afterwards as by ColourShift, withstands JPEG compression, resizing and adversarial
-    training. Each covers what undoes the other.
+    greyscale, of which it sees much while it is learned; the field of light and colour of its
+    class, added afterwards as by SmoothFields, withstands JPEG compression, resizing, adversarial
+    training, and JPEG in grey or after each image's channels were normalised, which leave neither
+    of SEM's rows nor of a mere tint. Each covers what undoes the other.
 
-    Its natural enemies are those of class-wise tints: whoever brings the channels of every image to
-    one mean and spread, or subtracts the mean of each class, removes the colours, and what was
-    learned is then alone. The tint exceeds the usual budget of 8/255 by far: a value changes by up
-    to ``epsilon + colour_epsilon``, and images look as with another white balance; grey ones get a
-    tint as well.
+    Its natural enemies are those of class-wise patterns: whoever subtracts the mean of each class,
+    or projects out what a linear model finds, removes the fields, and what was learned is then
+    alone. The fields exceed the usual budget of 8/255 by far: a value changes by up to ``epsilon +
+    field_epsilon``, and images look as if lit by coloured lamps, unless a visibility mask lowers
+    both.
 
-    The parameters are those of :class:`SEM`, with other draws, and two more.
+    The parameters are those of :class:`SEM`, with other draws, and one more.
 
     Args:
         augment: As for :class:`SEM`, mostly greyscale by default.
-        colour_epsilon: Half a side of the cube that colours are chosen from: the most that a value
-            changes by its tint, in [0, 1] units.
-        luminance: How much the choice counts differences in luminance instead of those in colour,
-            from 0 to 1.
+        field_epsilon: The most that a value changes by the field of its class, in [0, 1] units.
 
     Example:
         >>> from unlearnable.datasets import Shapes
         >>> method = Lasting.preset("demo", train_steps=2)
         >>> method.fit(Shapes(size=64), progress=False).perturbation_
-        Perturbation(Lasting, sample-wise, additive + shift, 64 images of 3x32x32)
+        Perturbation(Lasting, sample-wise, additive + additive, 64 images of 3x32x32)
     """
 
     kind = "stack"
 
     augment: Mapping[str, float] | None = transformations(_AUGMENT)
-    colour_epsilon: float = _COLOUR_EPSILON
-    luminance: float = proportion(0.0)
+    field_epsilon: float = _FIELD_EPSILON
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -63,7 +59,7 @@ class Lasting(SEM):
         return identity
 
     def _learn(self, run: Run) -> nn.Module:
-        choice = (run.num_classes, run.images.shape[1], self.colour_epsilon, self.luminance)
-        colours = spread_colours(run.global_rng("colours"), *choice)
-        run.on_top("shift", colours=colours, epsilon=self.colour_epsilon)
+        fields = smooth_fields(run.global_rng("fields"), run.num_classes, run.images.shape[1:])
+        rows = self.field_epsilon * fields.to(run.device)
+        run.on_top("class-wise", rows=rows, epsilon=self.field_epsilon)
         return super()._learn(run)

@@ -10,7 +10,16 @@ from ..data.raw import RawDataset
 from .parameters import Parameters
 
 # Methods that train nothing: what they make depends on no other class.
-FOR_ONE_CLASS = ("RandomNoise", "LSP", "AR", "OPS", "ClassConvolution", "ColourShift", "Gratings")
+FOR_ONE_CLASS = (
+    "RandomNoise",
+    "LSP",
+    "AR",
+    "OPS",
+    "ClassConvolution",
+    "ColourShift",
+    "Gratings",
+    "SmoothFields",
+)
 
 
 def refuse_one_class(method: type[Parameters], dataset: Any) -> None:

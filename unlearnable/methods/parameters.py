@@ -84,10 +84,10 @@ class Parameters(Keywords):
     """What a method's constructor takes: the fields of a keyword-only dataclass.
 
     A field's default says how it is checked: ``steps: int = count(10)``. The parameters that this
-    class reads itself (``surrogate``, ``epsilon``, ``colour_epsilon``, ``norm``, ``granularity``,
-    ``pretrained_surrogate``, ``batch_size`` and ``seed``) mean the same in every method and are
-    checked wherever they occur. A class with an ``__init__`` of its own that only stores its
-    arguments will do, too.
+    class reads itself (``surrogate``, ``epsilon``, ``colour_epsilon``, ``field_epsilon``, ``norm``,
+    ``granularity``, ``pretrained_surrogate``, ``batch_size`` and ``seed``) mean the same in every
+    method and are checked wherever they occur. A class with an ``__init__`` of its own that only
+    stores its arguments will do, too.
 
     Attributes:
         presets: Parameters by preset name; ``"paper"`` is the defaults.
@@ -326,6 +326,7 @@ _SHARED: dict[str, Check] = {
     "surrogate": _check_surrogate,
     "epsilon": partial(check_epsilon, zero=False),
     "colour_epsilon": partial(check_epsilon, zero=False),
+    "field_epsilon": partial(check_epsilon, zero=False),
     "granularity": lambda name, value, norm: _check_choice(name, value, GRANULARITIES),
     "pretrained_surrogate": _check_flag,
     "batch_size": lambda name, value, norm: integer(name, value, least=1),

@@ -1,0 +1,135 @@
+"""SmoothFields: a smooth pattern of light and colour per class, far from the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..engine.augment import luma
+from ..engine.random import Draws
+from ..engine.run import Run
+from .base import Method
+from .parameters import Untrained, count, proportion
+
+_FREQUENCIES, _COLOURFULNESS = 3, 0.7
+_PATTERNS = 4000  # random ones to choose from
+_GRID = 8  # cells of a side at which patterns are compared
+_STEEPNESS = 2.5  # of standard deviations that a field is divided by before it saturates
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class SmoothFields(Untrained, Method):
+    """Class-wise smooth fields: large patches of light, shade and colour, the same for a class.
+
+    A row is a random sum of the lowest frequencies of a cosine transform, pushed to the budget's
+    ends by a hyperbolic tangent, and mirrors itself, so that flips leave it as it is. Networks
+    learn these patches before the picture. They outlast what compresses, blurs or resizes, and
+    since they differ in brightness as much as in colour, greyscale and a normalisation of each
+    image's channels. They give themselves away by the mean of each class, and a linear model finds
+    them: whoever subtracts the one or projects out the other removes them.
+
+    The method is this package's own. Patterns are chosen from random ones, each as far as possible
+    from those before, in brightness and in all. Nothing is trained, and rows are for the class.
+
+    Args:
+        epsilon: Budget in [0, 1] units.
+        norm: ``"Linf"`` only.
+        frequencies: How many of the lowest there are along an axis, at least 2.
+        colourfulness: Spread of colour differences, where that of brightness is 1; 0 is grey.
+        granularity: ``"class-wise"`` only.
+        seed: Of the patterns.
+
+    Example:
+        >>> from unlearnable.datasets import Shapes
+        >>> SmoothFields().fit(Shapes(size=20), progress=False).perturbation_
+        Perturbation(SmoothFields, class-wise, Linf 8/255, 10 classes of 3x32x32)
+    """
+
+    granularities = ("class-wise",)
+    masked = True
+    norm = "Linf"
+
+    epsilon: float = 8 / 255
+    frequencies: int = count(_FREQUENCIES, least=2)
+    colourfulness: float = proportion(_COLOURFULNESS)
+    granularity: str = "class-wise"
+    seed: int = 0
+
+    def _learn(self, run: Run) -> None:
+        shape = run.images.shape[1:]
+        chosen = smooth_fields(
+            run.global_rng("fields"), run.num_classes, shape, self.frequencies, self.colourfulness
+        )
+        run.result("class-wise", rows=self.epsilon * chosen.to(run.device))
+
+
+def smooth_fields(
+    draws: Draws,
+    classes: int,
+    shape: Sequence[int],
+    frequencies: int = _FREQUENCIES,
+    colourfulness: float = _COLOURFULNESS,
+) -> Tensor:
+    """Patterns of classes, each as far as possible from those before.
+
+    Args:
+        draws: Of no batch.
+        classes: K.
+        shape: (C, H, W).
+        frequencies: Of a cosine transform along an axis.
+        colourfulness: Spread of colour differences, where that of brightness is 1.
+
+    Returns:
+        Float (K, C, H, W) from -1 to 1, on the CPU.
+    """
+    channels, height, width = shape
+    # Even ones across, which mirror themselves; the first is no wave at all.
+    waves = [(down, 2 * across) for down in range(frequencies) for across in range(frequencies)]
+    axes = _axes(channels, colourfulness)
+    number = max(_PATTERNS, 4 * classes)
+    weights = draws.on_cpu().normal((number, len(waves) - 1, len(axes))) @ axes  # (P, W, C)
+    coarse = torch.einsum("pwc,whv->pchv", weights, _cosines(waves[1:], _GRID, _GRID))
+    spread = coarse.flatten(1).std(1)[:, None, None, None]
+    coarse = torch.tanh(_STEEPNESS * coarse / spread)
+    chosen = _farthest(luma(coarse).flatten(1).numpy(), coarse.flatten(1).numpy(), classes)
+    index = torch.from_numpy(chosen)
+    fields = torch.einsum("pwc,whv->pchv", weights[index], _cosines(waves[1:], height, width))
+    return torch.tanh(_STEEPNESS * fields / spread[index])
+
+
+def _axes(channels: int, colourfulness: float) -> Tensor:
+    """Brightness and differences of colour, as rows, (axes, C)."""
+    if channels != 3:
+        return torch.full((1, channels), channels**-0.5)
+    axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+    axes = axes / axes.norm(dim=1, keepdim=True)
+    return axes * torch.tensor([[1.0], [colourfulness], [colourfulness]])
+
+
+def _cosines(waves: Sequence[tuple[int, int]], height: int, width: int) -> Tensor:
+    """Products of cosines down and across, (W, H, W)."""
+    down, across = (np.pi * (torch.arange(side) + 0.5) / side for side in (height, width))
+    return torch.stack([torch.outer((a * down).cos(), (b * across).cos()) for a, b in waves])
+
+
+def _farthest(
+    grey: NDArray[np.float32], whole: NDArray[np.float32], number: int
+) -> NDArray[np.int64]:
+    """Indices of patterns (P, D): the first, and then always the one farthest from those chosen.
+
+    How far two are apart is their mean squared difference, in brightness or in all: the less.
+    """
+    chosen = np.zeros(number, np.int64)
+    nearest = np.full(len(whole), np.inf)
+    for place in range(1, number):
+        last = chosen[place - 1]
+        apart = [np.square(kind - kind[last]).mean(1) for kind in (grey, whole)]
+        nearest = np.minimum(nearest, np.minimum(*apart))
+        nearest[chosen[:place]] = -1
+        chosen[place] = nearest.argmax()
+    return chosen
