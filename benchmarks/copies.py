@@ -67,9 +67,10 @@ def _last(cell: dict[str, Any]) -> str:
 def table(result: dict[str, Any]) -> str:
     """A row for each visibility, a column for each kind of file."""
     cells, settings = result["cells"], result["settings"]
-    lines = [f"| visibility | {' | '.join(QUALITIES)} |", "|---" * (len(QUALITIES) + 1) + "|"]
+    kinds = [kind for kind in QUALITIES if any(name.endswith(f", {kind}") for name in cells)]
+    lines = [f"| visibility | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
     for name in ORDER:
-        found = [cells.get(f"{name}, {kind}") for kind in QUALITIES]
+        found = [cells.get(f"{name}, {kind}") for kind in kinds]
         if any(found):
             columns = ["" if cell is None else _last(cell) for cell in found]
             lines.append(f"| {name} | {' | '.join(columns)} |")

@@ -225,6 +225,8 @@ def table(result: dict[str, Any]) -> str:
         minutes = f"{whole['seconds'] / 60:.0f} min"
         copies = f"{name.partition(', ')[2]}, {cell['megabytes of copies'] / 1000:.1f} GB"
         lines.append(f"| {count:,} | {copies} | {memory} | {spent} | {minutes} | {rate} |")
+        if "beside" in cell:
+            notes.append(f"{count:,} photos beside {cell['beside']}: the clock says little.")
     settings = result["settings"]
     notes.append(
         f"Generated photos of {settings['megapixels']:g} megapixels; processor time and rate are "
@@ -242,6 +244,7 @@ def main() -> None:
     parser.add_argument("--format", default="png")
     parser.add_argument("--quality", help="of the copies, for lossy formats")
     parser.add_argument("--options", default="", help="further words for the command")
+    parser.add_argument("--beside", help="what else the machine did, for the table's caption")
     parser.add_argument("--kill", action="store_true", help="in the middle, and run it again")
     parser.add_argument("--scratch", type=Path, help="folder for the photos and their copies")
     parser.add_argument("--out", type=Path, default=RESULTS / "photos-cpu.json")
@@ -260,7 +263,8 @@ def main() -> None:
     name = f"{args.photos} photos, {args.format}" + (f" {args.quality}" if args.quality else "")
     name += ", killed" if args.kill else ""
     if name not in record.cells:
-        record.put(name, run(args))
+        beside = {} if args.beside is None else {"beside": args.beside}
+        record.put(name, run(args) | beside)
     print(name, json.dumps(record.cells[name], indent=2))
 
 

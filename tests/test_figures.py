@@ -32,7 +32,7 @@ def test_the_readmes_table_is_made_from_the_committed_result(benchmarks):
 
 
 @pytest.mark.parametrize(
-    "command", ["fullsize", "methods_page", "presets", "processes", "recipes", "strength"]
+    "command", ["fullsize", "methods_page", "photos", "presets", "processes", "recipes", "strength"]
 )
 def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchmarks):
     from record import RESULTS, filled
@@ -205,3 +205,13 @@ def test_known_patterns_are_held_against_a_leaderboard(benchmarks):
     with pytest.raises(LookupError, match="adversarial training undoes EM"):
         section(figures, {})
     assert f"Why not: {order.pattern}? few steps" in section(figures, {order.pattern: "few steps"})
+
+
+@pytest.mark.parametrize("dataset", ["photos", "cifar10"])
+def test_what_a_lower_visibility_costs_is_made_from_the_committed_result(dataset, benchmarks):
+    from copies import PAGE, table
+    from record import RESULTS, filled
+
+    result = json.loads((RESULTS / f"copies-{dataset}-cpu.json").read_text())
+    page = filled(PAGE, f"copies.py {dataset}", table(result))
+    assert page == PAGE.read_text(encoding="utf-8"), f"run benchmarks/copies.py {dataset} --table"

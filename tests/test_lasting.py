@@ -90,7 +90,7 @@ def test_what_was_promised_has_to_be_laid_there():
 def test_extend_learns_rows_and_keeps_what_lies_on_top(lasting, tmp_path):
     new = lasting.extend(NEW, progress=False)
     assert [part.name for part in new.parts] == ["additive", "additive"] and len(new) == 12
-    assert np.array_equal(new.tensors["1.colours"], lasting.perturbation_.tensors["1.colours"])
+    assert np.array_equal(new.tensors["1.rows"], lasting.perturbation_.tensors["1.rows"])
     assert new.config["method"] == "Lasting" and new.config["source"]["images"] == 12
     assert ProtectedDataset(NEW, new).change().linf > 8
     both = Perturbation.concat([lasting.perturbation_, new])

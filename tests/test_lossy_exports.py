@@ -323,7 +323,8 @@ def test_files_of_a_lossy_export_are_recognised(made, photos, tmp_path, format, 
     assert found.lossy == {
         "format": format, "quality": quality, "share_left": stated, "measured": False,
     }  # fmt: skip
-    line = f"{stated:.0%} of the change is left in {format.upper()} of quality {quality} (as the"
+    which = "the originals' quality" if quality == "original" else f"quality {quality}"
+    line = f"{stated:.0%} of the change is left in {format.upper()} of {which} (as the"
     assert line in str(found) and found.to_dict()["lossy"] == found.lossy
     found = check(folder, made.perturbation_, photos)
     assert found.whole and found.lossy["measured"] and found.lossy["share_left"] == stated

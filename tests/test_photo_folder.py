@@ -166,10 +166,10 @@ def test_hidden_files_on_the_command_line(root, tmp_path, capsys):
     for originals in ([], ["--originals", str(root)]):
         assert main(["verify", str(out), str(kept), "--quiet", *originals]) == 0
         said = capsys.readouterr().out
-        assert "4 protected, 0 clean" in said and "not a picture: cat/._0.png" in said
+        assert "All 4 pictures are protected" in said and "\n  cat/._0.png\n" in said
     Image.new("RGB", (8, 6)).save(out / "cat" / ".unprotected.png")
     assert main(["verify", str(out), str(kept), "--quiet"]) == 1, "it is published, too"
-    assert "unknown: cat/.unprotected.png" in capsys.readouterr().out
+    assert "\n  cat/.unprotected.png\n" in capsys.readouterr().out
 
 
 def test_links_in_a_circle(root):

@@ -57,7 +57,7 @@ def test_photos_are_read_protected_and_verified(ending, tmp_path, capsys):
     assert main([*arguments, *options]) == 0
     originals = ["--originals", str(tmp_path / "photos")]
     assert main(["verify", str(out), str(kept), "--quiet", *originals]) == 0
-    assert "8 protected" in capsys.readouterr().out
+    assert "All 8 pictures are protected" in capsys.readouterr().out
     written = ImageFolder(out)
     for (path, _), (image, _) in zip(dataset.samples, written, strict=True):
         assert_like(image, load_photo(path), within=8)

@@ -665,7 +665,9 @@ def test_jpeg_is_refused(protected, tmp_path, format):
 
 
 def test_unknown_format_is_refused(protected, tmp_path):
-    with pytest.raises(ValueError, match=r"'png', 'webdataset', 'webp'\], got 'bmp'"):
+    with pytest.raises(
+        ValueError, match=r"png, webdataset, webp, or jpeg with a quality, got 'bmp'"
+    ):
         protected.export(tmp_path / "out", "bmp")
 
 

@@ -164,8 +164,8 @@ def _check_ready(args: argparse.Namespace) -> None:
     """Refuses options of a fit where a saved perturbation is to be applied."""
     if args.perturbation is None:
         return
-    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility")
-    fitting += ("others", "clusters")
+    others = ("others", "clusters")
+    fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility", *others)
     ignored = [
         "--" + name.replace("_", "-") for name in fitting if vars(args)[name] not in (None, [])
     ]

@@ -186,8 +186,8 @@ def _method(add: Command) -> None:
     what = "other pictures to tell the photos of a folder apart from; no copies of them are written"
     add("--others", metavar="FOLDER", help=what)
     what = (
-        "sort photos without class folders into N groups of similar ones, which stand for kinds of "
-        "picture (needs the extra pretrained)"
+        "sort photos that lie in no folders into N groups of similar ones, which stand for kinds "
+        "of picture (needs the extra pretrained)"
     )
     add("--clusters", type=int, metavar="N", help=what)
     what = "log what experts look at: passes, precision, checkpoints"
@@ -275,7 +275,7 @@ def _artefacts(command: Callable[..., Command]) -> None:
     command("info", artefacts.print_info)("perturbation", help=_PERTURBATION_HELP)
     command("list", artefacts.print_names)
 
-    add = command("pull", artefacts.pull, "--force")
+    add = command("pull", artefacts.pull, "--force", "--device")
     add("name", help=_PERTURBATION_HELP)
     add("out", nargs="?", help="folder to copy it to; the cache keeps it as well")
     add("--revision", help="branch, tag or commit of the repository")

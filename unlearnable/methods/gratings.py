@@ -25,16 +25,18 @@ _LEVELS = 12 / 255  # that each value of a row is away from zero
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Gratings(Untrained, Method):
-    """Class-wise gratings: stripes and checks, the same in all channels, at a place of chance.
+    """Class-wise gratings. (built on Yu et al., KDD 2022, arXiv:2111.00898)
 
-    Each value of a row is the budget's share up or down: along each axis with a period of its
+    Stripes and checks, the same in all channels. Each value of a row is the budget's share up or
+    down: along each axis with a period of its
     class, from a phase that is drawn for each image. Networks recognise the periods before they
     see the picture. The periods are long enough to stay when an image is compressed, blurred or
     made smaller; being grey they stay without colour; and since the phases are random, the mean of
     a class shows nothing, and no linear model tells classes apart. Whoever looks for them finds
     them in the mean power spectrum of a class.
 
-    The method is this package's own. Nothing is trained, and new images get rows of their own.
+    This package's own, after the paper's idea of shortcuts that are easy to tell apart. Nothing is
+    trained, and new images get rows of their own.
 
     Args:
         epsilon: L2 norm of a row in [0, 1] units; None is 12/255 times the root of the number of

@@ -24,17 +24,19 @@ _STEEPNESS = 2.5  # of standard deviations that a field is divided by before it 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class SmoothFields(Untrained, Method):
-    """Class-wise smooth fields: large patches of light, shade and colour, the same for a class.
+    """Class-wise smooth fields. (built on Yu et al., KDD 2022, arXiv:2111.00898)
 
-    A row is a random sum of the lowest frequencies of a cosine transform, pushed to the budget's
-    ends by a hyperbolic tangent, and mirrors itself, so that flips leave it as it is. Networks
-    learn these patches before the picture. They outlast what compresses, blurs or resizes, and
-    since they differ in brightness as much as in colour, greyscale and a normalisation of each
-    image's channels. They give themselves away by the mean of each class, and a linear model finds
-    them: whoever subtracts the one or projects out the other removes them.
+    A row is large patches of light, shade and colour: a random sum of the lowest frequencies of a
+    cosine transform, pushed to the budget's ends by a hyperbolic tangent. It mirrors itself, so
+    that flips leave it as it is. Networks learn these patches before the picture. They outlast what
+    compresses, blurs or resizes, and since they differ in brightness as much as in colour,
+    greyscale and a normalisation of each image's channels. They give themselves away by the mean of
+    each class, and a linear model finds them: whoever subtracts the one or projects out the other
+    removes them.
 
-    The method is this package's own. Patterns are chosen from random ones, each as far as possible
-    from those before, in brightness and in all. Nothing is trained, and rows are for the class.
+    This package's own, after the paper's idea of shortcuts that are easy to tell apart. Patterns
+    are chosen from random ones, each as far as possible from those before, in brightness and in
+    all. Nothing is trained, and rows are for the class.
 
     Args:
         epsilon: Budget in [0, 1] units.

@@ -32,7 +32,7 @@ def fitted(
     parts = [found]
     for part in on_top:
         epsilon, norm = part.budget
-        own = config if KINDS[part.kind].has_rows else with_mask(config, None)
+        own = dict(config) if KINDS[part.kind].has_rows else with_mask(config, None)
         by_image = part.kind == Procedural.name
         own = own | {"granularity": "sample-wise" if by_image else "class-wise", "on_top": True}
         parts.append(_of_result(part, images, own | {"epsilon": epsilon, "norm": norm}))

@@ -54,6 +54,13 @@ _DUNE = Paper(
     "ICML",
     2026,
 )
+_LSP = Paper(
+    "2111.00898",
+    "Availability Attacks Create Shortcuts",
+    "Da Yu and Huishuai Zhang and Wei Chen and Jian Yin and Tie-Yan Liu",
+    "KDD",
+    2022,
+)
 _SEM = Paper(
     "2311.13091",
     "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable "
@@ -114,13 +121,9 @@ PAPERS = {
         "ICLR",
         2026,
     ),
-    "LSP": Paper(
-        "2111.00898",
-        "Availability Attacks Create Shortcuts",
-        "Da Yu and Huishuai Zhang and Wei Chen and Jian Yin and Tie-Yan Liu",
-        "KDD",
-        2022,
-    ),
+    "LSP": _LSP,
+    "SmoothFields": _LSP,  # on which both are built
+    "Gratings": _LSP,
     "AR": Paper(
         "2206.03693",
         "Autoregressive Perturbations for Data Poisoning",
