@@ -19,6 +19,13 @@ SEM with and without JPEG, resizing and greyscale among its draws, against them:
         --countermeasures none jpeg-10 jpeg-30 jpeg-75 grayscale \
         --out benchmarks/results/draws-cpu.json
 
+Against the sets of an audit, with resnet9 and 10,000 images; worst_case.py reads it:
+
+    python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
+        --victim resnet9 --only clean SEM Lasting --countermeasures none grayscale jpeg-10 \
+        jpeg-10+grayscale channel-normalization+jpeg-10 class-mean-subtraction \
+        --out benchmarks/results/leaderboard-resnet9-cpu.json
+
 On a GPU, the whole set by the papers' recipes:
 
     python benchmarks/leaderboard.py ROOT --device cuda --preset paper --victim resnet18 \
@@ -54,7 +61,7 @@ HERE = Path(__file__).parent
 # Rows of cifar10.py.
 METHODS = (
     "clean", "SEM", "EM", "OPS", "TAP", "SEP 8/255", "ClassConvolution", "LSP", "PILNoise", "AR",
-    "REM",
+    "REM", "MIUE", "ColourShift", "SmoothFields 24/255", "Gratings", "DUNE", "BAIT", "Lasting",
 )  # fmt: skip
 # What a perturbation depends on beside its method.
 FIT_SETTINGS = ("images", "preset", "surrogate", "train_steps")

@@ -1,12 +1,11 @@
 """Protections by their worst case: how much of what clean images give a trainer gets back.
 
-    python benchmarks/worst_case.py
-    python benchmarks/worst_case.py benchmarks/results/other.json
+    python benchmarks/worst_case.py benchmarks/results/leaderboard-cpu.json
 
-Reads results of leaderboard.py. For each countermeasure of the standard set the accuracy that
+Reads a result of leaderboard.py. For each countermeasure of the standard set the accuracy that
 victims reach on protected images is divided by what they reach with the same countermeasure on
 clean ones; the largest share is a protection's worst case. What knows the method (adaptive
-countermeasures) stands beside it. Without a file, the tables of docs/lasting.md are written.
+countermeasures) stands beside it.
 """
 
 from __future__ import annotations
@@ -18,17 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leaderboard_page import caption, figures_of
-from record import DOCS, RESULTS, fill
 
 from unlearnable.evaluation.countermeasures import countermeasure
 from unlearnable.evaluation.countermeasures.sets import STANDARD_SET
-
-PAGE = DOCS / "lasting.md"
-# Place in the page -> result.
-TABLES = {
-    "worst_case.py": RESULTS / "leaderboard-lasting-cpu.json",
-    "worst_case.py choice": RESULTS / "lasting-choice-cpu.json",
-}
 
 
 class Share(NamedTuple):
@@ -56,13 +47,13 @@ class Share(NamedTuple):
 
 
 def shares(last: Mapping[tuple[str, str], float], method: str, *, standard: bool) -> list[Share]:
-    """Of one method, those of the standard set or all others, the largest first."""
+    """Of one method, those of the standard set or those that know it, the largest first."""
     found = [
         Share(counter, accuracy, last["clean", counter])
         for (trained_on, counter), accuracy in last.items()
         if trained_on == method
         and ("clean", counter) in last
-        and (counter in STANDARD_SET) == standard
+        and (counter in STANDARD_SET if standard else countermeasure(counter).knows_method)
         and not countermeasure(counter).needs_clean_images
     ]
     return sorted(found, key=lambda share: -share.of_clean)
@@ -102,13 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("result", nargs="?", type=Path)
-    args = parser.parse_args()
-    if args.result is not None:
-        print(table(json.loads(args.result.read_text())))
-        return
-    for command, path in TABLES.items():
-        fill(PAGE, command, table(json.loads(path.read_text())))
+    parser.add_argument("result", type=Path)
+    print(table(json.loads(parser.parse_args().result.read_text())))
 
 
 if __name__ == "__main__":
