@@ -1,6 +1,7 @@
 """Countermeasures of those who know the method, against their definitions."""
 
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -373,9 +374,9 @@ def test_only_filters_of_training_images_have_a_budget():
 @pytest.mark.parametrize(
     ("method", "first"),
     [
-        (ue.OPS(), "pixel-repair"), (ue.ClassConvolution(), "spectrum-matching"),
+        (ue.OPS(), "pixel-repair"), (ue.ClassConvolution(), "sharpening"),
         (ue.LSP(), "patch-erasure-8"), (ue.LSP(cell=4), "patch-erasure-4"),
-        (ue.AR(), "spectrum-matching"),
+        (ue.AR(), "low-pass"),
         (ue.RandomNoise(), "class-mean-subtraction"),
         (ue.RandomNoise(granularity="class-wise"), "class-mean-subtraction"),
     ],
@@ -403,6 +404,11 @@ def test_every_kind_has_those_who_know_it(shapes, method, first):
 def test_the_budget_of_rows_is_known(shapes, fit, options, names):
     found = {counter.name for counter in adaptive_countermeasures(fit(shapes, **options))}
     assert found == {"class-mean-subtraction", *names}
+
+
+def test_shifts_are_known_by_the_name_of_their_kind():
+    kind = types.SimpleNamespace(name="shift", settings={}, config={"granularity": "class-wise"})
+    assert adaptive.what_is_known(kind) == "colours"
 
 
 def test_a_stack_is_met_by_those_who_know_its_parts_together(shapes, fit):

@@ -19,6 +19,7 @@ from unlearnable.evaluation.countermeasures.channels import (
 )
 from unlearnable.evaluation.countermeasures.colours import ColourJitter, HueShift, ShiftNoise
 from unlearnable.evaluation.countermeasures.lowpass import LowPass, cosines
+from unlearnable.evaluation.countermeasures.sharpening import Sharpening
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,27 @@ def test_low_pass_of_all_frequencies_changes_nothing_and_of_none_is_refused(loud
     for share in (0, 1.5):
         with pytest.raises(ValueError, match="share above 0"):
             LowPass(share)
+
+
+def test_sharpening_is_a_plain_loop_over_kernels_that_sum_to_1(loud):
+    images, labels = loud
+    counter = Sharpening()
+    kernels = counter.kernels(5).double().numpy()
+    assert np.allclose(kernels.sum((1, 2)), 1, atol=1e-6)
+    assert (kernels[:, 1, 1] >= 1).all() and len(np.unique(kernels[:, 1, 1])) == 5
+    assert (np.delete(kernels.reshape(5, 9), 4, axis=1) <= 0).all()
+    assert abs(counter.kernels(4000)[:, 1, 1].mean().item() - 2.5) < 0.05
+    found = counter.on_images(images.clone(), labels).numpy()
+    for image, kernel, after in zip(images.numpy(), kernels, found, strict=True):
+        padded = np.pad(image.astype(float), ((0, 0), (1, 1), (1, 1)), mode="edge")
+        for row in range(9):
+            for column in range(8):
+                square = padded[:, row : row + 3, column : column + 3]
+                expected = (square * kernel).sum((1, 2)).clip(0, 255)
+                assert np.abs(after[:, row, column] - expected).max() <= 0.5 + 1e-3
+    for wrong in ({"centre": 0.5}, {"spread": -1}):
+        with pytest.raises(ValueError, match="expected a centre of 1 or more"):
+            Sharpening(**wrong)
 
 
 # --- colours of batches --------------------------------------------------------------------------

@@ -455,6 +455,11 @@ def test_reports_of_earlier_releases_are_read_and_say_what_they_said(tmp_path):
     assert ue.AuditReport.load(knowing(0.3, 0.8).save(tmp_path / "a").parent) == knowing(0.3, 0.8)
 
 
+def test_where_victims_learn_too_little_nothing_is_said_about_knowing_the_method():
+    made = knowing(0.1, 0.12, clean=0.2)
+    assert made.outcome() == "unknown" and "the method" not in made.verdict()
+
+
 def test_an_audit_whose_adaptive_part_is_unfinished_has_one_worst_case():
     made = knowing(0.3, 0.8)
     early = dataclasses.replace(made, cells=made.cells[:4])

@@ -20,9 +20,9 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
     "rows of classes": (_MEANS, f"{_MEANS}-high", f"{_MEANS}+jpeg-30"),
     "rows of images": (_MEANS,),
     "pixels": ("pixel-repair", "median-filter"),
-    "kernels": ("spectrum-matching", "spectrum-matching+channel-normalization"),
+    "kernels": ("sharpening", "sharpening+channel-normalization", "spectrum-matching"),
     "cells": ("patch-erasure", f"{_MEANS}-low", "patch-erasure+grayscale"),
-    "processes": ("spectrum-matching", "spectrum-matching+low-pass"),
+    "processes": ("low-pass", "spectrum-matching", "spectrum-matching+low-pass"),
 }
 _WHO: dict[str, str] = {
     "colours": (
@@ -44,9 +44,9 @@ _WHO: dict[str, str] = {
         "over it; a median filter does the same without knowing of it."
     ),
     "kernels": (
-        "Whoever has the labels sees the kernel in the average spectrum of its class, and can "
-        "divide it out; sharpening weakens it without knowing of it. Whoever knows the seed "
-        "computes the kernels."
+        "Whoever sharpens the images undoes much of it without knowing the kernels. Whoever has "
+        "the labels sees them in the average spectrum of each class, together with what the class "
+        "looks like by itself. Whoever knows the seed computes them."
     ),
     "cells": (
         "Whoever has the labels and knows the cells can erase what a linear model on their mean "
@@ -54,9 +54,9 @@ _WHO: dict[str, str] = {
         "Whoever knows the seed computes the centres of all rows."
     ),
     "processes": (
-        "Whoever has the labels sees each class's process in the average spectrum of its images, "
-        "and can damp it; JPEGs of low quality undo much of it without knowing of it. Whoever "
-        "knows the seed computes the windows."
+        "Whoever saves the images as JPEGs of low quality undoes much of it without knowing the "
+        "processes. Whoever has the labels sees them in the average spectrum of each class, "
+        "together with what the class looks like by itself. Whoever knows the seed computes them."
     ),
 }
 # What each part of a stack is tried with after those above it: else its own first.

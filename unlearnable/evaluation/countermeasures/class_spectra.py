@@ -19,7 +19,8 @@ class SpectrumMatching(Countermeasure):
 
     A kernel that all images of a class were convolved with multiplies the average spectrum of the
     class, so that the quotient undoes what it did to each frequency's strength; a random process
-    that was added shows in the average spectrum, too, and is damped.
+    that was added shows in the average spectrum, too, and is damped. Classes whose clean images
+    have unlike spectra lose that as well: what is gained has to outweigh it.
 
     Args:
         limit: Largest factor by which a frequency is strengthened or weakened.

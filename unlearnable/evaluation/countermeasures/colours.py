@@ -30,7 +30,7 @@ class ColourJitter(Countermeasure):
     hue: float = 0.1
 
     name = "colour-jitter"
-    description = "a victim that changes the colours of each image at random, in every batch"
+    description = "a victim that changes the colours of each image at random in every batch"
 
     def __post_init__(self) -> None:
         names = ("brightness", "contrast", "saturation", "hue")
@@ -61,7 +61,7 @@ class HueShift(Countermeasure):
     turn: float = 0.5
 
     name = "hue-shift"
-    description = "a victim that turns the hues of each image at random, in every batch"
+    description = "a victim that turns the hues of each image at random in every batch"
 
     def __post_init__(self) -> None:
         self._numbers("turn")
@@ -100,7 +100,7 @@ class ShiftNoise(Countermeasure):
     def description(self) -> str:
         return (
             f"a victim that adds a random colour of up to {self.levels:g}/255 and noise to each "
-            f"image, in every batch"
+            f"image in every batch"
         )
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:

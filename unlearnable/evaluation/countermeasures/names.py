@@ -27,6 +27,7 @@ from .patches import PatchErasure
 from .pretrained import FineTuning
 from .projection import OrthogonalProjection
 from .sets import ADAPTIVE, SETS, STRONG_SET
+from .sharpening import Sharpening
 from .ueraser import UEraser
 from .unprotected import CleanPartOnly, Unprotected
 from .within_budget import WithinBudget
@@ -41,6 +42,7 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "median-filter": MedianFilter,
     "mean-filter": MeanFilter,
     "low-pass": LowPass,
+    "sharpening": Sharpening,
     "channel-normalization": ChannelNormalization,
     "histogram-equalization": HistogramEqualization,
     "colour-whitening": ColourWhitening,

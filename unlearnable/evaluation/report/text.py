@@ -93,7 +93,7 @@ def verdict(report: Findings) -> str:
 def _apart(report: Findings, worst: Row) -> str:
     """The other worst case, where there is one with and one without knowing the method."""
     standard, adaptive = report.worst_standard, report.worst_adaptive
-    if standard is None or adaptive is None:
+    if standard is None or adaptive is None or not report.learnt:
         return ""
     knows = worst == adaptive
     other = standard if knows else adaptive
