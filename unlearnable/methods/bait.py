@@ -186,7 +186,8 @@ class BAIT(Method):
                 targets = (labels + drawn) % run.num_classes
             else:
                 targets = wrong_classes(logits, labels, largest=stage == 0)
-            seen = (images + self.epsilon * means[targets]).clamp(0, 1)
+            # Not means[targets], whose gradient several threads add up in an order of chance.
+            seen = (images + self.epsilon * means.index_select(0, targets)).clamp(0, 1)
             loss = F.cross_entropy(network(seen), targets, reduction="sum")
             (slope,) = torch.autograd.grad(loss, means)
         # The loss of all processes depends on each one's images: their slopes are added first.
