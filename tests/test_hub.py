@@ -485,7 +485,7 @@ told["unknown"] = attempt(load, "cifar11")
     assert told["same"] == [described["digest"]] * 2
     said(told["edited"], "0" * 32, described["digest"], error="ArtefactError")
     said(told["revision"], "no revision", error="ValueError")
-    said(told["unknown"], "there, edited, shipped", "cifar11", error="FileNotFoundError")
+    said(told["unknown"], "'unlearnable list'", "cifar11", error="FileNotFoundError")
 
 
 @pytest.mark.parametrize(
