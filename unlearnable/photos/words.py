@@ -15,6 +15,10 @@ _LOOKS = {
     "medium": "The copies will look almost untouched",
     "high": "The change will show on a close look",
 }
+_LIT = (
+    "Every photo gets large, soft patches of light and colour, the same for all of its kind. They "
+    "show: pixels change by up to {} of 255 levels of brightness by them."
+)
 _TINTED = (
     "Every photo gets the tint of its kind, as with another white balance: by that, values change "
     "by up to {} of 255 levels of brightness."
@@ -116,6 +120,9 @@ def _what(plan: Planned) -> str:
 
 
 def _looks(plan: Planned) -> str:
+    field = getattr(plan.method, "field_epsilon", None)
+    if field is not None:
+        return _LIT.format(math.floor(255 * field + 1e-6))
     found = _shows(plan)
     only = plan.method.kind == "shift"
     tint = getattr(plan.method, "epsilon" if only else "colour_epsilon", None)
