@@ -19,7 +19,14 @@ SEM with and without JPEG, resizing and greyscale among its draws, against them:
         --countermeasures none jpeg-10 jpeg-30 jpeg-75 grayscale \
         --out benchmarks/results/draws-cpu.json
 
-Against the sets of an audit, with resnet9 and 10,000 images; worst_case.py reads it:
+Lasting against what undoes its parts; worst_case.py reads this and the next:
+
+    python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
+        --only Lasting clean --countermeasures none jpeg-10+grayscale \
+        channel-normalization+jpeg-10 orthogonal-projection class-mean-subtraction jpeg-10 \
+        grayscale --out benchmarks/results/lasting-cpu.json
+
+Against the sets of an audit, with resnet9 and 10,000 images:
 
     python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
         --victim resnet9 --only clean SEM Lasting --countermeasures none grayscale jpeg-10 \
