@@ -376,7 +376,8 @@ def test_only_filters_of_training_images_have_a_budget():
     [
         (ue.OPS(), "pixel-repair"), (ue.ClassConvolution(), "sharpening"),
         (ue.LSP(), "patch-erasure-8"), (ue.LSP(cell=4), "patch-erasure-4"),
-        (ue.AR(), "low-pass"),
+        (ue.AR(), "low-pass"), (ue.Gratings(), "spectrum-matching"),
+        (ue.SmoothFields(), "class-mean-subtraction"), (ue.ColourShift(), "shift-removal"),
         (ue.RandomNoise(), "class-mean-subtraction"),
         (ue.RandomNoise(granularity="class-wise"), "class-mean-subtraction"),
     ],

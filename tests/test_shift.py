@@ -21,7 +21,8 @@ from unlearnable.engine.random import CPU, Draws
 from unlearnable.engine.run import Run
 from unlearnable.engine.similarity import psnr, ssim
 from unlearnable.engine.swarm import Swarm
-from unlearnable.methods.spread_colours import farthest, spread_colours
+from unlearnable.methods.farthest import farthest
+from unlearnable.methods.spread_colours import spread_colours
 from unlearnable.methods.swarm_colours import _costs, _first_of_each, targets_of
 from unlearnable.perturbation.config import FORMAT
 from unlearnable.protected.metrics import compare
@@ -222,9 +223,9 @@ def greedy(points, count):
 
 def test_each_is_the_farthest_from_those_before():
     points = np.random.default_rng(0).integers(-25, 26, (60, 3)).astype(np.float64)
-    assert farthest(points, 12).tolist() == greedy(points, 12)
+    assert farthest(12, points).tolist() == greedy(points, 12)
     same = np.zeros((5, 2))
-    assert sorted(farthest(same, 5)) == [0, 1, 2, 3, 4]
+    assert sorted(farthest(5, same)) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,6 +8,7 @@ import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.engine.augment import luma
 from unlearnable.engine.run import Run
+from unlearnable.methods.farthest import farthest
 from unlearnable.methods.smooth_fields import smooth_fields
 
 QUIET = {"device": "cpu", "progress": False}
@@ -53,6 +54,12 @@ def test_classes_are_apart_in_grey_too(classes):
     fields = smooth_fields(draws(), classes, (3, 32, 32))
     assert torch.pdist(fields.flatten(1)).square().min() / fields[0].numel() > 0.2
     assert torch.pdist(luma(fields).flatten(1)).square().min() / 1024 > 0.2
+
+
+def test_the_view_in_which_two_are_nearest_says_how_far_they_are_apart():
+    one, other = np.array([[0.0], [1.0], [9.0]]), np.array([[0.0, 0.0], [5.0, 5.0], [1.0, 1.0]])
+    assert farthest(2, one).tolist() == [0, 2] and farthest(2, other).tolist() == [0, 1]
+    assert farthest(2, 3 * one[[0, 1, 2]], other).tolist() == [0, 1]  # 9 of 25 against 1 of 729
 
 
 def test_each_is_the_farthest_from_those_before():

@@ -15,9 +15,9 @@ from ..engine.random import seed_of
 from ..engine.run import Run
 from ..perturbation.kinds.generators import TURN
 from .base import Method
+from .farthest import farthest
 from .parameters import Untrained, positive
 from .spread_budget import spread_budget
-from .spread_colours import farthest
 
 _LEAST_CYCLES, _MOST_CYCLES = 2.0, 5.0  # in the shorter side
 _LEVELS = 12 / 255  # that each value of a row is away from zero
@@ -44,7 +44,7 @@ class Gratings(Untrained, Method):
         least_cycles: Periods in the image's shorter side, at least.
         most_cycles: And at most. Saved as JPEG, a period of less than about six pixels is lost.
         granularity: ``"sample-wise"`` only: a row follows from seed, class and image.
-        seed: Of the choice of periods, and of rows.
+        seed: Of the phases; the periods follow from the number of classes.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -120,7 +120,7 @@ def grating_steps(
     )  # none lies one step below the least
     steps = np.rint(np.concatenate([[0.0], cycles]) / shorter * TURN).astype(np.int64)
     pairs = np.array(list(itertools.product(range(along), repeat=2))[1:])
-    chosen = pairs[farthest(places[pairs], classes)]
+    chosen = pairs[farthest(classes, places[pairs])]
     found = steps[chosen]
     if len(np.unique(found, axis=0)) < classes:
         raise ValueError(

@@ -24,9 +24,9 @@ class Lasting(SEM):
 
     Protection that is meant to stay when pictures are shared. What is learned as by SEM withstands
     greyscale, of which it sees much while it is learned; the field of light and colour of its
-    class, added afterwards as by SmoothFields, withstands JPEG compression, resizing, adversarial
-    training, and JPEG in grey or after each image's channels were normalised, which leave neither
-    of SEM's rows nor of a mere tint. Each covers what undoes the other.
+    class, added afterwards as by SmoothFields, withstands JPEG compression, also in grey or after
+    each image's channels were normalised, which leave neither SEM's rows nor a mere tint. Each
+    covers what undoes the other.
 
     Its natural enemies are those of class-wise patterns: whoever subtracts the mean of each class,
     or projects out what a linear model finds, removes the fields, and what was learned is then

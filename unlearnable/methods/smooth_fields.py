@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..engine.augment import luma
 from ..engine.random import Draws
 from ..engine.run import Run
 from .base import Method
+from .farthest import farthest
 from .parameters import Untrained, count, proportion
 
 _FREQUENCIES, _COLOURFULNESS = 3, 0.7
@@ -28,11 +28,11 @@ class SmoothFields(Untrained, Method):
 
     A row is large patches of light, shade and colour: a random sum of the lowest frequencies of a
     cosine transform, pushed to the budget's ends by a hyperbolic tangent. It mirrors itself, so
-    that flips leave it as it is. Networks learn these patches before the picture. They outlast what
-    compresses, blurs or resizes, and since they differ in brightness as much as in colour,
-    greyscale and a normalisation of each image's channels. They give themselves away by the mean of
-    each class, and a linear model finds them: whoever subtracts the one or projects out the other
-    removes them.
+    that flips leave it as it is. Networks learn these patches before the picture. They are too
+    large for JPEG to take away, and differ in brightness as much as in colour, so that greyscale
+    and a normalisation of each image's channels leave them. They give themselves away by the mean
+    of each class, and a linear model finds them: whoever subtracts the one or projects out the
+    other removes them.
 
     This package's own, after the paper's idea of shortcuts that are easy to tell apart. Patterns
     are chosen from random ones, each as far as possible from those before, in brightness and in
@@ -98,7 +98,8 @@ def smooth_fields(
     coarse = torch.einsum("pwc,whv->pchv", weights, _cosines(waves[1:], _GRID, _GRID))
     spread = coarse.flatten(1).std(1)[:, None, None, None]
     coarse = torch.tanh(_STEEPNESS * coarse / spread)
-    chosen = _farthest(luma(coarse).flatten(1).numpy(), coarse.flatten(1).numpy(), classes)
+    # In brightness and in all, so that they are apart in grey pictures too.
+    chosen = farthest(classes, luma(coarse).flatten(1).numpy(), coarse.flatten(1).numpy())
     index = torch.from_numpy(chosen)
     fields = torch.einsum("pwc,whv->pchv", weights[index], _cosines(waves[1:], height, width))
     return torch.tanh(_STEEPNESS * fields / spread[index])
@@ -117,21 +118,3 @@ def _cosines(waves: Sequence[tuple[int, int]], height: int, width: int) -> Tenso
     """Products of cosines down and across, (W, H, W)."""
     down, across = (np.pi * (torch.arange(side) + 0.5) / side for side in (height, width))
     return torch.stack([torch.outer((a * down).cos(), (b * across).cos()) for a, b in waves])
-
-
-def _farthest(
-    grey: NDArray[np.float32], whole: NDArray[np.float32], number: int
-) -> NDArray[np.int64]:
-    """Indices of patterns (P, D): the first, and then always the one farthest from those chosen.
-
-    How far two are apart is their mean squared difference, in brightness or in all: the less.
-    """
-    chosen = np.zeros(number, np.int64)
-    nearest = np.full(len(whole), np.inf)
-    for place in range(1, number):
-        last = chosen[place - 1]
-        apart = [np.square(kind - kind[last]).mean(1) for kind in (grey, whole)]
-        nearest = np.minimum(nearest, np.minimum(*apart))
-        nearest[chosen[:place]] = -1
-        chosen[place] = nearest.argmax()
-    return chosen

@@ -1,4 +1,4 @@
-"""A colour per class, each the one farthest from those before. (Gonzalez, 1985)"""
+"""A colour per class, each the one farthest from those before."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..engine.augment import luma
 from ..engine.random import Draws
+from .farthest import farthest
 
 _POINTS = 4000  # random colours to choose from
 _GRID = 1 << 18  # colours at most that are all thought of, where those do not go round
@@ -52,24 +52,8 @@ def spread_colours(
     if luminance and channels > 1:  # of greys both differ alike
         grey = math.sqrt(channels) * luma(seen[:, :, None, None])[:, :, 0, 0]
         seen = torch.cat([math.sqrt(1 - luminance) * seen, math.sqrt(luminance) * grey], 1)
-    chosen = farthest(seen.numpy(), count)
+    chosen = farthest(count, seen.numpy())
     return levels[torch.from_numpy(chosen)].float() / 255
-
-
-def farthest(points: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Indices of ``count`` of the points (P, D): the first, and then always the farthest.
-
-    That is the one whose nearest chosen point is farthest away; of several such, the first. None is
-    taken twice.
-    """
-    chosen = np.zeros(count, np.int64)
-    nearest = np.full(len(points), np.inf)
-    for number in range(1, count):
-        apart = np.square(points - points[chosen[number - 1]]).sum(1)
-        nearest = np.minimum(nearest, apart)
-        nearest[chosen[number - 1]] = -1
-        chosen[number] = nearest.argmax()
-    return chosen
 
 
 def _distinct(levels: Tensor) -> Tensor:

@@ -23,6 +23,11 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
     "kernels": ("sharpening", "sharpening+channel-normalization", "spectrum-matching"),
     "cells": ("patch-erasure", f"{_MEANS}-low", "patch-erasure+grayscale"),
     "processes": ("low-pass", "spectrum-matching", "spectrum-matching+low-pass"),
+    "periods": (
+        "spectrum-matching",
+        "spectrum-matching+channel-normalization",
+        "spectrum-matching+jpeg-30",
+    ),
 }
 _WHO: dict[str, str] = {
     "colours": (
@@ -58,11 +63,16 @@ _WHO: dict[str, str] = {
         "processes. Whoever has the labels sees them in the average spectrum of each class, "
         "together with what the class looks like by itself. Whoever knows the seed computes them."
     ),
+    "periods": (
+        "Whoever has the labels sees the periods of a class in its average spectrum, and whoever "
+        "knows the method computes them, whatever the seed: both can filter them out, together "
+        "with what pictures have there by themselves."
+    ),
 }
 # What each part of a stack is tried with after those above it: else its own first.
 _BELOW = {"rows of images": (_MEANS, "jpeg-10", "grayscale")}
 _STACK = "All parts have to be undone, the topmost first; what undoes one leaves the others."
-_GENERATORS = {"lsp-1": "cells", "ar-1": "processes"}
+_GENERATORS = {"lsp-1": "cells", "ar-1": "processes", "gratings-1": "periods"}
 _ADVERSARY_STEPS = 3  # of adversarial training with the budget as radius, which few can afford
 
 
