@@ -16,8 +16,8 @@ _LOOKS = {
     "high": "The change will show on a close look",
 }
 _LIT = (
-    "Every photo gets large, soft patches of light and colour, the same for all of its kind. They "
-    "show: pixels change by up to {} of 255 levels of brightness by them."
+    "Every photo gets large, soft patches of light and colour, the same for all of its kind: "
+    "pixels change by up to {} of 255 levels of brightness by them, {}."
 )
 _TINTED = (
     "Every photo gets the tint of its kind, as with another white balance: by that, values change "
@@ -122,7 +122,9 @@ def _what(plan: Planned) -> str:
 def _looks(plan: Planned) -> str:
     field = getattr(plan.method, "field_epsilon", None)
     if field is not None:
-        return _LIT.format(math.floor(255 * field + 1e-6))
+        smooth = "in smooth areas, such as sky or skin,"
+        where = f"{smooth} least" if plan.visibility in _LOOKS else f"{smooth} too, and it shows"
+        return _LIT.format(math.floor(255 * field + 1e-6), where)
     found = _shows(plan)
     only = plan.method.kind == "shift"
     tint = getattr(plan.method, "epsilon" if only else "colour_epsilon", None)
