@@ -1,4 +1,4 @@
-"""Pre-made rows per image, computed for the images at hand by a surrogate of the package."""
+"""Pre-made rows per image, computed for your images by a surrogate of the package."""
 
 import json
 import shutil
