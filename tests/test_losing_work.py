@@ -275,7 +275,7 @@ def test_ctrl_c_in_python_has_words_too(monkeypatch, tmp_path):
     small = {"train_steps": 3, "steps": 1}
     with monkeypatch.context() as patch:
         patch.setattr(REM, "_search", sends(signal.SIGINT, REM._search, 1))
-        with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; with checkpoint="):
+        with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; pass checkpoint="):
             ue.SEM.preset("demo", **small).fit(Shapes(size=16), device="cpu", progress=False)
     monkeypatch.setattr(
         "unlearnable.methods.fit_session.read_images", sends(signal.SIGINT, full, 1)
