@@ -187,7 +187,7 @@ def test_the_command_line_writes_copies_of_sorted_photos(photos, tmp_path, capsy
     ("options", "message"),
     [
         (["--clusters", "1"], "at least 2 groups"),
-        (["--clusters", "2", "--method", "lsp"], "learns for each photo with --clusters"),
+        (["--clusters", "2", "--method", "lsp"], "learns a change for each photo with --clusters"),
         (["--clusters", "2", "--others", "OTHERS"], "either --clusters or --others"),
         (["--clusters", "2", "--perturbation", "key"], "expected no --clusters"),
     ],
