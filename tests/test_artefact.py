@@ -217,9 +217,7 @@ def test_opening_reads_no_rows(perturbation, sharded):
         (sharded / name).write_bytes(content[:header] + bytes(len(content) - header))
     loaded = Perturbation.from_pretrained(sharded)
     assert loaded.digest == perturbation.digest
-    with pytest.raises(
-        ArtefactError, match=r"40 rows .*got different bytes in 15, 16, 17, 18, 19 and"
-    ):
+    with pytest.raises(ArtefactError, match=r"40 rows .* bytes in 15, 16, 17, 18, 19 and"):
         loaded.verify()
 
 
@@ -525,9 +523,7 @@ def test_damaged_rows_are_named(perturbation, sharded):
         start = (sharded / name).stat().st_size - (15 if name == SHARDS[1] else 10) * ROW
         flip(sharded / name, start + row * ROW + 5)
     loaded = Perturbation.from_pretrained(sharded)
-    with pytest.raises(
-        ArtefactError, match=r"all 40 rows of .*sharded.* bytes in 15, 39; download"
-    ):
+    with pytest.raises(ArtefactError, match=r"all 40 rows .*sharded.* bytes in 15, 39; download"):
         loaded.verify()
 
 
