@@ -300,7 +300,7 @@ def test_methods_that_take_any_size_protect_it(method):
 def test_a_network_says_which_size_it_takes(name, side):
     network = build_model(name, 2)
     with pytest.raises(
-        ValueError, match=rf"victim for images of 1x1 .* takes {side} pixels a side: pass"
+        ValueError, match=rf"victim for images of 1x1 .* at least {side} pixels a side: pass"
     ):
         check_network(network, (3, 1, 1), 2, role="victim")
     check_network(network, (3, side, side), 2)
