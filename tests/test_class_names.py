@@ -282,7 +282,7 @@ def test_matches(expected, found, indices):
         (ABC, ["a", "b"], "3 classes a, b, c, got 2: a, b; missing: c"),
         (ABC, ["a", "b", "d"], "got 3: a, b, d; missing: c; not expected: d"),
         (ABC, [*ABC, "d"], "got 4: a, b, c, d; not expected: d"),
-        (["x", "y", "x"], ["x", "x", "y"], "same order, since several are called 'x'"),
+        (["x", "y", "x"], ["x", "x", "y"], "same order, because several are called 'x'"),
         (["x", "y"], ["x", "x", "y"], "got 3: x, x, y; not expected: x .1."),
         (["x", "x", "y"], ["y", "x"], "missing: x .1."),
     ],

@@ -592,7 +592,7 @@ def test_items_that_are_not_clear(item, found):
         def __getitem__(self, index):
             return item
 
-    with pytest.raises(TypeError, match=rf"expected Odd to give {found}.*from_items"):
+    with pytest.raises(TypeError, match=rf"expected Odd to have {found}.*from_items"):
         read_images(Odd(photos(2)))
 
 

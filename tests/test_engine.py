@@ -602,7 +602,7 @@ def test_a_full_disk_ends_clearly_and_the_last_checkpoint_resumes(
 
 def test_no_room_for_rows_is_said_before_anything_is_learned(tmp_path, monkeypatch):
     monkeypatch.setattr(rows_module.os, "posix_fallocate", full)
-    with pytest.raises(OSError, match="no room for 132,096 bytes of rows"):
+    with pytest.raises(OSError, match="not enough space for 132,096 bytes of rows"):
         sem().fit(Shapes(size=43), progress=False, checkpoint=tmp_path / "c")
 
 

@@ -93,10 +93,10 @@ def test_another_seed_has_other_phases_and_the_same_periods(perturbation, shapes
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"least_cycles": 6}, "least_cycles up to most_cycles=5"),
+        ({"least_cycles": 6}, "least_cycles of at most most_cycles=5"),
         ({"least_cycles": 0}, "least_cycles"),
         ({"most_cycles": 17}, "at least 34 pixels a side.* got 32x32; pass image_size=34"),
-        ({"least_cycles": 4, "most_cycles": 4}, "periods enough for 10 classes"),
+        ({"least_cycles": 4, "most_cycles": 4}, "enough periods for 10 classes"),
         ({"epsilon": 8 / 255}, "epsilon of at least 0.109"),
     ],
 )

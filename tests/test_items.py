@@ -169,7 +169,7 @@ def test_items_are_fitted_by_the_labels_in_them(class_wise, shapes):
     ],
 )
 def test_what_is_not_clear_is_refused(make, message, perturbation):
-    with pytest.raises(TypeError, match=rf"Items to give {message}.*unlearnable\.from_items\("):
+    with pytest.raises(TypeError, match=rf"Items to have {message}.*unlearnable\.from_items\("):
         ProtectedDataset(Items(make), perturbation)
 
 
@@ -215,7 +215,7 @@ def test_below_and_above_subsets(perturbation, reference):
 
 
 def test_wrong_places_are_refused(perturbation):
-    with pytest.raises(TypeError, match="an image at 'photo' of the items of Items, got KeyError"):
+    with pytest.raises(TypeError, match="an image at 'photo' in the items of Items, got KeyError"):
         ProtectedDataset(from_items(Items(as_dict), "photo", "label"), perturbation)
     for arguments in ((True, 1), (1.5, 1), (0, True), (0, 2.5)):
         with pytest.raises(TypeError, match="expected a key"):

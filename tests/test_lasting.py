@@ -180,7 +180,7 @@ def test_the_size_of_its_field_is_a_parameter(levels):
     [
         ({"field_epsilon": 25}, r"field_epsilon up to 127 / 255.* did you mean 25 / 255"),
         ({"field_epsilon": 0}, "field_epsilon > 0"),
-        ({"augment": {"grey": 1}}, "augment to name some of"),
+        ({"augment": {"grey": 1}}, "names in augment out of"),
     ],
 )
 def test_bad_parameters_are_explained(wrong, message):

@@ -319,7 +319,7 @@ def test_steps_that_rounding_undoes_are_refused(method):
     ],
 )
 def test_l2_steps_that_rounding_undoes_are_refused_before_anything_is_made(method, tmp_path):
-    needed = r"half a pixel level, for the norm L2 and 3,072 values 0\.109, got .* step_size="
+    needed = r"half a pixel level, 0\.109 for the norm L2 and 3,072 values, got .* step_size="
     with pytest.raises(ValueError, match=needed):
         method.fit(Shapes(size=16), checkpoint=tmp_path / "state", progress=False)
     assert not any(tmp_path.iterdir())
@@ -377,7 +377,7 @@ def test_half_of_the_rows_at_zero_are_warned_of(zero, warned):
         warn_if_zero("EM", rows)
     messages = [str(warning.message) for warning in caught]
     assert bool(messages) is warned
-    assert not warned or messages[0].startswith(f"EM made {zero} of 1,000 rows all zero")
+    assert not warned or messages[0].startswith(f"EM left {zero} of 1,000 rows all zero")
 
 
 def test_classes_without_images_are_not_warned_of():

@@ -190,7 +190,7 @@ REFUSED = {
         "lazy one with 1.weight",
     ),
     "two parameters in one memory": (in_the_same_memory, "the same memory, 2.weight and 4.weight"),
-    "too deep": (deep, r"evaluation mode \(RuntimeError: .* larger images \(image_size=\)"),
+    "too deep": (deep, r"evaluation mode \(RuntimeError: .* pass image_size="),
     "another number of channels": (
         lambda: nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten()),
         r"shape \(2, 3, 8, 8\), but it fails .* another number of channels",

@@ -54,7 +54,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("method", LEARNED, ids=lambda method: method.__name__)
 def test_methods_that_tell_classes_apart_refuse_before_they_read(method, monkeypatch):
     monkeypatch.setattr(cache, "_in_memory", lambda *_: pytest.fail("images were read"))
-    expected = f"two classes, got one, 'cat': {method.__name__} learns .*second folder.*RandomNoise"
+    expected = f"two classes, got only 'cat'; {method.__name__} learns .*second folder.*RandomNoise"
     for dataset in (OnlyCats(), OnlyCats(1, ["dog", "cat"])):
         with pytest.raises(ValueError, match=expected):
             method.preset("demo").fit(dataset, device="cpu", progress=False)
@@ -63,7 +63,7 @@ def test_methods_that_tell_classes_apart_refuse_before_they_read(method, monkeyp
 @pytest.mark.parametrize("method", LEARNED, ids=lambda method: method.__name__)
 def test_labels_that_only_items_tell(method, monkeypatch):
     monkeypatch.setattr(method, "_learn", lambda *_: pytest.fail("it learned"))
-    with pytest.raises(ValueError, match="two classes, got one, class 0: "):
+    with pytest.raises(ValueError, match="two classes, got only class 0; "):
         method.preset("demo").fit(Unlisted(), device="cpu", progress=False)
 
 

@@ -72,15 +72,15 @@ def test_what_is_declared_is_checked():
 @pytest.mark.parametrize(
     ("cls", "results", "message"),
     [
-        (Declared, [], r"by run\.result\('class-wise', \.\.\.\), got none"),
+        (Declared, [], r"through run\.result\('class-wise', \.\.\.\), got none"),
         (Declared, ["pixel"], r"'class-wise', \.\.\.\), got run\.result\('pixel', "),
         (Declared, ["class-wise", "pixel"], r"got run\.result\('class-wise', .* and run\.result"),
         (ue.OPS, [], r"OPS\._learn .* run\.result\('pixel', \.\.\.\), got none"),
         (ue.ClassConvolution, ["pixel"], r"run\.result\('convolution', \.\.\.\), got"),
         (ue.ColourShift, ["pixel"], r"run\.result\('shift', \.\.\.\), got run\.result\('pixel'"),
-        (ue.Lasting, ["shift"], r"by run\.rows\[index\] only, got run\.result\('shift'"),
+        (ue.Lasting, ["shift"], r"through run\.rows\[index\] only, got run\.result\('shift'"),
         (ue.LSP, [], r"run\.result\('procedural', \.\.\.\), got none"),
-        (ue.RandomNoise, ["class-wise"], r"by run\.rows\[index\] only, got run\.result"),
+        (ue.RandomNoise, ["class-wise"], r"through run\.rows\[index\] only, got run\.result"),
     ],
 )
 def test_results_of_another_kind_are_refused(cls, results, message, monkeypatch):
@@ -96,7 +96,7 @@ def test_results_of_another_kind_are_refused(cls, results, message, monkeypatch)
 def test_a_method_without_rows_for_new_images_says_so(monkeypatch):
     method = ue.RandomNoise().fit(Shapes(size=20), progress=False)
     monkeypatch.delattr(ue.RandomNoise, "_perturb")
-    with pytest.raises(ValueError, match="RandomNoise, which has no _perturb"):
+    with pytest.raises(ValueError, match="RandomNoise, which does not define _perturb"):
         method.extend(Shapes(size=8), progress=False)
 
 
@@ -110,9 +110,7 @@ WITH_SURROGATE = [
 
 @pytest.mark.parametrize("method", WITH_SURROGATE)
 def test_only_a_module_has_weights_to_keep(method):
-    with pytest.raises(
-        ValueError, match=r"expected a module as the surrogate .* got the name 'tiny'"
-    ):
+    with pytest.raises(ValueError, match=r"expected a module as the surrogate .* got 'tiny'"):
         method("tiny", pretrained_surrogate=True).fit(Shapes(size=16), progress=False)
 
 

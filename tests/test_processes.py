@@ -62,7 +62,7 @@ def test_a_resumed_run_keeps_its_number_of_shards(tmp_path, monkeypatch):
                 break
     assert len(expected[0]) == 24
     assert batches(make_run(100, folder=tmp_path), 5) == expected[4:]
-    with pytest.raises(ValueError, match=r"no more processes than the 12 shards .* got 13"):
+    with pytest.raises(ValueError, match=r"at most as many processes as the 12 shards .* got 13"):
         make_run(100, folder=tmp_path, group=Group(0, 13))
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_shared_is_refused():
         Shards(11, group=Group(0, 12))
     with pytest.raises(ValueError, match="at least 8 images for 2 processes, got 5"):
         Shards(5, group=Group(0, 2))
-    with pytest.raises(ValueError, match=r"no more processes than the 12 shards .* got 13"):
+    with pytest.raises(ValueError, match=r"at most as many processes as the 12 shards .* got 13"):
         Shards(100, group=Group(0, 13), count=12)
     assert Shards(5).count == 1
 

@@ -110,7 +110,7 @@ def test_resnet9_learns_fast_by_the_fast_recipe():
 
 def test_an_unknown_recipe_is_refused():
     data = Shapes(size=20)
-    with pytest.raises(ValueError, match=r"expected a recipe, one of \['standard', 'fast'\], got"):
+    with pytest.raises(ValueError, match=r"expected a recipe out of \['standard', 'fast'\], got"):
         ue.evaluate(data, data, "tiny", recipe="quick", progress=False)
 
 

@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(store_module.os, "posix_fallocate", full)
-        with pytest.raises(OSError, match="no room for 61,440 bytes of images"):
+        with pytest.raises(OSError, match="not enough space for 61,440 bytes of images"):
             read_images(Shapes(size=20), folder=tmp_path / "store")
     assert [path.name for path in (tmp_path / "store").iterdir()] == []
     read_images(Shapes(size=20), folder=tmp_path / "store")

@@ -278,7 +278,7 @@ def test_read_only_properties(perturbation, reference):
     assert torch.equal(protected[3][0], F.to_tensor(reference[3][0]))
     plain = ProtectedDataset(ReadOnly(None), perturbation)
     assert isinstance(plain[3][0], Image.Image)
-    with pytest.raises(TypeError, match=r"Computed that can be taken off.*plain attribute"):
+    with pytest.raises(TypeError, match=r"Computed that can be replaced.*plain attribute"):
         ProtectedDataset(Computed(None), perturbation)
 
 
@@ -314,9 +314,9 @@ class Twice(Own):
 
 
 def test_steps_after_the_transform_are_refused(perturbation):
-    with pytest.raises(TypeError, match=r"After to give what its transform.*into the trans"):
+    with pytest.raises(TypeError, match=r"After to return what its transform.*into the trans"):
         ProtectedDataset(After(ToTensor()), perturbation)
-    with pytest.raises(TypeError, match="After to give what its transform gives"):
+    with pytest.raises(TypeError, match="After to return what its transform gives"):
         ue.RandomNoise().fit(After(ToTensor()), progress=False)
 
 
@@ -349,13 +349,13 @@ def global_states():
 @pytest.mark.parametrize("transform", [None, ToTensor()])
 def test_augmentation_in_getitem_is_refused(transform, perturbation):
     states = global_states()
-    with pytest.raises(TypeError, match=r"Hidden to give the same item each time.*transform="):
+    with pytest.raises(TypeError, match=r"Hidden to return the same item each time.*transform="):
         ProtectedDataset(Hidden(transform), perturbation)
     with pytest.raises(TypeError, match="random augmentation"):
         ue.RandomNoise().fit(Hidden(transform), progress=False)
     assert states == global_states()
     own = OwnGenerator(generator=np.random.default_rng(0))
-    with pytest.raises(TypeError, match="OwnGenerator to give the same item"):
+    with pytest.raises(TypeError, match="OwnGenerator to return the same item"):
         ProtectedDataset(own, perturbation)
     assert own.generator.random() == np.random.default_rng(0).random()
 
@@ -368,7 +368,7 @@ def test_loader_with_augmentation_is_refused(tmp_path):
         with Image.open(path) as image:
             return F.hflip(image) if random.random() < 0.5 else image.copy()
 
-    with pytest.raises(TypeError, match=r"ImageFolder to give the same item each time.*loader"):
+    with pytest.raises(TypeError, match=r"ImageFolder to return the same item each time.*loader"):
         ue.RandomNoise().fit(ImageFolder(tmp_path, loader=loader), progress=False)
 
 
@@ -543,7 +543,7 @@ def test_views_of_clean_images_beside_the_protected_one_are_not_let_through(pert
             view = F.rotate(image, 360 * random.random())
             return {"image": image, "view": view, "label": label}
 
-    with pytest.raises(TypeError, match="Views to give the same item each time"):
+    with pytest.raises(TypeError, match="Views to return the same item each time"):
         ProtectedDataset(Views(), perturbation)
 
 
@@ -616,7 +616,9 @@ class ByClass(Own):
 @pytest.mark.parametrize("other", [None, v2.Identity()])
 def test_transforms_of_some_items_alone_are_found_when_those_are_read(other):
     dataset = ByClass(RandomHorizontalFlip(1.0), other_transform=other)
-    with pytest.raises(TypeError, match=r"same transforms to all items, got others for item 21"):
+    with pytest.raises(
+        TypeError, match=r"same transforms to all items, got different ones for items 21 and 0"
+    ):
         ue.RandomNoise().fit(dataset, progress=False)
 
 
@@ -782,7 +784,7 @@ def test_images_are_not_set_on_the_view_where_that_would_change_nothing(shapes, 
 
 def test_attributes_that_nobody_has(perturbation):
     protected = ProtectedDataset(Rich(), perturbation)
-    with pytest.raises(AttributeError, match="'colour', and neither has the Rich below it"):
+    with pytest.raises(AttributeError, match="'colour', nor does the Rich that it wraps"):
         protected.colour  # noqa: B018
     part = ProtectedDataset(Subset(Rich(), range(4)), perturbation)
     assert not hasattr(part, "split") and not hasattr(part, "dataset")
