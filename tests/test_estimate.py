@@ -61,9 +61,7 @@ def test_what_is_long_or_too_large_is_a_warning_that_says_what_helps():
     with pytest.warns(UserWarning, match='4.0 h and 1.0 GB here. The preset "fast"') as caught:
         fine._replace(seconds=4 * 3600).say()
     assert "GPU" in str(caught[0].message) and "batch_size" not in str(caught[0].message)
-    with pytest.warns(
-        UserWarning, match="only 2.0 GB of memory are available. .*smaller batch_size"
-    ):
+    with pytest.warns(UserWarning, match="only 2.0 GB of memory .*smaller batch_size"):
         fine._replace(memory=3e9).say()
 
 

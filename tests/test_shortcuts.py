@@ -76,7 +76,7 @@ def test_tiny_images_work_or_are_refused_with_a_reason(method, shape):
         (
             ue.AR,
             {"epsilon": 8 / 255},
-            r"at least 0\.109 .*L2 norm.* \(1 in the paper\), and 0\.0314",
+            r"at least 0\.109 .*L2.* \(1 in the paper\), and 0\.0314",
         ),
         (ue.AR, {"distance": 0}, "distance"),
         (ue.AR, {"epsilon": -1}, "epsilon > 0"),

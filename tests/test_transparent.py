@@ -316,7 +316,7 @@ class Twice(Own):
 def test_steps_after_the_transform_are_refused(perturbation):
     with pytest.raises(TypeError, match=r"After to return what its transform.*into the trans"):
         ProtectedDataset(After(ToTensor()), perturbation)
-    with pytest.raises(TypeError, match="After to return what its transform gives"):
+    with pytest.raises(TypeError, match="After to return what its transform returns"):
         ue.RandomNoise().fit(After(ToTensor()), progress=False)
 
 
@@ -616,9 +616,7 @@ class ByClass(Own):
 @pytest.mark.parametrize("other", [None, v2.Identity()])
 def test_transforms_of_some_items_alone_are_found_when_those_are_read(other):
     dataset = ByClass(RandomHorizontalFlip(1.0), other_transform=other)
-    with pytest.raises(
-        TypeError, match=r"same transforms to all items, got different ones for items 21 and 0"
-    ):
+    with pytest.raises(TypeError, match=r"same transforms to all .* for items 21 and 0"):
         ue.RandomNoise().fit(dataset, progress=False)
 
 
