@@ -331,8 +331,8 @@ def _check_surrogate(name: str, value: Any, norm: str) -> str | nn.Module:
 _SHARED: dict[str, Check] = {
     "surrogate": _check_surrogate,
     "epsilon": partial(check_epsilon, zero=False),
-    "colour_epsilon": partial(check_epsilon, zero=False),
-    "field_epsilon": partial(check_epsilon, zero=False),
+    "colour_epsilon": lambda name, value, norm: check_epsilon(name, value, "Linf", zero=False),
+    "field_epsilon": lambda name, value, norm: check_epsilon(name, value, "Linf", zero=False),
     "granularity": lambda name, value, norm: _check_choice(name, value, GRANULARITIES),
     "pretrained_surrogate": _check_flag,
     "batch_size": lambda name, value, norm: integer(name, value, least=1),
