@@ -1,4 +1,4 @@
-"""Ten photos before and after ``unlearnable protect``, at 1:1, for docs/photos.md.
+"""Ten photos before and after ``unlearnable protect``, at 1:1, for docs/how-to/photos.md.
 
     pip install scikit-image scikit-learn
     python benchmarks/contact_sheet.py

@@ -1,6 +1,6 @@
 """The heat map of a leaderboard result, the strongest protection on top.
 
-leaderboard_page.py writes it beside the page, as docs/leaderboard-cpu.svg.
+leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/leaderboard.md and its pictures, from committed results and published figures.
+"""docs/reference/leaderboard.md and its pictures, from committed results and published figures.
 
     python benchmarks/leaderboard_page.py
 
@@ -20,7 +20,7 @@ from patterns import section as patterns_section
 from published import PUBLISHED, published
 from record import DOCS, RESULTS, where
 
-PAGE = DOCS / "leaderboard.md"
+PAGE = DOCS / "reference" / "leaderboard.md"
 CAUSES = Path(__file__).parent / "causes.json"
 APART = 10  # points from which a difference has to be explained
 # Published under another name than measured.
@@ -301,7 +301,7 @@ def main() -> None:
     PAGE.write_text(page(found), encoding="utf-8")
     for name, result in found.items():
         if svg := picture(result):
-            (DOCS / f"{name}.svg").write_text(svg, encoding="utf-8")
+            (PAGE.parent / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/methods.md, from the classes of the methods and from committed results.
+"""The tables of docs/explanation/methods.md, from the methods' classes and committed results.
 
     python benchmarks/methods_page.py
 
@@ -20,7 +20,7 @@ from record import DOCS, RESULTS, fill
 import unlearnable as ue
 from unlearnable.perturbation.summary import format_epsilon
 
-PAGE = DOCS / "methods.md"
+PAGE = DOCS / "explanation" / "methods.md"
 OURS = RESULTS / "methods-cpu.json"
 HEAD = (
     "method", "paper", "kind", "budget", "surrogate", "image passes", "ours", "published",

@@ -1,4 +1,4 @@
-"""Takes the screenshots of docs/app.md: python docs/screenshots.py
+"""Takes the screenshots of docs/how-to/app.md: python docs/screenshots.py
 
 Needs the extra app, selenium, Chromium with its driver, scikit-image and scikit-learn, whose photos
 are shown: astronaut (NASA), rocket (SpaceX), both public domain; chelsea (Stefan van der Walt) and
@@ -46,7 +46,7 @@ def main():
                 page.drop(*files)
                 page.wait_for_plan()
                 page.protect()
-                take(browser, HERE / f"app-{name}.webp")
+                take(browser, HERE / "images" / f"app-{name}.webp")
         finally:
             browser.quit()
 

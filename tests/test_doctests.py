@@ -22,7 +22,7 @@ def test_examples_print_what_they_say(name):
     assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
 
 
-@pytest.mark.parametrize("name", ["interop.md"])
+@pytest.mark.parametrize("name", ["how-to/interop.md"])
 def test_pages_print_what_they_say(name, tmp_path, monkeypatch):
     text = (Path(__file__).parent.parent / "docs" / name).read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -159,7 +159,7 @@ class AppliedKind:
         Args:
             pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
             row: From :meth:`find`.
-            full_size: Enlarge what is done to ``pixels`` of any size: see docs/photos.md.
+            full_size: Enlarge what is done to ``pixels`` of any size: see docs/how-to/photos.md.
 
         Raises:
             ValueError: The image has another shape.

@@ -73,7 +73,7 @@ class Perturbation(SavedKind):
         """A perturbation of the kind that the config names.
 
         Args:
-            tensors: The kind's arrays by name; see docs/nouns.md.
+            tensors: The kind's arrays by name; see docs/explanation/nouns.md.
             config: As :attr:`config`.
 
         Raises:
@@ -129,7 +129,7 @@ class Perturbation(SavedKind):
         return self.below(other.parts)
 
     def with_visibility(self, visibility: str | None) -> Perturbation:
-        """The same rows, of which a mask leaves other shares: see docs/photos.md.
+        """The same rows, of which a mask leaves other shares: see docs/how-to/photos.md.
 
         What was learned for one visibility may protect less at another: ``strength`` is forgotten.
         A shift of colours in a stack stays as it is.

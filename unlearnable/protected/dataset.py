@@ -56,7 +56,7 @@ class ProtectedDataset(View):
             for decoders that give slightly other pixels, and checks each image against a 4x4
             thumbnail.
         full_size: Leave photos as large as they are, and enlarge what was learned at the
-            perturbation's size: see docs/photos.md.
+            perturbation's size: see docs/how-to/photos.md.
         check: How many images are looked up at once. Photos need none where the perturbation was
             just learned on them, nor for rows of classes, which no photo is read for.
 
