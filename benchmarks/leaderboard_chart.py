@@ -1,6 +1,7 @@
 """The heat map of a leaderboard result, the strongest protection on top.
 
-leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg.
+leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg. Many
+columns are divided into panels, one above the other: so it stays legible on a narrow screen.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from patterns import CHANCE
 
 from unlearnable.evaluation.countermeasures import countermeasure
 
-_CELL_WIDTH, _CELL_HEIGHT, _GAP = 56, 30, 14
-_LEFT, _TOP, _MARGIN = 132, 178, 16
+_CELL_WIDTH, _CELL_HEIGHT, _GAP = 50, 28, 14
+_LEFT, _TOP, _MARGIN = 128, 178, 16
+_PANEL = 6  # columns side by side, at most
 _STYLE = (
     "svg { --ground: #fbfaf8; --ink: #1d1d1f; --soft: #5d5d66; --heat: #d65420; --worst: #b3261e }"
     "@media (prefers-color-scheme: dark) { svg { --ground: #131417; --ink: #ececee;"
@@ -48,31 +50,41 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
     known = {method: rows[method][counter] for method, counter in worst.items() if counter}
     order = sorted(known, key=lambda method: known[method])
     parts = []
-    lefts = {}
-    for number, counter in enumerate(columns):
-        left = _LEFT + number * _CELL_WIDTH + _GAP * countermeasure(counter).needs_clean_images
-        lefts[counter] = left
-        place = f"translate({left + _CELL_WIDTH / 2 + 4:.0f} {_TOP - 10}) rotate(-50)"
-        parts.append(f'<text class="soft" transform="{place}">{escape(counter)}</text>')
-    for number, method in enumerate([*order, "clean"]):
-        row = rows.get(method, clean)
-        top = _TOP + number * _CELL_HEIGHT + _GAP * (method == "clean")
-        middle = top + _CELL_HEIGHT / 2 + 4.5
-        place = f'x="{_LEFT - 10}" y="{middle}" text-anchor="end"'
-        parts.append(f"<text {place}>{escape(method)}</text>")
-        for counter in columns:
-            if counter in row:
-                share = (row[counter] - CHANCE) / (clean["none"] - CHANCE)
-                framed = counter == worst.get(method)
-                parts += _cell(lefts[counter], top, row[counter], share, framed)
-    width = max(lefts.values()) + _CELL_WIDTH + 90  # the last label leans out
-    height = _TOP + (len(order) + 1) * _CELL_HEIGHT + _GAP + _MARGIN
+    down, right = 0, 0
+    for first in range(0, len(columns), _PANEL):
+        panel = columns[first : first + _PANEL]
+        lefts = _lefts(panel)
+        for counter, left in lefts.items():
+            place = f"translate({left + _CELL_WIDTH / 2 + 4:.0f} {down + _TOP - 10}) rotate(-50)"
+            parts.append(f'<text class="soft" transform="{place}">{escape(counter)}</text>')
+        for number, method in enumerate([*order, "clean"]):
+            row = rows.get(method, clean)
+            top = down + _TOP + number * _CELL_HEIGHT + _GAP * (method == "clean")
+            place = f'x="{_LEFT - 10}" y="{top + _CELL_HEIGHT / 2 + 4.5}" text-anchor="end"'
+            parts.append(f"<text {place}>{escape(method)}</text>")
+            for counter in panel:
+                if counter in row:
+                    share = (row[counter] - CHANCE) / (clean["none"] - CHANCE)
+                    framed = counter == worst.get(method)
+                    parts += _cell(lefts[counter], top, row[counter], share, framed)
+        down += _TOP + (len(order) + 1) * _CELL_HEIGHT + _GAP
+        right = max(right, *lefts.values())
+    width = right + _CELL_WIDTH + 110  # the last label leans out
+    height = down + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img" aria-label="{escape(text)}">'
         f'<style>{_STYLE}</style><rect class="ground" width="{width}" height="{height}"/>'
         f"{''.join(parts)}</svg>\n"
     )
+
+
+def _lefts(panel: Sequence[str]) -> dict[str, int]:
+    """Where each column of a panel begins; those that need clean images stand apart."""
+    return {
+        counter: _LEFT + number * _CELL_WIDTH + _GAP * countermeasure(counter).needs_clean_images
+        for number, counter in enumerate(panel)
+    }
 
 
 def _cell(left: float, top: float, accuracy: float, share: float, worst: bool) -> list[str]:

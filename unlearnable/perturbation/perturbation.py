@@ -73,7 +73,7 @@ class Perturbation(SavedKind):
         """A perturbation of the kind that the config names.
 
         Args:
-            tensors: The kind's arrays by name; see docs/explanation/nouns.md.
+            tensors: The kind's arrays by name; see docs/explanation/concepts.md.
             config: As :attr:`config`.
 
         Raises:
