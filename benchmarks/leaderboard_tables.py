@@ -9,7 +9,7 @@ from typing import Any
 from boards import Board, Figure, columns, counts_for_worst, known_figures, rows, span
 from cifar10 import DRAWS, METHODS, method_of
 from leaderboard_differences import gap_of
-from method_facts import million
+from method_facts import changed, million
 from published import PUBLISHED
 from record import RESULTS
 
@@ -142,13 +142,13 @@ def fits_table(board: Board) -> list[str]:
         taken = recorded(repr(method), settings["images"])
         passes = taken["passes"] if taken else method.passes(settings["images"])
         seconds = duration(taken["cpu_seconds"]) if taken else ""
-        found.append(f"| {name} | {million(passes)} | {seconds} | `{method!r}` |")
+        found.append(f"| {name} | {million(passes)} | {seconds} | {changed(method)} |")
     if not found:
         return []
     return [
         ":::{dropdown} What was fitted, in how many image passes",
         "",
-        "| trained on | image passes | processor time | fitted as |",
+        "| trained on | image passes | processor time | parameters |",
         "|---|---|---|---|",
         *found,
         ":::",

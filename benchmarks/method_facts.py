@@ -124,13 +124,18 @@ def _readable(name: str, value: Any) -> str:
     return repr(value).replace("'", '"')
 
 
+def changed(method: ue.Method) -> str:
+    """Parameters that are not at their defaults, as Markdown that wraps between them."""
+    inside = repr(method)[len(type(method).__name__) + 1 : -1].replace("'", '"')
+    return ", ".join(f"`{text}`" for text in re.split(r", (?=\w+=)", inside) if text)
+
+
 def presets(cls: type[ue.Method]) -> dict[str, str]:
     """By its name, what a preset sets in place of the defaults; equal ones only once."""
     found: dict[str, str] = {}
     for name in PRESETS:
         method = cls.preset(name)
-        changed = repr(method)[len(cls.__name__) + 1 : -1].replace("'", '"')
-        text = f"`{changed}`" if changed else "the defaults"
+        text = changed(method) or "the defaults"
         if text not in found.values():
             found[name] = text
     return found

@@ -65,8 +65,8 @@ def head(cls: type[ue.Method]) -> str:
         f"![{alt}](images/{name}.webp)",
         "",
         f"From top to bottom: clean images, two of one class and one of another; the change, "
-        f"{times}; protected images. `{made['method']}` on {SIZE} generated images "
-        f"(`methods_pictures.py`).",
+        f"{times}; protected images. Preset `demo` on {SIZE} generated images, by "
+        f"`benchmarks/methods_pictures.py`.",
         "",
         "| | |",
         "|---|---|",
