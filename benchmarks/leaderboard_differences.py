@@ -91,7 +91,7 @@ def differences_section(result: dict[str, Any]) -> list[str]:
     used = list(dict.fromkeys(cause_of(difference, images) for difference in found))
     lines = [
         f":::{{dropdown}} More than {apart_of(result)} points from published figures: "
-        f"{len(found)} of them, and likely causes",
+        f"{len(found)} of them, and why, as far as that is known",
         "",
         *(f"- **{name}**: {texts[name]['text']}" for name in used if name in texts),
         *([f"- **{OPEN}**: the cause was not tested yet."] if OPEN in used else []),

@@ -18,7 +18,7 @@ from leaderboard_chart import chart
 from leaderboard_differences import causes, differences_section
 from leaderboard_tables import conclusion, counter_sections, fits_table, published_section
 from patterns import section as patterns_section
-from record import DOCS
+from record import DOCS, unbroken
 
 PAGE = DOCS / "reference" / "leaderboard.md"
 
@@ -77,8 +77,7 @@ _EXPLAINED = (
     "Accuracy on clean test images in percent after the {term}`last and the best epoch <last and "
     "peak>`, the strongest protection first. *Given back* is the share, beyond guessing, of what "
     "clean images give with the same countermeasure. Published figures are for a ResNet-18 and the "
-    "whole set; the difference is in points, where ours, from last to peak, lie outside of them. "
-    "Times are of one victim, of processor time."
+    "whole set; the difference is in points, where ours, from last to peak, lie outside of them."
 )
 
 
@@ -108,7 +107,7 @@ def page(found: Sequence[Board]) -> str:
         "`benchmarks/leaderboard.py` measures the figures, `benchmarks/leaderboard_page.py` writes "
         "this page.",
     ]
-    return "\n".join(lines) + "\n"
+    return unbroken("\n".join(lines)) + "\n"
 
 
 def files(found: Sequence[Board]) -> dict[Path, str]:

@@ -90,8 +90,8 @@ def counter_table(board: Board, counter: str) -> list[str]:
     figures = {m: f for (m, c), f in board.figures.items() if c == counter}
     methods = sorted(figures, key=lambda m: (m != "clean", figures[m].last))
     lines = [
-        "| trained on | last | peak | given back | published, difference | seeds, time of one |",
-        "|---|---|---|---|---|---|",
+        "| trained on | last | peak | given back | published, difference |",
+        "|---|---|---|---|---|",
     ]
     for method in methods:
         figure, share = figures[method], board.given_back(method, counter)
@@ -101,7 +101,6 @@ def counter_table(board: Board, counter: str) -> list[str]:
             figure.shown("peak"),
             "" if share is None or method == "clean" else _percent(share),
             beside(figure, known_figures(method, counter)),
-            f"{figure.seeds}, {duration(3600 * figure.hours)}",
         )
         lines.append(f"| {' | '.join(columns_of)} |")
     return [*lines, ""]
@@ -125,9 +124,18 @@ def counter_sections(board: Board, *, folded: bool) -> list[str]:
             lines += [f":::{{dropdown}} {title}"]
         else:
             lines += [f"### {title}", ""]
-        lines += [f"With {does}:" if does else "", "", *counter_table(board, counter)]
+        lines += [f"With {does}; {effort(board, counter)}:", "", *counter_table(board, counter)]
         lines += [":::", ""] if folded else []
     return lines
+
+
+def effort(board: Board, counter: str) -> str:
+    """Seeds, and what a victim took."""
+    found = [figure for (_, c), figure in board.figures.items() if c == counter]
+    seeds = span(min(f.seeds for f in found), max(f.seeds for f in found), 0)
+    least, most = (duration(3600 * of(f.hours for f in found)) for of in (min, max))
+    times = least if least == most else f"{least} to {most}"
+    return f"{seeds} seed{'s' * (seeds != '1')}, {times} each of processor time"
 
 
 def fits_table(board: Board) -> list[str]:

@@ -52,7 +52,8 @@ def _read(path: Any) -> dict[str, Any]:
 
 def reached(cls: type[ue.Method]) -> list[Reached]:
     """Every result without countermeasure, that of most images first."""
-    found = []
+    found: list[tuple[int, Reached]] = []
+    on_boards = set()
     named = {row for row in _read(OURS)["cells"] if of_class(row, cls)}
     for board in boards():
         if ("clean", "none") not in board.figures:
@@ -60,10 +61,15 @@ def reached(cls: type[ue.Method]) -> list[Reached]:
         for (row, counter), figure in board.figures.items():
             if counter == "none" and of_class(row, cls) and not (board.small and row in named):
                 clean, made = board.figures["clean", "none"], _made(board.result)
+                on_boards.add((row, board.settings["images"], board.settings["victim"]))
                 found.append((board.settings["images"], Reached(
                     row, board.title, clean, figure, f"{board.source}, {made}"
                 )))  # fmt: skip
-    found += [(images, entry) for images, entry in _of_strength(cls)]
+    found += [
+        (images, entry)
+        for images, victim, entry in _of_strength(cls)
+        if (entry.row, images, victim) not in on_boards
+    ]
     found += [(_read(OURS)["settings"]["images"], entry) for entry in _of_trial(cls)]
     return [entry for _, entry in sorted(found, key=lambda pair: -pair[0])]
 
@@ -72,7 +78,7 @@ def _made(result: dict[str, Any]) -> str:
     return f"{result['date']}, {where(result)}"
 
 
-def _of_strength(cls: type[ue.Method]) -> list[tuple[int, Reached]]:
+def _of_strength(cls: type[ue.Method]) -> list[tuple[int, str, Reached]]:
     """From strength.py, in the precision that fits choose themselves."""
     result = _read(STRENGTH)
     found = []
@@ -86,7 +92,7 @@ def _of_strength(cls: type[ue.Method]) -> list[tuple[int, Reached]]:
             clean = _clean_of_recipes(victims)
         title = f"{int(images):,} images, {victims['victim']}, {victims['epochs']} epochs"
         source = f"`strength.py`, `results/strength-cpu.json`, {_made(result)}"
-        found.append((int(images), Reached(
+        found.append((int(images), victims["victim"], Reached(
             row, title, _seeds(clean) if clean else None, _seeds(victims), source
         )))  # fmt: skip
     return found
@@ -141,14 +147,16 @@ def reached_section(cls: type[ue.Method]) -> list[str]:
             "Accuracy on clean CIFAR-10 test images, in percent; the lower, the stronger the "
             "protection. The {term}`peak <last and peak>` is the best epoch.",
             "",
-            "| trained on | victims | clean images | protected, last | peak | seeds |",
-            "|---|---|---|---|---|---|",
+            "| victims | clean images | protected, last | peak |",
+            "|---|---|---|---|",
         ]
         for entry in found:
             figure = entry.figure
+            which = "" if entry.row == cls.__name__ else f"{entry.row}: "
+            seeds = f"{figure.seeds} seed{'s' * (figure.seeds > 1)}"
             lines.append(
-                f"| {entry.row} | {entry.title} | {entry.clean_shown} | "
-                f"{figure.shown('last')} | {figure.shown('peak')} | {figure.seeds} |"
+                f"| {which}{entry.title}, {seeds} | {entry.clean_shown} | "
+                f"{figure.shown('last')} | {figure.shown('peak')} |"
             )
         lines += ["", *_sources(entry.source for entry in found)]
     else:
@@ -202,7 +210,7 @@ def broken_section(cls: type[ue.Method]) -> list[str]:
     for counter, share in sorted(shares.items(), key=lambda pair: (pair[0] != "none", -pair[1])):
         known = known_figures(row, counter)
         lines.append(
-            f"| `{counter}` | {figures['clean', counter].shown('last')} | "
+            f"| {counter} | {figures['clean', counter].shown('last')} | "
             f"{figures[row, counter].shown('last')} | {share:.0%} | "
             f"{span(min(known), max(known)) if known else ''} |".replace("%", " %")
         )

@@ -38,7 +38,7 @@ from method_figures import (
     reached_section,
 )
 from methods_pictures import NOTES, SIZE
-from record import DOCS, filled
+from record import DOCS, filled, unbroken
 
 import unlearnable as ue
 
@@ -121,6 +121,8 @@ def grid() -> str:
         name = cls.__name__
         lines += [
             f":::{{grid-item-card}} {name}",
+            ":class-body: sd-p-2",
+            ":class-title: sd-fs-6",
             f":img-top: ../reference/methods/images/{name}-small.webp",
             f":img-alt: The change by {name}, amplified, and a protected image",
             f":link: ../reference/methods/{name}",
@@ -197,7 +199,7 @@ def pages() -> dict[Path, str]:
     """All pages as they are to be."""
     found: dict[Path, str] = {}
     for page, place, make in places():
-        found[page] = filled(page, place, make(), found.get(page))
+        found[page] = filled(page, place, unbroken(make()), found.get(page))
     return found
 
 

@@ -98,6 +98,11 @@ def where(result: dict[str, Any]) -> str:
     return "; some cells: ".join(dict.fromkeys(places))
 
 
+def unbroken(text: str) -> str:
+    """Text in which no line ends between a figure and its unit or before its spread."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("± ", "±\N{NO-BREAK SPACE}")
+
+
 def filled(page: Path, command: str, table: str, text: str | None = None) -> str:
     """A page's text with a table in the place that its comments keep for a command.
 
