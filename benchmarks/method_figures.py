@@ -232,8 +232,11 @@ def best_published(cls: type[ue.Method]) -> str:
 
 def paces() -> dict[tuple[str, str], float]:
     """Image passes a second inside a fit, by method and network, from engine.py."""
-    cells = _read(PACE)["cells"].items()
-    return {tuple(name.split(", ")): cell["fit_passes_per_second"] for name, cell in cells}  # type: ignore[misc]
+    found = {}
+    for name, cell in _read(PACE)["cells"].items():
+        method, network = name.split(", ")
+        found[method, network] = float(cell["fit_passes_per_second"])
+    return found
 
 
 def hours(method: ue.Method) -> str:

@@ -57,7 +57,7 @@ def head(cls: type[ue.Method]) -> str:
     """What stands on top of a method's page."""
     name = cls.__name__
     made = json.loads(NOTES.read_text(encoding="utf-8"))["cells"][name]
-    times = "as it is" if made["gain"] == 1 else f"amplified {made['gain']} times"
+    times = "not amplified" if made["gain"] == 1 else f"amplified {made['gain']} times"
     alt = f"What {name} does to three generated images: clean, the change, protected"
     lines = [
         f"*{summary(cls)}.* {idea(cls)}",

@@ -41,9 +41,11 @@ def test_a_change_of_a_docstring_makes_its_page_stale(benchmarks, monkeypatch):
     from methods_page import head
 
     before = head(ue.OPS)
-    text = ue.OPS.__doc__.replace("For each class the position", "The position of each class")
+    summary, _, rest = ue.OPS.__doc__.partition("\n\n")
+    text = f"{summary}\n\n    Another idea. In ``two`` sentences. And a third.\n\n{rest}"
     monkeypatch.setattr(ue.OPS, "__doc__", text)
-    assert head(ue.OPS) != before and "The position of each class" in head(ue.OPS)
+    after = head(ue.OPS)
+    assert after != before and "*One-pixel shortcut.* Another idea. In `two` sentences.\n" in after
 
 
 def test_a_page_shows_a_call_that_gives_the_defaults(benchmarks):
