@@ -2,6 +2,8 @@
 
 import pickle
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +116,13 @@ def _fit(dataset, *, image_size=None, **parameters):
 def fit():
     """Fits RandomNoise and returns its perturbation."""
     return _fit
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The commands of benchmarks/ can be imported."""
+    folder = Path(__file__).parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    yield
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)

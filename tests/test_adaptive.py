@@ -77,7 +77,7 @@ def test_subtracting_class_means_undoes_a_row_of_each_class(grey):
 
 
 def test_an_unknown_band_is_refused():
-    with pytest.raises(ValueError, match="expected a band, one of full, low, high, colour"):
+    with pytest.raises(ValueError, match="expected a band out of full, low, high, colour"):
         ClassMeanSubtraction("coarse")
     assert countermeasure("class-mean-subtraction-low") == ClassMeanSubtraction("low")
 
@@ -391,7 +391,7 @@ def test_every_kind_has_those_who_know_it(shapes, method, first):
         assert countermeasure(counter.name).parameters == counter.parameters
         assert not counter.needs_clean_images
     (said,) = who_can_undo(perturbation)
-    assert said.startswith("Whoever ") and 1 <= said.count(".") <= 3
+    assert said.startswith("Anyone who ") and 1 <= said.count(".") <= 3
 
 
 @pytest.mark.parametrize(

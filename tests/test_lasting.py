@@ -141,7 +141,7 @@ def test_a_card_has_its_parameters_once(lasting):
     card = write_card(p.info(), p.config, "owner/p")
     assert card.count("## Parameters") == 1 and f"| field\\_epsilon | {FIELD}/255 |" in card
     assert card.count("@inproceedings") == 1 and f"Lasting, class-wise, Linf {FIELD}/255" in card
-    assert "its content, whatever the order" in card
+    assert "the image's content, regardless of order" in card
 
 
 # --- Lasting -------------------------------------------------------------------------------------
@@ -263,9 +263,9 @@ def test_photos_are_planned_and_fitted(folder):
     plan = plan_photos(photos, survey_folder(photos), **options)
     assert type(plan.method) is ue.Lasting and plan.method.batch_size == 24
     said = plan.sentences()[1]
-    assert f"by up to {FIELD} of 255 levels" in said and said.endswith("skin, least.")
+    assert f"by up to {FIELD} of 255 brightness" in said and "least in smooth areas" in said
     open_to_see = plan_photos(photos, survey_folder(photos), visibility="full", **options)
-    assert open_to_see.sentences()[1].endswith("too, and it shows.")
+    assert open_to_see.sentences()[1].endswith("skin, where it shows.")
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), photos)
     assert again.to_dict() == plan.to_dict()
     assert plan.fit(photos, progress=False).perturbation_.parts[0].mask.level == "low"

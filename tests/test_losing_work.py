@@ -49,7 +49,7 @@ def test_images_are_not_exported_to_where_their_perturbation_is(place, tmp_path,
     before = files(tmp_path)
     words = ("--perturbation", folder, "--force", "--quiet")
     code, out, err = run(capsys, "protect", "shapes:16", tmp_path / place, *words)
-    assert (code, out) == (1, "") and f"apart from the perturbation's, {folder}" in err
+    assert (code, out) == (1, "") and f"separate from the perturbation's, {folder}" in err
     protected = ue.ProtectedDataset(Shapes(size=16), ue.Perturbation.from_pretrained(folder))
     with pytest.raises(ValueError, match="can remove the perturbation from the images"):
         protected.export(tmp_path / place, force=True, progress=False)
@@ -62,7 +62,7 @@ def test_perturbations_are_not_saved_where_protected_images_are(place, tmp_path,
     noise(shapes).protect(shapes).export(tmp_path / "out", progress=False)
     before = files(tmp_path)
     code, out, err = run(capsys, "fit", "shapes:16", tmp_path / place, *NOISE, "--force")
-    assert (code, out) == (1, "") and "apart from protected images" in err
+    assert (code, out) == (1, "") and "away from protected images" in err
     assert files(tmp_path) == before
 
 
@@ -70,7 +70,7 @@ def test_a_file_on_the_way_to_an_export_is_found_before_the_fit(tmp_path, monkey
     (tmp_path / "notes").write_text("mine")
     monkeypatch.setattr(ue.RandomNoise, "fit", None)
     code, _, err = run(capsys, "protect", "shapes:16", tmp_path / "notes" / "out", *NOISE)
-    assert code == 1 and f"got the file {tmp_path / 'notes'}\n" in err
+    assert code == 1 and f"got the file {tmp_path / 'notes'};" in err
 
 
 def test_a_folder_that_takes_no_export_is_found_before_the_fit(tmp_path, monkeypatch, capsys):
@@ -190,7 +190,7 @@ def test_a_failed_export_does_not_lose_the_fit(tmp_path, capsys, monkeypatch, ca
     assert [p.name for p in tmp_path.iterdir()] == ["scratch"]  # no partial folder
     words = ("--save-perturbation", tmp_path / "p")
     assert run(capsys, "protect", "shapes:16", tmp_path / "out", *NOISE, *words)[0] == 1
-    assert f"what was learned is in {tmp_path / 'p'}" in caplog.text
+    assert f"what was learned is saved in {tmp_path / 'p'}" in caplog.text
     assert len(ue.Perturbation.from_pretrained(tmp_path / "p")) == 16
 
 
@@ -249,7 +249,7 @@ def test_a_fit_with_a_checkpoint_is_kept_and_continued(
         patch.setattr(REM, "_search", sends(number, REM._search, 2))
         code, out, err = run(capsys, *words)
     assert (code, out) == (status, "") and f"unlearnable: {word}; the work so far is kept" in err
-    assert str(tmp_path / "c") in err and "continues from here" in err
+    assert str(tmp_path / "c") in err and "to continue" in err
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert (tmp_path / "c" / "state.safetensors").is_file() and not (tmp_path / "p").exists()
     assert run(capsys, *words)[0] == 0
@@ -275,7 +275,7 @@ def test_ctrl_c_in_python_has_words_too(monkeypatch, tmp_path):
     small = {"train_steps": 3, "steps": 1}
     with monkeypatch.context() as patch:
         patch.setattr(REM, "_search", sends(signal.SIGINT, REM._search, 1))
-        with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; with checkpoint="):
+        with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; pass checkpoint="):
             ue.SEM.preset("demo", **small).fit(Shapes(size=16), device="cpu", progress=False)
     monkeypatch.setattr(
         "unlearnable.methods.fit_session.read_images", sends(signal.SIGINT, full, 1)
@@ -291,7 +291,7 @@ def test_an_interrupt_after_the_last_step_keeps_the_checkpoint(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         warned = sends(signal.SIGINT, ue.RandomNoise._warn_if_zero, 1)
         patch.setattr(ue.RandomNoise, "_warn_if_zero", warned)
-        with pytest.raises(KeyboardInterrupt, match="continues from here"):
+        with pytest.raises(KeyboardInterrupt, match="to continue"):
             method.fit(Shapes(size=16), **options)
     assert (tmp_path / "c" / "state.safetensors").is_file()
     monkeypatch.setattr(ue.RandomNoise, "passes", lambda *args: 0)

@@ -305,12 +305,12 @@ def test_times_are_kept_with_metadata_alone(tmp_path, format):
 
 def test_a_mapping_is_refused_where_it_would_be_published_or_replace_another_file(tmp_path):
     dataset = folder_of(tmp_path, "c/a.png")
-    with pytest.raises(ValueError, match="apart from the folder that is published"):
+    with pytest.raises(ValueError, match="outside the published folder"):
         exported(dataset, tmp_path / "out", mapping=tmp_path / "out" / "deep" / "m.csv")
     (tmp_path / "mine.csv").write_text("mine")
     with pytest.raises(FileExistsError, match="never overwritten"):
         exported(dataset, tmp_path / "out", mapping=tmp_path / "mine.csv")
-    with pytest.raises(ValueError, match=r"one of the formats .* for a mapping, got 'npz'"):
+    with pytest.raises(ValueError, match=r"one of the formats .* with a mapping, got 'npz'"):
         exported(dataset, tmp_path / "out", "npz", mapping=tmp_path / "m.csv")
     assert not (tmp_path / "out").exists() and (tmp_path / "mine.csv").read_text() == "mine"
     for _ in range(2):  # its own it replaces

@@ -214,7 +214,7 @@ def test_wrong_rows_are_refused(perturbation, class_wise):
 def test_truncated_tensors(saved, kept):
     content = (saved / TENSORS).read_bytes()
     (saved / TENSORS).write_bytes(content[:kept])
-    with pytest.raises(ArtefactError, match="whole safetensors file"):
+    with pytest.raises(ArtefactError, match="complete safetensors file"):
         Perturbation.from_pretrained(saved)
 
 
@@ -516,7 +516,7 @@ def test_pickle_of_a_loaded_one_is_its_path(perturbation, saved, monkeypatch, tm
 def test_pickle_of_a_loaded_one_refuses_what_was_written_there_since(other, saved):
     content = pickle.dumps(Perturbation.from_pretrained(saved))
     other.save_pretrained(saved)
-    with pytest.raises(ArtefactError, match="as it was when it was loaded"):
+    with pytest.raises(ArtefactError, match="unchanged since it was loaded"):
         pickle.loads(content)
 
 

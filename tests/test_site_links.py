@@ -66,6 +66,8 @@ def test_no_link_within_the_site_leads_nowhere(site, pages):
             target = target / "index.html" if target.is_dir() else target
             anchor = unquote(address.fragment)
             known = pages[target].anchors if target in pages else {anchor}
+            if "_modules" in path.parts:  # viewcode's way back, by names that it makes up
+                known = {anchor}
             if not target.exists() or (anchor and anchor not in known):
                 broken.append(f"{path.relative_to(site)}: {link}")
     assert broken == []
@@ -95,6 +97,6 @@ def test_pages_shared_as_cards_have_a_picture(site, pages):
     assert (site / "how-to" / metas["og:image"]).resolve().exists()
 
 
-def test_words_of_a_command_that_begin_with_a_hyphen_stay_whole(site):
+def test_words_of_a_command_do_not_break_at_a_hyphen(site):
     page = (site / "how-to" / "photos.html").read_text(encoding="utf-8")
-    assert '<span class="option">--perturbation</span>' in page
+    assert '<span class="whole">--perturbation</span>' in page

@@ -328,14 +328,14 @@ def test_a_method_of_ones_own_says_that_it_takes_the_mask():
     class Own(ue.RandomNoise):
         masked = False
 
-    with pytest.raises(ValueError, match="search takes no mask"):
+    with pytest.raises(ValueError, match="cannot be learned under a visibility mask"):
         Own().fit(Shapes(size=8), visibility="low", **QUIET)
 
 
 def test_rows_of_two_visibilities_are_not_joined():
     first = ue.RandomNoise().fit(Subset(Shapes(size=16), range(8)), **QUIET).perturbation_
     other = ue.RandomNoise().fit(Subset(Shapes(size=16), range(8, 16)), visibility="low", **QUIET)
-    with pytest.raises(ValueError, match="visibility None as in the first"):
+    with pytest.raises(ValueError, match="visibility None, as in the first"):
         ue.Perturbation.concat([first, other.perturbation_])
 
 
@@ -585,10 +585,10 @@ def test_preview_shows_a_saved_perturbation(folder, tmp_path, capsys):
     out = tmp_path / "p.png"
     command = ["preview", "--perturbation", str(kept), "--out", str(out)]
     assert main([*command, str(folder / "class0" / "2.png")]) == 0
-    assert "what kept has for this photo" in capsys.readouterr().out
+    assert "what kept holds for this photo" in capsys.readouterr().out
     Image.fromarray(photo((30, 30), seed=9).transpose(1, 2, 0)).save(tmp_path / "other.png")
     assert main([*command, str(tmp_path / "other.png")]) == 0
-    assert "its first photo, since it does not know this one" in capsys.readouterr().out
+    assert "its first photo, because it was not made for this one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_preview_never_overwrites_the_photo(folder, capsys):
     source = folder / "class0" / "2.png"
     before = source.read_bytes()
     assert main(["preview", str(source), "--out", str(source)]) == 1
-    assert "another file" in capsys.readouterr().err and source.read_bytes() == before
+    assert "the photo's own file" in capsys.readouterr().err and source.read_bytes() == before
 
 
 def test_shown_of_no_images_is_empty():
