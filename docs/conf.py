@@ -92,11 +92,11 @@ if list(TUTORIALS.glob("*.py")):
     }
 
 
-def keep_options_whole(app, pagename, templatename, context, doctree):
-    """Browsers break lines after each hyphen, also within ``--image-size``."""
+def keep_words_whole(app, pagename, templatename, context, doctree):
+    """Browsers break lines after any hyphen, also within ``--image-size``."""
 
     def marked(block):
-        return re.sub(r"(?<=\s)(-[\w-]+)", r'<span class="option">\1</span>', block[0])
+        return re.sub(r"(?<=[\s>])([\w.]*-[\w-]+)", r'<span class="whole">\1</span>', block[0])
 
     if body := context.get("body"):
         blocks = r'<div class="highlight-console.*?</pre>'
@@ -104,4 +104,4 @@ def keep_options_whole(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
-    app.connect("html-page-context", keep_options_whole)
+    app.connect("html-page-context", keep_words_whole)
