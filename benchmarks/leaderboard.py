@@ -43,8 +43,8 @@ informative cells first, and a second start continues where the first one ended.
 share the rows by --only, and columns by --countermeasures. Fitted perturbations are kept in --work,
 with a note of what made them.
 
-leaderboard_page.py writes docs/leaderboard.md from the committed results, the published figures
-beside them.
+leaderboard_page.py writes docs/reference/leaderboard.md from the committed results, the published
+figures beside them.
 """
 
 from __future__ import annotations

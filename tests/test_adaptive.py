@@ -431,7 +431,7 @@ def test_a_stack_is_met_by_those_who_know_its_parts_together(shapes, fit):
 
 
 def test_the_documentation_says_who_can_undo_each_kind_and_lists_what_knows_it():
-    page = (Path(__file__).parent.parent / "docs" / "countermeasures.md").read_text("utf-8")
+    page = (Path(__file__).parents[1] / "docs/explanation/countermeasures.md").read_text("utf-8")
     assert adaptive._WHO.keys() == adaptive._BY_NAME.keys()
     for what, said in adaptive._WHO.items():
         (row,) = [line for line in page.splitlines() if f"| {said} |" in line]
