@@ -30,10 +30,13 @@ class Parser(argparse.ArgumentParser):
         word = unknown[0].partition("=")[0]
         if word.startswith("-"):
             self.error(f"no option {word}{suggestion(word, self._option_string_actions)}")
+        if re.fullmatch(r"-?[\d./]+", word):
+            self.error(f"no use for {word!r}; the option before it takes no value, or fewer")
         self.error(f'no use for {word!r}; names with spaces need quotes, such as "my photos"')
 
     def error(self, message: str) -> NoReturn:
         message = message.replace("the following arguments are required:", "expected also")
+        message = message.replace("ignored explicit argument", "expected no value, got")
         self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
 
 
