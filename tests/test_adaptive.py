@@ -77,7 +77,7 @@ def test_subtracting_class_means_undoes_a_row_of_each_class(grey):
 
 
 def test_an_unknown_band_is_refused():
-    with pytest.raises(ValueError, match="expected a band, one of full, low, high, colour"):
+    with pytest.raises(ValueError, match="expected a band out of full, low, high, colour"):
         ClassMeanSubtraction("coarse")
     assert countermeasure("class-mean-subtraction-low") == ClassMeanSubtraction("low")
 

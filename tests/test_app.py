@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import threading
 import time
@@ -77,7 +78,7 @@ def test_an_archive_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "x", "w") as archive:
         archive.writestr("a.png", bytes(100))
     monkeypatch.setattr(intake, "_SPARE", 1 << 62)
-    with pytest.raises(ValueError, match=r"^x is too large for the disk"):
+    with pytest.raises(ValueError, match=r"^x needs more disk space than is free"):
         collect([Dropped(tmp_path / "x", "x.zip")], tmp_path / "out")
 
 
@@ -86,11 +87,12 @@ def test_an_archive_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
     [
         (
             ["notes.txt"],
-            "There is no photo among what you dropped. Left out, since they are not photos: notes",
+            "There are no photos among the files you dropped. Left out because they are not "
+            "photos: notes",
         ),
-        (["a.cr2"], "their format is not read: a.cr2. Save them as JPEG or PNG."),
-        ([], "There is no photo"),
-        (["cats/a.png", "b.png"], "Some photos lie in folders and b.png beside them"),
+        (["a.cr2"], "their format is not supported: a.cr2. Save them as JPEG or PNG."),
+        ([], "There are no photos"),
+        (["cats/a.png", "b.png"], "Some photos are in folders and some are not (b.png), so"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(names, said, tmp_path):
@@ -98,7 +100,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(names, said, tmp_path):
     for n, name in enumerate(names):
         (tmp_path / str(n)).write_bytes(b"x")
         files.append(Dropped(tmp_path / str(n), name))
-    with pytest.raises(ValueError, match="(?s)" + said.replace(".", r"\.")):
+    with pytest.raises(ValueError, match="(?s)" + re.escape(said)):
         collect(files, tmp_path / "out")
 
 
@@ -139,7 +141,7 @@ def test_flat_photos_become_an_archive_of_copies_and_a_key_apart(visit, tmp_path
     assert found.notes == [] and not any("--" in text for text in found.sentences)
     done, said = finished(visit)
     assert [text.partition(",")[0] for text in said[:2]] == [
-        "Learning what to change",
+        "Learning the change",
         "Writing the copies",
     ]
     with zipfile.ZipFile(done.copies) as archive:
@@ -193,7 +195,7 @@ def test_work_ends_where_it_is_stopped(visit, tmp_path):
     visit.look(dropped(tmp_path / "in", "a.png", "b.png"), [], "low")
     visit._plan = Endless()
     steps = visit.protect("png")
-    assert next(steps) == Step("Learning what to change, about a minute left")
+    assert next(steps) == Step("Learning the change, about a minute left")
     visit.stop()
     with pytest.raises(Stopped) as stopped:
         list(steps)
@@ -224,9 +226,9 @@ def test_a_damaged_photo_is_named_and_no_folder_is(visit, tmp_path):
 
 
 def test_unforeseen_errors_are_sentences_too(tmp_path):
-    assert words.plain(KeyError("x"), tmp_path).startswith("Something unforeseen went wrong")
+    assert words.plain(KeyError("x"), tmp_path).startswith("Something unexpected went wrong")
     assert "disk is full" in words.plain(OSError(28, "No space left on device"), tmp_path)
-    assert "memory is full" in words.plain(MemoryError(), tmp_path)
+    assert "ran out of memory" in words.plain(MemoryError(), tmp_path)
 
 
 def answer(**headers):

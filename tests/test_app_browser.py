@@ -184,7 +184,7 @@ def test_the_plan_is_said_before_the_work(seen):
     assert seen.plan.splitlines()[0].startswith("2 photos")
     assert re.search(r"\b(second|minute)s?\b", seen.plan)
     assert "looks untouched" in seen.plan
-    assert "Left out, since they are not photos: notes.txt." in seen.plan
+    assert "Left out because they are not photos: notes.txt." in seen.plan
 
 
 def test_the_slider_shows_both_sides_and_slides(seen):

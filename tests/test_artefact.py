@@ -348,7 +348,7 @@ def test_a_missing_shard(name, sharded):
 @pytest.mark.parametrize("name", SHARDS)
 def test_a_truncated_shard(name, kept, sharded):
     (sharded / name).write_bytes((sharded / name).read_bytes()[:kept])
-    with pytest.raises(ArtefactError, match=f"whole safetensors file at .*{name}"):
+    with pytest.raises(ArtefactError, match=f"complete safetensors file at .*{name}"):
         Perturbation.from_pretrained(sharded)
 
 

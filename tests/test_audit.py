@@ -295,7 +295,7 @@ def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):
         ({"batch_size": 64}, "batch_size"),
         ({"peak_images": 10}, "peak_images"),
     ):
-        with pytest.raises(ValueError, match=f"folder of this audit.*{message}"):
+        with pytest.raises(ValueError, match=f"that of this audit.*{message}"):
             run(images, pixel, folder=folder, **changed)
     with pytest.raises(ValueError, match="perturbation"):
         run(images, other, folder=folder)
@@ -353,7 +353,7 @@ def test_what_does_not_belong_together_is_refused(images, pixel, fit, trained, t
     cases = [
         ((train, (noise[:, :, :16, :16], [0] * 30)), pixel, "shape"),
         ((train, (noise, [10] * 30)), pixel, "10 classes"),
-        ((train, ProtectedDataset(train, pixel)), pixel, "clean images to test on"),
+        ((train, ProtectedDataset(train, pixel)), pixel, "clean test images"),
         ((train, named), pixel, "other"),
         ((train, (noise[:0], [])), pixel, "empty"),
         ((train, torch.utils.data.Subset(test, [])), pixel, "empty"),
@@ -435,7 +435,7 @@ def test_photos_of_a_perturbation_with_a_size_are_resized_alike(
 def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):
     jpeg = countermeasure("jpeg-10")
     assert run(images, pixel, countermeasures=["jpeg-10", jpeg]).planned == 4
-    with pytest.raises(ValueError, match="one countermeasure of each name"):
+    with pytest.raises(ValueError, match="countermeasures with different names"):
         run(
             images, pixel, countermeasures=[jpeg, dataclasses.replace(jpeg, test_images=True)]
         )  # fmt: skip

@@ -242,7 +242,7 @@ def test_verify(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "nowhere", "out"], "'nowhere', which is not there"),
+        (["fit", "nowhere", "out"], "'nowhere', which does not exist"),
         (["fit", "cifar10:nowhere", "out"], "cifar10:nowhere: expected the original files below"),
         (["fit", "shapes:16", "out", "--epsilon", "8"], "8 / 255"),
         (["fit", "shapes:16", "out", "--epsilon", "-1/255"], "expected epsilon > 0, got -0.0039"),
@@ -310,10 +310,10 @@ class Unforeseen(Exception):
     ("error", "sentence"),
     [
         (ValueError("expected x"), "unlearnable: expected x"),
-        (KeyError("x"), "unlearnable: KeyError: 'x'; --debug shows where"),
-        (Unforeseen("odd"), "unlearnable: Unforeseen: odd; --debug shows where"),
-        (AssertionError(), "unlearnable: AssertionError; --debug shows where"),
-        (ValueError(), "unlearnable: ValueError; --debug shows where"),
+        (KeyError("x"), "unlearnable: KeyError: 'x'; pass --debug to see where"),
+        (Unforeseen("odd"), "unlearnable: Unforeseen: odd; pass --debug to see where"),
+        (AssertionError(), "unlearnable: AssertionError; pass --debug to see where"),
+        (ValueError(), "unlearnable: ValueError; pass --debug to see where"),
     ],
 )
 def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
@@ -330,7 +330,7 @@ def test_debug_shows_where_an_error_arose(error, sentence, capsys, monkeypatch):
     for code, out, err in shown:
         assert code == 1 and out == ""
         assert err.startswith("Traceback") and "in fail" in err
-        assert err.splitlines()[-1] == sentence.removesuffix("; --debug shows where")
+        assert err.splitlines()[-1] == sentence.removesuffix("; pass --debug to see where")
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_a_flat_folder_is_learned_in_groups_and_kept_without_them(photos):
     assert plan.groups == [0, 1] * 8 and plan.classes == {"group 1": 8, "group 2": 8}
     said = " ".join(plan.sentences())
     assert "sorted into 2 groups of similar ones" in said
-    assert "as far as their kinds are like these groups" in said
+    assert "as long as their kinds resemble these groups" in said
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), dataset)
     assert again.sentences() == plan.sentences() and again.both.targets == plan.both.targets
     method = plan.fit(dataset, device="cpu", progress=False)
@@ -207,6 +207,6 @@ def test_class_folders_are_not_sorted_again(photos, tmp_path, capsys):
         Image.new("RGB", (40, 40)).save(tmp_path / "kinds" / name / "a.png")
     command = ["protect", str(tmp_path / "kinds"), str(tmp_path / "out"), "--clusters", "2"]
     assert main([*command, "--quiet"]) == 1
-    assert "leave out --clusters" in capsys.readouterr().err
+    assert "omit --clusters" in capsys.readouterr().err
     assert main(["protect", "shapes", str(tmp_path / "out"), "--clusters", "2", "--quiet"]) == 1
-    assert "only with a folder of photos" in capsys.readouterr().err
+    assert "only when learning from a folder of photos" in capsys.readouterr().err

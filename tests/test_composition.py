@@ -133,26 +133,26 @@ def test_a_victim_that_one_part_cannot_have_is_refused():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("jpeg-10+jpeg-10", "jpeg-10 is there twice"),
-        ("none+jpeg-10", "leave it out"),
-        ("unprotected-20+clean-part-only-10", "each say which clean images there are"),
+        ("jpeg-10+jpeg-10", "jpeg-10 appears twice"),
+        ("none+jpeg-10", "omit it"),
+        ("unprotected-20+clean-part-only-10", "each decide which clean images there are"),
         ("adversarial-training-4+adversarial-training-8", "each choose the images of a step"),
-        ("ueraser+adversarial-training-4", "several draws.* takes one of each"),
-        ("adversarial-training-4+ueraser-max", "several draws.* takes one of each"),
+        ("ueraser+adversarial-training-4", "several draws.* accepts only one"),
+        ("adversarial-training-4+ueraser-max", "several draws.* accepts only one"),
         ("ueraser+cutmix", "name cutmix first"),
         ("ueraser-max+jpeg-10+orthogonal-projection", "name orthogonal-projection first"),
     ],
 )
 def test_what_cannot_be_composed_is_refused_with_a_reason(name, reason):
     with pytest.raises(
-        ValueError, match=f"go together, got '{name}'.*{reason}".replace("+", r"\+")
+        ValueError, match=f"can be combined, got '{name}'.*{reason}".replace("+", r"\+")
     ):
         countermeasure(name)
 
 
 def test_two_starts_are_refused():
     other = FineTuning((torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(2)))
-    with pytest.raises(ValueError, match="each say how training starts"):
+    with pytest.raises(ValueError, match="each decide how training starts"):
         Composition((FineTuning(), other))
 
 

@@ -522,7 +522,7 @@ def test_a_share_of_no_image_is_refused(shapes, perturbation):
     few = ProtectedDataset(Subset(shapes, range(20)), perturbation)
     assert (~countermeasure("unprotected-5").on_dataset(few).chosen).sum() == 1
     for name in ("unprotected-2", "clean-part-only-2"):
-        with pytest.raises(ValueError, match=f"leave one unprotected by {name}, got 20"):
+        with pytest.raises(ValueError, match=f"to leave one unprotected {name}, got 20"):
             countermeasure(name).on_dataset(few)
 
 
@@ -615,7 +615,7 @@ def test_fine_tuning_needs_the_logits_from_the_layer_that_is_defined_last(
     weights = {name: weight.clone() for name, weight in victim.state_dict().items()}
     state = torch.get_rng_state()
     # With 10 hidden features, the wrong layer would fit as a head for the ten classes of Shapes.
-    with pytest.raises(ValueError, match=r"last Linear layer gives its logits.* first, defined"):
+    with pytest.raises(ValueError, match=r"last Linear layer outputs the logits.* first, defined"):
         ue.evaluate(
             pixels, pixels, victim, countermeasure=FineTuning(Shapes(size=16), 1), seeds=1,
             device="cpu", progress=False,

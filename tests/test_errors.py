@@ -219,12 +219,12 @@ def test_tables_of_protected_images_are_refused_wherever_they_are_copied(origina
 
 def test_no_export_is_tested_on(originals, export, tmp_path, capsys):
     options = {"epochs": 1, "seeds": 1, "device": "cpu", "progress": False}
-    with pytest.raises(ValueError, match=r"clean images to test on.*out/unlearnable\.json lists"):
+    with pytest.raises(ValueError, match=r"clean test images.*out/unlearnable\.json lists"):
         ue.evaluate(originals, ImageFolder(export), "tiny", **options)
     folder = noise(originals).save_pretrained(tmp_path / "p")
     words = ("--perturbation", folder, "--test", export, "--quick", "--device", "cpu")
     code, out, err = run(capsys, "audit", tmp_path / "photos", *words)
-    assert (code, out) == (1, "") and "clean images to test on" in err
+    assert (code, out) == (1, "") and "clean test images" in err
 
 
 def test_what_is_no_protected_copy_is_taken(originals, export, tmp_path):
@@ -492,7 +492,7 @@ def test_a_full_disk_is_told_with_path_and_size(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"expected room for [\d.]+ kB at .*No space left") as caught:
         perturbation.save_pretrained(tmp_path / "p")
     assert caught.value.errno == errno.ENOSPC and str(tmp_path / "p") in str(caught.value)
-    assert "Errno" not in str(caught.value) and "make room" in str(caught.value)
+    assert "Errno" not in str(caught.value) and "free some space" in str(caught.value)
 
 
 def test_other_errors_of_writing_name_the_place_too(tmp_path):

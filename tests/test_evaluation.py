@@ -175,7 +175,7 @@ def test_classes_are_those_of_the_whole_training_set(tensors):
 def test_protected_images_to_test_on_are_refused(monkeypatch, shapes, perturbation):
     protected = ue.ProtectedDataset(shapes, perturbation)
     for test in (protected, torch.utils.data.Subset(protected, [0, 1])):
-        refused(monkeypatch, shapes, test, "tiny", match=r"clean images to test on.*\.base")
+        refused(monkeypatch, shapes, test, "tiny", match=r"clean test images.*\.base")
 
 
 class Pair(nn.Module):

@@ -146,7 +146,7 @@ def test_others_get_no_copies(flat, photos, tmp_path, capsys, caplog):
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
     assert run(capsys, caplog, "verify", "out", "out-key", "--originals", "cats")[0] == 0
     code, _, said = run(capsys, caplog, "protect", "shapes:16", "o2", "--others", "cats")
-    assert code == 1 and "--others only with a folder of photos" in said
+    assert code == 1 and "--others only when learning from a folder of photos" in said
 
 
 def test_ctrl_c_while_it_learns_and_the_same_again(photos, tmp_path, capsys, caplog, monkeypatch):
@@ -154,11 +154,11 @@ def test_ctrl_c_while_it_learns_and_the_same_again(photos, tmp_path, capsys, cap
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
         code, _, said = run(capsys, caplog, *arguments)
-    assert code == 130 and "the same command goes on" in said and "out-unfinished" in said
+    assert code == 130 and "Run the same command again" in said and "out-unfinished" in said
     assert (tmp_path / "out-unfinished" / "plan.json").is_file()
     monkeypatch.setattr(plans, "Choice", None)  # nothing is planned again
     code, _, said = run(capsys, caplog, *arguments)
-    assert code == 0 and "Going on" in said
+    assert code == 0 and "Continuing the work" in said
     assert not (tmp_path / "out-unfinished").exists()
 
 
@@ -171,7 +171,7 @@ def test_ctrl_c_while_it_writes_learns_nothing_again(photos, capsys, caplog, mon
     with monkeypatch.context() as patch:
         patch.setattr(ProtectedDataset, "export", interrupt)
         code, _, said = run(capsys, caplog, *arguments)
-    assert code == 130 and "the same command goes on" in said
+    assert code == 130 and "Run the same command again to continue" in said
     passes = []
     monkeypatch.setattr(ue.SEM, "_search", lambda *_: passes.append(1))
     assert run(capsys, caplog, *arguments)[0] == 0 and not passes
@@ -184,7 +184,7 @@ def test_other_options_or_photos_begin_anew(photos, tmp_path, capsys, caplog, mo
             patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
             assert run(capsys, caplog, *arguments)[0] == 130
         code, _, said = run(capsys, caplog, *arguments, *(change() or []))
-        assert code == 0 and "Beginning anew" in said
+        assert code == 0 and "Starting over" in said
         shutil.rmtree(tmp_path / "out")
         shutil.rmtree(tmp_path / "out-key")
 
@@ -210,7 +210,7 @@ def test_a_key_of_other_photos_is_not_replaced(photos, flat, tmp_path, capsys, c
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["protect", "phtos", "out"], "'phtos', which is not there"),
+        (["protect", "phtos", "out"], "'phtos', which does not exist"),
         (["protect", "photos/cat/0.png", "out"], "got the file photos/cat/0.png"),
         (["protect", "photos", "photos/out"], "originals are never overwritten"),
         (["protect", "photos", "out", "--save-perturbation", "out/key"], "apart"),
@@ -306,7 +306,8 @@ def test_an_interrupted_command_is_not_explained_twice(photos, capsys, caplog, m
         _, _, said = run(capsys, caplog, *arguments)
     assert "It does not stop" in plain(said)
     _, _, said = run(capsys, caplog, *arguments)
-    assert "Going on" in said and "12 photos" in said and "It does not stop" not in plain(said)
+    assert "Continuing the work" in said and "12 photos" in said
+    assert "It does not stop" not in plain(said)
 
 
 def test_what_fails_before_the_learning_leaves_nothing(flat, tmp_path, capsys, caplog):
@@ -326,8 +327,8 @@ def test_a_full_disk_while_it_writes_loses_nothing(photos, capsys, caplog, monke
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
         code, _, said = run(capsys, caplog, *arguments)
-    assert code == 1 and "make room there" in plain(said)
-    assert "What was learned so far is kept in out-unfinished: the same command goes on" in said
+    assert code == 1 and "free some space there" in plain(said)
+    assert "What has been learned so far is kept in out-unfinished: run the same command" in said
     monkeypatch.setattr(ue.SEM, "_search", None)
     assert run(capsys, caplog, *arguments)[0] == 0
 
@@ -339,7 +340,8 @@ def test_new_photos_need_a_command_of_their_own(photos, capsys, caplog):
     assert code == 1 and "in which there is something already" in plain(said)
     arguments = ("protect", "photos", "o2", "--perturbation", "out-key", "--quiet")
     code, _, said = run(capsys, caplog, *arguments)
-    assert code == 1 and "got others among them" in plain(said) and "of their own" in said
+    assert code == 1 and "got new or edited ones among them" in plain(said)
+    assert "a separate folder" in plain(said)
 
 
 @pytest.mark.parametrize(
@@ -351,10 +353,10 @@ def test_new_photos_need_a_command_of_their_own(photos, capsys, caplog):
         (["protect", "photos", "out", "--format", "jpeg"], "expected --quality with --format jpeg"),
         (["protect", "photos", "out", "--image-size", "0"], "side or (height, width)"),
         (["protect", "photos", "out", "--epsilon", "8"], "did you mean 8 / 255?"),
-        (["verify", "photos", "no-key"], "got 'no-key', which is not there"),
-        (["verify", "nowhere", "no-key"], "got 'no-key', which is not there"),
+        (["verify", "photos", "no-key"], "got 'no-key', which does not exist"),
+        (["verify", "nowhere", "no-key"], "got 'no-key', which does not exist"),
         (["preview", "photos"], "got the folder photos; name one of its photos"),
-        (["preview", "photos/no.png"], "got photos/no.png, which is not there"),
+        (["preview", "photos/no.png"], "got photos/no.png, which does not exist"),
     ],
 )
 def test_mistyped_commands_are_explained(photos, tmp_path, capsys, caplog, arguments, said):

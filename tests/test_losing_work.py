@@ -62,7 +62,7 @@ def test_perturbations_are_not_saved_where_protected_images_are(place, tmp_path,
     noise(shapes).protect(shapes).export(tmp_path / "out", progress=False)
     before = files(tmp_path)
     code, out, err = run(capsys, "fit", "shapes:16", tmp_path / place, *NOISE, "--force")
-    assert (code, out) == (1, "") and "apart from protected images" in err
+    assert (code, out) == (1, "") and "away from protected images" in err
     assert files(tmp_path) == before
 
 
@@ -190,7 +190,7 @@ def test_a_failed_export_does_not_lose_the_fit(tmp_path, capsys, monkeypatch, ca
     assert [p.name for p in tmp_path.iterdir()] == ["scratch"]  # no partial folder
     words = ("--save-perturbation", tmp_path / "p")
     assert run(capsys, "protect", "shapes:16", tmp_path / "out", *NOISE, *words)[0] == 1
-    assert f"what was learned is in {tmp_path / 'p'}" in caplog.text
+    assert f"what was learned is saved in {tmp_path / 'p'}" in caplog.text
     assert len(ue.Perturbation.from_pretrained(tmp_path / "p")) == 16
 
 

@@ -126,14 +126,14 @@ def test_command_line_of_a_method_for_one_class(folder, tmp_path, capsys):
 def test_victims_of_one_class_are_refused(folder):
     options = {"victim": "tiny", "epochs": 1, "seeds": 1, "device": "cpu", "progress": False}
     for dataset in (OnlyCats(), OnlyCats(1, ["dog", "cat"]), ImageFolder(folder), Unlisted()):
-        with pytest.raises(ValueError, match="training images of at least two classes, got one"):
+        with pytest.raises(ValueError, match="training images of at least two classes, got only"):
             ue.evaluate(dataset, dataset, **options)
 
 
 def test_audits_of_one_class_are_refused(fit):
     for dataset in (OnlyCats(), OnlyCats(1, ["dog", "cat"]), Unlisted()):
         perturbation = fit(dataset)
-        with pytest.raises(ValueError, match="training images of at least two classes, got one"):
+        with pytest.raises(ValueError, match="training images of at least two classes, got only"):
             ue.audit(dataset, perturbation, dataset, victims=["tiny"], epochs=1, progress=False)
 
 

@@ -214,7 +214,7 @@ def test_wrong_rows_are_refused(perturbation, class_wise):
 def test_truncated_tensors(saved, kept):
     content = (saved / TENSORS).read_bytes()
     (saved / TENSORS).write_bytes(content[:kept])
-    with pytest.raises(ArtefactError, match="whole safetensors file"):
+    with pytest.raises(ArtefactError, match="complete safetensors file"):
         Perturbation.from_pretrained(saved)
 
 

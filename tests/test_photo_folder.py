@@ -46,8 +46,8 @@ def test_what_is_left_out_is_said(root):
         "loose.png",
     ]
     beside, unread = survey.summary()
-    assert beside == "left out, since not in a folder of their kind: 1 picture (loose.png)"
-    assert "a format that is not read: 2 pictures (cat/moving.gif, dog/new.JXL)" in unread
+    assert beside == "left out (not in a folder for their kind): 1 picture (loose.png)"
+    assert "format not supported): 2 pictures (cat/moving.gif, dog/new.JXL)" in unread
 
 
 def test_raw_files_and_videos_that_are_left_out_are_said(root):
@@ -55,7 +55,7 @@ def test_raw_files_and_videos_that_are_left_out_are_said(root):
     (root / "dog" / "clip.MP4").write_bytes(b"...")
     unread, videos, advice = survey_folder(open_folder(root)).summary()
     assert "1 picture (cat/IMG_1.NEF)" in unread
-    assert videos == "left out, since no photos: 1 video (dog/clip.MP4)"
+    assert videos == "left out (not photos): 1 video (dog/clip.MP4)"
     assert "export them as JPEG" in advice
 
 
@@ -81,7 +81,7 @@ def test_photos_right_in_the_folder_and_in_one_more(tmp_path):
     ("files", "said"),
     [
         ([], "it is empty"),
-        (["notes.txt", "list.csv"], "it holds list.csv, notes.txt; formats that are read are .jpg"),
+        (["notes.txt", "list.csv"], "it holds list.csv, notes.txt; supported formats are .jpg"),
         (["DSC_1.NEF", "DSC_2.cr3"], "export them as JPEG"),
     ],
 )
@@ -110,7 +110,7 @@ def test_hidden_folders_and_those_of_other_programs_are_left_out(root, name):
     survey = survey_folder(dataset)
     assert survey == (4, {(8, 6): 4}, {}, [f"{name}/0.png"])
     assert survey.summary() == [
-        f"left out, since hidden or of other programs: 1 file ({name}/0.png)"
+        f"left out (hidden or left by other programs): 1 file ({name}/0.png)"
     ]
 
 

@@ -120,7 +120,7 @@ def test_ten_bits_become_eight(tmp_path):
     [
         ({"color_primaries": 9, "transfer_characteristics": 16}, r"HDR \(PQ\)"),
         ({"color_primaries": 9, "transfer_characteristics": 18}, r"HDR \(HLG\)"),
-        ({"color_primaries": 12, "transfer_characteristics": 13}, "wider colours"),
+        ({"color_primaries": 12, "transfer_characteristics": 13}, "a wide colour gamut"),
     ],
 )
 def test_hdr_is_refused(colours, found, tmp_path):

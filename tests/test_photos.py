@@ -216,7 +216,7 @@ def test_profiles_of_another_mode_are_not_used(tmp_path):
 
 def test_damaged_profiles_are_warned_of(tmp_path):
     path = saved(tmp_path, Image.fromarray(PHOTO), icc_profile=b"damaged" * 30)
-    with pytest.warns(UserWarning, match="damaged colour profile"):
+    with pytest.warns(UserWarning, match="colour profile of a photo is damaged"):
         np.testing.assert_array_equal(chw(load_photo(path)), PHOTO.transpose(2, 0, 1))
 
 

@@ -113,9 +113,9 @@ def test_the_worst_case_comes_first_in_plain_words():
         0.7,
     )
     assert made.recovered(worst) == pytest.approx(0.7 / 0.8)
-    assert made.outcome() == "broken" and made.headline() == "The protection does not hold"
+    assert made.outcome() == "broken" and made.headline() == "The protection did not hold"
     said = made.verdict()
-    assert said.startswith("A victim that saves its training images as JPEG of quality 10 reaches")
+    assert said.startswith("A victim that saves its training images as JPEG at quality 10 reaches")
     assert "80.0 %" in said and "85.0 %" in said and "88 %" in said and "20.0 %" in said
     assert str(made).splitlines()[-1].split() == [
         "jpeg-10",
@@ -150,14 +150,15 @@ def test_a_countermeasure_that_spoils_clean_images_too_says_little():
     assert [made.says_little(row) for row in made.rows()] == [False, False, True]
     assert (
         made.headline()
-        == "The protection held against all that was tried, but some of it says little"
+        == "The protection held against everything that was tried, but some tests are inconclusive"
     )
-    assert made.verdict().endswith("learn next to nothing with grayscale.")
-    assert "grayscale (worst case) (says little)" in made.to_markdown()
-    assert made.to_html().count('<span class="mark">says little</span>') == 1
+    said = "With grayscale, victims learn next to nothing from clean images either."
+    assert made.verdict().endswith(said)
+    assert "grayscale (worst case) (inconclusive)" in made.to_markdown()
+    assert made.to_html().count('<span class="mark">inconclusive</span>') == 1
     learnt = report([*cells, spoilt[0], cell(CLEAN, "grayscale", 0.35)], names)
     assert not any(map(learnt.says_little, learnt.rows()))
-    assert learnt.headline() == "The protection held against all that was tried"
+    assert learnt.headline() == "The protection held against everything that was tried"
     # Where it is broken all the same, that is what counts.
     broken = report([*cells[:2], cell(PROTECTED, "jpeg-10", 0.8), cells[3], *spoilt], names)
     assert broken.outcome() == "broken" and "next to nothing" not in broken.verdict()
@@ -172,7 +173,7 @@ def test_the_worst_case_is_the_largest_share_of_what_a_victim_learns_from_clean_
     made = report(cells, ("none",), victims=["tiny", "tiny-resnet"])
     assert made.worst().victim == "tiny-resnet" and made.outcome() == "weakened"
     assert made.recovered(made.worst()) == pytest.approx(0.18 / 0.3)
-    assert "60 % of what clean images give without any countermeasure" in made.verdict()
+    assert "60 % of what clean images give without a countermeasure" in made.verdict()
 
 
 def test_a_victim_that_learns_nothing_is_no_worst_case():
@@ -202,9 +203,9 @@ def test_clean_images_in_the_trainers_hands_are_no_worst_case():
 
 def test_no_countermeasure_is_said_to_be_none():
     made = report(BROKEN[:2], ("none",))
-    assert made.headline() == "No countermeasure was tried" and "just trains" in made.verdict()
+    assert made.headline() == "No countermeasure was tried" and "simply trains" in made.verdict()
     learnt = report([cell(PROTECTED, "none", 0.88), BROKEN[1]], ("none",))
-    assert learnt.headline() == "The protection does not hold"
+    assert learnt.headline() == "The protection did not hold"
 
 
 def test_less_than_guessing_recovers_nothing():
@@ -249,7 +250,7 @@ def test_the_page_stands_alone_and_is_well_formed():
     words = " ".join(page.words)
     for shown in (
         "80.0",
-        "JPEG of quality 10",
+        "JPEG at quality 10",
         "33.3",
         "∞ dB",
         "d1",
@@ -372,40 +373,41 @@ def test_both_worst_cases_are_said_in_plain_words():
     assert made.worst_standard.countermeasure == "jpeg-10"
     assert made.verdict() == (
         "A victim that estimates each class's shift of colours and undoes it reaches 80.0 % "
-        "accuracy at its best; on clean images the same victim reaches 88.0 %. Beyond guessing, "
-        "that is 88 % of what clean images give without any countermeasure. For that it has to "
-        "know the method; of those who do not, the one that saves its training images as JPEG of "
-        "quality 10 gets furthest, to 30.0 %, which is 25 % of what clean images give. Without a "
-        "countermeasure, protected images give 12.0 %."
+        "accuracy at best; on clean images the same victim reaches 88.0 %. Above chance, "
+        "that is 88 % of what clean images give without a countermeasure. This requires knowing "
+        "the method; of the victims that do not know it, the one that saves its training images "
+        "as JPEG at quality 10 gets furthest and reaches 30.0 %, which is 25 % of what clean "
+        "images give. Without a countermeasure, protected images give 12.0 %."
     )
     other = knowing(0.8, 0.3)
     assert other.worst() == other.worst_standard != other.worst_adaptive
     assert (
-        "Knowing the method helps no further: of those who do, the one that estimates each class's "
-        "shift of colours and undoes it gets furthest, to 30.0 %, which is 25 % of what"
+        "Knowing the method does not help more: of the victims that know it, the one that "
+        "estimates each class's shift of colours and undoes it gets furthest and reaches 30.0 %, "
+        "which is 25 % of what"
     ) in other.verdict()
 
 
 @pytest.mark.parametrize(
     ("standard", "adaptive", "headline"),
     [
-        (0.2, 0.2, "The protection held against all that was tried"),
+        (0.2, 0.2, "The protection held against everything that was tried"),
         (
             0.2, 0.5,
-            "The protection held against those who do not know the method, in part against those "
-            "who do",
+            "The protection held against trainers who do not know the method, but only in part "
+            "against those who do",
         ),
         (
             0.2, 0.8,
-            "The protection held against those who do not know the method, not against those who "
-            "do",
+            "The protection held against trainers who do not know the method, but not against "
+            "those who do",
         ),
         (
             0.5, 0.8,
-            "The protection holds in part, and not at all against those who know the method",
+            "The protection held in part, but not at all against trainers who know the method",
         ),
-        (0.5, 0.5, "The protection holds in part"),
-        (0.8, 0.2, "The protection does not hold"),
+        (0.5, 0.5, "The protection held in part"),
+        (0.8, 0.2, "The protection did not hold"),
     ],
 )  # fmt: skip
 def test_the_headline_tells_those_who_know_the_method_from_the_others(standard, adaptive, headline):

@@ -585,10 +585,10 @@ def test_preview_shows_a_saved_perturbation(folder, tmp_path, capsys):
     out = tmp_path / "p.png"
     command = ["preview", "--perturbation", str(kept), "--out", str(out)]
     assert main([*command, str(folder / "class0" / "2.png")]) == 0
-    assert "what kept has for this photo" in capsys.readouterr().out
+    assert "what kept holds for this photo" in capsys.readouterr().out
     Image.fromarray(photo((30, 30), seed=9).transpose(1, 2, 0)).save(tmp_path / "other.png")
     assert main([*command, str(tmp_path / "other.png")]) == 0
-    assert "its first photo, since it does not know this one" in capsys.readouterr().out
+    assert "its first photo, because it was not made for this one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_preview_never_overwrites_the_photo(folder, capsys):
     source = folder / "class0" / "2.png"
     before = source.read_bytes()
     assert main(["preview", str(source), "--out", str(source)]) == 1
-    assert "another file" in capsys.readouterr().err and source.read_bytes() == before
+    assert "the photo's own file" in capsys.readouterr().err and source.read_bytes() == before
 
 
 def test_shown_of_no_images_is_empty():

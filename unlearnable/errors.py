@@ -4,24 +4,24 @@ from __future__ import annotations
 
 
 class NotFittedError(ValueError, AttributeError):
-    """A method was asked for what only ``fit`` can give."""
+    """A method was used before ``fit`` was called."""
 
 
 class UnknownImageError(LookupError):
-    """An image has no perturbation: it was not among the images that were fitted."""
+    """An image has no perturbation, because it was not among the fitted images."""
 
 
 class ArtefactError(ValueError):
-    """A saved artefact is missing a part, damaged, or of a format that this version cannot read."""
+    """A saved artefact is incomplete, damaged, or in a format that this version cannot read."""
 
 
 class FormatVersionError(ArtefactError):
-    """A saved artefact is sound, but of a format version for another release of this package."""
+    """A saved artefact is valid, but its format version belongs to another release."""
 
 
 class HubError(RuntimeError):
-    """The Hugging Face Hub could not give or take what was asked for."""
+    """The Hugging Face Hub could not deliver or accept what was requested."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM asked the command line to end: as Ctrl-C does, with an exit status of its own."""
+    """SIGTERM asked the command line to stop; like Ctrl-C, but with a different exit status."""

@@ -10,7 +10,7 @@ from .terminal import put_out, show
 
 
 def app(args: argparse.Namespace) -> None:
-    """Protect photos on a page in the browser, on this computer alone."""
+    """Protect photos on a page in your browser; they stay on this computer."""
     from ..photos.app.start import serving
 
     with serving(args.port) as (url, folder):
@@ -18,8 +18,9 @@ def app(args: argparse.Namespace) -> None:
             show(args, {"url": url, "folder": str(folder)})
         else:
             put_out(
-                f"The page is at {url}, for this computer alone; Ctrl-C ends it.\n"
-                f"Photos lie in {folder} meanwhile, and are deleted at the end."
+                f"The page is at {url} and can be opened only on this computer; press Ctrl-C to "
+                f"stop it.\n"
+                f"Its files are in {folder} until then; they are deleted when the page stops."
             )
         if args.browser:
             webbrowser.open(url)

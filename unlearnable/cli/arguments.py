@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PARAMETERS = ("epsilon", "granularity", "surrogate")  # of methods, with an option each
 DATASET_HELP = (
-    f"a folder of photos, or NAME:ROOT with NAME one of {', '.join(choices.DATASET_NAMES)} "
-    "(torchvision's files below ROOT), or shapes (generated)"
+    f"a folder of photos, NAME:ROOT (NAME is one of {', '.join(choices.DATASET_NAMES)}; ROOT "
+    "holds torchvision's files), or shapes (generated images)"
 )
 
 
@@ -36,7 +36,7 @@ def chosen(args: argparse.Namespace, function: Callable[..., Any]) -> dict[str, 
 
 
 def fraction(text: str) -> float:
-    """A number as it is typed: 8/255 or 0.1."""
+    """Parses a number such as 8/255 or 0.1."""
     above, slash, below = text.partition("/")
     try:
         value = float(above) / float(below) if slash else float(text)
@@ -48,12 +48,12 @@ def fraction(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """A time as it is typed; inf is never."""
+    """Parses a time in seconds; ``inf`` means never."""
     return math.inf if text == "inf" else fraction(text)
 
 
 def parse_value(text: str) -> Any:
-    """A parameter as it is typed: 8/255, 5, 0.1, true, null, or a word."""
+    """Parses a parameter: 8/255, 5, 0.1, true, null, or a word."""
     try:
         return fraction(text) if "/" in text else json.loads(text)
     except (ValueError, argparse.ArgumentTypeError):
@@ -61,7 +61,7 @@ def parse_value(text: str) -> Any:
 
 
 def open_dataset(name: str, *, train: bool = True) -> Any:
-    """A dataset as the command line names it; nothing is downloaded."""
+    """Opens a dataset named on the command line; nothing is downloaded."""
     from torchvision import datasets
 
     from ..data.image_folder import open_folder
@@ -73,15 +73,18 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
     if Path(name).is_dir():
         return open_folder(name)
     if Path(name).is_file():
-        raise ValueError(f"expected a folder of photos, got the file {name}; name its folder")
+        raise ValueError(
+            f"expected a folder of photos, got the file {name}; pass the folder that it is in"
+        )
     if kind == "shapes":
         size = integer("N in shapes:N", parse_value(root), least=1) if root else None
         return Shapes(train=train, size=size)
     if kind not in choices.DATASET_NAMES or not root:
         if not root and kind not in known and not (near := suggestion(kind, known)):
             raise ValueError(
-                f"expected a folder of photos, got {name!r}, which is not there (looked in "
-                f"{Path.cwd()}); check the spelling. --help lists what else is taken"
+                f"expected a folder of photos, got {name!r}, which does not exist (looked in "
+                f"{Path.cwd()}); check the spelling, or see --help for the datasets that can be "
+                f"named"
             )
         near = "" if kind in known else suggestion(kind, known)
         raise ValueError(f"expected {DATASET_HELP}; got {name!r}{near}")
@@ -91,13 +94,14 @@ def open_dataset(name: str, *, train: bool = True) -> Any:
         return getattr(datasets, choices.DATASET_NAMES[kind])(root, **options)
     except RuntimeError as error:
         raise ValueError(
-            f"could not open {name}: expected the original files below {root}, as torchvision "
-            f"downloads them, found none or changed ones; nothing is downloaded here"
+            f"could not open {name}: expected the original files below {root}, as downloaded by "
+            f"torchvision, found none or modified ones; download them with torchvision first, "
+            f"because nothing is downloaded here"
         ) from error
 
 
 def loaded(args: argparse.Namespace, dataset: Any) -> Perturbation:
-    """The perturbation that ``--perturbation`` names, for a dataset."""
+    """Loads the perturbation named by ``--perturbation``, for a dataset."""
     from ..perturbation.perturbation import Perturbation
 
     options = {"device": getattr(args, "device", "auto"), "progress": args.progress}
@@ -105,7 +109,7 @@ def loaded(args: argparse.Namespace, dataset: Any) -> Perturbation:
 
 
 def open_originals(name: str) -> Any:
-    """A dataset to learn on or to protect, refused at once where it is a protected copy."""
+    """Opens a dataset to learn on or to protect; refuses protected copies."""
     from ..protected.exported import refuse_exports
 
     dataset = open_dataset(name)
@@ -114,14 +118,14 @@ def open_originals(name: str) -> Any:
 
 
 def method_class(args: argparse.Namespace) -> type[Method]:
-    """The method that ``--method`` names."""
+    """The method named by ``--method``."""
     from ..methods import METHODS
 
     return next(method for method in METHODS if method.__name__.lower() == args.method)
 
 
 def parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """Those that ``--set``, ``--seed`` and the like give."""
+    """The parameters given by ``--set``, ``--seed`` and similar options."""
     params: dict[str, Any] = {"seed": args.seed}
     for assignment in args.set:
         name, equals, text = assignment.partition("=")
@@ -132,7 +136,7 @@ def parameters(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def method_of(args: argparse.Namespace) -> Method:
-    """The method that ``--method``, ``--preset`` and the parameters describe."""
+    """The method configured by ``--method``, ``--preset`` and the parameters."""
     try:
         return method_class(args).preset(args.preset, **parameters(args))
     except TypeError as error:
@@ -150,15 +154,17 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
     for folder in apart:
         if overlap(out, folder):
             raise ValueError(
-                f"expected a folder for the perturbation, the key, apart from the images' own, "
-                f"{folder}, got {Path(out)}; whoever has it can take the protection off"
+                f"expected a folder for the perturbation (the key) outside the images' folder "
+                f"{folder}, got {Path(out)}; anyone who has the key can remove the protection, so "
+                f"choose a separate folder"
             )
     place = Path(out).absolute()
     export = next((at for at in (place, *place.parents) if export_at(at) is not None), None)
     if export is not None:
         raise ValueError(
-            f"expected a folder for the perturbation apart from protected images, got {Path(out)} "
-            f"and {export / MARKER}; whoever has both can remove the perturbation from the images"
+            f"expected a folder for the perturbation (the key) away from protected images, got "
+            f"{Path(out)}, next to {export / MARKER}; anyone who has both can remove the "
+            f"protection, so choose a separate folder"
         )
     folder = claim_folder(out, CONFIG, force=force)
     if not any(folder.iterdir()):

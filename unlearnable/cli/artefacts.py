@@ -21,7 +21,7 @@ def print_info(args: argparse.Namespace) -> None:
     entry = premade(args.perturbation)
     if entry is not None and entry.surrogate is not None:
         told = {name: value for name, value in asdict(entry).items() if value is not None}
-        show(args, told | {"rows": "computed for the images at hand, and kept"})
+        show(args, told | {"rows": "computed for your images when first used, then cached"})
         return
     perturbation = Perturbation.from_pretrained(args.perturbation)
     config = perturbation.config
@@ -44,7 +44,7 @@ def print_names(args: argparse.Namespace) -> None:
 
 
 def pull(args: argparse.Namespace) -> None:
-    """Get a perturbation from the Hub, or a pre-made one."""
+    """Get a perturbation from the Hub or a pre-made one."""
     from ..perturbation.perturbation import Perturbation
 
     _quiet_hub(args)
@@ -63,7 +63,7 @@ def pull(args: argparse.Namespace) -> None:
 
 
 def push(args: argparse.Namespace) -> None:
-    """Send a saved perturbation to a dataset repository on the Hub, private unless --public."""
+    """Upload a saved perturbation to a dataset repository on the Hub; private unless --public."""
     from ..perturbation.perturbation import Perturbation
 
     _quiet_hub(args)
@@ -80,7 +80,7 @@ def _quiet_hub(args: argparse.Namespace) -> None:
 
 
 def import_file(args: argparse.Namespace) -> None:
-    """Make a perturbation of a file that another program wrote."""
+    """Import a perturbation from a file that another program wrote."""
     from ..importers.noise_files import import_perturbation
 
     check_out(args.out, force=args.force)

@@ -40,7 +40,7 @@ COUNTERMEASURE_NAMES = (
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """Reads an option whose value is one of a few names."""
+    """Parses an option whose value is one of a few names."""
     known = list(names)
 
     def read(text: str) -> str:
@@ -56,29 +56,29 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 
 
 def as_known(text: str, known: Iterable[str]) -> str:
-    """The known name that a text is written like; else the text, for others to judge."""
+    """The known name that matches a text; otherwise the text unchanged."""
     return {folded(name): name for name in known}.get(folded(text), text)
 
 
 def network_name(text: str) -> str:
-    """A network, one of torchvision's among them."""
+    """Parses the name of a network, including torchvision's."""
     prefix, colon, name = text.partition(":")
     return f"torchvision:{name.lower()}" if colon else as_known(prefix, NETWORK_NAMES)
 
 
 def countermeasure_name(text: str) -> str:
-    """A countermeasure, whose name may hold numbers, several joined by "+", or a set of them."""
+    """Parses a countermeasure, which may contain numbers, several joined by "+", or a set."""
     known = as_known(text, (*SET_NAMES, *COUNTERMEASURE_NAMES))
     parts = (as_known(part, COUNTERMEASURE_NAMES) for part in known.split("+"))
     return "+".join(part.lower().replace("_", "-") for part in parts)
 
 
 def export_format(text: str) -> str:
-    """A format of exports."""
+    """Parses an export format."""
     found = as_known(text, (*EXPORT_NAMES, *LOSSY_NAMES))
     return LOSSY_NAMES.get(found, found)
 
 
 def quality(text: str) -> int | str:
-    """A quality of lossy exports: a number, or a word."""
+    """Parses the quality of a lossy export: a number or a word."""
     return int(text) if text.isdecimal() else text.lower()

@@ -20,7 +20,7 @@ VICTIM = "tiny"
 
 
 def demo(args: argparse.Namespace) -> None:
-    """Fit, protect and evaluate on generated images."""
+    """Try it out: fit, protect and evaluate on generated images."""
     result = run_demo(args.out, **chosen(args, run_demo))
     show(args, result, demo_table(result))
 
@@ -36,11 +36,11 @@ def run_demo(
     epochs: int = 12,
     **parameters: Any,
 ) -> dict[str, Any]:
-    """Fits SEM on generated images, trains a victim on each kind of data, writes what was seen.
+    """Fits SEM on generated images, trains a victim on each kind of data, and writes the results.
 
-    The folder gets ``comparison.png``, ``curves.png`` (with the extra ``plot``), the artefact in
-    ``sem/``, and ``result.json``, whose content is returned. ``size`` is the number of training and
-    of test images; ``parameters`` are SEM's, in place of those of its preset ``"demo"``.
+    The folder receives ``comparison.png``, ``curves.png`` (with the extra ``plot``), the artefact
+    in ``sem/``, and ``result.json``, whose content is returned. ``size`` is the number of training
+    images and of test images; ``parameters`` override those of SEM's preset ``"demo"``.
     """
     import torch
 
@@ -96,15 +96,15 @@ def run_demo(
 
 
 def demo_table(result: dict[str, Any]) -> str:
-    """The demo's result for a terminal."""
+    """Formats the demo's result for a terminal."""
     lines = [f"{'a victim trained on':<22}{'test accuracy, last':>20}{'peak':>9}{'train':>9}"]
     for name, victim in result["victims"].items():
         figures = [f"{100 * victim[which][0]:.1f} %" for which in ("last", "peak", "train")]
         lines.append(f"{name + ' images':<22}{figures[0]:>20}{figures[1]:>9}{figures[2]:>9}")
     folder = Path(result["folder"])
-    lines += ["", f"Took {result['seconds']:.0f} s. Look at:"]
+    lines += ["", f"Took {result['seconds']:.0f} s. Results:"]
     lines += [f"  {folder / file}" for file in result["files"]]
     saved, out = (shlex.quote(str(f)) for f in (folder / "sem", f"{folder}-audit"))
-    lines += ["", "To try countermeasures against it, which takes some minutes:"]
+    lines += ["", "To try countermeasures against it, which takes a few minutes, run:"]
     audit = f"unlearnable audit shapes --perturbation {saved} --test shapes --quick --out {out}"
     return "\n".join([*lines, f"  {audit}"])

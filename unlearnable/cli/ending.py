@@ -24,13 +24,13 @@ def ending(
     values: dict[str, Any],
     plan: Plan | None = None,
 ) -> str:
-    """Where copies and key are, how much is changed, and the next commands.
+    """Says where the copies and the key are, how much changed, and which commands to run next.
 
     Args:
-        args: Of the command.
-        protected: What was written.
-        values: What is known of it; ``key`` is where the key is.
-        plan: Where it was learned just now.
+        args: The command's arguments.
+        protected: The exported dataset.
+        values: Facts about the export; ``key`` is the folder of the key.
+        plan: The plan, if the perturbation was learned by this command.
     """
     out, key, place = map(shlex.quote, (args.out, values["key"], args.dataset))
     lines = [_written(args, out, values["images"]), _changed(protected)]
@@ -38,11 +38,11 @@ def ending(
         lines.append(kept)
     photo = shlex.quote(str(protected.base.samples[0][0]))
     if args.fraction > 0:
-        lines.append(f"  Look at it:  unlearnable preview {photo} --perturbation {key}")
+        lines.append(f"  See the change:  unlearnable preview {photo} --perturbation {key}")
     if plan is not None:
         lines.append(
-            f"The key is in {key}. Keep it, and do not publish it: whoever has it can take the "
-            f"protection off, and you need it to check the copies."
+            f"The key is in {key}. Keep it, and do not publish it: anyone who has it can remove "
+            f"the protection, and you need it to check the copies."
         )
     if plan is not None and (weak := _weak(plan)) is not None:
         lines.append(weak)
@@ -62,18 +62,18 @@ def _written(args: argparse.Namespace, out: str, count: int) -> str:
     share = "" if args.fraction == 1 else f", {args.fraction:.0%} of them protected"
     whose = "the photo's own name" if count == 1 else "the photos' own names"
     names = f", under {whose}" if args.format in ("png", "webp", "jpeg") else ""
-    return f"{copies} in {out}{names}{share}. The originals are as they were."
+    return f"{copies} in {out}{names}{share}. The originals are unchanged."
 
 
 def _changed(protected: ProtectedDataset) -> str:
     found = protected.change(_COMPARED)
     few = len(protected) > _COMPARED
-    where = f"In the {_COMPARED} photos that were compared, " if few else ""
+    where = f"In the {_COMPARED} photos compared, " if few else ""
     if not found.linf:
-        return f"{where}{'no' if few else 'No'} pixel is changed."
+        return f"{where}{'no' if few else 'No'} pixel changed."
     return (
-        f"{where}{'pixels' if few else 'Pixels'} are changed by {found.mean:.1f} of 255 levels of "
-        f"brightness on average, by {found.linf} at most."
+        f"{where}{'pixels' if few else 'Pixels'} changed by {found.mean:.1f} of 255 brightness "
+        f"levels on average, and by {found.linf} at most."
     )
 
 
@@ -84,7 +84,7 @@ def _kept(folder: Path) -> str | None:
         return None
     quality = found["quality"]
     which = "the photos' own quality" if quality == "original" else f"quality {quality}"
-    text = f"{found['format'].upper()} of {which} keeps {found['share_left']:.0%} of the change"
+    text = f"{found['format'].upper()} at {which} keeps {found['share_left']:.0%} of the change"
     if found["size"] is not None:
         text += f"; the files are {found['size']:.2f} times as large as the photos"
     return f"{text}."
@@ -97,7 +97,7 @@ def _weak(plan: Plan) -> str | None:
     if not accuracy < _WEAK:
         return None
     return (
-        f"The protection may be weak: little could be learned in this time, and only "
-        f"{accuracy:.0%} of the photos are recognised by what was added. More photos help; --set "
-        f"visits=100 takes longer and may help, too."
+        f"The protection may be weak: little was learned in the time available, and only "
+        f"{accuracy:.0%} of the photos can be recognised by the change. More photos help; --set "
+        f"visits=100 takes longer and may also help."
     )

@@ -17,12 +17,12 @@ MEASURED = 64  # images whose change is shown
 
 
 def folders(name: str) -> list[Path]:
-    """The folder that a dataset or a perturbation is, if it is one."""
+    """The folder of a dataset or a perturbation, if the name is a folder."""
     return [Path(name)] if name and Path(name).is_dir() else []
 
 
 def check_export(args: argparse.Namespace, **known: Any) -> None:
-    """Refuses what the export would refuse, by what is ``known`` of the images."""
+    """Refuses early what the export would refuse, given what is ``known`` about the images."""
     from ..protected.export import check_target
 
     options = {"force": args.force, "metadata": args.metadata, "quality": args.quality}
@@ -39,8 +39,8 @@ def check_fit(
     check_export(args, dataset=dataset, image_size=size)
     if size is not None and not resize and method.kind == "pixel":
         raise ValueError(
-            f"expected --resize with --method {type(method).__name__.lower()}: single pixels work "
-            f"only at the size at which they were learned"
+            f"expected --resize with --method {type(method).__name__.lower()}: its single changed "
+            f"pixels work only at the size they were learned at"
         )
     with Group.join().rank_zero_first() as first:
         if first and args.save_perturbation is not None:
@@ -51,7 +51,7 @@ def check_fit(
 
 
 def mapping(args: argparse.Namespace) -> Path | None:
-    """Where to list which photo became which file: beside the perturbation, in its folder."""
+    """Where to record which photo became which file: in the folder of the perturbation."""
     from ..protected.export import IMAGE_FILES
     from ..protected.export.mapping import mapping_beside
 
@@ -62,7 +62,7 @@ def mapping(args: argparse.Namespace) -> Path | None:
 
 
 def left(folder: Path) -> dict[str, str]:
-    """What a lossy export says of its files."""
+    """What a lossy export reports about its files."""
     from ..data.export_marker import export_at
 
     found = (export_at(folder) or {}).get("lossy")
@@ -72,7 +72,7 @@ def left(folder: Path) -> dict[str, str]:
     much = "nothing was added" if share is None else f"{share:.0%}"
     said = {"left of the change": f"{much} ({found['format']}, quality {found['quality']})"}
     if psnr is not None:
-        said["files"] = f"PSNR {psnr:.1f} dB to the protected pixels"
+        said["files"] = f"PSNR {psnr:.1f} dB compared with the protected pixels"
         said["files"] += "" if size is None else f", {size:.2f} times the originals' size"
     return said
 
@@ -80,13 +80,13 @@ def left(folder: Path) -> dict[str, str]:
 def described(
     args: argparse.Namespace, folder: Path, protected: ProtectedDataset, compared: int = MEASURED
 ) -> dict[str, Any]:
-    """What was written; ``compared`` is how many images the change is measured on."""
+    """Describes the export; the change is measured on ``compared`` images."""
     learned = protected.perturbation.config["image_shape"][:0:-1]
     return {
         "folder": str(folder),
         "images": len(protected),
         "protected": f"{args.fraction:.0%}",
-        "size": "as the photos" if protected.full_size else "x".join(map(str, learned)),
+        "size": "same as the photos" if protected.full_size else "x".join(map(str, learned)),
         "perturbation": repr(protected.perturbation),
         "change": str(protected.change(compared)),
         **left(folder),
@@ -95,7 +95,7 @@ def described(
 
 
 def fit_options(args: argparse.Namespace, method: Method) -> dict[str, Any]:
-    """Options of a fit."""
+    """The options of a fit."""
     options = chosen(args, method.fit)
     if args.tensorboard is not None:
         from ..engine.callbacks import TensorBoard

@@ -39,16 +39,16 @@ _ASKED = (
 
 
 def is_photos(dataset: Any) -> bool:
-    """Whether it is a folder of photos."""
+    """Whether the dataset is a folder of photos."""
     from ..data.image_folder import ImageFolder
 
     return isinstance(dataset, ImageFolder)
 
 
 def survey_of(args: argparse.Namespace, dataset: Any, *, decode: bool = True) -> Survey | None:
-    """Looks through a folder of photos before the work; None for other datasets.
+    """Checks a folder of photos before the work starts; None for other datasets.
 
-    Where they are learned next, that decodes them, and names the damaged ones before it learns.
+    A fit that follows decodes the photos anyway and names damaged ones before it starts.
     """
     from ..data.image_folder import survey_folder
     from ..engine.distributed import Group
@@ -63,10 +63,10 @@ def survey_of(args: argparse.Namespace, dataset: Any, *, decode: bool = True) ->
 
 
 class Journey:
-    """A folder of photos on its way.
+    """Takes a folder of photos through the whole command.
 
     Args:
-        args: Of ``fit`` or ``protect``; what was not said is planned.
+        args: Arguments of ``fit`` or ``protect``; what they leave open is planned.
         dataset: The photos.
     """
 
@@ -90,7 +90,7 @@ class Journey:
         self._planned = False
 
     def fit(self) -> None:
-        """Learns a perturbation, and saves it."""
+        """Learns a perturbation and saves it."""
         args = self._args
         with plain_words(verbose=args.verbose):
             survey = survey_of(args, self._dataset, decode=False)
@@ -109,7 +109,7 @@ class Journey:
                     self._clean_up()
 
     def protect(self) -> None:
-        """Learns, keeps what was learned as the key, and writes the copies."""
+        """Learns a perturbation, saves it as the key, and writes the copies."""
         from ..protected.export import ONE_SIZE
 
         args = self._args
@@ -162,8 +162,9 @@ class Journey:
             return
         originals = sum(Path(path).stat().st_size for path, _ in self._dataset.samples)
         logger.info(
-            "The copies take about %s on the disk as PNG, the photos take %s. With --format jpeg "
-            "--quality original the copies are about as large as the photos, and protect less.",
+            "As PNG, the copies will take about %s of disk space; the photos take %s. With "
+            "--format jpeg --quality original, the copies are about as large as the photos, but "
+            "protect less.",
             readable_size(plan.disk),
             readable_size(originals),
         )
@@ -171,8 +172,8 @@ class Journey:
         there = next(folder for folder in place.parents if folder.exists())
         if plan.disk > (free := shutil.disk_usage(there).free):
             logger.warning(
-                "Only %s are free in %s, less than the copies take: make room there, or choose "
-                "another place for them.",
+                "Only %s are free in %s, less than the copies need: free some space there, or "
+                "choose another folder for them.",
                 readable_size(free),
                 there,
             )
@@ -181,7 +182,7 @@ class Journey:
         from ..photos.plan import plan_photos
 
         args = self._args
-        logger.info("Trying out how fast this computer is …")
+        logger.info("Checking how fast this computer is …")
         side = max(args.image_size) if isinstance(args.image_size, tuple) else args.image_size
         try:
             plan = plan_photos(
@@ -255,7 +256,8 @@ class Journey:
 
         if (Path(self._args.checkpoint) / STATE).exists():
             logger.warning(
-                "What was learned so far is kept in %s: the same command goes on from there.",
+                "What has been learned so far is kept in %s: run the same command again to "
+                "continue.",
                 self._unfinished,
             )
         elif self._args.checkpoint == self._unfinished.checkpoint:
@@ -271,11 +273,11 @@ class Journey:
                 self._say_kept()
             raise
         except KeyboardInterrupt as interrupt:
-            kept = "nothing was written yet"
+            kept = "nothing has been written yet"
             if self._unfinished.exists():
                 kept = (
-                    f"what was done so far is kept in {self._unfinished}, and the same command "
-                    f"goes on from there; to give it up, delete that folder"
+                    f"the work so far is kept in {self._unfinished}. Run the same command again "
+                    f"to continue, or delete that folder to discard it"
                 )
             interrupt.args = (f"{in_words(type(interrupt))}; {kept}",)
             raise
@@ -291,4 +293,4 @@ def _refuse_large(size: int | tuple[int, ...] | None) -> None:
 
 
 def _noticed(survey: Survey | None) -> dict[str, str]:
-    return {} if survey is None else {"photos": "; ".join(survey.summary()) or "taken as they are"}
+    return {} if survey is None else {"photos": "; ".join(survey.summary()) or "used as they are"}

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Learn a perturbation and save it with its surrogate."""
+    """Learn a perturbation and save it with its surrogate network."""
     from ..engine.distributed import Group
     from .journey import Journey, is_photos
 
@@ -65,7 +65,7 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def protect(args: argparse.Namespace) -> None:
-    """Write a protected copy of photos or of another dataset; nothing is changed in place."""
+    """Write protected copies of photos or of another dataset; the originals are not changed."""
     from ..engine.distributed import Group
     from ..protected.dataset import ProtectedDataset
     from ..protected.export import ONE_SIZE
@@ -77,8 +77,9 @@ def protect(args: argparse.Namespace) -> None:
         raise ValueError(f"expected --fraction from 0 to 1, got {args.fraction:g}")
     if args.format == "jpeg" and args.quality is None:
         raise ValueError(
-            "expected --quality with --format jpeg, which is not exact: --quality original for "
-            "that of each photo, or a number such as --quality 95; smaller files protect less"
+            "expected --quality with --format jpeg, which is lossy; pass --quality original to "
+            "keep the quality of each photo, or a number such as --quality 95 (smaller files "
+            "protect less)"
         )
     check_export(args)
     _check_ready(args)
@@ -133,9 +134,9 @@ def _new_photos_in_words(args: argparse.Namespace, photos: bool) -> Iterator[Non
         if not photos:
             raise
         raise UnknownImageError(
-            f"expected the photos that {args.perturbation} was made for, got others among them in "
-            f"{args.dataset}, or edited ones; protect those by a command of their own, from a "
-            f"folder of their own and without --perturbation"
+            f"expected the photos that {args.perturbation} was made for, got new or edited ones "
+            f"among them in {args.dataset}; move those to a separate folder and protect that "
+            f"folder without --perturbation"
         ) from error
 
 
@@ -143,7 +144,7 @@ def _refuse_others(args: argparse.Namespace) -> None:
     for name in ("others", "clusters"):
         if vars(args)[name] is not None:
             raise ValueError(
-                f"expected --{name} only with a folder of photos that is learned, got "
+                f"expected --{name} only when learning from a folder of photos, got "
                 f"{args.dataset!r}"
             )
 
@@ -171,7 +172,7 @@ def _check_ready(args: argparse.Namespace) -> None:
     ]
     if ignored:
         raise ValueError(
-            f"expected no {', '.join(ignored)} with --perturbation, which is fitted already"
+            f"expected no {', '.join(ignored)} with --perturbation, which has been fitted already"
         )
 
 

@@ -32,7 +32,7 @@ def evaluate_victims(args: argparse.Namespace) -> None:
 
 
 def audit_perturbation(args: argparse.Namespace) -> None:
-    """Try countermeasures against a saved perturbation, and report the worst case."""
+    """Try countermeasures against a saved perturbation and report the worst case."""
     from ..engine.device import pick_device
     from ..evaluation.audit.runner import audit
     from ..protected.dataset import ProtectedDataset
@@ -49,13 +49,13 @@ def audit_perturbation(args: argparse.Namespace) -> None:
     )
     text = str(report)
     if args.folder is not None:
-        text += f"\n\nLook at {Path(args.folder) / 'report.html'}"
+        text += f"\n\nOpen {Path(args.folder) / 'report.html'}"
     shown = {name: value for name, value in report.to_dict().items() if name != "examples"}
     show(args, shown, text)
 
 
 def verify_folder(args: argparse.Namespace) -> int:
-    """Say which pictures of a folder are protected, by their key."""
+    """Check which pictures of a folder are protected, using their key."""
     from ..protected.verify import verify
 
     originals = None if args.originals is None else open_dataset(args.originals)

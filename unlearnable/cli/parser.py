@@ -11,7 +11,7 @@ from ..engine.names import suggestion
 
 
 class Parser(argparse.ArgumentParser):
-    """One sentence for a word that it does not take, and -8/255 is a number."""
+    """A parser that refuses an unknown word in one sentence and reads -8/255 as a number."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -26,13 +26,13 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, message)
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """For words that no option or argument takes."""
+        """Exits with an error about words that no option or argument takes."""
         word = unknown[0].partition("=")[0]
-        if word.startswith("-"):
-            self.error(f"no option {word}{suggestion(word, self._option_string_actions)}")
         if re.fullmatch(r"-?[\d./]+", word):
-            self.error(f"no use for {word!r}; the option before it takes no value, or fewer")
-        self.error(f'no use for {word!r}; names with spaces need quotes, such as "my photos"')
+            self.error(f"unexpected {word!r}: the option before it takes no value, or fewer")
+        if word.startswith("-"):
+            self.error(f"unknown option {word}{suggestion(word, self._option_string_actions)}")
+        self.error(f'unexpected {word!r}; names with spaces need quotes, such as "my photos"')
 
     def error(self, message: str) -> NoReturn:
         message = message.replace("the following arguments are required:", "expected also")
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Command:
-    """Adds options to a subcommand: called, for everybody; by ``experts``, in a group of theirs."""
+    """Adds options to a subcommand, directly or with ``experts`` in a separate group."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._parser = parser
@@ -51,7 +51,7 @@ class Command:
         self._parser.add_argument(*names, **options)
 
     def usage(self, words: str) -> None:
-        """The first line of help, in place of one that lists every option."""
+        """Sets the first line of the help, instead of a list of all options."""
         self._parser.usage = f"{self._parser.prog} {words}"
 
     def experts(self, *names: str, **options: Any) -> None:

@@ -20,11 +20,11 @@ _TILE = 360  # pixels of a shown part of the photo
 _TRIED = 8  # places along each axis that are compared for it
 _AMPLIFY = 8
 _GAP, _LINE = 8, 20
-_HEADINGS = ("before", "after", f"what changed, {_AMPLIFY} times")
+_HEADINGS = ("before", "after", f"change, amplified {_AMPLIFY} times")
 
 
 def preview(args: argparse.Namespace) -> None:
-    """Show a photo before and after, for each visibility, in one picture."""
+    """Show a photo before and after protection, at each visibility, in one picture."""
     from ..data.image import pixels_of
     from ..data.photo import load_photo
     from ..protected.metrics import compare
@@ -32,14 +32,17 @@ def preview(args: argparse.Namespace) -> None:
 
     out = Path(args.out)
     if not Path(args.photo).is_file():
-        got = f"{args.photo}, which is not there; check the spelling"
+        got = f"{args.photo}, which does not exist; check the spelling"
         if Path(args.photo).is_dir():
-            got = f"the folder {args.photo}; name one of its photos"
+            got = f"the folder {args.photo}; pass one of its photos"
         raise ValueError(f"expected the file of a photo, got {got}")
     if out.suffix.lower() != ".png":
         raise ValueError(f"expected --out to end in .png, got {args.out}")
     if out.exists() and out.resolve() == Path(args.photo).resolve():
-        raise ValueError(f"expected --out to be another file than the photo, got {args.out}")
+        raise ValueError(
+            f"expected --out to differ from the photo's own file, got {args.out}; choose "
+            f"another name"
+        )
     pixels = pixels_of(load_photo(args.photo))
     if args.perturbation is None:
         perturbation, what = _random(pixels, args.epsilon)
@@ -57,15 +60,16 @@ def preview(args: argparse.Namespace) -> None:
             f"dB, SSIM {found.ssim:.3f}"
         )
         words[name] = (
-            f"pixels change by {found.mean:.1f} of 255 levels of brightness on average, by "
+            f"pixels change by {found.mean:.1f} of 255 brightness levels on average, and by "
             f"{found.linf} at most"
         )
         lines.append((f"{name}: {words[name]}", pixels[part], after[part]))
     picture = _picture(what, lines)
     picture.save(out)
     said = (
-        f"Look at {shlex.quote(str(out))}: a part of the photo before, after, and what changes "
-        f"(made {_AMPLIFY} times as strong), for each --visibility.\nShown is {what}.\n"
+        f"Open {shlex.quote(str(out))}: it shows part of the photo before, after, and the change "
+        f"(amplified {_AMPLIFY} times), for each --visibility.\n"
+        f"The change shown is {what}.\n"
         + aligned([[f"  {name}", text] for name, text in words.items()])
     )
     show(args, {"picture": str(out), "shown": what, **figures}, None if args.json else said)
@@ -98,8 +102,8 @@ def _random(pixels: Pixels, epsilon: float) -> tuple[Perturbation, str]:
         "preprocessing": {"fit": [side, side]},
     }
     what = (
-        f"a stand-in: random changes of up to {most} of 255 levels, about as strong as what is "
-        f"learned"
+        f"a stand-in: random changes of up to {most} of 255 levels, about as strong as a learned "
+        f"one"
     )
     return Perturbation((2 * signs - 1) * np.int8(most), config), what
 
@@ -117,9 +121,9 @@ def _given(name: str, pixels: Pixels) -> tuple[Perturbation, Any, str]:
     except UnknownImageError:
         row, whose = (
             perturbation._kind.example(0),
-            "its first photo, since it does not know this one",
+            "its first photo, because it was not made for this one",
         )
-    return perturbation, row, f"what {Path(name).name} has for {whose}"
+    return perturbation, row, f"what {Path(name).name} holds for {whose}"
 
 
 def _place(perturbation: Perturbation, pixels: Pixels) -> Any:

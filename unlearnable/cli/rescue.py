@@ -38,11 +38,11 @@ def keeping(
 
 def _where(args: argparse.Namespace, method: Method, saved: str | None) -> str:
     if saved is not None:
-        return f"what was learned is in {saved}: apply it with --perturbation {saved}"
+        return f"what was learned is saved in {saved}: apply it with --perturbation {saved}"
     if args.checkpoint is not None:
         return (
-            f"what was learned is kept in the checkpoint {args.checkpoint}: the same command "
-            f"takes it from there, without learning again"
+            f"what was learned is kept in the checkpoint {args.checkpoint}: run the same command "
+            f"again to use it without learning again"
         )
     for place in (tempfile.gettempdir(), Path.cwd(), Path.home()):
         made = None
@@ -54,11 +54,11 @@ def _where(args: argparse.Namespace, method: Method, saved: str | None) -> str:
                 shutil.rmtree(made, ignore_errors=True)
             continue
         return (
-            f"what was learned is kept in {made}: move it to where it should be, or apply it with "
+            f"what was learned is kept in {made}: move it where you want it, or apply it with "
             f"--perturbation {made}"
         )
     size = readable_size(method.perturbation_.nbytes)
     return (
-        f"what was learned is lost, since no other folder takes its {size} either; with "
-        f"--checkpoint FOLDER the next fit keeps it"
+        f"what was learned is lost, because no other folder has room for its {size} either; pass "
+        f"--checkpoint FOLDER next time to keep it"
     )

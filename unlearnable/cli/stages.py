@@ -13,7 +13,7 @@ _WHOLE = 1000
 
 @contextlib.contextmanager
 def learning_bar(*, show: bool) -> Iterator[Callable[[float], None]]:
-    """A bar for the share of the learning that is done, from 0 to 1, on a terminal."""
+    """Shows a progress bar on a terminal for the share of the learning done, from 0 to 1."""
     from tqdm.auto import tqdm
 
     form = "{desc}: {percentage:3.0f}% |{bar}| {remaining} left"
@@ -29,7 +29,7 @@ def learning_bar(*, show: bool) -> Iterator[Callable[[float], None]]:
 
 @contextlib.contextmanager
 def plain_words(*, verbose: bool) -> Iterator[None]:
-    """Inside, image passes, precisions and the like are not logged unless it is ``verbose``."""
+    """Hides technical log lines, such as image passes and precisions, unless ``verbose``."""
     if verbose:
         yield
         return

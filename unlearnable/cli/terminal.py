@@ -29,10 +29,10 @@ _EXPLAINED = (
 
 @contextlib.contextmanager
 def own_words_only(*, debug: bool) -> Iterator[None]:
-    """Of this package, logs from INFO on and warnings, a line each; of others, logged warnings.
+    """Shows this package's logs and warnings, one per line, and other packages' logged warnings.
 
-    With ``debug``, and where Python was told what to do with warnings, those of others are shown
-    too, as Python shows them. What a terminal's encoding does not have is written as an escape.
+    With ``debug``, or if Python's warning options are set, other packages' warnings are shown too,
+    as Python shows them. Characters missing from the terminal's encoding are escaped.
     """
     root, own = logging.getLogger(), logging.getLogger(_PACKAGE)
     levels = root.level, own.level
@@ -79,7 +79,7 @@ def _any_character(stream: TextIO) -> Iterator[None]:
 
 
 def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None:
-    """Prints values as JSON if that is asked for, else a text, or a line for each value."""
+    """Prints values as JSON if requested; otherwise the text, or one line per value."""
     if args.json:
         text = json.dumps(values, indent=2)
     elif text is None:
@@ -90,13 +90,13 @@ def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None
 
 
 def aligned(lines: list[list[str]]) -> str:
-    """Lines of words, one column below the other."""
+    """Aligns lines of words in columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def put_out(text: str) -> None:
-    """Prints a result at once, or says that it cannot be printed."""
+    """Prints a result immediately; raises ``WriteError`` if it cannot be printed."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -108,13 +108,13 @@ def put_out(text: str) -> None:
 
 
 def drop_output() -> None:
-    """Sends what is left to be printed nowhere, so that its flush at the end does not fail."""
+    """Discards remaining output so that the final flush does not fail."""
     with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def sentence(error: Exception, *, debug: bool) -> str:
-    """An error for people; what is not foreseen is named by its type."""
+    """An error as text; unexpected ones are named by their type."""
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, WriteError):
         text = f"{error.strerror}"
@@ -125,7 +125,7 @@ def sentence(error: Exception, *, debug: bool) -> str:
     if isinstance(error, _EXPLAINED) and text:
         return text
     text = f"{type(error).__name__}: {text}".removesuffix(": ")
-    return text if debug else f"{text}; --debug shows where"
+    return text if debug else f"{text}; pass --debug to see where"
 
 
 def _free_places() -> str:
@@ -133,4 +133,4 @@ def _free_places() -> str:
     places = dict.fromkeys([str(Path.cwd()), tempfile.gettempdir()])
     sizes = {place: readable_size(shutil.disk_usage(place).free) for place in places}
     free = [f"{size} are free at {place}" for place, size in sizes.items()]
-    return f"{' and '.join(free)}: make room there, or set TMPDIR to another folder"
+    return f"{' and '.join(free)}: free some space there, or set TMPDIR to another folder"

@@ -22,19 +22,19 @@ _PLAN, _LEARNING, _FORMAT = "plan.json", "learning", "unlearnable-plan"
 
 
 def beside(out: str | Path, word: str) -> Path:
-    """The folder that goes with ``out``: ``photos/out-key`` for ``photos/out`` and ``key``."""
+    """The folder that belongs to ``out``: ``photos/out-key`` for ``photos/out`` and ``key``."""
     path = Path(out)
     path = path if path.name not in ("", "..") else path.resolve()
     return path.with_name(f"{path.name}-{word}")
 
 
 class Unfinished:
-    """The folder ``out-unfinished``: the plan, which the same command follows again, and the state.
+    """The folder ``out-unfinished``: the plan, which the same command resumes, and the state.
 
     Args:
-        out: What the command writes.
-        request: What was asked for, as plain values.
-        datasets: Photos that are read; where files came or went, or changed, work begins anew.
+        out: The command's output folder.
+        request: The command's options, as plain values.
+        datasets: The photos read; if files were added, removed or changed, work starts over.
     """
 
     def __init__(self, out: str, request: dict[str, Any], datasets: list[ImageFolder]) -> None:
@@ -44,11 +44,11 @@ class Unfinished:
 
     @property
     def checkpoint(self) -> str:
-        """Where the state of the learning is kept."""
+        """Folder that keeps the state of the learning."""
         return str(self._folder / _LEARNING)
 
     def planned(self) -> dict[str, Any] | None:
-        """The plan of the same command that was interrupted; what another one left is removed.
+        """The plan of an interrupted run of this command; what other commands left is removed.
 
         Raises:
             FileExistsError: The folder holds something else.
@@ -58,16 +58,17 @@ class Unfinished:
         found = self._read()
         if found is None and any(self._folder.iterdir()):
             raise FileExistsError(
-                f"expected no folder {self._folder}, where unfinished work is kept, got one with "
-                f"other files; move it away, or choose another name for the copies"
+                f"expected no folder {self._folder}, because unfinished work is kept there, got "
+                f"one with other files; move it away, or choose another name for the copies"
             )
         if found is not None and found.get("request") == self._request:
-            logger.info("Going on with what was begun before, which is in %s.", self._folder)
+            logger.info("Continuing the work kept in %s.", self._folder)
             plan: dict[str, Any] = found["plan"]
             return plan
         if found is not None:
             logger.info(
-                "Beginning anew: the photos or the options have changed since %s was left.",
+                "Starting over: the photos or the options have changed since the work in %s was "
+                "interrupted.",
                 self._folder,
             )
             self.remove()
@@ -81,13 +82,13 @@ class Unfinished:
         return str(self._folder)
 
     def keep(self, plan: Plan) -> None:
-        """Writes the plan down."""
+        """Saves the plan."""
         self._folder.mkdir(parents=True, exist_ok=True)
         content = {"format": _FORMAT, "request": self._request, "plan": plan.to_dict()}
         write_json(self._folder / _PLAN, content)
 
     def remove(self) -> None:
-        """Deletes what is in the folder of this package, and the folder with it."""
+        """Deletes this package's files from the folder, and the folder if nothing else is in it."""
         from ..methods.fit_session import remove_checkpoint
 
         remove_checkpoint(self.checkpoint)

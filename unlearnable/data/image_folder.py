@@ -45,15 +45,14 @@ _SPLIT = re.compile(
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 _PICTURES = (*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg", *_RAW)
 _RAW_HINT = (
-    "Raw files of cameras are not read: export them as JPEG, PNG or TIFF with the program in which "
-    "you develop them"
+    "Camera raw files cannot be read: export them as JPEG, PNG or TIFF from your raw converter"
 )
 _VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mts", ".mkv", ".3gp")
 FLAT_CLASS = "photos"  # of all photos of a folder without class folders
 
 
 class Survey(NamedTuple):
-    """What was found in a folder of photos."""
+    """The result of checking a folder of photos."""
 
     photos: int  # how many
     sizes: dict[tuple[int, int], int]  # width and height, upright, and how often
@@ -62,9 +61,9 @@ class Survey(NamedTuple):
 
     @property
     def learning_size(self) -> int | None:
-        """Side to learn at, or None where all photos have one size that can be learned at.
+        """Side to learn at, or None if all photos have the same size and it is small enough.
 
-        224 pixels, or less where most photos are smaller than that.
+        224 pixels, or less if most photos are smaller.
         """
         if len(self.sizes) == 1 and max(next(iter(self.sizes))) <= _LARGE:
             return None
@@ -72,7 +71,7 @@ class Survey(NamedTuple):
         return min(LEARNED_AT, statistics.median_low(shorter))
 
     def summary(self) -> list[str]:
-        """The notes in words."""
+        """The notes as sentences."""
         whole = f"{self.photos:,} {'photo' if self.photos == 1 else 'photos'}"
         lines = [f"{what}: {count:,} of {whole}" for what, count in self.notes.items()]
         hidden = [file for file in self.left_out if is_foreign(Path(file))]
@@ -82,26 +81,26 @@ class Survey(NamedTuple):
         beside = [file for file in shown if file.lower().endswith(known)]
         unread = [file for file in shown if file not in beside and file not in videos]
         for files, reason, what in (
-            (beside, "not in a folder of their kind", "picture"),
-            (unread, "of a format that is not read", "picture"),
-            (videos, "no photos", "video"),
-            (hidden, "hidden or of other programs", "file"),
+            (beside, "not in a folder for their kind", "picture"),
+            (unread, "format not supported", "picture"),
+            (videos, "not photos", "video"),
+            (hidden, "hidden or left by other programs", "file"),
         ):
             if files:
                 count = f"1 {what}" if len(files) == 1 else f"{len(files):,} {what}s"
-                lines.append(f"left out, since {reason}: {count} ({_some(files)})")
+                lines.append(f"left out ({reason}): {count} ({_some(files)})")
         return [*lines, *_hints(unread)]
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file's ending is that of a picture, whether or not it can be read."""
+    """Whether a file has the extension of a picture, even one that cannot be read."""
     return path.suffix.lower() in _PICTURES or path.suffix.lower() in Image.registered_extensions()
 
 
 def photo_extensions() -> tuple[str, ...]:
-    """Endings of the files that are read as photos, in lower case.
+    """Extensions of the files that are read as photos, in lower case.
 
-    Torchvision's; AVIF where Pillow reads it (from 11.3 on), HEIC where pillow-heif is installed.
+    Torchvision's extensions; AVIF if Pillow reads it (from 11.3), HEIC if pillow-heif is installed.
     """
     avif = (".avif",) if ".avif" in Image.registered_extensions() else ()
     heic = HEIC_EXTENSIONS if importlib.util.find_spec("pillow_heif") else ()
@@ -109,12 +108,12 @@ def photo_extensions() -> tuple[str, ...]:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a path below the folder is hidden or of another program, or in such a folder."""
+    """Whether a path is hidden or belongs to another program, or lies in such a folder."""
     return any(part.startswith(".") or part.lower() in _FOREIGN for part in path.parts)
 
 
 class ImageFolder(datasets.ImageFolder):
-    """Torchvision's, with more formats, and without what is hidden or of other programs."""
+    """Torchvision's class with more formats; it skips hidden files and those of other programs."""
 
     def __init__(self, root: str) -> None:
         self._read = photo_extensions()
@@ -131,25 +130,25 @@ class ImageFolder(datasets.ImageFolder):
 
 
 class FlatFolder(ImageFolder):
-    """Photos right in a folder, without class folders: all of one class, called ``photos``."""
+    """Photos directly in a folder, without class folders: all of one class, called ``photos``."""
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
         return [FLAT_CLASS], {FLAT_CLASS: 0}
 
     def make_dataset(self, directory: Any, *_: Any, **__: Any) -> list[tuple[str, int]]:
-        """The photos in the order of their names; folders below are not looked into."""
+        """The photos in order of their names; subfolders are ignored."""
         paths = sorted(str(path) for path in Path(directory).iterdir() if path.is_file())
         return [(path, 0) for path in paths if self._is_photo(path)]
 
 
 def open_folder(folder: str | Path) -> ImageFolder:
-    """An ``ImageFolder``, or a ``ValueError`` that says what is wrong with the folders.
+    """Opens a folder as an ``ImageFolder``; a ``ValueError`` says what is wrong with it.
 
-    A folder whose photos lie right in it is a :class:`FlatFolder`. Beside several class folders,
-    files right below the folder belong to no class and are not read; folders inside of class
-    folders belong to that class; where each class has the same ones, it is warned of. Links are
-    followed, unless one leads back to itself. Hidden files and folders, and those that other
-    programs write, are left out.
+    A folder that directly contains photos becomes a :class:`FlatFolder`. If there are several class
+    folders, files next to them belong to no class and are not read. Folders inside a class folder
+    belong to that class; if all classes contain the same folders, a warning is given. Links are
+    followed unless one leads back to itself. Hidden files and folders and those written by other
+    programs are left out.
     """
     root = Path(folder)
     entries = sorted(path for path in root.iterdir() if not is_foreign(Path(path.name)))
@@ -168,9 +167,9 @@ def open_folder(folder: str | Path) -> ImageFolder:
         _refuse_no_photos(path, files, " in each class folder")
     if len(filled) == 1 and (beside := _photos_among(loose, root)):
         raise ValueError(
-            f"expected photos right in {root}, or in class folders, got {len(beside):,} right in "
-            f"it, which would be left out, and others in its folder {filled[0].name}; put them all "
-            f"right into one folder, or pass {filled[0]}"
+            f"expected photos either directly in {root} or in class folders, got {len(beside):,} "
+            f"directly in it, which would be left out, and others in its folder {filled[0].name}; "
+            f"move them all into one folder, or pass {filled[0]}"
         )
     return ImageFolder(str(root))
 
@@ -191,7 +190,7 @@ def _refuse_no_photos(folder: Path, files: list[Path], where: str = "") -> None:
         raise ValueError(f"expected photos{where}, found none in {folder}: it is empty")
     raise ValueError(
         f"expected photos{where}, found none in {folder}: it holds "
-        f"{_some(sorted(f.name for f in visible))}; formats that are read are "
+        f"{_some(sorted(f.name for f in visible))}; supported formats are "
         f"{', '.join(photo_extensions())}" + "".join(f". {hint}" for hint in _hints(visible))
     )
 
@@ -212,14 +211,14 @@ def _refuse_splits(root: Path, classes: list[Path]) -> None:
         raise ValueError(
             f"expected a folder of class folders, got {root} with the splits "
             f"{', '.join(path.name for path in splits)}, each a folder of class folders, which "
-            f"would be learned as classes; pass one of them: {first or splits[0]}"
+            f"would be mistaken for classes; pass one of them: {first or splits[0]}"
         )
     within = [_only_folders(path) for path in classes]
     if len(classes) > 1 and len(within[0]) > 1 and all(names == within[0] for names in within):
         warnings.warn(
-            f"{_some([path.name for path in classes])} are taken as the classes, although each of "
-            f"these folders holds the same ones, {_some(within[0])}: where those are the classes, "
-            f"pass a folder that holds them: {classes[0]}",
+            f"using {_some([path.name for path in classes])} as the classes, although each "
+            f"contains the same folders, {_some(within[0])}; if those are the classes, pass a "
+            f"folder that contains them: {classes[0]}",
             stacklevel=3,
         )
 
@@ -237,7 +236,7 @@ def _some(names: list[str]) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files at any depth, also through links; each folder once, by its own path first."""
+    """All files at any depth, following links; each folder once, under its own path if possible."""
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
     pending = [folder]
@@ -258,12 +257,12 @@ def files_below(folder: Path) -> list[Path]:
 def survey_folder(
     dataset: datasets.ImageFolder, *, decode: bool = True, progress: bool = False
 ) -> Survey:
-    """Looks at every photo of a folder, to find all unusable ones before any work.
+    """Checks every photo of a folder, to find all unusable ones before work starts.
 
-    Raises a ``ValueError`` that names each one that is damaged, missing, too large or of a mode
-    that is refused. Without ``decode`` only what each file says of itself is read: damage further
-    inside is found by what decodes it, and so are transparent parts. With ``progress``, a bar is
-    shown where this takes long.
+    Raises a ``ValueError`` that names each photo that is damaged, missing, too large or of an
+    unsupported mode. Without ``decode``, only file headers are read; damage further inside and
+    transparency are found later, when the photo is decoded. With ``progress``, a bar is shown if
+    this takes long.
     """
     paths = [path for path, _ in dataset.samples]
     shown, bad = None if progress else True, list[str]()
@@ -317,9 +316,9 @@ def _examine(path: Path, *, decode: bool) -> tuple[tuple[int, int], tuple[str, .
 
 
 def file_of(dataset: Any, index: int) -> Path | None:
-    """The file of an item: of a pair (path, label) in ``samples``, as ``ImageFolder`` has them.
+    """The file of an item, from the pairs (path, label) in ``samples``, as in ``ImageFolder``.
 
-    None where the dataset lists anything else, or the file is not there.
+    None if the dataset lists anything else or the file does not exist.
     """
     samples = getattr(dataset, "samples", None)
     if not isinstance(samples, list) or len(samples) != len(dataset):
@@ -331,7 +330,7 @@ def file_of(dataset: Any, index: int) -> Path | None:
 
 
 def folder_of(dataset: Any) -> Path | None:
-    """The folder that a dataset lists files of, or None."""
+    """The folder whose files a dataset lists, or None."""
     root = getattr(dataset, "root", None)
     if not isinstance(root, (str, os.PathLike)) or file_of(dataset, 0) is None:
         return None

@@ -16,7 +16,7 @@ _pixels = 0  # of the photos that are being decoded
 
 @contextlib.contextmanager
 def few_at_once(size: tuple[int, int]) -> Iterator[None]:
-    """Around decoding a photo of this width and height: threads wait until there is room for it."""
+    """Makes threads wait until there is memory to decode a photo of this width and height."""
     global _pixels
     own = size[0] * size[1]
     with _turn:
@@ -31,12 +31,12 @@ def few_at_once(size: tuple[int, int]) -> Iterator[None]:
 
 
 def bad_photos(count: int, bad: Sequence[str]) -> ValueError:
-    """The error of ``count`` photos, of which some are bad, each with what is wrong with it."""
+    """The error for ``count`` photos of which some are bad, with what is wrong with each."""
     listed = [text.removesuffix(f"; {LEAVE_OUT}").removesuffix(f"; {REPLACE}") for text in bad]
     some = "\n  ".join(listed[:_SHOWN])
     more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
     return ValueError(
         f"expected {count:,} photos, got {count - len(bad):,} and {len(bad):,} bad "
         f"{'file' if len(bad) == 1 else 'files'}:\n  {some}{more}\n"
-        f"mend {'it, or move it' if len(bad) == 1 else 'them, or move them'} to another place"
+        f"repair {'it, or move it' if len(bad) == 1 else 'them, or move them'} elsewhere"
     )

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 HEIC_EXTENSIONS = (".heic", ".heif", ".hif")
-HEIC_HINT = "HEIC photos are read where pillow-heif is there: pip install 'unlearnable[heic]'"
+HEIC_HINT = "to read HEIC photos, install pillow-heif: pip install 'unlearnable[heic]'"
 _HDR = {
     16: "PQ",
     18: "HLG",
@@ -39,8 +39,8 @@ _TURNS = {
 }
 LEAVE_OUT = "leave it out"
 REPLACE = "replace it or leave it out"
-UPRIGHT = "turned upright as EXIF says"
-ON_WHITE = "transparency laid on white"
+UPRIGHT = "turned upright according to EXIF"
+ON_WHITE = "transparency replaced with white"
 TO_SRGB = "colours converted to sRGB"
 FIRST_FRAME = "only the first frame or page read"
 # What is kept of EXIF when it is asked for, and nothing else. Not there: thumbnails and makers'
@@ -62,9 +62,9 @@ _KEPT_DETAILS = (
 
 
 def standard(image: Image.Image) -> Image.Image:
-    """The picture upright, of mode L or RGB, in sRGB, transparent parts on white.
+    """The picture upright, in mode L or RGB, in sRGB, with transparency replaced with white.
 
-    Raises ``ValueError`` for more than 8 bits per channel, or a mode that is not known.
+    Raises ``ValueError`` for more than 8 bits per channel or an unknown mode.
     """
     check_mode(image)
     original = image
@@ -93,7 +93,7 @@ def standard(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF says; 1 where it says nothing that can be read."""
+    """The EXIF orientation from 1 to 8; 1 if it is missing or unreadable."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Pillow raises errors of any type on damaged EXIF, which viewers pass over
@@ -101,13 +101,13 @@ def orientation(image: Image.Image) -> int:
 
 
 def check_mode(image: Image.Image) -> None:
-    """Raises ``ValueError`` for a mode, or an HDR scale, whose levels would have to be guessed."""
+    """Raises ``ValueError`` for a mode or an HDR scale whose levels would have to be guessed."""
     _check_scale(image)
     if image.mode in _GREY_MODES + _COLOUR_MODES:
         return
     raise ValueError(
-        f"expected an image of 8 bits per channel, got mode {image.mode!r}; which levels are black "
-        f"and white is not known: scale them to 0…255 and save it with 8 bits, as grey or RGB"
+        f"expected an image with 8 bits per channel, got mode {image.mode!r}, whose levels for "
+        f"black and white are unknown; scale it to 0…255 and save it with 8 bits, as grey or RGB"
     )
 
 
@@ -119,7 +119,7 @@ def _check_scale(image: Image.Image) -> None:
     hdr = _HDR.get(said.get("transfer_characteristics", 2))
     wide = said.get("color_primaries", 2) not in _SRGB_PRIMARIES
     if hdr or (wide and not image.info.get("icc_profile")):
-        found = f"HDR ({hdr})" if hdr else "wider colours without an ICC profile"
+        found = f"HDR ({hdr})" if hdr else "a wide colour gamut without an ICC profile"
         raise ValueError(
             f"expected an image in sRGB or with an ICC profile, got {found}; save it as sRGB"
         )
@@ -148,7 +148,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             return _to_srgb(b"", mode)  # of the file, before somebody's loader converted it
         transform = ImageCms.buildTransform(source, target, mode, "RGB")
     except (ImageCms.PyCMSError, OSError):
-        warnings.warn("the damaged colour profile of a photo is taken for sRGB", stacklevel=2)
+        warnings.warn("the colour profile of a photo is damaged; assuming sRGB", stacklevel=2)
         return None
     if mode in ("RGB", "L"):
         levels = np.linspace(0, 255, 18).astype(np.uint8)
@@ -161,9 +161,9 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def notes_of(image: Image.Image, *, decode: bool = True) -> tuple[str, ...]:
-    """What :func:`standard` does to a picture that its owner may want to know.
+    """What :func:`standard` changes about a picture that its owner may want to know.
 
-    Whether it has transparent parts is seen only where it is to ``decode``.
+    Transparency is only detected with ``decode``.
     """
     notes = []
     if orientation(image) in _TURNS:
@@ -197,18 +197,18 @@ def _register_heic(path: str | Path) -> None:
 
 
 def load_photo(path: str | Path) -> Image.Image:
-    """A file as an RGB image; in place of the loader that torchvision's ``ImageFolder`` has.
+    """Loads a file as an RGB image; replaces the loader of torchvision's ``ImageFolder``.
 
-    Torchvision's drops transparency and colour profiles and clips 16-bit greys at 255 without a
-    warning. Raises ``ValueError`` where it is not a picture, is cut short or too large, or has a
-    mode that is refused; ``OSError`` where it cannot be read.
+    Torchvision's loader drops transparency and colour profiles and clips 16-bit greys at 255
+    without a warning. Raises ``ValueError`` if the file is not a picture, is truncated or too
+    large, or has an unsupported mode; ``OSError`` if it cannot be read.
     """
     with open_photo(path) as image:
         return load_opened(image, path)
 
 
 def load_opened(image: Image.Image, path: str | Path) -> Image.Image:
-    """A file that is opened, as :func:`load_photo` gives it."""
+    """Loads an opened file in the same way as :func:`load_photo`."""
     if _frames(image):
         warnings.warn(f"only the first frame or page of {path} is read", stacklevel=3)
     found = standard(image)
@@ -217,7 +217,7 @@ def load_opened(image: Image.Image, path: str | Path) -> Image.Image:
 
 @contextlib.contextmanager
 def open_photo(path: str | Path) -> Iterator[Image.Image]:
-    """An opened file; errors of the block name it, and say what to do."""
+    """Opens a file; errors raised in the block name it and say what to do."""
     _register_heic(path)
     try:
         with Image.open(path) as image:
@@ -229,9 +229,9 @@ def open_photo(path: str | Path) -> Iterator[Image.Image]:
 
 
 def named(error: Exception, path: str | Path, *, quoted: bool = True) -> Exception:
-    """The error of reading a file, as one that names the file and says what to do.
+    """Turns an error of reading a file into one that names the file and says what to do.
 
-    What a library says of damage is left to the traceback unless it is to be ``quoted``.
+    A library's description of the damage is left to the traceback unless ``quoted``.
     """
     path = Path(path)
     if isinstance(error, OSError) and error.errno is not None:
@@ -254,7 +254,7 @@ def named(error: Exception, path: str | Path, *, quoted: bool = True) -> Excepti
         advice = LEAVE_OUT
         if path.name.startswith("."):
             kind = "a hidden file of another program"
-            advice += ", or leave such files out by ImageFolder(..., is_valid_file=...)"
+            advice += ", or exclude such files with ImageFolder(..., is_valid_file=...)"
         return ValueError(f"expected a photo, got {kind}: {path}; {advice}")
     if str(path) in str(error) and isinstance(error, ValueError):
         return error
@@ -271,7 +271,7 @@ def _damaged(error: Exception, path: Path, quoted: bool) -> ValueError:
 
 
 class PhotoInfo(NamedTuple):
-    """What an export says of a photo besides its pixels."""
+    """What an export records about a photo besides its pixels."""
 
     notes: tuple[str, ...]  # from notes_of
     exif: bytes | None  # what a protected copy may carry, or None where there is nothing to keep
@@ -279,10 +279,10 @@ class PhotoInfo(NamedTuple):
 
 
 class PhotoReader:
-    """Reads photos as :func:`load_photo` does, and from the same open file what else it says.
+    """Reads photos like :func:`load_photo`, and their other information from the same open file.
 
-    With ``exif``, description, author, camera, times and exposure are kept, by the names of their
-    tags; all else is not, and the place only with ``gps``.
+    With ``exif``, the tags for description, author, camera, times and exposure are kept, with
+    ``gps`` also the location, and nothing else.
     """
 
     def __init__(self, *, exif: bool, gps: bool) -> None:
@@ -290,14 +290,14 @@ class PhotoReader:
         self._found: dict[Path, PhotoInfo] = {}
 
     def __call__(self, path: str | Path) -> Image.Image:
-        """A file as an RGB image; errors as those of :func:`load_photo`."""
+        """Loads a file as an RGB image; raises the same errors as :func:`load_photo`."""
         with open_photo(path) as image:
             check_mode(image)
             self._found[Path(path)] = self._info(image, path)  # first: loading turns a TIFF upright
             return load_opened(image, path)
 
     def info(self, path: Path) -> PhotoInfo | None:
-        """What the file says that was read last, or is opened now; None where Pillow cannot."""
+        """Information about a file, just read or opened now; None if Pillow cannot open it."""
         if path in self._found:
             return self._found.pop(path)
         _register_heic(path)

@@ -30,23 +30,24 @@ _TEST_BATCH = 500
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The accuracy of victims, as shares from 0 to 1, one per seed.
+    """The accuracies of victims, as shares from 0 to 1, one per seed.
 
     Attributes:
         victim: Name of the network.
         epochs: Epochs of training.
         seeds: Seed of each victim.
-        countermeasure: Name of what the victim did against the protection.
-        parameters: Of the countermeasure.
-        recipe: Name of the recipe that the victims were trained by.
-        precisions: Of each victim's network passes, ``"float32"`` or ``"bf16"``.
+        countermeasure: Name of the countermeasure that the victim used.
+        parameters: Parameters of the countermeasure.
+        recipe: Name of the training recipe.
+        precisions: Precision of each victim's network passes, ``"float32"`` or ``"bf16"``.
         last: Clean-test accuracy after the last epoch.
-        peak: The best clean-test accuracy of any epoch, which a victim that stops early gets; on
-            ``peak_images`` of the test images where that was given.
-        train: Accuracy on the training images after the last epoch: as they were given, or as a
-            countermeasure replaced them before training.
-        curves: Clean-test accuracy after each epoch, a list per seed; on the images of the peak.
-        losses: Mean training loss of each epoch, a list per seed.
+        peak: The best clean-test accuracy of any epoch, as with early stopping; measured on
+            ``peak_images`` test images if that was given.
+        train: Accuracy on the training images after the last epoch, either as given or as replaced
+            by a countermeasure before training.
+        curves: Clean-test accuracy after each epoch, one list per seed, measured on the same images
+            as the peak.
+        losses: Mean training loss of each epoch, one list per seed.
     """
 
     victim: str
@@ -68,12 +69,12 @@ class Evaluation:
         return sum(values) / len(values)
 
     def std(self, which: str = "last") -> float:
-        """Standard deviation over seeds (of the sample; 0 for one seed)."""
+        """Sample standard deviation over seeds; 0 for one seed."""
         values: list[float] = getattr(self, which)
         return torch.tensor(values, dtype=torch.float64).std().item() if len(values) > 1 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """All values, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -107,45 +108,46 @@ def evaluate(
     precision: str = "auto",
     progress: bool = True,
 ) -> Evaluation:
-    """Trains victims on one dataset and tests them on another, by this package's only protocol.
+    """Trains victims on one dataset and tests them on another, following this package's protocol.
 
     The standard recipe is SGD with learning rate 0.1, momentum 0.9 and weight decay 5e-4, a cosine
     schedule to zero, random crops (4 pixels of padding) and flips, for 60 epochs in batches of 128.
-    The fast one follows the fastest public CIFAR-10 trainers: 12 epochs in batches of 1,000, a
+    The fast recipe follows the fastest public CIFAR-10 trainers: 12 epochs in batches of 1,000, a
     triangular schedule, label smoothing, crops by 2 pixels, alternating flips and a slow copy of
-    the weights; it is meant for the network ``"resnet9"``. Both datasets are read without their own
-    transforms.
+    the weights (Lookahead). It is meant for the network ``"resnet9"``. Both datasets are read
+    without their own transforms.
 
     Args:
-        train: Dataset to learn from, protected or not.
-        test: Dataset to test on: clean images of the training set's classes.
-        victim: Name of a network, or a module, which is copied and starts from fresh weights. It
-            has to give a logit for each class of the training set.
-        countermeasure: What the victim does against the protection: a name such as ``"jpeg-10"``
-            or ``"channel-normalization+jpeg-10"``, or an object of
+        train: Training dataset, protected or not.
+        test: Test dataset: clean images of the training set's classes.
+        victim: Name of a network, or a module, which is copied and reinitialised. It must output
+            one logit for each class of the training set.
+        countermeasure: What the victim does to undo the protection: a name such as ``"jpeg-10"`` or
+            ``"channel-normalization+jpeg-10"``, or an object of
             :mod:`unlearnable.evaluation.countermeasures`.
         recipe: ``"standard"`` or ``"fast"``.
-        epochs: Passes over the training images; None is the recipe's.
+        epochs: Passes over the training images; None uses the recipe's number.
         seeds: Number of victims (seeds 0, 1, …), or the seeds themselves.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8; None is the
-            recipe's.
-        peak_images: Number of test images, spread evenly over the set, that accuracy after each
-            epoch is measured on, to save time; the last accuracy is on all of them.
-        image_size: Size that images of both datasets are resized and cropped to, where they vary.
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8; None uses the
+            recipe's number.
+        peak_images: Number of test images, spread evenly over the set, on which accuracy is
+            measured after each epoch, to save time. The last accuracy is measured on all images.
+        image_size: Size to which images of both datasets are resized and cropped if their sizes
+            vary.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
-        precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"``: what is
-            faster here and gives the same gradients.
-        progress: Show bars, where standard error is a terminal.
+        precision: Precision of network passes: ``"float32"``, ``"bf16"``, or ``"auto"``, which uses
+            bf16 if that is faster on this machine and the gradients agree.
+        progress: Show progress bars if standard error is a terminal.
 
-    What it is going to take, in time and memory, is logged before the first victim trains.
+    The expected time and memory are logged before the first victim trains.
 
     Warns:
-        UserWarning: That is over an hour, or more memory than there is.
+        UserWarning: It is expected to take over an hour, or more memory than is available.
 
     Raises:
-        ValueError: An argument is out of range, the datasets do not belong together, all training
-            images are of one class, the test set is protected, or the victim does not give a logit
-            for each class. All of it is checked before any training.
+        ValueError: An argument is out of range, the datasets do not match, all training images are
+            of one class, the test set is protected, or the victim does not output one logit for
+            each class. All of this is checked before training.
     """
     training = Training.checked(
         find_recipe(recipe), epochs, seeds, batch_size, peak_images, device, precision
@@ -186,9 +188,9 @@ def train_victims(
     work: Work | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """:func:`evaluate` for images that were read and checked already, which stay as they are.
+    """:func:`evaluate` for images that have already been read and checked; they are not modified.
 
-    What ``work`` is given is estimated and logged before the first victim.
+    If ``work`` is given, the expected cost is logged before the first victim trains.
     """
     name = victim if isinstance(victim, str) else type(victim).__name__
     train = _replaced(train, countermeasure)
@@ -234,13 +236,13 @@ def _originals(dataset: Any, counter: Countermeasure) -> ProtectedDataset:
 def with_pairs(
     protected: ImageStore, clean: ImageStore, counter: Countermeasure, device: torch.device
 ) -> ImageStore:
-    """What a countermeasure makes of protected images by their originals."""
+    """Applies a countermeasure that uses pairs of protected images and originals."""
     images = counter.on_pairs(protected.images, clean.images, protected.labels, device)
     return protected._replace(images=images)
 
 
 def check_victim(victim: str | nn.Module, learned: ImageStore) -> None:
-    """Raises ``ValueError`` where a victim does not give a logit for each class of the images."""
+    """Raises ``ValueError`` unless a victim outputs one logit for each class of the images."""
     shape = tuple(learned.images.shape[1:])
     if isinstance(victim, str):
         victim = build_model(victim, learned.num_classes, shape[0])

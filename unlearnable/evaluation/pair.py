@@ -15,31 +15,32 @@ from ..protected.exported import exported_copies
 
 
 def refuse_protected(test: Any) -> None:
-    """Raises ``ValueError`` where images to test on carry a perturbation, or are of an export."""
+    """Raises ``ValueError`` if test images carry a perturbation or come from an export."""
     if any(isinstance(leaf, ProtectedDataset) for leaf in RawDataset(test).originals):
         raise ValueError(
-            "expected clean images to test on, got a ProtectedDataset; pass the dataset below it "
+            "expected clean test images, got a ProtectedDataset; pass the dataset that it wraps "
             "(its .base)"
         )
     found, but = exported_copies(test)
     if found:
-        raise ValueError(f"expected clean images to test on, got {found}; take the originals{but}")
+        raise ValueError(f"expected clean test images, got {found}; use the originals{but}")
 
 
 def refuse_single_class(labels: Sequence[Any], classes: Sequence[str] | None) -> None:
-    """Raises ``ValueError`` where all images to learn from, if there are any, are of one class."""
+    """Raises ``ValueError`` if there are training images and all are of one class."""
     only = only_class(labels, classes)
     if only is not None:
         raise ValueError(
-            f"expected training images of at least two classes, got one, {only}: a victim that "
-            f"knows one class is right about all images, protected or not; add images of another"
+            f"expected training images of at least two classes, got only {only}; a victim that "
+            f"knows a single class is right about every image, protected or not, so add images of "
+            f"another class"
         )
 
 
 def check_pair(learned: ImageStore, tested: ImageStore) -> ImageStore:
-    """The images to test on, with the classes of those to learn from, by name where both have any.
+    """The test images with the training images' class numbers, matched by name if both have names.
 
-    Raises ``ValueError`` where they do not belong together.
+    Raises ``ValueError`` if they do not match.
     """
     shapes = [tuple(store.images.shape[1:]) for store in (learned, tested)]
     if shapes[0] != shapes[1]:
@@ -54,7 +55,7 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> ImageStore:
     highest = int(tested.labels.max())
     if highest >= learned.num_classes:
         raise ValueError(
-            f"expected test images of the {learned.num_classes} classes of the training images, "
-            f"got labels up to {highest}"
+            f"expected test images of the training images' {learned.num_classes} classes, got "
+            f"labels up to {highest}; remove the other classes"
         )
     return tested

@@ -14,7 +14,7 @@ from ..engine.recipes import Recipe
 
 
 class Training(NamedTuple):
-    """How victims are trained; attributes are the arguments of :func:`evaluate`, checked."""
+    """How victims are trained; the attributes are checked arguments of :func:`evaluate`."""
 
     recipe: Recipe
     epochs: int
@@ -35,7 +35,7 @@ class Training(NamedTuple):
         device: str | torch.device,
         precision: str,
     ) -> Training:
-        """From the arguments of :func:`evaluate`; ``ValueError`` where one is out of range."""
+        """Checks arguments of :func:`evaluate`; raises ``ValueError`` if one is out of range."""
         if isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1) != 0:
             chosen = [integer("each of seeds", seed) for seed in seeds]
         else:

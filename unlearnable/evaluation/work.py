@@ -25,7 +25,7 @@ def work_of_victims(
     counter: Countermeasure,
     training: Training,
 ) -> Work:
-    """All victims of an evaluation."""
+    """The work of all victims of an evaluation."""
     name = victim if isinstance(victim, str) else type(victim).__name__
     watched = min(training.peak_images or len(tested.labels), len(tested.labels))
     an_epoch = counter.passes * len(learned.labels) + _FORWARD * watched
@@ -33,7 +33,7 @@ def work_of_victims(
     passes = round(len(training.seeds) * epochs * an_epoch)
 
     def advice(seconds: float) -> list[str]:
-        return ['Fewer seeds or epochs take less time, and so does the network "tiny".']
+        return ['To save time, use fewer seeds or epochs, or the network "tiny".']
 
     held = learned.images.nbytes + tested.images.nbytes
     return Work("evaluation", name, passes, training.batch_size, held=held, advice=advice)
@@ -45,13 +45,13 @@ def memory_of_audit(
     victims: Iterable[str],
     training: Training,
 ) -> float:
-    """Bytes that the largest of an audit's cells takes.
+    """Bytes of memory that the largest cell of an audit takes.
 
     Args:
         clean: Training images.
-        held: Bytes of all images in memory.
+        held: Bytes of all images held in memory.
         victims: Names of networks.
-        training: Of all; where its precision is ``"auto"``, float32 is counted, which takes more.
+        training: Training settings; for precision ``"auto"``, float32 is assumed, which takes more.
     """
     few = clean.images[:2].to(training.device).float() / 255
     largest = 0.0

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class WriteError(OSError):
-    """A file could not be written: its message is a whole sentence, with the path and the sizes."""
+    """A file could not be written; the message is a full sentence with the path and the sizes."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -30,10 +30,10 @@ class WriteError(OSError):
 
 @contextlib.contextmanager
 def writing(place: str | Path, *, needed: int | None = None) -> Iterator[None]:
-    """Around writing at a place: an ``OSError`` becomes one that names it, and says what to do.
+    """Turns an ``OSError`` of writing to a place into one that names it and says what to do.
 
-    ``needed`` is how many bytes are written, where that is known. Errors that name what they
-    expected are raised as they are.
+    ``needed`` is the number of bytes to write, if known. Errors that already say what they expected
+    are raised unchanged.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def writing(place: str | Path, *, needed: int | None = None) -> Iterator[None]:
 def write_error(
     error: OSError, place: str | Path, *, needed: int | None = None, after: str = ""
 ) -> WriteError:
-    """The error of writing at a place in a whole sentence; ``after`` says what came before it."""
+    """The error of writing to a place as a full sentence; ``after`` says what came before it."""
     if not is_full(error):
         reason = error.strerror or str(error)
         sentence = f"could not write to {place}{after}: {reason}; choose another folder"
@@ -54,13 +54,13 @@ def write_error(
     asked = "enough room" if needed is None else f"room for {readable_size(needed)}"
     sentence = (
         f"expected {asked} at {place}, got {readable_size(_free(Path(place)))} free{after} "
-        f"({os.strerror(errno.ENOSPC)}); make room there, or choose another folder"
+        f"({os.strerror(errno.ENOSPC)}); free some space there, or choose another folder"
     )
     return WriteError(error.errno or errno.ENOSPC, sentence, str(place))
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk is full, or a quota used up."""
+    """Whether a disk is full or a quota is used up."""
     return error.errno in _FULL or "no space left" in str(error).lower()
 
 
@@ -72,36 +72,39 @@ def _free(place: Path) -> int:
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Makes a folder, and all above it, unless it exists."""
+    """Creates a folder and its parents unless it exists."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
+        raise NotADirectoryError(
+            f"expected a folder to write to, got the file {folder}; choose another name"
+        )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def claim_folder(folder: str | Path, marker: str, *, force: bool = False) -> Path:
-    """Makes a folder to write into, or accepts one that is empty or was written by this package.
+    """Creates a folder to write to, or accepts one that is empty or was written by this package.
 
-    It is this package's if the JSON file ``marker`` in it has a ``format`` of ours; with ``force``,
-    whatever it holds is accepted.
+    A folder was written by this package if its JSON file ``marker`` has one of our ``format``
+    values; with ``force``, any folder is accepted.
     """
     folder = make_folder(folder)
     holds = any(p.name != LOCK and not _LEFT.fullmatch(p.name) for p in folder.iterdir())
     if not force and holds and not is_ours(folder, marker):
         raise FileExistsError(
             f"expected an empty folder or one that this package wrote, got {folder} with other "
-            f"files in it; choose another one, or pass force=True (--force) to write beside them"
+            f"files in it; choose another folder, or pass force=True (--force) to write next to "
+            f"them"
         )
     return folder
 
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Locks a folder against other processes that lock it; a killed process releases it.
+    """Locks a folder against other processes that also lock it; a killed process releases it.
 
-    Where one holds the lock, it waits for it or raises ``RuntimeError``.
+    If another process holds the lock, waits for it or raises ``RuntimeError``.
     """
     from filelock import FileLock, Timeout  # takes a tenth of a second; readers need no lock
 
@@ -111,10 +114,10 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise RuntimeError(
-                f"expected a folder that no other process works in, got {folder}; wait for the "
-                f"other one to end, or choose another folder"
+                f"expected a folder that no other process is using, got {folder}; wait for the "
+                f"other process to finish, or choose another folder"
             ) from None
-        logger.info("waiting for another process that works in %s", folder)
+        logger.info("waiting for another process that is using %s", folder)
         lock.acquire()
     try:
         yield
@@ -136,9 +139,9 @@ def is_ours(folder: Path, marker: str) -> bool:
 
 @contextlib.contextmanager
 def new_file(path: Path, *, needed: int | None = None) -> Iterator[BinaryIO]:
-    """A new file, on the disk at the end; a file or link in its place is removed, not followed.
+    """A new file, flushed to disk at the end; an existing file or link is replaced, not followed.
 
-    ``needed`` is its size, for the error of a full disk.
+    ``needed`` is its size, for the error on a full disk.
     """
     with writing(path.parent, needed=needed):
         path.unlink(missing_ok=True)
@@ -149,19 +152,19 @@ def new_file(path: Path, *, needed: int | None = None) -> Iterator[BinaryIO]:
 
 
 def json_bytes(content: Any) -> bytes:
-    """JSON as this package writes it."""
+    """Serialises JSON in the style of this package."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     # Names of folders need not be Unicode: what cannot be encoded becomes an escape of JSON.
     return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON beside its place and renames it there."""
+    """Writes JSON atomically, by renaming a temporary file."""
     write_bytes(path, json_bytes(content))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it there."""
+    """Writes a file atomically, by renaming a temporary file."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with new_file(partial, needed=len(content)) as file:

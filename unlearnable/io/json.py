@@ -19,10 +19,10 @@ MAX_LEVELS = 32
 
 
 def parse_json(data: bytes, where: str | Path) -> Any:
-    """The value of UTF-8 JSON, which errors call ``where``.
+    """Parses UTF-8 JSON, called ``where`` in errors.
 
-    ``ArtefactError`` if it is not JSON, names something twice, holds numbers that are not finite,
-    is nested more than 32 levels deep, or is larger than 16 MiB.
+    Raises ``ArtefactError`` if it is not JSON, contains duplicate names or non-finite numbers, is
+    nested more than 32 levels deep, or is larger than 16 MiB.
     """
     try:
         if len(data) > MAX_BYTES:
@@ -30,12 +30,12 @@ def parse_json(data: bytes, where: str | Path) -> Any:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repetition)
         _check(value, MAX_LEVELS)
     except (ValueError, RecursionError) as error:
-        raise ArtefactError(f"expected sound JSON in {where}: {error}") from error
+        raise ArtefactError(f"expected valid JSON in {where}: {error}") from error
     return value
 
 
 def read_json(path: Path) -> Any:
-    """As :func:`parse_json`, of a file; ``ArtefactError`` where there is none."""
+    """Like :func:`parse_json`, for a file; raises ``ArtefactError`` if it does not exist."""
     if not path.is_file():
         raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
     with path.open("rb") as file:
@@ -44,11 +44,11 @@ def read_json(path: Path) -> Any:
 
 
 def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as :func:`parse_json` gives it back once it is written.
+    """A config in the form in which :func:`parse_json` will return it after writing.
 
-    numpy's numbers become plain ones. NaN and infinities, which JSON does not have, become the
-    strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``. What is not plain is a ``TypeError``, and
-    what could not be read again, too large or nested too deeply, a ``ValueError``.
+    NumPy's numbers become plain ones. NaN and infinities, which JSON does not have, become the
+    strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``. Other values raise ``TypeError``; a
+    config too large or too deeply nested to be read again raises ``ValueError``.
     """
     text = json.dumps(dict(config), default=_plain, indent=2)  # as it is written
     if len(text) > MAX_BYTES - 1024:  # format and digest are added
@@ -68,7 +68,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check(value: Any, levels: int) -> None:
     """Raises ``ValueError`` for numbers that are not finite and values nested too deeply."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"it holds {value}, which is not a finite number")
+        raise ValueError(f"it contains {value}, which is not a finite number")
     if isinstance(value, (dict, list)):
         if not levels:
             raise ValueError(f"it is nested more than {MAX_LEVELS} levels deep")

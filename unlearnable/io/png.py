@@ -10,17 +10,17 @@ from PIL import Image
 
 
 def html_image(picture: Image.Image, text: str) -> str:
-    """An ``<img>`` element that carries its picture."""
+    """An ``<img>`` element with its picture embedded."""
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{png_base64(picture)}">'
 
 
 def png_base64(picture: Image.Image) -> str:
-    """A picture as the text of a PNG file."""
+    """A picture as a base64-encoded PNG file."""
     return base64.b64encode(png_file(picture)).decode()
 
 
 def png_file(picture: Image.Image) -> bytes:
-    """The bytes of a picture's PNG file, as small as Pillow makes it."""
+    """The bytes of a picture's PNG file, compressed as well as Pillow can."""
     file = io.BytesIO()
     picture.save(file, "png", optimize=True)
     return file.getvalue()

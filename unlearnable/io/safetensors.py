@@ -22,9 +22,9 @@ _ALIGNMENT = 64
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | JoinedRows], kind: str) -> None:
-    """Writes arrays from where they are: no tensor is copied in memory, nor are rows joined.
+    """Writes arrays in place: no tensor is copied in memory and no rows are joined.
 
-    They are of int8, uint8, int64, uint64 or uint32; ``kind`` is kept as the file's ``format``.
+    The types are int8, uint8, int64, uint64 or uint32; ``kind`` is stored as the file's ``format``.
     """
     # Widest first: every tensor then begins at a multiple of its own width.
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
@@ -40,7 +40,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | JoinedRows], 
 
 
 def header_of(tensors: Mapping[str, NDArray[Any] | JoinedRows], kind: str) -> bytes:
-    """What stands before the bytes of the tensors, which follow in this order."""
+    """The file header, after which the bytes of the tensors follow in this order."""
     header: dict[str, Any] = {"__metadata__": {"format": kind}}
     end = 0
     for name, tensor in tensors.items():
@@ -56,13 +56,13 @@ def header_of(tensors: Mapping[str, NDArray[Any] | JoinedRows], kind: str) -> by
 
 
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Memory-maps every tensor of a safetensors file that the library finds sound.
+    """Memory-maps every tensor of a valid safetensors file.
 
-    ``ArtefactError`` if there is none, it is truncated or damaged, or it holds other types.
+    Raises ``ArtefactError`` if the file is missing, truncated or damaged, or has other types.
     """
     if not path.is_file():
         raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
-    whole = f"a whole safetensors file at {path}"
+    whole = f"a complete safetensors file at {path}"
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = parse_json(file.read(min(length, MAX_BYTES + 1)), f"the header of {whole}")
@@ -77,12 +77,12 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
                 if name != "__metadata__" and entry["data_offsets"][0] < entry["data_offsets"][1]
             }
         except (SafetensorError, ValueError) as error:
-            raise ArtefactError(f"expected {whole}, got another one: {error}") from error
+            raise ArtefactError(f"expected {whole}, got a different file: {error}") from error
 
 
 def _tensor(data: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[Any]:
     if entry["dtype"] not in _DTYPES:
-        raise ValueError(f"tensors of {sorted(_DTYPES)} are read, not of {entry['dtype'][:40]!r}")
+        raise ValueError(f"expected tensors of type {sorted(_DTYPES)}, got {entry['dtype'][:40]!r}")
     begin, end = entry["data_offsets"]
     part = data[begin:end].view(np.ndarray).view(_DTYPES[entry["dtype"]])
     return part.reshape(entry["shape"])

@@ -15,17 +15,17 @@ Int8Rows = NDArray[np.int8]
 
 
 class JoinedRows:
-    """int8 rows of several arrays, one after the other.
+    """The int8 rows of several arrays, one array after the other.
 
-    An integer gives a view of that row; a slice, or an array of integers or booleans, copies only
-    those rows. ``np.asarray(rows)`` copies all of them into memory.
+    An integer index gives a view of that row; a slice or an array of integers or booleans copies
+    only those rows. ``np.asarray(rows)`` copies all of them into memory.
 
     Args:
-        parts: int8 arrays (N, C, H, W) of one shape but for N, or rows that are joined already.
+        parts: int8 arrays (N, C, H, W) that differ only in N, or rows that are already joined.
 
     Attributes:
         parts: The arrays.
-        shape: Of all rows together, (N, C, H, W).
+        shape: Shape of all rows together, (N, C, H, W).
         dtype: int8.
 
     Raises:
@@ -51,7 +51,7 @@ class JoinedRows:
 
     @property
     def nbytes(self) -> int:
-        """Size of all rows."""
+        """Size of all rows in bytes."""
         return sum(part.nbytes for part in self.parts)
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class JoinedRows:
         return rows
 
     def between(self, first: int, end: int) -> JoinedRows:
-        """Views of the rows from ``first`` up to ``end``."""
+        """Views of the rows from ``first`` up to, but not including, ``end``."""
         return JoinedRows(
             [
                 part[max(first - start, 0) : max(end - start, 0)]
@@ -99,10 +99,13 @@ class JoinedRows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("expected rows that may be copied: they lie in several arrays")
+            raise ValueError(
+                "expected rows that may be copied, because they are spread over several "
+                "arrays; pass copy=None or True"
+            )
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
 
 def arrays_of(array: NDArray[Any] | JoinedRows) -> list[NDArray[Any]]:
-    """The arrays that rows lie in; of a plain array, itself."""
+    """The arrays that hold the rows; for a plain array, the array itself."""
     return array.parts if isinstance(array, JoinedRows) else [array]

@@ -11,7 +11,7 @@ _WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")  # not te
 
 
 def yaml_block(values: Mapping[str, Any]) -> str:
-    """The values in block style, one a line, in their own order."""
+    """The values in YAML block style, one per line, in their given order."""
     return "".join(f"{line}\n" for line in _lines(values))
 
 

@@ -23,7 +23,7 @@ _TINY = 10**7  # pixel values in all passes that take a second or two on any mac
 
 @dataclass(frozen=True)
 class Found:
-    """A method and a size, and what both cost."""
+    """A method and an image size, with what they cost."""
 
     method: Method
     size: int
@@ -32,14 +32,14 @@ class Found:
 
 
 class Choice:
-    """Chooses within a time.
+    """Chooses what fits into a given time.
 
     Args:
-        dataset: Of photos.
-        sizes: Sides to learn at that are thought of, from the largest on.
-        budget: Seconds.
-        device: Where it learns.
-        precision: Of the passes.
+        dataset: The photos.
+        sizes: Candidate sides to learn at, in pixels, largest first.
+        budget: Available time in seconds.
+        device: Device to learn on.
+        precision: Precision of the network passes.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Choice:
         self._measured: dict[Any, Learning] = {}
 
     def of_kind(self, kind: type[Method], given: dict[str, Any]) -> Found:
-        """With the network that the time allows, and as long a search."""
+        """The largest network and the longest search that the time allows."""
         presets = ["fast", "demo"] if "demo" in kind.presets else list(kind.presets)
         if kind.presets.get("demo", {}).get("pretrained_surrogate") is False:
             presets = ["fast"]  # the other lacks what the method is about
@@ -127,5 +127,5 @@ class Choice:
 
 
 def sizes_up_to(largest: int) -> list[int]:
-    """Sides to think of, from the largest on."""
+    """Candidate sides, largest first."""
     return [largest, *(size for size in _SIZES if size < largest)]

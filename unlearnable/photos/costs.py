@@ -35,12 +35,12 @@ _INPUTS = 6  # times a batch of images in float32: as they are seen, what is add
 
 
 class Learning(NamedTuple):
-    """What a pass of a network over one image costs.
+    """The cost of one network pass over one image.
 
     Attributes:
-        seconds: Forward and backward, at ``size`` pixels.
-        size: Side of the images that it was measured on.
-        bytes: Kept for the backward pass, of one image.
+        seconds: Time of a forward and backward pass at ``size`` pixels.
+        size: Side of the images that were measured.
+        bytes: Memory kept for the backward pass, per image.
     """
 
     seconds: float
@@ -48,11 +48,11 @@ class Learning(NamedTuple):
     bytes: int
 
     def of_passes(self, passes: int, size: int) -> float:
-        """Seconds of so many passes at another size."""
+        """Seconds that this many passes take at another size."""
         return passes * self.seconds * (size / self.size) ** 2 * _BESIDE
 
     def memory(self, images: int, batch: int, size: int, limit: float) -> int:
-        """Bytes while it learns: of the program, the images with their rows, and a batch."""
+        """Bytes needed while learning: the program, the images with their rows, and one batch."""
         kept = min(_KEPT * batch * self.bytes * (size / self.size) ** 2, limit)
         return int(PROGRAM + (7 * images + 12 * _INPUTS * batch) * size**2 + kept)
 
@@ -60,14 +60,14 @@ class Learning(NamedTuple):
 def measure_learning(
     network: str | nn.Module, dataset: Any, size: int, device: str, precision: str
 ) -> Learning:
-    """Times a network on some of the photos, for about a second.
+    """Times a network on some of the photos for about a second.
 
     Args:
         network: A name, or a module that takes images (B, 3, H, W).
-        dataset: Of photos.
-        size: The largest side that is thought of.
-        device: As :meth:`Method.fit` takes it, and so is the next.
-        precision: Of the passes.
+        dataset: The photos.
+        size: The largest side considered.
+        device: As in :meth:`Method.fit`.
+        precision: As in :meth:`Method.fit`.
     """
     place = pick_device(device)
     if place.type == "cpu" and network not in _FAST:
@@ -99,12 +99,12 @@ def _naming_all_bad(dataset: Any) -> Iterator[None]:
 
 
 class Writing(NamedTuple):
-    """What the copies cost.
+    """The cost of writing the copies.
 
     Attributes:
-        seconds: Of all photos.
-        memory: Bytes, of the largest one and the program.
-        disk: Bytes of the copies as PNG.
+        seconds: Time for all photos.
+        memory: Bytes for the program and the largest photo.
+        disk: Bytes that the copies take as PNG files.
     """
 
     seconds: float
@@ -113,7 +113,7 @@ class Writing(NamedTuple):
 
 
 def measure_writing(dataset: Any, survey: Survey, visibility: str | None) -> Writing:
-    """Times decoding, changing and writing a part of a photo in the middle of the list."""
+    """Times decoding, changing and writing part of a photo from the middle of the list."""
     place = len(dataset) // 2
     start = time.thread_time()
     path = file_of(dataset, place)

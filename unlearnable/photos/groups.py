@@ -12,7 +12,7 @@ _SIDE = 128  # pixels at which photos are compared
 
 
 def group_photos(photos: ImageFolder, count: int, *, device: str) -> list[int]:
-    """The group of each photo, from 0.
+    """The group of each photo, counted from 0.
 
     Raises:
         ImportError: The extra ``pretrained`` is not installed.
@@ -22,14 +22,14 @@ def group_photos(photos: ImageFolder, count: int, *, device: str) -> list[int]:
     if len(filled) > 1:
         raise ValueError(
             f"expected photos without class folders with --clusters, got {len(filled)} folders "
-            f"({', '.join(filled[:5])}), which are the kinds of picture to tell apart; leave out "
-            f"--clusters"
+            f"({', '.join(filled[:5])}), which already are the kinds of picture to tell apart; "
+            f"omit --clusters"
         )
     return clusters(photos, count, image_size=_SIDE, device=device, progress=False).targets
 
 
 def grouped(photos: ImageFolder, groups: Sequence[int]) -> ImageFolder:
-    """The same photos, whose classes are the groups."""
+    """The same photos, with the groups as their classes."""
     found = copy.copy(photos)
     found.classes = [f"group {number}" for number in range(1, max(groups) + 2)]
     found.class_to_idx = {name: index for index, name in enumerate(found.classes)}

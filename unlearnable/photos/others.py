@@ -17,9 +17,10 @@ _MOST, _LEAST = 2, 64  # others for each photo, and in all where photos are few
 
 
 def joined(photos: ImageFolder, others: ImageFolder) -> ImageFolder:
-    """The photos, and after them other pictures as classes of their own.
+    """The photos, followed by other pictures as separate classes.
 
-    Of many others, twice as many as photos are taken, at even distances.
+    If there are many others, an evenly spaced selection of twice as many as there are photos is
+    used.
     """
     count = min(len(others), max(_LEAST, _MOST * len(photos)))
     places = np.unique(np.linspace(0, len(others) - 1, count).astype(int)).tolist()
@@ -46,9 +47,9 @@ def _apart(names: list[str], more: list[str]) -> list[str]:
 
 
 def of_photos(method: Method, photos: Any) -> Perturbation:
-    """What was learned for the photos alone, which come first among those of the fit.
+    """Only what was learned for the photos, which come first among the fitted images.
 
-    Of what was learned on top of rows, by class, the photos' classes are kept: they come first too.
+    Class-wise parts on top of the rows keep the photos' classes, which also come first.
     """
     rows, *on_top = method.perturbation_.parts
     assert rows.keyed

@@ -28,22 +28,23 @@ _LEAST_SHARE = 0.4  # of it is for learning, however long writing takes
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to be done with a folder of photos.
+    """What will be done with a folder of photos.
 
     Attributes:
-        method: Configured, not fitted.
-        image_size: Side in pixels at which it learns; None is that of the photos.
-        visibility: ``"low"``, ``"medium"``, ``"high"``, ``"full"``, or None for methods without.
-        images: How many photos there are.
-        seconds: Expected, of learning and writing together; NaN where it is not known.
-        memory: Bytes, expected at most.
-        classes: What the photos are told apart by, and how many there are of each.
-        writing: Seconds of writing alone.
-        disk: Bytes of the copies as PNG, estimated.
-        flat: Whether the photos lie in no class folders.
-        both: What is learned in place of the photos alone: these with the others that they are told
-            apart from, or sorted into groups.
-        groups: The group of each photo, from 0, where they were sorted.
+        method: Configured but not fitted.
+        image_size: Side in pixels at which it learns; None means the photos' own size.
+        visibility: ``"low"``, ``"medium"``, ``"high"``, ``"full"``, or None for methods that have
+            no visibility.
+        images: Number of photos.
+        seconds: Expected time for learning and writing together; NaN if unknown.
+        memory: Expected peak in bytes.
+        classes: The kinds of picture that are told apart, with the number of photos of each.
+        writing: Seconds for writing only.
+        disk: Estimated size of the copies as PNG files, in bytes.
+        flat: True if the photos are not sorted into class folders.
+        both: What is learned instead of the photos as they are: the photos together with the others
+            that they are told apart from, or sorted into groups.
+        groups: The group of each photo, counted from 0, if the photos were sorted into groups.
     """
 
     method: Method
@@ -60,11 +61,11 @@ class Plan:
     groups: Sequence[int] | None = None
 
     def sentences(self) -> list[str]:
-        """The plan for a person: what, how visible, how long, what it protects against or not."""
+        """The plan in words: what is done, how it looks, what it takes, what it hinders."""
         return sentences(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; :meth:`from_dict` reads it."""
+        """The plan as JSON values, for :meth:`from_dict`."""
         known = math.isfinite(self.seconds)
         return {
             "method": type(self.method).__name__,
@@ -82,7 +83,7 @@ class Plan:
     def from_dict(
         cls, values: Mapping[str, Any], dataset: Any, others: ImageFolder | None = None
     ) -> Plan:
-        """The plan that :meth:`to_dict` gave, for the same photos and others."""
+        """Restores a plan from :meth:`to_dict`, for the same photos and others."""
         kind = next(method for method in METHODS if method.__name__ == values["method"])
         groups = values.get("groups")
         both = _learned(dataset, others, groups)
@@ -102,10 +103,11 @@ class Plan:
         )
 
     def fit(self, dataset: Any, **options: Any) -> Method:
-        """:meth:`Method.fit` of the planned method, as planned; other options are passed on.
+        """Fits the planned method; other options are passed to :meth:`Method.fit`.
 
-        Where the photos are told apart from others, what was learned for these is not kept, and
-        neither is the network, which knows them; nor is that of groups, which no photo tells.
+        If the photos are told apart from others, neither what was learned for the others nor the
+        network, which has seen them, is kept. The network is also dropped after learning groups,
+        because a photo does not reveal its group.
         """
         planned = {"image_size": self.image_size, "visibility": self.visibility} | options
         if self.both is None:
@@ -130,29 +132,30 @@ def plan_photos(
     others: ImageFolder | None = None,
     clusters: int | None = None,
 ) -> Plan:
-    """What to do with a folder of photos, so that it ends within minutes.
+    """Plans what to do with a folder of photos so that it finishes within minutes.
 
-    About five minutes for 100 photos and thirty for 1,000, learning and writing together. What is
-    given stays as it is; what is not is chosen.
+    Learning and writing together are planned to take about five minutes for 100 photos and thirty
+    for 1,000. Arguments that are given are kept; the rest is chosen.
 
     Args:
-        dataset: As ``open_folder`` of ``data/image_folder`` opens it.
-        survey: What ``survey_folder`` found in it.
-        visibility: How much may be seen; methods that have none ignore it.
-        device: Where it is going to learn, as for :meth:`Method.fit`, and so is the next.
-        precision: Of network passes.
-        method: A configured one, or a class; None is ``SEM``, or ``LSP`` for one class, which is
-            told from nothing.
-        preset: Of the class; None chooses one.
-        params: Parameters in place of the preset's.
-        image_size: Side to learn at; None chooses one.
-        others: Other pictures, as ``open_folder`` opens them, to tell the photos apart from; for
+        dataset: A folder of photos, opened by ``open_folder`` of ``data/image_folder``.
+        survey: The result of ``survey_folder`` for it.
+        visibility: How much of the change may be visible; ignored by methods without visibility.
+        device: As in :meth:`Method.fit`.
+        precision: As in :meth:`Method.fit`.
+        method: A configured method or a class. None means ``SEM``, or ``LSP`` if all photos are of
+            one class and there is nothing to tell them from.
+        preset: Preset of the class; None chooses one.
+        params: Parameters that override the preset's.
+        image_size: Side to learn at, in pixels; None chooses one.
+        others: Other pictures to tell the photos apart from, opened by ``open_folder``; only for
             methods that learn a row for each image.
-        clusters: Number of groups of similar photos that stand for kinds of picture, for photos
-            without class folders and the same methods; needs the extra ``pretrained``.
+        clusters: Number of groups of similar photos that stand in for kinds of picture, for photos
+            without class folders; only for methods that learn a row for each image. Needs the extra
+            ``pretrained``.
 
     Raises:
-        ValueError: There are others or groups, and a method that learns nothing from them; or both.
+        ValueError: Both others and groups are given, or the method learns nothing from them.
         ImportError: The extra ``pretrained`` is not installed.
     """
     if clusters is not None and others is not None:
@@ -213,8 +216,8 @@ def _check_rows(
     if clusters is not None and kind.kind == "stack":
         raise ValueError(
             f"expected a method that changes each photo by itself with --clusters, such as sem, "
-            f"got {kind.__name__}, which adds what belongs to a folder's name; leave out "
-            f"--clusters, or sort the photos into folders"
+            f"got {kind.__name__}, which adds a pattern for each folder; omit --clusters, or sort "
+            f"the photos into folders"
         )
     if kind.least_classes >= 2 and not class_wise:
         return
@@ -222,9 +225,9 @@ def _check_rows(
         ("--others", "other pictures") if clusters is None else ("--clusters", "groups of photos")
     )
     raise ValueError(
-        f"expected a method that learns for each photo with {option}, such as sem, got "
-        f"{kind.__name__}{' class-wise' if class_wise else ''}, which learns nothing from "
-        f"{what}; leave out {option} or --method"
+        f"expected a method that learns a change for each photo with {option}, such as sem, got "
+        f"{kind.__name__}{' class-wise' if class_wise else ''}, which learns nothing from {what}; "
+        f"omit {option} or --method"
     )
 
 

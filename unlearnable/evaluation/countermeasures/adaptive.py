@@ -31,61 +31,65 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
 }
 _WHO: dict[str, str] = {
     "colours": (
-        "Whoever normalizes the colours of each image undoes it without knowing of it. Whoever has "
-        "the labels reads each class's shift off the ends of its values, and shifts back all but "
-        "what was cut off at black and white."
+        "Anyone who normalizes the colours of each image undoes it, even unknowingly. Anyone who "
+        "has the labels can infer each class's shift from the ends of its range of values and "
+        "reverse it, except where values were clipped at black or white."
     ),
     "rows of classes": (
-        "Whoever has the labels averages the images of each class: what they have in common is the "
-        "row, and subtracting it undoes it in all of them at once."
+        "Anyone who has the labels can average the images of each class: what they have in common "
+        "is the row, and subtracting it undoes the protection of all of them at once."
     ),
     "rows of images": (
-        "Whoever saves the images in grey or as JPEGs of low quality, or trains adversarially with "
-        "the budget as radius, undoes much of it, knowing only that images were changed. The "
-        "average of a class shows no more than what its rows have in common."
+        "Anyone who converts the images to grey or to low-quality JPEGs, or trains adversarially "
+        "with the budget as the radius, undoes much of it, knowing only that images were changed. "
+        "The average of a class reveals no more than what its rows have in common."
     ),
     "pixels": (
-        "Whoever has the labels finds the pixel that is alike in all images of a class, and paints "
-        "over it; a median filter does the same without knowing of it."
+        "Anyone who has the labels can find the pixel that is the same in all images of a class "
+        "and paint over it; a median filter removes it without any knowledge."
     ),
     "kernels": (
-        "Whoever sharpens the images undoes much of it without knowing the kernels. Whoever has "
-        "the labels sees them in the average spectrum of each class, together with what the class "
-        "looks like by itself. Whoever knows the seed computes them."
+        "Anyone who sharpens the images undoes much of it without knowing the kernels. Anyone who "
+        "has the labels sees the kernels in the average spectrum of each class, mixed with the "
+        "spectrum of the class itself. Anyone who knows the seed can compute them."
     ),
     "cells": (
-        "Whoever has the labels and knows the cells can erase what a linear model on their mean "
-        "colours tells the classes by; JPEGs of low quality weaken it without knowing of it. "
-        "Whoever knows the seed computes the centres of all rows."
+        "Anyone who has the labels and knows the cells can erase what lets a linear model on "
+        "their mean colours tell the classes apart; low-quality JPEGs weaken it without any "
+        "knowledge. Anyone who knows the seed can compute the centres of all rows."
     ),
     "processes": (
-        "Whoever saves the images as JPEGs of low quality undoes much of it without knowing the "
-        "processes. Whoever has the labels sees them in the average spectrum of each class, "
-        "together with what the class looks like by itself. Whoever knows the seed computes them."
+        "Anyone who saves the images as low-quality JPEGs undoes much of it without knowing the "
+        "processes. Anyone who has the labels sees the processes in the average spectrum of each "
+        "class, mixed with the spectrum of the class itself. Anyone who knows the seed can "
+        "compute them."
     ),
     "periods": (
-        "Whoever has the labels sees the periods of a class in its average spectrum, and whoever "
-        "knows the method computes them, whatever the seed: both can filter them out, together "
-        "with what pictures have there by themselves."
+        "Anyone who has the labels sees the periods of a class in its average spectrum, and "
+        "anyone who knows the method can compute them, whatever the seed. Both can filter them "
+        "out, together with what the pictures themselves contain at these frequencies."
     ),
 }
 # What each part of a stack is tried with after those above it: else its own first.
 _BELOW = {"rows of images": (_MEANS, "jpeg-10", "grayscale")}
-_STACK = "All parts have to be undone, the topmost first; what undoes one leaves the others."
+_STACK = (
+    "All parts have to be undone, the topmost first; undoing one part leaves the others in place."
+)
 _GENERATORS = {"lsp-1": "cells", "ar-1": "processes", "gratings-1": "periods"}
 _ADVERSARY_STEPS = 3  # of adversarial training with the budget as radius, which few can afford
 
 
 def adaptive_countermeasures(perturbation: Perturbation) -> tuple[Countermeasure, ...]:
-    """Countermeasures of a trainer who knows which kind of perturbation this is.
+    """The countermeasures of a trainer who knows the kind of perturbation.
 
-    They know the kind and its public settings, such as the budget and the size of cells, and have
-    the labels; they know neither the seed nor any clean image. For a stack they are those of all
-    parts, and the first of each part one after the other, the topmost first; rows of images at its
-    bottom are met by what everybody has against them, too.
+    Such a trainer knows the kind and its public settings, such as the budget and the size of cells,
+    and has the labels, but knows neither the seed nor any clean image. For a stack, the result
+    contains the countermeasures of all parts and a composition of the first one of each part,
+    topmost first. If the bottom of a stack has rows per image, generally known countermeasures
+    against these are added.
 
     Args:
-        perturbation: What the images are protected by.
+        perturbation: The perturbation that protects the images.
     """
     parts = perturbation.parts
     each = [_of_kind(part) for part in parts]
@@ -99,7 +103,7 @@ def adaptive_countermeasures(perturbation: Perturbation) -> tuple[Countermeasure
 
 
 def who_can_undo(perturbation: Perturbation) -> list[str]:
-    """Who can undo a perturbation of this kind, knowing what: a text, of a stack one per part."""
+    """Who can undo a perturbation of this kind, and with what knowledge: one text per part."""
     texts = list(dict.fromkeys(_WHO[what_is_known(part)] for part in perturbation.parts))
     return [_STACK, *texts] if len(perturbation.parts) > 1 else texts
 

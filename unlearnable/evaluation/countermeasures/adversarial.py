@@ -15,13 +15,13 @@ from .base import Countermeasure
 
 @dataclass(frozen=True)
 class AdversarialTraining(Countermeasure):
-    """The victim learns from the worst image in a ball around each of its own.
+    """The victim learns from the worst-case image in a ball around each training image.
 
     Args:
-        radius: Of the ball: in levels of 1/255 for ``"Linf"``, of [0, 1] images for ``"L2"``.
+        radius: Radius of the ball: in levels of 1/255 for ``"Linf"``, in [0, 1] units for ``"L2"``.
         norm: ``"Linf"`` or ``"L2"``.
-        steps: Gradient steps per batch from a random start, each of twice the radius divided by
-            the number of steps (a fifth of the radius for 10).
+        steps: Gradient steps per batch from a random start. The step size is twice the radius
+            divided by the number of steps (a fifth of the radius for 10 steps).
     """
 
     radius: float = 4
@@ -77,11 +77,11 @@ class AdversarialTraining(Countermeasure):
 class ShiftAdversarialTraining(AdversarialTraining):
     """Adversarial training whose adversary also adds a colour to all pixels of an image.
 
-    Each step moves the pixels inside their ball and the colour inside its own, both along the signs
-    of one gradient; what the network sees is cut off to valid pixels.
+    Each step moves the pixels within their ball and the colour within its own, both along the sign
+    of one gradient; the network sees values clipped to valid pixels.
 
     Args:
-        radius: Of the ball of pixels, in levels of 1/255.
+        radius: Radius of the ball of pixels, in levels of 1/255.
         norm: ``"Linf"`` only.
         steps: Gradient steps per batch, as in :class:`AdversarialTraining`, for both.
         shift: Largest change of each channel by the colour, in levels of 1/255.
@@ -114,7 +114,7 @@ class ShiftAdversarialTraining(AdversarialTraining):
         with run.frozen(model) as network:
 
             def slope(perturbed: Tensor) -> Tensor:
-                """Of the pixels, while the colour takes a step of its own."""
+                """The gradient for the pixels, while the colour takes a separate step."""
                 nonlocal colour
                 shown = colour
                 found = gradient(

@@ -25,7 +25,7 @@ _TOP = 30  # the highest of torchvision's 31 magnitudes
 
 
 class Operation(NamedTuple):
-    """One entry of a list: what changes images (B, C, H, W) by magnitudes (B,), and their range."""
+    """A function that changes images (B, C, H, W) by magnitudes (B,), and their range."""
 
     apply: Callable[[Tensor, Tensor], Tensor]
     lowest: float = 0  # at level 0
@@ -35,7 +35,7 @@ class Operation(NamedTuple):
     whole: bool = False  # rounded
 
     def magnitude(self, level: Tensor, sign: Tensor) -> Tensor:
-        """The magnitude of levels from 0 to 30 and signs ±1, both (B,)."""
+        """The magnitudes for levels from 0 to 30 and signs ±1, both (B,)."""
         value = self.lowest + (self.highest - self.lowest) * level / _TOP
         value = value.round() if self.whole else value
         return self.around + (sign * value if self.signed else value)
@@ -63,7 +63,7 @@ def _list(
 
 
 def rand_augment_list(height: int, width: int) -> tuple[Operation, ...]:
-    """RandAugment's operations for images of that size."""
+    """RandAugment's operations for images of this size."""
     share = 150 / 331
     return _list(
         shear=0.3, right=share * width, down=share * height, degrees=30, colour=0.9, bits=4
@@ -97,7 +97,7 @@ def _augmented(
 
 
 def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
-    """TrivialAugment Wide: one operation of any magnitude. (Müller & Hutter, ICCV 2021, 2103.10158)
+    """TrivialAugment Wide: one random operation. (Müller & Hutter, ICCV 2021, 2103.10158)
 
     Takes and returns float images in [0, 1], (B, C, H, W).
     """
@@ -108,18 +108,18 @@ def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
 
 @dataclass(frozen=True)
 class RandAugment(Countermeasure):
-    """Operations drawn from a list, all of one magnitude. (Cubuk et al., NeurIPS 2020, 1909.13719)
+    """Random operations, all of the same magnitude. (Cubuk et al., NeurIPS 2020, 1909.13719)
 
     Args:
-        operations: How many are applied to an image.
-        magnitude: 0 to 30.
+        operations: Number of operations per image.
+        magnitude: Magnitude from 0 to 30.
     """
 
     operations: int = 2
     magnitude: int = 9
 
     name = "randaugment"
-    description = "a victim that distorts each image by random operations (RandAugment)"
+    description = "a victim that distorts each image with random operations (RandAugment)"
 
     def __post_init__(self) -> None:
         self._integers(operations=1, magnitude=0)

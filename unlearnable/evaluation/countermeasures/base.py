@@ -18,24 +18,25 @@ from ...engine.train import Batch
 
 
 class Countermeasure(ABC):
-    """One way of training that might undo a protection.
+    """A way of training that might undo a protection.
 
-    A subclass overrides the one hook that belongs to the place where it acts; the others leave
-    things as they are. The hooks (``on_…``) are called in the order in which they stand here.
-    Subclasses are frozen dataclasses, whose fields are the parameters.
+    A subclass overrides the one hook for the stage at which it acts; the other hooks change
+    nothing. The hooks (``on_…``) are called in the order in which they are defined here. Subclasses
+    are frozen dataclasses whose fields are the parameters.
 
     Attributes:
-        test_images: Whether the test images are treated by :meth:`on_test_images`.
-        learning_rate: What the victim's optimiser starts with.
-        needs_clean_images: Whether the trainer has to have clean images of the protected dataset.
-            An audit then trains on protected images only, and leaves the result out of the worst
-            case: it says what clean images are worth, not what protected ones are.
-        knows_method: Whether it is aimed at one kind of perturbation by who knows that it was used:
-            an audit's worst case of those who know the method counts it, that of the others not.
-        takes_pairs: Whether :meth:`on_pairs` is to be called.
+        test_images: Whether :meth:`on_test_images` is applied to the test images.
+        learning_rate: Initial learning rate of the victim's optimiser.
+        needs_clean_images: Whether the trainer needs clean images of the protected dataset. An
+            audit then trains only on protected images and excludes the result from the worst case,
+            because it shows what clean images are worth rather than protected ones.
+        knows_method: Whether it targets one kind of perturbation, used by a trainer who knows that
+            kind. An audit counts it in the worst case of those who know the method, and not in that
+            of others.
+        takes_pairs: Whether :meth:`on_pairs` is called.
         several_draws: Whether :meth:`on_batch` may return several draws of an image.
-        needs_one_draw: Whether :meth:`on_batch` or :meth:`on_step` takes one draw of each image
-            only, so that it cannot come after one that returns several.
+        needs_one_draw: Whether :meth:`on_batch` or :meth:`on_step` accepts only one draw of each
+            image, so that it cannot follow a countermeasure that returns several.
     """
 
     test_images: bool = False
@@ -50,7 +51,7 @@ class Countermeasure(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """As :func:`countermeasure` takes it, such as ``"jpeg-10"``."""
+        """The name that :func:`countermeasure` accepts, such as ``"jpeg-10"``."""
 
     @property
     @abstractmethod
@@ -59,7 +60,7 @@ class Countermeasure(ABC):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """All parameters, for JSON."""
+        """All parameters, as JSON values."""
         if not is_dataclass(self):
             return {}
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -82,77 +83,76 @@ class Countermeasure(ABC):
         """Called before anything is trained.
 
         Args:
-            victim: Name, or a module, which stays as it is.
-            shape: Of the images, (C, H, W), with a module; names are checked before any image is
-                read.
+            victim: Name, or a module, which is not modified.
+            shape: Shape (C, H, W) of the images, given for modules; names are checked before any
+                image is read.
 
         Raises:
-            ValueError: The victim cannot do this.
+            ValueError: The victim does not support this countermeasure.
         """
 
     def for_timing(self, few: int, count: int) -> Countermeasure:
-        """What an audit trains with on a few images, to estimate how long this takes on all.
+        """The countermeasure that an audit times on a few images, to estimate the time for all.
 
-        With ``few`` images it has to take ``few / count`` of the time that this takes with
-        ``count``. The default is this itself, which is right where work grows with the number of
-        images. :meth:`on_dataset` is not timed.
+        With ``few`` images it must take ``few / count`` of the time that this one takes with
+        ``count``. By default it is this countermeasure itself, which is right if work grows with
+        the number of images. :meth:`on_dataset` is not timed.
 
         Args:
-            few: Images that are timed.
-            count: All images, as many or more.
+            few: Number of images that are timed.
+            count: Number of all images, at least ``few``.
         """
         return self
 
     def on_dataset(self, dataset: Any) -> Any:
-        """The dataset that the victim has instead of the one it was given.
+        """The dataset that the victim uses instead of the given one.
 
-        An audit calls it with a :class:`~unlearnable.ProtectedDataset`. Where it returns that
-        dataset, a ``Subset`` of it, or its ``with_fraction(…)``, no image is decoded again.
+        An audit calls it with a :class:`~unlearnable.ProtectedDataset`. If it returns that dataset,
+        a ``Subset`` of it, or its ``with_fraction(…)``, no image is decoded again.
         """
         return dataset
 
     def on_pairs(
         self, images: Tensor, clean: Tensor, labels: Tensor, device: torch.device
     ) -> Tensor:
-        """What the victim makes of all images once, given clean originals of them.
+        """Processes all images once, given their clean originals.
 
-        Only where :attr:`takes_pairs`, and of a :class:`~unlearnable.ProtectedDataset`. It is not
-        timed.
+        Called only if :attr:`takes_pairs`, and for a :class:`~unlearnable.ProtectedDataset`. It is
+        not timed.
 
         Args:
-            images: As :meth:`on_dataset` chose them: uint8, (N, C, H, W), on the CPU.
-            clean: The same without their perturbation.
+            images: The images chosen by :meth:`on_dataset`: uint8, (N, C, H, W), on the CPU.
+            clean: The same images without their perturbation.
             labels: int64, (N,), on the CPU.
-            device: Where networks train.
+            device: Device on which networks train.
 
         Returns:
-            uint8, of the same shape, on the CPU; those given stay as they are.
+            New images: uint8, same shape, on the CPU. The inputs are not modified.
         """
         return images
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
-        """What the victim makes of all images once, before it trains.
+        """Processes all images once, before training.
 
         Args:
             images: uint8, (N, C, H, W), on the CPU; a copy that may be changed.
             labels: int64, (N,), on the CPU.
 
         Returns:
-            uint8, of the same shape.
+            uint8, same shape.
         """
         return images
 
     def build_victim(
         self, victim: str | nn.Module, num_classes: int, channels: int, *, seed: int
     ) -> nn.Module:
-        """The fresh network that is trained: another one than the victim that was asked for, where
-        the countermeasure brings its own.
+        """The fresh network to train, which may be the countermeasure's own instead of the victim.
 
         Args:
-            victim: Name, or the caller's module, which stays as it is.
+            victim: Name, or the caller's module, which is not modified.
             num_classes: Number of logits.
-            channels: Of the images.
-            seed: Of the weights.
+            channels: Number of image channels.
+            seed: Seed of the weights.
         """
         if isinstance(victim, str):
             return build_model(victim, num_classes, channels, seed=seed)
@@ -161,19 +161,19 @@ class Countermeasure(ABC):
         return model
 
     def on_test_images(self, images: Tensor, labels: Tensor) -> Tensor:
-        """What becomes of the test images where :attr:`test_images` says so.
+        """Processes the test images if :attr:`test_images` is true.
 
-        By default :meth:`on_images`, which then must not make use of the labels.
+        By default this is :meth:`on_images`, which then must not use the labels.
         """
         return self.on_images(images, labels)
 
     def on_start(self, model: nn.Module, victim: str | nn.Module, run: Run) -> None:  # noqa: B027
-        """Changes the fresh weights that the victim starts from, in place.
+        """Changes the victim's initial weights in place.
 
         Args:
-            model: The network that is going to be trained.
-            victim: What it was built from: a name, or the caller's module, which stays as it is.
-            run: Of the victim.
+            model: The network to train.
+            victim: What it was built from: a name, or the caller's module, which is not modified.
+            run: The victim's run.
         """
 
     def on_epoch(self, model: nn.Module, run: Run) -> None:  # noqa: B027
@@ -186,32 +186,33 @@ class Countermeasure(ABC):
         """
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
-        """What the victim makes of each batch after the protocol's crop and flip.
+        """Processes each batch after the protocol's crop and flip.
 
         Args:
             batch: Float images in [0, 1], (B, C, H, W), and int64 labels, (B,).
-            run: Of the victim; its :meth:`~unlearnable.engine.run.Run.rng` gives all randomness.
-            done: Share of the epochs that are over, from 0 to below 1.
+            run: The victim's run, whose :meth:`~unlearnable.engine.run.Run.rng` is the only source
+                of randomness.
+            done: Share of the epochs completed, from 0 to below 1.
 
         Returns:
-            Images (B, C, H, W), or several draws of each next to one another, (B * draws, …), of
-            which the one with the largest loss counts; and labels, or class probabilities (B, K).
+            Images (B, C, H, W), or several adjacent draws of each, (B * draws, …), of which the one
+            with the largest loss counts; and labels, or class probabilities (B, K).
         """
         return batch
 
     def on_step(self, batch: Batch, model: nn.Module, run: Run) -> Batch:
-        """What the victim makes of a batch, given the network that is going to learn from it.
+        """Processes a batch, given the network that will learn from it.
 
         Args:
-            batch: As :meth:`on_batch` returned it.
+            batch: The batch returned by :meth:`on_batch`.
             model: The network in training.
-            run: Of the victim.
+            run: The victim's run.
         """
         return batch
 
     @property
     def passes(self) -> float:
-        """Image passes for each image that is learned from, for estimates of time."""
+        """Image passes per training image, used to estimate time."""
         return 1
 
     def __str__(self) -> str:
@@ -220,7 +221,7 @@ class Countermeasure(ABC):
 
 @dataclass(frozen=True)
 class NoCountermeasure(Countermeasure):
-    """Training by the protocol: crop and flip, nothing else."""
+    """Training by the protocol: only crop and flip."""
 
     name = "none"
-    description = "a victim that just trains"
+    description = "a victim that simply trains"

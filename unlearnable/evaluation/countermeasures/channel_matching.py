@@ -19,18 +19,18 @@ _CHUNK = 512  # images that are worked on at once
 
 @dataclass(frozen=True)
 class ChannelMatching(Countermeasure):
-    """Gives the images of each class the channel means and spreads of all images, or of others.
+    """Gives the images of each class the channel means and spreads of all or of other images.
 
-    Each image keeps its place: the one with the third lowest mean of red among its class's images
-    gets the mean that is third lowest among as many that are spread evenly over the others'; means
-    and standard deviations of each channel likewise. So no class stands out by its colours or its
-    contrast, and images of a class still differ as images do.
+    Each image keeps its rank: the image with the third lowest red mean in its class gets the third
+    lowest of equally many values spread evenly over the others' red means. The same is done with
+    the mean and standard deviation of each channel. So no class stands out by its colours or
+    contrast, while the images of a class still vary naturally.
 
-    Two of them are equal, and have one name, if their images and labels are.
+    Two instances are equal, and have the same name, if their images and labels are equal.
 
     Args:
-        dataset: Public images, read like any other and resized to the shape of the protected ones;
-            None is all protected images together.
+        dataset: Public images, resized to the shape of the protected ones; None means all protected
+            images together.
 
     Attributes:
         digest: Fingerprint of the dataset, or None for the protected images.
@@ -93,7 +93,7 @@ def channel_statistics(images: Tensor) -> Tensor:
 
 
 def matched(own: Tensor, others: Tensor) -> Tensor:
-    """For statistics (…, N, C) those of others (…, M, C) of the same rank, of each by itself."""
+    """Replaces each of the statistics (…, N, C) by that of the same rank in others (…, M, C)."""
     count, many = own.shape[-2], others.shape[-2]
     ranks = own.argsort(dim=-2, stable=True).argsort(dim=-2).double()
     in_order = others.sort(dim=-2).values

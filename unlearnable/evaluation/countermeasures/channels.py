@@ -29,12 +29,12 @@ class _Statistics(Filter):
 
 @dataclass(frozen=True)
 class ChannelNormalization(_Statistics):
-    """Each channel of each image moved and stretched to one mean and one spread.
+    """Shifts and scales each channel of each image to a fixed mean and spread.
 
     Args:
-        mean: Of every channel, in [0, 1] units.
-        spread: Standard deviation of every channel, in [0, 1] units, before values beyond the
-            valid ones are cut off. A channel that varies by less than one level stays that flat.
+        mean: Mean of every channel, in [0, 1] units.
+        spread: Standard deviation of every channel, in [0, 1] units, before clipping to valid
+            values. A channel that varies by less than one level stays that flat.
     """
 
     mean: float = 0.5
@@ -60,7 +60,7 @@ class ChannelNormalization(_Statistics):
 
 @dataclass(frozen=True)
 class HistogramEqualization(_Statistics):
-    """The values of each channel of each image spread evenly, as Pillow and torchvision do it."""
+    """Equalizes the histogram of each channel of each image, like Pillow and torchvision."""
 
     name = "histogram-equalization"
     description = "a victim that equalizes the histogram of each channel of each image"
@@ -71,16 +71,16 @@ class HistogramEqualization(_Statistics):
 
 @dataclass(frozen=True)
 class ColourWhitening(_Statistics):
-    """The colours of each image moved to grey, uncorrelated in YUV, and of one spread.
+    """Makes the colours of each image average to grey, uncorrelated in YUV, with a fixed spread.
 
-    An image's pixels are points in YUV. Their mean becomes medium grey, their covariance (by its
-    inverse root, so that no axis is turned more than need be) a diagonal one. Grey images have
-    their luma alone.
+    An image's pixels are points in YUV. Their mean becomes medium grey and their covariance
+    diagonal (using its inverse square root, so that no axis is rotated more than necessary). Grey
+    images have only luma.
 
     Args:
         luma: Standard deviation of Y in [0, 1] units.
         chroma: Standard deviation of U and of V. Directions that vary by less than one level are
-            not enlarged beyond what that level would be.
+            not amplified beyond what one level would become.
     """
 
     luma: float = 0.25
@@ -115,5 +115,5 @@ class ColourWhitening(_Statistics):
 
 
 def to_levels(values: Tensor) -> Tensor:
-    """Values in levels of 1/255 as uint8: rounded, and cut off at 0 and 255."""
+    """Values in levels of 1/255 as uint8, rounded and clipped to 0 and 255."""
     return values.round().clamp(0, 255).to(torch.uint8)

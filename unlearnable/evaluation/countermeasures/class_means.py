@@ -22,15 +22,15 @@ _COARSE = 0.25  # share of the frequencies of each axis that counts as coarse: 8
 
 @dataclass(frozen=True)
 class ClassMeanSubtraction(Countermeasure):
-    """Subtracts from every image what its class's mean differs by from the mean of all images.
+    """Subtracts the difference between the class's mean and the overall mean from every image.
 
-    That undoes what is the same for all images of a class, as class-wise rows and shifts are, and
-    the part of learned rows that a class shares; with it goes what the class itself looks like on
-    average. Test images have no labels that could be used, and stay as they are.
+    This undoes whatever is the same for all images of a class, such as class-wise rows and shifts,
+    and the part of learned rows that a class shares. It also removes what the class itself looks
+    like on average. Test images have no labels to use and are not changed.
 
     Args:
-        band: Of the difference: ``"full"``; ``"low"``, its lowest quarter of the frequencies of
-            each axis; ``"high"``, what that leaves; ``"colour"``, its mean over all pixels.
+        band: Part of the difference to subtract: ``"full"``; ``"low"``, the lowest quarter of the
+            frequencies of each axis; ``"high"``, the rest; ``"colour"``, the mean over all pixels.
     """
 
     band: str = "full"
@@ -39,7 +39,7 @@ class ClassMeanSubtraction(Countermeasure):
 
     def __post_init__(self) -> None:
         if self.band not in _BANDS:
-            raise ValueError(f"expected a band, one of {', '.join(_BANDS)}, got {self.band!r}")
+            raise ValueError(f"expected a band out of {', '.join(_BANDS)}, got {self.band!r}")
 
     @property
     def name(self) -> str:
@@ -49,7 +49,10 @@ class ClassMeanSubtraction(Countermeasure):
     @property
     def description(self) -> str:
         what = _BANDS[self.band]
-        return f"a victim that subtracts from each image what {what} differs by from that of all"
+        return (
+            f"a victim that subtracts from each image the difference between {what} and that "
+            f"of all images"
+        )
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         means = class_means(images, labels)

@@ -16,12 +16,12 @@ _WHITE = 255
 
 @dataclass(frozen=True)
 class ShiftRemoval(Countermeasure):
-    """Estimates by how much each class's channels were shifted, and shifts them back.
+    """Estimates how far each class's channels were shifted and shifts them back.
 
     Images of any class reach black and white somewhere. A class whose values begin at 25 was
-    shifted up by 25, and what was brighter than 230 was cut off at white; such pixels get the
-    middle of what they may have been. Where a class reaches neither end, the shift is that of those
-    possible which brings its mean nearest to the mean of all images.
+    shifted up by 25, and values above 230 were clipped at white; such pixels get the middle of
+    their possible original values. If a class reaches neither end, the possible shift that brings
+    its mean closest to the mean of all images is chosen.
     """
 
     name = "shift-removal"
@@ -43,7 +43,7 @@ class ShiftRemoval(Countermeasure):
 
 
 def class_shifts(images: Tensor, labels: Tensor) -> Tensor:
-    """How many levels each class's channels were shifted up by, int64 (K, C)."""
+    """The number of levels by which each class's channels were shifted up, int64 (K, C)."""
     means = class_means(images, labels).mean((2, 3))
     counts = labels.bincount(minlength=len(means)).double()
     everything = (counts / counts.sum()) @ means

@@ -15,21 +15,22 @@ _CHUNK = 512  # images that are transformed at once
 
 @dataclass(frozen=True)
 class SpectrumMatching(Countermeasure):
-    """Divides each image's spectrum by its class's average, and gives it that of all classes.
+    """Replaces the average spectrum of each class by the average spectrum of all classes.
 
-    A kernel that all images of a class were convolved with multiplies the average spectrum of the
-    class, so that the quotient undoes what it did to each frequency's strength; a random process
-    that was added shows in the average spectrum, too, and is damped. Classes whose clean images
-    have unlike spectra lose that as well: what is gained has to outweigh it.
+    A kernel with which all images of a class were convolved multiplies the average spectrum of the
+    class, so dividing each image's spectrum by it undoes the kernel's effect on the strength of
+    each frequency. An added random process also shows in the average spectrum and is damped.
+    Differences between the spectra of clean classes are lost as well; the gain has to outweigh this
+    loss.
 
     Args:
-        limit: Largest factor by which a frequency is strengthened or weakened.
+        limit: Largest factor by which a frequency is amplified or damped.
     """
 
     limit: float = 4.0
 
     name = "spectrum-matching"
-    description = "a victim that makes the average spectrum of each class that of all classes"
+    description = "a victim that gives each class the average spectrum of all classes"
     knows_method = True
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class SpectrumMatching(Countermeasure):
 
 
 def class_amplitudes(images: Tensor, labels: Tensor) -> Tensor:
-    """Root mean square amplitude of each class's frequencies, (K, C, H, W // 2 + 1)."""
+    """Root-mean-square amplitude of each class's frequencies, (K, C, H, W // 2 + 1)."""
     classes = int(labels.max()) + 1
     totals = torch.zeros(classes, *torch.fft.rfft2(images[:1].double()).shape[1:]).double()
     for part, own in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):

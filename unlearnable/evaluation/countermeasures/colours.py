@@ -12,16 +12,15 @@ from .base import Countermeasure
 
 @dataclass(frozen=True)
 class ColourJitter(Countermeasure):
-    """Brightness, contrast, saturation and hue of each image changed at random, in that order.
+    """Randomly changes brightness, contrast, saturation and hue of each image, in that order.
 
-    The operations are torchvision's ``ColorJitter``'s, whose order is random.
+    The operations are those of torchvision's ``ColorJitter``, which applies them in random order.
 
     Args:
         brightness: Factors are drawn from 1 minus this to 1 plus this.
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: Share of a whole turn of the colours, up to which they are turned either way; up to
-            0.5.
+        contrast: Like ``brightness``.
+        saturation: Like ``brightness``.
+        hue: Largest rotation of the hues in either direction, as a share of a full turn; up to 0.5.
     """
 
     brightness: float = 0.4
@@ -52,16 +51,16 @@ class ColourJitter(Countermeasure):
 
 @dataclass(frozen=True)
 class HueShift(Countermeasure):
-    """The colours of each image turned around the circle of hues, at random.
+    """Randomly rotates the hues of each image.
 
     Args:
-        turn: Share of a whole turn, up to which they are turned either way; 0.5 is any hue.
+        turn: Largest rotation in either direction, as a share of a full turn; 0.5 allows any hue.
     """
 
     turn: float = 0.5
 
     name = "hue-shift"
-    description = "a victim that turns the hues of each image at random in every batch"
+    description = "a victim that rotates the hues of each image at random in every batch"
 
     def __post_init__(self) -> None:
         self._numbers("turn")
@@ -76,11 +75,12 @@ class HueShift(Countermeasure):
 
 @dataclass(frozen=True)
 class ShiftNoise(Countermeasure):
-    """One random colour added to all pixels of an image, and noise to each.
+    """Adds one random colour to all pixels of an image, and noise to each pixel.
 
     Args:
-        levels: Each channel's shift is uniform up to this, either way, in levels of 1/255.
-        noise: Standard deviation of the normal noise, in levels of 1/255.
+        levels: Largest shift of each channel in either direction, drawn uniformly, in levels of
+            1/255.
+        noise: Standard deviation of the Gaussian noise, in levels of 1/255.
     """
 
     levels: float = 8

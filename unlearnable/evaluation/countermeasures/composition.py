@@ -16,17 +16,18 @@ from .base import Countermeasure, NoCountermeasure
 
 @dataclass(frozen=True)
 class Composition(Countermeasure):
-    """Countermeasures one after the other, each at its own place.
+    """Several countermeasures in sequence, each at its own stage.
 
-    What they do to the dataset comes first, then what they do to all images, to the start of the
-    network, to batches and to steps; at one place, the parts act in their order. Test images are
-    treated by those parts that treat them by themselves. Its name is theirs, joined by ``+``.
+    They act first on the dataset, then on all images, on the initial network, on batches and on
+    steps; at each stage, the parts act in their given order. Test images are processed by those
+    parts that also process them on their own. The name consists of the parts' names joined by
+    ``+``.
 
     Args:
-        parts: Two or more, none twice; compositions among them are taken apart.
+        parts: Two or more different countermeasures; nested compositions are flattened.
 
     Raises:
-        ValueError: They cannot be composed: the message says which, and why.
+        ValueError: They cannot be composed; the message says which ones and why.
     """
 
     parts: tuple[Countermeasure, ...]
@@ -37,11 +38,11 @@ class Composition(Countermeasure):
             flat += part.parts if isinstance(part, Composition) else [part]
         object.__setattr__(self, "parts", tuple(flat))
         if len(flat) < 2:
-            raise ValueError(f"expected two countermeasures or more to compose, got {self.name!r}")
+            raise ValueError(f"expected two or more countermeasures to compose, got {self.name!r}")
         for why in (_useless, _two_datasets, _two_rates, _two_adversaries, _several_draws):
             if reason := why(flat):
                 raise ValueError(
-                    f"expected countermeasures that go together, got {self.name!r}: {reason}"
+                    f"expected countermeasures that can be combined, got {self.name!r}: {reason}"
                 )
 
     @property
@@ -55,7 +56,7 @@ class Composition(Countermeasure):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those of each part, by its name."""
+        """The parameters of each part, by its name."""
         return {part.name: part.parameters for part in self.parts}
 
     @property
@@ -166,14 +167,14 @@ def _useless(parts: Sequence[Countermeasure]) -> str:
     names = [part.name for part in parts]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        return f"{twice[0]} is there twice; name it once"
+        return f"{twice[0]} appears twice; name it once"
     for part in parts:
         if any(not other.trains for other in parts if other is not part) and (
             _overrides(part, "on_batch") or _overrides(part, "on_step")
         ):
             return f"{part.name} changes batches, and nothing is trained by batches here"
     if any(isinstance(part, NoCountermeasure) for part in parts):
-        return "none is training without any; leave it out"
+        return "none means training without a countermeasure; omit it"
     return ""
 
 
@@ -181,7 +182,9 @@ def _two_datasets(parts: Sequence[Countermeasure]) -> str:
     found = [p.name for p in parts if _overrides(p, "on_dataset") or p.takes_pairs]
     if len(found) < 2:
         return ""
-    return f"{found[0]} and {found[1]} each say which clean images there are; take one of them"
+    return (
+        f"{found[0]} and {found[1]} each decide which clean images there are; use only one of them"
+    )
 
 
 def _two_rates(parts: Sequence[Countermeasure]) -> str:
@@ -189,14 +192,14 @@ def _two_rates(parts: Sequence[Countermeasure]) -> str:
     found = [p.name for p in parts if any(_overrides(p, s) for s in starts) or _changes_rate(p)]
     if len(found) < 2:
         return ""
-    return f"{found[0]} and {found[1]} each say how training starts; take one of them"
+    return f"{found[0]} and {found[1]} each decide how training starts; use only one of them"
 
 
 def _two_adversaries(parts: Sequence[Countermeasure]) -> str:
     found = [part.name for part in parts if _overrides(part, "on_step")]
     if len(found) < 2:
         return ""
-    return f"{found[0]} and {found[1]} each choose the images of a step; take one of them"
+    return f"{found[0]} and {found[1]} each choose the images of a step; use only one of them"
 
 
 def _several_draws(parts: Sequence[Countermeasure]) -> str:
@@ -208,7 +211,7 @@ def _several_draws(parts: Sequence[Countermeasure]) -> str:
             if other.needs_one_draw and later:
                 first = "" if _overrides(other, "on_step") else f"; name {other.name} first"
                 return (
-                    f"{part.name} makes several draws of an image, and {other.name} takes one of "
-                    f"each{first}"
+                    f"{part.name} makes several draws of an image, and {other.name} accepts only "
+                    f"one{first}"
                 )
     return ""

@@ -13,13 +13,13 @@ from .base import Countermeasure
 
 @dataclass(frozen=True)
 class Displacement(Countermeasure):
-    """Each pixel takes its value from a random place near it, interpolated linearly.
+    """Each pixel takes its value from a random nearby position, linearly interpolated.
 
     Args:
-        distance: Largest move along each axis, in pixels; beyond the image's edge, the pixels of
-            the edge are repeated.
-        seed: Of the moves, which are drawn once.
-        test_images: Move the pixels of the test images too.
+        distance: Largest displacement along each axis, in pixels; edge pixels are repeated beyond
+            the image.
+        seed: Seed of the displacements, which are drawn once.
+        test_images: Also displace the pixels of the test images.
     """
 
     distance: float = 2.0
@@ -44,9 +44,9 @@ class Displacement(Countermeasure):
 
 
 def displaced(images: Tensor, moves: Tensor) -> Tensor:
-    """uint8 images (B, C, H, W) whose pixels are taken from elsewhere, interpolated linearly.
+    """Displaces the pixels of uint8 images (B, C, H, W), with linear interpolation.
 
-    ``moves`` (B, H, W, 2) say how far right and how far down.
+    ``moves`` (B, H, W, 2) are the distances to the right and down.
     """
     height, width = images.shape[2:]
     x = torch.arange(width) + 0.5 + moves[..., 0]

@@ -14,17 +14,17 @@ from .channels import to_levels
 
 @dataclass(frozen=True)
 class PixelRepair(Countermeasure):
-    """Replaces what hardly varies among the images of a class by the mean of what is around it.
+    """Replaces pixels that hardly vary within a class by the mean of their surroundings.
 
     Args:
-        ratio: A position is fixed where its standard deviation over the class's images is below
-            this share of the class's median position's.
+        ratio: A position counts as fixed if its standard deviation over the class's images is below
+            this share of the median over all positions.
     """
 
     ratio: float = 0.25
 
     name = "pixel-repair"
-    description = "a victim that finds the pixels that are alike in a class and repairs them"
+    description = "a victim that finds pixels that are the same throughout a class and repairs them"
     knows_method = True
 
     def __post_init__(self) -> None:
@@ -42,13 +42,13 @@ class PixelRepair(Countermeasure):
         return images
 
     def fixed(self, images: Tensor) -> Tensor:
-        """Which positions are alike in images of one class, bool (H, W)."""
+        """Which positions are fixed in images of one class, bool (H, W)."""
         spread = images.double().var(0, correction=0).mean(0).sqrt()
         return spread < self.ratio * spread.median()
 
 
 def repaired(images: Tensor, fixed: Tensor) -> Tensor:
-    """Float images (B, C, H, W) whose fixed positions have the mean of their free neighbours."""
+    """Replaces fixed positions in float images (B, C, H, W) by the mean of free neighbours."""
     free = (~fixed).to(images.dtype)
     kernel = torch.ones(1, 1, 3, 3, dtype=images.dtype)
 

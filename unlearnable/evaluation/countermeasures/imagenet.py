@@ -43,16 +43,16 @@ class _OwnNetwork(Countermeasure):
 
 @dataclass(frozen=True)
 class FineTuningImageNet(_OwnNetwork):
-    """Fine-tunes all weights of a network that was trained on ImageNet, whatever the victim is.
+    """Fine-tunes all weights of a network pretrained on ImageNet, whatever the victim is.
 
-    The network has a new last layer and is trained by the protocol at a low learning rate. Its
-    BatchNorm layers learn from the statistics of each batch, and are tested with their running
-    mean, as those of other victims are. Images are resized inside the network.
+    The network gets a new last layer and is trained by the protocol at a low learning rate. As in
+    other victims, its BatchNorm layers use batch statistics in training and running statistics in
+    testing. Images are resized inside the network.
 
     Args:
-        network: As for :func:`unlearnable.pretrained_network`.
-        learning_rate: Of the training.
-        least_side: Pixels that smaller images are enlarged to.
+        network: As in :func:`unlearnable.pretrained_network`.
+        learning_rate: Initial learning rate.
+        least_side: Side in pixels to which smaller images are enlarged.
 
     Raises:
         ImportError: The extra ``pretrained`` is not installed; raised before any training.
@@ -72,22 +72,22 @@ class FineTuningImageNet(_OwnNetwork):
 
     @property
     def description(self) -> str:
-        return f"a victim that is {self.network} with ImageNet weights, and fine-tunes all of them"
+        return f"a victim that fine-tunes all ImageNet weights of {self.network}"
 
 
 @dataclass(frozen=True)
 class LinearProbeImageNet(_OwnNetwork):
-    """A linear classifier on the features of a network that was trained on ImageNet and stays so.
+    """A linear classifier on the features of a frozen network that was trained on ImageNet.
 
-    Features are computed once, of the images as they are: without crops and flips, and with the
-    BatchNorm statistics of ImageNet. The classifier is multinomial logistic regression, by L-BFGS
-    until it converges, so that epochs, recipe and seed make no difference, and the peak is the
-    last accuracy.
+    Features are computed once, from the images without crops and flips, and with the BatchNorm
+    statistics of ImageNet. The classifier is multinomial logistic regression, fitted by L-BFGS
+    until convergence; so epochs, recipe and seed make no difference, and the peak equals the last
+    accuracy.
 
     Args:
-        network: As for :func:`unlearnable.pretrained_network`.
-        weight_decay: Of the classifier's weights.
-        least_side: Pixels that smaller images are enlarged to.
+        network: As in :func:`unlearnable.pretrained_network`.
+        weight_decay: Weight decay of the classifier.
+        least_side: Side in pixels to which smaller images are enlarged.
 
     Raises:
         ImportError: The extra ``pretrained`` is not installed; raised before any training.
@@ -130,13 +130,13 @@ class LinearProbeImageNet(_OwnNetwork):
 def fit_linear(
     inputs: Tensor, labels: Tensor, num_classes: int, weight_decay: float
 ) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression: the least mean cross-entropy with decayed weights.
+    """Multinomial logistic regression: minimises the mean cross-entropy with weight decay.
 
     Args:
         inputs: Float (N, D).
         labels: int64, (N,).
         num_classes: K.
-        weight_decay: Half of it times the sum of the squared weights is added.
+        weight_decay: Half of it, times the sum of the squared weights, is added to the loss.
 
     Returns:
         Weights (K, D) and biases (K,).

@@ -21,10 +21,10 @@ _CHUNK = 64  # images that are filtered at once
 
 @dataclass(frozen=True)
 class Filter(Countermeasure):
-    """A function of each image by itself; a subclass writes :meth:`_filter`.
+    """A function applied to each image separately; a subclass defines :meth:`_filter`.
 
     Args:
-        test_images: Filter the test images too. Published figures are for training images only.
+        test_images: Also filter the test images. Published figures filter only training images.
     """
 
     test_images: bool = field(default=False, kw_only=True)
@@ -39,10 +39,10 @@ class Filter(Countermeasure):
 
 @dataclass(frozen=True)
 class Grayscale(Filter):
-    """Every pixel's luma in all its channels."""
+    """Replaces all channels of every pixel by its luma."""
 
     name = "grayscale"
-    description = "a victim that takes the colour out of its training images"
+    description = "a victim that removes the colour from its training images"
 
     def _filter(self, images: Tensor) -> Tensor:
         return images if images.shape[1] == 1 else v2.rgb_to_grayscale(images, images.shape[1])
@@ -50,10 +50,10 @@ class Grayscale(Filter):
 
 @dataclass(frozen=True)
 class JPEG(Filter):
-    """Compression as Pillow does it.
+    """JPEG compression, as in Pillow.
 
     Args:
-        quality: 1 to 100.
+        quality: Quality from 1 to 100.
     """
 
     quality: int = 10
@@ -69,7 +69,7 @@ class JPEG(Filter):
 
     @property
     def description(self) -> str:
-        return f"a victim that saves its training images as JPEG of quality {self.quality}"
+        return f"a victim that saves its training images as JPEG at quality {self.quality}"
 
     def _filter(self, images: Tensor) -> Tensor:
         opened = []
@@ -82,10 +82,10 @@ class JPEG(Filter):
 
 @dataclass(frozen=True)
 class BitDepth(Filter):
-    """Fewer levels: the low bits of every pixel are set to 0.
+    """Reduces the bit depth by setting the low bits of every pixel to 0.
 
     Args:
-        bits: How many are kept, 1 to 8.
+        bits: Number of bits kept, from 1 to 8.
     """
 
     bits: int = 2
@@ -131,13 +131,13 @@ class _Neighbourhood(Filter):
 
 @dataclass(frozen=True)
 class GaussianBlur(_Neighbourhood):
-    """A blur by a normal density.
+    """A Gaussian blur.
 
     Args:
         kernel_size: Odd side of the kernel in pixels.
-        sigma: Standard deviation in pixels, above 0. Published figures are for a kernel of 3 pixels
-            and 0.1, where a pixel's neighbours weigh less than rounding takes away: that leaves
-            images as they are.
+        sigma: Standard deviation in pixels, above 0. Published figures use a kernel of 3 pixels and
+            a sigma of 0.1, where the weight of the neighbours disappears in rounding: images do not
+            change.
     """
 
     kernel_size: int = 5
@@ -161,7 +161,7 @@ class MedianFilter(_Neighbourhood):
     """The median of the square around each pixel."""
 
     name = "median-filter"
-    description = "a victim that takes medians of neighbouring pixels in its training images"
+    description = "a victim that applies a median filter to its training images"
 
     def _filter(self, images: Tensor) -> Tensor:
         return self._squares(images).median(-1).values.to(torch.uint8)
@@ -172,7 +172,7 @@ class MeanFilter(_Neighbourhood):
     """The mean of the square around each pixel."""
 
     name = "mean-filter"
-    description = "a victim that takes means of neighbouring pixels in its training images"
+    description = "a victim that applies a mean filter to its training images"
 
     def _filter(self, images: Tensor) -> Tensor:
         return self._squares(images).mean(-1).round().to(torch.uint8)

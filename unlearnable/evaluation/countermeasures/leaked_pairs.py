@@ -25,17 +25,17 @@ _COARSEST = 4  # pixels of a side that become one
 
 @dataclass(frozen=True)
 class LeakedPairs(Countermeasure):
-    """Trains a small U-Net on clean originals of some protected images, and purifies the rest.
+    """Trains a small U-Net on the clean originals of some protected images and purifies the rest.
 
-    The network is given an image and its class, and learns by the mean absolute error what to add
-    to it. Its own pairs are replaced by their originals. That is the honest upper bound of what can
-    be undone, and outside the worst case: originals that leaked are clean images.
+    The network takes an image and its class and learns, with the mean absolute error, what to add
+    to the image. The leaked images are replaced by their originals. This is an upper bound on what
+    can be undone, and does not count as the worst case, because leaked originals are clean images.
 
     Args:
-        pairs: How many originals leaked; all of them where there are fewer images.
-        steps: Updates of the U-Net.
-        batch_size: Pairs of an update.
-        seed: Of the choice of pairs and of the U-Net.
+        pairs: Number of leaked originals; all images if there are fewer.
+        steps: Number of updates of the U-Net.
+        batch_size: Pairs per update.
+        seed: Seed of the choice of pairs and of the U-Net.
     """
 
     pairs: int = 500
@@ -121,10 +121,10 @@ def _block(width: int, out: int) -> nn.Sequential:
 
 
 class PairNetwork(nn.Module):
-    """A U-Net that takes images in [0, 1] and their classes, and gives what is to be seen.
+    """A U-Net that takes images in [0, 1] with their classes and returns purified images.
 
     Args:
-        channels: Of the images.
+        channels: Number of image channels.
         num_classes: K.
     """
 
@@ -138,7 +138,7 @@ class PairNetwork(nn.Module):
         self.last = nn.Conv2d(w, channels, 3, padding=1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Images (B, C, H, W) and classes (B,) to images."""
+        """Maps images (B, C, H, W) and classes (B,) to images."""
         height, width = images.shape[2:]
         missing = (0, -width % _COARSEST, 0, -height % _COARSEST)  # right and below
         hidden = self.first(F.pad(images, missing, mode="replicate"))

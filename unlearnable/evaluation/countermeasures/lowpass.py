@@ -14,17 +14,17 @@ from .images import Filter
 
 @dataclass(frozen=True)
 class LowPass(Filter):
-    """The lowest frequencies of a discrete cosine transform of the whole image.
+    """Keeps only the lowest frequencies of the discrete cosine transform of the whole image.
 
     Args:
-        share: Of the frequencies of each axis that is kept, above 0 and up to 1; at least the mean
-            of the image stays.
+        share: Share of the frequencies of each axis to keep, above 0 and up to 1; the mean of the
+            image is always kept.
     """
 
     share: float = 0.5
 
     name = "low-pass"
-    description = "a victim that takes the fine detail out of its training images"
+    description = "a victim that removes the fine detail from its training images"
 
     def __post_init__(self) -> None:
         self._numbers("share")
@@ -36,7 +36,7 @@ class LowPass(Filter):
 
 
 def cosines(size: int) -> Tensor:
-    """The orthonormal discrete cosine transform (DCT-II) of that many values, float64 (N, N)."""
+    """The matrix of the orthonormal discrete cosine transform (DCT-II), float64 (N, N)."""
     place = torch.arange(size, dtype=torch.float64)
     waves = torch.cos(math.pi / size * place[:, None] * (place + 0.5))
     scale = torch.full((size, 1), math.sqrt(2 / size), dtype=torch.float64)

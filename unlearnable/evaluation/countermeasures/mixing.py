@@ -18,10 +18,10 @@ Mix = tuple[Tensor, Tensor]  # images (B, C, H, W), and how much of themselves t
 
 
 def boxes(images: Tensor, heights: Tensor, widths: Tensor, draws: Draws) -> Tensor:
-    """The pixels of one box per image, cut off at the image's edges, bool (B, 1, H, W).
+    """Masks of one box per image, clipped at the image's edges, bool (B, 1, H, W).
 
-    Heights and widths are int64 (B,). A box's centre may be any pixel; it begins half its height
-    above and half its width to the left, rounded down.
+    Heights and widths are int64 (B,). A box may be centred on any pixel; it begins half its height
+    above and half its width to the left of the centre, rounded down.
     """
 
     def inside(length: Tensor, pixels: int) -> Tensor:
@@ -35,11 +35,11 @@ def boxes(images: Tensor, heights: Tensor, widths: Tensor, draws: Draws) -> Tens
 
 @dataclass(frozen=True)
 class Cutout(Countermeasure):
-    """One black square in every image. (DeVries & Taylor, 1708.04552)
+    """Blacks out one square in every image. (DeVries & Taylor, 1708.04552)
 
     Args:
-        size: Its side in pixels; its centre may be any pixel, so that parts may lie outside. None
-            is half the image's shorter side: 16 for 32x32.
+        size: Side of the square in pixels; it may be centred on any pixel, so parts of it may lie
+            outside the image. None means half the image's shorter side: 16 for 32x32.
     """
 
     size: int | None = None
@@ -102,7 +102,7 @@ class _Mixing(Countermeasure):
 
 @dataclass(frozen=True)
 class CutMix(_Mixing):
-    """A box of another image, and its label by area. (Yun et al., ICCV 2019, 1905.04899)"""
+    """Pastes a box of another image; labels mix by area. (Yun et al., ICCV 2019, 1905.04899)"""
 
     name = "cutmix"
     description = "a victim that pastes parts of other images into each (CutMix)"
@@ -116,7 +116,7 @@ class CutMix(_Mixing):
 
 @dataclass(frozen=True)
 class MixUp(_Mixing):
-    """Weighted means of two images and of their labels. (Zhang et al., ICLR 2018, 1710.09412)"""
+    """Averages two images and their labels. (Zhang et al., ICLR 2018, 1710.09412)"""
 
     name = "mixup"
     description = "a victim that averages each image with another one (MixUp)"

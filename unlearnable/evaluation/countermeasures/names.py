@@ -96,14 +96,16 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
 
 
 def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
-    """A countermeasure from its name.
+    """Returns the countermeasure with a given name.
 
     Args:
         chosen: A name such as ``"jpeg-10"``, or several joined by ``+``, such as
-            ``"jpeg-10+grayscale"``; None for ``"none"``; or a countermeasure, which is returned.
+            ``"jpeg-10+grayscale"``; None, which means ``"none"``; or a countermeasure, which is
+            returned.
 
     Raises:
-        ValueError: The name is not known, its number out of range, or parts cannot be composed.
+        ValueError: The name is unknown, its number is out of range, or the parts cannot be
+            composed.
     """
     if isinstance(chosen, Countermeasure):
         return chosen
@@ -112,8 +114,8 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
     chosen = chosen.replace("color", "colour")  # as it is written elsewhere
     if chosen in SETS or chosen == ADAPTIVE:
         raise ValueError(
-            f"expected one countermeasure, got the set {chosen!r}; audit takes sets, and "
-            f"unlearnable.evaluation lists what is in them"
+            f"expected one countermeasure, got the set {chosen!r}; pass it to audit, which takes "
+            f"sets, or choose a member of it from unlearnable.evaluation"
         )
     if "+" in chosen:
         return Composition(tuple(map(countermeasure, chosen.split("+"))))

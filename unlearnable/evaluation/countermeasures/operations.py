@@ -16,15 +16,15 @@ from ...engine.random import Draws
 
 
 def columns(values: Tensor) -> Tensor:
-    """One value per image, to go with images."""
+    """Reshapes one value per image so that it broadcasts over images."""
     return values[:, None, None, None]
 
 
 def warp(images: Tensor, matrices: Tensor, mode: str = "nearest") -> Tensor:
-    """Images (B, C, H, W) whose pixels are taken from elsewhere; what was outside is black.
+    """Warps images (B, C, H, W); pixels from outside the image are black.
 
-    Matrices (B, 2, 3) lead from a pixel's place (x, y, 1), in pixels from the image's centre, to
-    where its value comes from.
+    Matrices (B, 2, 3) map a pixel's position (x, y, 1), in pixels from the image's centre, to the
+    position of its value.
     """
     _, _, height, width = images.shape
     x = torch.arange(width, device=images.device) + (1 - width) / 2
@@ -43,36 +43,36 @@ def _matrices(*entries: Tensor | float, like: Tensor) -> Tensor:
 
 
 def shear_x(images: Tensor, amount: Tensor) -> Tensor:
-    """Rows moved to the left, the more so the lower they are."""
+    """Shears: shifts rows to the left, lower rows further."""
     half = images.shape[2] / 2  # the top edge stays
     return warp(images, _matrices(1, amount, amount * half, 0, 1, 0, like=amount))
 
 
 def shear_y(images: Tensor, amount: Tensor) -> Tensor:
-    """Columns moved up, the more so the further right they are."""
+    """Shears: shifts columns up, those on the right further."""
     half = images.shape[3] / 2  # the left edge stays
     return warp(images, _matrices(1, 0, 0, amount, 1, amount * half, like=amount))
 
 
 def translate_x(images: Tensor, pixels: Tensor) -> Tensor:
-    """Moved right by whole pixels, towards zero where they are not."""
+    """Shifts to the right by whole pixels, rounded towards zero."""
     return warp(images, _matrices(1, 0, -pixels.trunc(), 0, 1, 0, like=pixels))
 
 
 def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
-    """Moved down likewise."""
+    """Shifts down by whole pixels, rounded towards zero."""
     return warp(images, _matrices(1, 0, 0, 0, 1, -pixels.trunc(), like=pixels))
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Turned clockwise about the centre."""
+    """Rotates clockwise about the centre."""
     turn = torch.deg2rad(degrees)
     cos, sin = turn.cos(), turn.sin()
     return warp(images, _matrices(cos, -sin, 0, sin, cos, 0, like=degrees))
 
 
 def turned(images: Tensor, degrees: Tensor, shear: Tensor, scale: Tensor) -> Tensor:
-    """Rotated, sheared along the rows (in degrees too) and scaled about the centre."""
+    """Rotates, shears along the rows (also in degrees) and scales about the centre."""
     turn, slope = torch.deg2rad(degrees), torch.deg2rad(shear).tan()
     cos, sin = turn.cos() / scale, turn.sin() / scale
     entries = (cos - slope * sin, -sin - slope * cos, 0, sin, cos, 0)
@@ -84,22 +84,22 @@ def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """Luma of every pixel, (B, 1, H, W)."""
+    """The luma of every pixel, (B, 1, H, W)."""
     return images if images.shape[1] == 1 else v2.rgb_to_grayscale(images)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Multiplied."""
+    """Multiplies the values by a factor."""
     return (images * columns(factor)).clamp(0, 1)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """The distance to each pixel's luma, multiplied."""
+    """Multiplies the difference from each pixel's luma."""
     return _blend(images, grey(images), factor)
 
 
 def hue(images: Tensor, turn: Tensor) -> Tensor:
-    """Every pixel's hue turned by a share of the whole circle (HSV); grey images stay."""
+    """Rotates every pixel's hue (HSV) by a share of a full turn; grey images do not change."""
     if images.shape[1] != 3:
         return images
     red, green, blue = images.unbind(1)
@@ -120,12 +120,12 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """The distance to the image's mean luma, multiplied."""
+    """Multiplies the difference from the image's mean luma."""
     return _blend(images, grey(images).mean((1, 2, 3), keepdim=True), factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """The distance to a smoothed image, multiplied; the outermost pixels stay."""
+    """Multiplies the difference from a smoothed image; the outermost pixels do not change."""
     kernel = torch.ones(3, 3, device=images.device)
     kernel[1, 1] = 5
     channels = images.shape[1]
@@ -136,18 +136,18 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Rounded down to so many bits."""
+    """Rounds values down to this many bits."""
     levels = 2 ** columns(bits)
     return (images * levels).floor().minimum(levels - 1) / levels
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Negatives of the pixels from a threshold on."""
+    """Inverts all pixels at or above a threshold."""
     return torch.where(images >= columns(threshold), 1 - images, images)
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Every channel stretched to the range from 0 to 1; one of a single value stays."""
+    """Stretches every channel to the range from 0 to 1; a constant channel does not change."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     flat = low == high
     span = torch.where(flat, 1.0, high - low)
@@ -155,7 +155,7 @@ def autocontrast(images: Tensor) -> Tensor:
 
 
 def shuffle_channels(images: Tensor, draws: Draws, probability: float) -> Tensor:
-    """Every image's channels in a random order, with a probability."""
+    """Shuffles each image's channels with a given probability."""
     count, channels = images.shape[:2]
     order = draws.uniform((count, channels), 0, 1).argsort(1)
     chosen = draws.uniform((count, 1), 0, 1) < probability

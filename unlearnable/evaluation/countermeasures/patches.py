@@ -17,19 +17,21 @@ _LEAST = 1e-9  # share of the largest variance below which a direction counts as
 
 @dataclass(frozen=True)
 class PatchErasure(Countermeasure):
-    """The least change of patches' mean colours after which no linear model tells the classes.
+    """Makes the mean colours of patches useless for linear models, with the least change.
 
-    The means of square cells are changed by the closed form of LEACE, which makes them uncorrelated
-    with the classes (Belrose et al., NeurIPS 2023, 2306.03819), and each pixel of a cell as its
-    mean. It undoes rows that a linear model tells apart, such as those of LSP.
+    The closed form of LEACE (Belrose et al., NeurIPS 2023, 2306.03819) makes the means of square
+    cells uncorrelated with the classes, and each pixel of a cell changes by as much as the mean. It
+    undoes rows that a linear model can tell apart, such as those of LSP.
 
     Args:
-        cell: Side of a cell in pixels; None is a quarter of the image's shorter side.
+        cell: Side of a cell in pixels; None means a quarter of the image's shorter side.
     """
 
     cell: int | None = None
 
-    description = "a victim that erases what a linear model on coarse patches tells classes by"
+    description = (
+        "a victim that erases what lets a linear model tell classes apart by coarse patches"
+    )
     knows_method = True
 
     def __post_init__(self) -> None:
@@ -53,15 +55,15 @@ class PatchErasure(Countermeasure):
 
 
 def patch_means(images: Tensor, side: int) -> Tensor:
-    """Means of square cells of images (B, C, H, W), float64; the last ones may be cut off."""
+    """Means of square cells of images (B, C, H, W), float64; the last cells may be smaller."""
     return F.avg_pool2d(images.double(), side, ceil_mode=True, count_include_pad=False)
 
 
 def erased(features: Tensor, labels: Tensor) -> Tensor:
-    """Features (N, F), changed as little as need be until no class's mean differs from the others'.
+    """Changes features (N, F) as little as possible so that all classes have the same mean.
 
-    Where W is the inverse root of their covariance and P the projection on W times their covariance
-    with the classes, the part W^+ P W of the centred features is subtracted.
+    With W the inverse square root of their covariance, and P the projection onto W times their
+    covariance with the classes, the part W^+ P W of the centred features is subtracted.
     """
     centred = features - features.mean(0)
     classes = F.one_hot(labels).double()

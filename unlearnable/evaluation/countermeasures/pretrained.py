@@ -24,7 +24,7 @@ from .base import Countermeasure, NoCountermeasure
 
 @dataclass(frozen=True)
 class Start:
-    """What a victim is pretrained on, as for :class:`FineTuning`; its digest is compared."""
+    """The dataset a victim is pretrained on, as in :class:`FineTuning`; compared by its digest."""
 
     dataset: Any = field(compare=False, repr=False)
     digest: str | None
@@ -33,20 +33,20 @@ class Start:
 
 @dataclass(frozen=True)
 class FineTuning(Countermeasure):
-    """Starts from a pretrained network and a new last layer, at a low learning rate.
+    """Starts from a pretrained network with a new last layer, at a low learning rate.
 
-    Pretraining follows the protocol and is done once per victim, image shape, dataset and number of
-    epochs in a process. Published fine-tuning starts from ImageNet; here nothing is downloaded, and
-    weights from few or simple images are a weaker start than those.
+    Pretraining follows the protocol and is done once per process for each victim, image shape,
+    dataset and number of epochs. Published fine-tuning starts from ImageNet. Here nothing is
+    downloaded, and weights from few or simple images are a weaker start.
 
-    Two of them are equal, and have one name, if their images and labels are: a dataset is read once
-    when it is given, for its fingerprint.
+    Two instances are equal, and have the same name, if their images and labels are equal. For this
+    fingerprint, a dataset is read once when it is passed.
 
     Args:
-        dataset: What to pretrain on, read like any other; None is generated images
+        dataset: Dataset to pretrain on; None means generated images
             (:class:`~unlearnable.datasets.Shapes`, seed 1).
-        epochs: Of pretraining.
-        learning_rate: Of the training that follows.
+        epochs: Epochs of pretraining.
+        learning_rate: Initial learning rate of the training that follows.
 
     Attributes:
         digest: Fingerprint of the dataset, or None for generated images.
@@ -101,8 +101,8 @@ class FineTuning(Countermeasure):
             check_network(with_head(victim, width), shape, width, role="victim")
         except ValueError as error:
             raise ValueError(
-                f"expected a victim whose last Linear layer gives its logits, since fine-tuning "
-                f"replaces it, got a {type(victim).__name__} in which "
+                f"expected a victim whose last Linear layer outputs the logits, because "
+                f"fine-tuning replaces it, got a {type(victim).__name__} in which "
                 f"{head or 'the module itself'}, defined last, does not; define its layers in the "
                 f"order in which they are used"
             ) from error
@@ -123,7 +123,7 @@ class FineTuning(Countermeasure):
 def pretrained(
     victim: str | nn.Module, start: Start, shape: tuple[int, int, int], device: str, precision: str
 ) -> dict[str, Tensor]:
-    """A victim's weights, on the CPU, after training on other images resized to a shape."""
+    """A victim's weights, on the CPU, after training on other images, resized to a given shape."""
     store = read_images(Shapes(seed=1) if start.digest is None else start.dataset, shape[1:])
     images = store.images
     if len(images[0]) != shape[0]:
@@ -147,7 +147,7 @@ def pretrained(
 
 
 def with_head(victim: nn.Module, num_classes: int) -> nn.Module:
-    """A copy of a module with another last linear layer, whose weights are not set yet."""
+    """A copy of a module with a new last linear layer, whose weights are not initialised."""
     model = copy.deepcopy(victim)
     name = last_linear(model)
     features: Any = model.get_submodule(name).in_features

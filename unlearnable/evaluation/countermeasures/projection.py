@@ -26,19 +26,19 @@ _CHUNK = 512  # images that are projected at once
 
 @dataclass(frozen=True)
 class OrthogonalProjection(Countermeasure):
-    """Takes the directions of a logistic regression's weights out of every training image.
+    """Removes the directions of a logistic regression's weights from every training image.
 
-    The regression is trained on the images' pixels. Then the network is trained on what is left
-    around the mean image, rounded and cut off to valid pixels, with CutMix, rotation, shear,
+    The regression is trained on the images' pixels. Then the network is trained on the remainder
+    around the mean image, rounded and clipped to valid pixels, with CutMix, rotation, shear,
     scaling and colour jitter.
 
     Args:
-        epochs: Of the regression.
-        min_updates: Fewest updates of the regression. A small set is seen more often, since in
-            20 epochs of it a shortcut would be half learned and so half removed. The default is
-            what 20 epochs of 50,000 images come to.
-        batch_size: Of the regression.
-        augment: Whether the network's training is augmented.
+        epochs: Epochs of the regression.
+        min_updates: Smallest number of updates of the regression. A small set is seen more often,
+            because 20 epochs of it would learn, and so remove, a shortcut only by half. The default
+            corresponds to 20 epochs of 50,000 images.
+        batch_size: Batch size of the regression.
+        augment: Whether the network is trained with augmentation.
     """
 
     epochs: int = 20
@@ -104,7 +104,7 @@ class OrthogonalProjection(Countermeasure):
 
 
 def without(images: Tensor, directions: Tensor) -> Tensor:
-    """Flat images (B, D) without their parts along orthonormal ``directions`` (D, K)."""
+    """Flat images (B, D) without their components along orthonormal ``directions`` (D, K)."""
     return images - images @ directions @ directions.T
 
 

@@ -16,15 +16,15 @@ _CHUNK = 512  # images that are sharpened at once
 
 @dataclass(frozen=True)
 class Sharpening(Countermeasure):
-    """Convolves each image with a sharpening kernel of 3x3 pixels of its own, in all channels.
+    """Convolves each image with its own 3x3 sharpening kernel, the same in all channels.
 
-    The centre's weight is drawn from a normal distribution, at least 1; the other eight take away
-    what it is above 1, in random shares. Images are continued by their edges.
+    The centre's weight is drawn from a normal distribution and is at least 1; the other eight
+    weights subtract its excess over 1, in random shares. Edge pixels are repeated beyond the image.
 
     Args:
         centre: Mean of the centre's weight.
-        spread: Standard deviation of it.
-        seed: Of the kernels, which are drawn once.
+        spread: Standard deviation of the centre's weight.
+        seed: Seed of the kernels, which are drawn once.
     """
 
     centre: float = 2.5
@@ -32,7 +32,7 @@ class Sharpening(Countermeasure):
     seed: int = 0
 
     name = "sharpening"
-    description = "a victim that sharpens each training image by a random kernel"
+    description = "a victim that sharpens each training image with a random kernel"
 
     def __post_init__(self) -> None:
         self._numbers("centre", "spread")
@@ -56,7 +56,7 @@ class Sharpening(Countermeasure):
         return images
 
     def kernels(self, count: int) -> Tensor:
-        """One for each image, float (N, 3, 3), whose weights sum to 1."""
+        """One kernel per image, float (N, 3, 3), whose weights sum to 1."""
         rng = torch.Generator().manual_seed(self.seed)
         centre = (self.centre + self.spread * torch.randn(count, 1, generator=rng)).clamp_min(1)
         shares = torch.rand(count, 8, generator=rng)

@@ -19,15 +19,15 @@ from .operations import columns, shuffle_channels
 
 @dataclass(frozen=True)
 class UEraser(Countermeasure):
-    """Learns from the one of several augmented draws that the network gets most wrong.
+    """Learns from whichever of several augmented draws has the largest loss.
 
-    A draw changes brightness and contrast along a random cloud, each with a probability, shuffles
-    the channels with probability 0.5, and applies TrivialAugment.
+    Each draw changes brightness and contrast along a random cloud, each with a given probability,
+    shuffles the channels with probability 0.5, and applies TrivialAugment.
 
     Args:
-        draws: Of each image; 1 is UEraser-lite.
-        until: Share of the epochs in which there are several draws; after it, one.
-        probability: Of the clouds.
+        draws: Draws per image; 1 is UEraser-lite.
+        until: Share of the epochs with several draws; after that there is one.
+        probability: Probability of each cloud.
     """
 
     draws: int = 5
@@ -89,9 +89,9 @@ class UEraser(Countermeasure):
 def plasma(shape: torch.Size, roughness: Tensor, draws: Draws) -> Tensor:
     """Random clouds from 0 to 1, one per channel, by the diamond-square construction.
 
-    A grid of four corners is halved until it covers the image; new points are the mean of their
-    neighbours plus noise, whose spread shrinks by ``roughness`` (B,), 0 to 1, from each grid to the
-    next. (Fournier et al., Communications of the ACM 1982)
+    A grid of four corners is refined until it covers the image; new points are the mean of their
+    neighbours plus noise, whose spread shrinks by the factor ``roughness`` (B,), 0 to 1, from one
+    grid to the next. (Fournier et al., Communications of the ACM 1982)
     """
     count, channels, height, width = shape
 

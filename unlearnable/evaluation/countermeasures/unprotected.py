@@ -14,11 +14,11 @@ from .base import Countermeasure, NoCountermeasure
 
 @dataclass(frozen=True)
 class Unprotected(Countermeasure):
-    """A share of the training images is as it was before protection.
+    """A share of the training images is left unprotected.
 
     Args:
-        percent: Of all images, above 0 and up to 100: exactly, rounded to whole images, where the
-            whole dataset is protected; at least, where it is protected in part.
+        percent: Percentage of all images, above 0 and up to 100, rounded to whole images. It is
+            exact if the whole dataset is protected, and a minimum if only part of it is.
     """
 
     percent: float = 20
@@ -36,7 +36,7 @@ class Unprotected(Countermeasure):
 
     @property
     def description(self) -> str:
-        return f"a victim that has a training set of which {self.percent:g} % is not protected"
+        return f"a victim that trains on a set of which {self.percent:g} % is not protected"
 
     def for_timing(self, few: int, count: int) -> Countermeasure:
         return NoCountermeasure()  # it trains as without any, on other images
@@ -50,14 +50,15 @@ class Unprotected(Countermeasure):
         mixed = dataset.with_fraction(min(dataset.fraction, 1 - self.percent / 100))
         if mixed.chosen.all():
             raise ValueError(
-                f"expected enough images to leave one unprotected by {self.name}, got {len(mixed)}"
+                f"expected enough images for {self.name} to leave one unprotected, got "
+                f"{len(mixed)}; add images, or leave a larger share unprotected"
             )
         return mixed
 
 
 @dataclass(frozen=True)
 class CleanPartOnly(Unprotected):
-    """The control of :class:`Unprotected`: its clean images without the protected ones."""
+    """The control for :class:`Unprotected`: its clean images without the protected ones."""
 
     @property
     def name(self) -> str:
@@ -65,7 +66,9 @@ class CleanPartOnly(Unprotected):
 
     @property
     def description(self) -> str:
-        return f"a victim that has only the {self.percent:g} % of images that are not protected"
+        return (
+            f"a victim that trains only on the {self.percent:g} % of images that are not protected"
+        )
 
     def on_dataset(self, dataset: Any) -> Any:
         mixed = super().on_dataset(dataset)

@@ -12,13 +12,13 @@ from .images import Filter
 
 @dataclass(frozen=True)
 class WithinBudget(Countermeasure):
-    """A filter whose result is cut off at so many levels from the image that it was made of.
+    """A filter whose result is limited to a number of levels from the original image.
 
-    Who knows the L-inf budget knows that the clean image is no further away; so detail that a
-    filter alone would lose is kept.
+    A trainer who knows the L-inf budget knows that the clean image is no further away. This keeps
+    detail that the filter by itself would lose.
 
     Args:
-        filter: Of the images.
+        filter: Filter to apply to the images.
         levels: The budget in levels of 1/255, 1 or more.
     """
 

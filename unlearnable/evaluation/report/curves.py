@@ -12,14 +12,16 @@ logger = logging.getLogger(__name__)
 
 
 def plot_curves(evaluations: Mapping[str, Evaluation], path: str | Path) -> bool:
-    """Draws clean-test accuracy after each epoch, a line per seed and a colour per name.
+    """Plots clean-test accuracy after each epoch, with one line per seed and one colour per name.
 
-    Returns whether it was drawn: without matplotlib it is left out, with a hint in the log.
+    Returns whether the plot was drawn; without matplotlib it is skipped, with a hint in the log.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        logger.warning("accuracy curves are left out: pip install 'unlearnable[plot]' draws them")
+        logger.warning(
+            "accuracy curves were skipped; to get them, run: pip install 'unlearnable[plot]'"
+        )
         return False
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()

@@ -12,19 +12,19 @@ PROTECTED, CLEAN = "protected", "clean"
 
 @dataclass(frozen=True)
 class Cell:
-    """One victim of an audit. Accuracies are shares from 0 to 1.
+    """One victim of an audit; accuracies are shares from 0 to 1.
 
     Attributes:
         trained_on: ``"protected"`` or ``"clean"`` images.
-        countermeasure: Name.
+        countermeasure: Name of the countermeasure.
         victim: Name of the network.
-        seed: Of the victim.
+        seed: Seed of the victim.
         last: Clean-test accuracy after the last epoch.
-        peak: The best of any epoch.
+        peak: Best clean-test accuracy of any epoch.
         train: Accuracy on the training images.
         curve: Clean-test accuracy after each epoch.
-        seconds: What it took.
-        machine: Processor, threads, versions and precision that it was measured with.
+        seconds: Time that it took.
+        machine: Processor, threads, versions and precision of the measurement.
     """
 
     trained_on: str
@@ -50,13 +50,13 @@ class Reached(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One countermeasure against one victim; None is what has not been measured yet.
+    """One countermeasure with one victim; None means not measured yet.
 
     Attributes:
         countermeasure: Name.
         victim: Name of the network.
-        protected: What victims reached that were trained on protected images.
-        clean: What the same victims reached on clean images.
+        protected: What victims trained on protected images reached.
+        clean: What the same victims reached when trained on clean images.
     """
 
     countermeasure: str
@@ -66,21 +66,21 @@ class Row(NamedTuple):
 
     @property
     def peak(self) -> float:
-        """The peak on protected images, or -1."""
+        """The peak on protected images, or -1 if it was not measured."""
         return -1.0 if self.protected is None else self.protected.peak
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and standard deviation of the sample, which is 0 for one value."""
+    """The mean and the sample standard deviation, which is 0 for one value."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return statistics.fmean(values), spread
 
 
 def percent(share: float) -> str:
-    """As reports write accuracies."""
+    """Formats an accuracy for reports."""
     return f"{100 * share:.1f} %"
 
 
 def whole_percent(share: float) -> str:
-    """As reports write what was recovered; less than guessing is nothing."""
+    """Formats a recovered share for reports; less than guessing counts as 0 %."""
     return f"{max(0, round(100 * share))} %"

@@ -23,7 +23,7 @@ _TEMPLATES = Environment(
 
 
 def html_page(report: Findings) -> str:
-    """The whole page."""
+    """The complete page."""
     template = _TEMPLATES.get_template("report.html")
     page = template.render(report=report, text=text, figures=figures, charts=_charts(report))
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
@@ -46,7 +46,7 @@ def _charts(report: Findings) -> list[dict[str, Any]]:
             for kind, reached in ((PROTECTED, row.protected), (CLEAN, row.clean))
             if reached
         ]
-        words = f"{name}: at best {', '.join(reached_on)}"
+        words = f"{name}: peak accuracy {', '.join(reached_on)}"
         epochs = max(len(curve) for _, curve in curves)
         charts.append({"name": name, "words": words, "epochs": epochs, "curves": curves})
     return charts

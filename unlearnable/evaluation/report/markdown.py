@@ -9,7 +9,7 @@ from .model import Findings
 
 
 def markdown_page(report: Findings) -> str:
-    """The whole text; what comes from the user's data is escaped."""
+    """The complete text; anything that comes from the user's data is escaped."""
     figures = []
     for row in report.rows():
         share = report.recovered(row)
@@ -37,7 +37,7 @@ def markdown_page(report: Findings) -> str:
         table(["countermeasure", "victim", *text.COLUMNS], figures),
         *(["## Who can undo it", *map(escape, undoing)] if undoing else []),
         "## How much it changes",
-        "Between clean and protected 8-bit images; changes in levels of 1/255.",
+        "Measured between clean and protected 8-bit images; changes are in levels of 1/255.",
         table(
             ["class", *changes[0][1]],
             ([escape(name), *map(escape, change.values())] for name, change in changes),
@@ -48,7 +48,7 @@ def markdown_page(report: Findings) -> str:
         table(["name", "in plain words"], tried),
         "## How it was measured",
         "\n".join(f"- {name}: {escape(fact)}" for name, fact in text.facts(report).items()),
-        "## What this does not say",
+        "## What this does not tell you",
         *text.LIMITS,
     ]
     return "\n\n".join(parts) + "\n"

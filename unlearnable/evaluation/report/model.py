@@ -13,7 +13,7 @@ _LEARNS = 0.3  # of the way from chance to certainty that the clean baseline has
 
 @dataclass(frozen=True)
 class Findings:
-    """What follows from an audit; attributes are those of :class:`AuditReport`."""
+    """Conclusions from an audit; the attributes are those of :class:`AuditReport`."""
 
     perturbation: dict[str, Any]
     dataset: dict[str, Any]
@@ -37,12 +37,12 @@ class Findings:
 
     @property
     def seconds(self) -> float:
-        """What all cells took."""
+        """Total time of all cells in seconds."""
         return sum(cell.seconds for cell in self.cells)
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        """Those that cells were measured on, each once."""
+        """The machines that cells were measured on, each once."""
         found = [cell.machine or self.machine for cell in self.cells] or [self.machine]
         return [machine for place, machine in enumerate(found) if machine not in found[:place]]
 
@@ -53,12 +53,12 @@ class Findings:
 
     @property
     def clean(self) -> float | None:
-        """What the best victim reaches on clean images with no countermeasure, once measured."""
+        """What the best victim reaches on clean images without a countermeasure, or None."""
         found = [self.reached(CLEAN, "none", victim) for victim in self.victims]
         return max((reached.peak for reached in found if reached), default=None)
 
     def reached(self, trained_on: str, countermeasure: str, victim: str) -> Reached | None:
-        """Mean and spread over the seeds measured so far, or None without any."""
+        """Mean and spread over the seeds measured so far, or None if there are none."""
         found = self.curves(trained_on, countermeasure, victim)
         if not found:
             return None
@@ -71,7 +71,7 @@ class Findings:
         return [c for c in self.cells if (c.trained_on, c.countermeasure, c.victim) == wanted]
 
     def rows(self) -> list[Row]:
-        """One per countermeasure and victim, those of one countermeasure together."""
+        """One row per countermeasure and victim, grouped by countermeasure."""
         return [
             Row(name, victim, *(self.reached(kind, name, victim) for kind in (PROTECTED, CLEAN)))
             for name in (entry["name"] for entry in self.countermeasures)
@@ -79,14 +79,14 @@ class Findings:
         ]
 
     def worst(self, of: str = "all") -> Row | None:
-        """Where the protection fails most: the largest recovered share of what was compared.
+        """The row where the protection fails most, by the share of clean accuracy recovered.
 
-        Countermeasures that need clean images of the dataset are left out: they say what images
-        that are public already are worth, not what the protected ones are.
+        Countermeasures that need clean images of the dataset are left out: they show what already
+        public images are worth, not the protected ones.
 
         Args:
-            of: ``"standard"``, those whose trainer does not know the method; ``"adaptive"``, those
-                that are aimed at this kind of perturbation; or ``"all"``.
+            of: ``"standard"`` for countermeasures of trainers who do not know the method;
+                ``"adaptive"`` for those that target this kind of perturbation; or ``"all"``.
         """
         rows = [
             row for row in self.counted() if of == "all" or self.adaptive(row) == (of == "adaptive")
@@ -103,7 +103,7 @@ class Findings:
 
     @property
     def worst_adaptive(self) -> Row | None:
-        """The worst case among trainers who know the method; None where none was measured."""
+        """The worst case among trainers who know the method, or None if none was measured."""
         return self.worst("adaptive")
 
     def adaptive(self, row: Row) -> bool:
@@ -112,15 +112,15 @@ class Findings:
         return row.countermeasure in knowing
 
     def without(self) -> Row | None:
-        """Training with no countermeasure, of the victim that gets furthest."""
+        """The row without a countermeasure whose victim reaches the highest accuracy."""
         rows = [r for r in self.rows() if r.countermeasure == "none" and r.protected]
         return max(rows, key=lambda row: row.peak, default=None)
 
     def recovered(self, row: Row) -> float | None:
-        """Share of clean accuracy above chance that victims get: 0 is guessing, 1 is no protection.
+        """Share of the clean accuracy above chance that victims reach; 1 means no protection.
 
-        Clean accuracy is that of the same victim without any countermeasure, which is what the
-        images are worth to it; where the victim learns little from them, that of the best victim.
+        The clean accuracy is that of the same victim without a countermeasure, which shows what the
+        images are worth to it; if that victim learns little from them, that of the best victim.
         """
         baseline = self._worth(row.victim)
         if row.protected is None or baseline is None or baseline <= self.chance:
@@ -138,10 +138,10 @@ class Findings:
         return accuracy - self.chance <= HOLDS * (self.clean - self.chance)
 
     def says_little(self, row: Row) -> bool:
-        """Whether victims fail with the countermeasure on clean images too.
+        """Whether victims with the countermeasure also fail on clean images.
 
-        They do if it leaves clean images no larger share of the accuracy without a countermeasure
-        than a protection that holds leaves: then it is the countermeasure that keeps victims out.
+        They do if, on clean images, the countermeasure leaves no larger share of the accuracy than
+        a protection that holds would. Then the countermeasure itself prevents learning.
         """
         return row.clean is not None and self.clean is not None and self._little(row.clean.peak)
 
@@ -150,11 +150,11 @@ class Findings:
         return [row for row in self.counted() if self._worth(row.victim) is None]
 
     def counted(self) -> list[Row]:
-        """Rows measured on protected images whose trainer needs no clean ones."""
+        """Rows measured on protected images whose trainer needs no clean images."""
         return [row for row in self.rows() if row.protected and not self.needs_clean(row)]
 
     def needs_clean(self, row: Row) -> bool:
-        """Whether the trainer of a row has to have clean images of the dataset."""
+        """Whether the trainer of a row needs clean images of the dataset."""
         needing = [entry["name"] for entry in self.countermeasures if entry["needs_clean"]]
         return row.countermeasure in needing
 
@@ -163,7 +163,7 @@ class Findings:
         return next(str(e["description"]) for e in self.countermeasures if e["name"] == name)
 
     def outcome(self, of: str = "all") -> str:
-        """``"broken"``, ``"weakened"``, ``"holds"``, or ``"unknown"``; ``of`` as :meth:`worst`."""
+        """``"broken"``, ``"weakened"``, ``"holds"`` or ``"unknown"``; ``of``: see :meth:`worst`."""
         worst = self.worst(of)
         share = None if worst is None else self.recovered(worst)
         if share is None or not self.learnt:
@@ -174,9 +174,9 @@ class Findings:
 
     @property
     def learnt(self) -> bool:
-        """Whether victims learn enough from clean images to compare with."""
+        """Whether victims learn enough from clean images for a comparison."""
         return self.clean is not None and self.clean >= self.chance + _LEARNS * (1 - self.chance)
 
     def held_by_default(self) -> bool:
-        """Whether it held, but countermeasures were tried that say little."""
+        """Whether the protection held, but some countermeasures tried were uninformative."""
         return self.outcome() == "holds" and any(map(self.says_little, self.rows()))

@@ -23,30 +23,30 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class AuditReport(Findings):
-    """What :func:`audit` found.
+    """The results of :func:`audit`.
 
     Attributes:
-        perturbation: What :meth:`Perturbation.info` says, ``parameters`` of the method, and
-            ``who_can_undo``, sentences (absent in reports of earlier releases).
+        perturbation: The result of :meth:`Perturbation.info`, the ``parameters`` of the method, and
+            ``who_can_undo``, a list of sentences (absent in reports of earlier releases).
         dataset: ``name``, ``images``, ``classes`` (names or None), ``num_classes``, ``digest``,
-            ``fraction`` of images that were protected.
+            ``fraction`` of images protected.
         test: ``name``, ``images``, ``digest``, ``chance`` (share of the most frequent class),
             ``held_out`` (share of the dataset, or None), ``overlap`` with the training images.
         settings: ``epochs``, ``batch_size``, ``peak_images``, ``image_size``, ``precision``
-            (as it was asked for).
-        countermeasures: ``name``, ``description``, ``parameters``, ``needs_clean`` (whether the
-            trainer has to have clean images of the dataset) and ``adaptive`` (whether it is aimed
-            at this kind of perturbation; absent in reports of earlier releases) of each, in order.
-        victims: Names.
-        seeds: Of the victims.
-        cells: What was measured.
-        planned: Number of cells of the whole audit.
-        change: Imperceptibility, the fields of :class:`Distortion` (``psnr`` None where infinite).
-        change_by_class: The same by class name.
-        examples: Images to look at: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
-            ``protected`` as PNG in base64.
-        machine: Processor, threads and versions of the last start; a cell has the precision, too.
-        date: Of the last cell, ISO format.
+            (as requested).
+        countermeasures: For each, in order: ``name``, ``description``, ``parameters``,
+            ``needs_clean`` (whether the trainer needs clean images of the dataset) and ``adaptive``
+            (whether it targets this kind of perturbation; absent in reports of earlier releases).
+        victims: Names of the networks.
+        seeds: Seeds of the victims.
+        cells: The measurements.
+        planned: Number of cells in the complete audit.
+        change: Imperceptibility: the fields of :class:`Distortion` (``psnr`` is None if infinite).
+        change_by_class: The same for each class name.
+        examples: Example images: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
+            ``protected`` as base64-encoded PNG.
+        machine: Processor, threads and versions of the last start; cells also record the precision.
+        date: Date of the last cell, in ISO format.
     """
 
     def headline(self) -> str:
@@ -54,14 +54,14 @@ class AuditReport(Findings):
         return headline(self)
 
     def verdict(self) -> str:
-        """What was found, in plain words: the worst case first."""
+        """The findings in plain words, worst case first."""
         return verdict(self)
 
     def __str__(self) -> str:
         return f"{self.headline()}. {self.verdict()}\n\n{plain_table(self)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """All values, for JSON."""
         said = {
             "headline": self.headline(),
             "verdict": self.verdict(),
@@ -87,29 +87,31 @@ class AuditReport(Findings):
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ArtefactError: It is something else.
+            ArtefactError: The content is not a report.
         """
         if content.get("format") != REPORT_FORMAT:
-            raise ArtefactError(f"expected a report of format {REPORT_FORMAT}, got another file")
+            raise ArtefactError(
+                f"expected a report of format {REPORT_FORMAT}, got a different file"
+            )
         values = {f.name: content[f.name] for f in dataclasses.fields(cls)}
         return cls(**values | {"cells": [Cell(**cell) for cell in content["cells"]]})
 
     def to_html(self) -> str:
-        """One self-contained page."""
+        """The report as a self-contained HTML page."""
         return html_page(self)
 
     def to_markdown(self) -> str:
-        """The same without pictures."""
+        """The report as Markdown, without pictures."""
         return markdown_page(self)
 
     def save(self, folder: str | Path) -> Path:
         """Writes ``report.html``, ``report.md`` and ``report.json``.
 
         Returns:
-            The page to look at, ``report.html``.
+            The path of ``report.html``.
 
         Raises:
-            FileExistsError: The folder holds things that are not ours.
+            FileExistsError: The folder contains files that this package did not write.
         """
         folder = Path(folder)
         if not (folder / "audit.json").exists():
@@ -122,11 +124,11 @@ class AuditReport(Findings):
 
     @classmethod
     def load(cls, folder: str | Path) -> AuditReport:
-        """Reads what :meth:`save` or an audit wrote.
+        """Reads a report written by :meth:`save` or by an audit.
 
         Raises:
-            FileNotFoundError: There is none.
-            ArtefactError: It is no report.
+            FileNotFoundError: There is no report.
+            ArtefactError: The file is not a report.
         """
         path = Path(folder) / REPORT
         try:

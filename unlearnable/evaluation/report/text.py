@@ -12,22 +12,25 @@ from .model import BREAKS, HOLDS, Findings
 COLUMNS = ("protected, peak", "protected, last", "clean, peak", "recovered")
 LIMITS = (
     "Protection is empirical. Another countermeasure, network or training schedule may recover "
-    "more than those tried here, and nothing here bounds what one that is not known yet recovers.",
-    "The peak is the best epoch judged on test images, which errs on the trainer's side. Figures "
-    "hold for this dataset, image size, networks and number of epochs.",
-    "Keep clean originals and the perturbation to yourself: pairs of clean and protected images "
-    "are enough to learn to undo it.",
+    "more than those tried here, and these results set no limit for countermeasures yet to be "
+    "invented.",
+    "The peak is the best epoch as judged on the test images, which favours the trainer. The "
+    "figures apply to this dataset, image size, these networks and this number of epochs.",
+    "Keep the clean originals and the perturbation private: pairs of clean and protected images "
+    "are enough to learn how to undo the protection.",
 )
 # What holds against those who do not know the method, and against everybody -> the headline.
 _APART = {
     ("holds", "weakened"): (
-        "The protection held against those who do not know the method, in part against those who do"
+        "The protection held against trainers who do not know the method, but only in part "
+        "against those who do"
     ),
     ("holds", "broken"): (
-        "The protection held against those who do not know the method, not against those who do"
+        "The protection held against trainers who do not know the method, but not against those "
+        "who do"
     ),
     ("weakened", "broken"): (
-        "The protection holds in part, and not at all against those who know the method"
+        "The protection held in part, but not at all against trainers who know the method"
     ),
 }
 _VERSIONS = ("unlearnable", "torch", "torchvision", "python")
@@ -47,31 +50,33 @@ def headline(findings: Findings) -> str:
     if not tried and findings.outcome() == "holds":
         return "No countermeasure was tried"
     return {
-        "broken": "The protection does not hold",
-        "weakened": "The protection holds in part",
-        "holds": "The protection held against all that was tried",
+        "broken": "The protection did not hold",
+        "weakened": "The protection held in part",
+        "holds": "The protection held against everything that was tried",
         "unknown": "Nothing can be said about the protection yet",
-    }[findings.outcome()] + (", but some of it says little" if findings.held_by_default() else "")
+    }[findings.outcome()] + (
+        ", but some tests are inconclusive" if findings.held_by_default() else ""
+    )
 
 
 def verdict(report: Findings) -> str:
-    """What was found, the worst case first."""
+    """The findings, worst case first."""
     worst, without = report.worst(), report.without()
     if worst is None:
         return "Nothing has been measured yet."
     who = report.describe(worst.countermeasure)
     network = f" ({worst.victim})" if len(report.victims) > 1 else ""
-    first = f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.peak)} accuracy at its best"
+    first = f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.peak)} accuracy at best"
     if worst.clean is not None:
         first += f"; on clean images the same victim reaches {percent(worst.clean.peak)}"
     said = [first]
     share = report.recovered(worst)
     if report.clean is not None and not report.learnt:
-        said.append("Victims learn too little from clean images to compare with")
+        said.append("Victims learn too little from clean images for a comparison")
     elif share is not None:
         said.append(
-            f"Beyond guessing, that is {whole_percent(share)} of what clean images give without "
-            f"any countermeasure"
+            f"Above chance, that is {whole_percent(share)} of what clean images give without a "
+            f"countermeasure"
         )
     if said_apart := _apart(report, worst):
         said.append(said_apart)
@@ -84,7 +89,9 @@ def verdict(report: Findings) -> str:
     ]
     if report.held_by_default():
         little = [_name(report, row) for row in report.rows() if report.says_little(row)]
-        said.append(f"On clean images, too, victims learn next to nothing with {_listed(little)}")
+        said.append(
+            f"With {_listed(little)}, victims learn next to nothing from clean images either"
+        )
     if not report.complete:
         said.append(f"Only {len(report.cells)} of {report.planned} cells have been measured so far")
     return ". ".join(said) + "."
@@ -104,17 +111,17 @@ def _apart(report: Findings, worst: Row) -> str:
         figures += f", which is {whole_percent(share)} of what clean images give"
     if knows:
         return (
-            f"For that it has to know the method; of those who do not, the one that {does} gets "
-            f"furthest, to {figures}"
+            f"This requires knowing the method; of the victims that do not know it, the one that "
+            f"{does} gets furthest and reaches {figures}"
         )
     return (
-        f"Knowing the method helps no further: of those who do, the one that {does} gets furthest, "
-        f"to {figures}"
+        f"Knowing the method does not help more: of the victims that know it, the one that {does} "
+        f"gets furthest and reaches {figures}"
     )
 
 
 def worst_cases(report: Findings) -> list[tuple[str, Row]]:
-    """The worst case, or where there are two the one without and the one with the method known."""
+    """The worst case, or both if there is one without and one with knowledge of the method."""
     standard, adaptive = report.worst_standard, report.worst_adaptive
     if standard is None or adaptive is None:
         worst = report.worst()
@@ -141,30 +148,30 @@ def plain_table(report: Findings) -> str:
 
 
 def how_to_read(report: Findings) -> str:
-    """What the columns of the table say."""
+    """Explains the columns of the table."""
     return (
-        "High figures mean a weak protection. Peak is the best epoch, last the end of training; "
-        "the clean column is the same victim and countermeasure on clean images. Recovered is the "
-        "peak on protected images as a share of what clean images give without a countermeasure, "
-        f"both beyond guessing ({100 * report.chance:.1f} %, the most frequent class of the test "
-        f"images): up to {100 * HOLDS:.0f} % the protection held, from {100 * BREAKS:.0f} % it "
-        f"does not. A countermeasure says little about the protection where it leaves clean images "
-        f"no more than {100 * HOLDS:.0f} %."
+        "High figures mean weak protection. Peak is the best epoch, last is the end of training; "
+        "the clean column shows the same victim and countermeasure on clean images. Recovered is "
+        "the peak on protected images as a share of what clean images give without a "
+        f"countermeasure, both counted above chance ({100 * report.chance:.1f} %, the share of "
+        f"the most frequent class in the test images). Up to {100 * HOLDS:.0f} %, the protection "
+        f"held; from {100 * BREAKS:.0f} %, it did not. A countermeasure is inconclusive if "
+        f"victims that use it recover no more than {100 * HOLDS:.0f} % even from clean images."
     )
 
 
 def marks(report: Findings, row: Row) -> list[str]:
-    """What stands beside the name of a countermeasure in the table."""
+    """The remarks next to the name of a countermeasure in the table."""
     found = {
         "knows the method": report.adaptive(row),
         "worst case": row in [worst for _, worst in worst_cases(report)],
-        "says little": report.says_little(row),
+        "inconclusive": report.says_little(row),
     }
     return [mark for mark, holds in found.items() if holds]
 
 
 def undoing(report: Findings) -> list[str]:
-    """Who can undo this kind of perturbation, knowing what; nothing in reports of old audits."""
+    """Who can undo this kind of perturbation, and with what knowledge; empty in old reports."""
     return [str(sentence) for sentence in report.perturbation.get("who_can_undo", [])]
 
 
@@ -182,7 +189,7 @@ def change_cells(change: Mapping[str, Any]) -> dict[str, str]:
 
 
 def change_rows(report: Findings) -> list[tuple[str, dict[str, str]]]:
-    """Imperceptibility of all classes together, and of each that was measured."""
+    """Imperceptibility over all classes, and for each class that was measured."""
     rows = [("all classes", report.change), *report.change_by_class.items()]
     return [(name, change_cells(change)) for name, change in rows if change]
 
@@ -196,11 +203,11 @@ def figure(reached: Reached | None, which: str = "peak") -> str:
 
 
 def facts(report: Findings) -> dict[str, str]:
-    """Everything that the figures depend on, by name."""
+    """All settings that the figures depend on, by name."""
     own, data, test, used = report.perturbation, report.dataset, report.test, report.settings
     parameters = ", ".join(f"{name}={value}" for name, value in own["parameters"].items())
     held = test["held_out"]
-    from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images held out"
+    from_where = test["name"] if held is None else f"{100 * held:.0f} % of the images, held out"
     budget = "none" if own["epsilon"] is None else f"{own['epsilon']} ({own['norm']})"
     peak = used["peak_images"]
     found = {
@@ -235,7 +242,7 @@ def facts(report: Findings) -> dict[str, str]:
     if used["image_size"] is not None:
         found["Image size"] = "x".join(map(str, used["image_size"]))
     if test["overlap"]:
-        found["Warning"] = f"{test['overlap']} test images are among the training images"
+        found["Warning"] = f"{test['overlap']} test images are also training images"
     return found
 
 

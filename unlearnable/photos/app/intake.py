@@ -20,14 +20,14 @@ _SPARE = 1 << 28  # bytes of the disk that unpacking leaves free
 
 
 class Dropped(NamedTuple):
-    """A file that the browser sent."""
+    """A file sent by the browser."""
 
     path: Path  # where it lies
     name: str  # as its owner calls it, below the folders that were dropped: cats/tabby.jpg
 
 
 class Collected(NamedTuple):
-    """The photos of what was dropped."""
+    """The photos among the dropped files."""
 
     folder: Path  # they lie in it, or in a folder per class
     photos: int
@@ -35,13 +35,13 @@ class Collected(NamedTuple):
 
 
 def collect(dropped: Iterable[Dropped], folder: Path) -> Collected:
-    """Lays dropped photos into a new folder, by their own names; archives are unpacked.
+    """Puts dropped photos into a new folder under their own names, unpacking archives.
 
-    What was dropped is linked to, not copied, where it lies on the same disk. Of two files with
-    one name the second is numbered.
+    Files on the same disk are linked instead of copied. If two files have the same name, the second
+    gets a number.
 
     Raises:
-        ValueError: There are no photos, some lie beside class folders, or an archive is damaged.
+        ValueError: There are no photos, some lie next to class folders, or an archive is damaged.
     """
     folder.mkdir(parents=True)
     unpacked = folder.with_name(folder.name + "-unpacked")
@@ -62,7 +62,7 @@ def collect(dropped: Iterable[Dropped], folder: Path) -> Collected:
     shutil.rmtree(unpacked, ignore_errors=True)
     said = _say_left_out(left_out)
     if not found:
-        raise ValueError(" ".join(["There is no photo among what you dropped.", *said]))
+        raise ValueError(" ".join(["There are no photos among the files you dropped.", *said]))
     return Collected(folder, len(found), said)
 
 
@@ -83,7 +83,7 @@ def _unpack(dropped: Iterable[Dropped], folder: Path) -> Iterator[Dropped]:
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             why = "it needs a password" if "password" in str(error) else "it is damaged"
             raise ValueError(
-                f"{name} cannot be unpacked: {why}. Unpack it yourself, and drop the folder."
+                f"{name} cannot be unpacked: {why}. Unpack it yourself and drop the folder."
             ) from error
 
 
@@ -94,8 +94,8 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) ->
         while chunk := source.read(_CHUNK):
             if shutil.disk_usage(target.parent).free < _SPARE:
                 raise ValueError(
-                    f"{Path(archive.filename or '').name} is too large for the disk that is free. "
-                    f"Make room, or drop fewer photos at once."
+                    f"{Path(archive.filename or '').name} needs more disk space than is free. "
+                    f"Free some space, or drop fewer photos at once."
                 )
             file.write(chunk)
 
@@ -117,9 +117,9 @@ def _refuse_mixed(names: list[PurePosixPath]) -> None:
     loose = [name.name for name in names if len(name.parts) == 1]
     if loose and len(loose) < len(names):
         raise ValueError(
-            f"Some photos lie in folders and {_some(loose)} beside them, so it is not clear what "
-            f"the folders stand for. Drop photos alone, or a folder in which every photo is in the "
-            f"folder of its kind."
+            f"Some photos are in folders and some are not ({_some(loose)}), so it is not clear "
+            f"what the folders stand for. Drop photos without folders, or a folder that has a "
+            f"subfolder for each kind of photo and no loose photos."
         )
 
 
@@ -141,14 +141,14 @@ def _say_left_out(names: list[str]) -> list[str]:
     others = [name for name in names if name not in heic and name not in pictures]
     said = []
     if heic:
-        said.append(f"Left out, since HEIC cannot be read yet: {_some(heic)}. {HEIC_HINT}.")
+        said.append(f"Left out because HEIC cannot be read yet: {_some(heic)}. {HEIC_HINT}.")
     if pictures:
         said.append(
-            f"Left out, since their format is not read: {_some(pictures)}. Save them as JPEG or "
-            f"PNG."
+            f"Left out because their format is not supported: {_some(pictures)}. Save them as "
+            f"JPEG or PNG."
         )
     if others:
-        said.append(f"Left out, since they are not photos: {_some(others)}.")
+        said.append(f"Left out because they are not photos: {_some(others)}.")
     return said
 
 

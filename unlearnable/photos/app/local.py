@@ -32,11 +32,12 @@ _App = Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitable[None]]
 
 
 class OnlyThisPage:
-    """ASGI middleware that refuses requests of other pages, and of names that lead here.
+    """ASGI middleware that refuses requests from other pages and under foreign host names.
 
-    Another page in the same browser can reach 127.0.0.1, too: by its number, which ``Origin`` and
-    ``Sec-Fetch-Site`` tell, or by a name of its own that it lets point here (DNS rebinding), which
-    ``Host`` tells. Gradio's own check answers them all, and only leaves out a header for some.
+    Another page in the same browser can reach 127.0.0.1, too: by its address, which ``Origin`` and
+    ``Sec-Fetch-Site`` reveal, or under its own host name pointed here (DNS rebinding), which
+    ``Host`` reveals. Gradio's own check answers all of these requests and merely omits a header for
+    some.
     """
 
     def __init__(self, app: _App) -> None:
@@ -85,7 +86,9 @@ def _is_ours(headers: dict[str, str], method: str, path: str) -> bool:
 
 
 async def _refuse(send: _Send) -> None:
-    body = f"This page answers only at http://{HOST}, and to no other page.".encode()
+    body = (
+        f"This page answers only at http://{HOST} and ignores requests from other pages.".encode()
+    )
     kind = (b"content-type", b"text/plain; charset=utf-8")
     await send({"type": "http.response.start", "status": 403, "headers": [kind]})
     await send({"type": "http.response.body", "body": body})

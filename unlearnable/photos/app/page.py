@@ -30,7 +30,7 @@ CSS, JS = ((_HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("cs
 
 
 def make_theme() -> gr.themes.Base:
-    """Gradio's plain theme in the fonts that the system has: none is loaded from the network."""
+    """Gradio's plain theme with system fonts, so that none is loaded from the network."""
     theme = gr.themes.Base(
         primary_hue="teal",
         neutral_hue="stone",
@@ -50,14 +50,14 @@ def make_theme() -> gr.themes.Base:
 
 
 def make_page(folder: Path) -> gr.Blocks:
-    """The page, which lays all files into ``folder``."""
+    """The page, which keeps all its files in ``folder``."""
     with gr.Blocks(title="unlearnable", analytics_enabled=False) as page:
         visit = gr.State(None, delete_callback=_close)
         _text(f'<h1>{TITLE}</h1><p class="quiet">{PRIVATE}</p>')
         _text(f'<div class="card">{_listed(THREE_SENTENCES)}</div>')
         _text("<h2>1. Your photos</h2>")
-        photos = _drop_zone("photos", "Drop photos here, a folder, or a zip")
-        with gr.Accordion("Other pictures, to tell yours from (optional)", open=False):
+        photos = _drop_zone("photos", "Drop photos, a folder or a zip file here")
+        with gr.Accordion("Other pictures to tell yours apart from (optional)", open=False):
             _text(f"<p>{ABOUT_OTHERS}</p>")
             others = _drop_zone("others", "Drop other pictures here")
         _text("<h2>2. How the copies will look</h2>")

@@ -27,15 +27,15 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
-    """The page's address, and the folder that all its files lie in, for as long as it is there.
+    """Serves the page; gives its address and the folder that holds all its files.
 
     Args:
-        port: Of 127.0.0.1; None takes a free one from 7860 on.
+        port: Port on 127.0.0.1; None takes the first free one from 7860 on.
 
     Raises:
         ImportError: Gradio is not installed.
-        OSError: The port is taken.
-        ValueError: It is none.
+        OSError: The port is in use.
+        ValueError: The port is not from 1 to 65535.
     """
     if port is not None and not 0 < port < 1 << 16:
         raise ValueError(f"expected a port from 1 to 65535, got {port}")
@@ -48,7 +48,7 @@ def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
             if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
                 raise
             raise ImportError(
-                "expected Gradio to be installed: pip install 'unlearnable[app]'"
+                "expected Gradio to be installed; install it with: pip install 'unlearnable[app]'"
             ) from error
         page = make_page(folder)
         try:
@@ -76,7 +76,8 @@ def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
             page.close(verbose=False)
             which = "from 7860 to 7959" if port is None else f"{port}"
             raise OSError(
-                f"expected a free port, got {which}, which other programs use; choose one by --port"
+                f"expected a free port, got {which}, in use by other programs; choose another "
+                f"with --port"
             ) from error
         try:
             yield url, folder

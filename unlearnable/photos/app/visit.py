@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 # Of the page -> in words, and the export's format and quality.
 FORMATS: dict[str, tuple[str, str, int | str | None]] = {
-    "png": ("PNG: exact, about three times as large", "png", None),
-    "jpeg": ("JPEG: about as large as yours, protects less", "jpeg", "original"),
+    "png": ("PNG: exact, about three times as large as your files", "png", None),
+    "jpeg": ("JPEG: about as large as your files, protects less", "jpeg", "original"),
 }
 _SECONDS = 0.5  # between two steps that are told
 _NOTES = ("unlearnable.json", "unlearnable-files.csv")
 
 
 class Look(NamedTuple):
-    """What is known before the work."""
+    """What is known before the work starts."""
 
     facts: list[str]  # how many photos, how long, how it will look
     sentences: list[str]  # the plan
@@ -42,14 +42,14 @@ class Look(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What is being done."""
+    """The current step of the work."""
 
     text: str
     share: float | None = None  # of the step, from 0 to 1, or None where it is not known
 
 
 class Done(NamedTuple):
-    """What there is at the end."""
+    """What the work has produced."""
 
     copies: Path  # an archive to publish
     key: Path  # another one, to be kept
@@ -57,7 +57,7 @@ class Done(NamedTuple):
 
 
 class Stopped(Exception):
-    """The person has stopped the work."""
+    """The user has stopped the work."""
 
 
 class _Teller:
@@ -121,10 +121,10 @@ class _Photos:
 
 
 class Visit:
-    """The photos of one visitor, in a folder of their own below ``parent``.
+    """The photos of one visitor, in a separate folder below ``parent``.
 
     Attributes:
-        folder: Where everything lies; :meth:`close` deletes it.
+        folder: Holds all files; :meth:`close` deletes it.
     """
 
     def __init__(self, parent: Path) -> None:
@@ -137,10 +137,10 @@ class Visit:
         self._busy = threading.Lock()
 
     def look(self, dropped: Sequence[Dropped], others: Sequence[Dropped], visibility: str) -> Look:
-        """Sorts and looks through what was dropped, and plans; stops work that is under way.
+        """Sorts and checks the dropped files and plans the work; stops work in progress.
 
         Raises:
-            ValueError: There are no photos, or some cannot be used.
+            ValueError: There are no photos, or some of them cannot be used.
         """
         self.stop()
         with self._busy:
@@ -162,10 +162,10 @@ class Visit:
         return Look(facts, _for_the_page(plan), notes)
 
     def protect(self, format: str) -> Iterator[Step | Done]:
-        """Learns, writes the copies, and packs them, as :meth:`look` has planned.
+        """Learns, writes the copies and packs them, as planned by :meth:`look`.
 
         Raises:
-            Stopped: By :meth:`stop`.
+            Stopped: :meth:`stop` was called.
         """
         steps: queue.SimpleQueue[Step | Done | BaseException] = queue.SimpleQueue()
         worker = threading.Thread(target=self._run, args=(format, steps.put), daemon=True)
@@ -183,11 +183,11 @@ class Visit:
             worker.join()
 
     def stop(self) -> None:
-        """Ends the work at its next step."""
+        """Stops the work at its next step."""
         self._stop.set()
 
     def pair(self, index: int) -> tuple[Path, Path, int]:
-        """A photo as a picture that browsers show, its copy, and their width in pixels."""
+        """A photo in a format that browsers show, its copy, and their width in pixels."""
         original, copy = self._pairs[index]
         before = self.folder / "out" / f"before-{index}.png"
         photo = load_photo(original)
@@ -196,13 +196,13 @@ class Visit:
         return before, copy, photo.width
 
     def say(self, error: BaseException) -> str:
-        """An error as a sentence for the page."""
+        """Puts an error into a sentence for the page."""
         if isinstance(error, Stopped):
             return "Stopped. Nothing was kept."
         return plain(error, self._photos.folder, self._others.folder)
 
     def close(self) -> None:
-        """Ends the work and deletes all of it."""
+        """Stops the work and deletes all files."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -221,11 +221,11 @@ class Visit:
         out.mkdir()
 
         told = _Teller(tell, self._stop)
-        told.begin("Learning what to change", self._plan.seconds - self._plan.writing)
+        told.begin("Learning the change", self._plan.seconds - self._plan.writing)
         method = self._plan.fit(self._photos.dataset, progress=told)
         told.begin("Writing the copies", self._plan.writing)
         copies, names = self._export(method, format, out, told)
-        told.begin("Packing")
+        told.begin("Packing the files")
         return Done(*self._pack(method, copies, out), names)
 
     def _export(

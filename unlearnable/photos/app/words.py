@@ -11,23 +11,23 @@ from ...io.files import is_full
 
 TITLE = "Protect photos before you publish them"
 PRIVATE = (
-    "Your photos stay on this computer: nothing is uploaded, and no internet is needed. What lies "
-    "here is deleted when the program ends."
+    "Your photos stay on this computer: nothing is uploaded, and you need no internet connection. "
+    "The files on this page are deleted when you close the program."
 )
 THREE_SENTENCES = (
-    "<strong>It hinders</strong> programs that learn from scratch, from the copies that you "
-    "publish, to tell what pictures show.",
-    "<strong>It does not stop</strong> image generators, imitation of a style (LoRA and the like), "
-    "face search, or programs that already know pictures; against imitation of a style people use "
-    "Glaze and Nightshade.",
-    "<strong>It is no lock:</strong> who takes the trouble can remove it, photos that are online "
-    "already stay as they are, and from fewer than about a hundred photos of each kind nobody can "
-    "say how well it works.",
+    "<strong>It hinders</strong> programs that learn from scratch, from the copies you publish, "
+    "to recognise what pictures show.",
+    "<strong>It does not stop</strong> image generators, style imitation (LoRA and the like), "
+    "face search, or programs that have already learned from other pictures. Against style "
+    "imitation, people use Glaze and Nightshade.",
+    "<strong>It is not a lock.</strong> Anyone determined can remove it. Photos that are already "
+    "online stay unprotected. With fewer than about a hundred photos of each kind, nobody can "
+    "measure how well it works.",
 )
 ABOUT_OTHERS = (
-    "Photos of one kind alone cannot be told from anything. With some other pictures beside them, "
-    "such as photos of other people or places, a pattern is learned that yours can be told by. The "
-    "others are not changed, and are not among the copies."
+    "If your photos are all of one kind, there is nothing to tell them apart from. Add some other "
+    "pictures, such as photos of other people or places, and the program learns a pattern that "
+    "sets yours apart. The other pictures are not changed, and no copies of them are made."
 )
 LOOKS = {
     "low": "Looks untouched",
@@ -35,18 +35,21 @@ LOOKS = {
     "high": "Visible grain, strongest",
 }
 START = "Protect the photos"
-NEXT = "Publish these copies, not your originals. They carry no place, camera or author."
+NEXT = "Publish these copies, not your originals. They contain no location, camera or author data."
 KEY_WARNING = (
-    "<strong>Keep the private key, and do not publish it.</strong> Whoever has it can remove the "
-    "protection. With it you can check later whether copies are still protected."
+    "<strong>Keep the private key, and do not publish it.</strong> Anyone who has it can remove "
+    "the protection. You need it to check later whether copies are still protected."
 )
-COMPARE = "Left the original, right the copy. Drag the line; scroll or pinch to look closer."
+COMPARE = (
+    "The original is on the left, the copy on the right. Drag the line to compare; scroll or "
+    "pinch to zoom."
+)
 KEY_README = """\
-The private key of your protected photos. Keep it, and do not publish it: whoever has it can remove
-the protection from the copies.
+This is the private key of your protected photos. Keep it, and do not publish it: anyone who has it
+can remove the protection from the copies.
 
-perturbation/  what was added to the photos, and what it was learned with
-notes/         lists of the copies; put both files beside the copies to check these
+perturbation/  what was added to the photos, and how it was learned
+notes/         lists of the copies; put both files into the folder of the copies to check them
 
 To check whether copies are still protected:
 
@@ -55,9 +58,9 @@ To check whether copies are still protected:
 
 
 def time_needed(seconds: float) -> str:
-    """How long something takes, as one would say it."""
+    """A length of time in everyday words."""
     if not math.isfinite(seconds):
-        return "time not known"
+        return "time unknown"
     minutes = round(seconds / 60)
     if minutes < 1:
         return "less than a minute"
@@ -67,22 +70,25 @@ def time_needed(seconds: float) -> str:
 
 
 def time_left(seconds: float) -> str:
-    """The same of what is left, or nothing where that is not known."""
+    """The time left in everyday words, or nothing if it is unknown."""
     return f"{time_needed(seconds)} left" if math.isfinite(seconds) else ""
 
 
 def plain(error: BaseException, *folders: Path) -> str:
-    """An error for the page, without the folders in which the photos lie for the time being."""
+    """An error for the page, without the temporary folders that hold the photos."""
     if isinstance(error, MemoryError):
-        return "The memory is full. Close other programs, or protect fewer photos at once."
+        return (
+            "This computer ran out of memory. Close other programs, or protect fewer photos "
+            "at once."
+        )
     if isinstance(error, OSError) and is_full(error):
-        return "The disk is full. Make room, or protect fewer photos at once."
+        return "The disk is full. Free some space, or protect fewer photos at once."
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     known = isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError))
     if not known or not text:
-        text = f"Something unforeseen went wrong ({type(error).__name__}: {text})"
+        text = f"Something unexpected went wrong ({type(error).__name__}: {text})"
     for folder in folders:
         text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), "your photos")
     return text
