@@ -83,7 +83,14 @@ class Journey:
         ResizeCrop.parse(args.image_size)  # refused before anything is planned
         parameters(args)
         if args.method is not None and self._others is None and args.clusters is None:
-            refuse_one_class(method_class(args), dataset)
+            try:
+                refuse_one_class(method_class(args), dataset)
+            except ValueError as error:
+                raise ValueError(
+                    f"expected photos in two folders or more with --method {args.method}, which "
+                    f"learns what tells the folders apart, got photos of one kind; leave out "
+                    f"--method, or name a folder of other pictures with --others"
+                ) from error
         datasets = [dataset] if self._others is None else [dataset, self._others]
         asked = {name: vars(args)[name] for name in _ASKED}
         self._unfinished = Unfinished(args.out, asked, datasets)
