@@ -430,7 +430,7 @@ def test_every_kind_has_those_who_know_it(shapes, method, first):
         assert countermeasure(counter.name).parameters == counter.parameters
         assert not counter.needs_clean_images
     (said,) = who_can_undo(perturbation)
-    assert said.startswith("Whoever ") and 1 <= said.count(".") <= 3
+    assert said.startswith("Anyone who ") and 1 <= said.count(".") <= 3
 
 
 @pytest.mark.parametrize(

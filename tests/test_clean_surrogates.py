@@ -370,7 +370,7 @@ def test_sep_with_extensions_goes_on_to_the_same_bytes(extras, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"checkpoints": 5, "train_epochs": 4}, "no more checkpoints"),
+        ({"checkpoints": 5, "train_epochs": 4}, "at most as many checkpoints"),
         ({"checkpoints": 0}, "checkpoints"),
         ({"variance_reduction": True, "inner_steps": 0}, "inner_steps"),
         ({"shift": 10, "train_epochs": 1, "checkpoints": 1}, "another class"),

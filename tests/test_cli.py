@@ -171,7 +171,7 @@ def test_protect_keeps_what_it_learned_if_asked(photos, tmp_path, capsys):
     # So is one among the images, clean or protected, whatever else is asked for.
     for place in (photos, photos / "kept", tmp_path / "o2", tmp_path / "o2" / "kept"):
         code, _, err = run(capsys, *arguments, place, "--force")
-        assert code == 1 and "apart from the images' own" in err
+        assert code == 1 and "separate from the images' own" in err
         assert not (tmp_path / "o2").exists() and not (photos / "kept").exists()
     code, _, err = run(capsys, "fit", photos, photos / "kept", *QUICK, "--force")
     assert code == 1 and "apart" in err and not (photos / "kept").exists()

@@ -276,7 +276,7 @@ def test_extend_gives_rows_for_new_images_without_a_refit(method, dataset, tmp_p
 @pytest.mark.parametrize(("method", "granularity"), FOR_ANY_IMAGE)
 def test_what_is_there_for_any_image_needs_no_extension(method, granularity, dataset):
     fitted = make(method, granularity).fit(dataset, progress=False)
-    with pytest.raises(ValueError, match="cover new images"):
+    with pytest.raises(ValueError, match="covers new images"):
         fitted.extend(dataset, progress=False)
     new = Shapes(size=12, seed=7)
     assert fitted.protect(new)[0][1] == new[0][1]

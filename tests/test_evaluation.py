@@ -149,7 +149,7 @@ def test_labels_that_no_training_image_may_have_are_refused(monkeypatch):
     images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
     refused(
         monkeypatch, (images, [0, 1, 0, 1]), (images, [0, 1, 2, 1]), "tiny",
-        match="of the 2 classes.*labels up to 2",
+        match="training images' 2 classes.*labels up to 2",
     )  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def test_npz_of_images_of_two_shapes_is_refused(varying_folder, class_wise, tmp_
     rows = class_wise.rows[:, :1]
     config = class_wise.config | {"image_shape": [1, 32, 32]}
     of_grey = type(class_wise)(np.ascontiguousarray(rows), config)
-    with pytest.raises(ValueError, match=r"image 2 .*takes images of any size"):
+    with pytest.raises(ValueError, match=r"image 2 .*for images of any size"):
         ProtectedDataset(dataset, of_grey).export(tmp_path / "out", "npz")
     assert [path.name for path in tmp_path.iterdir() if path.name != "varying"] == ["colour"]
 

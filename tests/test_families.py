@@ -362,7 +362,7 @@ def pixels_of(image):
 
 @pytest.mark.parametrize("make", FAMILIES, ids=IDS)
 @pytest.mark.filterwarnings(
-    "ignore:.* class folders are not called as their classes",
+    "ignore:.* class folders could not be named like their classes",
     # Caltech101 and CelebA leave files open until an image is read.
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )

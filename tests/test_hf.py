@@ -321,7 +321,7 @@ def test_an_exported_folder_has_a_card_that_datasets_agrees_with(shapes, perturb
         "JPEG",
         "Not measured.",
         "2101.04898",
-        "expected to be poor",
+        "expected to perform poorly",
     ):
         assert fact in text
     read = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))

@@ -260,7 +260,7 @@ told["odd"] = attempt(load, "owner/open", token="hf_" + "wrong" * 5 + "\\nwrong"
     said(told["owner/other"], "found no config.json", "owner/other")
     said(told["owner/partial"], DATA, "owner/partial", "force_download", error="ArtefactError")
     said(told["revision"], "'v9'", "owner/open")
-    said(told["token"], "401", "not valid", "hf auth login")
+    said(told["token"], "401", "invalid", "hf auth login")
     assert told["odd"]["error"] == "HubError"
     assert "wrongwrong" not in json.dumps(told)
     assert "RandomNoise" in told["owner"]
@@ -374,12 +374,12 @@ def test_offline(server, client, saved, nowhere):
     server.put("owner/p", saved)
     load = 'told["p"] = attempt(lambda: repr(ue.Perturbation.from_pretrained("owner/p"%s)))'
     asked = len(server.asked)
-    said(client(server, load % ", local_files_only=True")["p"], "local_files_only", "get it once")
-    said(client(server, load % "", HF_HUB_OFFLINE="1")["p"], "HF_HUB_OFFLINE", "get it once")
+    said(client(server, load % ", local_files_only=True")["p"], "local_files_only", "it once")
+    said(client(server, load % "", HF_HUB_OFFLINE="1")["p"], "HF_HUB_OFFLINE", "download it once")
     assert len(server.asked) == asked
     push = f"p = ue.Perturbation.from_pretrained({str(saved)!r}); "
     push += 'told["p"] = attempt(p.push_to_hub, "owner/p")'
-    said(client(server, push, HF_HUB_OFFLINE="1", HF_TOKEN=WRITER)["p"], "unset HF_HUB_OFFLINE")
+    said(client(server, push, HF_HUB_OFFLINE="1", HF_TOKEN=WRITER)["p"], "because HF_HUB_OFFLINE")
     assert "gave" in client(server, load % "")["p"]
     asked = len(server.asked)
     assert "gave" in client(server, load % ", local_files_only=True")["p"]

@@ -264,5 +264,5 @@ def test_a_named_surrogate_starts_from_its_weights_and_is_saved_with_them(
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18"])
 def test_networks_without_pretrained_weights_are_refused(name):
-    with pytest.raises(ValueError, match="or a network that has pretrained weights"):
+    with pytest.raises(ValueError, match="or a network with pretrained weights"):
         ue.EM(name, pretrained_surrogate=True).fit(Shapes(size=16), progress=False)

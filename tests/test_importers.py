@@ -254,7 +254,7 @@ def test_images_of_varying_size(varying_folder, tmp_path):
         (lambda r: {i + 1: r[i] for i in range(20)}, "indices 0 to 19 .* got 20 without 0; number"),
         (lambda r: {i: r[i % 20] for i in range(22) if i not in (3, 5)}, "got 20 without 3, 5;"),
         (lambda r: {i: r[i] for i in range(19)}, r"got \(19, 3, 8, 6\)"),
-        (lambda r: {0: r[0], "00": r[1]}, "two of one index"),
+        (lambda r: {0: r[0], "00": r[1]}, "two with the same index"),
         (lambda r: list(r[:19]), r"got \(19, 3, 8, 6\)"),
         (lambda r: [*r[:19], r[0][:, :4]], r"of one shape .*\(3, 4, 6\) for 19"),
         (lambda r: [r, r], r"got \(2, 20, 3, 8, 6\)"),
@@ -322,7 +322,7 @@ def test_files_without_numbers_keep_the_order_that_they_are_given_in(dataset, ro
     ("files", "message"),
     [
         ({"p0": slice(0, 8), "p1": slice(8, 19)}, "20 images or 3 classes, got 19 rows in all"),
-        ({"p0": slice(0, 8), "p00": slice(8, 20)}, "parts of different numbers"),
+        ({"p0": slice(0, 8), "p00": slice(8, 20)}, "parts with different numbers"),
         ({"p0": slice(0, 8), "p1": slice(0, 20, 10)}, "got 10 rows in all"),
         ({"p0": slice(0, 20), "p1": slice(0, 20)}, "got 40 rows in all"),
     ],
@@ -343,7 +343,7 @@ def test_parts_of_two_types(dataset, rows, tmp_path):
         load([], dataset)
     with pytest.raises(FileNotFoundError, match=r"2\.npy"):
         load([tmp_path / "0.npy", tmp_path / "2.npy"], dataset)
-    with pytest.raises(ValueError, match="pass a folder alone"):
+    with pytest.raises(ValueError, match="pass a folder without other paths"):
         load([tmp_path / "0.npy", tmp_path], dataset)
 
 
@@ -379,8 +379,8 @@ def test_rows_of_more_and_of_fewer_classes(dataset, rows, tmp_path):
         ([1, 2, 3], {}, "name rows from 0 to 2, got 3"),
         ([1, 2, -1], {}, "row in class_to_row"),
         ([1, 2, 1.5], {}, "row in class_to_row"),
-        ({"cat": 1}, {}, "class names of the dataset as keys"),
-        ([1, 2, 0], {"granularity": "sample-wise"}, "class-wise rows alone"),
+        ({"cat": 1}, {}, "class name of the dataset, or each index, as a key"),
+        ([1, 2, 0], {"granularity": "sample-wise"}, "only with class-wise rows"),
     ],
 )
 def test_class_to_row_that_does_not_fit(given, options, message, dataset, rows, tmp_path):
@@ -479,7 +479,7 @@ def test_the_epsilon_that_an_error_names_fits(dataset, tmp_path):
         ),
         (lambda r: r.astype(np.uint8)[:3], {"granularity": "class-wise"}, "one per image"),
         (lambda r: r.astype(int), {"format": "images"}, "from -8 to 8"),
-        (lambda r: (r + 100).astype(np.uint8), {}, "in the order, that the images were made from"),
+        (lambda r: (r + 100).astype(np.uint8), {}, "images were made from, in the same order"),
         (lambda r: r.astype(bool), {}, "of type bool"),
         (lambda r: r.astype(complex), {}, "of type complex128"),
         (lambda r: r.astype(str), {}, "of type <U4"),
@@ -766,7 +766,7 @@ def test_the_parts_make_what_numpy_reads(dataset, tmp_path):
 def test_a_pickle_that_calls_is_refused_and_does_not_run(case, dataset, tmp_path):
     marker = tmp_path / "marker"
     content = with_calls(marker)[case]
-    with pytest.raises(ArtefactError, match="nothing that it names was run"):
+    with pytest.raises(ArtefactError, match="none of its code was run"):
         load(write(tmp_path / "file", content), dataset)
     assert not marker.exists()
     archive = io.BytesIO()
@@ -777,7 +777,7 @@ def test_a_pickle_that_calls_is_refused_and_does_not_run(case, dataset, tmp_path
     legacy = saved(torch.zeros(1), zipped=False)[:15] + content
     assert legacy.startswith(b"\x80\x02\x8a\nl\xfc")
     for other in (archive.getvalue(), legacy):
-        with pytest.raises(ArtefactError, match="torch file of tensors and nothing else"):
+        with pytest.raises(ArtefactError, match="torch file that contains only tensors"):
             load(write(tmp_path / "file", other), dataset)
     assert not marker.exists()
     with contextlib.suppress(pickle.UnpicklingError, TypeError, ValueError):  # after the call
@@ -788,7 +788,7 @@ def test_a_pickle_that_calls_is_refused_and_does_not_run(case, dataset, tmp_path
 @pytest.mark.parametrize("case", OTHERS)
 def test_a_pickle_of_anything_else_is_refused(case, dataset, tmp_path):
     path = write(tmp_path / "file", OTHERS[case])
-    load_it = pytest.raises(ArtefactError, match=r"pickle of one numpy array|complete array")
+    load_it = pytest.raises(ArtefactError, match=r"pickle of only a NumPy array|complete array")
     tracemalloc.start()
     try:
         with load_it as refused:

@@ -296,7 +296,7 @@ def test_what_became_of_copies_is_plain(photos, tmp_path, capsys, caplog):
     code, out, _ = run(capsys, caplog, "verify", "out", "out-key")
     assert code == 1 and "NOT all pictures are protected: 10 of 11 are." in plain(out)
     assert "1 clean, without protection:" in out and "1 missing:" in out
-    assert "Put the copies as they were written in their place" in out
+    assert "Replace them with the copies as they were written" in out
 
 
 def test_an_interrupted_command_is_not_explained_twice(photos, capsys, caplog, monkeypatch):
@@ -337,7 +337,7 @@ def test_new_photos_need_a_command_of_their_own(photos, capsys, caplog):
     run(capsys, caplog, "protect", "photos", "out", *NOISE, "--quiet")
     Image.effect_noise((32, 32), 90).convert("RGB").save(photos / "cat" / "new.png")
     code, _, said = run(capsys, caplog, "protect", "photos", "out", *NOISE, "--quiet")
-    assert code == 1 and "in which there is something already" in plain(said)
+    assert code == 1 and "which already contains files" in plain(said)
     arguments = ("protect", "photos", "o2", "--perturbation", "out-key", "--quiet")
     code, _, said = run(capsys, caplog, *arguments)
     assert code == 1 and "got new or edited ones among them" in plain(said)

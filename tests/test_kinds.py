@@ -504,7 +504,7 @@ def test_a_forgery_that_changes_nothing_is_read(name, made, shapes, tmp_path):
 @pytest.mark.parametrize(("name", "change"), HOSTILE)
 def test_hostile_artefacts_are_refused(name, change, made, tmp_path):
     forge(made[name], tmp_path / "p", change)
-    with pytest.raises(ArtefactError, match=r"sound perturbation.*expected|sound perturbation.*'"):
+    with pytest.raises(ArtefactError, match=r"valid perturbation.*expected|valid perturbation.*'"):
         Perturbation.from_pretrained(tmp_path / "p")
 
 

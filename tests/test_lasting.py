@@ -141,7 +141,7 @@ def test_a_card_has_its_parameters_once(lasting):
     card = write_card(p.info(), p.config, "owner/p")
     assert card.count("## Parameters") == 1 and f"| field\\_epsilon | {FIELD}/255 |" in card
     assert card.count("@inproceedings") == 1 and f"Lasting, class-wise, Linf {FIELD}/255" in card
-    assert "its content, whatever the order" in card
+    assert "the image's content, regardless of order" in card
 
 
 # --- Lasting -------------------------------------------------------------------------------------

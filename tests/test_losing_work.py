@@ -49,7 +49,7 @@ def test_images_are_not_exported_to_where_their_perturbation_is(place, tmp_path,
     before = files(tmp_path)
     words = ("--perturbation", folder, "--force", "--quiet")
     code, out, err = run(capsys, "protect", "shapes:16", tmp_path / place, *words)
-    assert (code, out) == (1, "") and f"apart from the perturbation's, {folder}" in err
+    assert (code, out) == (1, "") and f"separate from the perturbation's, {folder}" in err
     protected = ue.ProtectedDataset(Shapes(size=16), ue.Perturbation.from_pretrained(folder))
     with pytest.raises(ValueError, match="can remove the perturbation from the images"):
         protected.export(tmp_path / place, force=True, progress=False)
@@ -275,7 +275,7 @@ def test_ctrl_c_in_python_has_words_too(monkeypatch, tmp_path):
     small = {"train_steps": 3, "steps": 1}
     with monkeypatch.context() as patch:
         patch.setattr(REM, "_search", sends(signal.SIGINT, REM._search, 1))
-        with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; with checkpoint="):
+        with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; pass checkpoint="):
             ue.SEM.preset("demo", **small).fit(Shapes(size=16), device="cpu", progress=False)
     monkeypatch.setattr(
         "unlearnable.methods.fit_session.read_images", sends(signal.SIGINT, full, 1)

@@ -305,7 +305,7 @@ def test_times_are_kept_with_metadata_alone(tmp_path, format):
 
 def test_a_mapping_is_refused_where_it_would_be_published_or_replace_another_file(tmp_path):
     dataset = folder_of(tmp_path, "c/a.png")
-    with pytest.raises(ValueError, match="apart from the folder that is published"):
+    with pytest.raises(ValueError, match="outside the published folder"):
         exported(dataset, tmp_path / "out", mapping=tmp_path / "out" / "deep" / "m.csv")
     (tmp_path / "mine.csv").write_text("mine")
     with pytest.raises(FileExistsError, match="never overwritten"):

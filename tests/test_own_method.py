@@ -110,7 +110,9 @@ WITH_SURROGATE = [
 
 @pytest.mark.parametrize("method", WITH_SURROGATE)
 def test_only_a_module_has_weights_to_keep(method):
-    with pytest.raises(ValueError, match=r"expected a module as surrogate .* got the name 'tiny'"):
+    with pytest.raises(
+        ValueError, match=r"expected a module as the surrogate .* got the name 'tiny'"
+    ):
         method("tiny", pretrained_surrogate=True).fit(Shapes(size=16), progress=False)
 
 

@@ -516,7 +516,7 @@ def test_pickle_of_a_loaded_one_is_its_path(perturbation, saved, monkeypatch, tm
 def test_pickle_of_a_loaded_one_refuses_what_was_written_there_since(other, saved):
     content = pickle.dumps(Perturbation.from_pretrained(saved))
     other.save_pretrained(saved)
-    with pytest.raises(ArtefactError, match="as it was when it was loaded"):
+    with pytest.raises(ArtefactError, match="unchanged since it was loaded"):
         pickle.loads(content)
 
 

@@ -1,4 +1,4 @@
-"""Pre-made rows per image, computed for the images at hand by a surrogate of the package."""
+"""Pre-made rows per image, computed for your images by a surrogate of the package."""
 
 import json
 import shutil
@@ -100,7 +100,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(use, trainset, tmp_path,
     (tmp_path / "file").write_text("no folder")
     found = load(trainset, cache_dir=tmp_path / "file")
     assert found.folder is None and len(found) == len(trainset)
-    assert "not kept" in caplog.text
+    assert "not cached" in caplog.text
 
 
 def test_new_images_of_the_same_classes_get_rows(use):
@@ -148,7 +148,7 @@ def test_a_damaged_surrogate_is_refused(premade, trainset, monkeypatch, tmp_path
     monkeypatch.setattr(catalogue, "FILE", tmp_path / "package" / "catalogue.json")
     file = tmp_path / "package" / "pretrained" / NAME / "surrogate.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(ue.ArtefactError, match="install the package again"):
+    with pytest.raises(ue.ArtefactError, match="reinstall the package"):
         load(trainset, cache_dir=tmp_path / "cache")
 
 

@@ -473,7 +473,7 @@ def other_decoder(shapes):
 
 
 def by_index(dataset, perturbation):
-    with pytest.warns(UserWarning, match="trusts the order"):
+    with pytest.warns(UserWarning, match="relies on the order"):
         return ProtectedDataset(dataset, perturbation, align="index")
 
 
@@ -624,7 +624,7 @@ def test_class_names_that_are_no_folder_names_keep_their_order(classes, fit, tmp
     data = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     dataset = Arrays(data, range(count), classes)
     protected = ProtectedDataset(dataset, fit(dataset))
-    with pytest.warns(UserWarning, match="class folders are not called as their classes"):
+    with pytest.warns(UserWarning, match="class folders could not be named like their classes"):
         folder = protected.export(tmp_path / "place" / "out")
     assert_exported(folder, protected)
     assert len([p for p in folder.iterdir() if p.is_dir()]) == count

@@ -155,7 +155,7 @@ def test_images_do_not_go_where_the_perturbation_is(
 )
 def test_nor_where_a_part_of_one_is(there, protected, server, access, tmp_path):
     put(server, tmp_path / "there", "owner/both", [there, MARKER])
-    with pytest.raises(ue.HubError, match="may be their perturbation"):
+    with pytest.raises(ue.HubError, match="possibly their perturbation"):
         pushed(protected, "owner/both", **access)
 
 
@@ -181,7 +181,7 @@ def test_nor_where_other_images_are(there, protected, server, access, tmp_path):
 
 
 def test_clean_images_alone_are_not_pushed(protected, server, access):
-    with pytest.raises(ValueError, match=r"expected protected images, got clean .*fraction=0"):
+    with pytest.raises(ValueError, match=r"expected protected images, got only clean .*fraction=0"):
         pushed(protected.with_fraction(0), "owner/new", **access)
     assert "owner/new" not in server.repos
 
@@ -215,7 +215,7 @@ def test_the_hubs_refusals_come_before_the_images_are_written(
 ):
     monkeypatch.setattr(type(protected), "export", None)
     server.put("owner/public", tmp_path, private=False)
-    with pytest.raises(ue.HubError, match="public: pass private=False"):
+    with pytest.raises(ue.HubError, match="public repository; pass private=False"):
         pushed(protected, "owner/public", endpoint=server.url, token=WRITER)
     with pytest.raises(ue.HubError, match=r"403.*may not write"):
         pushed(protected, "owner/new", endpoint=server.url, token=READER)

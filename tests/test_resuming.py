@@ -198,7 +198,7 @@ def test_an_interrupt_or_a_full_disk_keeps_what_is_finished(
         patch.setattr(Encoding, "save", failing)
         with pytest.raises(type(error)) as raised:
             export(protected, tmp_path / "out")
-    assert "none stays" not in str(raised.value)
+    assert "which was deleted" not in str(raised.value)
     assert f"are kept in {staging(tmp_path / 'out')}" in caplog.text
     calls.clear()
     monkeypatch.setattr(Encoding, "save", lambda *parts: (calls.append(parts), save(*parts)))

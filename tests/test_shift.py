@@ -282,7 +282,7 @@ def test_nothing_has_to_be_trained_and_nothing_extended():
     assert method.passes(50_000) == 0 and ue.ColourShift(search="swarm").passes(50_000) > 1e6
     fitted = method.fit(Shapes(size=20), **QUIET)
     assert fitted.surrogate_ is None
-    with pytest.raises(ValueError, match="cover new images"):
+    with pytest.raises(ValueError, match="covers new images"):
         fitted.extend(Shapes(size=8, seed=1), progress=False)
     with pytest.raises(ValueError, match='"additive"'):
         Perturbation.concat([fitted.perturbation_, fitted.perturbation_])

@@ -73,7 +73,7 @@ def test_an_export_is_wholly_protected(photos, artefact, tmp_path, full_size, gi
         assert found.counts == {"protected": 8, "clean": 0, "changed": 0, "unknown": 0}
         assert str(found).startswith("All 8 pictures are protected.") and not found.missing
     else:
-        assert found.counts["protected"] == 0 and "give the originals" in str(found)
+        assert found.counts["protected"] == 0 and "pass the originals" in str(found)
         assert str(found).startswith("NOT all pictures are protected: 0 of 8 are.")
 
 
@@ -107,7 +107,7 @@ def test_every_kind_of_file_is_told_apart(photos, artefact, tmp_path, given):
     assert [kind.split(",")[0].split(":")[0] for kind in kinds] == [
         "1 clean", "1 changed", "2 unknown", "1 missing", "1 beside the pictures",
     ]  # fmt: skip
-    assert "  notes.txt" in lines and lines[-1].startswith("Put the copies")
+    assert "  notes.txt" in lines and lines[-1].startswith("Replace them with the copies")
 
 
 def test_unprotected_shares_are_found(photos, artefact, tmp_path):
@@ -237,7 +237,7 @@ def test_folders_that_cannot_be_verified(photos, artefact, tmp_path):
     with pytest.raises(ValueError, match="found none"):
         check(tmp_path / "empty", artefact)
     arrays = ue.ProtectedDataset(photos, artefact).export(tmp_path / "arrays", "npz")
-    with pytest.raises(ValueError, match="only exports as png or webp can be verified"):
+    with pytest.raises(ValueError, match="only exports as png, webp or jpeg can be verified"):
         check(arrays, artefact)
 
 
@@ -246,7 +246,7 @@ def test_damaged_notes_are_refused(photos, tmp_path, damage):
     method = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
     folder = export(photos, method.perturbation_, tmp_path / "out")
     (folder / FILES).write_text(damage)
-    with pytest.raises(ValueError, match="as an export writes them"):
+    with pytest.raises(ValueError, match="as written by an export"):
         check(folder, method.perturbation_)
 
 
@@ -256,7 +256,7 @@ def test_notes_of_another_version_are_refused(photos, tmp_path, version):
     folder = export(photos, method.perturbation_, tmp_path / "out")
     described = json.loads((folder / "unlearnable.json").read_text())
     (folder / "unlearnable.json").write_text(json.dumps(described | {"format_version": version}))
-    with pytest.raises(ValueError, match=rf"format_version 2, got {version}.*or delete them"):
+    with pytest.raises(ValueError, match=rf"format_version 2, got {version}.*or delete both"):
         check(folder, method.perturbation_)
 
 

@@ -328,7 +328,7 @@ def test_a_method_of_ones_own_says_that_it_takes_the_mask():
     class Own(ue.RandomNoise):
         masked = False
 
-    with pytest.raises(ValueError, match="search takes no mask"):
+    with pytest.raises(ValueError, match="cannot be learned under a visibility mask"):
         Own().fit(Shapes(size=8), visibility="low", **QUIET)
 
 

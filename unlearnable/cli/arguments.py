@@ -154,9 +154,9 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
     for folder in apart:
         if overlap(out, folder):
             raise ValueError(
-                f"expected a folder for the perturbation (the key) outside the images' folder "
-                f"{folder}, got {Path(out)}; anyone who has the key can remove the protection, so "
-                f"choose a separate folder"
+                f"expected a folder for the perturbation (the key) separate from the images' "
+                f"folder {folder}, got {Path(out)}; anyone who has the key can remove the "
+                f"protection, so choose a separate folder"
             )
     place = Path(out).absolute()
     export = next((at for at in (place, *place.parents) if export_at(at) is not None), None)

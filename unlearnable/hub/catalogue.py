@@ -20,22 +20,22 @@ _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pre-made perturbation, as ``catalogue.json`` describes it.
+    """A pre-made perturbation as described in ``catalogue.json``.
 
     Attributes:
-        name: What :meth:`Perturbation.from_pretrained` takes.
+        name: The name that :meth:`Perturbation.from_pretrained` takes.
         method: Name of the method that made it.
-        dataset: What it is for, such as ``"CIFAR10"``.
-        images: Number of its images.
+        dataset: The dataset that it is for, such as ``"CIFAR10"``.
+        images: Number of images in the dataset.
         image_shape: (channels, height, width).
-        epsilon: Budget, as ``"8/255"``; None for methods without one.
-        norm: Of the budget; None without one.
+        epsilon: Budget, such as ``"8/255"``; None for methods without one.
+        norm: Norm of the budget; None without one.
         bytes: Size of its tensors.
-        digest: As :attr:`Perturbation.digest`; it is compared on loading.
-        repo: Dataset repository on the Hub; None for one that is part of the package.
+        digest: The :attr:`Perturbation.digest`, which is checked on loading.
+        repo: Dataset repository on the Hub; None if it is part of the package.
         commit: Full hash of the commit in that repository.
-        surrogate: Digest of the network that makes its rows for the images at hand; None for one
-            that holds all that it needs.
+        surrogate: Digest of the network that computes its rows for your images; None if it is
+            complete without one.
     """
 
     name: str
@@ -62,7 +62,9 @@ class Pretrained:
                 f"expected {self.name} with a surrogate to be in the package, got {self.repo}"
             )
         if self.repo is not None and not re.fullmatch(REPO, self.repo):
-            raise ValueError(f"expected {self.name} to be at owner/name, got {self.repo!r}")
+            raise ValueError(
+                f"expected the repository of {self.name} as owner/name, got {self.repo!r}"
+            )
         if self.commit is not None and not re.fullmatch("[0-9a-f]{40}", self.commit):
             raise ValueError(
                 f"expected {self.name} to be pinned by 40 hexadecimal digits, got {self.commit!r}"
@@ -75,7 +77,7 @@ class Pretrained:
 
     @property
     def folder(self) -> Path:
-        """Of one that is part of the package."""
+        """The folder of one that is part of the package."""
         return FILE.parent / "pretrained" / self.name
 
 
@@ -86,14 +88,14 @@ def list_pretrained() -> list[Pretrained]:
 
 
 def premade(name: str | Path) -> Pretrained | None:
-    """The pre-made perturbation of that name, unless a folder has it."""
+    """The pre-made perturbation with this name, unless a folder has the same name."""
     if isinstance(name, Path) or Path(name).is_dir():
         return None
     return next((entry for entry in list_pretrained() if entry.name == name), None)
 
 
 def rows_cache(cache_dir: str | Path | None = None) -> Path:
-    """The folder in which rows are kept that were computed for images at hand."""
+    """The folder that caches rows computed for the user's images."""
     if cache_dir is not None:
         return Path(cache_dir) / "unlearnable"
     from huggingface_hub import constants
@@ -102,49 +104,52 @@ def rows_cache(cache_dir: str | Path | None = None) -> Path:
 
 
 class Source(NamedTuple):
-    """A folder with a perturbation, where it came from, and the digest it should have."""
+    """A folder with a perturbation, its origin, and the digest it should have."""
 
     folder: Path
     repo: str | None = None  # on the Hub; None for a local one
     digest: str | None = None  # of a pre-made one
 
     def is_verified(self, digest: str) -> bool:
-        """Whether every byte of the artefact of this digest was checked before."""
+        """Whether every byte of the artefact with this digest has been checked before."""
         with contextlib.suppress(OSError):
             return (self.folder / _VERIFIED).read_text(encoding="utf-8") == digest
         return False
 
     def note_verified(self, digest: str) -> None:
-        """Notes beside the download that every byte was checked."""
+        """Records next to the download that every byte was checked."""
         with contextlib.suppress(OSError):  # a cache that is read-only is checked every time
             (self.folder / _VERIFIED).write_text(digest, encoding="utf-8")
 
 
 def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> Source:
-    """Finds what :meth:`Perturbation.from_pretrained` is asked for, and downloads it if need be.
+    """Finds what :meth:`Perturbation.from_pretrained` was asked for, downloading it if necessary.
 
-    ``options`` are others of :func:`~unlearnable.hub.client.download`.
+    ``options`` are passed to :func:`~unlearnable.hub.client.download`.
 
     Raises:
-        FileNotFoundError: Nothing has that name.
-        HubError: The Hub did not give it.
+        FileNotFoundError: Nothing has this name.
+        HubError: The Hub could not deliver it.
     """
     entry = premade(name)
     is_folder = bool(str(name)) and Path(name).is_dir()
     if (is_folder or entry is not None) and revision is not None:
         raise ValueError(
-            f"expected no revision with {str(name)!r}, got {revision!r}; only a repository, "
-            f"owner/name, has revisions"
+            f"expected no revision with {str(name)!r}, got {revision!r}; only a repository "
+            f"(owner/name) has revisions, so omit it"
         )
     if is_folder:
         return Source(Path(name).absolute())
     if isinstance(name, Path):
-        raise FileNotFoundError(f"expected a folder with a saved perturbation, got {name}")
+        raise FileNotFoundError(
+            f"expected a folder with a saved perturbation, got {name}, which has none; check "
+            f"the path"
+        )
     if entry is not None and entry.surrogate is not None:
         raise ValueError(
-            f"expected dataset= with {entry.name}, whose rows are computed for the images at hand, "
-            f"got none; pass the images that are going to be protected: from_pretrained("
-            f"{entry.name!r}, dataset=trainset), or unlearnable pull {entry.name} OUT --dataset …"
+            f"expected dataset= with {entry.name}, because its rows are computed for your images, "
+            f"got none; pass the images to protect: from_pretrained({entry.name!r}, "
+            f"dataset=trainset), or unlearnable pull {entry.name} OUT --dataset …"
         )
     if entry is not None and entry.repo is None:
         return Source(entry.folder, digest=entry.digest)
@@ -153,8 +158,8 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         names = [e.name for e in list_pretrained()]
         raise FileNotFoundError(
             f"expected a folder with a saved perturbation (a key), owner/name on the Hub, or the "
-            f"name of a pre-made one ('unlearnable list' lists them), got {name!r}, which is not "
-            f"there (looked in {Path.cwd()}){suggestion(name, names)}"
+            f"name of a pre-made one ('unlearnable list' lists them), got {name!r}, which does "
+            f"not exist (looked in {Path.cwd()}){suggestion(name, names)}"
         )
     from .client import download
 
@@ -164,8 +169,8 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         if entry is not None or not Path(repo).parent.is_dir():
             raise
         raise HubError(
-            f"expected the folder {name}, which is not there (looked in {Path.cwd()}), or such a "
-            f"name on the Hub: {error}"
+            f"expected the folder {name}, which does not exist (looked in {Path.cwd()}), or a "
+            f"repository of that name on the Hub: {error}"
         ) from error
     at = repo if commit is None else f"{repo} at {commit}"
     source = Source(folder, at, None if entry is None else entry.digest)

@@ -37,14 +37,14 @@ _LOG_IN = "log in (hf auth login), set HF_TOKEN, or pass token="
 
 
 class Content(NamedTuple):
-    """What an upload is, as file names tell it; all of them are paths in the repository.
+    """A kind of upload, described by patterns of file paths in the repository.
 
     Attributes:
-        name: What it is called.
-        own: Matches the files of an earlier upload, which are removed.
-        apart: Matches files beside which it is refused.
-        because: What such files are, and what follows.
-        marker: A file of every upload; None where others' images may lie beside it.
+        name: Name of the kind, for messages.
+        own: Matches files of an earlier upload, which are removed.
+        apart: Matches files next to which the upload is refused.
+        because: What such files are and why they are refused.
+        marker: A file that every upload has; None if other images may be in the repository.
     """
 
     name: str
@@ -54,18 +54,18 @@ class Content(NamedTuple):
     marker: str | None = None
 
 
-_PAIR = "whoever can read both can remove the perturbation"
+_PAIR = "anyone who can read both can remove the perturbation"
 PERTURBATION = Content(
     "a perturbation",
     r"perturbation(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|preview/preview\.parquet",
     r"(.*/)?unlearnable\.json|(?!preview/preview\.parquet$).*\.parquet",
-    f"images that may be protected by it: {_PAIR}",
+    f"images that it may protect; {_PAIR}",
 )
 IMAGES = Content(
     "protected images",
     r"data/train-\d{5}-of-\d{5}\.parquet",
     r".*\.safetensors(\.index\.json)?",
-    f"what may be their perturbation: {_PAIR}",
+    f"possibly their perturbation; {_PAIR}",
     "unlearnable.json",
 )
 _OTHER_IMAGES = (
@@ -75,7 +75,7 @@ _OTHER_IMAGES = (
 
 
 class Pushed(NamedTuple):
-    """Result of an upload: the new commit, or the last one if nothing has changed."""
+    """Result of an upload: the new commit, or the last one if nothing changed."""
 
     repo_id: str
     commit: str
@@ -92,10 +92,11 @@ def download(
     force_download: bool = False,
     endpoint: str | None = None,
 ) -> Path:
-    """Downloads a perturbation's files, and no others, from a dataset repository into the cache.
+    """Downloads only a perturbation's files from a dataset repository into the cache.
 
-    Takes what :meth:`Perturbation.from_pretrained <unlearnable.Perturbation.from_pretrained>`
-    does, gives the folder in the cache, and raises only ``HubError``.
+    Takes the same arguments as :meth:`Perturbation.from_pretrained
+    <unlearnable.Perturbation.from_pretrained>`, returns the folder in the cache, and raises only
+    ``HubError``.
     """
     call = _Call(repo_id, revision, token, endpoint, local_files_only, cache_dir)
     with call.explained():
@@ -110,8 +111,8 @@ def download(
         )
     if not (Path(folder) / CONFIG).is_file():
         raise HubError(
-            f"expected a perturbation in the dataset repository {call.what}, found no {CONFIG} in "
-            f"it; check the name and the revision"
+            f"expected a perturbation in the dataset repository {call.what}, found no {CONFIG} "
+            f"there; check the name and the revision"
         )
     return Path(folder)
 
@@ -130,15 +131,17 @@ def upload(
 ) -> Pushed:
     """Uploads a perturbation or protected images to a dataset repository.
 
-    Contents go up first, then one commit adds all files and removes those of an earlier upload:
-    no reader sees half of it. Files that are there already are not sent again.
+    The contents are uploaded first; then a single commit adds all files and removes those of an
+    earlier upload, so that nobody sees a partial upload. Existing files are not sent again.
 
-    ``files`` gives names in the repository, and for each a file or bytes. It is called when the
-    repository is known to take the ``content``, since it may take long. The rest is as in
-    :meth:`Perturbation.push_to_hub <unlearnable.Perturbation.push_to_hub>`.
+    ``files`` returns names in the repository with a file or bytes for each. Because it may take
+    long, it is called only once the repository is known to accept the ``content``. The rest is as
+    in :meth:`Perturbation.push_to_hub <unlearnable.Perturbation.push_to_hub>`.
     """
     if create_pr and branch is not None:
-        raise ValueError("expected branch or create_pr, got both; a pull request is for main")
+        raise ValueError(
+            "expected either branch or create_pr, got both; pull requests are always for main"
+        )
     if not re.fullmatch(REPO, repo_id):
         # The client would prepend the user's name, and the card would name another repository.
         raise HubError(f"expected a repository as owner/name, got {repo_id!r}")
@@ -149,8 +152,8 @@ def upload(
         public = private and not api.repo_info(repo_id, repo_type=_KIND).private
     if public:
         raise HubError(
-            f"expected {repo_id} to be private, but it exists and is public: pass private=False "
-            f"(--public) to publish there, or choose another name"
+            f"expected {repo_id} to be private, got an existing public repository; pass "
+            f"private=False (--public) to publish there, or choose another name"
         )
     with call.explained():
         if branch is not None:
@@ -192,13 +195,16 @@ def _check_apart(content: Content, names: set[str], repo_id: str) -> None:
     because = content.because
     found = [name for name in names if re.fullmatch(content.apart, name)]
     if not found and content.marker is not None and content.marker not in names:
-        because = "other images, which may be the clean ones: from pairs of both one can learn it"
+        because = (
+            "one of several other images, which may be the clean ones; pairs of both reveal "
+            "the perturbation"
+        )
         found = [name for name in names if re.fullmatch(_OTHER_IMAGES, name)]
     if found:
         raise HubError(
-            f"expected a repository for {content.name} alone, got {repo_id}, where {min(found)} "
-            f"lies, {because}; choose another repository (what is deleted can still be read in the "
-            f"history)"
+            f"expected a repository only for {content.name}, got {repo_id}, which has "
+            f"{min(found)}, {because}; choose another repository (deleted files can still be read "
+            f"in the history)"
         )
 
 
@@ -258,7 +264,7 @@ class _Call(NamedTuple):
             return f"expected a token, found none: {_LOG_IN}"
         if isinstance(error, GatedRepoError):
             return (
-                f"{self.repo_id} is gated: ask for access at {self.hub}/datasets/{self.repo_id}, "
+                f"{self.repo_id} is gated: request access at {self.hub}/datasets/{self.repo_id}, "
                 f"then {_LOG_IN}"
             )
         if isinstance(error, RepositoryNotFoundError):
@@ -271,7 +277,9 @@ class _Call(NamedTuple):
         if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
             return self._explain_absence()
         if isinstance(error, EntryNotFoundError):
-            return f"a file of {self.what} is missing on {self.hub}: try again, or ask its owner"
+            return (
+                f"a file of {self.what} is missing on {self.hub}: try again, or contact its owner"
+            )
         if isinstance(error, HfHubHTTPError):
             return self._explain_status(error)
         verb = "send" if self.writing else "get"
@@ -279,11 +287,14 @@ class _Call(NamedTuple):
         if isinstance(error, OSError) and error.filename is not None:
             return f"{failed}: check the cache {self.cache}, or pass another cache_dir="
         advice = f"check the connection to {self.hub} and try again"
-        return f"{failed}: {advice}; nothing half-written is left"
+        return f"{failed}: {advice}; no partial files were left behind"
 
     def _explain_absence(self) -> str:
         if constants.HF_HUB_OFFLINE and self.writing:
-            return f"could not send {self.what}: unset HF_HUB_OFFLINE, which forbids the network"
+            return (
+                f"could not upload {self.what}, because HF_HUB_OFFLINE forbids network "
+                f"access; unset it"
+            )
         if not (self.local_files_only or constants.HF_HUB_OFFLINE):
             return (
                 f"could not reach {self.hub}, and {self.what} is not in the cache: check the "
@@ -291,8 +302,8 @@ class _Call(NamedTuple):
             )
         asked = "local_files_only=True" if self.local_files_only else "HF_HUB_OFFLINE"
         return (
-            f"{self.what} is missing or incomplete in the cache {self.cache}, "
-            f"and {asked} forbids the network: get it once without that"
+            f"{self.what} is missing or incomplete in the cache {self.cache}, and {asked} forbids "
+            f"network access: download it once without that setting"
         )
 
     def _explain_status(self, error: HfHubHTTPError) -> str:
@@ -301,10 +312,12 @@ class _Call(NamedTuple):
         if error.server_message:
             answer += f" ({error.server_message})"
         if status == 401:
-            return f"{answer}: the token is missing or not valid; {_LOG_IN}"
+            return f"{answer}: the token is missing or invalid; {_LOG_IN}"
         if status == 403:
             need = "write to" if self.writing else "read"
-            return f"{answer}: the token may not {need} {self.repo_id}; use another one"
+            return (
+                f"{answer}: the token does not allow you to {need} {self.repo_id}; use another one"
+            )
         if status == 429 or status >= 500:
             return f"{answer} when asked for {self.what}: try again later"
         return f"{answer} when asked for {self.what}"

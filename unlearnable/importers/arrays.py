@@ -28,12 +28,12 @@ _Header: TypeAlias = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def read_array(path: Path, accept: Accept, most: int) -> NDArray[Any]:
-    """The one array of a ``.npy``, ``.npz``, torch or pickle file, told apart by their content.
+    """Reads the only array of a ``.npy``, ``.npz``, torch or pickle file, told apart by content.
 
-    What :func:`gather` makes of lists and dicts of at most ``most`` arrays, too. Integers or
-    floats, perhaps memory-mapped; ``accept`` is called with their shape before they are read.
-    Raises ``ArtefactError`` where the file is incomplete, holds something else, or asks for code to
-    be run, ``ValueError`` where it holds several arrays, or values of another type.
+    Lists and dicts of at most ``most`` arrays are joined by :func:`gather`. The result has integers
+    or floats and may be memory-mapped; ``accept`` is called with the shape before it is read.
+    Raises ``ArtefactError`` if the file is incomplete, contains something else, or would run code;
+    ``ValueError`` if it contains several arrays or values of another type.
     """
     with path.open("rb") as file:
         start = file.read(16)
@@ -71,7 +71,7 @@ def _expecting(what: str, path: Path) -> Iterator[None]:
 def _header(file: IO[bytes]) -> _Header:
     # The later versions are for records, and their header may claim 4 GB.
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("another version of its header")
+        raise ValueError("its header has an unknown version")
     return np.lib.format.read_array_header_1_0(file)
 
 
@@ -84,7 +84,9 @@ def _read_npy(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     dtype = _dtype(found, path)
     accept(shape)
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
-        raise ArtefactError(f"expected a complete array of shape {shape} in {path}, got a part")
+        raise ArtefactError(
+            f"expected a complete array of shape {shape} in {path}, got part of one"
+        )
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
@@ -100,7 +102,10 @@ def _read_zip(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     if is_torch:
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise ArtefactError(f"expected torch's own kind of archive in {path}, got another")
+            raise ArtefactError(
+                f"expected an archive in torch's format in {path}, got another one; save it "
+                f"again with torch.save"
+            )
         return _read_torch(path, accept, most)
     if len(headers) > 1 and {len(shape) for shape, _, _ in headers.values()} in ({2}, {3}, {4}):
         indexed = by_index({name.removesuffix(".npy"): name for name in headers}, path)
@@ -132,7 +137,7 @@ def _read_members(
 
 
 def _read_torch(path: Path, accept: Accept, most: int) -> NDArray[Any]:
-    with _expecting("a torch file of tensors and nothing else", path):
+    with _expecting("a torch file that contains only tensors", path):
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # numpy's arrays in torch's archive, perhaps
@@ -148,11 +153,11 @@ def _read_torch(path: Path, accept: Accept, most: int) -> NDArray[Any]:
 
 
 def read_indexed_images(folder: Path, count: int, shape: tuple[int, ...]) -> Iterator[Pixels]:
-    """The ``count`` images (C, H, W) of a folder of PNGs named by index, in the order of the index.
+    """Reads ``count`` images (C, H, W) from a folder of PNGs named by index, in order.
 
-    It holds ``0.png``, ``1.png``, … or ``00000.png``, …, in class folders or not. Raises
-    ``ValueError`` where one is missing, duplicated, of another size, or a JPEG, ``ArtefactError``
-    where a file is not an image.
+    It contains ``0.png``, ``1.png``, … or ``00000.png``, …, with or without class folders. Raises
+    ``ValueError`` if one is missing, duplicated, of another size, or a JPEG; ``ArtefactError`` if a
+    file is not an image.
     """
     paths: dict[int, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -160,8 +165,8 @@ def read_indexed_images(folder: Path, count: int, shape: tuple[int, ...]) -> Ite
             continue  # such as what macOS writes beside each file
         if path.suffix.lower() in (".jpg", ".jpeg"):
             raise ValueError(
-                f"expected lossless images in {folder}, got {path.name}; JPEG changes pixels by "
-                f"more than perturbations do"
+                f"expected lossless images in {folder}, got {path.name}; JPEG changes pixels more "
+                f"than perturbations do, so pass the PNG files"
             )
         if path.suffix.lower() not in (".png", ".webp"):
             continue

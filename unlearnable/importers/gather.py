@@ -21,12 +21,12 @@ _DEEPEST = 3
 
 
 def gather(found: Any, accept: Accept, path: Path) -> NDArray[Any]:
-    """The one array (N, …) of what a file holds, whose shape ``accept`` was called with.
+    """The single array (N, …) in a file's content, whose shape was passed to ``accept``.
 
-    Rows may be an array; a list or tuple of images' arrays (…), or of parts (n, …); a dict of them
-    whose keys are their indices, in any order; or one of these under a key of a dict, or in a list,
-    that holds nothing else of the kind. Raises ``ValueError`` for anything else, and for a dict
-    that lacks an index, before anything is copied.
+    Rows may be an array; a list or tuple of one array per image (…) or of parts (n, …); a dict of
+    these, keyed by index in any order; or one of these as the only such value of a dict or list.
+    Raises ``ValueError`` for anything else, and for a dict that lacks an index, before anything is
+    copied.
     """
     return _gather(found, accept, path, _DEEPEST)
 
@@ -50,7 +50,7 @@ def _gather(found: Any, accept: Accept, path: Path, depth: int) -> NDArray[Any]:
 
 
 def only(chosen: Sequence[Any], names: Sequence[Any], path: Path) -> Any:
-    """The chosen one of ``names``, or the ``ValueError`` that says how many were chosen."""
+    """The only chosen one of ``names``; raises ``ValueError`` if there are none or several."""
     if len(chosen) != 1:
         some = ", ".join(f"{name!s:.80}" for name in names[:_SHOWN])
         more = ", …" if len(names) > _SHOWN else ""
@@ -79,17 +79,17 @@ def _parts(found: Any, path: Path) -> list[Any] | None:
 
 
 def by_index(found: Mapping[Any, Value], path: Path) -> dict[int, Value] | None:
-    """A dict in the order of its keys, 0 to N - 1, or None where some are no indices.
+    """A dict in the order of its keys, 0 to N - 1, or None if some keys are not indices.
 
-    They are integers, or text of digits, or that after the ``arr_`` of ``numpy.savez``. Raises
-    ``ValueError`` where an index is missing or there twice.
+    Keys are integers or digits, possibly after the ``arr_`` of ``numpy.savez``. Raises
+    ``ValueError`` if an index is missing or occurs twice.
     """
     indices = [_index(key) for key in found]
     if None in indices:
         return None
     values = dict(zip(indices, found.values(), strict=True))
     if len(values) != len(found):
-        raise ValueError(f"expected one array per index in {path}, got two of one index")
+        raise ValueError(f"expected one array per index in {path}, got two with the same index")
     missing = [index for index in range(len(values)) if index not in values]
     if missing:
         some = ", ".join(map(str, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
@@ -122,7 +122,7 @@ def _joined(parts: list[Any], accept: Accept, path: Path) -> NDArray[Any]:
 
 
 def one_type(dtypes: Sequence[str], path: Path) -> None:
-    """Raises ``ValueError`` for arrays of several types: their values may mean different things."""
+    """Raises ``ValueError`` for arrays of several types: their values may differ in meaning."""
     if len(kinds := sorted(set(dtypes))) > 1:
         raise ValueError(f"expected arrays of one type in {path}, got {' and '.join(kinds)}")
 
@@ -130,7 +130,7 @@ def one_type(dtypes: Sequence[str], path: Path) -> None:
 def joining(
     shapes: Sequence[tuple[int, ...]], accept: Accept, path: Path
 ) -> Callable[[list[NDArray[Any]]], NDArray[Any]]:
-    """How arrays of these shapes make one that is accepted: ``numpy.stack`` or ``concatenate``."""
+    """Whether ``numpy.stack`` or ``concatenate`` makes an accepted array of these shapes."""
     place = next((number for number, shape in enumerate(shapes) if shape != shapes[0]), None)
     wrong: ValueError | None = None
     if place is None:

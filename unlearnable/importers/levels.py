@@ -22,7 +22,7 @@ _UNIT, _LEVELS = 0.5, 1.0
 
 
 def value_format(arrays: Sequence[NDArray[Any]], given: str | None) -> str:
-    """Which of ``VALUE_FORMATS`` the values of all arrays are."""
+    """Which of ``VALUE_FORMATS`` the values of all arrays have."""
     dtype = arrays[0].dtype
     if dtype.kind in "iu":
         usual = "images" if dtype == np.uint8 else "levels"
@@ -34,11 +34,13 @@ def value_format(arrays: Sequence[NDArray[Any]], given: str | None) -> str:
         for start in range(0, len(array), ROWS):
             part = array[start : start + ROWS]
             if not np.isfinite(part).all():
-                raise ValueError(f"expected finite numbers, got others in rows from {start}")
+                raise ValueError(
+                    f"expected finite numbers, got NaN or infinity in or after row {start}"
+                )
             most = max(most, float(np.abs(part).max()))
     if given is None and _UNIT < most <= _LEVELS:
         raise ValueError(
-            f'expected floats whose unit is clear, got some up to {most:g}; say format="levels", '
+            f'expected floats with a clear unit, got values up to {most:g}; pass format="levels", '
             f'"unit" or, for protected images, "images"'
         )
     return given or ("unit" if most <= _UNIT else "levels")
@@ -55,9 +57,9 @@ class _Sizes(NamedTuple):
 def checked_rows(
     deltas: Deltas, shape: tuple[int, ...], epsilon: float, norm: str, values: str
 ) -> Levels:
-    """int8 rows within the budget, or the ``ValueError`` that says which is the largest beyond it.
+    """int8 rows within the budget; otherwise a ``ValueError`` names the largest one beyond it.
 
-    Integers that another program rounded beyond its own budget are clipped to it, with a warning.
+    Integers that another program rounded beyond its budget are clipped to it, with a warning.
     """
     rows = np.empty(shape, np.int8)
     start, beyond, far, largest, place = 0, 0, 0, 0.0, 0
@@ -82,8 +84,8 @@ def checked_rows(
     if beyond:
         warnings.warn(
             f"{beyond:,} of {len(rows):,} rows reach {format_epsilon(largest / 255, norm)}, at "
-            f"most a level beyond {budget}, as where a program cuts decimals off: they were "
-            f"clipped to the budget; {_fitting(largest, norm)} keeps them as they are",
+            f"most one level beyond {budget}, as happens when a program truncates decimals; they "
+            f"were clipped to the budget. To keep them unchanged, pass {_fitting(largest, norm)}",
             stacklevel=3,
         )
     if not rows.any():
@@ -128,9 +130,9 @@ def _fitting(largest: float, norm: str) -> str:
 
 
 def _advice(largest: float, norm: str, values: str) -> str:
-    advice = "state the epsilon that they were made with"
+    advice = "pass the epsilon that they were made with"
     if norm == "L2" or largest <= 127:
         advice += f": {_fitting(largest, norm)} would fit"
     if values == "images":
-        advice += ", or give the dataset, in the order, that the images were made from"
+        advice += ", or pass the dataset that the images were made from, in the same order"
     return advice

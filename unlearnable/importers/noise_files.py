@@ -38,43 +38,42 @@ def import_perturbation(
     format: str | None = None,
     image_size: int | Sequence[int] | None = None,
 ) -> Perturbation:
-    """Makes a perturbation of a file that another program wrote for a dataset.
+    """Imports a perturbation from a file that another program wrote for a dataset.
 
     Reads ``.npy`` and ``.npz`` files, torch files (EM's ``perturbation.pt``), pickles of arrays
-    (those of REM and SEM), and folders of PNGs named by index; arrays are NCHW or NHWC. In place of
-    an array there may be a list of one per image, or a dict of them by index. Nothing in a file is
-    executed. Such files do not say which images they belong to: row ``i`` is taken for image ``i``
-    of the dataset, whose keys are kept.
+    (those of REM and SEM), and folders of PNGs named by index; arrays are NCHW or NHWC. Instead of
+    one array there may be a list with one array per image, or a dict of arrays by index. Nothing in
+    a file is executed. Such files do not say which images they belong to: row ``i`` is assigned to
+    image ``i`` of the dataset, whose key is stored.
 
     Args:
         path: The file or folder. Several files, or a folder of numbered ones (SEP's), are joined in
             the order of the numbers in their names: ``part_2.npy`` before ``part_10.npy``.
-        dataset: What the perturbation was made for, in the same order.
-        method: Name of the method, to be kept.
-        epsilon: The budget it was made with, in [0, 1] units; no row may exceed it.
+        dataset: The dataset that the perturbation was made for, in the same order.
+        method: Name of the method, stored with the perturbation.
+        epsilon: The budget that it was made with, in [0, 1] units; no row may exceed it.
         norm: ``"Linf"`` or ``"L2"``.
-        granularity: ``"sample-wise"``, a row per image, the default where there
-            is no doubt; or ``"class-wise"``, a row per class.
-        class_to_row: Of class-wise rows, which one the images of each class get, where it is not
-            the one of the class's own index: an integer for each class, or a dict by class name or
-            index.
+        granularity: ``"sample-wise"``, one row per image, or ``"class-wise"``, one row per class.
+            By default it follows from the number of rows, if that is unambiguous.
+        class_to_row: For class-wise rows, which row the images of each class get, if it is not the
+            row with the class's index: an integer per class, or a dict by class name or index.
             ``[1, 2, 0]`` is noise that was applied as ``noise[(label + 1) % 3]``.
-        format: What values are: ``"levels"`` of 1/255; ``"unit"``, in [0, 1] units; or
-            ``"images"``, protected images, in 0…255 or [0, 1], whose difference from the
-            dataset is taken. None decides: PNGs and uint8 are images; other integers are
-            levels; floats up to 0.5 are in [0, 1] units, floats above 1 are levels.
-        image_size: Where images vary in size: the side, or (height, width), that they were resized
-            and cropped to.
+        format: What the values are: ``"levels"`` of 1/255; ``"unit"``, in [0, 1] units; or
+            ``"images"``, protected images in 0…255 or [0, 1], from which the dataset is subtracted.
+            None decides automatically: PNGs and uint8 are images; other integers are levels; floats
+            up to 0.5 are in [0, 1] units, floats above 1 are levels.
+        image_size: If images vary in size: the side, or (height, width), to which they were resized
+            and cropped.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ArtefactError: The file is damaged, or holds more than one array of numbers; pickles that
-            would run code are refused, and do not run.
+        FileNotFoundError: The file does not exist.
+        ArtefactError: The file is damaged or does not contain exactly one array of numbers. Pickles
+            that would run code are refused without running it.
         ValueError: Count, shape or values do not fit the dataset and the budget, or are ambiguous.
 
     Warns:
-        UserWarning: Integers lie beyond the budget by what rounding, or cutting decimals off, adds:
-            up to half a level, and in images less than a level below. They are clipped to it.
+        UserWarning: Integers exceed the budget by no more than rounding or truncation explains: up
+            to half a level, or in images less than a level downwards. They are clipped to it.
 
     Example:
         >>> import numpy as np, tempfile
@@ -98,7 +97,9 @@ def import_perturbation(
     images = read_images(dataset, image_size)
     chosen = None if class_to_row is None else rows_of_classes(class_to_row, images)
     if chosen is not None and granularity == "sample-wise":
-        raise ValueError("expected class_to_row with class-wise rows alone, got sample-wise ones")
+        raise ValueError(
+            "expected class_to_row only with class-wise rows, got sample-wise ones; omit it"
+        )
     granularity, values, deltas = _read(paths, images, granularity, format, chosen)
     count = len(images.images) if granularity == "sample-wise" else images.num_classes
     rows = checked_rows(deltas, (count, *images.images.shape[1:]), epsilon, norm, values)
@@ -134,7 +135,8 @@ def _read(
     if paths[0].is_dir():
         if granularity == "class-wise" or chosen is not None or format not in (None, "images"):
             raise ValueError(
-                f"expected a file, got the folder {paths[0]}, whose PNGs are protected images"
+                f"expected a file, got the folder {paths[0]}, whose PNGs are protected images; "
+                f'omit format, or pass format="images"'
             )
         found = read_indexed_images(paths[0], len(images.images), shape)
         return "sample-wise", "images", _deltas((p[None] for p in found), "images", 1, images)
@@ -172,15 +174,15 @@ def _read(
 
 
 def rows_of_classes(given: Sequence[int] | Mapping[Any, int], images: ImageStore) -> list[int]:
-    """The row of each class, in the order of the classes."""
+    """The row of each class, in class order."""
     if isinstance(given, Mapping):
         indices = list(range(images.num_classes))
         names: list[Any] = indices if set(given) == set(indices) else images.classes or indices
         if set(given) != set(names) or len(set(names)) < len(names):
             wrong = sorted(map(str, set(given) ^ set(names)))
             raise ValueError(
-                f"expected class_to_row to have all class names of the dataset as keys, no two "
-                f"alike, or all indices; look at {', '.join(wrong[:5]) or 'names that occur twice'}"
+                f"expected class_to_row to have each class name of the dataset, or each index, as "
+                f"a key exactly once; check {', '.join(wrong[:5]) or 'names that occur twice'}"
             )
         given = [given[name] for name in names]
     chosen = [integer("a row in class_to_row", row, least=0) for row in given]
@@ -236,7 +238,7 @@ def _granularity(count: int, images: ImageStore, given: str | None) -> str:
         choices = " or ".join(f'"{name}"' for name in fitting)
         raise ValueError(
             f"expected a row for each of {per['sample-wise']:,} images, got {count:,} rows, which "
-            f"are as many as there are classes; say granularity={choices} (--granularity)"
+            f"is also the number of classes; pass granularity={choices} (--granularity)"
         )
     if given is not None and given not in fitting:
         raise ValueError(f"expected {per[given]:,} {given} rows, got {count:,}")

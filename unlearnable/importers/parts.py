@@ -13,17 +13,20 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 
 def ordered_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files of a perturbation, or its one folder of images, in the order of their rows.
+    """The files of a perturbation, or its folder of images, in the order of their rows.
 
-    Several files are ordered by the numbers in their names, first numbers first: ``part_2.npy``
-    before ``part_10.npy``. Files that are given one by one keep their order where their names
-    differ in more than numbers. Raises ``ValueError`` where the order is not clear, and
-    ``FileNotFoundError`` where a file is not there.
+    Several files are sorted by the numbers in their names, by the first number first:
+    ``part_2.npy`` before ``part_10.npy``. Files passed one by one keep their order if their names
+    differ in more than numbers. Raises ``ValueError`` if the order is ambiguous, and
+    ``FileNotFoundError`` if a file does not exist.
     """
     if isinstance(path, (str, Path)):
         path = Path(path)
         if not path.exists():
-            raise FileNotFoundError(f"expected a file or a folder of PNGs, got {path}")
+            raise FileNotFoundError(
+                f"expected a file or a folder of PNGs, got {path}, which does not exist; "
+                f"check the path"
+            )
         return _numbered(path) if path.is_dir() else [path]
     paths = [Path(part) for part in path]
     if not paths:
@@ -31,7 +34,7 @@ def ordered_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
     for part in paths:
         if not part.is_file():
             kind = FileNotFoundError if not part.exists() else ValueError
-            raise kind(f"expected a file of rows, got {part}; pass a folder alone")
+            raise kind(f"expected a file of rows, got {part}; pass a folder without other paths")
     return _ordered(paths) if len({_pattern(part) for part in paths}) == 1 else paths
 
 
@@ -47,8 +50,8 @@ def _numbered(folder: Path) -> list[Path]:
     if other is not None:
         raise ValueError(
             f"expected files in {folder} whose names differ only in their numbers, such as "
-            f"part_0.npy and part_1.npy, got {files[0].name} and {other.name}; pass those that "
-            f"belong together, in their order"
+            f"part_0.npy and part_1.npy, got {files[0].name} and {other.name}; pass the files "
+            f"that belong together, in order"
         )
     return _ordered(files)
 
@@ -65,5 +68,7 @@ def _ordered(paths: list[Path]) -> list[Path]:
     ordered = sorted(paths, key=_numbers)
     for one, other in itertools.pairwise(ordered):
         if _numbers(one) == _numbers(other):
-            raise ValueError(f"expected parts of different numbers, got {one} and {other}")
+            raise ValueError(
+                f"expected parts with different numbers, got {one} and {other}; rename one of them"
+            )
     return ordered

@@ -73,7 +73,7 @@ class _Pairs(list[Any]):
 
 
 def read_pickle(path: Path, most: int, offset: int = 0) -> Any:
-    """The arrays of a pickle, from ``offset`` of a file; as :func:`read_pickled`."""
+    """Like :func:`read_pickled`, for a pickle that starts at ``offset`` of a file."""
     # A mapped file gives no more bytes than it has, whatever length a pickle claims.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         data.seek(offset)
@@ -81,17 +81,17 @@ def read_pickle(path: Path, most: int, offset: int = 0) -> Any:
 
 
 def read_pickled(data: Any, path: Path, most: int) -> Any:
-    """The arrays of a pickle: one, or lists and dicts of them, perhaps with plain values beside.
+    """Reads the arrays of a pickle: one, or lists and dicts of them, possibly with plain values.
 
-    Reads the open file ``data``, and refuses more opcodes than ``most`` arrays need. Raises
-    ``ArtefactError`` for a pickle of anything else, none of which is run, and ``ValueError`` for
-    arrays of other types.
+    Reads the open file ``data`` and refuses more opcodes than ``most`` arrays need. Raises
+    ``ArtefactError`` for a pickle of anything else, without running any of it, and ``ValueError``
+    for arrays of other types.
     """
     try:
         most = _OPCODES + _EACH * most
         found = _plain(_described(data, most), iter(range(most)))
         if not isinstance(found, (np.ndarray, list, dict)):
-            raise _Refused("it holds something else")
+            raise _Refused("it contains something else")
         return found
     except _Incomplete as error:
         raise ArtefactError(f"expected a complete array in {path}, got {error}") from error
@@ -101,9 +101,9 @@ def read_pickled(data: Any, path: Path, most: int) -> Any:
         ) from error
     except Exception as error:  # a foreign file may go wrong in any way
         raise ArtefactError(
-            f"expected a pickle of one numpy array, or of a list or dict of them, and nothing else "
-            f"in {path}: {error}; nothing that it names was run. If you trust the file, save its "
-            f"array with numpy.save"
+            f"expected a pickle of only a NumPy array, or a list or dict of arrays, in {path}: "
+            f"{error}; none of its code was run. If you trust the file, load it yourself and save "
+            f"the array with numpy.save"
         ) from error
 
 
@@ -179,7 +179,7 @@ def _named(name: str) -> _Name:
 
 def _extend(target: Any, values: list[Any], pairs: bool) -> None:
     if type(target) is not (_Pairs if pairs else list) or (pairs and len(values) % 2):
-        raise _Refused("it fills something else")
+        raise _Refused("it fills something other than a list or dict")
     target += zip(values[::2], values[1::2], strict=True) if pairs else values
 
 
@@ -189,7 +189,7 @@ def _plain(found: Any, left: Iterator[int], depth: int = 0) -> Any:
     Takes one of ``left`` for each, since few opcodes can name one list many times in many others.
     """
     if depth > _DEEPEST or next(left, None) is None:
-        raise _Refused("it holds lists in lists in lists")
+        raise _Refused("it contains lists nested too deeply")
     if type(found) is _Pairs:
         return {_key(key): _plain(value, left, depth + 1) for key, value in found}
     if type(found) in (list, tuple):
@@ -212,7 +212,7 @@ def _key(found: Any) -> str | int:
 def _array(found: Any, left: Iterator[int], depth: int) -> Any:
     """The array of a call, a view of the pickle's bytes; or what an array of objects holds."""
     if type(found) is not _Call:
-        raise _Refused("it holds something else")
+        raise _Refused("it contains something else")
     axes: Any = None
     match found.arguments:
         case (_Name(name="numpy.ndarray"), *_) if found.name == "multiarray._reconstruct":
@@ -220,13 +220,13 @@ def _array(found: Any, left: Iterator[int], depth: int) -> Any:
                 case (_, shape, dtype, fortran, data):
                     order: Any = "F" if fortran else "C"
                 case _:
-                    raise _Refused("it holds something else")
+                    raise _Refused("it contains something else")
         case (data, dtype, shape, "K", axes) if found.name == "numeric._frombuffer":
             order = "C"
         case (data, dtype, shape, ("C" | "F") as order, *_) if found.name == "numeric._frombuffer":
             pass
         case _:
-            raise _Refused("it holds something else")
+            raise _Refused("it contains something else")
     code = _dtype(dtype)
     if code == "|O" and type(data) is list:
         match shape, data:
@@ -234,7 +234,7 @@ def _array(found: Any, left: Iterator[int], depth: int) -> Any:
                 return _plain(held, left, depth + 1)
             case (int(count),), [*_] if count == len(data):
                 return _plain(data, left, depth + 1)
-        raise _Refused("its array of objects is no list of arrays")
+        raise _Refused("its array of objects is not a list of arrays")
     if code[:1] not in "<>|=" or code[1:] not in DTYPES:
         raise _Type(f"{code:.80}")
     data = _bytes(data)
@@ -254,7 +254,7 @@ def _dtype(found: Any) -> str:
         match found.arguments, found.state or (3, "|", None, None, None, -1, -1, 0):
             case (str(code), *_), (_, str(order), None, None, None, _, _, _):
                 return "|O" if code.startswith("O") else order + code
-    raise _Refused("its array holds records")
+    raise _Refused("its array contains records")
 
 
 def _bytes(found: Any) -> Any:

@@ -28,26 +28,27 @@ class AAP(Method):
     """Augmented adversarial poisoning. (Wang et al., NeurIPS 2024, arXiv:2402.04010)
 
     A surrogate is trained on clean images under the strong augmentation of contrastive learning.
-    Then every image is moved, under the same augmentation, until the surrogate takes it for the
-    class ``shift`` further on, or for any but its own: victims learn the features of the wrong
+    Then every image is moved, under the same augmentation, until the surrogate classifies it as the
+    class ``shift`` further on, or as any class but its own. Victims learn the features of the wrong
     class.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation; None is 2.5 ``epsilon`` over ``steps``.
-        steps: Steps of each perturbation, each through a new draw of the augmentation.
+        step_size: Length of a perturbation step; None means 2.5 ``epsilon`` / ``steps``.
+        steps: Steps per perturbation, each with a new draw of the augmentation.
         shift: Class y is moved towards y + ``shift``, modulo the number of classes; None moves it
             away from y instead.
-        strength: Of the augmentation, 0 to 1; the paper has 0.4 for CIFAR-10, 0.8 for CIFAR-100.
+        strength: Strength of the augmentation, 0 to 1; the paper uses 0.4 for CIFAR-10 and 0.8 for
+            CIFAR-100.
         train_epochs: Epochs of the surrogate.
-        learning_rate: Its largest learning rate, which is reached after a quarter of the epochs.
+        learning_rate: Its largest learning rate, reached after a quarter of the epochs.
         granularity: ``"sample-wise"``; the method has no other.
-        pretrained_surrogate: Start from the weights of a surrogate given as a module.
-        batch_size: Images of a surrogate step and of a perturbation step, rounded down to a
+        pretrained_surrogate: Start from the weights of a surrogate that is given as a module.
+        batch_size: Images per surrogate step and per perturbation step, rounded down to a
             multiple of 8, at least 8.
-        seed: Of weights, batches and augmentation.
+        seed: Seed of weights, batches and augmentation.
 
     Example:
         >>> from unlearnable.datasets import Shapes

@@ -31,16 +31,17 @@ class AR(Untrained, Method):
     """Autoregressive perturbations. (Sandoval-Segura et al., NeurIPS 2022, arXiv:2206.03693)
 
     Each class and channel has a 3x3 window of coefficients. A row starts with two rows and columns
-    of normal noise, and every further value is the weighted sum of the window that ends there: a
-    single convolution tells the class. Nothing is trained, and new images get rows of their own.
+    of normal noise, and every further value is the weighted sum of the window that ends there, so a
+    single convolution reveals the class. Nothing is trained, and new images get their own rows.
 
     Args:
-        epsilon: L2 norm of a row in [0, 1] units; None is the paper's 1.0 for 32x32 colour images
-            and its 3.0 for 96x96, in proportion to the root of the number of values.
+        epsilon: L2 norm of a row in [0, 1] units; None means the paper's 1.0 for 32x32 colour
+            images and 3.0 for 96x96, proportional to the square root of the number of values.
         distance: What a class's filter must leave of the field of any other class, relative to that
-            field; lowered where not enough processes are found. A filter leaves nothing of its own.
-        granularity: ``"sample-wise"`` only: a row follows from seed, class and image.
-        seed: Of processes and rows.
+            field; lowered if too few processes are found. A filter leaves nothing of its own
+            class's field.
+        granularity: Only ``"sample-wise"``; a row depends on seed, class and image.
+        seed: Seed of processes and rows.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -77,8 +78,8 @@ class AR(Untrained, Method):
         channels, height, width = run.images.shape[1:]
         if min(height, width) < _LEAST:
             raise ValueError(
-                f"expected images of at least {_LEAST} pixels a side, in which a process shows, "
-                f"got {height}x{width} (height, width); pass image_size= (--image-size)"
+                f"expected images of at least {_LEAST} pixels a side, which a process needs, got "
+                f"{height}x{width} (height, width); pass image_size= (--image-size)"
             )
         small = (min(height, 32), min(width, 32))  # enough to tell processes apart
         accepted: list[Floats] = []

@@ -28,30 +28,31 @@ _FAST: dict[str, Any] = {"steps": 1, "step_size": 2 / 255, "train_epochs": 20}
 class AUE(Method):
     """Augmented unlearnable examples. (Wang et al., NeurIPS 2024, arXiv:2402.04010)
 
-    EM's minimum, taken over the strong augmentation of contrastive learning: surrogate and
-    perturbation lower the same loss on augmented images in turn. The perturbation is made to
-    mislead victims that are trained with labels and victims that learn by contrast.
+    EM under the strong augmentation of contrastive learning: surrogate and perturbation take turns
+    in lowering the same loss on augmented images. The perturbation is designed to mislead both
+    victims trained with labels and victims trained by contrastive learning.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``, or more
-            where that, sample-wise with Linf, keeps ``steps * step_size`` below 1/255. Presets
-            other than ``"paper"`` have one for Linf: with L2 give your own.
-        steps: Steps of each perturbation after an epoch, each through a new draw of the
-            augmentation; None is 5 sample-wise and 1 class-wise. Sample-wise, ``steps * step_size``
-            is above 0.5/255, half a pixel level, and for the norm L2 above that times the root of
-            C * H * W.
-        strength: Of the augmentation, 0 to 1; the paper has 0.6 for CIFAR-10, 1.0 for CIFAR-100.
+        step_size: Length of a perturbation step; None means a tenth of ``epsilon``, or more if
+            otherwise, for sample-wise Linf rows, ``steps * step_size`` would be below 1/255.
+            Presets other than ``"paper"`` set it for Linf; for L2, pass your own.
+        steps: Steps per perturbation after each epoch, each with a new draw of the augmentation;
+            None means 5 sample-wise and 1 class-wise. Sample-wise, ``steps * step_size`` must
+            exceed 0.5/255, half a pixel level, and for L2 that times the square root of C * H * W.
+        strength: Strength of the augmentation, 0 to 1; the paper uses 0.6 for CIFAR-10 and 1.0 for
+            CIFAR-100.
         train_epochs: Epochs of the surrogate, and sweeps over the perturbations.
-        extend_steps: Steps of each perturbation that :meth:`extend` makes; in a fit they add up
-            over the epochs.
-        granularity: ``"sample-wise"``, or ``"class-wise"``: the mean of its images' steps.
+        extend_steps: Steps per perturbation in :meth:`extend`; in a fit, steps add up over the
+            epochs.
+        granularity: ``"sample-wise"``, or ``"class-wise"``, where a row takes the mean step of its
+            images.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a surrogate step and of a perturbation step, rounded down to a
+        batch_size: Images per surrogate step and per perturbation step, rounded down to a
             multiple of 8, at least 8.
-        seed: Of weights, batches and augmentation.
+        seed: Seed of weights, batches and augmentation.
 
     Example:
         >>> from unlearnable.datasets import Shapes

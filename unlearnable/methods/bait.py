@@ -26,31 +26,32 @@ _STAGES = 3
 class BAIT(Method):
     """Perturbations bound to wrong classes. (Li et al., ICLR 2026, arXiv:2603.04731)
 
-    They are made against victims that start from pretrained weights: such a victim knows already
-    what images show, and needs no shortcut. So a class's row is searched on images of all other
-    classes: whatever a pretrained surrogate sees in them, with that row it is to see the class. A
-    generator makes a perturbation of every image; a class's row is the mean over its images. Wrong
-    classes are first those that the surrogate finds most likely, then any, then the least likely.
+    They target victims that start from pretrained weights: such a victim already knows what images
+    show and needs no shortcut. So a class's row is searched on images of all other classes:
+    whatever a pretrained surrogate sees in them, the row should make it see the class. A generator
+    produces a perturbation for every image; a class's row is the mean over its images. The wrong
+    classes are first those that the surrogate finds most likely, then random ones, then the least
+    likely.
 
     Args:
         surrogate: Name of a network, or a module, which is copied.
         epsilon: Budget in [0, 1] units (Linf).
-        rounds: Of all three stages together. A round is a look ahead by one surrogate step, an
-            epoch of the generator, and the surrogate's own steps.
+        rounds: Rounds in all three stages together. A round consists of a look-ahead of one
+            surrogate step, an epoch of the generator, and the surrogate's own steps.
         round_steps: Surrogate steps in a round.
-        learning_rate: Of the surrogate.
-        generator_rate: Of the generator (Adam).
+        learning_rate: Learning rate of the surrogate.
+        generator_rate: Learning rate of the generator (Adam).
         generator_width: Channels of the generator at full size, a multiple of 4.
         generator_blocks: Residual blocks of the generator.
         granularity: ``"class-wise"``; the method has no other.
-        pretrained_surrogate: Start from the weights that a named network has
+        pretrained_surrogate: Start from the pretrained weights of a named network
             (:func:`unlearnable.pretrained_network`), with a new last layer, or keep those of a
-            module; without it, from fresh ones.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
-        seed: Of weights, batches and wrong classes.
+            module. Otherwise start from fresh weights.
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8.
+        seed: Seed of weights, batches and wrong classes.
 
     The generator is convolutional, with 8 residual blocks at a quarter of the size; its width and
-    its GroupNorm are our choice. The preset ``"demo"`` shows how the method runs, on a small
+    its GroupNorm are our choice. The preset ``"demo"`` only shows how the method runs, on a small
     network without pretrained weights; ``"paper"`` and ``"fast"`` need the extra ``pretrained``.
 
     Example:
@@ -98,7 +99,7 @@ class BAIT(Method):
             )
 
     def passes(self, num_images: int) -> int:
-        """Image passes, those through the generator among them."""
+        """Image passes, including those through the generator."""
         shards = Shards(num_images)
         a_batch = shards.per_shard(self.batch_size) * shards.count
         seen = shards.batches_per_epoch(self.batch_size) * a_batch
@@ -203,12 +204,12 @@ class BAIT(Method):
 
 
 def wrong_classes(logits: Tensor, labels: Tensor, *, largest: bool) -> Tensor:
-    """For each image the class of the largest or smallest logit but its own's, int64 (B,).
+    """For each image, the other class with the largest or smallest logit, int64 (B,).
 
     Args:
         logits: Float (B, K), K of at least 2.
         labels: int64 (B,).
-        largest: Which of the two.
+        largest: Whether to take the largest or the smallest.
     """
     own = F.one_hot(labels, logits.shape[1]).bool()
     if largest:

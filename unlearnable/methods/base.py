@@ -36,20 +36,20 @@ Self = TypeVar("Self", bound="Method")
 
 
 class Method(Learned, ABC):
-    """A protection method: parameters, and after :meth:`fit` what was learned.
+    """A protection method: its parameters and, after :meth:`fit`, what was learned.
 
-    A subclass is a dataclass of its parameters. It writes ``_learn`` against
-    :class:`~unlearnable.engine.run.Run`, and where it has a surrogate ``_perturb``. This class
+    A subclass is a dataclass of its parameters. It implements ``_learn`` using
+    :class:`~unlearnable.engine.run.Run` and, if it has a surrogate, ``_perturb``. This class
     validates, seeds, rounds, clips to the budget, checks that every image was covered, and records
-    where the result comes from.
+    the origin of the result.
 
     Attributes:
-        kind: Of the perturbation: ``"additive"`` rows; ``"stack"``, rows with what ``_learn`` hands
-            to ``run.on_top``; or what it hands to ``run.result``.
+        kind: Kind of the perturbation: ``"additive"`` for rows; ``"stack"`` for rows with what
+            ``_learn`` passes to ``run.on_top``; or the kind passed to ``run.result``.
         seeded: Whether the result depends on ``seed``.
-        least_classes: How many classes images have to be of: 1 where none is told from another.
+        least_classes: Number of classes that the method needs: 1 if it does not tell classes apart.
         perturbation_: The :class:`Perturbation`, after ``fit``.
-        surrogate_: The trained surrogate in evaluation mode, or None for methods without one.
+        surrogate_: The trained surrogate in evaluation mode, or None if there is none.
         history_: Records of the fit, a list of dicts.
     """
 
@@ -60,8 +60,8 @@ class Method(Learned, ABC):
     def _perturb(self, run: Run, index: Tensor, surrogate: Any) -> Tensor:
         """Final perturbations of a batch, float (B, C, H, W), from what ``_learn`` returned."""
         raise ValueError(
-            f"expected a method that makes rows for new images, got {type(self).__name__}, which "
-            f"has no _perturb"
+            f"expected a method that can make rows for new images, got {type(self).__name__}, "
+            f"which does not define _perturb"
         )
 
     @final
@@ -83,55 +83,56 @@ class Method(Learned, ABC):
         progress: bool | Callable[[float], None] = True,
         callback: Callable[[dict[str, Any]], None] | None = None,
     ) -> Self:
-        """Learns a perturbation of every image of a dataset.
+        """Learns a perturbation for every image of a dataset.
 
-        Under ``torchrun`` (or in any process group) all processes call it alike and share the work;
-        each ends with the whole result. Any number of them, on any number of machines with a file
-        system in common, may begin a fit or continue it; more than 8 round batches to a multiple of
-        their number.
+        Under ``torchrun`` (or in any process group), all processes make the same call and share the
+        work; each ends with the complete result. Any number of processes, on any number of machines
+        with a shared file system, may start or continue a fit; more than 8 processes round the
+        batch size to a multiple of their number.
 
         Args:
             dataset: A map-style dataset of (image, label) pairs; its transforms are not applied,
-                and it is not changed.
+                and it is not modified.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
-            precision: Of network passes: ``"float32"``, ``"bf16"``, or ``"auto"``: what is
-                faster here and gives the same gradients.
-            image_size: Side, or (height, width), that images are resized and cropped to; needed
-                where their sizes vary.
-            visibility: ``"low"``, ``"medium"`` or ``"high"``: each pixel changes by no more than
-                what a mask leaves of ``epsilon`` there, little in smooth areas and more in texture,
-                and what is learned is learned so; None and ``"full"``: by ``epsilon`` everywhere.
-            checkpoint: Folder that keeps the state of an unfinished fit. The same call continues
-                from it, to the same bytes as a fit that was never stopped; it is removed at the
-                end. Ctrl-C saves first.
-            checkpoint_every: Seconds between checkpoints; 0 is after every step, ``inf`` never.
-            keep_checkpoint: Leave the finished state in the folder: until it is deleted, the same
-                call comes to its end at once.
-            store: Folder for the decoded images, which stay there for later fits. Without it, they
-                are in memory, or in a temporary folder where they are large.
-            resident: Hold images and rows on the device, or stream them; None decides by size.
-            compile: Compile the surrogate; pays on a GPU where the fit takes many minutes.
-            profile: Keep where the time went in ``seconds_``.
-            progress: Show bars, where standard error is a terminal; or a function to call with the
-                share of the work done, from 0 to 1, after each step.
-            callback: Called with every record of ``history_`` as it is made.
+            precision: Precision of network passes: ``"float32"``, ``"bf16"``, or ``"auto"``, which
+                uses bf16 if that is faster on this machine and the gradients agree.
+            image_size: Side, or (height, width), to which images are resized and cropped; required
+                if their sizes vary.
+            visibility: ``"low"``, ``"medium"`` or ``"high"``: a mask limits the change of each
+                pixel to a part of ``epsilon``, less in smooth areas and more in texture, and the
+                perturbation is learned under this mask. None or ``"full"``: up to ``epsilon``
+                everywhere.
+            checkpoint: Folder for the state of an unfinished fit. The same call continues from it
+                and gives the same bytes as an uninterrupted fit; the folder is removed at the end.
+                Ctrl-C saves the state first.
+            checkpoint_every: Seconds between checkpoints; 0 means after every step, ``inf`` never.
+            keep_checkpoint: Keep the finished state in the folder; until it is deleted, the same
+                call finishes immediately.
+            store: Folder for the decoded images, which are kept for later fits. Without it, they
+                are held in memory or, if large, in a temporary folder.
+            resident: Hold images and rows on the device instead of streaming them; None decides by
+                size.
+            compile: Compile the surrogate; worthwhile on a GPU if the fit takes many minutes.
+            profile: Record where the time goes in ``seconds_``.
+            progress: Show progress bars if standard error is a terminal, or a function to call with
+                the share of the work done, from 0 to 1, after each step.
+            callback: Called with every record of ``history_`` as it is added.
 
         Returns:
             The method itself, with ``perturbation_``, ``surrogate_`` and ``history_``.
 
         Warns:
-            UserWarning: It will take long, or half of the rows or more became zero, which protect
+            UserWarning: It will take long, or at least half of the rows became zero and protect
                 nothing.
 
         Raises:
-            ValueError: A parameter, label or image size is not as expected, all images are of one
-                class or are those of an export, or the checkpoint or the store belongs to something
-                else.
-            TypeError: The dataset does not give raw images.
+            ValueError: A parameter, label or image size is invalid, all images are of one class or
+                come from an export, or the checkpoint or store belongs to something else.
+            TypeError: The dataset does not return raw images.
             ImportError: The surrogate's pretrained weights are not installed.
-            OSError: A disk is full; the last checkpoint is whole.
-            KeyboardInterrupt: Ctrl-C; with ``checkpoint``, the work so far is kept. The message
-                says how to go on.
+            OSError: A disk is full; the last checkpoint is intact.
+            KeyboardInterrupt: Ctrl-C was pressed; with ``checkpoint``, the work so far is kept. The
+                message says how to continue.
         """
         self._validate()
         self._check_moves()
@@ -139,9 +140,8 @@ class Method(Learned, ABC):
         level = check_visibility(visibility)
         if level is not None and not self.masked:
             raise ValueError(
-                f"expected no visibility with {type(self).__name__}, got {visibility!r}: it makes "
-                f"no rows that a mask can lower, or its search takes no mask; leave it out "
-                f"(--visibility full)"
+                f"expected no visibility with {type(self).__name__}, got {visibility!r}; its "
+                f"result cannot be learned under a visibility mask, so omit it (--visibility full)"
             )
         every = number("checkpoint_every", checkpoint_every, finite=False)
         if every < 0:
@@ -224,18 +224,18 @@ class Method(Learned, ABC):
         align: str = "content",
         full_size: bool = False,
     ) -> ProtectedDataset:
-        """The dataset with its perturbation: what to publish, or to train a victim on.
+        """Returns the dataset with its perturbation, to publish or to train a victim on.
 
         Args:
-            dataset: As for :class:`ProtectedDataset`, as are the others.
+            dataset: As in :class:`ProtectedDataset`, like the other arguments.
             fraction: Share of images to protect.
-            seed: Decides which images those are.
+            seed: Seed of the choice of these images.
             align: ``"content"`` or ``"index"``.
-            full_size: Leave photos as large as they are.
+            full_size: Keep photos at their own size.
 
         Raises:
             NotFittedError: ``fit`` was not called.
-            UnknownImageError: The dataset holds other images than those that were fitted.
+            UnknownImageError: The dataset contains images that were not fitted.
         """
         learned = self.perturbation_
         return ProtectedDataset(
@@ -251,27 +251,27 @@ class Method(Learned, ABC):
         precision: str = "auto",
         progress: bool = True,
     ) -> Perturbation:
-        """A perturbation of new images of the same classes, from the fitted surrogate.
+        """Makes a perturbation for new images of the same classes, with the fitted surrogate.
 
         Args:
-            dataset: New images, resized and cropped as those of ``fit`` were.
-            device: As for :meth:`fit`, as are the others.
-            precision: Of network passes.
-            progress: Show bars.
+            dataset: New images, resized and cropped like those of ``fit``.
+            device: As in :meth:`fit`.
+            precision: As in :meth:`fit`.
+            progress: Show progress bars.
 
         Returns:
-            Rows only for the new images; the method's own perturbation stays as it is.
+            Rows for the new images only; the method's own perturbation does not change.
 
         Raises:
             NotFittedError: ``fit`` was not called.
-            ValueError: The method has no rows per image, or the images or classes do not fit.
+            ValueError: The method has no rows per image, or the images or classes do not match.
         """
         fitted = self.perturbation_
         if not fitted.keyed:
             raise ValueError(
-                f"{type(self).__name__} with granularity={self.granularity!r} needs no extension: "
-                f"its rows cover new images of known classes already; "
-                f"protect(new_images) applies it"
+                f"{type(self).__name__} with granularity={self.granularity!r} needs no extension, "
+                f"because it already covers new images of known classes; apply it with "
+                f"protect(new_images)"
             )
         self._validate()
         refuse_exports(dataset)
@@ -318,8 +318,8 @@ class Method(Learned, ABC):
         config = fitted.config
         if list(images.images.shape[1:]) != config["image_shape"]:
             raise ValueError(
-                f"expected images of shape {tuple(config['image_shape'])}, got "
-                f"{tuple(images.images.shape[1:])}"
+                f"expected images of the fitted shape {tuple(config['image_shape'])}, got "
+                f"{tuple(images.images.shape[1:])}; resize them"
             )
         known = config["classes"]
         if known is not None and images.classes is not None:

@@ -22,18 +22,18 @@ def _odd(name: str, value: Any, norm: str) -> int:
 class ClassConvolution(Untrained, Method):
     """Class-wise convolutions, published as CUDA. (Sadasivan et al., CVPR 2023, arXiv:2303.04278)
 
-    Each class has a small random kernel: weights between 0 and ``blur``, and one of them 1. All
-    channels of its images are convolved with it, and a network learns to tell the kernels. There is
-    no budget, and nothing is trained.
+    Each class has a small random kernel with weights between 0 and ``blur``, except one, which is
+    1. All channels of its images are convolved with it, and a network learns to recognise the
+    kernels. There is no budget, and nothing is trained.
 
     Args:
-        kernel_size: Side of the kernels; the paper has 3 for 32x32 images and 9 for ImageNet.
-        blur: Largest of the other weights; the paper has 0.3, and 0.06 for ImageNet.
+        kernel_size: Side of the kernels; the paper uses 3 for 32x32 images and 9 for ImageNet.
+        blur: Largest of the other weights; the paper uses 0.3, and 0.06 for ImageNet.
         normalize: ``"max"``, as published, divides by the image's largest value, so that every
-            image then reaches 255 and dark ones get brighter. ``"sum"`` divides by the sum of the
-            kernel, which keeps the brightness.
-        granularity: ``"class-wise"`` only.
-        seed: Of the kernels.
+            image reaches 255 and dark images become brighter. ``"sum"`` divides by the sum of the
+            kernel, which preserves brightness.
+        granularity: Only ``"class-wise"``.
+        seed: Seed of the kernels.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -54,7 +54,7 @@ class ClassConvolution(Untrained, Method):
         size = self.kernel_size
         if size > 2 * min(run.images.shape[2:]) - 1:
             raise ValueError(
-                f"expected kernels that an image of {tuple(run.images.shape[2:])} can fill, got "
+                f"expected kernels that fit into an image of {tuple(run.images.shape[2:])}, got "
                 f"kernel_size={size}; pass image_size={size // 2 + 1} or more (--image-size)"
             )
         draws = run.global_rng("kernels")

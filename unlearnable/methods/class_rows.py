@@ -10,13 +10,13 @@ from ..engine.run import Run
 
 
 class ClassRows:
-    """Rows of classes, read and written by image index as ``run.rows`` are.
+    """Rows of classes, read and written by image index, like ``run.rows``.
 
-    Written are perturbations of images, (B, C, H, W): each class's row becomes the mean of those of
-    its images, over all processes. Rows of classes that the batch does not hold stay as they are.
+    Writing takes perturbations of images, (B, C, H, W): each class's row becomes the mean over its
+    images, across all processes. Rows of classes that are not in the batch do not change.
 
     Attributes:
-        by_class: The rows, tracked, (K, C, H, W); zeros at first.
+        by_class: The tracked rows, (K, C, H, W), initially zero.
     """
 
     def __init__(self, run: Run) -> None:

@@ -22,33 +22,34 @@ class ColourShift(Method):
     """Class-wise colour shifts, of which DUNE has some. (Wang et al., ICML 2026, arXiv:2605.01718)
 
     The colour of its class is added to every pixel of an image, and networks learn the tint instead
-    of the picture. It needs no network and no row per image, fits images of any size, new ones of
-    the same classes among them, and outlasts what resizes, crops or compresses. It is as visible as
-    another white balance, and gives itself away by the mean of each class; whoever brings the
-    channels of all images to one mean, or makes them grey, removes it.
+    of the picture. It needs no network and no rows per image, works for images of any size,
+    including new ones of the same classes, and survives resizing, cropping and compression. It is
+    as visible as a different white balance, and the mean of each class reveals it. Anyone who
+    brings the channels of all images to one mean, or converts them to grey, removes it.
 
-    Colours are random points of the surface of a cube, each as far as possible from those before.
-    Or (``search="swarm"``) they are found by particle swarms, as DUNE's are: with them, checkpoints
-    of a network that was trained on clean images take the images of a class for those of another.
+    Colours are random points on the surface of a cube, each as far as possible from those before.
+    With ``search="swarm"`` they are found by particle swarms, as in DUNE: they make checkpoints of
+    a network trained on clean images mistake the images of one class for another.
 
     Args:
-        surrogate: Name of a network or a module for the swarms, copied and with fresh weights.
-        epsilon: Half a side of the cube, in [0, 1] units: the most that a value changes.
-        norm: ``"Linf"`` only.
-        search: ``"spread"``, far from one another, or ``"swarm"``.
-        luminance: How much the former counts differences in luminance instead of those in colour,
-            from 0 to 1.
-        train_epochs: Epochs of the surrogate; this and all below but the last is for the swarms.
-        checkpoints: How many of its states are used, equally spaced, the last epoch's among them.
-        shift: The class that images are to be taken for is this many classes on, and round again;
-            None is 3, and 1 where 3 leads nowhere.
-        particles: Of each class's swarm.
+        surrogate: For the swarms: name of a network or a module, which is copied and reinitialised.
+        epsilon: Half the side of the cube, in [0, 1] units: the largest change of a value.
+        norm: Only ``"Linf"``.
+        search: ``"spread"``, for colours far from one another, or ``"swarm"``.
+        luminance: Weight, from 0 to 1, that ``"spread"`` gives to differences in luminance rather
+            than in colour.
+        train_epochs: Epochs of the surrogate; this and all following parameters except ``seed``
+            concern the swarms.
+        checkpoints: Number of its states to use, equally spaced and including the last epoch's.
+        shift: Images should be mistaken for the class this many indices further on, wrapping
+            around; None means 3, or 1 if 3 leads back to the same class.
+        particles: Particles per class.
         iterations: Moves of each particle.
-        class_images: How many images of a class are looked at, where there are more.
-        granularity: ``"class-wise"`` only.
+        class_images: Largest number of images per class that are used.
+        granularity: Only ``"class-wise"``.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
-        seed: Of the colours; of weights, batches, augmentation and particles.
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8.
+        seed: Seed of the colours, weights, batches, augmentation and particles.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -86,12 +87,12 @@ class ColourShift(Method):
         super()._validate()
         if self.train_epochs < self.checkpoints:
             raise ValueError(
-                f"expected no more checkpoints than epochs, got {self.checkpoints} of "
+                f"expected at most as many checkpoints as epochs, got {self.checkpoints} with "
                 f"train_epochs={self.train_epochs}"
             )
 
     def passes(self, num_images: int) -> int:
-        """Image passes where there are ten classes; how many there are is not known beforehand."""
+        """Image passes for ten classes, because the number of classes is not known beforehand."""
         if self.search == "spread":
             return 0
         seen = images_per_epoch(num_images, self.batch_size)

@@ -18,14 +18,14 @@ from .swarm_colours import swarm_colours, targets_of
 class DUNE(SEP):
     """Dual-branch unlearnable ensemble. (Wang et al., ICML 2026, arXiv:2605.01718)
 
-    Two perturbations, each of which makes all checkpoints of one clean training run take an image
-    for one of another class: rows, found along gradients as by :class:`SEP`, and on top of them a
-    colour per class, found by particle swarms as by :class:`ColourShift`. Victims that withstand
-    the one learn the other.
+    Two perturbations, each of which makes all checkpoints of one clean training run mistake an
+    image for one of another class: rows, found along gradients as in :class:`SEP`, and on top of
+    them a colour per class, found by particle swarms as in :class:`ColourShift`. Victims that
+    withstand one of them learn the other.
 
-    It exceeds the usual budget of 8/255 by its tint: a value changes by up to
-    ``epsilon + colour_epsilon``. The published search keeps colours within sight of the clean
-    images (20 dB PSNR, 0.8 SSIM); here they also stay in a cube, and LPIPS is left out.
+    The tint exceeds the usual budget of 8/255: a value changes by up to ``epsilon +
+    colour_epsilon``. The published search keeps images close to the clean ones (20 dB PSNR, 0.8
+    SSIM); here colours also stay within a cube, and LPIPS is omitted.
 
     The parameters are those of :class:`SEP`, with other defaults, and four more.
 
@@ -33,14 +33,14 @@ class DUNE(SEP):
         epsilon: Budget of the rows, in [0, 1] units.
         step_size: Length of a step of the rows.
         steps: Steps of the rows.
-        checkpoints: How many states of the surrogate are used, equally spaced.
-        shift: The other class is this many classes on, and round again; None is 3, and 1 where 3
-            leads nowhere.
-        colour_epsilon: Half a side of the cube of the colours: the most that a value changes by its
-            tint, in [0, 1] units.
-        particles: Of each class's swarm.
+        checkpoints: Number of states of the surrogate to use, equally spaced.
+        shift: The other class is this many indices further on, wrapping around; None means 3, or 1
+            if 3 leads back to the same class.
+        colour_epsilon: Half the side of the colour cube: the largest change of a value by its tint,
+            in [0, 1] units.
+        particles: Particles per class.
         iterations: Moves of each particle.
-        class_images: How many images of a class colours are judged by, where there are more.
+        class_images: Largest number of images per class by which colours are judged.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -66,7 +66,7 @@ class DUNE(SEP):
     class_images: int = count(1000)
 
     def passes(self, num_images: int) -> int:
-        """Image passes where there are ten classes; how many there are is not known beforehand."""
+        """Image passes for ten classes, because the number of classes is not known beforehand."""
         looks = self.particles * self.iterations * self._size
         return super().passes(num_images) + looks * min(num_images, 10 * self.class_images)
 

@@ -24,36 +24,37 @@ from .parameters import count, length, positive
 class EM(Expectation):
     """Error-minimising noise. (Huang et al., ICLR 2021, arXiv:2101.04898)
 
-    Surrogate and perturbation minimise the same loss in turn, until the perturbed images are almost
-    never misclassified: then there is little left to learn from them but the perturbation.
+    Surrogate and perturbation take turns in minimising the same loss until the perturbed images are
+    almost never misclassified. Then there is little left to learn from them but the perturbation.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation.
-        steps: Steps of each perturbation in a round; None is 20 sample-wise and 1 class-wise.
-            Sample-wise, ``steps * step_size`` is above 0.5/255, half a pixel level, and for the
-            norm L2 above that times the root of C * H * W; :meth:`extend` takes as many as lead
-            across the budget, if that is more.
+        step_size: Length of a perturbation step.
+        steps: Steps per perturbation in a round; None means 20 sample-wise and 1 class-wise.
+            Sample-wise, ``steps * step_size`` must exceed 0.5/255, half a pixel level, and for L2
+            that times the square root of C * H * W. :meth:`extend` takes as many steps as are
+            needed to cross the budget, if that is more.
         round_steps: Surrogate steps in a round.
-        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
-            (0 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
-            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
-            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
-            weaker without them. The surrogate is trained, and its errors are counted, on such
-            draws, too. None is none.
-        search_images: How many of the images the rounds are about, where there are more, rounded
-            down to a multiple of 8; None is all. At the end each image is visited as
-            :meth:`extend` visits new ones; class-wise that is not needed.
-        stop_error: The fit ends at a round that leaves no more than this share of perturbed images
-            misclassified.
+        augment: Transformations drawn anew for each image in each step, as name -> probability:
+            ``"crop-flip"`` (0 if absent) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or a
+            combination such as ``"grayscale+jpeg"``. The perturbation then withstands them, but is
+            mostly weaker without them. The surrogate is also trained, and its errors are counted,
+            on such draws. None means no transformations.
+        search_images: Largest number of images used in the rounds, rounded down to a multiple of 8;
+            None means all. At the end each image is visited as :meth:`extend` visits new ones;
+            class-wise that is not needed.
+        stop_error: The fit ends after a round in which at most this share of the perturbed images
+            is misclassified.
         max_rounds: Rounds after which the fit ends anyway, with a warning.
-        granularity: ``"sample-wise"``, or ``"class-wise"``: the mean of its images' steps.
+        granularity: ``"sample-wise"``, or ``"class-wise"``, where a row takes the mean step of its
+            images.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a surrogate step and of a perturbation step, rounded down to a
+        batch_size: Images per surrogate step and per perturbation step, rounded down to a
             multiple of 8, at least 8.
-        seed: Of weights and batches.
+        seed: Seed of weights and batches.
 
     The original searches class-wise noise on a fifth of the images; this class uses all of them
     unless ``search_images`` says otherwise.
@@ -104,7 +105,7 @@ class EM(Expectation):
         return usual if self.steps is None else self.steps
 
     def passes(self, num_images: int) -> int:
-        """Image passes of ten rounds; how many rounds it will take is not known beforehand."""
+        """Image passes of ten rounds, because the number of rounds is not known beforehand."""
         searched = images_among(num_images, self.search_images)
         rounds = 10 * (self.round_steps * self.batch_size + (self._steps + 1) * searched)
         visited_at_last = num_images if self._has_rows and searched < num_images else 0
@@ -144,8 +145,8 @@ class EM(Expectation):
         if error > self.stop_error:
             warnings.warn(
                 f"EM ended after max_rounds={self.max_rounds} with {error:.1%} of the perturbed "
-                f"images misclassified, above stop_error={self.stop_error:.1%}: the protection may "
-                f"be weak",
+                f"images misclassified, above stop_error={self.stop_error:.1%}: the protection "
+                f"may be weak, so raise max_rounds or change the settings",
                 stacklevel=3,
             )
         if isinstance(rows, ClassRows):

@@ -18,20 +18,20 @@ from .parameters import checked
 
 
 def transformations(default: Mapping[str, float] | None = None) -> Any:
-    """The parameter ``augment``: beside what the method draws anyway, none, or the default's."""
+    """The parameter ``augment``, with a default in addition to what the method always draws."""
     return checked(
         default, lambda name, value, norm: check_probabilities(name, value), optional=True
     )
 
 
 class Expectation(Method):
-    """A method with the parameter ``augment``: what each step of its search draws for each image.
+    """A method with the parameter ``augment``: transformations drawn per image and search step.
 
-    A transformation comes first and a crop and flip after it. Surrogates are trained on what the
-    search draws.
+    A transformation is applied first, then a crop and flip. Surrogates are trained on the same
+    draws as the search.
 
     Attributes:
-        crops: Probability of a crop and flip, where ``augment`` has none.
+        crops: Probability of a crop and flip if ``augment`` has none.
     """
 
     crops: ClassVar[float] = 0.0

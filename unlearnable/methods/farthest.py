@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 
 def farthest(count: int, *views: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Indices of ``count`` of the points: the first, and then always the farthest.
+    """Indices of ``count`` points: the first, and then always the farthest.
 
-    That is the one whose nearest chosen point is farthest away; of several such, the first. None is
-    taken twice. How far two points are apart is the least of their mean squared differences in any
-    of the views.
+    That is the point whose nearest chosen point is farthest away; of several such points, the
+    first. No point is chosen twice. The distance of two points is the smallest of their mean
+    squared differences in any of the views.
 
     Args:
-        count: Up to the number of points.
-        views: What points look like, each (P, D) with a D of its own.
+        count: Number of points to choose.
+        views: Descriptions of the points, each (P, D), where D may differ.
 
     Returns:
         int64 (count,).

@@ -46,7 +46,7 @@ _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them
 
 
 class FitOptions(NamedTuple):
-    """Where, how fast and how safely a fit works: arguments of :meth:`Method.fit`."""
+    """Arguments of :meth:`Method.fit` on where, how fast and how safely a fit works."""
 
     image_size: int | Sequence[int] | None
     visibility: str | None
@@ -64,12 +64,12 @@ class FitOptions(NamedTuple):
 
 
 class FitSession(contextlib.AbstractContextManager["FitSession"]):
-    """One fit, from the dataset to its perturbation; a context manager of all that it opens.
+    """One fit, from the dataset to its perturbation; a context manager for all that it opens.
 
     Attributes:
         images: The dataset, decoded.
-        budget: Epsilon in [0, 1] units and norm that the result keeps.
-        run: What the algorithm gets.
+        budget: Epsilon in [0, 1] units and norm, which the result respects.
+        run: The run passed to the algorithm.
     """
 
     def __init__(self, method: Learned, dataset: Any, options: FitOptions) -> None:
@@ -122,16 +122,16 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         folder = self._options.checkpoint
         if folder is None:
             error.args = (
-                f"{after}, and nothing was kept; with checkpoint= (--checkpoint FOLDER) the next "
-                f"fit keeps its state, and the same call continues from it",
+                f"{after}, and nothing was kept; pass checkpoint= (--checkpoint FOLDER) next time "
+                f"to be able to continue",
             )
         elif self._checkpoint is not None and self._checkpoint.number:
             error.args = (
-                f"{after}; checkpoint {self._checkpoint.number} is kept: the same fit with "
-                f"checkpoint={str(folder)!r} continues from there",
+                f"{after}; checkpoint {self._checkpoint.number} is kept: run the same fit with "
+                f"checkpoint={str(folder)!r} to continue from there",
             )
         else:
-            error.args = (f"{after}, before the first checkpoint in {folder}; start it again",)
+            error.args = (f"{after}, before the first checkpoint in {folder}; start again",)
 
     def _decide(self, dataset: Any) -> bool:
         size = bytes_of_images(dataset, self._options.image_size)
@@ -167,7 +167,10 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             with self._group.rank_zero_first():
                 images = read_images(dataset, image_size, folder=store, progress=show)
         if self._group.share(images.digest) != images.digest:
-            raise ValueError("expected the same dataset in all processes, got different ones")
+            raise ValueError(
+                "expected the same dataset in all processes, got different ones; pass the "
+                "same images in the same order"
+            )
         return images
 
     def _claim(self) -> Path | None:
@@ -211,7 +214,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             size = (folder / _ROWS).stat().st_size if (folder / _ROWS).exists() else 0
             if size != self.images.images.numel():
                 raise ValueError(
-                    f"expected whole rows at {folder / _ROWS}, got a damaged or missing file; "
+                    f"expected complete rows in {folder / _ROWS}, got a damaged or missing file; "
                     f"delete {folder} to start again"
                 )
 
@@ -265,12 +268,12 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             callback=self._options.callback if first else None,
         )
         if checkpoint is not None and checkpoint.number and first:
-            logger.info("%s: continues from checkpoint %d", self._title, checkpoint.number)
+            logger.info("%s: continuing from checkpoint %d", self._title, checkpoint.number)
         self._cleanup.callback(run.close)
         return run
 
     def end(self) -> None:
-        """After the algorithm: its finished state is saved where that was asked for."""
+        """Saves the finished state after the algorithm, if requested."""
         self.run.finish()
         if self._options.keep_checkpoint and self._options.checkpoint is not None:
             self.run.save()
@@ -278,7 +281,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             self._checkpoint.end_if_asked(self.run.save)
 
     def levels(self) -> Levels:
-        """All rows, when the algorithm has ended; refused where it left images out."""
+        """All rows after the algorithm; raises ``RuntimeError`` if it left images out."""
         assert self._rows is not None
         missed = len(self.images.images) - int(self.run.sum(self._rows.written.sum()))
         if missed:
@@ -288,7 +291,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         return np.array(levels) if self._file is not None and self._resident else levels
 
     def keep(self, perturbation: Perturbation) -> Perturbation:
-        """The perturbation with its rows where they can stay; ends the checkpoint."""
+        """Moves the perturbation's rows to where they can stay and ends the checkpoint."""
         if perturbation.nbytes > _ROWS_IN_MEMORY or not (self._resident or self._rows is None):
             perturbation = self._own(perturbation)
         if self._checkpoint is not None:  # all processes have read what is deleted here
@@ -325,7 +328,7 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
 
 
 def remove_checkpoint(folder: str | Path) -> None:
-    """Deletes what a fit kept in a folder, and the folder where nothing else is in it."""
+    """Deletes a fit's files from a folder, and the folder if nothing else is in it."""
     folder = Path(folder)
     # The marker last: until then the folder is still known as a checkpoint.
     for pattern in (STATE, "once-*", f"{_ROWS}*", ".*.partial", LOCK, _MARKER):
@@ -347,8 +350,8 @@ def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> N
     differences = [f"{n}: {there.get(n)!r} there, {here.get(n)!r} here" for n in names]
     if differences:
         raise ValueError(
-            f"expected a checkpoint of this very fit in {folder}, found another one's "
-            f"({'; '.join(differences)}); choose another folder, or delete that one"
+            f"expected a checkpoint of the same fit in {folder}, found that of another one "
+            f"({'; '.join(differences)}); choose another folder, or delete this one"
         )
 
 

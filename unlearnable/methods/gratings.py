@@ -28,23 +28,24 @@ class Gratings(Untrained, Method):
     """Class-wise gratings. (built on Yu et al., KDD 2022, arXiv:2111.00898)
 
     Stripes and checks, the same in all channels. Each value of a row is the budget's share up or
-    down: along each axis with a period of its
-    class, from a phase that is drawn for each image. Networks recognise the periods before they
-    see the picture. The periods are long enough to stay when an image is compressed, blurred or
-    made smaller; being grey they stay without colour; and since the phases are random, the mean of
-    a class shows nothing, and no linear model tells classes apart. Whoever looks for them finds
-    them in the mean power spectrum of a class.
+    down: along each axis the period depends on the class, and the phase is drawn for each image.
+    Networks recognise the periods before they learn the picture. The periods are long enough to
+    survive compression, blurring and downscaling; because they are grey, they survive the removal
+    of colour; and because the phases are random, the mean of a class shows nothing, and no linear
+    model can tell classes apart. Anyone who looks for them finds them in the mean power spectrum of
+    a class.
 
-    This package's own, after the paper's idea of shortcuts that are easy to tell apart. Nothing is
-    trained, and new images get rows of their own.
+    This is this package's own method, based on the paper's idea of shortcuts that are easy to tell
+    apart. Nothing is trained, and new images get their own rows.
 
     Args:
-        epsilon: L2 norm of a row in [0, 1] units; None is 12/255 times the root of the number of
-            values, 2.61 for 32x32 colour images.
-        least_cycles: Periods in the image's shorter side, at least.
-        most_cycles: And at most. Saved as JPEG, a period of less than about six pixels is lost.
-        granularity: ``"sample-wise"`` only: a row follows from seed, class and image.
-        seed: Of the phases; the periods follow from the number of classes.
+        epsilon: L2 norm of a row in [0, 1] units; None means 12/255 times the square root of the
+            number of values, 2.61 for 32x32 colour images.
+        least_cycles: Smallest number of periods in the image's shorter side.
+        most_cycles: Largest number. JPEG compression destroys periods of less than about six
+            pixels.
+        granularity: Only ``"sample-wise"``; a row depends on seed, class and image.
+        seed: Seed of the phases; the periods depend only on the number of classes.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -67,7 +68,7 @@ class Gratings(Untrained, Method):
         super()._validate()
         if self.least_cycles > self.most_cycles:
             raise ValueError(
-                f"expected least_cycles up to most_cycles={self.most_cycles:g}, got "
+                f"expected least_cycles of at most most_cycles={self.most_cycles:g}, got "
                 f"{self.least_cycles:g}"
             )
 
@@ -89,28 +90,30 @@ def grating_steps(
     least_cycles: float = _LEAST_CYCLES,
     most_cycles: float = _MOST_CYCLES,
 ) -> Tensor:
-    """How far a phase moves from pixel to pixel, down and right, for each class.
+    """The phase step from pixel to pixel, down and right, for each class.
 
-    Periods are spaced evenly in their logarithms, with none along an axis as one more, and classes
-    get pairs of them that are as far as possible from one another.
+    Periods are spaced evenly on a logarithmic scale, and having no period along an axis is one more
+    choice. Classes get pairs of periods that are as far as possible from one another.
 
     Args:
         classes: K.
         size: (H, W).
-        least_cycles: Periods in the shorter side.
-        most_cycles: At most.
+        least_cycles: Smallest number of periods in the shorter side.
+        most_cycles: Largest number of periods.
 
     Returns:
-        int64 (K, 2), in parts of a turn: ``TURN`` is a whole one. No pair is zero, nor there twice.
+        int64 (K, 2), in fractions of a turn, where ``TURN`` is a full turn. No pair is zero, and
+        all are different.
 
     Raises:
-        ValueError: The image has too few pixels for so many cycles, or so many classes.
+        ValueError: The image has too few pixels for this many cycles or classes.
     """
     shorter, least = min(size), math.ceil(2 * most_cycles)
     if shorter < least:
         raise ValueError(
-            f"expected images of at least {least} pixels a side, of which a period takes two, got "
-            f"{size[0]}x{size[1]}; pass image_size={least} or more, or a smaller most_cycles"
+            f"expected images of at least {least} pixels a side, because a period takes two "
+            f"pixels, got {size[0]}x{size[1]}; pass image_size={least} or more, or a smaller "
+            f"most_cycles"
         )
     along = math.isqrt(classes) + 1  # choices along an axis, none among them
     ratios = np.linspace(0, 1, along - 1) if along > 2 else np.zeros(1)
@@ -124,7 +127,7 @@ def grating_steps(
     found = steps[chosen]
     if len(np.unique(found, axis=0)) < classes:
         raise ValueError(
-            f"expected periods enough for {classes} classes, got fewer between {least_cycles:g} "
-            f"and {most_cycles:g} cycles; a wider range has more"
+            f"expected enough periods for {classes} classes, got fewer between {least_cycles:g} "
+            f"and {most_cycles:g} cycles; choose a wider range"
         )
     return torch.from_numpy(found)

@@ -24,31 +24,31 @@ class HYPO(Expectation):
     """Hypocritical perturbations. (Tao et al., NeurIPS 2022, arXiv:2201.13329)
 
     The perturbation strengthens what a slightly robust surrogate, trained adversarially on the
-    clean images, takes for the image's own class, so that a victim of adversarial training settles
-    on features that a real adversary can turn. It is made to harm robust accuracy: a victim of
+    clean images, considers the image's own class. A victim that trains adversarially then relies on
+    features that a real adversary can flip. It is designed to harm robust accuracy: a victim of
     standard training keeps most of its accuracy.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget of the perturbation, in [0, 1] units.
-        norm: ``"Linf"`` or ``"L2"``, of both budgets.
-        step_size: Length of a step of the perturbation; None is a tenth of ``epsilon``.
+        norm: Norm of both budgets, ``"Linf"`` or ``"L2"``.
+        step_size: Length of a perturbation step; None means a tenth of ``epsilon``.
         steps: Steps of the perturbation.
-        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
-            (1 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
-            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
-            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
-            weaker without them. The surrogate is trained on such draws, too, and on crops and flips
-            in any case. None is crops and flips.
-        robust_epsilon: Budget of the adversary that the surrogate is trained against; 0 leaves it
-            out.
+        augment: Transformations drawn anew for each image in each step, as name -> probability:
+            ``"crop-flip"`` (1 if absent) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or a
+            combination such as ``"grayscale+jpeg"``. The perturbation then withstands them, but is
+            mostly weaker without them. The surrogate is also trained on such draws, and always on
+            crops and flips. None means only crops and flips.
+        robust_epsilon: Budget of the adversary that the surrogate is trained against; 0 means no
+            adversary.
         robust_step_size: Length of a step of the adversary.
         robust_steps: Steps of the adversary.
-        train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 75 and at 90 %.
+        train_epochs: Epochs of the surrogate; its learning rate drops tenfold at 75 % and 90 %.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
-        seed: Of weights, batches, the adversary's starts and augmentation.
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8.
+        seed: Seed of weights, batches, the adversary's starts and augmentation.
 
     Example:
         >>> from unlearnable.datasets import Shapes

@@ -32,12 +32,12 @@ class _Signature:
 
 
 class Keywords:
-    """A base whose subclasses refuse unknown keyword arguments with the nearest known one."""
+    """A base class that refuses unknown keyword arguments and suggests the nearest known one."""
 
     __signature__ = _Signature()
 
     def __new__(cls: type[Self], *args: Any, **params: Any) -> Self:
-        """Looks at the names of keyword arguments; ``__init__`` takes them."""
+        """Checks the names of keyword arguments before ``__init__``."""
         known = inspect.signature(cls).parameters
         if any(p.kind is p.VAR_KEYWORD for p in known.values()):
             return super().__new__(cls)
@@ -48,16 +48,16 @@ class Keywords:
 
 
 def unknown_parameter(owner: str, name: str, known: Iterable[str]) -> str:
-    """The error of a parameter that a class does not have, with the nearest one."""
+    """The error message for an unknown parameter, with the nearest known one."""
     known = list(known)
     if name in _OF_FIT:
-        return f"{owner} has no parameter {name!r}; it is an argument of fit: fit(…, {name}=…)"
+        return f"{owner} has no parameter {name!r}; pass it to fit: fit(…, {name}=…)"
     near = near_parameter(name, known)
     return f"{owner} has no parameter {name!r}{near} (it has {', '.join(known)})"
 
 
 def near_parameter(name: str, known: Iterable[str]) -> str:
-    """The end of an error that asks whether the nearest of the known parameters was meant."""
+    """The end of an error message that suggests the nearest known parameter."""
     known = list(known)
     elsewhere = _ELSEWHERE.get(name.lower())
     near = elsewhere if elsewhere in known else meant(name, known)

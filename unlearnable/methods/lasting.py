@@ -22,23 +22,22 @@ _FIELD_EPSILON = 24 / 255
 class Lasting(SEM):
     """SEM, and smooth fields on top. (built on Liu et al., AAAI 2024, arXiv:2311.13091)
 
-    Protection that is meant to stay when pictures are shared. What is learned as by SEM withstands
-    greyscale, of which it sees much while it is learned; the field of light and colour of its
-    class, added afterwards as by SmoothFields, withstands JPEG compression, also in grey or after
-    each image's channels were normalised, which leave neither SEM's rows nor a mere tint. Each
-    covers what undoes the other.
+    Protection designed to last when pictures are shared. The rows, learned as in SEM with many
+    greyscale draws, withstand greyscale. The field of light and colour for each class, added
+    afterwards as in SmoothFields, withstands JPEG compression, even combined with greyscale or
+    channel normalisation, which remove SEM's rows as well as a mere tint. Each part covers what
+    undoes the other.
 
-    Its natural enemies are those of class-wise patterns: whoever subtracts the mean of each class,
-    or projects out what a linear model finds, removes the fields, and what was learned is then
-    alone. The fields exceed the usual budget of 8/255 by far: a value changes by up to ``epsilon +
-    field_epsilon``, and images look as if lit by coloured lamps, unless a visibility mask lowers
-    both.
+    It has the weaknesses of class-wise patterns: subtracting the mean of each class, or projecting
+    out what a linear model finds, removes the fields and leaves only the learned rows. The fields
+    far exceed the usual budget of 8/255: a value changes by up to ``epsilon + field_epsilon``, and
+    images look as if lit by coloured lamps, unless a visibility mask lowers both.
 
-    The parameters are those of :class:`SEM`, with other draws, and one more.
+    The parameters are those of :class:`SEM`, with different draws, and one more.
 
     Args:
-        augment: As for :class:`SEM`, mostly greyscale by default.
-        field_epsilon: The most that a value changes by the field of its class, in [0, 1] units.
+        augment: As in :class:`SEM`; by default mostly greyscale.
+        field_epsilon: Largest change of a value by the field of its class, in [0, 1] units.
 
     Example:
         >>> from unlearnable.datasets import Shapes

@@ -30,7 +30,7 @@ SURROGATE = "surrogate.safetensors"
 
 
 class Learned(Parameters):
-    """Parameters, and what was learned with them."""
+    """Parameters and what was learned with them."""
 
     perturbation_: Perturbation
     surrogate_: nn.Module | None
@@ -48,15 +48,15 @@ class Learned(Parameters):
 
     @property
     def needs_labels(self) -> bool:
-        """Whether images without labels cannot be learned."""
+        """Whether the method needs labels."""
         return True
 
     def check_labelled(self, dataset: Any) -> None:
-        """Raises ``ValueError`` where a dataset has no labels and the method needs some."""
+        """Raises ``ValueError`` if a dataset has no labels but the method needs them."""
         if self.needs_labels and not RawDataset(dataset).labelled:
             raise ValueError(
-                f"expected images with labels, by which {self!r} learns, got a dataset without; "
-                f"say where they are: unlearnable.from_items(dataset, label=…)"
+                f"expected images with labels, which {self!r} needs, got a dataset without; say "
+                f"where the labels are with unlearnable.from_items(dataset, label=…)"
             )
 
     def _check_clusters(self, dataset: Any, fitted: Perturbation | None = None) -> None:
@@ -65,13 +65,15 @@ class Learned(Parameters):
         if clustered and not self._has_rows:
             raise ValueError(
                 f"expected a method with a row for each image, such as SEM, for images in "
-                f"clusters, got {self!r}, which goes by their classes: no image tells its cluster"
+                f"clusters, got {self!r}, which depends on their classes; a new image does not "
+                f"reveal its cluster"
             )
         source = None if fitted is None else fitted.config["source"]["name"]
         if source == ClusteredDataset.__name__ and not clustered:
             raise ValueError(
-                "expected new images in the clusters that were learned, got some with labels of "
-                "their own; pass clustered.assign(new_images) of what clusters() returned"
+                "expected new images assigned to the learned clusters, got some with their own "
+                "labels; pass clustered.assign(new_images), where clustered is the result of "
+                "clusters()"
             )
 
     def _check_weights(self) -> None:
@@ -114,8 +116,8 @@ class Learned(Parameters):
             return copy.deepcopy(self.surrogate)
         if not is_model_name(self.surrogate):
             raise ValueError(
-                f"expected surrogate= with a module to load the weights into: the method "
-                f"was fitted with a {self.surrogate} of the caller's own"
+                f"expected surrogate= with a module to load the weights into, got none; the "
+                f"method was fitted with your own {self.surrogate}, so pass one"
             )
         shape = config["num_classes"], config["image_shape"][0]
         if getattr(self, "pretrained_surrogate", False):
@@ -127,17 +129,18 @@ class Learned(Parameters):
         return network
 
     def save_pretrained(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Writes the perturbation and beside it the method and its surrogate, to extend later.
+        """Writes the perturbation together with the method and its surrogate, to extend it later.
 
         Args:
-            folder: As for :meth:`Perturbation.save_pretrained`, which reads the same folder.
-            force: Write into a folder that holds other things, or a perturbation of other images.
+            folder: As in :meth:`Perturbation.save_pretrained`; ``Perturbation.from_pretrained``
+                reads the same folder.
+            force: Write even into a folder with other files or a perturbation of other images.
 
         Raises:
             NotFittedError: ``fit`` was not called.
-            FileExistsError: As of :meth:`Perturbation.save_pretrained`.
-            OSError: The disk is full or read-only; what was there before is unharmed, and what was
-                learned stays in the method.
+            FileExistsError: As in :meth:`Perturbation.save_pretrained`.
+            OSError: The disk is full or read-only; existing files are left intact, and the method
+                keeps what it learned.
         """
         surrogate, learned = self.surrogate_, self.perturbation_
         described = self._identity | {"digest": learned.digest, "history": self.history_}
@@ -164,15 +167,15 @@ class Learned(Parameters):
         """Loads a fitted method.
 
         Args:
-            folder: What :meth:`save_pretrained` wrote.
-            surrogate: A module of the same structure, where the method was fitted with one.
+            folder: Folder written by :meth:`save_pretrained`.
+            surrogate: A module of the same structure, if the method was fitted with a module.
 
         Raises:
-            ArtefactError: The folder holds another method, or a damaged one.
+            ArtefactError: The folder contains another method or a damaged one.
         """
         folder = Path(folder)
         perturbation = Perturbation.from_pretrained(folder)
-        hint = "; Perturbation.from_pretrained reads only the perturbation"
+        hint = "; to read only the perturbation, use Perturbation.from_pretrained"
         try:
             saved = json.loads((folder / _METHOD).read_text(encoding="utf-8"))
             found, params = saved["method"], saved["parameters"]
@@ -185,8 +188,8 @@ class Learned(Parameters):
             raise ArtefactError(f"expected a fitted {cls.__name__} in {folder}, found {found}")
         if digest != perturbation.digest:
             raise ArtefactError(
-                f"expected the method of the perturbation in {folder}, got one of another "
-                f"perturbation that was saved there before{hint}"
+                f"expected the method of the perturbation in {folder}, got that of another "
+                f"perturbation, saved there before{hint}"
             )
         try:
             self = cls(**(params | ({} if surrogate is None else {"surrogate": surrogate})))
@@ -208,7 +211,7 @@ class Learned(Parameters):
 
 
 def fingerprint_of(surrogate: Any) -> str | None:
-    """A fingerprint of a caller's network: names, shapes and values of what it holds."""
+    """A fingerprint of a caller's network: names, shapes and values of its state."""
     if not isinstance(surrogate, nn.Module):
         return None
     digest = hashlib.blake2b(digest_size=16)

@@ -24,19 +24,19 @@ _CELLS = 4  # along the shorter side, unless the size of a cell is given
 class LSP(Untrained, Method):
     """Linearly separable perturbations. (Yu et al., KDD 2022, arXiv:2111.00898)
 
-    An image is a coarse grid of cells, and its row a draw from a normal distribution over the
-    grid's values: a corner of a hypercube for each class as the mean, and a random mixing of
-    independent values. Rows of different classes can be told apart by a linear classifier, which
-    a network learns first. Nothing is trained, and new images get rows of their own.
+    An image is divided into a coarse grid of cells, and its row is drawn from a normal distribution
+    over the grid's values: the mean is a corner of a hypercube for each class, and independent
+    values are mixed at random. A linear classifier can tell rows of different classes apart, and
+    that is what a network learns first. Nothing is trained, and new images get their own rows.
 
     Args:
-        epsilon: L2 norm of a row in [0, 1] units; None is the paper's: 6/255 times the root of the
-            number of values, 1.30 for 32x32 colour images.
-        cell: Side of a cell in pixels; None is a quarter of the image's shorter side, at least one:
-            the paper's 8 for 32x32.
-        separation: Half the side of the hypercube, where the independent values have variance 1.
-        granularity: ``"sample-wise"`` only: a row follows from seed, class and image.
-        seed: Of distributions and rows.
+        epsilon: L2 norm of a row in [0, 1] units; None means the paper's 6/255 times the square
+            root of the number of values, 1.30 for 32x32 colour images.
+        cell: Side of a cell in pixels; None means a quarter of the image's shorter side, at least
+            1: the paper's 8 for 32x32.
+        separation: Half the side of the hypercube, relative to independent values of variance 1.
+        granularity: Only ``"sample-wise"``; a row depends on seed, class and image.
+        seed: Seed of distributions and rows.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -65,8 +65,8 @@ class LSP(Untrained, Method):
         features = math.prod(grid_shape(cell, (channels, height, width)))
         if features < 62 and 2**features < run.num_classes:
             raise ValueError(
-                f"expected cells enough for {run.num_classes} classes to differ, got {features} of "
-                f"cell={cell} in an image of {height}x{width}; smaller cells make more"
+                f"expected enough cells for {run.num_classes} classes to differ, got {features} "
+                f"with cell={cell} in an image of {height}x{width}; use smaller cells"
             )
         draws = run.global_rng("distributions")
         shape = (run.num_classes, features, features)

@@ -24,10 +24,10 @@ class Masks:
 
     Args:
         images: uint8, (N, C, H, W), on the CPU, in memory or memory-mapped.
-        mask: Of the perturbation.
-        device: Where masks are wanted.
-        resident: Compute all of them at once and hold them there, in a third of the memory of
-            colour images; otherwise each is computed whenever it is asked for.
+        mask: The perturbation's visibility mask.
+        device: Device for the masks.
+        resident: Compute all masks at once and hold them there, in a third of the memory of colour
+            images; otherwise each is computed on demand.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Masks:
             self._held = weights, grey
 
     def __call__(self, index: Tensor) -> Mask:
-        """The mask of a batch, whose indices are int64 of shape (B,)."""
+        """The mask of a batch, with indices int64 (B,)."""
         if self._held is None:
             weights, grey = (m.to(self._device) for m in self._compute(self._images[index.cpu()]))
         else:
@@ -58,13 +58,13 @@ class Masks:
 def masks_of(
     config: Mapping[str, Any], images: Tensor, device: torch.device, *, resident: bool
 ) -> Masks | None:
-    """Masks as an artefact's config names them, or None; images and the rest as :class:`Masks`."""
+    """The masks named in an artefact's config, or None; arguments as in :class:`Masks`."""
     mask = VisibilityMask.of(config)
     return None if mask is None else Masks(images, mask, device, resident=resident)
 
 
 def warn_if_hidden(title: str, perturbation: Perturbation, images: ImageStore) -> None:
-    """Warns where a mask leaves nothing of rows in half of the images that they are of."""
+    """Warns if a mask leaves nothing of the rows in half of the images."""
     masked = perturbation.parts[0]
     places = np.unique(np.linspace(0, len(images.images) - 1, _LOOKED_AT).astype(int)).tolist()
     pixels, labels = images.images[places].numpy(), images.labels[places].tolist()
@@ -72,8 +72,7 @@ def warn_if_hidden(title: str, perturbation: Perturbation, images: ImageStore) -
     same = (masked.apply(pixels, rows) == pixels).all(axis=(1, 2, 3))
     if 2 * same.sum() >= len(places):
         warnings.warn(
-            f"{title} changes nothing in {same.sum()} of {len(places)} images at this visibility: "
-            f"they stay as they are, and nothing protects them; choose a higher visibility or a "
-            f"larger epsilon",
+            f"{title} changes nothing in {same.sum()} of {len(places)} images at this visibility, "
+            f"so they are not protected; choose a higher visibility or a larger epsilon",
             stacklevel=3,
         )

@@ -35,41 +35,41 @@ _FAST: dict[str, Any] = {
 class MIUE(Expectation):
     """Mutual-information unlearnable examples. (Zhu et al., ICLR 2026, arXiv:2603.03725)
 
-    As in EM, a surrogate learns from the perturbed images, and these move, but so that its
-    features are alike within each class and unlike those of others. The less they vary within a
-    class, the less they tell of the clean images.
+    As in EM, a surrogate learns from the perturbed images while these move, but here they move so
+    that its features become similar within each class and different between classes. The less the
+    features vary within a class, the less they reveal about the clean images.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights;
-            the inputs of the Linear layer that it calls last are its features.
+            its features are the inputs of the Linear layer called last.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation after the last epoch.
-        first_step_size: Length of a step after the first epoch; between them it changes evenly.
-        steps: Steps of each perturbation after an epoch. ``steps`` times the shorter length is
-            above 0.5/255, half a pixel level, and for the norm L2 above that times the root of
-            C * H * W.
-        temperature: What the cosines of features are divided by.
-        distance_weight: Of the distances between features of a class, beside the cosines; 0 leaves
-            them out.
-        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
-            (0 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
-            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
-            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
-            weaker without them. The surrogate is trained on such draws, too. None is none.
+        step_size: Length of a perturbation step after the last epoch.
+        first_step_size: Length of a step after the first epoch; in between it changes linearly.
+        steps: Steps per perturbation after each epoch. ``steps`` times the shorter length must
+            exceed 0.5/255, half a pixel level, and for L2 that times the square root of C * H * W.
+        temperature: Divisor of the cosines between features.
+        distance_weight: Weight of the distances between features of a class, in addition to the
+            cosines; 0 means no distances.
+        augment: Transformations drawn anew for each image in each step, as name -> probability:
+            ``"crop-flip"`` (0 if absent) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or a
+            combination such as ``"grayscale+jpeg"``. The perturbation then withstands them, but is
+            mostly weaker without them. The surrogate is also trained on such draws. None means no
+            transformations.
         train_epochs: Epochs of the surrogate, and sweeps over the perturbations.
-        extend_steps: Steps of each perturbation that :meth:`extend` makes; in a fit they add up
-            over the epochs.
+        extend_steps: Steps per perturbation in :meth:`extend`; in a fit, steps add up over the
+            epochs.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a surrogate step, rounded down to a multiple of 8, at least 8.
-        search_batch_size: Images that move together, at most: each is compared with all others.
-            They are of all classes or, where there are many, of some.
-        seed: Of weights, batches and augmentation.
+        batch_size: Images per surrogate step, rounded down to a multiple of 8, at least 8.
+        search_batch_size: Largest number of images that move together; each is compared with all
+            others. They are of all classes or, if there are many classes, of some.
+        seed: Seed of weights, batches and augmentation.
 
-    New images are compared with protected images of the fit, at least four of each class, whose
-    features ``surrogate_`` holds, and not with one another: the row of one does not depend on
-    those beside it.
+    New images are compared with protected images from the fit, at least four per class, whose
+    features are stored in ``surrogate_``. They are not compared with one another, so a row does not
+    depend on other new images.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -230,19 +230,20 @@ def information_loss(
     temperature: float,
     distance_weight: float,
 ) -> Tensor:
-    """How unlike the features of a class are, and how like those of other classes; a mean.
+    """Mean loss: low if features are similar within a class and different between classes.
 
-    Of image i it is ``-log(sum of exp(cosine / temperature) over its class / that over all)``, plus
-    ``distance_weight * log(1 + sum of the distances to its class / D)``; sums hold i itself.
+    For image i it is ``-log(sum of exp(cosine / temperature) over its class / that over all)``,
+    plus ``distance_weight * log(1 + sum of the distances to its class / D)``; the sums include i
+    itself.
 
     Args:
-        features: Of images, float32 (B, D).
+        features: Features of images, float32 (B, D).
         labels: Their classes, int64 (B,).
-        others: What each is compared with, (n, D): the same tensor, or those of other images.
-        their_labels: Int64 (n,).
+        others: Features to compare with, (n, D): the same tensor, or those of other images.
+        their_labels: Classes of ``others``, int64 (n,).
         num_classes: K.
-        temperature: What cosines are divided by.
-        distance_weight: Of the distances.
+        temperature: Divisor of the cosines.
+        distance_weight: Weight of the distances.
     """
     with torch.autocast(features.device.type, enabled=False):
         same = labels[:, None] == their_labels
@@ -264,7 +265,7 @@ def information_loss(
 
 
 def first_of_each(classes: Tensor, most: int) -> Tensor:
-    """Indices of the first images of each class, up to ``most`` of one, in order, int64 (n,)."""
+    """Indices of the first ``most`` images of each class, in order, int64 (n,)."""
     order = classes.argsort(stable=True)
     sizes = classes.bincount()
     ranks = torch.arange(len(classes)) - (sizes.cumsum(0) - sizes)[classes[order]]

@@ -23,9 +23,9 @@ FOR_ONE_CLASS = (
 
 
 def refuse_one_class(method: type[Parameters], dataset: Any) -> None:
-    """Raises ``ValueError`` for a dataset of one class, where the method needs several.
+    """Raises ``ValueError`` for a dataset of one class if the method needs several.
 
-    It is judged by labels that the dataset lists; where it lists none, nothing is refused.
+    This uses the labels that the dataset lists; if it lists none, nothing is refused.
     """
     if method.least_classes > 1:
         raw = RawDataset(dataset)
@@ -35,12 +35,11 @@ def refuse_one_class(method: type[Parameters], dataset: Any) -> None:
 def check_classes(
     method: type[Parameters], labels: Sequence[Any], classes: Sequence[str] | None
 ) -> None:
-    """The same by all labels; none of them refuses nothing."""
+    """The same check on all labels; without labels, nothing is refused."""
     only = only_class(labels, classes)
     if method.least_classes > 1 and only is not None:
         raise ValueError(
-            f"expected images of at least two classes, got one, {only}: {method.__name__} learns "
-            f"what tells classes apart, and one class is told from none; add images of another "
-            f"class (a second folder), or take a method that works on one: "
-            f"{', '.join(FOR_ONE_CLASS)}"
+            f"expected images of at least two classes, got only {only}; {method.__name__} learns "
+            f"to tell classes apart, so add images of another class (a second folder), or use a "
+            f"method that works with one class: {', '.join(FOR_ONE_CLASS)}"
         )

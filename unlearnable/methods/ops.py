@@ -18,16 +18,17 @@ from .parameters import Untrained, count
 class OPS(Untrained, Method):
     """One-pixel shortcut. (Wu et al., ICLR 2023, arXiv:2205.12141)
 
-    For each class the position and colour that are far from its images there, and evenly so:
+    Each class gets a position and a colour that differ from its images there, strongly and evenly;
     the colour overwrites that position in every image of the class. Among all positions and the
-    colours of {0, 1}^C, the largest mean of the distance over its variance is chosen, the distance
-    of an image being the sum over channels of absolute differences. There is no budget.
+    colours of {0, 1}^C, the one with the largest ratio of mean to variance of the distance is
+    chosen, where the distance of an image is the sum of absolute differences over channels. There
+    is no budget.
 
     Args:
         pixels: Positions per class.
-        granularity: ``"class-wise"`` only.
-        batch_size: Images that are summed at once.
-        seed: Without effect: the search is exact and draws nothing.
+        granularity: Only ``"class-wise"``.
+        batch_size: Images processed at once.
+        seed: Has no effect, because the search is exact and draws nothing.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -49,9 +50,9 @@ class OPS(Untrained, Method):
         classes, area = run.num_classes, height * width
         if classes * self.pixels > area:
             raise ValueError(
-                f"expected at most {area} pixels, one position of {height}x{width} for each, got "
-                f"{classes} classes with pixels={self.pixels}; larger images have more positions: "
-                f"pass image_size= (--image-size)"
+                f"expected at most {area} pixels in total, the positions in {height}x{width}, got "
+                f"{classes} classes with pixels={self.pixels}; use fewer pixels, or larger images "
+                f"with image_size= (--image-size)"
             )
         # Mean and variance of the distance to any colour follow from these sums, in integer levels.
         pairs = list(itertools.combinations_with_replacement(range(channels), 2))
@@ -78,9 +79,9 @@ def choose(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """The best positions (K, pixels) and colours (K, pixels, C) of each class, 0 or 255.
 
-    Of each class the number of images (K,), the sums of their values by channel and position
-    (K, C, P), and those of the products of channels (0, 0), (0, 1), …, (C - 1, C - 1) are given.
-    No position is taken twice: classes choose in their order, those without images last.
+    The arguments are, for each class, the number of images (K,), the sums of their values by
+    channel and position (K, C, P), and the sums of the products of channels (0, 0), (0, 1), …, (C -
+    1, C - 1). No position is used twice: classes choose in order, those without images last.
     """
     classes, channels, area = sums.shape
     palette = np.array(list(itertools.product((0, 1), repeat=channels)))  # (V, C)

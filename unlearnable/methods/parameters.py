@@ -26,7 +26,7 @@ Check = Callable[[str, Any, str], Any]
 
 
 def checked(default: Any, check: Check, *, optional: bool = False) -> Any:
-    """A parameter with a check; None passes where it is the default, or with ``optional``."""
+    """A parameter with a check; None is accepted if it is the default, or with ``optional``."""
     metadata = {"check": check, "optional": optional}
     if isinstance(default, dict):  # each method has its own
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
@@ -46,12 +46,12 @@ def length(default: float | None) -> Any:
 
 
 def count(default: int | None, *, least: int = 1) -> Any:
-    """An integer from ``least`` on."""
+    """An integer of at least ``least``."""
     return checked(default, lambda name, value, norm: integer(name, value, least=least))
 
 
 def any_integer(default: int | None, *, optional: bool = False) -> Any:
-    """An integer, negative ones among them."""
+    """Any integer, also negative."""
     return checked(default, lambda name, value, norm: integer(name, value), optional=optional)
 
 
@@ -66,7 +66,7 @@ def positive(default: float, *, most: float = math.inf) -> Any:
 
 
 def zero_or_more(default: float) -> Any:
-    """A number from 0 on."""
+    """A number of at least 0."""
     return checked(default, lambda name, value, norm: _check_range(name, value, 0))
 
 
@@ -81,18 +81,18 @@ def flag(default: bool) -> Any:
 
 
 class Parameters(Keywords):
-    """What a method's constructor takes: the fields of a keyword-only dataclass.
+    """A method's parameters: the fields of a keyword-only dataclass.
 
-    A field's default says how it is checked: ``steps: int = count(10)``. The parameters that this
-    class reads itself (``surrogate``, ``epsilon``, ``colour_epsilon``, ``field_epsilon``, ``norm``,
-    ``granularity``, ``pretrained_surrogate``, ``batch_size`` and ``seed``) mean the same in every
-    method and are checked wherever they occur. A class with an ``__init__`` of its own that only
-    stores its arguments will do, too.
+    A field's default defines how it is checked: ``steps: int = count(10)``. The parameters that
+    this class itself reads (``surrogate``, ``epsilon``, ``colour_epsilon``, ``field_epsilon``,
+    ``norm``, ``granularity``, ``pretrained_surrogate``, ``batch_size`` and ``seed``) have the same
+    meaning in every method and are always checked. A class with its own ``__init__`` that only
+    stores its arguments works, too.
 
     Attributes:
-        presets: Parameters by preset name; ``"paper"`` is the defaults.
-        granularities: Those that the method is defined for.
-        masked: Whether rows can be learned through a visibility mask, or follow from no images.
+        presets: Parameters by preset name; ``"paper"`` stands for the defaults.
+        granularities: The granularities that the method supports.
+        masked: Whether rows can be learned under a visibility mask, or do not depend on images.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
@@ -115,10 +115,10 @@ class Parameters(Keywords):
 
     @classmethod
     def preset(cls: type[Self], name: str, **overrides: Any) -> Self:
-        """A method with a named set of parameters, some of them replaced.
+        """Creates a method with a named set of parameters, some of which may be overridden.
 
         Raises:
-            ValueError: There is no such preset.
+            ValueError: The preset does not exist.
         """
         if name not in cls.presets:
             raise ValueError(
@@ -128,20 +128,20 @@ class Parameters(Keywords):
         return cls(**(cls.presets[name] | overrides))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; numpy's and torch's numbers as Python's, all else as it was given.
+        """Parameters by name; NumPy and torch numbers become Python numbers.
 
         Args:
-            deep: Without effect, since no parameter has parameters of its own.
+            deep: Has no effect, because no parameter has parameters itself.
         """
         return {
             name: _plain(getattr(self, name)) for name in inspect.signature(type(self)).parameters
         }
 
     def set_params(self: Self, **params: Any) -> Self:
-        """Replaces parameters by name; what was fitted stays until the next fit.
+        """Replaces parameters by name; fitted results are kept until the next fit.
 
         Raises:
-            ValueError: There is no such parameter.
+            ValueError: The parameter does not exist.
         """
         known = list(self.get_params())
         for name in params:
@@ -215,9 +215,9 @@ class Parameters(Keywords):
         keep = isinstance(surrogate, str) and getattr(self, "pretrained_surrogate", False)
         if keep and surrogate != LITE0 and torchvision_name(surrogate) is None:
             raise ValueError(
-                f"expected a module as surrogate with pretrained_surrogate=True, or a network that "
-                f"has pretrained weights ({LITE0}, or one of torchvision's), got the name "
-                f"{surrogate!r}, which has none"
+                f"expected a module as the surrogate with pretrained_surrogate=True, or a network "
+                f"with pretrained weights ({LITE0}, or one of torchvision's), got {surrogate!r}, "
+                f"which has none"
             )
 
     @property
@@ -247,8 +247,8 @@ class Parameters(Keywords):
             return
         needed, hint = "0.5 / 255", ""
         if values > 1:
-            needed = f"for the norm L2 and {values:,} values {0.5 / 255 * math.sqrt(values):.3g}"
-            hint = "; pass a longer step_size="
+            needed = f"{0.5 / 255 * math.sqrt(values):.3g} for the norm L2 and {values:,} values"
+            hint = "; pass a larger step_size="
         raise ValueError(
             f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
             f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay "
@@ -257,20 +257,20 @@ class Parameters(Keywords):
 
 
 class Untrained:
-    """A base, before ``Method``, of methods that train nothing: all their presets are alike."""
+    """A base class, before ``Method``, for methods that train nothing; their presets are equal."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": {}, "demo": {}}
     least_classes: ClassVar[int] = 1
 
     def passes(self, num_images: int) -> int:
-        """As :meth:`Parameters.passes`."""
+        """See :meth:`Parameters.passes`."""
         return 0
 
 
 def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
-    """A budget in [0, 1] units as a float, refused where it is negative or in levels.
+    """A budget in [0, 1] units as a float; negative budgets and budgets in levels are refused.
 
-    So is one that integer levels round to nothing, unless ``zero`` accepts that and 0.
+    So are budgets that integer levels round to nothing, unless ``zero`` allows these and 0.
     """
     value = number(name, value)
     if value < 0 or (value == 0 and not zero):
@@ -278,8 +278,8 @@ def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
     _check_unit(name, value, norm)
     if norm == "Linf" and not zero and math.floor(value * 255 + 1e-6) < 1:
         raise ValueError(
-            f"expected {name} of at least 1 / 255, got {value * 255:g} / 255, which 8-bit pixels "
-            f"round to nothing"
+            f"expected {name} of at least 1 / 255, got {value * 255:g} / 255, which rounds to "
+            f"nothing in 8-bit pixels"
         )
     return value
 

@@ -26,7 +26,7 @@ _DEMO: dict[str, Any] = {"batch_size": 32}
 
 
 def linear_surrogate(image_shape: Sequence[int], num_classes: int) -> nn.Module:
-    """Two linear layers without bias, from all pixels to K and from K to K; weights are unset."""
+    """Two linear layers without bias, from pixels to K and K to K; weights are uninitialised."""
     pixels = image_shape[0] * image_shape[1] * image_shape[2]
     return nn.Sequential(
         nn.Flatten(),
@@ -40,24 +40,25 @@ class PILNoise(Method):
     """Perturbation-induced linearisation. (Liu et al., ICLR 2026, arXiv:2601.19967)
 
     A linear classifier g is trained on the clean images. Then every image gets a perturbation from
-    which g tells the class, and which leaves g undecided about the perturbed image: victims learn
-    to read the perturbation linearly and little else. The surrogate is far smaller than a network.
+    which g recognises the class, but which leaves g undecided about the perturbed image: victims
+    learn to read the perturbation linearly and little else. The surrogate is far smaller than a
+    network.
 
     The paper subtracts its perturbation d, which g(d) classifies as y: x' = x - d. Rows here are
-    what is added, r = -d. So g(-r) is the class, and in terms of r the loss is
-    ``0.9 CE(g(-r), y) + 0.1 KL(uniform || softmax g(x + r))``.
+    what is added, r = -d. So g(-r) should be the class, and in terms of r the loss is ``0.9
+    CE(g(-r), y) + 0.1 KL(uniform || softmax g(x + r))``.
 
     Args:
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the search; None is a tenth of ``epsilon``.
+        step_size: Length of a step of the search; None means a tenth of ``epsilon``.
         steps: Steps of the search from a random start.
-        uniform_weight: Weight of the second term, 0 to 1; the first has the rest.
-        train_epochs: Epochs of the linear surrogate, on clean images that are not augmented.
+        uniform_weight: Weight of the second term, 0 to 1; the first term gets the rest.
+        train_epochs: Epochs of the linear surrogate, on clean images without augmentation.
         granularity: ``"sample-wise"``; the method has no other.
-        batch_size: Images of a surrogate step and of a search; where it leaves fewer than some
-            thousand surrogate steps, take a smaller one.
-        seed: Of weights, batches and starts.
+        batch_size: Images per surrogate step and search; choose a smaller one if it leaves fewer
+            than a few thousand surrogate steps.
+        seed: Seed of weights, batches and starts.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -81,7 +82,7 @@ class PILNoise(Method):
     seed: int = 0
 
     def passes(self, num_images: int) -> int:
-        """Image passes through the linear surrogate; a step of the search makes two."""
+        """Image passes through the linear surrogate; each step of the search takes two."""
         seen = images_per_epoch(num_images, self.batch_size)
         return self.train_epochs * seen + 2 * self.steps * num_images
 

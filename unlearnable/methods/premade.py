@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 def make_small(method: Method, examples: Any) -> None:
-    """Leaves a fitted method with what :func:`rows_for` needs of it: little.
+    """Reduces a fitted method to the little that :func:`rows_for` needs.
 
-    The weights of its surrogate are rounded to float16, and rows are kept only of a few images.
+    The weights of its surrogate are rounded to float16, and rows are kept only for a few images.
 
     Args:
-        method: Fitted, with rows per image.
+        method: A fitted method with rows per image.
         examples: A dataset of a few images of the fitted classes.
     """
     assert method.surrogate_ is not None
@@ -43,7 +43,7 @@ def make_small(method: Method, examples: Any) -> None:
 
 
 def save_small(method: Method, folder: str | Path) -> Path:
-    """Writes such a method, with the weights as float16; a folder that is there is replaced."""
+    """Writes such a method, with weights as float16; an existing folder is replaced."""
     assert method.surrogate_ is not None
     folder = method.save_pretrained(folder, force=True)
     weights = method.surrogate_.state_dict()
@@ -53,7 +53,7 @@ def save_small(method: Method, folder: str | Path) -> Path:
 
 
 def surrogate_digest(folder: Path) -> str:
-    """BLAKE2b of the surrogate's file, as the catalogue states it."""
+    """BLAKE2b digest of the surrogate's file, as stated in the catalogue."""
     return hashlib.blake2b((folder / SURROGATE).read_bytes(), digest_size=16).hexdigest()
 
 
@@ -65,18 +65,18 @@ def rows_for(
     progress: bool = True,
     cache_dir: str | Path | None = None,
 ) -> Perturbation:
-    """The rows of a dataset's images, from the cache or computed and kept there.
+    """The rows for a dataset's images, from the cache or computed and cached.
 
     Args:
-        entry: Of the catalogue, with a surrogate.
-        dataset: Images of its classes, of its size, with labels.
-        device: Where rows are computed, as for :meth:`Method.fit`.
-        progress: Show a bar.
-        cache_dir: As for :meth:`Perturbation.from_pretrained`.
+        entry: A catalogue entry with a surrogate.
+        dataset: Images with labels, of the entry's classes and size.
+        device: As in :meth:`Method.fit`.
+        progress: Show a progress bar.
+        cache_dir: As in :meth:`Perturbation.from_pretrained`.
 
     Raises:
         ArtefactError: The surrogate is damaged.
-        ValueError: Size, classes or labels are not those that it was fitted on.
+        ValueError: Size, classes or labels differ from those that it was fitted on.
     """
     method = _fitted(entry)
     raw = RawDataset(dataset)
@@ -88,7 +88,7 @@ def rows_for(
     with _held(cache) as usable:
         if usable and (found := _kept(place)) is not None:
             return found
-        logger.info("%s: rows of %s images are computed once", entry.name, f"{len(raw):,}")
+        logger.info("%s: computing rows for %s images, once", entry.name, f"{len(raw):,}")
         made = method.extend(dataset, device=device, progress=progress)
         source, strength = (method.perturbation_.config[name] for name in ("source", "strength"))
         if images == source["digest"]:  # it was measured on these very images
@@ -98,7 +98,7 @@ def rows_for(
         try:
             made.save_pretrained(place, force=True)
         except OSError as error:
-            logger.warning("%s: its rows are not kept (%s)", entry.name, error)
+            logger.warning("%s: its rows are not cached (%s)", entry.name, error)
             return made
         return Perturbation.from_pretrained(place)
 
@@ -109,14 +109,14 @@ def _fitted(entry: Pretrained) -> Method:
     found = surrogate_digest(entry.folder)
     if found != entry.surrogate:
         raise ArtefactError(
-            f"expected the surrogate {entry.surrogate} that the catalogue states, got {found} in "
-            f"{entry.folder}; install the package again"
+            f"expected the surrogate {entry.surrogate} stated in the catalogue, got {found} in "
+            f"{entry.folder}; reinstall the package"
         )
     method = cls.from_pretrained(entry.folder)
     if method.perturbation_.digest != entry.digest:
         raise ArtefactError(
-            f"expected the digest {entry.digest} that the catalogue states, got "
-            f"{method.perturbation_.digest} in {entry.folder}; install the package again"
+            f"expected the digest {entry.digest} stated in the catalogue, got "
+            f"{method.perturbation_.digest} in {entry.folder}; reinstall the package"
         )
     return method
 
@@ -128,7 +128,7 @@ def _held(cache: Path) -> Iterator[bool]:
         lock = locked(make_folder(cache), wait=True)
         lock.__enter__()
     except OSError as error:
-        logger.warning("rows are not kept: %s", error)
+        logger.warning("rows are not cached: %s", error)
         yield False
         return
     with contextlib.ExitStack() as held:

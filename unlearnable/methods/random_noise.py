@@ -25,8 +25,8 @@ class RandomNoise(Untrained, Method):
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` (uniform in the box) or ``"L2"`` (uniform in the ball).
         granularity: ``"sample-wise"`` or ``"class-wise"``.
-        batch_size: Images drawn at once.
-        seed: Of the noise.
+        batch_size: Images processed at once.
+        seed: Seed of the noise.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -44,7 +44,7 @@ class RandomNoise(Untrained, Method):
 
     @property
     def needs_labels(self) -> bool:
-        """Whether images without labels cannot be learned: not where each has noise of its own."""
+        """Whether the method needs labels: not if each image has its own noise."""
         return not self._has_rows
 
     def _learn(self, run: Run) -> None:

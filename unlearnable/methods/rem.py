@@ -49,46 +49,45 @@ _DEMO = _FAST | {
 class REM(Expectation):
     """Robust error-minimising noise. (Fu et al., ICLR 2022, arXiv:2203.14533)
 
-    The perturbation minimises the loss that an adversary of radius ``robust_epsilon`` has raised
-    after a random crop and flip, so that it still misleads a victim that is trained adversarially.
+    The perturbation minimises the loss after a random crop and flip and an adversary of radius
+    ``robust_epsilon``, which raises it. So it still misleads a victim that trains adversarially.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget of the perturbation, in [0, 1] units (the paper's ρu).
-        norm: ``"Linf"`` or ``"L2"``, of both budgets.
-        step_size: Length of a step of the perturbation.
-        steps: Steps of the perturbation at each visit, at least 1.
-        robust_epsilon: Budget of the adversary (the paper's ρa); 0 leaves it out.
+        norm: Norm of both budgets, ``"Linf"`` or ``"L2"``.
+        step_size: Length of a perturbation step.
+        steps: Perturbation steps per visit, at least 1.
+        robust_epsilon: Budget of the adversary (the paper's ρa); 0 means no adversary.
         robust_step_size: Length of a step of the adversary.
         robust_steps: Steps of the adversary.
-        eot_samples: Random crops and flips that each step's gradient is averaged over.
-        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
-            (1 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
-            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
-            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
-            weaker without them. The surrogate is trained on such draws, too. None is crops and
-            flips. (EOT: Athalye et al., ICML 2018, arXiv:1707.07397)
-        search_images: How many of the images the surrogate is trained on, where there are more,
-            rounded down to a multiple of 8; None is all. The others are visited only by the last
-            sweep, which is enough once the surrogate has learned what its own perturbations look
-            like.
-        visits: How often the surrogate's training visits each of these. The papers' 5,000 steps of
-            128 images visit each of CIFAR-10's 12.8 times.
-        train_steps: Surrogate steps in all; None follows from ``visits``, which it replaces
-            otherwise. The learning rate falls tenfold at 40 and at 80 % of them.
-        final_steps: Steps in the last sweep over all images and in :meth:`extend`; None is
-            ``steps``, and 0, only with ``warm_start`` and without ``search_images``, leaves the
-            rows as training made them. Where rows start at zero, in :meth:`extend` with
-            ``warm_start`` and in a sweep over images that training left out, as many are taken
-            as lead across the budget, if that is more.
-        final_step_size: Length of those steps; None is ``step_size``.
-        warm_start: Start from the image's last perturbation instead of a random one, which lets
-            very few steps do; ``steps * step_size`` is above 0.5/255, half a pixel level, then, and
-            for the norm L2 above that times the root of C * H * W.
+        eot_samples: Number of random crops and flips over which each step's gradient is averaged.
+        augment: Transformations drawn anew for each image in each step, as name -> probability:
+            ``"crop-flip"`` (1 if absent) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or a
+            combination such as ``"grayscale+jpeg"``. The perturbation then withstands them, but is
+            mostly weaker without them. The surrogate is also trained on such draws. None means only
+            crops and flips. (EOT: Athalye et al., ICML 2018, arXiv:1707.07397)
+        search_images: Largest number of images on which the surrogate is trained, rounded down to a
+            multiple of 8; None means all. The others are visited only in the last sweep, which is
+            enough once the surrogate has learned what its own perturbations look like.
+        visits: How often the surrogate's training visits each of these images. The papers' 5,000
+            steps of 128 images visit each CIFAR-10 image 12.8 times.
+        train_steps: Total number of surrogate steps; overrides ``visits``, from which None derives
+            it. The learning rate drops tenfold at 40 % and 80 % of the steps.
+        final_steps: Steps in the last sweep over all images and in :meth:`extend`; None means
+            ``steps``. 0, which requires ``warm_start`` and no ``search_images``, keeps the rows
+            from training. If rows start at zero, as in :meth:`extend` with ``warm_start`` and for
+            images left out of training, as many steps are taken as are needed to cross the budget,
+            if that is more.
+        final_step_size: Length of these steps; None means ``step_size``.
+        warm_start: Start from the image's last perturbation instead of a random one, so that very
+            few steps are enough. Then ``steps * step_size`` must exceed 0.5/255, half a pixel
+            level, and for L2 that times the square root of C * H * W.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
-        seed: Of weights, batches, starts and augmentation.
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8.
+        seed: Seed of weights, batches, starts and augmentation.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -129,12 +128,12 @@ class REM(Expectation):
         if self.final_steps == 0 and not self.warm_start:
             raise ValueError(
                 "expected final_steps >= 1 without warm_start=True, got 0: the last sweep would "
-                "replace what was learned by random starts"
+                "replace what was learned with random starts"
             )
         if self.final_steps == 0 and self.search_images is not None:
             raise ValueError(
-                "expected final_steps >= 1 with search_images, got 0: images that are not among "
-                "them would have no perturbation"
+                "expected final_steps >= 1 with search_images, got 0: the other images would have "
+                "no perturbation"
             )
 
     @property

@@ -8,18 +8,18 @@ from .parameters import Parameters
 
 
 def result_of(method: Parameters, session: FitSession) -> Result:
-    """What ``_learn`` wrote to ``run.rows`` or handed to ``run.result``.
+    """What ``_learn`` wrote to ``run.rows`` or passed to ``run.result``.
 
     Raises:
-        RuntimeError: It is not of the method's kind.
+        RuntimeError: It does not match the method's kind.
     """
     results = session.run.results
     kind = "class-wise" if method.kind in ("additive", "stack") else method.kind
     if list(results) != ([] if method._has_rows else [kind]):
         expected = "run.rows[index] only" if method._has_rows else f"run.result({kind!r}, ...)"
         raise RuntimeError(
-            f"expected {type(method).__name__}._learn to hand over its result by {expected}, got "
-            f"{' and '.join(f'run.result({name!r}, ...)' for name in results) or 'none'}"
+            f"expected {type(method).__name__}._learn to return its result through {expected}, "
+            f"got {' and '.join(f'run.result({name!r}, ...)' for name in results) or 'none'}"
         )
     if method._has_rows:
         return Result("additive", {"rows": session.levels()}, {})
@@ -27,17 +27,17 @@ def result_of(method: Parameters, session: FitSession) -> Result:
 
 
 def on_top_of(method: Parameters, session: FitSession) -> list[Result]:
-    """What ``_learn`` handed to ``run.on_top``, each with its own budget.
+    """What ``_learn`` passed to ``run.on_top``, each with its own budget.
 
     Raises:
-        RuntimeError: There is none, though the method's kind is ``"stack"``, or there is one and it
-            is not.
+        RuntimeError: There is none although the method's kind is ``"stack"``, or there is one
+            although it is not.
     """
     tops = session.run.tops
     if bool(tops) != (method.kind == "stack"):
         expected = "run.on_top(...) as well" if method.kind == "stack" else "no run.on_top(...)"
         raise RuntimeError(
-            f"expected {expected} of {type(method).__name__}._learn, whose kind is "
+            f"expected {expected} in {type(method).__name__}._learn, because its kind is "
             f"{method.kind!r}, got {' and '.join(top.kind for top in tops) or 'none'}"
         )
     found = []

@@ -31,17 +31,18 @@ def _write(file: int, data: bytes, offset: int | None = None) -> None:
 
 
 class RowFile:
-    """int8 rows (N, C, H, W) in a file that can go back to how it was at a checkpoint.
+    """int8 rows (N, C, H, W) in a file that can be rolled back to a checkpoint.
 
-    Rows are read through a memory map, but written to the file: on a full disk that raises an
-    error, where a write through the map would kill the process. With a journal, a row's old bytes
-    are noted before it is first overwritten, so that a killed run finds its checkpoint's rows.
+    Rows are read through a memory map but written to the file: on a full disk, that raises an
+    error, whereas a write through the map would kill the process. With a journal, a row's old bytes
+    are recorded before it is first overwritten, so that a killed run can restore its checkpoint's
+    rows.
 
-    The file is made in its final size and all zero, unless it is there; several processes, each
-    with a ``rank`` of its own, may write different rows of it.
+    Unless it exists, the file is created in its final size, filled with zeros. Several processes,
+    each with its own ``rank``, may write different rows.
 
     Raises:
-        OSError: There is no room for the whole file.
+        OSError: There is not enough space for the file.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], *, rank: int = 0) -> None:
@@ -57,7 +58,9 @@ class RowFile:
         except OSError as error:
             os.close(self._file)
             raise OSError(
-                error.errno, f"no room for {size:,} bytes of rows: {error.strerror}", str(path)
+                error.errno,
+                f"not enough space for {size:,} bytes of rows: {error.strerror}",
+                str(path),
             ) from error
         self._rank = rank
         self._journal: int | None = None
@@ -76,13 +79,13 @@ class RowFile:
             _write(self._file, content.tobytes(), row * self._row_bytes)
 
     def sync(self) -> None:
-        """Returns when rows and journal are on the disk."""
+        """Flushes rows and journal to disk."""
         for file in (self._journal, self._file):
             if file is not None:
                 os.fsync(file)
 
     def start_journal(self, number: int) -> None:
-        """From now on, the rows as they are now can be brought back: they are checkpoint's number.
+        """Starts a journal, so that the current rows can be restored as those of a checkpoint.
 
         Journals of earlier checkpoints are no longer needed and are removed.
         """
@@ -94,7 +97,7 @@ class RowFile:
         self._journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def roll_back(self, number: int) -> None:
-        """Brings back the rows of checkpoint ``number``, of whichever process wrote them."""
+        """Restores the rows of checkpoint ``number``, whichever process wrote them."""
         for journal in self._journals(number):
             self._restore(journal)
         for journal in self._journals():
@@ -128,11 +131,11 @@ class RowFile:
 
 
 class RowBuffer:
-    """Rows as a method sees them: float in [0, 1] units by image index, kept in integer levels.
+    """Rows as a method sees them: float in [0, 1] units by image index, stored as integer levels.
 
-    They are asked for and given on ``device``. ``resident`` ones are held there, and a ``file`` is
-    written only in :meth:`flush`; otherwise every read and write goes to the file. ``shape`` is
-    (N, C, H, W); ``written``, bool of shape (N,), says which rows were.
+    They are read and written on ``device``. ``resident`` rows are held there, and a ``file`` is
+    written only in :meth:`flush`; otherwise every read and write goes to the file. ``shape`` is (N,
+    C, H, W); ``written``, bool of shape (N,), says which rows were written.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class RowBuffer:
         self.written[index] = True
 
     def flush(self) -> None:
-        """Returns when all rows are on the disk; refuses those that were not finite."""
+        """Flushes all rows to disk; raises ``ValueError`` if some were not finite."""
         # Not where they are given: on a GPU, asking would wait for it at every step.
         if self._broken:
             raise ValueError(not_finite(int(self._broken)))
@@ -190,22 +193,22 @@ class RowBuffer:
         self._file.sync()
 
     def load(self) -> None:
-        """Takes rows over from the file."""
+        """Loads rows from the file."""
         if self._file is not None and self._levels is not None:
             self._levels.copy_(torch.from_numpy(np.array(self._file.rows)))
 
     def start_journal(self, number: int) -> None:
-        """As :meth:`RowFile.start_journal`."""
+        """See :meth:`RowFile.start_journal`."""
         if self._file is not None:
             self._file.start_journal(number)
 
     def roll_back(self, number: int) -> None:
-        """As :meth:`RowFile.roll_back`."""
+        """See :meth:`RowFile.roll_back`."""
         if self._file is not None:
             self._file.roll_back(number)
 
     def levels(self) -> Levels:
-        """All rows, int8 of shape (N, C, H, W): those of the file where there is one."""
+        """All rows, int8 of shape (N, C, H, W), from the file if there is one."""
         self.flush()
         if self._file is not None:
             return self._file.rows
@@ -214,14 +217,14 @@ class RowBuffer:
 
 
 def warn_if_zero(title: str, rows: Levels) -> None:
-    """Warns where half of the rows or more are zero; reads no more of them than tell that."""
+    """Warns if at least half of the rows are zero; reads only as many rows as needed."""
     moved = 0
     for start in range(0, len(rows), _CHUNK):
         moved += int(rows[start : start + _CHUNK].any(axis=(1, 2, 3)).sum())
         if 2 * moved > len(rows):
             return
     warnings.warn(
-        f"{title} made {len(rows) - moved:,} of {len(rows):,} rows all zero: their images stay as "
-        f"they are, and nothing protects them; let it take more or longer steps",
+        f"{title} left {len(rows) - moved:,} of {len(rows):,} rows all zero, so their images are "
+        f"not protected; use more or longer steps",
         stacklevel=4,
     )

@@ -21,15 +21,15 @@ def train_checkpoints(
     batch_size: int,
     before: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
-    """Trains a surrogate on clean images, and fills an ensemble with its states on the way.
+    """Trains a surrogate on clean images and fills an ensemble with intermediate states.
 
     Args:
-        run: Gives images and labels; it tracks the surrogate and places the ensemble.
+        run: Provides images and labels, tracks the surrogate and places the ensemble.
         surrogate: A network that is not tracked yet.
-        ensemble: Copies of it, no more than epochs: equally spaced states, the last among them.
-        epochs: Of the training; its learning rate falls tenfold at 5/8 and at 3/4 of them.
-        batch_size: Images of a step.
-        before: What becomes of images before they are cropped and flipped, as of
+        ensemble: Copies of it, at most one per epoch, for equally spaced states including the last.
+        epochs: Epochs of training; the learning rate drops tenfold after 5/8 and 3/4 of them.
+        batch_size: Images per step.
+        before: Function applied to images before crop and flip, as in
             :func:`~..engine.train.augmented`.
     """
     size = len(ensemble)

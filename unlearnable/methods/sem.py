@@ -12,12 +12,12 @@ from .rem import REM
 class SEM(REM):
     """Stable error-minimising noise. (Liu et al., AAAI 2024, arXiv:2311.13091)
 
-    As REM, with a surrogate trained adversarially, but the perturbation itself has to withstand a
-    random disturbance of radius ``robust_epsilon`` instead of the worst one. That is more stable,
+    Like REM, it trains a surrogate adversarially, but the perturbation itself only has to withstand
+    a random disturbance of radius ``robust_epsilon`` instead of the worst one. This is more stable
     and needs a ninth of REM's image passes at the papers' settings.
 
     The parameters are those of :class:`REM`. ``robust_steps`` and ``robust_step_size`` concern only
-    the surrogate's adversary; ``robust_epsilon=0`` is error minimisation over crops and flips.
+    the surrogate's adversary; ``robust_epsilon=0`` means error minimisation over crops and flips.
 
     Example:
         >>> from unlearnable.datasets import Shapes

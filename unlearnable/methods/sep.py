@@ -25,37 +25,40 @@ from .self_ensemble import train_checkpoints
 class SEP(Expectation):
     """Self-ensemble protection. (Chen et al., ICLR 2023, arXiv:2211.12005)
 
-    The perturbation moves each image towards another class, for all checkpoints of one ordinary
-    training run at once: what they have in common, other networks see too. The extensions are
-    ``feature_alignment`` (SEP-FA), and with it ``variance_reduction`` (SEP-FA-VR).
+    The perturbation moves each image towards another class for all checkpoints of one ordinary
+    training run at once, because what they have in common also affects other networks. The
+    extensions are ``feature_alignment`` (SEP-FA) and, on top of it, ``variance_reduction``
+    (SEP-FA-VR).
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation.
-        steps: Steps of the perturbation.
-        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
-            (0 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
-            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
-            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
-            weaker without them. All checkpoints see the same draws in a step. The surrogate is
-            trained on such draws, too, and on crops and flips in any case. None is none.
-        train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 5/8 and at 3/4.
-        checkpoints: How many of its states are used, equally spaced, the last epoch's among them;
-            None is the paper's 30, and 15 with both extensions.
-        shift: The target class is this many classes on, and round again; None is half of all.
-        feature_alignment: Bring the inputs of the last Linear layer to their mean over the target
-            class instead of lowering the cross-entropy to it.
+        step_size: Length of a perturbation step.
+        steps: Number of perturbation steps.
+        augment: Transformations drawn anew for each image in each step, as name -> probability:
+            ``"crop-flip"`` (0 if absent) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or a
+            combination such as ``"grayscale+jpeg"``. The perturbation then withstands them, but is
+            mostly weaker without them. All checkpoints see the same draws in a step. The surrogate
+            is also trained on such draws, and always on crops and flips. None means no
+            transformations.
+        train_epochs: Epochs of the surrogate; its learning rate drops tenfold after 5/8 and 3/4.
+        checkpoints: Number of its states to use, equally spaced and including the last epoch's;
+            None means the paper's 30, or 15 with both extensions.
+        shift: The target class is this many indices further on, wrapping around; None means half
+            the number of classes.
+        feature_alignment: Move the inputs of the last Linear layer towards their mean over the
+            target class instead of lowering the cross-entropy to it.
         variance_reduction: Step along a sum of corrected gradients of single checkpoints (SVRG).
-        inner_steps: Gradients in that sum.
+        inner_steps: Number of gradients in this sum.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
-        seed: Of weights, batches, augmentation and the order of checkpoints.
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8.
+        seed: Seed of weights, batches, augmentation and the order of checkpoints.
 
-    After ``fit``, ``surrogate_`` holds the checkpoints: ``surrogate_(images)`` is their mean
-    logits, ``surrogate_(images, k)`` are those of one.
+    After ``fit``, ``surrogate_`` holds the checkpoints: ``surrogate_(images)`` returns their mean
+    logits, ``surrogate_(images, k)`` the logits of checkpoint k.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -96,7 +99,7 @@ class SEP(Expectation):
             raise ValueError(f"expected inner_steps >= 1, got {self.inner_steps}")
         if self.train_epochs < self._size:
             raise ValueError(
-                f"expected no more checkpoints than epochs, got {self._size} of "
+                f"expected at most as many checkpoints as epochs, got {self._size} with "
                 f"train_epochs={self.train_epochs}"
             )
 
@@ -209,5 +212,5 @@ def _check_present(present: Tensor, targets: Tensor) -> None:
     if len(missing):
         raise ValueError(
             f"expected images of every target class for feature_alignment=True, got none of class "
-            f"{int(missing[0])}; choose another shift, or leave feature_alignment out"
+            f"{int(missing[0])}; choose another shift, or omit feature_alignment"
         )

@@ -26,25 +26,24 @@ _STEEPNESS = 2.5  # of standard deviations that a field is divided by before it 
 class SmoothFields(Untrained, Method):
     """Class-wise smooth fields. (built on Yu et al., KDD 2022, arXiv:2111.00898)
 
-    A row is large patches of light, shade and colour: a random sum of the lowest frequencies of a
-    cosine transform, pushed to the budget's ends by a hyperbolic tangent. It mirrors itself, so
-    that flips leave it as it is. Networks learn these patches before the picture. They are too
-    large for JPEG to take away, and differ in brightness as much as in colour, so that greyscale
-    and a normalisation of each image's channels leave them. They give themselves away by the mean
-    of each class, and a linear model finds them: whoever subtracts the one or projects out the
-    other removes them.
+    A row consists of large patches of light, shade and colour: a random sum of the lowest
+    frequencies of a cosine transform, pushed to the ends of the budget by a hyperbolic tangent. It
+    is symmetric, so flips do not change it. Networks learn these patches before the picture. They
+    are too large for JPEG to remove, and differ in brightness as much as in colour, so that they
+    survive greyscale and channel normalisation. The mean of each class reveals them, and a linear
+    model finds them: subtracting the former or projecting out the latter removes them.
 
-    This package's own, after the paper's idea of shortcuts that are easy to tell apart. Patterns
-    are chosen from random ones, each as far as possible from those before, in brightness and in
-    all. Nothing is trained, and rows are for the class.
+    This is this package's own method, based on the paper's idea of shortcuts that are easy to tell
+    apart. Patterns are chosen from random ones, each as far as possible from those before, both in
+    brightness and overall. Nothing is trained, and there is one row per class.
 
     Args:
         epsilon: Budget in [0, 1] units.
-        norm: ``"Linf"`` only.
-        frequencies: How many of the lowest there are along an axis, at least 2.
-        colourfulness: Spread of colour differences, where that of brightness is 1; 0 is grey.
-        granularity: ``"class-wise"`` only.
-        seed: Of the patterns.
+        norm: Only ``"Linf"``.
+        frequencies: Number of the lowest frequencies to use along each axis, at least 2.
+        colourfulness: Spread of colour differences relative to that of brightness; 0 is grey.
+        granularity: Only ``"class-wise"``.
+        seed: Seed of the patterns.
 
     Example:
         >>> from unlearnable.datasets import Shapes
@@ -77,14 +76,14 @@ def smooth_fields(
     frequencies: int = _FREQUENCIES,
     colourfulness: float = _COLOURFULNESS,
 ) -> Tensor:
-    """Patterns of classes, each as far as possible from those before.
+    """One pattern per class, each as far as possible from those before.
 
     Args:
-        draws: Of no batch.
+        draws: Random draws that belong to no batch.
         classes: K.
         shape: (C, H, W).
-        frequencies: Of a cosine transform along an axis.
-        colourfulness: Spread of colour differences, where that of brightness is 1.
+        frequencies: Number of frequencies of a cosine transform along each axis.
+        colourfulness: Spread of colour differences relative to that of brightness.
 
     Returns:
         Float (K, C, H, W) from -1 to 1, on the CPU.

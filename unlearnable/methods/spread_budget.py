@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 
 def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> float:
-    """L2 norm of all values of an image (C, H, W) together, in [0, 1] units; None is the ``usual``.
+    """L2 norm over all values of an image (C, H, W), in [0, 1] units; None means the ``usual`` one.
 
-    Refused where it leaves each value less than half a pixel level.
+    Raises ``ValueError`` if it leaves each value less than half a pixel level.
     """
     if epsilon is None:
         return usual
     least = 0.5 / 255 * math.sqrt(math.prod(shape))
     if epsilon < least:
         raise ValueError(
-            f"expected epsilon of at least {least:.3g} for images of "
-            f"{'x'.join(map(str, shape))}: it is the L2 norm of all values together, {usual:.3g} "
-            f"in the paper, and {epsilon:.3g} would leave most pixels as they are"
+            f"expected epsilon of at least {least:.3g} for images of {'x'.join(map(str, shape))}: "
+            f"it is the L2 norm over all values ({usual:.3g} in the paper), and {epsilon:.3g} "
+            f"would leave most pixels unchanged"
         )
     return epsilon

@@ -19,18 +19,18 @@ _GRID = 1 << 18  # colours at most that are all thought of, where those do not g
 def spread_colours(
     draws: Draws, count: int, channels: int, epsilon: float, luminance: float = 0.0
 ) -> Tensor:
-    """Colours of pixel levels inside a cube, none of them black and no two alike.
+    """Colours in pixel levels inside a cube; none is black, and all are different.
 
-    They are chosen from random ones on the surface of the cube, each as far as possible from those
-    before. Of grey, whose cube is a line, they are chosen from all of the line; and where classes
-    are many and the cube is small, from all of the cube.
+    They are chosen from random colours on the surface of the cube, each as far as possible from
+    those before. Greys, whose cube is a line, are chosen from the whole line; if there are many
+    classes and the cube is small, colours are chosen from the whole cube.
 
     Args:
-        draws: Of no batch.
-        count: Colours, K.
+        draws: Random draws that belong to no batch.
+        count: Number of colours, K.
         channels: C, 1 or 3.
-        epsilon: Half a side of the cube, in [0, 1] units.
-        luminance: How much differences in luminance count instead of those in colour, from 0 to 1.
+        epsilon: Half the side of the cube, in [0, 1] units.
+        luminance: Weight, from 0 to 1, of differences in luminance rather than in colour.
 
     Returns:
         Float (K, C), in [0, 1] units, on the CPU.
@@ -70,8 +70,8 @@ def _all_levels(most: int, channels: int, count: int) -> Tensor:
     if least > most:
         raise ValueError(
             f"expected epsilon of at least {least} / 255 for {count} classes and {channels} "
-            f"channel{'s' if channels > 1 else ''}, got {most} / 255, within which there are fewer "
-            f"colours than classes"
+            f"channel{'s' if channels > 1 else ''}, got {most} / 255, which allows fewer colours "
+            f"than classes"
         )
     side = torch.arange(-most, most + 1)
     while len(side) ** channels > _GRID:  # every other level, and so on

@@ -18,7 +18,7 @@ _FIRST_MOVE = 0.1  # of epsilon
 
 
 def targets_of(labels: Tensor, shift: int | None, num_classes: int) -> Tensor:
-    """The classes that images are to be taken for; without a shift the third one on, or the next.
+    """The classes that images should be mistaken for; by default the third one on, or the next.
 
     Raises:
         ValueError: The shift leads to the image's own class, or there is only one.
@@ -38,20 +38,20 @@ def swarm_colours(
     class_images: int,
     batch_size: int,
 ) -> Tensor:
-    """Colours that make networks take the images of each class for those of another.
+    """Finds colours that make networks mistake the images of each class for another class.
 
-    A colour is judged by the cross-entropy to the other class, mean over networks and images, and
-    by how far images with it fall below 20 dB PSNR and 0.8 SSIM.
+    A colour is judged by the mean cross-entropy to the other class over networks and images, and by
+    how far the tinted images fall below 20 dB PSNR and 0.8 SSIM.
 
     Args:
-        run: Gives images and labels.
+        run: Provides images and labels.
         ensemble: Networks that were trained on clean images.
-        epsilon: Half a side of the cube that colours stay in, in [0, 1] units.
-        shift: As for :func:`targets_of`.
-        particles: Of each class.
-        iterations: Moves of each.
-        class_images: The first images of a class that colours are judged by.
-        batch_size: Images that are looked at together.
+        epsilon: Half the side of the cube that bounds the colours, in [0, 1] units.
+        shift: As in :func:`targets_of`.
+        particles: Particles per class.
+        iterations: Moves of each particle.
+        class_images: Number of images per class, the first ones, by which colours are judged.
+        batch_size: Images processed at once.
 
     Returns:
         Float (K, C), in [0, 1] units.

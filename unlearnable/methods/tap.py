@@ -26,30 +26,32 @@ _FAST: dict[str, Any] = {"train_epochs": 20, "steps": 30, "step_size": 1.6 / 255
 class TAP(Expectation):
     """Targeted adversarial poisoning. (Fowl et al., NeurIPS 2021, arXiv:2106.10807)
 
-    The perturbation is an adversarial example of an ordinarily trained surrogate: it shows the
-    features of another class, under random crops and flips. Who trains on it learns those features
-    under the wrong label.
+    The perturbation is an adversarial example for an ordinarily trained surrogate: it shows the
+    features of another class, under random crops and flips. A victim learns these features under
+    the wrong label.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a step of the perturbation; None is a twentieth of ``epsilon``.
-        steps: Steps of each restart.
-        restarts: Random starts, of which each image keeps the one that ends with the lowest loss.
-        targeted: Lower the loss to the target class; otherwise raise that to the image's own.
-        shift: The target class is this many classes on, and round again.
-        augment: What each step draws for each image anew, as name -> probability: ``"crop-flip"``
-            (1 where it is not there) and before it one of ``"resize"``, ``"jpeg"``,
-            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or of
-            several as ``"grayscale+jpeg"``. So what is learned withstands them, and mostly is the
-            weaker without them. The surrogate is trained on such draws, too, and on crops and flips
-            in any case. None is crops and flips.
-        train_epochs: Epochs of the surrogate; its learning rate falls tenfold at 3/8, 5/8 and 7/8.
+        step_size: Length of a perturbation step; None means a twentieth of ``epsilon``.
+        steps: Steps per restart.
+        restarts: Number of random starts; each image keeps the result with the lowest loss.
+        targeted: Lower the loss for the target class; otherwise raise the loss for the image's own
+            class.
+        shift: The target class is this many indices further on, wrapping around.
+        augment: Transformations drawn anew for each image in each step, as name -> probability:
+            ``"crop-flip"`` (1 if absent) and before it one of ``"resize"``, ``"jpeg"``,
+            ``"grayscale"``, ``"blur"``, ``"spectral"``, ``"normalize"`` and ``"jitter"``, or a
+            combination such as ``"grayscale+jpeg"``. The perturbation then withstands them, but is
+            mostly weaker without them. The surrogate is also trained on such draws, and always on
+            crops and flips. None means only crops and flips.
+        train_epochs: Epochs of the surrogate; its learning rate drops tenfold after 3/8, 5/8 and
+            7/8.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module.
-        batch_size: Images of a step, rounded down to a multiple of 8, at least 8.
-        seed: Of weights, batches, starts and augmentation.
+        batch_size: Images per step, rounded down to a multiple of 8, at least 8.
+        seed: Seed of weights, batches, starts and augmentation.
 
     Example:
         >>> from unlearnable.datasets import Shapes

@@ -15,7 +15,7 @@ _SIZES: dict[Any, int] = {
 
 
 def work_of_fit(method: Parameters, held: int, num_images: int) -> Work | None:
-    """What a fit does, for its estimate; None where that is not known, or nothing is trained."""
+    """The work of a fit, for its estimate; None if unknown or if nothing is trained."""
     passes, batch = method.passes(num_images), getattr(method, "batch_size", 0)
     if not passes:
         return None

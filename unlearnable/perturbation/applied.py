@@ -20,25 +20,25 @@ from .serialization import digest_of
 
 
 class AppliedKind:
-    """The part of :class:`Perturbation` that reads: its properties, and its use on images."""
+    """The reading part of :class:`Perturbation`: its properties and its application to images."""
 
     _kind: Kind
 
     @property
     def config(self) -> dict[str, Any]:
-        """What is known about it, as in ``config.json``: see the class."""
+        """The configuration, as in ``config.json``; see the class."""
         return self._kind.config
 
     @property
     def kind(self) -> str:
-        """What is done: ``"additive"``, ``"pixel"``, ``"convolution"``, ``"procedural"``, …"""
+        """What it does: ``"additive"``, ``"pixel"``, ``"convolution"``, ``"procedural"``, …"""
         return str(self.config["kind"])
 
     @property
     def tensors(self) -> Mapping[str, Any]:
-        """Arrays of the kind by name; memory-mapped when loaded from a folder.
+        """The kind's arrays by name; memory-mapped if loaded from a folder.
 
-        Rows that lie in several files or arrays are ``JoinedRows``, as :attr:`rows` says.
+        Rows spread over several files or arrays are ``JoinedRows``; see :attr:`rows`.
         """
         return self._kind.tensors
 
@@ -46,9 +46,9 @@ class AppliedKind:
     def rows(self) -> Levels | JoinedRows:
         """int8 levels of 1/255, (N or K, C, H, W); only of kind ``"additive"``.
 
-        An array; or, where rows lie in several shards or were concatenated, ``JoinedRows``, which
-        has ``shape`` and ``len()`` and is indexed by integers, slices or arrays. It copies only the
-        rows that are indexed; ``np.asarray(rows)`` copies all of them.
+        An array; or ``JoinedRows`` if the rows are spread over several shards or were concatenated.
+        ``JoinedRows`` has ``shape`` and ``len()`` and can be indexed by integers, slices or arrays.
+        It copies only the indexed rows; ``np.asarray(rows)`` copies all of them.
         """
         if self.kind != "additive":
             raise AttributeError(
@@ -59,42 +59,42 @@ class AppliedKind:
 
     @property
     def keys(self) -> NDArray[np.uint64] | None:
-        """Key of each row's image, or None where there is no row per image."""
+        """Key of each row's image, or None if there are no rows per image."""
         return self.tensors.get("keys")
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """Class index of each row's image, or None where there is no row per image."""
+        """Class index of each row's image, or None if there are no rows per image."""
         return self.tensors.get("labels")
 
     @property
     def granularity(self) -> str:
-        """``"sample-wise"`` or ``"class-wise"``: what differs from image to image of a class."""
+        """``"sample-wise"`` if images of a class get different changes, else ``"class-wise"``."""
         return str(self.config["granularity"])
 
     @property
     def keyed(self) -> bool:
-        """Whether it is only for the images that it was fitted on."""
+        """Whether it applies only to the images that it was fitted on."""
         return self._kind.keyed
 
     @property
     def by_class(self) -> bool:
-        """Whether what is done to an image follows from its class."""
+        """Whether an image's class determines what is done to it."""
         return self._kind.by_class
 
     @property
     def fit_size(self) -> ResizeCrop | None:
-        """Resize and crop that images go through before anything is applied, or None."""
+        """Resize and crop of images before anything is applied, or None."""
         return self._kind.fit
 
     @property
     def parts(self) -> list[Kind]:
-        """The kinds that are applied one after the other: several in a stack, else one."""
+        """The kinds that are applied in sequence: several for a stack, otherwise one."""
         return parts_of(self._kind)
 
     @property
     def nbytes(self) -> int:
-        """Size of all tensors."""
+        """Size of all tensors in bytes."""
         return self._kind.nbytes
 
     @property
@@ -116,12 +116,13 @@ class AppliedKind:
         return summary.page(self._kind, self.digest)
 
     def find(self, pixels: Pixels, label: int, index: int | None = None) -> RowRef:
-        """What belongs to an image: for rows, the number of its row.
+        """Finds what belongs to an image: for rows, the number of its row.
 
         Args:
             pixels: uint8, (1 or 3, H, W), before any resize.
-            label: Class index; it selects class-wise rows, and decides between duplicates.
-            index: Place in the dataset; tried first, so that the usual case needs no search.
+            label: Class index; it selects class-wise rows and decides between duplicates.
+            index: Position in the dataset, which is tried first so that usually no search is
+                needed.
 
         Raises:
             UnknownImageError: Nothing belongs to the image.
@@ -132,16 +133,16 @@ class AppliedKind:
     def find_batch(
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[RowRef]:
-        """:meth:`find` of each of (B, 1 or 3, H, W) images, at once."""
+        """:meth:`find` for a batch of images (B, 1 or 3, H, W)."""
         return self._kind.find(images, labels, indices)
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
-        """Whether an image resembles the row's own at 4x4 pixels, whatever decoder read it."""
+        """Whether an image resembles the row's own at 4x4 pixels, whatever the decoder."""
         assert isinstance(self._kind, Additive)
         return self._kind.resembles(pixels, row)
 
     def prepare(self, pixels: Pixels, *, full_size: bool = False) -> Pixels:
-        """The image before anything is applied: resized and cropped, and in colour if need be.
+        """The image before anything is applied: resized, cropped, and converted to RGB if needed.
 
         Args:
             pixels: uint8, (1 or 3, H, W).
@@ -150,16 +151,17 @@ class AppliedKind:
         return self.prepare_batch(pixels[None], full_size=full_size)[0]
 
     def prepare_batch(self, images: Images, *, full_size: bool = False) -> Images:
-        """:meth:`prepare` of each of (B, 1 or 3, H, W) images, at once."""
+        """:meth:`prepare` for a batch of images (B, 1 or 3, H, W)."""
         return self._kind.prepare(images, full_size=full_size)
 
     def apply(self, pixels: Pixels, row: RowRef, *, full_size: bool = False) -> Pixels:
         """Perturbed uint8 pixels, (1 or 3, H, W).
 
         Args:
-            pixels: uint8, of the perturbation's shape; a grey perturbation fits a colour image.
-            row: From :meth:`find`.
-            full_size: Enlarge what is done to ``pixels`` of any size: see docs/photos.md.
+            pixels: uint8, of the perturbation's shape; a grey perturbation also fits a colour
+                image.
+            row: The result of :meth:`find`.
+            full_size: Enlarge the perturbation to ``pixels`` of any size; see docs/photos.md.
 
         Raises:
             ValueError: The image has another shape.
@@ -170,16 +172,16 @@ class AppliedKind:
     def apply_batch(
         self, images: Images, rows: Sequence[RowRef], *, full_size: bool = False
     ) -> Images:
-        """:meth:`apply` to each of (B, 1 or 3, H, W) images, at once."""
+        """:meth:`apply` for a batch of images (B, 1 or 3, H, W)."""
         if full_size:
             return apply_full_size(self._kind, images, rows)
         return self._kind.apply(images, rows)
 
     def resizes(self, sizes: Iterable[tuple[int, int]]) -> bool:
-        """Whether images of these sizes, (width, height), are resized to what was learned."""
+        """Whether images of these sizes, (width, height), are resized to the learned size."""
         learned = tuple(self.config["image_shape"][:0:-1])
         return self.fit_size is not None or set(sizes) != {learned}
 
     def check_full_size(self) -> None:
-        """Raises ``ValueError`` if what it does cannot be enlarged."""
+        """Raises ``ValueError`` if the perturbation cannot be enlarged."""
         check_full_size(self._kind)

@@ -14,18 +14,18 @@ from .preview import GAIN, PREVIEW, Preview
 from .summary import format_epsilon
 
 KNOWN_LIMITS = """\
-Protection by such perturbations is empirical: no theorem stands behind it, and it does not make
-learning impossible. Known to weaken or undo it:
+Protection by such perturbations is empirical: it is not backed by a proof and does not make
+learning impossible. The following are known to weaken or undo it:
 
-- training images that were left unprotected: a network learns from those;
-- JPEG compression, grayscale and other changes of the images before training;
+- training images that were left unprotected, because a network can learn from those;
+- JPEG compression, conversion to grey and other changes of the images before training;
 - purification by diffusion models and autoencoders;
-- adversarial training, also of methods made against it if its radius is large;
+- adversarial training, with a large radius even for methods designed to resist it;
 - fine-tuning a network that was pretrained on other images;
 - pairs of clean and protected images, from which the perturbation can be learned."""
 _OWN_LIMIT = """\
-**This repository holds the perturbation itself**: whoever can read it can remove it. For a public
-dataset it is a benchmark, not a protection."""
+**This repository contains the perturbation itself**: anyone who can read it can remove it. For a
+public dataset it is a benchmark, not a protection."""
 
 
 def write_card(
@@ -36,7 +36,7 @@ def write_card(
     license: str | None = None,
     preview: Preview | None = None,
 ) -> str:
-    """Markdown with YAML front matter, of :meth:`Perturbation.info` and the config."""
+    """Markdown with YAML front matter, from :meth:`Perturbation.info` and the config."""
     source, parts = config["source"], config.get("parts") or [config]
     fitted = [part for part in parts if not part.get("on_top")]
     methods = [part["method"] for part in fitted]
@@ -83,17 +83,18 @@ def write_card(
     }
     by_key = ("additive", "sample-wise")
     keyed = by_key in [(part["kind"], part["granularity"]) for part in parts]
-    found = "its content, whatever the order" if keyed else "its class"
+    found = "the image's content, regardless of order" if keyed else "the image's class"
     sections = [
         f"# {escaped(title)}",
-        "What is done to each image of a dataset, meant to keep networks that are trained on the "
-        "result from doing well on clean images. Made with the Python package `unlearnable`.",
+        "A perturbation for each image of a dataset, meant to keep networks trained on the "
+        "perturbed images from doing well on clean ones. Made with the Python package "
+        "`unlearnable`.",
         fact_table(what),
         *_parameters(fitted),
         *_preview_section(preview, parts),
-        "## The data it belongs to",
+        "## The dataset it belongs to",
         fact_table(data),
-        f"The images are not in this repository. What belongs to an image is found by {found}.",
+        f"The images are not in this repository. An image's perturbation is found by {found}.",
         "## Measured strength",
         measured(config.get("strength")),
         "## Known limits",
@@ -109,7 +110,7 @@ def write_card(
 
 
 def citation(methods: Sequence[str]) -> Iterator[str]:
-    """The section that cites the methods' papers, where they are known."""
+    """The section that cites the methods' papers, if they are known."""
     if papers := papers_of(methods):
         yield "## Citation"
         entries = "\n\n".join(paper.bibtex() for paper in papers)
@@ -121,9 +122,9 @@ def _preview_section(preview: Preview | None, parts: Sequence[Mapping[str, Any]]
         where = " of its first part" if len(parts) > 1 else ""
         yield "## Preview"
         yield (
-            f"The viewer shows what is done{where} to {preview.rows} examples, at most one of each "
-            f"class, amplified {GAIN} times around grey, and of large ones a piece. No image of "
-            f"the dataset is in it."
+            f"The viewer shows the change{where} for {preview.rows} examples, at most one per "
+            f"class, amplified {GAIN} times on grey; large ones are cropped. It contains no image "
+            f"of the dataset."
         )
 
 
@@ -139,7 +140,7 @@ def _parameters(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def measured(strength: Any) -> str:
-    """What a config says of its measured strength."""
+    """The measured strength stated in a config."""
     if not strength:
         return "Not measured."
     try:
@@ -164,13 +165,13 @@ def _shares(values: list[float]) -> str:
 
 
 def fact_table(values: Mapping[str, Any]) -> str:
-    """A table of names and what is known of them."""
+    """A table of names and known values."""
     known = {n: words(value) for n, value in _one_seed(values).items() if value is not None}
     return table(["", ""], [map(escaped, row) for row in known.items()]) if known else ""
 
 
 def words(value: Any) -> str:
-    """A value of a config as people read it."""
+    """A config value in readable form."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {words(own)}" for name, own in _one_seed(value).items())
     if isinstance(value, list):
@@ -187,5 +188,5 @@ def _one_seed(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Any text as a line of Markdown that shows it."""
+    """Escapes any text as one line of Markdown."""
     return escape(printable(text))

@@ -20,9 +20,9 @@ _KNOWN = (*_SAME, "kind", "granularity", "classes", "source", "parameters")
 
 
 def concatenated(kinds: Sequence[Kind], digests: Sequence[str]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of the rows of two perturbations or more, one after the other.
+    """Tensors and config of the concatenated rows of two or more perturbations.
 
-    Where each has parts for any image on top of its rows, these are the same ones, and are kept.
+    Parts for any image on top of the rows must be the same in all of them and are kept.
     """
     if not all(isinstance(kind, Stack) for kind in kinds):
         return _joined(kinds, digests)
@@ -75,12 +75,12 @@ def _check(kinds: Sequence[Kind]) -> None:
             raise ValueError(
                 f'expected sample-wise perturbations of kind "additive", got a '
                 f"{kind.config['granularity']} one of kind {kind.name!r} as number {number}; only "
-                f"rows of images can be concatenated"
+                f"rows per image can be concatenated"
             )
         for name in (*_SAME, *_SAME_IF_THERE):
             if kind.config.get(name) != first.get(name):
                 raise ValueError(
-                    f"expected {name} {first.get(name)!r} as in the first perturbation, got "
+                    f"expected {name} {first.get(name)!r}, as in the first perturbation, got "
                     f"{kind.config.get(name)!r} in number {number}"
                 )
 
@@ -126,6 +126,6 @@ def _check_images(kinds: Sequence[Kind]) -> None:
         ]  # fmt: skip
         raise ValueError(
             f"expected perturbations of different images, got {int((counts > 1).sum()):,} images "
-            f"that have rows of the same label in several, the first of them in numbers {owners}; "
-            f"leave one of them out"
+            f"with rows of the same label in several of them, the first one in numbers {owners}; "
+            f"omit one of those"
         )

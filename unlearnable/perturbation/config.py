@@ -53,7 +53,7 @@ _SOUND: dict[str, Callable[[Any, Mapping[str, Any]], bool]] = {
 
 
 class MissingError(ValueError):
-    """Something is missing that every perturbation of its kind has."""
+    """Something that every perturbation of this kind has is missing."""
 
 
 def _is_count(value: Any, most: int) -> bool:
@@ -66,24 +66,24 @@ def _is_shape(value: Any) -> bool:
 
 
 def check_config(config: Mapping[str, Any], *, part: bool = False) -> None:
-    """Raises ``ValueError`` unless a config says what every kind needs to know, soundly."""
+    """Raises ``ValueError`` unless a config has valid values for everything that all kinds need."""
     given = _OPTIONAL | dict(config)
     absent = _SOUND.keys() - given.keys()
     if absent:
         raise MissingError(f"expected a config with {sorted(absent)}, found none")
     wrong = [f"{n}={given[n]!r:.80}" for n, sound in _SOUND.items() if not sound(given[n], given)]
     if wrong or (part and given["kind"] == "stack"):
-        raise ValueError(f"expected a sound config, got {', '.join(wrong) or 'a stack in a stack'}")
+        raise ValueError(f"expected a valid config, got {', '.join(wrong) or 'a stack in a stack'}")
     for own in given["parts"] if given["kind"] == "stack" else ():
         if not isinstance(own, dict) or own.get("image_shape") != given["image_shape"]:
-            raise ValueError("expected parts of the stack's own image shape")
+            raise ValueError("expected parts with the stack's image shape")
         check_config(own, part=True)
         if own["num_classes"] != given["num_classes"]:
-            raise ValueError("expected parts of the stack's own number of classes")
+            raise ValueError("expected parts with the stack's number of classes")
 
 
 def version_of(config: Mapping[str, Any]) -> int:
-    """The format version of a config: a mask or a shift makes it a later one."""
+    """The format version of a config; masks and shifts need later versions."""
     parts = config.get("parts")
     parts = parts if isinstance(parts, list) else []
     configs = [config, *(part for part in parts if isinstance(part, dict))]
@@ -94,24 +94,26 @@ def version_of(config: Mapping[str, Any]) -> int:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What a config file holds, without its format; ``ArtefactError`` where it is no such file."""
+    """Reads a config file, without its format fields; raises ``ArtefactError`` if it is not one."""
     return parse_config(read_json(path), path)
 
 
 def parse_config(config: Any, path: Path) -> dict[str, Any]:
-    """The config in the JSON of a file of any format version, as one of this version.
+    """Converts the config from a file of any format version to the current version.
 
-    Each config has the lowest version that says what is done: see :func:`version_of`. When a
-    release changes the format, the step from the version before belongs here, ahead of the
-    refusals; or that version goes into ``LAST_READERS``.
+    Each config has the lowest version that can express it; see :func:`version_of`. When a release
+    changes the format, the conversion from the previous version belongs here, before the checks; or
+    that version is added to ``LAST_READERS``.
     """
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
-        raise ArtefactError(f'expected "format": "{FORMAT}" in {path}, found another kind of file')
+        raise ArtefactError(
+            f'expected "format": "{FORMAT}" in {path}, found a different kind of file'
+        )
     version = config.pop("format_version", None)
     wanted = version_of(config)
     expected = f"expected format version {wanted} in {path}, got {str(version)[:40]}"
     if type(version) is not int or not (version >= wanted or version in LAST_READERS):
-        raise ArtefactError(f"{expected}, which no release has written; the file was edited")
+        raise ArtefactError(f"{expected}, which no release writes; the file was edited")
     if version > wanted:
         raise FormatVersionError(
             f"{expected}; a newer release of unlearnable may read it: pip install -U unlearnable"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def fitted(
     result: Result, images: ImageStore, config: Mapping[str, Any], on_top: Sequence[Result]
 ) -> tuple[Tensors, dict[str, Any]]:
-    """As :meth:`Perturbation.from_fit`."""
+    """See :meth:`Perturbation.from_fit`."""
     found = _of_result(result, images, config)
     if not on_top:
         return found
@@ -46,7 +46,7 @@ def of_rows(
     labels: NDArray[np.int64] | None,
     thumbnails: Pixels | None,
 ) -> Tensors:
-    """Tensors of rows, as for :class:`Perturbation`."""
+    """Tensors of rows, as in :class:`Perturbation`."""
     tensors: Tensors = {"rows": rows}
     if config["granularity"] == "sample-wise":
         if keys is None or labels is None or thumbnails is None:

@@ -15,7 +15,7 @@ _BOUNDS = [f"{number}{unit}" for unit in "KMBT" for number in (1, 10, 100)][:10]
 def metadata(
     title: str, methods: Sequence[str], rows: int, *, license: str | None = None
 ) -> dict[str, Any]:
-    """What all cards have in common; ``rows`` is the number of images or classes."""
+    """The front matter common to all cards; ``rows`` is the number of images or classes."""
     front: dict[str, Any] = {"pretty_name": printable(title)}
     if license is not None:
         front["license"] = printable(license)
@@ -32,7 +32,7 @@ def metadata(
 def size_category(rows: int) -> str:
     """The Hub's name for a number of rows: ``n<1K``, ``1K<n<10K``, …, ``n>1T``.
 
-    A bound itself belongs to the range that begins with it.
+    A bound belongs to the range that begins with it.
     """
     place = max(0, len(str(rows)) - 3)
     if place == 0:
@@ -51,13 +51,13 @@ def viewed(
     num_bytes: int,
     download_size: int,
 ) -> dict[str, Any]:
-    """What the Hub's viewer and ``load_dataset`` need to know of a split in Parquet files.
+    """What the Hub's viewer and ``load_dataset`` need to know about a split in Parquet files.
 
     Args:
-        split: Its name.
-        path: Its files in the repository, with ``*``.
-        features: The columns in order, as the package ``datasets`` writes them to a card.
-        rows: Their number.
+        split: Name of the split.
+        path: Pattern of its files in the repository, with ``*``.
+        features: The columns in order, in the form that the package ``datasets`` writes to a card.
+        rows: Number of rows.
         num_bytes: Size in memory.
         download_size: Size of the files.
     """

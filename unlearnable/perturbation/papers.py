@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Paper(NamedTuple):
-    """A publication; authors in full, as BibTeX separates them."""
+    """A publication, with full author names separated as in BibTeX."""
 
     arxiv: str
     title: str
@@ -16,7 +16,7 @@ class Paper(NamedTuple):
     year: int
 
     def bibtex(self) -> str:
-        """A BibTeX entry, whose key is first author, year and first long word of the title."""
+        """A BibTeX entry; its key is first author, year and first long word of the title."""
         surname = self.authors.split(" and ")[0].split()[-1].replace("-", "")
         word = next(word for word in self.title.replace(":", "").split() if len(word) > 3)
         key = f"{surname}{self.year}{word.split('-')[0]}".lower()
@@ -160,5 +160,5 @@ PAPERS = {
 
 
 def papers_of(methods: Iterable[str]) -> list[Paper]:
-    """The papers of methods by their names, each once; other names have none."""
+    """The papers of the named methods, each once; unknown names are ignored."""
     return list(dict.fromkeys(PAPERS[name] for name in methods if name in PAPERS))

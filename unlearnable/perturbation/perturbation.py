@@ -29,31 +29,30 @@ if TYPE_CHECKING:
 
 
 class Perturbation(SavedKind):
-    """A perturbation: what is done to the pixels of which image.
+    """A perturbation: what is done to the pixels of which images.
 
-    Made by :meth:`Method.fit <unlearnable.Method.fit>` and :meth:`from_pretrained`. This
-    constructor makes the most common kind, rows of int8 pixel levels, keyed by image content or by
-    class; :meth:`of_kind` makes any.
+    Created by :meth:`Method.fit <unlearnable.Method.fit>` and :meth:`from_pretrained`. This
+    constructor creates the most common kind, rows of int8 pixel levels, keyed by image content or
+    by class; :meth:`of_kind` creates any kind.
 
     Args:
         rows: int8 levels of 1/255: (N, C, H, W) sample-wise, (K, C, H, W) class-wise.
-        config: What is known about them, as in ``config.json``: see :attr:`config`.
-        keys: uint64 key of each row's image, (N,); ignored class-wise, as are the next two.
+        config: Their description, as in ``config.json``; see :attr:`config`.
+        keys: uint64 key of each row's image, (N,); like the next two, ignored for class-wise rows.
         labels: int64 class index of each row's image, (N,).
         thumbnails: uint8 4x4 picture of each row's image, (N, 3, 4, 4).
 
     Attributes:
         config: ``method``, ``parameters``, ``kind`` (``"additive"``, ``"pixel"``,
             ``"convolution"``, ``"procedural"``, ``"shift"`` or ``"stack"``), ``settings`` of the
-            kind, ``parts`` (configs, of a stack; ``on_top`` is true in those that one method
-            learned on top of its rows), ``granularity``, ``epsilon`` (in [0, 1] units, None
-            without a budget), ``norm``, ``image_shape`` (C, H, W), ``classes`` (names or None),
+            kind, ``parts`` (the configs of a stack; ``on_top`` is true in those that a method
+            learned on top of its rows), ``granularity``, ``epsilon`` (in [0, 1] units, None without
+            a budget), ``norm``, ``image_shape`` (C, H, W), ``classes`` (names or None),
             ``num_classes``, ``source`` (name, images and digest of the dataset), ``preprocessing``
-            (size that images are resized and cropped to, or None), ``seed``, ``threads``,
-            ``device`` and ``precision`` (of the fit; absent in artefacts of earlier releases;
-            None where the parts of a stack differ), ``visibility`` (level and mask; absent where
-            rows are added as they are),
-            ``versions``, ``history``, ``strength`` (measured, or None).
+            (size to which images are resized and cropped, or None), ``seed``, ``threads``,
+            ``device`` and ``precision`` (of the fit; absent in artefacts of earlier releases; None
+            if the parts of a stack differ), ``visibility`` (level and mask; absent if rows are
+            added unmasked), ``versions``, ``history``, ``strength`` (measured, or None).
     """
 
     def __init__(
@@ -70,14 +69,14 @@ class Perturbation(SavedKind):
 
     @classmethod
     def of_kind(cls, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> Perturbation:
-        """A perturbation of the kind that the config names.
+        """Creates a perturbation of the kind named in the config.
 
         Args:
             tensors: The kind's arrays by name; see docs/nouns.md.
-            config: As :attr:`config`.
+            config: See :attr:`config`.
 
         Raises:
-            ValueError: They do not belong together.
+            ValueError: Tensors and config do not match.
         """
         self = cls.__new__(cls)
         self._take(tensors, config)
@@ -101,24 +100,25 @@ class Perturbation(SavedKind):
         config: Mapping[str, Any],
         on_top: Sequence[Result] = (),
     ) -> Perturbation:
-        """What was just learned on ``images``, which complete the config.
+        """Creates what was just learned on ``images``, which complete the config.
 
-        Class-wise parts that were learned ``on_top`` of the result make it a stack of one method.
+        Class-wise parts learned ``on_top`` of the result turn it into a stack of one method.
         """
         return cls.of_kind(*fitted(result, images, config, on_top))
 
     def below(self, parts: Sequence[Kind]) -> Perturbation:
-        """This perturbation with parts on top, as one; itself where there are none."""
+        """Stacks parts on top of this perturbation; returns itself if there are none."""
         return Perturbation.of_kind(*stacked([*self.parts, *parts])) if parts else self
 
     def then(self, other: Perturbation) -> Perturbation:
-        """This perturbation and ``other`` on top of it, as one.
+        """Puts ``other`` on top of this perturbation.
 
-        The result is found by the clean image. What ``other`` keeps per image may have been fitted
-        on clean images, or on what this perturbation gives (``q.fit(p_method.protect(dataset))``).
+        The result is found by the clean image. If ``other`` has rows per image, it may have been
+        fitted on clean images or on the output of this perturbation
+        (``q.fit(p_method.protect(dataset))``).
 
         Args:
-            other: For images of the same shape and classes; it may be a stack itself.
+            other: A perturbation for images of the same shape and classes; may itself be a stack.
 
         Returns:
             A perturbation of kind ``"stack"``.
@@ -129,16 +129,16 @@ class Perturbation(SavedKind):
         return self.below(other.parts)
 
     def with_visibility(self, visibility: str | None) -> Perturbation:
-        """The same rows, of which a mask leaves other shares: see docs/photos.md.
+        """Returns the same rows with another visibility mask; see docs/photos.md.
 
-        What was learned for one visibility may protect less at another: ``strength`` is forgotten.
-        A shift of colours in a stack stays as it is.
+        A perturbation learned for one visibility may protect less at another, so the measured
+        ``strength`` is dropped. A colour shift in a stack does not change.
 
         Args:
-            visibility: ``"low"``, ``"medium"``, ``"high"``; ``"full"`` and None have no mask.
+            visibility: ``"low"``, ``"medium"``, ``"high"``; ``"full"`` and None mean no mask.
 
         Raises:
-            ValueError: It overwrites pixels or convolves, and has no rows.
+            ValueError: It overwrites pixels or convolves, so it has no rows.
         """
         rows = [part for part in self.parts if part.has_rows or part.name != Shift.name]
         masked = rows or self.parts  # of which one without rows is refused
@@ -158,23 +158,23 @@ class Perturbation(SavedKind):
 
     @staticmethod
     def concat(perturbations: Sequence[Perturbation]) -> Perturbation:
-        """The rows of several perturbations as one, for their datasets one after the other.
+        """Concatenates the rows of several perturbations, for their concatenated datasets.
 
-        It joins what :meth:`Method.extend <unlearnable.Method.extend>` learned for new images to
-        the rows of the first ones. Rows are not copied: those of loaded perturbations stay in their
-        files. Names of the config whose values differ become None.
+        Use it to join what :meth:`Method.extend <unlearnable.Method.extend>` learned for new images
+        to the first rows. Rows are not copied: those of loaded perturbations stay in their files.
+        Config values that differ become None.
 
         Args:
-            perturbations: Of kind ``"additive"``, sample-wise, of one method and one budget, for
-                images of one shape and the same classes; or stacks of such rows, and on them the
-                same parts for any image.
+            perturbations: Sample-wise perturbations of kind ``"additive"``, of one method and
+                budget, for images of one shape and the same classes; or stacks of such rows with
+                the same parts for any image on top.
 
         Returns:
-            A perturbation in memory. Save and load it before it goes to spawned workers, for which
-            all rows would be copied.
+            A perturbation in memory. Save and load it before passing it to spawned workers, because
+            otherwise all rows are copied for each of them.
 
         Raises:
-            ValueError: They do not belong together, or an image has rows in two of them.
+            ValueError: They do not match, or an image has rows in two of them.
         """
         parts = list(perturbations)
         if not parts:
@@ -201,31 +201,31 @@ class Perturbation(SavedKind):
     ) -> Perturbation:
         """Loads a perturbation; rows stay on disk until they are read.
 
-        Downloads are verified against their checksums before they are used for the first time.
-        Pre-made ones with a row per image are computed for the images at hand by a network that is
-        part of the package, once: rows are kept beside the Hub client's cache.
+        Downloads are verified against their checksums before first use. Pre-made perturbations with
+        a row per image are computed for your images by a network that is part of the package; the
+        rows are cached next to the Hub client's cache.
 
         Args:
-            name: A folder; else ``"owner/name"``, a dataset repository on the Hugging Face Hub;
-                else a pre-made perturbation of :func:`unlearnable.list_pretrained`.
-            dataset: The images that are going to be protected, with labels; where the rows are
-                computed. They may be some of those that it was made for, or new ones of the same
-                classes and size. It is not used where nothing is computed.
-            device: Where rows are computed, as for :meth:`Method.fit`.
-            progress: Show a bar while they are. The other arguments are for the Hub.
+            name: A folder; otherwise ``"owner/name"``, a dataset repository on the Hugging Face
+                Hub; otherwise a pre-made perturbation from :func:`unlearnable.list_pretrained`.
+            dataset: The images to protect, with labels, if rows have to be computed. They may be
+                some of the images that it was made for, or new ones of the same classes and size.
+                Otherwise unused.
+            device: Device on which rows are computed, as in :meth:`Method.fit`.
+            progress: Show a progress bar meanwhile. The other arguments are for the Hub.
             revision: Branch, tag or commit of the repository.
-            token: To read private and gated repositories; by default the stored login.
-            cache_dir: Where downloads are kept, in place of the Hub client's own cache.
-            local_files_only: Take what was downloaded before, without the network.
-            force_download: Download again what was downloaded before.
+            token: Token for private and gated repositories; by default the stored login.
+            cache_dir: Folder for downloads, instead of the Hub client's cache.
+            local_files_only: Use only what was downloaded before, without network access.
+            force_download: Download again even if it is in the cache.
             endpoint: URL of another Hub.
 
         Raises:
-            FileNotFoundError: Nothing has that name.
-            ValueError: Rows have to be computed, and there is no dataset, or one of other classes
-                or of another size.
-            HubError: The Hub could not give it; the message says what to do.
-            ArtefactError: A file is missing, damaged, edited, or of a later format.
+            FileNotFoundError: Nothing has this name.
+            ValueError: Rows have to be computed, but the dataset is missing or has other classes or
+                another size.
+            HubError: The Hub could not deliver it; the message says what to do.
+            ArtefactError: A file is missing, damaged, edited, or in a later format.
         """
         entry = premade(name)
         if dataset is not None and entry is not None and entry.surrogate is not None:

@@ -28,9 +28,9 @@ class Preview(NamedTuple):
 
 
 def preview_of(kind: Kind) -> Preview | None:
-    """A preview, of the first part of a stack; None where the package pyarrow is not installed.
+    """A preview (for a stack, of its first part); None if the package pyarrow is not installed.
 
-    It shows what is done to a grey canvas, and no image of any dataset.
+    It shows the effect on a grey canvas and contains no image of any dataset.
     """
     try:
         import pyarrow

@@ -19,9 +19,9 @@ UNIT = 1 << 16  # weights and coefficients are kept as integer multiples of 1 / 
 def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
     """Rounds perturbations (B, C, H, W), float in [0, 1] units, to int8 levels of 1/255.
 
-    For ``"Linf"`` no value leaves the budget after rounding. For ``"L2"`` the norm is clipped
-    before rounding, which can add at most half a level per value, and in practice 0.29 times the
-    root of their number.
+    For ``"Linf"`` no value exceeds the budget after rounding. For ``"L2"`` the norm is clipped
+    before rounding, which adds at most half a level per value, and in practice 0.29 levels times
+    the square root of their number.
     """
     import torch  # here, since what is kept is read without it
 
@@ -36,9 +36,9 @@ def quantize(delta: Tensor, epsilon: float, norm: str) -> Tensor:
 
 
 class Result(NamedTuple):
-    """What a method has learned, ready to be stored: a kind, its arrays and its settings.
+    """What a method has learned, ready to store: a kind, its arrays and its settings.
 
-    What lies on top of a method's rows has its own ``budget``, epsilon and norm.
+    Parts on top of a method's rows have their own ``budget``: epsilon and norm.
     """
 
     kind: str
@@ -48,9 +48,9 @@ class Result(NamedTuple):
 
 
 def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str | None) -> Result:
-    """What a method passed to ``run.result``, as integers; ``"class-wise"`` are additive rows.
+    """Encodes the arguments of ``run.result`` as integers; ``"class-wise"`` are additive rows.
 
-    Rows and colours are rounded inside the budget, other floats to multiples of 2^-16.
+    Rows and colours are rounded within the budget, other floats to multiples of 2^-16.
     """
     import torch
     from torch import Tensor
@@ -76,8 +76,8 @@ def encode(kind: str, parts: Mapping[str, Any], epsilon: float | None, norm: str
 
 
 def not_finite(count: int, what: str = "rows") -> str:
-    """What to say of numbers that are NaN or infinite."""
+    """The message about NaN or infinite numbers."""
     return (
-        f"expected finite numbers, got {count:,} {what} with NaN or infinite ones: the surrogate "
-        f'has diverged; lower its learning rate, or use precision="float32"'
+        f"expected finite numbers, got {count:,} {what} with NaN or infinity, because the "
+        f'surrogate diverged; lower its learning rate, or use precision="float32"'
     )

@@ -34,26 +34,26 @@ _SHARPNESS = -0.5  # of the cubic, as Pillow's
 
 
 def check_full_size(kind: Kind) -> None:
-    """Raises ``ValueError`` for a kind that is only for the size that it was learned at.
+    """Raises ``ValueError`` for a kind that works only at the size at which it was learned.
 
-    Overwritten pixels are: each would become a visible block, and lose its exact value as soon as a
-    resize mixes it with its neighbours.
+    This is the case for overwritten pixels: each would become a visible block, and would lose its
+    exact value as soon as resizing mixes it with its neighbours.
     """
     if any(isinstance(part, Pixel) for part in parts_of(kind)):
         raise ValueError(
             f"expected a perturbation that can be enlarged, got {kind.config['method']}, which "
-            f"overwrites single pixels: at a photo's own size they would be visible blocks; write "
-            f"copies of the learned size, without full_size=True (--resize)"
+            f"overwrites single pixels: enlarged to a photo's own size, they would be visible "
+            f"blocks; write copies at the learned size, without full_size=True (--resize)"
         )
 
 
 def apply_full_size(kind: Kind, images: Images, rows: Sequence[RowRef]) -> Images:
-    """Perturbed uint8 pixels of the photos' own size, (B, 1 or 3, H, W).
+    """Perturbed uint8 pixels at the photos' own size, (B, 1 or 3, H, W).
 
-    For the norm Linf no value changes by more than the budget. For L2 the strength per pixel is
-    kept: the norm is at most ``epsilon * sqrt(H * W / (h * w))`` before rounding, with h and w of
-    the learned size, since it is there that the budget was given. A mask is computed from the photo
-    itself, and leaves each value its share of that. Shifts have no size, and stay as they are.
+    For Linf, no value changes by more than the budget. For L2, the strength per pixel is kept: the
+    norm is at most ``epsilon * sqrt(H * W / (h * w))`` before rounding, where h and w are the
+    learned size, for which the budget was given. A mask is computed from the photo itself and
+    reduces each value accordingly. Shifts have no size and do not change.
     """
     if isinstance(kind, Stack):
         for part, own in zip(kind.parts, zip(*rows, strict=True), strict=True):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SavedKind(AppliedKind):
-    """The part of :class:`Perturbation` that writes and reads files."""
+    """The part of :class:`Perturbation` that reads and writes files."""
 
     _path: Path | None
 
@@ -25,23 +25,24 @@ class SavedKind(AppliedKind):
         force: bool = False,
         max_shard_size: int = MAX_SHARD_SIZE,
     ) -> Path:
-        """Writes ``config.json`` and ``perturbation.safetensors``, or shards of it and their index.
+        """Writes ``config.json`` and ``perturbation.safetensors``, or shards and their index.
 
         Args:
-            folder: Made if missing. Files are written beside their places and renamed; shards of
-                an earlier save are removed.
-            force: Write even into a folder that holds other files, which stay, or a perturbation of
-                other images, which is replaced. One of the same images is replaced without it, and
-                so is one whose images are all among these.
-            max_shard_size: Bytes of rows in a file. The first one holds all other tensors as well.
+            folder: Created if missing. Files are written atomically; shards of an earlier save are
+                removed.
+            force: Write even into a folder with other files, which are kept, or with a perturbation
+                of other images, which is replaced. A perturbation of the same images, or of a
+                subset of them, is replaced even without it.
+            max_shard_size: Largest number of bytes of rows per file. The first file also holds all
+                other tensors.
 
         Returns:
             The folder.
 
         Raises:
-            FileExistsError: The folder holds files that this package did not write, or a
+            FileExistsError: The folder contains files that this package did not write, or a
                 perturbation of other images.
-            OSError: The disk is full or read-only; what was there before is unharmed.
+            OSError: The disk is full or read-only; existing files are left intact.
         """
         return serialization.save(folder, self._kind, force=force, max_shard_size=max_shard_size)
 
@@ -57,28 +58,28 @@ class SavedKind(AppliedKind):
         endpoint: str | None = None,
         commit_message: str | None = None,
     ) -> Pushed:
-        """Uploads it with a card to a dataset repository on the Hugging Face Hub, as one commit.
+        """Uploads it with a card to a dataset repository on the Hugging Face Hub, in one commit.
 
-        Private by default: a published perturbation lets others remove it from protected images. A
-        repository in which such images lie is refused. With the package pyarrow, a small preview
-        of what is done to a grey canvas goes along, for the Hub's viewer.
+        Private by default, because a published perturbation lets others remove it from protected
+        images. A repository that contains such images is refused. If the package pyarrow is
+        installed, a small preview of the effect on a grey canvas is added for the Hub's viewer.
 
         Args:
-            repo_id: ``"owner/name"``; made if there is none.
-            private: Make it private, and refuse to push into a repository that is public.
-            license: For the card, such as ``"cc-by-4.0"``; None names none.
-            branch: Push there instead of ``main``; made if there is none.
-            create_pr: Propose it as a pull request.
-            token: Of a user with permission to write there; by default the stored login.
+            repo_id: ``"owner/name"``; created if it does not exist.
+            private: Make the repository private, and refuse to push to a public one.
+            license: Licence named in the card, such as ``"cc-by-4.0"``, or None.
+            branch: Branch to push to instead of ``main``; created if it does not exist.
+            create_pr: Open a pull request instead of pushing.
+            token: Token with write permission; by default the stored login.
             endpoint: URL of another Hub.
-            commit_message: Of the commit.
+            commit_message: Message of the commit.
 
         Returns:
-            ``repo_id``, ``commit`` and ``url``; the last commit if nothing has changed.
+            ``repo_id``, ``commit`` and ``url``; the last commit if nothing changed.
 
         Raises:
-            ArtefactError: It is damaged.
-            HubError: The Hub did not take it; the message says what to do.
+            ArtefactError: The perturbation is damaged.
+            HubError: The Hub did not accept it; the message says what to do.
         """
         return serialization.publish(
             self._kind,
@@ -95,14 +96,14 @@ class SavedKind(AppliedKind):
 
     @property
     def folder(self) -> Path | None:
-        """Where it was loaded from, or None."""
+        """The folder that it was loaded from, or None."""
         return self._path
 
     def verify(self) -> None:
-        """Reads every row and checks it against its checksum, and all else against the digest.
+        """Checks every row against its checksum, and everything else against the digest.
 
-        Loading checks everything except the rows, each of which is checked whenever it is used.
-        This reads the whole artefact, and finds damaged rows before they are used.
+        Loading checks everything except the rows, which are checked whenever they are used. This
+        method reads the whole artefact and finds damaged rows in advance.
 
         Raises:
             ArtefactError: Something is damaged; the first damaged rows are named.

@@ -59,7 +59,7 @@ _NAMED = 5  # damaged rows that an error names
 
 
 def build(tensors: Mapping[str, Any], config: dict[str, Any], where: str = IN_MEMORY) -> Kind:
-    """The kind that a config describes; ``ValueError`` if its tensors do not belong to it."""
+    """Builds the kind described by a config; raises ``ValueError`` if the tensors do not match."""
     check_config(config)
     missing = KINDS[config["kind"]].names(config) - set(tensors)
     if missing:
@@ -68,9 +68,9 @@ def build(tensors: Mapping[str, Any], config: dict[str, Any], where: str = IN_ME
 
 
 def digest_of(tensors: Mapping[str, Any], config: Mapping[str, Any], purpose: bytes = b"") -> str:
-    """Fingerprint of tensors and config; of rows, by their checksums.
+    """Fingerprint of tensors and config; rows enter through their checksums.
 
-    ``purpose`` is at most 16 bytes: the fingerprints of two purposes are unrelated.
+    ``purpose`` is at most 16 bytes; fingerprints for different purposes are unrelated.
     """
     digest = hashlib.blake2b(digest_size=16, person=purpose)
     for name in sorted(tensors):
@@ -92,10 +92,10 @@ def save(
     max_shard_size: int = MAX_SHARD_SIZE,
     beside: Beside = NOTHING,
 ) -> Path:
-    """As :meth:`Perturbation.save_pretrained`; all files are replaced, or none.
+    """See :meth:`Perturbation.save_pretrained`; either all files are replaced or none.
 
-    ``beside`` are other files of the same save, by name: what writes one to a path, or None where
-    an earlier one is removed.
+    ``beside`` are further files of the same save, by name: a function that writes one to a path, or
+    None to remove an earlier one.
     """
     max_shard_size = integer("max_shard_size", max_shard_size, least=1)
     config = as_json(kind.config)  # callers may have changed it
@@ -117,9 +117,9 @@ def _keys_of(tensors: Mapping[str, Any]) -> Any:
 
 
 def check_same_images(folder: Path, source: Mapping[str, Any], keys: Any) -> None:
-    """Refuses a folder with a perturbation of other images than those of a source or its keys.
+    """Refuses a folder with a perturbation of images other than those of a source or its keys.
 
-    One of the same images is replaced, and so is one whose images are all among them.
+    A perturbation of the same images, or of a subset of them, may be replaced.
     """
     if not (folder / CONFIG).is_file():
         return
@@ -209,9 +209,9 @@ def _hidden(folder: Path, state: str, name: str) -> Path:
 
 
 def fetch(name: str | Path, **options: Any) -> tuple[Kind, Path]:
-    """What :meth:`Perturbation.from_pretrained` is asked for, and the folder that it lies in.
+    """Loads what :meth:`Perturbation.from_pretrained` was asked for, and gives its folder.
 
-    A digest that the catalogue states is compared, and a download is verified when it is new.
+    The digest in the catalogue is compared, and new downloads are verified.
     """
     source = locate(name, **options)
     try:
@@ -220,8 +220,8 @@ def fetch(name: str | Path, **options: Any) -> tuple[Kind, Path]:
         digest = digest_of(kind.tensors, kind.config)
         if source.digest not in (None, digest):
             raise ArtefactError(
-                f"expected the digest {source.digest} that the catalogue states, got {digest} in "
-                f"{source.folder}"
+                f"expected the digest {source.digest} stated in the catalogue, got {digest} in "
+                f"{source.folder}; download it again"
             )
         if source.repo and not source.is_verified(digest):
             verify_checksums(kind, source.folder)
@@ -230,14 +230,14 @@ def fetch(name: str | Path, **options: Any) -> tuple[Kind, Path]:
         if not source.repo or isinstance(error, FormatVersionError):
             raise
         raise ArtefactError(
-            f"{error}; downloaded from {source.repo}: get it again with force_download=True "
-            f"(--force-download), and if that does not help, tell its owner"
+            f"{error}; downloaded from {source.repo}: download it again with force_download=True "
+            f"(--force-download); if that does not help, contact its owner"
         ) from error
     return kind, source.folder
 
 
 def assemble(tensors: Mapping[str, Any], config: dict[str, Any], folder: Path) -> Kind:
-    """The kind of a folder's tensors and config, whose digest is stated in it."""
+    """Builds the kind from a folder's tensors and config and checks the stated digest."""
     stated = config.pop("digest", None)
     try:
         kind = build(tensors, config, str(folder))
@@ -247,7 +247,7 @@ def assemble(tensors: Mapping[str, Any], config: dict[str, Any], folder: Path) -
         if not isinstance(error, MissingError):  # what was edited says more than what it broke
             _check_digest(tensors, config, stated, folder)
         named = "" if isinstance(error, ValueError) else f"{type(error).__name__} "
-        raise ArtefactError(f"expected a sound perturbation in {folder}: {named}{error}") from error
+        raise ArtefactError(f"expected a valid perturbation in {folder}: {named}{error}") from error
     _check_digest(tensors, config, stated, folder)
     return kind
 
@@ -258,13 +258,13 @@ def _check_digest(
     found = digest_of(tensors, config)
     if found != stated:
         raise ArtefactError(
-            f"expected the digest {str(stated)[:40]} that {folder / CONFIG} states, got {found}: a "
+            f"expected the digest {str(stated)[:40]} stated in {folder / CONFIG}, got {found}: a "
             f"file was edited or belongs to another perturbation"
         )
 
 
 def verify_checksums(kind: Kind, folder: Path | None) -> None:
-    """As :meth:`Perturbation.verify`, of what was loaded from a folder or is in memory."""
+    """See :meth:`Perturbation.verify`; for perturbations loaded from a folder or in memory."""
     if folder is not None:
         config = read_config(folder / CONFIG)
         _check_digest(kind.tensors, config, config.pop("digest", None), folder)
@@ -279,15 +279,15 @@ def verify_checksums(kind: Kind, folder: Path | None) -> None:
             listed = ", ".join(map(str, damaged[:_NAMED]))
             more = f" and {len(damaged) - _NAMED:,} more" if len(damaged) > _NAMED else ""
             raise ArtefactError(
-                f"expected all {len(checksums):,} {name} of {kind.where} to match their checksums, "
-                f"got other bytes in {listed}{more}; get it again"
+                f"expected all {len(checksums):,} {name} of {kind.where} to match their "
+                f"checksums, got different bytes in {listed}{more}; download or create it again"
             )
 
 
 def publish(
     kind: Kind, folder: Path | None, repo_id: str, *, license: str | None, **options: Any
 ) -> Pushed:
-    """As :meth:`Perturbation.push_to_hub`, of what was loaded from a folder or is in memory."""
+    """See :meth:`Perturbation.push_to_hub`; for perturbations loaded from a folder or in memory."""
     from ..hub import client
 
     verify_checksums(kind, folder)
@@ -309,10 +309,10 @@ Shared: TypeAlias = "dict[str, tuple[str, list[Tensor]]]"
 
 
 def share(tensors: Mapping[str, Any]) -> Shared:
-    """Arrays as torch tensors, which torch's multiprocessing hands over through shared memory.
+    """Converts arrays to torch tensors, which torch's multiprocessing passes in shared memory.
 
-    For each name the dtype and the bytes, in several parts if it is joined rows. What is read-only
-    is copied.
+    Gives the dtype and the bytes for each name, in several parts for joined rows. Read-only arrays
+    are copied.
     """
     import torch
 
@@ -324,7 +324,7 @@ def share(tensors: Mapping[str, Any]) -> Shared:
 
 
 def unshare(shared: Shared) -> Tensors:
-    """What :func:`share` was given."""
+    """Restores the arrays passed to :func:`share`."""
     tensors: Tensors = {}
     for name, (dtype, parts) in shared.items():
         arrays = [part.numpy().view(dtype) for part in parts]
@@ -333,11 +333,11 @@ def unshare(shared: Shared) -> Tensors:
 
 
 def load_again(folder: Path, config: dict[str, Any], digest: str) -> Kind:
-    """What another process has loaded from a folder, which must still hold the same."""
+    """Loads again what another process loaded from a folder, which must be unchanged."""
     tensors = read_tensors(folder)
     if digest_of(tensors, config) != digest:
         raise ArtefactError(
-            f"expected {folder} as it was when it was loaded, got another artefact there; load it "
+            f"expected {folder} unchanged since it was loaded, got a different artefact; load it "
             f"again"
         )
     return build(tensors, config, str(folder))

@@ -28,23 +28,23 @@ Ranges = dict[str, tuple[int, int]]
 
 
 def is_rows(name: str) -> bool:
-    """Whether a tensor holds rows, which can be divided among files."""
+    """Whether a tensor holds rows, which can be split among files."""
     return name.rpartition(".")[2] == "rows"
 
 
 def shard_files(count: int) -> list[str]:
-    """Names of the tensor files of an artefact in so many shards."""
+    """Names of the tensor files of an artefact with this many shards."""
     return [f"perturbation-{n:05}-of-{count:05}.safetensors" for n in range(1, count + 1)]
 
 
 def present_files(folder: Path) -> list[str]:
-    """The tensor files in a folder and their index, in whatever number of shards."""
+    """The tensor files in a folder and their index, for any number of shards."""
     names = [path.name for path in folder.iterdir() if path.is_file()]
     return sorted(name for name in names if name in (TENSORS, INDEX) or _SHARD.fullmatch(name))
 
 
 def divide(tensors: Mapping[str, Any], max_shard_size: int) -> list[Ranges]:
-    """Which rows go into which file, ``MAX_SHARDS`` at most: as many as fit, and one at least."""
+    """Assigns rows to at most ``MAX_SHARDS`` files: as many as fit, but at least one each."""
     shards: list[Ranges] = [{}]
     room = max_shard_size
     for name in sorted(filter(is_rows, tensors)):
@@ -60,8 +60,8 @@ def divide(tensors: Mapping[str, Any], max_shard_size: int) -> list[Ranges]:
             first = end
     if len(shards) > MAX_SHARDS:
         raise ValueError(
-            f"expected shards so large that {MAX_SHARDS:,} hold all rows, got {len(shards):,} "
-            f"of {max_shard_size:,} bytes"
+            f"expected at most {MAX_SHARDS:,} shards, got {len(shards):,} of {max_shard_size:,} "
+            f"bytes; increase max_shard_size"
         )
     return shards
 
@@ -69,13 +69,13 @@ def divide(tensors: Mapping[str, Any], max_shard_size: int) -> list[Ranges]:
 def tensors_of_file(
     tensors: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]], *, first: bool
 ) -> Tensors:
-    """What one file holds: views of its rows; in the first file, also all that is no rows."""
+    """The tensors of one file: views of its rows and, in the first file, everything else."""
     rest = {name: tensors[name] for name in sorted(tensors) if first and not is_rows(name)}
     return rest | {n: JoinedRows([tensors[n]]).between(*span) for n, span in ranges.items()}
 
 
 def index_of(shards: list[Ranges], total_bytes: int) -> dict[str, Any]:
-    """The JSON of an index."""
+    """The content of an index file."""
     head = {"format": INDEX_FORMAT, "format_version": FORMAT_VERSION, "total_bytes": total_bytes}
     return head | {"shards": _entries(shards)}
 
@@ -86,9 +86,9 @@ def _entries(shards: list[Ranges]) -> list[dict[str, Any]]:
 
 
 def read_tensors(folder: Path) -> Tensors:
-    """The tensors in a folder, memory-mapped; rows of several shards are joined.
+    """Memory-maps the tensors in a folder; rows of several shards are joined.
 
-    ``ArtefactError`` if a file is missing, damaged, or not what the index says.
+    Raises ``ArtefactError`` if a file is missing, damaged, or does not match the index.
     """
     stated = _read_index(folder)
     if stated is None:
@@ -105,9 +105,7 @@ def read_tensors(folder: Path) -> Tensors:
         if not ranges or any(first == end for first, end in ranges.values()):
             raise ArtefactError(f"expected rows in every shard, found none in {folder / name}")
         if shards and found:
-            raise ArtefactError(
-                f"expected nothing but rows in {folder / name}, found {sorted(found)}"
-            )
+            raise ArtefactError(f"expected only rows in {folder / name}, found {sorted(found)}")
         tensors |= found
         shards.append(ranges)
     for own, other in zip(_entries(shards), stated, strict=True):
@@ -116,7 +114,7 @@ def read_tensors(folder: Path) -> Tensors:
         wanted, got = (json.dumps(entry, sort_keys=True) for entry in (own, other))
         if got != wanted:
             raise ArtefactError(
-                f"expected {wanted} in {folder / INDEX}, as the files say, got {got[:200]}"
+                f"expected {wanted} in {folder / INDEX}, to match the files, got {got[:200]}"
             )
     try:
         return tensors | {name: JoinedRows(arrays) for name, arrays in parts.items()}
@@ -125,7 +123,7 @@ def read_tensors(folder: Path) -> Tensors:
 
 
 def artefact_files(folder: Path) -> list[str]:
-    """Names of an artefact's files except its config, in the order to read them."""
+    """Names of an artefact's files without its config, in reading order."""
     stated = _read_index(folder)
     return [TENSORS] if stated is None else [*shard_files(len(stated)), INDEX]
 
@@ -148,14 +146,14 @@ def _read_index(folder: Path) -> list[Any] | None:
             or index["format_version"] != FORMAT_VERSION
         ):
             raise ArtefactError(
-                f"expected a sound index of shards in {folder / INDEX}, got another one"
+                f"expected a valid index of shards in {folder / INDEX}, got an invalid one"
             )
         expected = {*shard_files(len(stated)), INDEX}
     elif present and TENSORS not in present:
-        raise ArtefactError(f"expected {INDEX} beside {present[0]} in {folder}, found none")
+        raise ArtefactError(f"expected {INDEX} next to {present[0]} in {folder}, found none")
     if others := set(present) - expected:
         raise ArtefactError(
             f"expected one perturbation in {folder}, found {min(others)} of another one as well; "
-            f"get it again into an empty folder"
+            f"download or save it again in an empty folder"
         )
     return stated

@@ -17,12 +17,12 @@ _SHOWN = 1 << 20  # pixels of an image above which none are shown
 
 
 def format_epsilon(epsilon: float, norm: str = "Linf") -> str:
-    """As the literature writes budgets: ``8/255``, ``0.5/255`` below one level, ``1`` for L2."""
+    """Formats a budget: ``8/255``, ``0.5/255`` below one level, ``1`` for L2."""
     return f"{round(epsilon * 255, 4):g}/255" if norm == "Linf" else f"{epsilon:.4g}"
 
 
 def info(kind: Kind, digest: str) -> dict[str, Any]:
-    """As :meth:`Perturbation.info`, from the kind and its digest."""
+    """See :meth:`Perturbation.info`; from the kind and its digest."""
     config = kind.config
     source, epsilon, norm = (config[n] for n in ("source", "epsilon", "norm"))
     additive = kind.name == "additive"
@@ -56,14 +56,14 @@ def line(kind: Kind) -> str:
 
 
 def page(kind: Kind, digest: str) -> str:
-    """HTML for notebooks: a picture of what is done, and a table."""
+    """HTML for notebooks: a picture of the change and a table."""
     table = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
         for name, value in info(kind, digest).items()
     )
     picture = ""
     if np.prod(kind.shape[1:]) <= _SHOWN:
-        picture = html_image(_picture(kind), "what it changes, amplified 8 times")
+        picture = html_image(_picture(kind), "the change, amplified 8 times")
     return f"{picture}<table>{table}</table>"
 
 

@@ -53,7 +53,7 @@ _DIAGONAL = ((-2, 0, 1), (-1, -1, 8), (-1, 0, 3), (0, -2, 1), (0, -1, 3))  # row
 
 
 def check_visibility(visibility: str | None) -> str | None:
-    """A level with a mask, or None for ``"full"`` and None, which have none."""
+    """A level with a mask; None for ``"full"`` and None, which have no mask."""
     if visibility is not None and visibility not in VISIBILITIES:
         raise ValueError(
             f"expected visibility to be one of {VISIBILITIES} or None, got {visibility!r}"
@@ -62,14 +62,14 @@ def check_visibility(visibility: str | None) -> str | None:
 
 
 def with_mask(config: Mapping[str, Any], visibility: str | None) -> dict[str, Any]:
-    """An artefact's config with a level's mask, or with none; as :func:`check_visibility`."""
+    """A config with the mask of a level, or without one; see :func:`check_visibility`."""
     level = check_visibility(visibility)
     bare = {name: value for name, value in config.items() if name != "visibility"}
     return bare if level is None else bare | {"visibility": {"level": level, "mask": MASK}}
 
 
 class VisibilityMask:
-    """A mask of one level.
+    """The visibility mask of a level.
 
     Args:
         level: ``"low"``, ``"medium"`` or ``"high"``.
@@ -81,7 +81,7 @@ class VisibilityMask:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> VisibilityMask | None:
-        """That of an artefact's config; None where it has none."""
+        """The mask in an artefact's config, or None."""
         stated = config.get("visibility")
         if stated is None:
             return None
@@ -97,21 +97,21 @@ class VisibilityMask:
         return f"{self.level} ({MASK})"
 
     def on(self, images: Images) -> Shown:
-        """What it shows of rows that are added to images, uint8 (B, 1 or 3, H, W)."""
+        """Computes the mask for images, uint8 (B, 1 or 3, H, W)."""
         return Shown(images, self._shares)
 
     def lower(self, images: Images, levels: Levels) -> Levels:
-        """What is added to images (B, C, H, W) in place of rows of their size, int8 (B, …)."""
+        """Lowers rows, int8 (B, …), to what is added to images (B, C, H, W)."""
         shown = self.on(images)
         everywhere = slice(0, images.shape[2])
         return shown.change(levels.astype(np.int32), everywhere).astype(np.int8)
 
 
 class Shown:
-    """What a mask shows of rows on certain images, a stripe of them at a time.
+    """The mask for particular images, computed for a stripe of pixel rows at a time.
 
     Attributes:
-        grey: Which images have three channels that are alike, bool (B,): theirs stay alike.
+        grey: Which images have three equal channels, bool (B,); these stay equal.
     """
 
     def __init__(self, images: Images, shares: tuple[int, int]) -> None:
@@ -130,11 +130,11 @@ class Shown:
         return found.repeat(self._step, axis=2)[:, :, : self._width].astype(np.int32)
 
     def change(self, levels: Ints, rows: slice, unit: int = 1) -> Ints:
-        """The change that rows of pixels get, in levels, rounded with halves upwards.
+        """The change of rows of pixels, in levels, with halves rounded up.
 
         Args:
-            levels: Of the perturbation in multiples of 1 / ``unit``, (B, C, rows, W).
-            rows: Which rows of the images they belong to.
+            levels: Levels of the perturbation in multiples of 1 / ``unit``, (B, C, rows, W).
+            rows: The rows of the images that they belong to.
             unit: 1, or FINE.
         """
         weights = self.weights(rows)[:, None]
@@ -155,7 +155,7 @@ def _rounded(values: Ints, divisor: int) -> Ints:
 
 
 def are_grey(images: Images) -> NDArray[np.bool_]:
-    """Which of (B, C, H, W) images have three channels that are alike, bool (B,)."""
+    """Which images (B, C, H, W) have three equal channels, bool (B,)."""
     count, channels, height, width = images.shape
     found = np.full(count, channels == 3)
     rows = max(1, _CACHED // max(1, count * width))

@@ -22,17 +22,17 @@ _NOT_TRAINED_ON = ("test", "val", "valid", "validation")
 
 
 class Alignment:
-    """Finds the rows of a dataset's images; arguments and errors as for ``ProtectedDataset``."""
+    """Finds the rows of a dataset's images; arguments and errors as in ``ProtectedDataset``."""
 
     def __init__(self, raw: RawDataset, perturbation: Perturbation, align: str) -> None:
         if align not in ("content", "index"):
-            raise ValueError(f'expected align "content" or "index", got {align!r}')
+            raise ValueError(f'expected align to be "content" or "index", got {align!r}')
         self._perturbation, self._align = perturbation, align
         self._labelled = raw.labelled
         if perturbation.by_class and not raw.labelled:
             raise ValueError(
                 f"expected a dataset with labels, by which {perturbation!r} finds rows, got one "
-                f"without; say where they are: unlearnable.from_items(dataset, label=…)"
+                f"without; say where the labels are with unlearnable.from_items(dataset, label=…)"
             )
         self._class_of = _match_classes(raw, perturbation)
         self._split = _test_split(raw)
@@ -48,8 +48,8 @@ class Alignment:
                 f'expected {len(perturbation):,} images with align="index", got {len(raw):,}'
             )
         warnings.warn(
-            'align="index" trusts the order of the dataset; each image is checked only against '
-            "a 4x4 thumbnail",
+            'align="index" relies on the order of the dataset; each image is only checked '
+            "against a 4x4 thumbnail",
             stacklevel=3,
         )
 
@@ -61,7 +61,7 @@ class Alignment:
         return check_labels(batch.labels, None, batch.indices).tolist()
 
     def rows(self, batch: RawBatch) -> list[RowRef]:
-        """What belongs to each image of a batch, or an ``UnknownImageError``."""
+        """Finds what belongs to each image of a batch; raises ``UnknownImageError`` for others."""
         labels = self._labels(batch)
         if self._class_of is not None:
             for index, label in zip(batch.indices, labels, strict=True):
@@ -79,13 +79,14 @@ class Alignment:
                     raise
                 raise UnknownImageError(
                     f"expected training images, got those of a dataset with {self._split}; test "
-                    f"and validation images stay clean: use the dataset as it is"
+                    f"and validation images stay clean, so use the dataset without protection"
                 ) from error
         for index, pixels in zip(batch.indices, batch.pixels, strict=True):
             if not self._perturbation.resembles(pixels, index):
                 raise UnknownImageError(
-                    f"expected image {index} to look like the one that was fitted, got a different "
-                    f"one; the dataset's order or content differs"
+                    f"expected image {index} to look like the one that was fitted, got a "
+                    f"different one; restore the dataset's order and content, or use "
+                    f'align="content"'
                 )
         return list(batch.indices)
 
@@ -116,7 +117,7 @@ def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | N
 
 
 def check_fraction(value: Any) -> float:
-    """A share of images as a ``float``, or a ``ValueError`` if it is not from 0 to 1."""
+    """A share of images as a ``float``; raises ``ValueError`` unless it is from 0 to 1."""
     fraction = number("fraction", value)
     if not 0 <= fraction <= 1:
         raise ValueError(f"expected a fraction from 0 to 1, got {fraction}")
@@ -124,9 +125,9 @@ def check_fraction(value: Any) -> float:
 
 
 def select(raw: RawDataset, fraction: float, seed: int) -> NDArray[np.bool_] | None:
-    """Exactly ``round(fraction * N)`` images, ranked by a hash of seed and content.
+    """Selects exactly ``round(fraction * N)`` images, ranked by a hash of seed and content.
 
-    The result is bool of shape (N,), or None for all of them.
+    The result is bool of shape (N,), or None for all images.
     """
     if fraction == 1:
         return None

@@ -35,43 +35,45 @@ from .view import View
 
 
 class ProtectedDataset(View):
-    """A torchvision dataset whose images carry their perturbation.
+    """A torchvision dataset whose images carry a perturbation.
 
-    The perturbation changes the uint8 pixels, and then the dataset's own transforms are applied as
-    before: those that it has when an item is read, or those that are set here. Items are the
-    dataset's own, tuples, dicts or whatever they are, with the image alone replaced. Rows are found
-    by the image's content, so that subsets, shuffled copies, concatenations and re-read exports are
-    protected correctly. Attributes of the dataset that was given can be read here, too, but for
-    those that lead to clean images.
+    The perturbation changes the uint8 pixels; then the dataset's own transforms are applied as
+    before: those that it has when an item is read, or those that are set here. Items keep the
+    dataset's own form, such as tuples or dicts, and only the image is replaced. Rows are found by
+    the image's content, so subsets, shuffled copies, concatenations and re-read exports are
+    protected correctly. Attributes of the wrapped dataset can be read here, too, except those that
+    lead to clean images.
 
     Args:
-        dataset: A map-style dataset of (image, label) pairs, or of longer tuples or dicts where it
-            is clear which is which, or ``from_items`` says so. Images are PIL images, uint8 tensors
-            (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3). It is not changed.
-        perturbation: What to add; its resize and crop, where it has one, is applied first.
-        fraction: Share of images to protect, from 0 to 1. Exactly ``round(fraction * N)``
-            are, chosen by a hash of seed and content, so that the order of images does not matter.
-        seed: Of that choice, an integer.
-        align: ``"content"`` finds rows by the pixels. ``"index"`` takes the row of the same index,
-            for decoders that give slightly other pixels, and checks each image against a 4x4
+        dataset: A map-style dataset of (image, label) pairs, or of longer tuples or dicts if image
+            and label can be told apart or ``from_items`` says where they are. Images are PIL
+            images, uint8 tensors (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3). The dataset is not
+            modified.
+        perturbation: The perturbation to apply, after its resize and crop if it has one.
+        fraction: Share of images to protect, from 0 to 1. Exactly ``round(fraction * N)`` images
+            are chosen by a hash of seed and content, so their order does not matter.
+        seed: Seed of this choice, an integer.
+        align: ``"content"`` finds rows by the pixels. ``"index"`` uses the row with the same index,
+            for decoders that give slightly different pixels, and checks each image against a 4x4
             thumbnail.
-        full_size: Leave photos as large as they are, and enlarge what was learned at the
-            perturbation's size: see docs/photos.md.
-        check: How many images are looked up at once. Photos need none where the perturbation was
-            just learned on them, nor for rows of classes, which no photo is read for.
+        full_size: Keep photos at their own size and enlarge the perturbation to it; see
+            docs/photos.md.
+        check: Number of images to look up immediately. Pass 0 if the perturbation was just learned
+            on these photos; class-wise rows need no lookup.
 
     Attributes:
-        base: The dataset that was given.
-        perturbation: The perturbation that was given.
-        transform, target_transform, transforms: What is applied to items. Setting one (None for
-            nothing) replaces the dataset's own here, and leaves the dataset as it is.
+        base: The wrapped dataset.
+        perturbation: The perturbation that is applied.
+        transform, target_transform, transforms: Transforms applied to items. Setting one (None for
+            no transform) replaces the dataset's own here; the wrapped dataset is not modified.
 
     Raises:
-        UnknownImageError: An image was not fitted; ``check`` are looked up at once, the others
-            when read.
-        ValueError: Classes differ, the dataset is protected already or an export, or an argument is
-            wrong.
-        TypeError: It is not clear where image and label are, or transforms cannot be taken off.
+        UnknownImageError: An image was not fitted. The first ``check`` images are looked up
+            immediately, the others when they are read.
+        ValueError: Classes differ, the dataset is already protected or an export, or an argument is
+            invalid.
+        TypeError: Image and label cannot be told apart, or transforms cannot be separated from the
+            dataset.
 
     Example:
         >>> from unlearnable import RandomNoise
@@ -97,8 +99,8 @@ class ProtectedDataset(View):
         raw = RawDataset(dataset)
         if raw.holds(ProtectedDataset):
             raise ValueError(
-                "expected a dataset that is not protected yet, got a ProtectedDataset; protect the "
-                "dataset below it (its .base), for two perturbations with p.then(q)"
+                "expected a dataset that is not protected yet, got a ProtectedDataset; protect "
+                "the dataset that it wraps (its .base); to apply two perturbations, use p.then(q)"
             )
         refuse_exports(raw)
         super().__init__(raw, root=getattr(raw.originals[0], "root", None))
@@ -122,16 +124,16 @@ class ProtectedDataset(View):
         self._changes: dict[int, Distortion] = {}  # of images, as an export measured them
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
-        """Protected images, before the dataset's own transforms, in the order asked for."""
+        """Batches of protected images, before the dataset's transforms, in the given order."""
         for batch, _, protected in self.paired_batches(indices):
             yield batch._replace(pixels=protected)
 
     def paired_batches(
         self, indices: Sequence[int], *, reader: PhotoReader | None = None
     ) -> Iterator[tuple[RawBatch, Images, Images]]:
-        """Batches of images as they are read, prepared but clean, and protected; each read once.
+        """Batches of images as read, prepared but clean, and protected; each is read once.
 
-        Files that this package opens itself are opened by the reader, where there is one.
+        Files that this package opens itself are opened by the reader, if there is one.
         """
         raw = self._raw if reader is None else self._raw.read_by(reader)
         return map(self._paired, raw.batches(indices))  # which does not hold on to a batch
@@ -159,7 +161,7 @@ class ProtectedDataset(View):
         return self.perturbation.apply_batch(prepared, rows, full_size=self.full_size)
 
     def pixel_pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
-        """Clean and protected pixels of images before transforms, uint8 (1 or 3, H, W) each."""
+        """Clean and protected pixels of images, before transforms, uint8 (1 or 3, H, W) each."""
         for _, clean, protected in self.paired_batches(indices):
             yield from zip(clean, protected, strict=True)
 
@@ -176,11 +178,11 @@ class ProtectedDataset(View):
         return len(self._raw)
 
     def __getitem__(self, index: int) -> Any:
-        """The dataset's item, with its image protected, after the transforms."""
+        """The dataset's item with its image protected, after the transforms."""
         return self._read([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """What ``DataLoader`` asks for: a batch of items, each of them protected."""
+        """A batch of protected items, as requested by ``DataLoader``."""
         if type(self).__getitem__ is not ProtectedDataset.__getitem__:
             return [self[index] for index in indices]
         return self._read(indices)
@@ -189,25 +191,25 @@ class ProtectedDataset(View):
         return (self[index] for index in range(len(self)))
 
     def clean(self, index: int) -> Any:
-        """The item without its perturbation, resized and transformed just as the protected one."""
+        """The item without its perturbation, resized and transformed like the protected one."""
         batch = next(self._raw.batches([_checked(index, len(self))]))
         return self._items(batch._replace(pixels=self._prepared(batch)))[0]
 
     def without_transforms(self) -> ProtectedDataset:
-        """The same protected images before the dataset's own transforms."""
+        """The same protected images, without the dataset's own transforms."""
         return self._with(_chosen_transforms={"transforms": None})
 
     def with_fraction(self, fraction: float) -> ProtectedDataset:
-        """The same images with another share of them protected, by the same ranking."""
+        """The same images with a different share protected, by the same ranking."""
         fraction = check_fraction(fraction)
         chosen = select(self._raw, fraction, self.seed)
         return self._with(fraction=fraction, _chosen=chosen, _changes={})
 
     def with_keys(self, keys: NDArray[np.uint64]) -> ProtectedDataset:
-        """The same images, whose keys are known: :meth:`with_fraction` need not read them.
+        """The same images with known keys, so that :meth:`with_fraction` need not read them.
 
         Args:
-            keys: uint64, (N,), of the clean images as they are, before any resize.
+            keys: Keys of the clean images before any resize, uint64 (N,).
         """
         return self._with(_raw=self._raw.with_keys(keys))
 
@@ -225,7 +227,7 @@ class ProtectedDataset(View):
     def targets(self) -> list[int]:
         """Class indices of all images, before any ``target_transform``."""
         if not self.labelled:
-            raise AttributeError("expected a dataset with labels, got one of label=None")
+            raise AttributeError("expected a dataset with labels, got one with label=None")
         return self._raw.labels.tolist()
 
     @property
@@ -235,27 +237,27 @@ class ProtectedDataset(View):
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the classes in the dataset's own order, or None where it has none."""
+        """Names of the classes in the dataset's order, or None if it has none."""
         return self._raw.classes
 
     @property
     def class_to_idx(self) -> dict[str, int] | None:
-        """Class index by name, or None where the dataset has no names."""
+        """Class index by name, or None if the dataset has no names."""
         return None if self.classes is None else {name: i for i, name in enumerate(self.classes)}
 
     def change(self, images: int = 256) -> Distortion:
-        """How far protected images are from clean ones: largest and mean change, PSNR, SSIM.
+        """Measures the change of protected images: largest and mean change, PSNR, SSIM.
 
         Args:
-            images: How many to compare, spread evenly over the dataset.
+            images: Number of images to compare, spread evenly over the dataset.
         """
         return self._change(range(len(self)), images)
 
     def change_by_class(self, images: int = 64) -> dict[int, Distortion]:
-        """The same for each class by itself, by class index.
+        """Measures the change separately for each class, by class index.
 
         Args:
-            images: How many of a class to compare at most.
+            images: Largest number of images to compare per class.
         """
         labels = np.asarray(self.targets)
         return {
@@ -271,7 +273,7 @@ class ProtectedDataset(View):
         return together([known[index] for index in chosen])
 
     def to_tensors(self) -> tuple[Tensor, Tensor]:
-        """All protected images before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
+        """All protected images, before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
 
         Raises:
             ValueError: Their sizes differ.
@@ -279,8 +281,8 @@ class ProtectedDataset(View):
         batches = [batch.pixels for batch in self.raw_batches(range(len(self)))]
         if len({pixels.shape[1:] for pixels in batches}) > 1:
             raise ValueError(
-                "expected images of one size, got several; without full_size=True they have the "
-                "size that was learned at"
+                "expected images of one size, got several; omit full_size=True to get images of "
+                "the learned size"
             )
         images = np.concatenate(batches)
         return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
@@ -299,42 +301,44 @@ class ProtectedDataset(View):
         measure: int = 0,
         progress: bool | Callable[[float], None] = True,
     ) -> Path:
-        """Writes the protected images before transforms; losslessly unless a quality is given.
+        """Writes the protected images, before transforms; lossless unless a quality is given.
 
         Args:
-            folder: Where to; all of it is moved there in the end, or nothing is.
+            folder: Destination; at the end either everything is moved there or nothing.
             format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
-                (with ``allow_empty=True`` if a class has no images, which is warned of).
-                ``"npz"``: arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32
-                RGB images of at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: what
-                ``datasets.load_dataset`` reads; needs the extra ``hf``. With a ``quality`` also
-                ``"jpeg"``. Image files are called as the dataset's own, where it lists files.
-            force: Write even if the folder exists: the files that an earlier export wrote, as its
-                ``unlearnable.json`` lists them, are replaced; all others stay.
-            quality: Of ``"jpeg"`` or lossy ``"webp"``, from 1 to 100; ``"original"`` writes JPEG as
-                finely as each photo's own file. Part of the change is lost: ``unlearnable.json``
-                says how much is left, and the budget holds for the pixels before that.
-            metadata: Keep the EXIF of files: author, camera, times and exposure; and when they were
-                last modified. Nothing is kept otherwise. Colours are sRGB in any case.
+                (with ``allow_empty=True`` if a class has no images; a warning says so). ``"npz"``:
+                arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32 RGB images of
+                at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: files for
+                ``datasets.load_dataset``; needs the extra ``hf``. With a ``quality``, also
+                ``"jpeg"``. Image files keep the names of the dataset's own files, if it lists
+                files.
+            force: Write even if the folder exists: files of an earlier export, as listed in its
+                ``unlearnable.json``, are replaced; all others are kept.
+            quality: Quality of ``"jpeg"`` or lossy ``"webp"``, from 1 to 100; ``"original"`` writes
+                JPEG at the quality of each photo's own file. Part of the change is lost:
+                ``unlearnable.json`` says how much is left, and the budget applies to the pixels
+                before compression.
+            metadata: Keep EXIF data (author, camera, times and exposure) and modification times of
+                files. By default nothing is kept. Colours are always sRGB.
             gps: Keep the location, too.
-            mapping: CSV file to write which original became which file; not for publication.
-            resume: Where images are files, and so are the copies: keep what is finished if this is
-                interrupted or killed, in a hidden folder beside the place, and take over what an
-                earlier start of the same export has left there.
-            measure: How many images to measure the change of while they are written, for a
-                :meth:`change` of as many that need not read them again.
-            progress: Show a bar; or a function to call with the share of images written.
+            mapping: CSV file that records which original became which file; do not publish it.
+            resume: If both images and copies are files: keep finished copies in a hidden folder
+                next to the destination if the export is interrupted or killed, and reuse those left
+                by an earlier run of the same export.
+            measure: Number of images whose change is measured while they are written, so that
+                :meth:`change` of as many images need not read them again.
+            progress: Show a progress bar, or a function to call with the share of images written.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: The format is lossy without a quality, or unknown, or cannot hold these
-                images, or takes no such quality; the mapping would be published; or the dataset's
-                loader gives photos in BGR.
-            FileExistsError: The folder holds something, or is a symbolic link.
-            ImportError: The package that the format needs is not installed.
-            RuntimeError: Another process writes the same export, with ``resume``.
+            ValueError: The format is unknown, is lossy but has no quality, cannot hold these
+                images, or does not accept this quality; the mapping would be published; or the
+                dataset's loader returns photos in BGR.
+            FileExistsError: The folder is not empty or is a symbolic link.
+            ImportError: A package that the format needs is not installed.
+            RuntimeError: With ``resume``, another process is writing the same export.
         """
         self._check_channels()
         reader = PhotoReader(exif=metadata, gps=gps)
@@ -365,13 +369,13 @@ class ProtectedDataset(View):
         return ImagesToExport(self._raw, self.chosen, reader).of(batches)
 
     def to_hf_dataset(self) -> Any:
-        """The protected images before transforms as a Hugging Face ``datasets.Dataset``.
+        """The protected images, before transforms, as a Hugging Face ``datasets.Dataset``.
 
-        Its columns are ``image``, encoded as lossless PNG, and ``label``, with the class names.
-        It is held in memory; ``export(folder, "parquet")`` is not.
+        Its columns are ``image``, encoded as lossless PNG, and ``label``, with the class names. It
+        is held in memory; to write it to disk instead, use ``export(folder, "parquet")``.
 
         Raises:
-            ValueError: The dataset's loader gives photos in BGR.
+            ValueError: The dataset's loader returns photos in BGR.
             ImportError: The extra ``hf`` is not installed.
         """
         self._check_channels()

@@ -25,24 +25,24 @@ _Described = dict[str, Any] | None
 
 
 def refuse_exports(dataset: Any) -> None:
-    """Raises ``ValueError`` for a dataset whose images are read from an export of this package.
+    """Raises ``ValueError`` if a dataset's images come from an export of this package.
 
-    That is known where a dataset names its files, or the folder that it reads, as torchvision's
-    and Hugging Face's do. An export with ``fraction=0`` holds clean images, and is taken.
+    This can be detected if a dataset names its files or its folder, as those of torchvision and
+    Hugging Face do. An export with ``fraction=0`` contains clean images and is accepted.
     """
     found, but = exported_copies(dataset)
     if found:
         raise ValueError(
-            f"expected images that are not protected yet, got {found}: protected a second time, "
-            f"they would change by more than is allowed; take the originals (in Python, for two "
-            f"perturbations, with p.then(q)){but}"
+            f"expected images that are not protected yet, got {found}; protecting them twice "
+            f"would change them by more than the budget, so use the originals (in Python, combine "
+            f"two perturbations with p.then(q)){but}"
         )
 
 
 def exported_copies(dataset: Any) -> tuple[str, str]:
-    """By what a dataset's images are known to be of an export, and what to do if they are not.
+    """How a dataset's images are known to come from an export, and what to do if they do not.
 
-    In words, to end a sentence with; both are empty where nothing is known.
+    Both are phrases to end a sentence with; they are empty if nothing is known.
     """
     known: dict[Path, _Described] = {}
     raw = dataset if isinstance(dataset, RawDataset) else RawDataset(dataset)
@@ -50,12 +50,12 @@ def exported_copies(dataset: Any) -> tuple[str, str]:
     for leaf in {id(found): found for found in inner}.values():
         copy = next(filter(is_copy, _file_names(leaf)), None)
         if copy is not None:
-            return f"copies that an export as Parquet or Hugging Face dataset named {copy} …", ""
+            return f"copies from a Parquet or Hugging Face export, named {copy} …", ""
         for place in dict.fromkeys(_places_of(leaf)):
             found = _export_of(Path(place).resolve(), known)
             if found is not None:
-                but = ", or delete that file if these images are no copies"
-                return f"the copies that {found} lists", but
+                but = ", or delete that file if these images are not copies"
+                return f"the copies listed in {found}", but
     return "", ""
 
 

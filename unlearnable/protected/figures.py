@@ -15,10 +15,9 @@ _TILE = 96  # pixels of a shown image's longer side, at least
 
 
 def comparison(pairs: Iterable[tuple[Pixels, Pixels]], *, amplify: int = 8) -> Image.Image:
-    """An RGB picture with a column per image: clean, its change around grey, protected.
+    """An RGB picture with one column per image: clean, its change on grey, protected.
 
-    The rows say what they show. Pixels are uint8 (1 or 3, H, W); changes are multiplied by
-    ``amplify``.
+    The rows are labelled. Pixels are uint8 (1 or 3, H, W); changes are multiplied by ``amplify``.
     """
     columns = [[_tile(pixels) for pixels in triple(*pair, amplify=amplify)] for pair in pairs]
     names = ("clean", f"change x{amplify}", "protected")
@@ -40,9 +39,9 @@ def comparison(pairs: Iterable[tuple[Pixels, Pixels]], *, amplify: int = 8) -> I
 
 
 def triple(clean: Pixels, protected: Pixels, *, amplify: int = 8) -> tuple[Pixels, Pixels, Pixels]:
-    """One image clean, its change amplified around grey, and the image protected.
+    """One image clean, its amplified change on grey, and the image protected.
 
-    Takes uint8 pixels (1 or 3, H, W), and gives three times uint8 RGB pixels (3, H, W).
+    Takes uint8 pixels (1 or 3, H, W) and returns three arrays of uint8 RGB pixels (3, H, W).
     """
     shape = (3, *clean.shape[1:])
     clean, protected = np.broadcast_to(clean, shape), np.broadcast_to(protected, shape)

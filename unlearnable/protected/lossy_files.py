@@ -15,13 +15,13 @@ from .share_left import ShareLeft
 
 
 class LossyFiles:
-    """Protected files of a lossy export, known by the pixels that it noted.
+    """Protected files of a lossy export, recognised by the pixels that it recorded.
 
     Args:
-        folder: Of the export.
-        stated: What it says of them all, under ``lossy`` in its ``unlearnable.json``.
+        folder: Folder of the export.
+        stated: The entry ``lossy`` in its ``unlearnable.json``.
         entries: Its list of files.
-        seal: Of the perturbation.
+        seal: Seal of the perturbation.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class LossyFiles:
         self.given: list[Entry] = []  # whose originals were given
 
     def measure(self, originals: Images, unchanged: Images, protected: Images) -> None:
-        """Compares the files of some originals with what the perturbation makes of these.
+        """Compares the files of some originals with the protected originals.
 
-        Takes them as they are, and as they are prepared; all are (B, 1 or 3, H, W).
+        Takes the originals as read and as prepared; all are (B, 1 or 3, H, W).
         """
         for clean, before, added in zip(originals, unchanged, protected, strict=True):
             for entry in self._entries.get(self._seal.origin(image_key(clean)), ()):
@@ -58,7 +58,7 @@ class LossyFiles:
                     self._left[entry.file] = left
 
     def described(self, keys: Iterable[str]) -> dict[str, Any] | None:
-        """For a verification, by the sealed keys that were found; None if none is of these."""
+        """The result for a verification, given the sealed keys found; None if none match."""
         if self._keys.isdisjoint(keys):
             return None
         whole = ShareLeft()

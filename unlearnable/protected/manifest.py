@@ -29,7 +29,7 @@ _COLUMNS = ("file", "key", "state", "origin")
 
 
 class Entry(NamedTuple):
-    """One file of an export; hashes are sealed."""
+    """One file of an export, with sealed hashes."""
 
     file: str  # path below the folder, with forward slashes
     key: str  # of the pixels that were written
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Exported:
-    """One image on its way into an export; pixels are uint8, (1 or 3, H, W)."""
+    """One image on its way into an export; pixels are uint8 (1 or 3, H, W)."""
 
     index: int  # in the dataset
     label: int
@@ -52,15 +52,15 @@ class Exported:
 
 
 class Manifest:
-    """Collects what an export says of its images while they are written.
+    """Collects what an export records about its images while they are written.
 
-    Files keep their EXIF with ``metadata``, and in it the place with ``gps``. Under a visibility
-    mask grey photos stay grey, and are written as such.
+    With ``metadata``, files keep their EXIF data, and with ``gps`` also the location. Under a
+    visibility mask, grey photos stay grey and are written as grey files.
 
     Attributes:
-        perturbation: What is added to the images.
-        keeps_metadata: Whether files keep their EXIF.
-        keeps_grey: Whether grey photos are written as such.
+        perturbation: The perturbation of the images.
+        keeps_metadata: Whether files keep their EXIF data.
+        keeps_grey: Whether grey photos are written as grey files.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Manifest:
         self._notes: Counter[str] = Counter()
 
     def noted(self, images: Iterable[Exported]) -> Iterator[Exported]:
-        """The same images; what was done to their photos is counted as they pass."""
+        """Passes the images on and counts what was done to their photos."""
         return map(self._note, images)  # which does not hold on to an image
 
     def _note(self, image: Exported) -> Exported:
@@ -89,7 +89,7 @@ class Manifest:
         return [entry.file for entry in self._entries]
 
     def entry(self, image: Exported, file: str, written: Pixels | None = None) -> Entry:
-        """An image's file; its pixels as they are ``written`` where a format changes them."""
+        """The entry of an image's file; ``written`` are its pixels if the format changes them."""
         # A perturbation may be zero, or be lost where values are clipped.
         protected = image.chosen and bool((image.pixels != image.unchanged).any())
         key = self._seal.key(image_key(image.pixels if written is None else written))
@@ -97,16 +97,16 @@ class Manifest:
         return Entry(file, key, origin, protected)
 
     def add(self, entry: Entry, notes: Iterable[str] = ()) -> None:
-        """Lists a file; ``notes`` of a photo that did not pass by :meth:`noted`."""
+        """Adds a file; ``notes`` are those of a photo that did not pass :meth:`noted`."""
         self._entries.append(entry)
         self._notes.update(notes)
 
     def seal_of(self, content: bytes) -> str:
-        """A keyed hash of anything that an unfinished export goes by."""
+        """A keyed hash of content that identifies an unfinished export."""
         return self._seal.content(content)
 
     def described(self) -> dict[str, Any]:
-        """For ``unlearnable.json``: what was kept, was done to how many photos, and was added."""
+        """Entries for ``unlearnable.json``: what was kept, done to how many photos, and added."""
         return {
             "metadata": ["EXIF"] * self.keeps_metadata + ["GPS"] * self._gps,
             "notes": dict(sorted(self._notes.items())),
@@ -129,13 +129,13 @@ class Manifest:
 
 
 def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[Entry]]:
-    """What an export's folder says of itself and, to an owner of its perturbation, of its files.
+    """Reads an export's description and, with the seal of its perturbation, its list of files.
 
-    Gives its ``unlearnable.json``, which is empty where there is none; whether it lists its files;
-    and an entry for each, where the list belongs to the seal's perturbation.
+    Returns its ``unlearnable.json``, empty if there is none; whether it lists its files; and an
+    entry for each file if the list belongs to the seal's perturbation.
 
     Raises:
-        ValueError: One of them was changed, or written by another version.
+        ValueError: One of them was modified or written by another version.
     """
     marker = folder / MARKER
     try:
@@ -150,8 +150,8 @@ def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[
         entries = list(_read_entries(folder / FILES, seal)) if own else []
     except ValueError as error:
         raise ValueError(
-            f"expected {marker} and {FILES} as an export writes them: {error}; export "
-            f"again, or delete them to verify without them"
+            f"expected {marker} and {FILES} as written by an export: {error}; export again, or "
+            f"delete both to verify without them"
         ) from error
     return described, listed, entries
 
@@ -169,10 +169,10 @@ def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:
 
 
 class Seal:
-    """Keyed hashes, as hexadecimal digits, for the exports of one perturbation.
+    """Keyed hashes in hexadecimal for the exports of one perturbation.
 
-    Their secret follows from its tensors and config, and not from its digest, which is shown to
-    people. ``perturbation_id`` tells its exports from those of other perturbations.
+    Their secret is derived from its tensors and config, not from its digest, which is public.
+    ``perturbation_id`` distinguishes its exports from those of other perturbations.
     """
 
     def __init__(self, perturbation: Perturbation) -> None:
@@ -181,19 +181,19 @@ class Seal:
         self.perturbation_id = self._hash(b"perturbation", b"", size=16)
 
     def key(self, key: int) -> str:
-        """Of a written image's key."""
+        """Hash of a written image's key."""
         return self._hash(b"key", struct.pack("<Q", key))
 
     def origin(self, key: int) -> str:
-        """Of the key of the clean image that one was made from."""
+        """Hash of the key of the clean image that a copy was made from."""
         return self._hash(b"origin", struct.pack("<Q", key))
 
     def content(self, content: bytes) -> str:
-        """Of other bytes."""
+        """Hash of other bytes."""
         return self._hash(b"content", content, size=16)
 
     def state(self, file: str, key: str, *, protected: bool) -> str:
-        """Of whether a file with this sealed key is protected."""
+        """Hash that states whether a file with this sealed key is protected."""
         return self._hash(
             b"protected" if protected else b"clean",
             f"{key} {file}".encode(errors="surrogateescape"),

@@ -19,15 +19,15 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 class Distortion(NamedTuple):
-    """What was measured between clean and protected uint8 images.
+    """Differences measured between clean and protected uint8 images.
 
     Attributes:
-        images: How many were compared.
+        images: Number of images compared.
         linf: Largest change of any channel of any pixel, in levels of 1/255.
         l2: Mean over images of the L2 norm of the change, in [0, 1] units.
         l0: Mean over images of the number of changed pixels.
-        psnr: Peak signal-to-noise ratio of the mean squared error over all images, in dB;
-            infinite where nothing changed.
+        psnr: Peak signal-to-noise ratio of the mean squared error over all images, in dB; infinite
+            if nothing changed.
         ssim: Mean structural similarity, over uniform windows of 7x7 pixels.
         mean: Mean absolute change of a channel of a pixel, in levels of 1/255.
         share: Share of pixels that changed in any channel, from 0 to 1.
@@ -44,25 +44,25 @@ class Distortion(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"up to {self.linf}/255 per value, mean L2 {self.l2:.2f}, {self.l0:.1f} pixels an "
+            f"up to {self.linf}/255 per value, mean L2 {self.l2:.2f}, {self.l0:.1f} pixels per "
             f"image, PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.3f} ({self.images} images)"
         )
 
 
 def spread(places: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the places, one at least, evenly spread over them."""
+    """At least one and at most ``count`` of the places, evenly spread."""
     count = integer("images", count, least=1)
     chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).astype(int))
     return [places[index] for index in chosen.tolist()]
 
 
 def measure(pairs: Iterable[tuple[Pixels, Pixels]]) -> Distortion:
-    """The distortion of several images together, one at least, each as for :func:`compare`."""
+    """The distortion over one or more images; pixels as in :func:`compare`."""
     return together([compare(clean, protected) for clean, protected in pairs])
 
 
 def together(each: Sequence[Distortion]) -> Distortion:
-    """The distortion of several images together, from that of each; one at least."""
+    """The distortion over one or more images, combined from that of each."""
     averaged = ("l2", "l0", "ssim", "mean", "share")
     # Errors of images are averaged before the logarithm is taken.
     error = float(np.mean([255**2 / 10 ** (change.psnr / 10) for change in each]))
@@ -75,7 +75,7 @@ def together(each: Sequence[Distortion]) -> Distortion:
 
 
 def compare(clean: Pixels, protected: Pixels) -> Distortion:
-    """The change of one image, from clean and protected pixels, uint8 (C, H, W)."""
+    """The distortion of one image, from clean and protected pixels, uint8 (C, H, W)."""
     channels, height, width = clean.shape
     window = min(_WINDOW, height, width)
     rows = max(window, _STRIP // (channels * width))

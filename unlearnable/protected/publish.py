@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Exporting(Protocol):
-    """What is asked of a protected dataset."""
+    """The interface that a protected dataset must have."""
 
     perturbation: Perturbation
 
@@ -44,28 +44,29 @@ def push_to_hub(  # noqa: D417  # the method of ProtectedDataset
     commit_message: str | None = None,
     progress: bool = True,
 ) -> Pushed:
-    """Uploads the protected images to a dataset repository on the Hugging Face Hub, as one commit.
+    """Uploads the protected images to a dataset repository on the Hugging Face Hub, in one commit.
 
-    It is the export ``"parquet"`` with a card, which ``datasets.load_dataset(repo_id)`` reads, and
-    is written to a temporary folder first. The perturbation never goes with it, and a repository in
-    which one lies, or other images that may be the clean ones, is refused. Private by default.
+    The upload is the export ``"parquet"`` with a card, readable by
+    ``datasets.load_dataset(repo_id)``; it is written to a temporary folder first. The perturbation
+    is never uploaded with it, and a repository that contains one, or other images that may be the
+    clean ones, is refused. Private by default.
 
     Args:
-        repo_id: ``"owner/name"``; made if there is none.
-        private: Make it private, and refuse to push into a repository that is public.
-        license: For the card, such as ``"cc-by-4.0"``; None names none.
-        branch: Push there instead of ``main``; made if there is none.
-        create_pr: Propose it as a pull request.
-        token: Of a user with permission to write there; by default the stored login.
+        repo_id: ``"owner/name"``; created if it does not exist.
+        private: Make the repository private, and refuse to push to a public one.
+        license: Licence named in the card, such as ``"cc-by-4.0"``, or None.
+        branch: Branch to push to instead of ``main``; created if it does not exist.
+        create_pr: Open a pull request instead of pushing.
+        token: Token with write permission; by default the stored login.
         endpoint: URL of another Hub.
-        commit_message: Of the commit.
-        progress: Show a bar while the images are written.
+        commit_message: Message of the commit.
+        progress: Show a progress bar while the images are written.
 
     Returns:
-        ``repo_id``, ``commit`` and ``url``; the last commit if nothing has changed.
+        ``repo_id``, ``commit`` and ``url``; the last commit if nothing changed.
 
     Raises:
-        HubError: The Hub did not take it; the message says what to do.
+        HubError: The Hub did not accept it; the message says what to do.
         ImportError: The extra ``hf`` is not installed.
         ValueError: None of the images is protected.
     """
@@ -74,8 +75,8 @@ def push_to_hub(  # noqa: D417  # the method of ProtectedDataset
     import_datasets()
     if not self.chosen.any():
         raise ValueError(
-            "expected protected images, got clean ones alone (fraction=0): a repository's history "
-            "would keep them beside the protected ones that are pushed there later"
+            "expected protected images, got only clean ones (fraction=0); do not upload them, "
+            "because the repository's history would keep them next to protected ones pushed later"
         )
     with tempfile.TemporaryDirectory() as scratch:
 

@@ -13,23 +13,23 @@ _STRIP = 1 << 18  # values of an image that are compared at once: memory does no
 
 
 class ShareLeft:
-    """Sums over images: the regression of what is left on what was added, and the rest's error.
+    """Sums over images: the regression of what is left on what was added, and the residual error.
 
     Attributes:
-        share: ``sum(a * b) / sum(b * b)`` over all values of all images, ``b`` being what was added
-            to them, and ``a`` what the changed images differ by from the clean ones: 1 where all of
-            it is left, 0 where nothing is. None where nothing was added.
+        share: ``sum(a * b) / sum(b * b)`` over all values of all images, where ``b`` is what was
+            added to them and ``a`` is the difference between the changed and the clean images: 1 if
+            all of it is left, 0 if nothing is. None if nothing was added.
         psnr: Peak signal-to-noise ratio of the mean squared error between the changed and the
-            protected images, in dB. None where they are the same.
+            protected images, in dB. None if they are identical.
     """
 
     def __init__(self) -> None:
         self._along = self._added = self._error = self._values = 0
 
     def add(self, clean: Pixels, protected: Pixels, changed: Pixels) -> float | None:
-        """Takes in an image, uint8 (1 or 3, H, W) thrice; gives the share that is left of its own.
+        """Adds an image, given three times as uint8 (1 or 3, H, W); returns the share left in it.
 
-        Images of one channel count as RGB.
+        Images with one channel count as RGB.
         """
         own = ShareLeft()
         _, height, width = clean.shape
@@ -49,18 +49,18 @@ class ShareLeft:
 
     @property
     def sums(self) -> tuple[int, int, int, int]:
-        """What it keeps; :meth:`of` makes the same one of it."""
+        """The internal sums, from which :meth:`of` restores it."""
         return self._along, self._added, self._error, self._values
 
     @classmethod
     def of(cls, sums: Sequence[int]) -> ShareLeft:
-        """The one with these sums."""
+        """Restores one from its sums."""
         self = cls()
         self._along, self._added, self._error, self._values = map(int, sums)
         return self
 
     def merge(self, other: ShareLeft) -> None:
-        """Takes in all images of another one."""
+        """Adds all images of another one."""
         self._along += other._along
         self._added += other._added
         self._error += other._error

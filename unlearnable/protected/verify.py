@@ -26,27 +26,27 @@ STATES = ("protected", "clean", "changed", "unknown")
 _SHOWN = 10  # files of a kind that are named in print
 _MEANT = {
     "clean": "clean, without protection",
-    "changed": "changed, with other pixels than the copy had, as after recompressing or editing",
-    "unknown": "unknown: none of the photos of this key, or not to be read",
+    "changed": "changed since the copy was written, for example recompressed or edited",
+    "unknown": "unknown: not a photo of this key, or not readable",
 }
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in a folder.
+    """The result of checking a folder.
 
     Attributes:
-        files: Each picture's path below the folder, and what it is: ``"protected"``; ``"clean"``,
-            an original without its perturbation; ``"changed"``, one of the images, but with other
-            pixels than the perturbation gives, as after a recompression; or ``"unknown"``.
-        missing: Exported files of which the folder holds no protected copy, whatever else is there
-            in their place; in print, only those that nothing is there for.
+        files: Each picture's path below the folder, and its state: ``"protected"``; ``"clean"``, an
+            original without its perturbation; ``"changed"``, one of the images, but with different
+            pixels than the perturbation gives, for example after recompression; or ``"unknown"``.
+        missing: Exported files without a protected copy in the folder, whatever is there instead;
+            the printed text lists only those that have nothing in their place.
         others: Files that are not pictures.
-        basis: What it was judged by.
-        lossy: Of an export in a lossy format, of which such files were found: its ``format`` and
-            ``quality``; the ``share_left`` of the change, from 0 to 1, or None where that is not
-            known; whether it was ``measured`` against the originals, or is what the export stated;
-            and, where it was measured, that of each of ``files``. None for other folders.
+        basis: What the check was based on.
+        lossy: For files of a lossy export: its ``format`` and ``quality``; the ``share_left`` of
+            the change, from 0 to 1, or None if unknown; whether that was ``measured`` against the
+            originals or stated by the export; and, if measured, the share for each of ``files``.
+            None for other folders.
     """
 
     files: dict[str, str]
@@ -67,7 +67,7 @@ class Verification:
         return {status: found.count(status) for status in STATES}
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The result as JSON values."""
         found = {"whole": self.whole, "basis": self.basis, **self.counts, **vars(self)}
         return {name: value for name, value in found.items() if (name, value) != ("lossy", None)}
 
@@ -80,12 +80,14 @@ class Verification:
         named = {_stem(file) for file, found in self.files.items() if found != "protected"}
         missing = (file for file in self.missing if _stem(file) not in named)
         lines += _named("missing", missing)
-        lines += _named("beside the pictures, not judged", self.others)
-        lines.append(f"Judged by {self.basis}.")
+        lines += _named("other files, not checked", self.others)
+        lines.append(f"Checked against {self.basis}.")
         if self.lossy is not None:
             lines.append(self._left(self.lossy))
         if not self.whole:
-            lines.append("Put the copies as they were written in their place, or protect anew.")
+            lines.append(
+                "Replace them with the copies as they were written, or protect the photos again."
+            )
         return "\n".join(lines)
 
     def _verdict(self) -> str:
@@ -102,27 +104,28 @@ class Verification:
         share, quality = lossy["share_left"], lossy["quality"]
         left = "An unknown share" if share is None else f"{share:.0%}"
         which = "the originals' quality" if quality == ORIGINAL else f"quality {quality}"
-        by = "measured against the originals" if lossy["measured"] else "as the export noted"
-        return f"{left} of the change is left in {lossy['format'].upper()} of {which} ({by})."
+        by = "measured against the originals" if lossy["measured"] else "as recorded by the export"
+        return f"{left} of the change is left in {lossy['format'].upper()} at {which} ({by})."
 
 
 def verify(
     folder: str | Path, perturbation: Perturbation, originals: Any = None, *, progress: bool = True
 ) -> Verification:
-    """Looks at every picture of a folder, by its pixels.
+    """Checks every picture in a folder by its pixels.
 
     Args:
-        folder: Such as :meth:`ProtectedDataset.export` writes, or what became of one. Links are
-            followed, as ``ImageFolder`` follows them.
-        perturbation: What the pictures should be protected by.
-        originals: The clean dataset. With it, what the perturbation gives is computed again and
-            compared. Without it, a file is protected if its pixels are those that the export
-            noted, in the folder's ``unlearnable-files.csv``, for this very perturbation. So are
-            files of a lossy export in any case; with it, what is left of the change is measured.
-        progress: Show a bar.
+        folder: A folder written by :meth:`ProtectedDataset.export`, or what became of one. Links
+            are followed, as by ``ImageFolder``.
+        perturbation: The perturbation that should protect the pictures.
+        originals: The clean dataset. With it, the protected images are computed again and compared.
+            Without it, a file counts as protected if its pixels are those that the export recorded
+            in the folder's ``unlearnable-files.csv`` for this perturbation. Files of a lossy export
+            are always checked in this way; with the originals, the share of the change that is left
+            is also measured.
+        progress: Show a progress bar.
 
     Raises:
-        ValueError: There is no picture, or the folder's list of files is damaged.
+        ValueError: There are no pictures, or the folder's list of files is damaged.
         UnknownImageError: ``originals`` are not the images of the perturbation.
     """
     folder = Path(folder)
@@ -136,13 +139,13 @@ def verify(
         known.add_originals(originals, perturbation, full_size, progress, lossy)
         basis = "the originals"
     elif entries:
-        basis = f"{FILES}, the list that the copies were written with"
+        basis = f"{FILES}, the list written with the copies"
     elif listed:
-        basis = "the key (perturbation) alone: the copies were written with another one"
+        basis = "only the key (perturbation), because the copies were written with another one"
     else:
         basis = (
-            f"the key (perturbation) alone: there is no {FILES} beside the pictures; give the "
-            f"originals (--originals) to find protected ones"
+            f"only the key (perturbation), because there is no {FILES} next to the pictures; pass "
+            f"the originals (--originals) to recognise protected ones"
         )
     known.add_entries(entries, trusted=originals is None)
     known.add_entries([] if lossy is None else lossy.given, trusted=True)
@@ -164,12 +167,12 @@ def verify(
 
 def _contents(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
-        got = f"the file {folder}" if folder.exists() else f"{folder}, which is not there"
+        got = f"the file {folder}" if folder.exists() else f"{folder}, which does not exist"
         raise FileNotFoundError(f"expected a folder of pictures, got {got}")
     found = sorted(path for path in files_below(folder) if path.name not in (MARKER, FILES))
     pictures = [path for path in found if is_picture(path) and not _is_no_photo(folder, path)]
     if not pictures:
-        hint = "; only exports as png or webp can be verified" if export_at(folder) else ""
+        hint = "; only exports as png, webp or jpeg can be verified" if export_at(folder) else ""
         raise ValueError(f"expected pictures in {folder}, found none{hint}")
     others = set(found).difference(pictures)
     return pictures, sorted(str(path.relative_to(folder)) for path in others)

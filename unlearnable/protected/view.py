@@ -29,7 +29,7 @@ _PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|ppm|pgm|avif|heic|npy|np
 
 
 class View(VisionDataset):
-    """Transforms that can be read and replaced, and attributes of the dataset below."""
+    """Readable and replaceable transforms, and access to attributes of the wrapped dataset."""
 
     base: Any
 
@@ -41,7 +41,7 @@ class View(VisionDataset):
 
     @property
     def transform(self) -> Any:
-        """What is applied to images; None for nothing, or where parts of the dataset differ."""
+        """Transform of images; None if there is none or parts of the dataset differ."""
         return self._raw.applied("transform", self._chosen_transforms)
 
     @transform.setter
@@ -50,7 +50,7 @@ class View(VisionDataset):
 
     @property
     def target_transform(self) -> Any:
-        """What is applied to labels; None for nothing, or where parts of the dataset differ."""
+        """Transform of labels; None if there is none or parts of the dataset differ."""
         return self._raw.applied("target_transform", self._chosen_transforms)
 
     @target_transform.setter
@@ -59,7 +59,7 @@ class View(VisionDataset):
 
     @property
     def transforms(self) -> Any:
-        """What is applied to image and label; None for nothing, or where parts differ."""
+        """Joint transform of image and label; None if there is none or parts differ."""
         return self._raw.applied("transforms", self._chosen_transforms)
 
     @transforms.setter
@@ -76,13 +76,13 @@ class View(VisionDataset):
     def __setattr__(self, name: str, value: Any) -> None:
         if "base" in self.__dict__ and _CLEAN.fullmatch(name):
             raise AttributeError(
-                f"expected {name!r} to be set on the dataset below, before it is protected: a "
-                f"protected dataset reads its images from there"
+                f"expected {name!r} to be set on the wrapped dataset before it is protected, "
+                f"because a protected dataset reads its images from there"
             )
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        """An attribute of the dataset that was given, unless it leads to clean images."""
+        """An attribute of the wrapped dataset, unless it leads to clean images."""
         if name.startswith("__") or "base" not in self.__dict__ or hasattr(type(self), name):
             return object.__getattribute__(self, name)  # raises its own error
         base = self.__dict__["base"]
@@ -93,13 +93,13 @@ class View(VisionDataset):
         if _CLEAN.fullmatch(name) or _leads_to_images(value, name, base):
             raise AttributeError(
                 f"expected an attribute that does not lead to clean images, got {name!r}, which a "
-                f"protected dataset does not have; take protected[i] or to_tensors() for images, "
+                f"protected dataset does not have; use protected[i] or to_tensors() for images, "
                 f"targets for labels, and base for the clean dataset"
             )
         if not there:
             raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}, and neither has the "
-                f"{type(base).__name__} below it"
+                f"{type(self).__name__!r} object has no attribute {name!r}, nor does the "
+                f"{type(base).__name__} that it wraps"
             )
         return value
 

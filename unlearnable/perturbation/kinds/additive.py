@@ -17,7 +17,7 @@ from .base import Kind, RowRef, add_levels
 
 
 class Additive(Kind):
-    """int8 rows, one per fitted image or per class, that are added and clipped to 0…255."""
+    """int8 rows, one per fitted image or class, that are added; the result is clipped to 0…255."""
 
     name = "additive"
     has_rows = True
@@ -45,7 +45,7 @@ class Additive(Kind):
             self._expect("thumbnails", np.uint8, (len(rows), 3, 4, 4))
         elif len(rows) != self.num_classes:
             raise ValueError(
-                f"expected a row for each of {self.num_classes} classes, got {len(rows)}"
+                f"expected one row for each of {self.num_classes} classes, got {len(rows)}"
             )
         self._order: NDArray[np.int64] | None = None
 
@@ -63,21 +63,22 @@ class Additive(Kind):
         return self.known(self.search(images, labels, indices), indices)
 
     def known(self, found: list[int], indices: Sequence[int] | None) -> list[RowRef]:
-        """The rows that were found; ``UnknownImageError`` if one is missing."""
+        """The rows found; raises ``UnknownImageError`` if one is missing."""
         if -1 in found:
             where = "" if indices is None else f" at index {indices[found.index(-1)]}"
             raise UnknownImageError(
                 f"expected an image that {self.config['method']} was fitted on "
-                f"({self.config['source']['name']}, {len(self):,} images), got another one{where}; "
-                f"test and validation images stay clean, only training images are protected; for "
-                f"new training images, method.extend(dataset) learns rows"
+                f"({self.config['source']['name']}, {len(self):,} images), got another "
+                f"one{where}; use test and validation images without protection, because only "
+                f"training images are protected; for new training images, learn rows with "
+                f"method.extend(dataset)"
             )
         return found
 
     def search(
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[int]:
-        """The row of each image; -1 where there is none."""
+        """The row of each image; -1 if there is none."""
         keys, wanted = self.tensors["keys"], image_keys(images)
         found = [-1] * len(wanted)
         if indices is not None and len(keys):
@@ -101,19 +102,19 @@ class Additive(Kind):
         return found
 
     def resembles(self, pixels: Pixels, row: int) -> bool:
-        """As :meth:`Perturbation.resembles`."""
+        """See :meth:`Perturbation.resembles`."""
         own = self.tensors["thumbnails"][row].astype(np.int16)
         return bool(np.abs(own - thumbnail(pixels)).max() <= THUMBNAIL_TOLERANCE)
 
     def rows(self, rows: Sequence[RowRef]) -> Levels:
-        """int8 rows, (B, C, H, W), checked against their checksums."""
+        """int8 rows, (B, C, H, W), verified against their checksums."""
         added = np.ascontiguousarray(self.tensors["rows"][rows])
         checksums = self.tensors["checksums"][rows].tolist()
         for row, content, checksum in zip(rows, added, checksums, strict=True):
             if zlib.crc32(content) != checksum:
                 raise ArtefactError(
-                    f"expected row {row} to match its checksum, got other bytes: {self.where} was "
-                    f"damaged or edited; get it again"
+                    f"expected row {row} to match its checksum, got different bytes: {self.where} "
+                    f"was damaged or edited; download or create it again"
                 )
         return added
 

@@ -24,13 +24,13 @@ MAX_WEIGHT = 64 * UNIT  # of a kernel or process: sums stay far from overflow
 
 
 class Kind(ABC):
-    """A kind of perturbation: its arrays by name and its config; errors call it ``where``.
+    """A kind of perturbation: its arrays by name and its config; errors refer to it as ``where``.
 
     Attributes:
-        keyed: Whether it is only for the images that it was fitted on.
-        by_class: Whether what it does to an image follows from the image's class.
-        sized: Whether it is for images of the size of its config; others do the same at any size.
-        mask: What lowers its rows where they would be seen, or None.
+        keyed: Whether it applies only to the images that it was fitted on.
+        by_class: Whether an image's class determines what is done to it.
+        sized: Whether it needs images of the size in its config; others work at any size.
+        mask: The visibility mask that lowers its rows where they would be visible, or None.
     """
 
     name: ClassVar[str]
@@ -53,16 +53,16 @@ class Kind(ABC):
         if self.mask is not None and not self.has_rows:
             raise ValueError(
                 f"expected no visibility with kind {self.name!r}, which has no rows that a mask "
-                f"can lower"
+                f"could lower; omit it"
             )
         extra = set(tensors) - self.names(config)
         if extra:
-            raise ValueError(f"expected no tensors {sorted(extra)} of kind {self.name!r}")
+            raise ValueError(f"expected no tensors {sorted(extra)} with kind {self.name!r}")
         self._check()
 
     @classmethod
     def names(cls, config: Mapping[str, Any]) -> set[str]:
-        """Names of the tensors that an artefact of this kind has."""
+        """Names of the tensors in an artefact of this kind."""
         return set(cls.tensor_names)
 
     @abstractmethod
@@ -89,18 +89,18 @@ class Kind(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Its extent in words, for kinds without a budget."""
+        """Describes the extent of the change, for kinds without a budget."""
 
     def example(self, index: int) -> RowRef:
-        """What ``find`` gives for an image, to show what is done."""
+        """A result of ``find`` for some image, used to show the change."""
         return index
 
     def canvas(self) -> Pixels:
-        """A picture on which its effect can be seen."""
+        """A picture on which the effect is visible."""
         return np.full(self.shape, 128, np.uint8)
 
     def prepare(self, images: Images, *, full_size: bool = False) -> Images:
-        """As :meth:`Perturbation.prepare_batch`."""
+        """See :meth:`Perturbation.prepare_batch`."""
         if self.fit is not None and not full_size and images.shape[2:] != self.fit:
             images = np.stack([self.fit(pixels) for pixels in images])
         if images.shape[1] < self.shape[0]:
@@ -110,32 +110,33 @@ class Kind(ABC):
     def find(
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[RowRef]:
-        """As :meth:`Perturbation.find_batch`: by default, the classes."""
+        """See :meth:`Perturbation.find_batch`; by default, returns the classes."""
         for label in labels:
             if not 0 <= label < self.num_classes:
                 raise UnknownImageError(
-                    f"expected a class index below {self.num_classes}, got {label}: the "
-                    f"perturbation has no row for it"
+                    f"expected a class index below {self.num_classes}, got {label}; the "
+                    f"perturbation has no row for this class"
                 )
         return list(labels)
 
     def apply(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        """As :meth:`Perturbation.apply_batch`."""
+        """See :meth:`Perturbation.apply_batch`."""
         fits = images.shape[2:] == self.shape[1:] or not self.sized
         if not fits or images.shape[1] < self.shape[0]:
             raise ValueError(
-                f"expected an image of shape {self.shape} (channels, height, width) as the "
-                f"perturbation's rows, got {tuple(images.shape[1:])}"
+                f"expected an image of the perturbation's shape {self.shape} (channels, height, "
+                f"width), got {tuple(images.shape[1:])}; resize it, or fit a perturbation for "
+                f"this shape"
             )
         return self.change(images, rows)
 
     @abstractmethod
     def change(self, images: Images, rows: Sequence[RowRef]) -> Images:
-        """The perturbed images, whose shape was checked; the given ones stay unchanged."""
+        """The perturbed images; their shape was checked, and the inputs are not modified."""
 
 
 def add_levels(images: Images, added: Levels, mask: VisibilityMask | None = None) -> Images:
-    """The images with int8 levels added, or what a mask leaves of them, clipped to 0…255."""
+    """Adds int8 levels to images, lowered by a mask if there is one, and clips to 0…255."""
     if mask is not None:
         added = mask.lower(images, added)
     total = np.add(images, laid_like(images, added), dtype=np.int16)

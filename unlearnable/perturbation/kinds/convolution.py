@@ -14,7 +14,7 @@ _MAX_SUM = 1 << 35  # of a kernel's weights: 510 times a sum of pixels is exact 
 
 
 class Convolution(Kind):
-    """Per class a kernel that every channel is convolved with, zero beyond the border."""
+    """One kernel per class, with which every channel is convolved, with zero padding."""
 
     name = "convolution"
     tensor_names = ("kernels",)
@@ -26,7 +26,7 @@ class Convolution(Kind):
             raise ValueError(f"expected kernels of an odd size up to 255, got {size}")
         weights = kernels.sum((1, 2))
         if (kernels < 0).any() or (kernels > MAX_WEIGHT).any() or (weights >= _MAX_SUM).any():
-            raise ValueError("expected kernels of moderate weights, none negative")
+            raise ValueError("expected kernels with non-negative weights of moderate size")
         if not weights.all():
             raise ValueError("expected kernels that are not all zero")
         if self.settings.get("normalize") not in ("max", "sum"):

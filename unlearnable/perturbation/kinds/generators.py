@@ -52,7 +52,7 @@ def normals(seed: int, labels: Labels, keys: Keys, count: int) -> NDArray[np.int
     """Standard normal draws in multiples of 1 / UNIT, (B, count).
 
     Each is the centred sum of twelve 16-bit uniforms: variance 1, no value beyond 6, and no
-    logarithm, whose last bit depends on the processor.
+    logarithm, because its last bit depends on the processor.
     """
     start = np.array([seed % (1 << 64)], np.uint64)
     start = _mix(keys.astype(np.uint64) + _mix(labels.astype(np.uint64) + _mix(start)))
@@ -67,7 +67,7 @@ def normals(seed: int, labels: Labels, keys: Keys, count: int) -> NDArray[np.int
 
 
 def levels(fields: Floats, epsilon: float) -> Levels:
-    """Finite fields (B, C, H, W) of any scale as int8 pixel levels of the L2 norm ``epsilon``."""
+    """Scales finite fields (B, C, H, W) to int8 pixel levels with L2 norm ``epsilon``."""
     rows = np.empty((len(fields), math.prod(fields.shape[1:])), np.int8)
     step = max(1, _CACHED // max(1, rows.shape[1]))
     for start in range(0, len(fields), step):
@@ -89,10 +89,10 @@ def levels(fields: Floats, epsilon: float) -> Levels:
 
 
 def autoregress(coefficients: Floats, start: Floats) -> Floats:
-    """Fields (N, H, W) whose every value is the weighted sum of the 3x3 window that ends there.
+    """Fields (N, H, W) in which every value is the weighted sum of the 3x3 window that ends there.
 
-    ``coefficients`` are (N, 3, 3), of which the last of a window is not used, nor more than the
-    first two rows and columns of ``start``, (N, H, W).
+    ``coefficients`` are (N, 3, 3); the last one of a window is not used. Of ``start``, (N, H, W),
+    only the first two rows and columns are used.
     """
     fields = np.empty(start.shape)
     step = max(1, _FIELDS // max(1, start.shape[1]))
@@ -158,7 +158,7 @@ def _ar_fields(
 
 
 def grid_shape(cell: int, shape: Shape) -> Shape:
-    """Cells of an image: channels, rows, columns; the last ones may be cut off."""
+    """Number of cells of an image: channels, rows, columns; the last ones may be smaller."""
     return shape[0], math.ceil(shape[1] / cell), math.ceil(shape[2] / cell)
 
 

@@ -11,7 +11,7 @@ from .base import Kind, RowRef
 
 
 class Pixel(Kind):
-    """Per class a few positions, and the colours that overwrite what is there."""
+    """A few positions per class, and the colours that overwrite these pixels."""
 
     name = "pixel"
     tensor_names = ("positions", "colours")

@@ -18,7 +18,7 @@ from .row_cache import RowCache
 
 
 class Procedural(Kind):
-    """Rows computed from the seed, the class and the image's key, for images seen or not."""
+    """Rows computed from the seed, the class and the image's key, also for unseen images."""
 
     name = "procedural"
     has_rows = True
@@ -61,7 +61,7 @@ class Procedural(Kind):
         return list(zip(classes, image_keys(images), strict=True))
 
     def levels(self, labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> Levels:
-        """int8 rows of images of these classes and keys, (B, C, H, W)."""
+        """int8 rows for images of these classes and keys, (B, C, H, W)."""
         compute = GENERATORS[self.settings["generator"]].fields
         fields = compute(self.tensors, self.settings, self.shape, labels, keys)
         return levels(fields, self.config["epsilon"])

@@ -22,15 +22,16 @@ _PLACES = 2  # where a row may be
 
 
 class RowCache:
-    """Rows by class and key, for processes that have the same open file: a loader's forked workers.
+    """Caches rows by class and key in an open file shared by processes, such as a loader's workers.
 
-    The file ends with the last of them. A row that is not there, was overwritten by another one, or
-    is being written at the moment, is computed again; so are all of them where the file cannot be
-    made or written.
+    The file disappears with the last process. A row that is missing, was overwritten by another
+    one, or is just being written, is computed again; so are all rows if the file cannot be created
+    or written.
 
     Args:
-        shape: Of a row, (C, H, W).
-        compute: From classes, int64 (B,), and keys, uint64 (B,), to int8 rows (B, C, H, W).
+        shape: Shape of a row, (C, H, W).
+        compute: Function from classes, int64 (B,), and keys, uint64 (B,), to int8 rows (B, C, H,
+            W).
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class RowCache:
                 weakref.finalize(self, self._file.close)
 
     def rows(self, labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> Levels:
-        """int8 rows of images of these classes and keys, (B, C, H, W)."""
+        """int8 rows for images of these classes and keys, (B, C, H, W)."""
         if self._file is None:
             return self._compute(labels, keys)
         rows = np.empty((len(keys), self._size), np.int8)

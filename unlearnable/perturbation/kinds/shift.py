@@ -12,10 +12,10 @@ from .base import Kind, RowRef
 
 
 class Shift(Kind):
-    """Per class a colour, int8 (C,), that is added to every pixel and clipped to 0…255.
+    """One colour per class, int8 (C,), that is added to every pixel; clipped to 0…255.
 
-    It has no size of its own: images of any size get the same, photos as large as they are too. A
-    grey image among colour ones is made RGB and gets the tint of its class like any other.
+    It works at any size, including photos at full size. A grey image among colour images is
+    converted to RGB and gets the tint of its class like any other.
     """
 
     name = "shift"
@@ -26,11 +26,11 @@ class Shift(Kind):
         colours = self._expect("colours", np.int8, (self.num_classes, self.shape[0]))
         epsilon, norm = self.config["epsilon"], self.config["norm"]
         if norm not in (None, "Linf"):
-            raise ValueError(f"expected colours with a budget of norm Linf or none, got {norm!r}")
+            raise ValueError(f"expected colours with an Linf budget or none, got norm {norm!r}")
         largest = int(np.abs(colours.astype(np.int16)).max())
         if epsilon is not None and largest > math.floor(255 * epsilon + 1e-6):
             raise ValueError(
-                f"expected colours inside epsilon, {255 * epsilon:g}/255, got one of {largest}/255"
+                f"expected colours within epsilon, {255 * epsilon:g}/255, got one of {largest}/255"
             )
 
     def describe(self) -> str:

@@ -16,7 +16,7 @@ from .shift import Shift
 
 
 class Stack(Kind):
-    """Perturbations applied one after the other, found by the clean image."""
+    """Perturbations applied in sequence and found by the clean image."""
 
     name = "stack"
 
@@ -85,12 +85,12 @@ KINDS: dict[str, type[Kind]] = {
 
 
 def parts_of(kind: Kind) -> list[Kind]:
-    """The parts of a stack; of any other kind, itself."""
+    """The parts of a stack; for any other kind, the kind itself."""
     return kind.parts if isinstance(kind, Stack) else [kind]
 
 
 def common_classes(configs: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """The class names, which must be the same in all configs that have any."""
+    """The class names, which must agree in all configs that have any."""
     known = [config["classes"] for config in configs if config["classes"] is not None]
     for classes in known:
         if classes != known[0]:
@@ -99,15 +99,18 @@ def common_classes(configs: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def stacked(parts: Sequence[Kind]) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and config of a stack, which has the dataset and preprocessing of its lowest part.
+    """Tensors and config of a stack, with the dataset and preprocessing of its lowest part.
 
-    Shifts, which have no size, take that of the others. What one method learned on top of its rows
-    is one with them: it is named once, and a stack of nothing else keeps the method's parameters.
+    Shifts, which have no size, take that of the other parts. Parts that a method learned on top of
+    its rows belong to the rows: the method is named once, and a stack of only these keeps its
+    parameters.
     """
     configs = _sized(parts)
     for name, config in product(("image_shape", "num_classes"), configs):
         if config[name] != configs[0][name]:
-            raise ValueError(f"expected {name} {configs[0][name]} as below, got {config[name]}")
+            raise ValueError(
+                f"expected {name} {configs[0][name]} as in the lowest part, got {config[name]}"
+            )
     sample_wise = "sample-wise" in [config["granularity"] for config in configs]
     origin = {n: {str(config.get(n)) for config in configs} for n in ("device", "precision")}
     config = configs[0] | {n: None for n, found in origin.items() if len(found) > 1}

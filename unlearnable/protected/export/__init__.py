@@ -55,15 +55,15 @@ def check_target(
     quality: int | str | None = None,
     mapping: str | Path | None = None,
 ) -> Path:
-    """The folder of an export, made absolute, or the error that the export would end with.
+    """The absolute folder of an export; raises early the errors that the export would raise.
 
-    Folders that the images are read from are ``sources``, those of perturbations are to be
-    ``apart``; the ``dataset`` and the ``image_size``
-    that it will be resized to are checked where they are known already. The other arguments, and
-    errors, are those of :meth:`ProtectedDataset.export`.
+    Folders that the images are read from are ``sources``; those of perturbations must be kept
+    ``apart``. The ``dataset`` and the ``image_size`` that it will be resized to are checked if they
+    are already known. The other arguments and the errors are those of
+    :meth:`ProtectedDataset.export`.
     """
     if format not in EXPORT_FORMATS and (format not in IMAGE_FILES or quality is None):
-        hint = '; JPEG changes pixels, also what was added: "jpeg" takes a quality (--quality 95)'
+        hint = '; JPEG also changes what was added, so "jpeg" needs a quality (--quality 95)'
         raise ValueError(
             f"expected a lossless format, one of {', '.join(EXPORT_FORMATS)}, or jpeg with a "
             f"quality, got {format!r}"
@@ -72,11 +72,13 @@ def check_target(
     encoding = Encoding.of(format, quality)
     if metadata and format not in IMAGE_FILES:
         raise ValueError(
-            f"expected one of the formats {', '.join(IMAGE_FILES)} to keep metadata in, got "
-            f"{format!r}"
+            f"expected one of the formats {', '.join(IMAGE_FILES)} with metadata=True "
+            f"(--keep-metadata), got {format!r}"
         )
     if mapping is not None and format not in IMAGE_FILES:
-        raise ValueError(f"expected one of the formats {IMAGE_FILES} for a mapping, got {format!r}")
+        raise ValueError(
+            f"expected one of the formats {IMAGE_FILES} with a mapping, got {format!r}"
+        )
     if format == "parquet":
         import_datasets()
     if dataset is not None and quality is not None:
@@ -108,18 +110,17 @@ def export_images(
     """Writes images; see :meth:`ProtectedDataset.export`.
 
     Args:
-        raw: The clean dataset: its classes, its labels and where it lies.
-        read: Gives images of it by their indices, which are in order; each is read once.
-        folder: Where to.
-        format: One of ``EXPORT_FORMATS``, or with a ``quality`` one that is lossy.
-        manifest: Takes note of each image.
-        described: What else to say of the images in the folder's ``unlearnable.json``.
-        quality: Of lossy files.
-        mapping: Where to write which file became which.
-        resume: Go on from the files that an unfinished export has left, and leave them if this one
-            does not end.
+        raw: The clean dataset: its classes, labels and location.
+        read: Function from indices, in order, to images; each is read once.
+        folder: Destination.
+        format: One of ``EXPORT_FORMATS`` or, with a ``quality``, a lossy one.
+        manifest: Records each image.
+        described: Further information for the folder's ``unlearnable.json``.
+        quality: Quality of lossy files.
+        mapping: File that records which original became which copy.
+        resume: Reuse files of an unfinished export, and keep them if this one does not finish.
         force: Replace an earlier export.
-        progress: Show a bar, or tell a function the share of images that are written.
+        progress: Show a progress bar, or a function to call with the share of images written.
     """
     if not raw.labelled and format not in IMAGE_FILES:
         raise ValueError(

@@ -20,7 +20,7 @@ _PROTOCOL = 2  # that of CIFAR-10's own files
 
 
 def write_npz(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
-    """Writes ``images.npz``: images (uint8, NHWC), labels (int64), classes (if they have names)."""
+    """Writes ``images.npz``: images (uint8, NHWC), labels (int64) and classes (if named)."""
     shape: tuple[int, ...] | None = None
     with zipfile.ZipFile(folder / "images.npz", "w") as archive:
         _add(archive, "labels", raw.labels)
@@ -36,8 +36,8 @@ def write_npz(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict
                 if image.shape != shape:
                     raise ValueError(
                         f"expected images of one shape for an array, got {shape} for image 0 and "
-                        f"{image.shape} for image {exported.index} (height, width, channels); "
-                        f'"png" takes images of any size'
+                        f"{image.shape} for image {exported.index} (height, width, channels); use "
+                        f'"png" for images of any size'
                     )
                 file.write(image.tobytes())
     return {}
@@ -53,18 +53,17 @@ def _add(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
 
 
 def check_cifar(classes: int, shape: tuple[int, ...], index: int = 0) -> None:
-    """Refuses a number of classes, or the shape (C, H, W) of an image, for CIFAR-10's files."""
+    """Checks that CIFAR-10's files can hold this number of classes and image shape (C, H, W)."""
     if classes > _CIFAR_CLASSES:
         raise ValueError(
-            f"expected at most {_CIFAR_CLASSES} classes for the files of CIFAR-10, got {classes}; "
-            f'"npz" holds any number'
+            f"expected at most {_CIFAR_CLASSES} classes for CIFAR-10 files, got {classes}; use "
+            f'"npz" for more'
         )
     if shape != _CIFAR_SHAPE:
         channels, height, width = shape
         raise ValueError(
-            f"expected RGB images of 32x32 for the files of CIFAR-10, got {width}x{height} with "
-            f'{channels} channel{"s" if channels > 1 else ""} for image {index}; "npz" takes any '
-            f"one shape"
+            f"expected 32x32 RGB images for CIFAR-10 files, got {width}x{height} with {channels} "
+            f'channel{"s" if channels > 1 else ""} for image {index}; use "npz" for other shapes'
         )
 
 

@@ -18,13 +18,13 @@ from ...perturbation.front_matter import metadata, viewed, with_front_matter
 FOLDER = "path/to/this/folder"  # what a card calls an export that has no repository
 _DATA = "data/train-*.parquet"
 _ABOUT = (
-    "Images with a perturbation each, meant to keep networks that are trained on them from doing "
-    "well on clean images. A network that is trained on this dataset is expected to be poor: that "
-    "is what it is for. Made with the Python package `unlearnable`."
+    "Images that each carry a perturbation, meant to keep networks trained on them from doing "
+    "well on clean images. Networks trained on this dataset are expected to perform poorly: that "
+    "is its purpose. Made with the Python package `unlearnable`."
 )
 _OWN_LIMIT = """\
-Neither the perturbation nor the clean version of a protected image is in this repository. Publish
-neither of them: from pairs of clean and protected images others can learn to remove it."""
+This repository contains neither the perturbation nor the clean version of any protected image.
+Publish neither of them: from pairs of clean and protected images, others can learn to remove it."""
 
 
 def write_images_card(
@@ -39,9 +39,9 @@ def write_images_card(
 
     Args:
         described: The export's ``unlearnable.json``.
-        config: The perturbation's.
-        folder: Of the export.
-        repo_id: Where it can be loaded from.
+        config: The perturbation's config.
+        folder: Folder of the export.
+        repo_id: Repository that it can be loaded from.
         license: As in :meth:`ProtectedDataset.push_to_hub
             <unlearnable.ProtectedDataset.push_to_hub>`.
     """
@@ -58,7 +58,7 @@ def write_images_card(
         "budget": budget,
         "images": f"{images:,}",
         "share protected": f"{100 * described['fraction']:.4g}%",
-        "image size": "that of each original" if described["full_size"] else f"{width}x{height}",
+        "image size": "the originals' own sizes" if described["full_size"] else f"{width}x{height}",
         "class names": classes,
     }
     sections = [
@@ -66,7 +66,7 @@ def write_images_card(
         _ABOUT,
         fact_table(what),
         "## Measured strength",
-        "Of the perturbation, on the dataset that it was made for, with all images protected:",
+        "For the perturbation, on the dataset that it was made for, with all images protected:",
         measured(config.get("strength")),
         "## Known limits",
         KNOWN_LIMITS,

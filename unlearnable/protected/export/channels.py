@@ -13,9 +13,9 @@ _APART = 2.0  # levels, on average: other decoders of JPEG stay far below
 
 
 def check_channels(raw: RawDataset) -> None:
-    """Raises ``ValueError`` for photos whose loader gives them in BGR, as OpenCV's does.
+    """Raises ``ValueError`` if the loader returns photos in BGR, as OpenCV does.
 
-    Known where a dataset lists its files: some are read again, and compared in either order.
+    This can be detected if the dataset lists its files: some are read again and compared.
     """
     if raw.reads_photos:
         return
@@ -32,8 +32,8 @@ def check_channels(raw: RawDataset) -> None:
         if _apart(shown, given) > _APART > 4 * _apart(shown[::-1], given):
             raise ValueError(
                 f"expected images in RGB, got {path} in BGR from the dataset's loader, as OpenCV "
-                f"reads it: exported files would show red as blue; let the loader convert them, "
-                f"cv2.cvtColor(image, cv2.COLOR_BGR2RGB), and fit again"
+                f"reads it, so exported files would show red as blue; convert images in the "
+                f"loader with cv2.cvtColor(image, cv2.COLOR_BGR2RGB) and fit again"
             )
 
 

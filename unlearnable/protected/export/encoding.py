@@ -32,20 +32,20 @@ _LONGEST_EXIF = 65533  # bytes that a JPEG takes
 
 
 class Encoding(NamedTuple):
-    """A format of image files, and its quality: 1 to 100 or "original"; None without losses."""
+    """A format of image files and its quality: 1 to 100 or "original"; None if lossless."""
 
     format: str
     quality: int | str | None
 
     @classmethod
     def of(cls, format: str, quality: int | str | None) -> Encoding:
-        """Raises ``ValueError`` for a quality that the format does not take."""
+        """Raises ``ValueError`` for a quality that the format does not accept."""
         if quality is None:
             return cls(format, None)
         if format not in _LOSSY:
             raise ValueError(
                 f"expected no quality (--quality) with the format {format!r}, which is lossless, "
-                f"got {quality!r}; leave it out, or take one of the formats {', '.join(_LOSSY)}"
+                f"got {quality!r}; omit it, or use one of the formats {', '.join(_LOSSY)}"
             )
         if quality == ORIGINAL and format == "jpeg":
             return cls(format, ORIGINAL)
@@ -60,24 +60,24 @@ class Encoding(NamedTuple):
 
     @property
     def lossy(self) -> bool:
-        """Whether files have other pixels than what is written to them."""
+        """Whether saving changes the pixels."""
         return self.quality is not None
 
     @property
     def ending(self) -> str:
-        """Of file names, without the dot."""
+        """File extension without the dot."""
         return _ENDINGS.get(self.format, self.format)
 
     def check(self, raw: RawDataset) -> None:
-        """Raises ``ValueError`` for the quality of originals that are no files."""
+        """Raises ``ValueError`` for the quality "original" if the originals are not files."""
         if self.quality == ORIGINAL and all(raw.path(index) is None for index in range(len(raw))):
             raise ValueError(
-                f'expected a quality from 1 to 100 for images of a {raw.name}, got "original": it '
-                f"does not list its files as ImageFolder does, so that theirs is not known"
+                f'expected a quality from 1 to 100 for images of a {raw.name}, got "original": '
+                f"it does not list its files as ImageFolder does, so their quality is unknown"
             )
 
     def save(self, image: Image.Image, path: Path, info: PhotoInfo | None) -> None:
-        """Writes a file, with the EXIF that ``info`` keeps."""
+        """Writes a file with the EXIF data kept in ``info``."""
         options: dict[str, Any] = {}
         if self.format == "jpeg":
             options = _JPEG | {"quality": self.quality}
@@ -93,7 +93,10 @@ class Encoding(NamedTuple):
             options = dict(_PNG)
         exif = None if info is None else info.exif
         if exif is not None and self.format == "jpeg" and len(exif) > _LONGEST_EXIF:
-            warnings.warn(f"{path.name} keeps no EXIF: a JPEG has no room for it", stacklevel=2)
+            warnings.warn(
+                f"{path.name} keeps no EXIF data, because it is too large for a JPEG file",
+                stacklevel=2,
+            )
             exif = None
         if exif is not None:
             options["exif"] = exif
@@ -101,17 +104,18 @@ class Encoding(NamedTuple):
             image.save(path, self.format, **options)
 
     def described(self, left: ShareLeft, written: int, originals: int) -> dict[str, Any]:
-        """For ``unlearnable.json``; warns where less than half of the change is left.
+        """The entry in ``unlearnable.json``; warns if less than half of the change is left.
 
         Args:
-            left: What was measured on the files.
+            left: Measurements on the files.
             written: Bytes of the files whose originals are known.
-            originals: Bytes of these.
+            originals: Bytes of these originals.
         """
         if left.share is not None and left.share < 0.5:
             warnings.warn(
-                f"{left.share:.0%} of the change is left in these {self.format} files of quality "
-                f"{self.quality}: they are hardly protected; take a higher quality, or png",
+                f"only {left.share:.0%} of the change is left in these {self.format} files at "
+                f"quality {self.quality}, so they are hardly protected; use a higher quality, or "
+                f"png",
                 stacklevel=2,
             )
         found: dict[str, Any] = {"format": self.format, "quality": self.quality}

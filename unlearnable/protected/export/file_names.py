@@ -14,19 +14,19 @@ _SIGN = "_"  # in place of what file systems do not take
 
 
 def file_names(raw: RawDataset, folders: Sequence[str], ending: str) -> list[str]:
-    """A path for each image, below its class folder and with forward slashes.
+    """A path for each image below its class folder, with forward slashes.
 
-    Where a dataset lists files, it is their path inside of the class folder, with another ending;
-    characters that no file system or no other system takes are replaced, as in names of class
-    folders. Of files whose paths would be the same, or that some systems take for the same, one
-    keeps its name, the one with this ending first, and the others are numbered: ``a (2).png``. No
-    other one is: which is which does not depend on the order of images. Images that are no files
-    are called by their index.
+    If the dataset lists files, this is the file's path inside the class folder with a new
+    extension; characters that some systems do not allow are replaced, as in names of class folders.
+    Of files whose paths would be the same, or count as the same on some systems, one keeps its
+    name, preferably one that already has this extension; the others get a number: ``a (2).png``.
+    All other names are kept, so the result does not depend on the order of images. Images that are
+    not files are named by their index.
 
     Args:
         raw: The dataset.
-        folders: Of the classes, by index; empty where files lie in none.
-        ending: Without the dot.
+        folders: Class folders by index; empty if files are not in folders.
+        ending: Extension without the dot.
     """
     digits = len(str(len(raw) - 1))
     stems: list[str] = []  # paths without endings

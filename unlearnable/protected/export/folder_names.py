@@ -24,11 +24,11 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def folder_names(names: Sequence[str]) -> list[str]:
-    """A folder name per class whose alphabetical order is the order of class indices.
+    """One folder name per class, in an alphabetical order that is the order of class indices.
 
-    A name changes where it has to: characters that no file system or no other system takes are
-    replaced, and an index is put behind a name that some systems take for another one. Where names
-    are in another order, an index is put in front of all of them.
+    Names change only if necessary: characters that some systems do not allow are replaced, and an
+    index is appended to a name that counts as the same as another one on some systems. If the names
+    are in a different order, an index is put in front of all of them.
     """
     for sign in _SIGNS:
         found = _apart(names, sign)
@@ -57,12 +57,12 @@ def _apart(names: Sequence[str], sign: str) -> list[str]:
 
 
 def comparable(name: str) -> str:
-    """What some file systems take for one name: capitals, and letters with marks in two parts."""
+    """A form in which names that some file systems confuse are equal (case, Unicode)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def spelling(name: str, sign: str, longest: int = LONGEST) -> str:
-    """The name with signs in place of what is not taken as it is."""
+    """The name with characters that are not allowed replaced by a sign."""
     name = re.sub(r"[\x00-\x1f\x7f/\\]", sign, name)
     if _WINDOWS:
         name = re.sub(r'[<>:"|?*]', sign, name)
@@ -80,6 +80,6 @@ def spelling(name: str, sign: str, longest: int = LONGEST) -> str:
 
 
 def shortened(name: str, longest: int) -> str:
-    """As much of a name as has room in so many bytes."""
+    """As much of a name as fits into this many bytes."""
     data = os.fsencode(name)
     return name if len(data) <= longest else data[:longest].decode(errors="ignore")

@@ -17,12 +17,13 @@ _ROW_GROUP = 1000  # images that are read at once
 
 
 def import_datasets() -> Any:
-    """The package ``datasets``, or the error that says how to install it."""
+    """Imports the package ``datasets``, or raises an error that says how to install it."""
     try:
         import datasets
     except ImportError as error:
         raise ImportError(
-            "expected the package datasets to be installed: pip install 'unlearnable[hf]'"
+            "expected the package datasets to be installed; install it with: pip install "
+            "'unlearnable[hf]'"
         ) from error
     return datasets
 
@@ -46,12 +47,12 @@ def _pieces(raw: RawDataset, images: Iterable[Exported]) -> Iterator[Any]:
 
 
 def to_hf_dataset(raw: RawDataset, images: Iterable[Exported]) -> Any:
-    """A ``datasets.Dataset`` of PNG images and labels; see ProtectedDataset.to_hf_dataset."""
+    """A ``datasets.Dataset`` of PNG images and labels; see ``ProtectedDataset.to_hf_dataset``."""
     return import_datasets().concatenate_datasets(list(_pieces(raw, images)))
 
 
 def write_parquet(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
-    """Writes ``data/train-00000-of-00001.parquet``, …, as ``load_dataset(folder)`` finds them."""
+    """Writes ``data/train-00000-of-00001.parquet``, … for ``load_dataset(folder)``."""
     import_datasets()
     from pyarrow.parquet import write_table  # a dependency of datasets
 

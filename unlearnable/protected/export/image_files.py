@@ -47,9 +47,10 @@ def _class_folders(raw: RawDataset) -> list[str]:
     if changed:
         some = ", ".join(changed[:_SHOWN]) + (", …" if len(changed) > _SHOWN else "")
         warnings.warn(
-            f"{len(changed):,} of {len(folders):,} class folders are not called as their classes, "
-            f"whose names file systems do not take, or not in the order of classes: {some}; "
-            f"unlearnable.json keeps the names, and this package reads them there",
+            f"{len(changed):,} of {len(folders):,} class folders could not be named like their "
+            f"classes, because file systems do not allow the names or would sort them "
+            f"differently: {some}; unlearnable.json stores the class names, and this package "
+            f"reads them from there",
             stacklevel=2,
         )
     return folders
@@ -64,10 +65,10 @@ def write_folders(
     bar: tqdm[Any],
     journal: Journal | None = None,
 ) -> dict[str, Any]:
-    """Writes an image file per image into the folder of its class; each class has a folder.
+    """Writes one image file per image into the folder of its class; every class gets a folder.
 
-    Where the encoding is lossy, each file is read again, and it is said what is left. Files that a
-    journal has as finished are not written again, nor are their images read.
+    If the encoding is lossy, each file is read again to report what is left of the change. Files
+    that a journal lists as finished are not written again, and their images are not read.
     """
     names = _class_folders(raw)
     filled = set(raw.labels.tolist())
@@ -76,14 +77,16 @@ def write_folders(
         some = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
         warnings.warn(
             f"there are no images of {len(empty):,} of {len(names):,} classes ({some}); their "
-            f"folders are empty, so that the others keep their indices: ImageFolder(folder, "
-            f"allow_empty=True) reads them",
+            f"folders stay empty so that the other classes keep their indices; read them with "
+            f"ImageFolder(folder, allow_empty=True)",
             stacklevel=2,
         )
     files = file_names(raw, names, encoding.ending)
     done = {} if journal is None else journal.finished(files, folder, show=not bar.disable)
     if done:
-        logger.info("%d of %d copies were finished by an earlier start", len(done), len(files))
+        logger.info(
+            "%d of %d copies were already finished by an earlier run", len(done), len(files)
+        )
         bar.update(len(done))
     inner = {os.path.dirname(file) for file in files}  # noqa: PTH120 - there may be millions
     for name in sorted(inner.union(names)):
@@ -141,7 +144,8 @@ def _write(
 def write_webdataset(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:
     """Writes ``shard-000000.tar``, …, each with ``000000.cls`` and ``000000.png`` per image.
 
-    The bytes depend only on the images: no times, no owners, in order of the index.
+    The bytes depend only on the images: there are no times or owners, and the order is that of the
+    indices.
     """
     shards: list[str] = []
     tar: tarfile.TarFile | None = None

@@ -20,19 +20,19 @@ from ..metrics import Distortion, compare
 
 
 class ImagesToExport:
-    """Makes the images of a dataset ready for an export, a batch at a time.
+    """Prepares the images of a dataset for an export, one batch at a time.
 
-    Each file was opened and decoded once where it was read by the ``reader``. Nothing here holds on
-    to an image that was taken, so that a large photo goes as soon as its taker is done with it.
+    Files read by the ``reader`` are opened and decoded only once. No reference to an image is kept,
+    so a large photo is freed as soon as its consumer is done with it.
 
     Args:
         raw: The dataset.
         chosen: Which images are protected, bool (N,).
-        reader: Of photos.
-        compared: Indices of the images whose change is to be measured on the way.
+        reader: Reader of photos.
+        compared: Indices of the images whose change is measured on the way.
 
     Attributes:
-        changes: What was measured, by index.
+        changes: The measured changes by index.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ImagesToExport:
         self.changes: dict[int, Distortion] = {}
 
     def of(self, batches: Iterable[tuple[RawBatch, Images, Images]]) -> Iterator[Exported]:
-        """All images of batches as they are read, prepared but clean, and protected."""
+        """All images of batches that were read, prepared but clean, and protected."""
         return itertools.chain.from_iterable(map(self._each, batches))
 
     def _each(self, read: tuple[RawBatch, Images, Images]) -> Iterator[Exported]:

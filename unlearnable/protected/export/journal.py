@@ -27,12 +27,12 @@ _BLOCK = 1 << 20
 
 
 class Resumed(NamedTuple):
-    """What an export that can be resumed knows of its images.
+    """What a resumable export knows about its images.
 
     Attributes:
-        chosen: Which are protected, bool (N,).
+        chosen: Which images are protected, bool (N,).
         align: How their rows are found.
-        changes: The measured change of some of them, by index; it is added to.
+        changes: The measured changes of some images by index; more are added.
     """
 
     chosen: NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Resumed(NamedTuple):
 
 
 class Written(NamedTuple):
-    """One finished file, and what the export says of it."""
+    """A finished file and what the export records about it."""
 
     entry: Entry
     notes: tuple[str, ...] = ()  # what was done to its photo
@@ -53,10 +53,10 @@ class Journal:
     """The finished files of an export, in the order in which they were written.
 
     Args:
-        path: Of the journal; it may exist.
+        path: Path of the journal, which may exist.
         raw: The dataset.
-        manifest: Of the export.
-        resumed: What is known of its images.
+        manifest: Manifest of the export.
+        resumed: What is known about its images.
     """
 
     def __init__(self, path: Path, raw: RawDataset, manifest: Manifest, resumed: Resumed) -> None:
@@ -64,12 +64,12 @@ class Journal:
         self._labels = raw.labels.tolist()
 
     def finished(self, files: Sequence[str], folder: Path, *, show: bool) -> dict[int, Written]:
-        """The files that are taken over, by the index of their image; all others are deleted."""
+        """The finished files that are reused, by image index; all others are deleted."""
         lines = self._lines()
         found: dict[int, Written] = {}
         known = [index for index, file in enumerate(files) if file in lines]
         shown = None if show else True
-        for index in tqdm(known, "looking at finished copies", disable=shown, delay=2):
+        for index in tqdm(known, "checking finished copies", disable=shown, delay=2):
             line = lines.pop(files[index])
             if line["image"] == self._image(index) and line["hash"] == self._hash(
                 folder / files[index]
@@ -90,7 +90,7 @@ class Journal:
         return found
 
     def add(self, index: int, folder: Path, written: Written) -> None:
-        """Notes a file, which is finished and closed."""
+        """Records a finished, closed file."""
         line = {
             "image": self._image(index),
             "hash": self._hash(folder / written.entry.file),

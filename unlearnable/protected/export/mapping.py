@@ -18,7 +18,7 @@ _ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # names need not
 
 
 def mapping_beside(perturbation: str | Path, folder: str | Path) -> Path:
-    """Where a perturbation's folder keeps the mapping of an export: ``exports/<its name>.csv``.
+    """Where a perturbation's folder stores the mapping of an export: ``exports/<name>.csv``.
 
     Exports to other folders of the same name are numbered.
     """
@@ -32,26 +32,26 @@ def mapping_beside(perturbation: str | Path, folder: str | Path) -> Path:
 
 
 def check_mapping(path: str | Path, folder: Path) -> None:
-    """Refuses a path where a mapping cannot be written, or would be published."""
+    """Refuses a path where a mapping cannot be written or would be published."""
     path = Path(path).absolute()
     if path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(
-            f"expected a mapping apart from the folder that is published, {folder}, got {path}: it "
-            f"tells where the originals are"
+            f"expected a mapping outside the published folder {folder}, got {path}; choose "
+            f"another place, because the mapping reveals where the originals are"
         )
     if os.path.lexists(path) and _mapped(path) is None:
         raise FileExistsError(
-            f"expected no file, or an earlier mapping, got {path}; other files are never "
-            f"overwritten: choose another name"
+            f"expected no file or an earlier mapping, got {path}; other files are never "
+            f"overwritten, so choose another name"
         )
 
 
 def write_mapping(
     path: Path, folder: Path, originals: Iterable[Path | None], files: Iterable[str]
 ) -> None:
-    """Writes a CSV file: of each image its original's path, the export's folder and its file there.
+    """Writes a CSV file: each image's original path, the export's folder and the file there.
 
-    Originals are absolute paths, or empty where an image is no file.
+    Originals are absolute paths, or empty if an image is not a file.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

@@ -24,13 +24,13 @@ def _prefix(folder: Path) -> str:
 
 
 def is_staging(path: Path, folder: Path) -> bool:
-    """Whether a path is what an unfinished export to a folder has left, inside of it or beside."""
+    """Whether a path was left by an unfinished export to a folder, inside or next to it."""
     return path.name.startswith(_prefix(folder)) and not path.is_symlink()
 
 
 @contextlib.contextmanager
 def thrown_away(folder: Path, place: Path) -> Iterator[Path]:
-    """A new folder in ``place``, which is deleted in the end."""
+    """A new folder in ``place``, which is deleted at the end."""
     with writing(folder):
         place.mkdir(parents=True, exist_ok=True)
         name = shortened(folder.name, LONGEST - _ROOM)
@@ -43,13 +43,13 @@ def thrown_away(folder: Path, place: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def kept(folder: Path, place: Path, settings: str) -> Iterator[Path]:
-    """The folder in ``place`` for an export of these settings; a failure leaves what is finished.
+    """The folder in ``place`` for an export with these settings; failures keep what is finished.
 
-    What others have left there is deleted, unless a process is at it: each export to ``folder``
-    has a place of its own, by its settings.
+    Remains of exports with other settings are deleted unless a process is using them: each export
+    to ``folder`` has a separate place, depending on its settings.
 
     Raises:
-        RuntimeError: Another process writes the same export.
+        RuntimeError: Another process is writing the same export.
     """
     staging = place / f"{_prefix(folder)}{settings}"
     with writing(folder):
@@ -69,8 +69,8 @@ def kept(folder: Path, place: Path, settings: str) -> Iterator[Path]:
         except BaseException:
             if (staging / JOURNAL).exists():
                 logger.warning(
-                    "the copies that were finished are kept in %s: the same command takes them "
-                    "over; delete that folder to begin anew, or to have its room",
+                    "the finished copies are kept in %s: run the same command again to continue "
+                    "with them, or delete that folder to start over or free the space",
                     staging,
                 )
             else:
@@ -82,11 +82,11 @@ def kept(folder: Path, place: Path, settings: str) -> Iterator[Path]:
 def _delete(staging: Path) -> None:
     with contextlib.suppress(RuntimeError), locked(staging, wait=False):
         shutil.rmtree(staging, ignore_errors=True)
-        logger.info("deleted what an unfinished export with other settings had left: %s", staging)
+        logger.info("deleted the remains of an unfinished export with other settings: %s", staging)
 
 
 def failed(error: OSError, folder: Path, partial: Path, *, stays: bool) -> OSError:
-    """The error of writing an export, with how much of it there was."""
+    """The error of writing an export, with the size written so far."""
     size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     done = f" after {readable_size(size)} of the export"
-    return write_error(error, folder, after=done if stays else f"{done}, of which none stays")
+    return write_error(error, folder, after=done if stays else f"{done}, which was deleted")

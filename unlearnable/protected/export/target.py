@@ -23,35 +23,38 @@ def check_folder(
     apart: Sequence[str | Path | None] = (),
     force: bool = False,
 ) -> Path:
-    """The folder made absolute, or the error of writing there; as ``check_target``."""
+    """The absolute folder; raises the errors of writing there, as in ``check_target``."""
     folder = Path(folder).absolute()
     if folder.is_symlink():
         raise FileExistsError(
-            f"expected a folder, got the symbolic link {folder}; name the folder it stands for"
+            f"expected a folder, got the symbolic link {folder}; pass the folder that it points to"
         )
     for source in sources:
         if source and Path(source).is_dir() and overlap(source, folder):
             raise ValueError(
-                f"expected a folder apart from the images' own, {source}, got {folder}: originals "
-                f"are never overwritten; choose another place"
+                f"expected a folder separate from the images' own, {source}, got {folder}; "
+                f"originals are never overwritten, so choose another place"
             )
     for other in apart:
         if other and overlap(other, folder):
             raise ValueError(
-                f"expected a folder apart from the perturbation's, {other}, got {folder}; whoever "
-                f"has both can remove the perturbation from the images"
+                f"expected a folder separate from the perturbation's, {other}, got {folder}; "
+                f"choose another place, because anyone who has both can remove the perturbation "
+                f"from the images"
             )
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir():
-        raise NotADirectoryError(f"expected a folder to write into, got the file {there}")
+        raise NotADirectoryError(
+            f"expected a folder to write to, got the file {there}; choose another name"
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         raise write_error(error, there)
     if folder.exists() and not force and not (folder.is_dir() and _is_empty(folder)):
         raise FileExistsError(
-            f"expected a new or empty folder, got {folder}, in which there is something already; "
-            f"choose another one, or pass force=True (--force): then copies that an earlier export "
-            f"wrote there are replaced, and other files stay"
+            f"expected a new or empty folder, got {folder}, which already contains files; choose "
+            f"another folder, or pass force=True (--force) to replace the copies of an earlier "
+            f"export and keep all other files"
         )
     if folder.exists():
         _earlier(folder)
@@ -64,13 +67,13 @@ def _is_empty(folder: Path) -> bool:
 
 
 def is_taken(folder: Path, name: str) -> bool:
-    """Whether a file lies there that no earlier export lists, so that it has to stay."""
+    """Whether a file exists there that no earlier export lists, so that it must be kept."""
     path = folder / name
     return (path.exists() or path.is_symlink()) and path not in _earlier(folder)
 
 
 def paths_of(folder: Path) -> list[str]:
-    """All that lies in a finished folder, as its marker lists it; folders end with a slash."""
+    """Everything in a finished folder, in the form used by its marker; folders end with a slash."""
     found: list[str] = []
     # Plain strings: a Path for each of many files takes more memory than their names.
     for at, folders, names in os.walk(folder):
@@ -81,14 +84,14 @@ def paths_of(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def written_apart(folder: Path, settings: str | None = None) -> Iterator[Path]:
-    """A new folder to fill, whose content is moved to its place in the end, or deleted on errors.
+    """A new folder to fill; its content is moved to its place at the end, or deleted on errors.
 
-    With ``settings``, by which exports are told apart, it is kept on errors, and given again, with
-    what it holds, to the next export of these.
+    With ``settings``, which identify an export, it is kept on errors and reused by the next export
+    with the same settings.
 
-    A folder that exists may be a mount point, or lie where nothing can be written: then the new one
-    is made inside of it. Files that an earlier export lists there are removed, all others stay; one
-    that is in the way is an error, and nothing is moved.
+    An existing folder may be a mount point or lie in a read-only place; then the new one is created
+    inside it. Files listed by an earlier export there are removed and all others are kept; if one
+    of those is in the way, an error is raised and nothing is moved.
     """
     exists = folder.exists()
     place = folder if exists else folder.parent
@@ -101,8 +104,8 @@ def written_apart(folder: Path, settings: str | None = None) -> Iterator[Path]:
                 _exchange(partial, folder, _earlier(folder))
             elif folder.exists() and any(folder.iterdir()):
                 raise FileExistsError(
-                    f"expected no folder {folder}, got one that was made in the meantime; choose "
-                    f"another one, or pass force=True (--force)"
+                    f"expected no folder {folder}, got one that was created in the meantime; "
+                    f"choose another name, or pass force=True (--force)"
                 )
             else:
                 partial.rename(folder)
@@ -124,7 +127,9 @@ def _is_of_writing(error: OSError, places: Sequence[Path]) -> bool:
 def _earlier(folder: Path) -> list[Path]:
     """What an earlier export wrote into a folder and is still there; its marker first."""
     if not folder.is_dir():
-        raise NotADirectoryError(f"expected a folder to write into, got the file {folder}")
+        raise NotADirectoryError(
+            f"expected a folder to write to, got the file {folder}; choose another name"
+        )
     marker = folder / MARKER
     try:
         described = None if marker.is_symlink() else json.loads(marker.read_text(encoding="utf-8"))
@@ -135,13 +140,15 @@ def _earlier(folder: Path) -> list[Path]:
     names = described.get("files")
     if not isinstance(names, list):
         raise FileExistsError(
-            f"expected an earlier export that lists its files, got one without a list in {folder}, "
-            f"so that other files cannot be kept apart; delete it, or choose another folder"
+            f"expected an earlier export that lists its files, got one without a list in "
+            f"{folder}, so its files cannot be told from others; delete it, or choose another "
+            f"folder"
         )
     for name in names:
         if not _is_below(name):
             raise ValueError(
-                f"expected {marker} to list files of its folder, got {name!r}; nothing was deleted"
+                f"expected {marker} to list files in its own folder, got {name!r}; nothing was "
+                f"deleted"
             )
     return [folder / name for name in [MARKER, *names] if _is_there(folder, name)]
 
@@ -175,7 +182,7 @@ def _exchange(partial: Path, folder: Path, earlier: Sequence[Path]) -> None:
             kind = "a symbolic link" if target.is_symlink() else "one"
             raise FileExistsError(
                 f"expected a folder without {path.relative_to(partial)}, got {kind} in {folder}; "
-                f"other files are never overwritten"
+                f"other files are never overwritten, so move it away or choose another folder"
             )
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder))
     made = [target for path, target in places.items() if path.is_dir() and not target.is_dir()]
@@ -214,6 +221,6 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def overlap(one: str | Path, other: str | Path) -> bool:
-    """Whether two folders are the same, or one lies in the other; they need not exist."""
+    """Whether two folders are the same or one contains the other; they need not exist."""
     one, other = Path(one).resolve(), Path(other).resolve()
     return one == other or one in other.parents or other in one.parents
