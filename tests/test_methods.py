@@ -359,7 +359,9 @@ def test_rows_that_are_all_zero_are_warned_of(granularity):
     method = ue.EM(Still(), **options)
     dataset = Shapes(size=16)
     count = 16 if granularity == "sample-wise" else len(set(dataset.targets))
-    with pytest.warns(UserWarning, match=f"EM left {count} of {count} rows all zero.*not protected"):
+    with pytest.warns(
+        UserWarning, match=f"EM left {count} of {count} rows all zero.*not protected"
+    ):
         method.fit(dataset, progress=False)
     if granularity == "sample-wise":
         with pytest.warns(UserWarning, match="left 8 of 8 rows all zero"):
