@@ -28,7 +28,6 @@ from .pretrained import FineTuning
 from .projection import OrthogonalProjection
 from .sets import ADAPTIVE, SETS, STRONG_SET
 from .sharpening import Sharpening
-from .spectrum_filling import SpectrumFilling
 from .staged import StagedTraining
 from .ueraser import UEraser
 from .unprotected import CleanPartOnly, Unprotected
@@ -85,7 +84,6 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "shift-removal": ShiftRemoval,
     "channel-matching": ChannelMatching,
     "spectrum-matching": SpectrumMatching,
-    "spectrum-filling": SpectrumFilling,
     "pixel-repair": PixelRepair,
     "patch-erasure": PatchErasure,
     "patch-erasure-PIXELS": PatchErasure,
