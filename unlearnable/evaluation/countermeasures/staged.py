@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...engine.run import Run
 from ...engine.train import Batch
@@ -76,7 +76,7 @@ class StagedTraining(Countermeasure):
         )
 
 
-def layers_of(model: nn.Module) -> list[list[Tensor]]:
+def layers_of(model: nn.Module) -> list[list[nn.Parameter]]:
     """The weights of each layer that has any of its own, in the order in which they are defined."""
     found = [list(module.parameters(recurse=False)) for module in model.modules()]
     return [weights for weights in found if weights]
