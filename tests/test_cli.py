@@ -134,7 +134,7 @@ def test_ctrl_c_in_a_fit_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
         code, _, err = run(capsys, *arguments)
-    assert code == 130 and str(tmp_path / "c") in err and "continues from here" in err
+    assert code == 130 and str(tmp_path / "c") in err and "to continue" in err
     assert Checkpoint.wanted is wanted
     assert run(capsys, *arguments)[0] == 0
 
@@ -171,10 +171,10 @@ def test_protect_keeps_what_it_learned_if_asked(photos, tmp_path, capsys):
     # So is one among the images, clean or protected, whatever else is asked for.
     for place in (photos, photos / "kept", tmp_path / "o2", tmp_path / "o2" / "kept"):
         code, _, err = run(capsys, *arguments, place, "--force")
-        assert code == 1 and "separate from the images' own" in err
+        assert code == 1 and "separate from the images' folder" in err
         assert not (tmp_path / "o2").exists() and not (photos / "kept").exists()
     code, _, err = run(capsys, "fit", photos, photos / "kept", *QUICK, "--force")
-    assert code == 1 and "apart" in err and not (photos / "kept").exists()
+    assert code == 1 and "separate" in err and not (photos / "kept").exists()
     code, _, err = run(
         capsys, "protect", photos, tmp_path / "o2", "--perturbation", kept,
         "--save-perturbation", tmp_path / "again",

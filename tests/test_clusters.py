@@ -118,7 +118,7 @@ def test_datasets_without_labels_are_sorted_too():
 def test_methods_that_go_by_classes_refuse_clusters(method):
     found = ue.clusters(Colours(), 3, **OPTIONS)
     for dataset in (found, torch.utils.data.Subset(found, range(12))):
-        with pytest.raises(ValueError, match="no image tells its cluster"):
+        with pytest.raises(ValueError, match="does not reveal its cluster"):
             method.fit(dataset, progress=False)
 
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_sorted_is_refused():
     with pytest.raises(ValueError, match="count"):
         ue.clusters(Colours(), 1, **OPTIONS)
     same = [(np.zeros((16, 16, 3), np.uint8), 0)] * 5
-    with pytest.raises(ValueError, match="ask for fewer clusters"):
+    with pytest.raises(ValueError, match="request fewer clusters"):
         ue.clusters(same, 3, **OPTIONS)
     with pytest.raises(ValueError, match="ImageNet weights"):
         ue.clusters(Shapes(size=8), 2, network="tiny")
@@ -187,7 +187,7 @@ def test_the_command_line_writes_copies_of_sorted_photos(photos, tmp_path, capsy
     ("options", "message"),
     [
         (["--clusters", "1"], "at least 2 groups"),
-        (["--clusters", "2", "--method", "lsp"], "learns for each photo with --clusters"),
+        (["--clusters", "2", "--method", "lsp"], "learns a change for each photo with --clusters"),
         (["--clusters", "2", "--others", "OTHERS"], "either --clusters or --others"),
         (["--clusters", "2", "--perturbation", "key"], "expected no --clusters"),
     ],

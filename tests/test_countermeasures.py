@@ -522,7 +522,7 @@ def test_a_share_of_no_image_is_refused(shapes, perturbation):
     few = ProtectedDataset(Subset(shapes, range(20)), perturbation)
     assert (~countermeasure("unprotected-5").on_dataset(few).chosen).sum() == 1
     for name in ("unprotected-2", "clean-part-only-2"):
-        with pytest.raises(ValueError, match=f"to leave one unprotected {name}, got 20"):
+        with pytest.raises(ValueError, match=f"for {name} to leave one unprotected, got 20"):
             countermeasure(name).on_dataset(few)
 
 

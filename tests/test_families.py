@@ -423,7 +423,7 @@ def test_pair_of_transforms_set_on_a_base_that_reads_no_other(make, tmp_path):
 @pytest.mark.parametrize("split", ["unlabeled", "train+unlabeled"])
 def test_images_without_labels_have_no_class(split, tmp_path):
     dataset, _, _ = stl10(tmp_path, split)
-    with pytest.raises(ValueError, match=r"got -1 .*unlabelled images: leave them out"):
+    with pytest.raises(ValueError, match=r"got -1 .*unlabelled images, so exclude these"):
         RandomNoise(granularity="class-wise").fit(dataset, device="cpu", progress=False)
     whole, _, labels = stl10(tmp_path)
     method = RandomNoise(granularity="class-wise").fit(whole, device="cpu", progress=False)

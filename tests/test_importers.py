@@ -212,7 +212,7 @@ def test_own_exports_come_back(format, dataset, rows, after, tmp_path):
 @pytest.mark.parametrize("make", [npy, pickle.dumps, lambda r: saved(torch.from_numpy(r) / 255)])
 def test_class_wise(make, dataset, rows, tmp_path):
     path = write(tmp_path / "file", make(rows[:CLASSES]))
-    with pytest.raises(ValueError, match='say granularity="class-wise"'):
+    with pytest.raises(ValueError, match='pass granularity="class-wise"'):
         load(path, dataset)
     found = load(path, dataset, granularity="class-wise")
     assert found.granularity == "class-wise" and not found.keyed
@@ -436,7 +436,7 @@ def test_levels_beyond_the_budget_are_not_clipped_but_for_rounding(dataset, rows
     with pytest.raises(ValueError, match=r"largest 9/255 .*epsilon=9/255 \(--epsilon"):
         load(path, dataset)
     path = write(tmp_path / "rounded", npy(rows))  # 7.65 levels, rounded
-    with pytest.warns(UserWarning, match=r"20 of 20 rows reach 8/255, at most a level beyond"):
+    with pytest.warns(UserWarning, match=r"20 of 20 rows reach 8/255, at most one level beyond"):
         found = load(path, dataset, epsilon=0.03)
     np.testing.assert_array_equal(found.rows, rows.clip(-7, 7))
 
@@ -464,8 +464,8 @@ def test_the_epsilon_that_an_error_names_fits(dataset, tmp_path):
         (lambda r: r, {"epsilon": 4 / 255}, r"Linf 4/255, got 20 of 20 .* largest 8/255 in row 0"),
         (lambda r: r / 255, {"epsilon": 7.9 / 255}, r"largest 8/255 in row 0"),
         (lambda r: r.astype(float) * 2, {}, r"largest 16/255"),
-        (lambda r: r / 10, {}, 'some up to 0.8; say format="levels", "unit"'),
-        (lambda r: r / 8, {}, "some up to 1; say"),
+        (lambda r: r / 10, {}, 'values up to 0.8; pass format="levels", "unit"'),
+        (lambda r: r / 8, {}, "values up to 1; pass"),
         (lambda r: r / 10, {"format": "unit"}, r"largest 204/255"),
         (lambda r: r * np.nan, {}, "finite"),
         (lambda r: r * 0, {}, "change nothing"),

@@ -213,7 +213,7 @@ def test_a_key_of_other_photos_is_not_replaced(photos, flat, tmp_path, capsys, c
         (["protect", "phtos", "out"], "'phtos', which does not exist"),
         (["protect", "photos/cat/0.png", "out"], "got the file photos/cat/0.png"),
         (["protect", "photos", "photos/out"], "originals are never overwritten"),
-        (["protect", "photos", "out", "--save-perturbation", "out/key"], "apart"),
+        (["protect", "photos", "out", "--save-perturbation", "out/key"], "separate"),
         (["protect", "photos", "out", "--set", "stpes=3"], "did you mean"),
         (["protect", "photos/cat", "out", "--method", "sem"], "photos in two folders or more"),
     ],
@@ -355,7 +355,7 @@ def test_new_photos_need_a_command_of_their_own(photos, capsys, caplog):
         (["protect", "photos", "out", "--epsilon", "8"], "did you mean 8 / 255?"),
         (["verify", "photos", "no-key"], "got 'no-key', which does not exist"),
         (["verify", "nowhere", "no-key"], "got 'no-key', which does not exist"),
-        (["preview", "photos"], "got the folder photos; name one of its photos"),
+        (["preview", "photos"], "got the folder photos; pass one of its photos"),
         (["preview", "photos/no.png"], "got photos/no.png, which does not exist"),
     ],
 )

@@ -263,9 +263,9 @@ def test_photos_are_planned_and_fitted(folder):
     plan = plan_photos(photos, survey_folder(photos), **options)
     assert type(plan.method) is ue.Lasting and plan.method.batch_size == 24
     said = plan.sentences()[1]
-    assert f"by up to {FIELD} of 255 levels" in said and said.endswith("skin, least.")
+    assert f"by up to {FIELD} of 255 brightness" in said and "least in smooth areas" in said
     open_to_see = plan_photos(photos, survey_folder(photos), visibility="full", **options)
-    assert open_to_see.sentences()[1].endswith("too, and it shows.")
+    assert open_to_see.sentences()[1].endswith("skin, where it shows.")
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), photos)
     assert again.to_dict() == plan.to_dict()
     assert plan.fit(photos, progress=False).perturbation_.parts[0].mask.level == "low"

@@ -161,7 +161,7 @@ def test_colour_is_not_halved_and_files_are_progressive(made, photos, tmp_path):
 
 
 def test_less_than_half_is_warned_of(made, photos, tmp_path):
-    with pytest.warns(UserWarning, match=r"\d+% of the change is left in these jpeg files of qua"):
+    with pytest.warns(UserWarning, match=r"only \d+% of the change is left in these jpeg files"):
         export(made, photos, tmp_path / "low", quality=10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -267,8 +267,8 @@ def test_exif_that_a_jpeg_has_no_room_for_is_left_out_with_a_warning(tmp_path):
 @pytest.mark.parametrize(
     ("format", "quality", "message"),
     [
-        ("jpeg", None, r"lossless format.*JPEG changes pixels.*--quality"),
-        ("jpg", 90, r"lossless format.*\"jpeg\" takes a quality"),
+        ("jpeg", None, r"lossless format.*JPEG also changes.*--quality"),
+        ("jpg", 90, r"lossless format.*\"jpeg\" needs a quality"),
         ("png", 90, r"no quality \(--quality\) with the format 'png', which is lossless, got 90"),
         ("npz", "original", r"no quality .* 'npz'"),
         ("jpeg", 0, r"1 to 100 or \"original\", got 0"),
@@ -324,7 +324,7 @@ def test_files_of_a_lossy_export_are_recognised(made, photos, tmp_path, format, 
         "format": format, "quality": quality, "share_left": stated, "measured": False,
     }  # fmt: skip
     which = "the originals' quality" if quality == "original" else f"quality {quality}"
-    line = f"{stated:.0%} of the change is left in {format.upper()} of {which} (as the"
+    line = f"{stated:.0%} of the change is left in {format.upper()} at {which} (as recorded"
     assert line in str(found) and found.to_dict()["lossy"] == found.lossy
     found = check(folder, made.perturbation_, photos)
     assert found.whole and found.lossy["measured"] and found.lossy["share_left"] == stated
@@ -432,13 +432,13 @@ def test_the_command_line_says_what_is_left(photos, tmp_path, capsys):
     )
     assert code == 0, err
     share = lossy(out)["share_left"]
-    assert f"JPEG of quality 90 keeps {share:.0%} of the change; the files are " in said
+    assert f"JPEG at quality 90 keeps {share:.0%} of the change; the files are " in said
     assert "times as large as the photos." in said and "PSNR" not in said
     code, said, _ = run(capsys, "verify", out, saved, "--originals", photos.root, "--json")
     shown = json.loads(said)
     assert code == 0 and shown["whole"] and shown["lossy"]["share_left"] == share
     code, said, _ = run(capsys, "verify", out, saved)
-    assert code == 0 and f"{share:.0%} of the change is left in JPEG of quality 90" in said
+    assert code == 0 and f"{share:.0%} of the change is left in JPEG at quality 90" in said
     options = ("--format", "jpeg", "--quality", "Original", "--force", "--perturbation", saved)
     code, _, err = run(capsys, "protect", photos.root, out, "--quiet", *options)
     assert code == 0 and lossy(out)["quality"] == "original", err

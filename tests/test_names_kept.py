@@ -310,7 +310,7 @@ def test_a_mapping_is_refused_where_it_would_be_published_or_replace_another_fil
     (tmp_path / "mine.csv").write_text("mine")
     with pytest.raises(FileExistsError, match="never overwritten"):
         exported(dataset, tmp_path / "out", mapping=tmp_path / "mine.csv")
-    with pytest.raises(ValueError, match=r"one of the formats .* for a mapping, got 'npz'"):
+    with pytest.raises(ValueError, match=r"one of the formats .* with a mapping, got 'npz'"):
         exported(dataset, tmp_path / "out", "npz", mapping=tmp_path / "m.csv")
     assert not (tmp_path / "out").exists() and (tmp_path / "mine.csv").read_text() == "mine"
     for _ in range(2):  # its own it replaces

@@ -74,7 +74,7 @@ def test_photos_right_in_the_folder_and_in_one_more(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     assert len(open_folder(tmp_path)) == 2  # with an empty folder
     Image.new("RGB", (4, 4)).save(tmp_path / "old" / "2.png")
-    refused(tmp_path, "2 right in it", tmp_path / "old")
+    refused(tmp_path, "2 directly in it", tmp_path / "old")
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_it_says_how_many_it_takes_over(protected, tmp_path, caplog):
     killed(protected, tmp_path / "out", 4)
     with caplog.at_level(logging.INFO, "unlearnable"):
         export(protected, tmp_path / "out")
-    assert "4 of 6 copies were finished by an earlier start" in caplog.text
+    assert "4 of 6 copies were already finished by an earlier run" in caplog.text
 
 
 def test_a_killed_export_into_an_empty_folder_is_continued(protected, tmp_path, saved):

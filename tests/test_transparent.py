@@ -314,7 +314,7 @@ class Twice(Own):
 
 
 def test_steps_after_the_transform_are_refused(perturbation):
-    with pytest.raises(TypeError, match=r"After to give what its transform.*inside the trans"):
+    with pytest.raises(TypeError, match=r"After to give what its transform.*into the trans"):
         ProtectedDataset(After(ToTensor()), perturbation)
     with pytest.raises(TypeError, match="After to give what its transform gives"):
         ue.RandomNoise().fit(After(ToTensor()), progress=False)
@@ -598,7 +598,7 @@ def test_caches_hold_clean_items_on_a_copy_alone(kind, empty, read, perturbation
 
 def test_cache_that_cannot_be_told_from_chance_is_refused(perturbation):
     dataset = Keeping(ToTensor(), kept={})
-    with pytest.raises(TypeError, match=r"apply its transforms each time.*keeps what it has trans"):
+    with pytest.raises(TypeError, match=r"apply its transforms each time.*caches trans"):
         ProtectedDataset(dataset, perturbation)
     assert not dataset.kept
 
@@ -628,7 +628,9 @@ class TwoViews(Own):
 
 def test_second_view_of_an_image_is_not_left_clean(perturbation):
     dataset = ue.from_items(TwoViews(RandomHorizontalFlip(1e-9)), image=0, label=2)
-    with pytest.raises(TypeError, match=r"each image once.*at 0 and again at 1.*in one transform"):
+    with pytest.raises(
+        TypeError, match=r"each image only once.*at 0 and again at 1.*in one transform"
+    ):
         ProtectedDataset(dataset, perturbation)
 
 

@@ -335,7 +335,7 @@ def test_a_method_of_ones_own_says_that_it_takes_the_mask():
 def test_rows_of_two_visibilities_are_not_joined():
     first = ue.RandomNoise().fit(Subset(Shapes(size=16), range(8)), **QUIET).perturbation_
     other = ue.RandomNoise().fit(Subset(Shapes(size=16), range(8, 16)), visibility="low", **QUIET)
-    with pytest.raises(ValueError, match="visibility None as in the first"):
+    with pytest.raises(ValueError, match="visibility None, as in the first"):
         ue.Perturbation.concat([first, other.perturbation_])
 
 

@@ -86,7 +86,7 @@ def described(
         "folder": str(folder),
         "images": len(protected),
         "protected": f"{args.fraction:.0%}",
-        "size": "same as the photos" if protected.full_size else "x".join(map(str, learned)),
+        "size": "as the photos" if protected.full_size else "x".join(map(str, learned)),
         "perturbation": repr(protected.perturbation),
         "change": str(protected.change(compared)),
         **left(folder),

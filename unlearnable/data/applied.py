@@ -22,7 +22,7 @@ _USUAL = standard_calls()
 
 
 def finisher(bare: Bare, dataset: Any, chosen: Chosen) -> Finish:
-    """What makes items, as they are now: transforms are looked up in the dataset again."""
+    """Returns the function that makes items; looks up the dataset's current transforms."""
     key, steps = bare.layout.image, _steps(bare, dataset, chosen)
     plain = [(call.args, transform) for call, transform in steps]
     pairs = bare.layout.is_pair and all(_is_plain(call) for call, _ in steps)
@@ -50,7 +50,7 @@ def _is_plain(call: Call) -> bool:
 
 
 def applied(bare: Bare, dataset: Any, chosen: Chosen, name: str) -> Any:
-    """What is applied now under one of the three names; None for nothing."""
+    """The current transform under one of the three names; None if there is none."""
     if bare.calls is None:
         joint, transform, target_transform = _parts(bare, dataset, chosen)
     elif "transforms" in chosen:

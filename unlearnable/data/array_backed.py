@@ -15,17 +15,17 @@ from .shapes import Shapes
 
 
 class Held(NamedTuple):
-    """What a dataset holds and gives as PIL images, mode L or RGB, and labels."""
+    """The arrays that a dataset holds and returns as PIL images (mode L or RGB) and labels."""
 
     images: Images  # all of them, (N, 1 or 3, H, W): a view
     labels: Callable[[Sequence[int]], list[Any]]  # of items, by their indices
 
 
 def held_by(dataset: Any) -> Held | None:
-    """The arrays behind the items of a dataset without transforms; None if read differently.
+    """The arrays behind a dataset without transforms; None if its items are read differently.
 
-    A dataset qualifies by its ``__getitem__``, which must be one that is known here, and by the
-    type of its arrays, which are looked up again in each call.
+    A dataset qualifies if its ``__getitem__`` is known here and its arrays, which are looked up in
+    each call, have the right types.
     """
     known = _KNOWN.get(getattr(type(dataset), "__getitem__", None))
     if known is None:
@@ -38,7 +38,7 @@ def held_by(dataset: Any) -> Held | None:
 def gather_images(
     held: Mapping[int, Held], leaves: Sequence[int], places: Sequence[int]
 ) -> tuple[Images, list[Any]]:
-    """Images of one shape and their labels, from the datasets ``leaves`` at ``places``."""
+    """Gathers images of one shape and their labels from the datasets ``leaves`` at ``places``."""
     first = held[leaves[0]]
     if len(held) == 1:
         return planar(first.images[places]), first.labels(places)
@@ -54,7 +54,7 @@ def gather_images(
 
 
 def gives_what_it_holds(dataset: Any) -> bool:
-    """Whether a sample of items equals the arrays: a later torchvision may read differently."""
+    """Whether a sample of items equals the arrays; other torchvision versions may differ."""
     held = held_by(dataset)
     if held is None or not len(dataset):
         return False

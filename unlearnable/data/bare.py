@@ -51,20 +51,20 @@ class Bare(NamedTuple):
     expected: Sequence[Path] = ()  # what they are for each item
 
     def check_calls(self, index: int) -> None:
-        """Raises ``TypeError`` if the item that was read last had transforms of its own."""
+        """Raises ``TypeError`` if the item read last had different transforms."""
         if self.made is not None and self.made.paths != self.expected:
             raise TypeError(_others(type(self.dataset).__name__, index))
 
 
 def take_off(dataset: Any, layout: Layout | None = None) -> Bare:
-    """A dataset without its transforms; its own object is not changed.
+    """Returns a dataset without its transforms; the original object is not modified.
 
     Args:
-        dataset: Any map-style dataset that is no ``Subset`` or ``ConcatDataset``.
-        layout: Where image and label lie in its items; None to find out.
+        dataset: Any map-style dataset except ``Subset`` and ``ConcatDataset``.
+        layout: Where image and label are in its items; None to find out.
 
     Raises:
-        TypeError: The transforms cannot be taken off, or there is random augmentation besides.
+        TypeError: The transforms cannot be separated, or there is other random augmentation.
     """
     if hasattr(type(dataset), "without_transforms"):
         return Bare(dataset.without_transforms(), layout or Layout())
@@ -146,8 +146,8 @@ class _Trial:
             probe = rebuilt(self._dataset, {**self._start, **stubs})
         except AttributeError as error:
             raise Refused(
-                f"expected a transform of {self._name} that can be taken off, got one that cannot "
-                f"be set ({error}); hold it in a plain attribute: self.transform = transform",
+                f"expected a transform of {self._name} that can be replaced, got one that cannot "
+                f"be set ({error}); store it in a plain attribute: self.transform = transform",
                 3,
             ) from error
         items, logs = self._read(probe, log)
@@ -181,8 +181,8 @@ class _Trial:
             except Exception as error:
                 raise Refused(
                     f"expected {self._name} to be readable without its transforms, got "
-                    f"{type(error).__name__}: {error}; let its __getitem__ leave out a transform "
-                    f"that is None",
+                    f"{type(error).__name__}: {error}; make its __getitem__ skip a transform that "
+                    f"is None",
                     0,
                 ) from error
             logs[index] = list(log)
@@ -196,7 +196,7 @@ class _Trial:
                 image = field_of(item, layout.image)
             except (AttributeError, IndexError, KeyError, TypeError) as error:
                 raise TypeError(
-                    f"expected an image at {layout.image!r} of the items of {self._name}, got "
+                    f"expected an image at {layout.image!r} in the items of {self._name}, got "
                     f"{type(error).__name__}: {error} for item {index}"
                 ) from error
             try:
@@ -209,9 +209,9 @@ class _Trial:
             again = [key for key in others if same(field_of(item, key), image)]
             if again:
                 raise Refused(
-                    f"expected {self._name} to give each image once in an item, got it at "
+                    f"expected {self._name} to have each image only once in an item, got it at "
                     f"{layout.image!r} and again at {again[0]!r}, where it would stay clean; make "
-                    f"both views in one transform, which returns a list of them",
+                    f"both views in one transform that returns a list of them",
                     4,
                 )
 
@@ -249,12 +249,12 @@ class _Trial:
                 varies = any(not same(expected, self._whole(index, seed)) for _ in range(AGAIN))
                 if varies and alike(item, expected):
                     continue  # a random state of its own, which cannot be fixed
-                found = "another item"
+                found = "a different item"
             raise Refused(
-                f"expected {self._name} to give what its transform gives, got {found} when the "
-                f"transform is taken off and applied afterwards: its __getitem__ changes items "
-                f"after the transform, applies it twice, or applies something where it is None; do "
-                f"all that inside the transform",
+                f"expected {self._name} to return what its transform returns, got {found} when "
+                f"the transform was removed and applied afterwards; its __getitem__ changes items "
+                f"after the transform, applies it twice, or does something else if it is None, so "
+                f"move all of that into the transform",
                 2,
             )
 
@@ -295,9 +295,10 @@ class _Trial:
 
 def _others(name: str, index: int) -> str:
     return (
-        f"expected {name} to apply the same transforms to all items, got others for item {index} "
-        f"than for item 0: it chooses them by item, or keeps what it has transformed; let one "
-        f"transform choose, or protect parts with one transform by themselves and concatenate them"
+        f"expected {name} to apply the same transforms to all items, got different ones for items "
+        f"{index} and 0; it chooses them by item, or caches transformed items. Let a single "
+        f"transform choose, or protect the parts with one transform each separately and "
+        f"concatenate them"
     )
 
 

@@ -16,7 +16,7 @@ _TOGETHER = 1 << 19  # bytes of pixels that are worked on at once: they stay in 
 
 
 class Item(NamedTuple):
-    """One raw image: canonical pixels, label, and what turns pixels back into the caller's type."""
+    """One raw image: canonical pixels, label, and a function from pixels to the caller's type."""
 
     pixels: Pixels
     label: Any
@@ -25,7 +25,7 @@ class Item(NamedTuple):
 
 
 class Read(NamedTuple):
-    """An item as it is read: its image is a plain picture, or canonical pixels."""
+    """An item as read: its image is a plain picture or canonical pixels."""
 
     image: Pixels | Image.Image
     label: Any
@@ -43,7 +43,7 @@ class RawBatch(NamedTuple):
     wholes: list[Any] | None = None  # items without transforms; None where all are pairs
 
     def part(self, places: Sequence[int]) -> RawBatch:
-        """Those at ``places`` of the batch."""
+        """The part of the batch at ``places``."""
         indices = [self.indices[place] for place in places]
         labels = [self.labels[place] for place in places]
         restores = [self.restores[place] for place in places]
@@ -51,7 +51,7 @@ class RawBatch(NamedTuple):
         return RawBatch(indices, self.pixels[places], labels, restores, wholes)
 
     def images(self) -> list[Any]:
-        """The images as the dataset gives them."""
+        """The images in the form in which the dataset returns them."""
         if all(restore is to_pil for restore in self.restores):
             return to_pils(self.pixels)
         return [restore(pixels) for restore, pixels in zip(self.restores, self.pixels, strict=True)]
@@ -65,10 +65,10 @@ def read_batches(
     held: Mapping[int, Held],
     read: Callable[[int], Read],
 ) -> Iterator[RawBatch]:
-    """Raw images in the order asked for: runs of one size, and few enough for the cache.
+    """Raw images in the requested order, in batches of one size that fit into the cache.
 
-    Image ``indices[i]`` is number ``places[i]`` of ``datasets[leaves[i]]``, which is without
-    transforms. ``held`` has the arrays of those that hold some; from others, ``read`` reads an
+    Image ``indices[i]`` is number ``places[i]`` of ``datasets[leaves[i]]``, which has no
+    transforms. ``held`` has the arrays of datasets that hold some; for others, ``read`` reads an
     image by its index.
     """
 

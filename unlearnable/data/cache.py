@@ -55,7 +55,7 @@ class ImageStore(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of all keys and labels in order: the dataset's fingerprint."""
+        """The dataset's fingerprint: a digest of all keys and labels in order."""
         return digest_of_images(self.keys, self.labels.numpy())
 
 
@@ -148,11 +148,11 @@ def read_images(
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> ImageStore:
-    """Decodes every image of a dataset once, whatever :class:`RawDataset` takes as one.
+    """Decodes every image of a dataset, in any form that :class:`RawDataset` accepts, once.
 
-    Images are resized and centre-cropped to ``image_size``, a side or (height, width), without
-    which their sizes may not vary. They are kept in memory or in ``folder``, to be used again from
-    there; a ``ValueError`` says that it holds another dataset's images.
+    Images are resized and centre-cropped to ``image_size``, a side or (height, width); without it,
+    all images must have the same size. They are kept in memory or in ``folder``, from which they
+    can be reused; raises ``ValueError`` if it contains another dataset's images.
     """
     decoder = _Decoder(RawDataset(dataset), ResizeCrop.parse(image_size))
     if folder is None:
@@ -171,7 +171,7 @@ def read_images(
 
 
 def bytes_of_images(dataset: Any, image_size: int | Sequence[int] | None = None) -> int:
-    """How much memory all images of a dataset would take, judged by the first one."""
+    """Estimated memory for all images of a dataset, based on the first one."""
     decoder = _Decoder(RawDataset(dataset), ResizeCrop.parse(image_size))
     return len(decoder) * decoder[0].pixels.nbytes
 
@@ -274,7 +274,7 @@ def _write_images(
             try:
                 os.posix_fallocate(file.fileno(), 0, count)
             except OSError as error:
-                problem = f"no room for {count:,} bytes of images: {error.strerror}"
+                problem = f"not enough space for {count:,} bytes of images: {error.strerror}"
                 raise OSError(error.errno, problem, str(path.parent)) from error
         index = _decode_all(decoder, keep, progress, workers=workers)
         file.flush()
@@ -297,12 +297,12 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
         sound = False
     if not sound:
         raise ArtefactError(
-            f"expected the images that {folder / _STORE} describes, found others; delete {folder}"
+            f"expected the images described in {folder / _STORE}, found others; delete {folder}"
         )
 
     def another(difference: str) -> ValueError:
         return ValueError(
-            f"expected the images of this dataset in {folder}, found those of another "
+            f"expected the images of this dataset in {folder}, found those of another one "
             f"({difference}); choose another folder, or delete this one"
         )
 
@@ -321,6 +321,7 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
             raise another(f"image {number} differs")
         if zlib.crc32(pixels[number].tobytes()) != index["checksums"][number]:
             raise ArtefactError(
-                f"expected image {number} of {folder} as it was stored; delete the folder"
+                f"expected image {number} in {folder} unchanged, found different pixels; delete "
+                f"the folder"
             )
     return _store_of(decoder, pixels, {name: tensor.copy() for name, tensor in index.items()})

@@ -17,7 +17,7 @@ Log: TypeAlias = list[tuple[Path, tuple[Any, ...], dict[str, Any]]]
 
 
 class Off:
-    """Stands in for a transform: gives what it got, and notes how it was called."""
+    """Stands in for a transform: returns its input and records how it was called."""
 
     def __init__(self, path: Path, log: Log) -> None:
         self.path, self.log = path, log
@@ -28,7 +28,7 @@ class Off:
 
 
 class Calls(threading.local):
-    """The paths of the transforms that were called while an item was read, in this thread."""
+    """The paths of the transforms called while an item was read, in this thread."""
 
     def __init__(self) -> None:
         self.paths: list[Path] = []
@@ -38,7 +38,7 @@ class Calls(threading.local):
 
 
 class StandIn:
-    """Stands in for a transform on the copy that is read: gives what it got."""
+    """Stands in for a transform on the copy that is read: returns its input."""
 
     def __init__(self, path: Path, calls: Calls) -> None:
         self.path, self.calls = path, calls
@@ -49,14 +49,14 @@ class StandIn:
 
 
 def unchanged(*args: Any, **kwargs: Any) -> Any:
-    """What a transform was given, in the form in which one of its kind gives it back."""
+    """A transform's input, in the form in which such a transform returns it."""
     if kwargs and not args:
         return kwargs
     return args[0] if len(args) == 1 else args
 
 
 class Call(NamedTuple):
-    """A call of a transform, as a dataset makes it."""
+    """A call of a transform by a dataset."""
 
     path: Path
     args: tuple[Any, ...]  # keys of the item's fields that it gets, or ITEM
@@ -80,12 +80,12 @@ class Call(NamedTuple):
         return item
 
     def only(self, key: Any) -> bool:
-        """Whether the call changes this field alone."""
+        """Whether the call changes only this field."""
         return self.args == (key,)
 
 
 def standard_calls(image: Any = 0, label: Any = 1) -> dict[str, Call]:
-    """How torchvision's datasets call their transforms, by their names."""
+    """How torchvision's datasets call their transforms, by name."""
     return {
         "transform": Call(("transform",), (image,)),
         "target_transform": Call(("target_transform",), (label,)),
@@ -94,7 +94,7 @@ def standard_calls(image: Any = 0, label: Any = 1) -> dict[str, Call]:
 
 
 def calls_in(log: Log, item: Any, layout: Layout) -> list[Call]:
-    """Which fields of an item the calls were made with that were noted while it was read."""
+    """The fields of an item that the recorded calls were made with."""
     calls = []
     for path, args, kwargs in log:
         if args and kwargs:
@@ -127,7 +127,7 @@ def _key_of(value: Any, item: Any, layout: Layout, place: int) -> Any:
 
 
 def other_keys(item: Any, usual: Sequence[Any]) -> list[Any]:
-    """Keys or positions of an item's fields, but for some."""
+    """Keys or positions of an item's fields, except some."""
     if ITEM in usual:
         return []
     keys: list[Any] = []

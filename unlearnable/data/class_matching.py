@@ -12,7 +12,7 @@ _SHOWN = 5  # names that an error lists
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The same names; one that an earlier class has too gets its index, as in ``crane (517)``."""
+    """The same names, with the index appended to duplicates, as in ``crane (517)``."""
     found: list[str] = []
     taken = set(names)
     seen: set[str] = set()
@@ -28,7 +28,7 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def only_class(labels: Sequence[Any], classes: Sequence[str] | None) -> str | None:
-    """The class that all labels are of, for people; None where there are several, or no indices."""
+    """Name of the only class among the labels; None if there are several or no class indices."""
     if not len(labels) or any(label != labels[0] for label in labels):
         return None
     index = class_index(labels[0])
@@ -40,15 +40,15 @@ def only_class(labels: Sequence[Any], classes: Sequence[str] | None) -> str | No
 
 
 def match_classes(expected: Sequence[str], found: Sequence[str], what: str) -> list[int]:
-    """For each of the ``found`` classes its index among those ``expected``, by name.
+    """The index of each of the ``found`` classes among the ``expected`` ones, by name.
 
     Args:
-        expected: Names by index, as are the others.
-        found: All of them in any order.
-        what: Was found, for errors: ``"a dataset"``.
+        expected: Names by index.
+        found: Names by index, in any order.
+        what: Description for errors, such as ``"a dataset"``.
 
     Raises:
-        ValueError: Names differ, or cannot tell two classes apart.
+        ValueError: Names differ or do not distinguish two classes.
     """
     wanted, given = list(map(composed, expected)), list(map(composed, found))
     if wanted == given:
@@ -57,8 +57,8 @@ def match_classes(expected: Sequence[str], found: Sequence[str], what: str) -> l
     if Counter(wanted) == Counter(given) and places != wanted:
         several = next(name for name, count in Counter(wanted).items() if count > 1)
         raise ValueError(
-            f"expected {what} with classes in the same order, since several are called "
-            f"{several!r}, got {_some(found)}; give each class a name of its own"
+            f"expected {what} with classes in the same order, because several are called "
+            f"{several!r}, got {_some(found)}; give each class a different name"
         )
     if Counter(places) != Counter(named):
         raise ValueError(

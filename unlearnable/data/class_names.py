@@ -22,12 +22,12 @@ _MOST = 1 << 20  # what is not below it is no class index
 
 
 def class_names(dataset: Any) -> list[str] | None:
-    """Names of a dataset's classes in the order of their indices, or None where they are unknown.
+    """Names of a dataset's classes in index order, or None if they are unknown.
 
-    They are those of its ``class_to_idx`` or, where that agrees or is missing, of its ``classes``:
-    a list, a dict from index to name or from name to index, or a method that returns one. Several
-    names of a class are joined by commas, and an index below others that has none is ``class 3``.
-    Folders of an export have the names that their classes had before.
+    They are taken from its ``class_to_idx`` or, if that agrees or is missing, from its ``classes``:
+    a list, a dict from index to name or from name to index, or a method that returns one of these.
+    Several names of a class are joined by commas, and a missing name becomes, for example, ``class
+    3``. Folders of an export have the original names of their classes.
     """
     listed, indices = _stated(dataset)
     by_index = _by_index(indices) if isinstance(indices, Mapping) else None
@@ -40,18 +40,18 @@ def class_names(dataset: Any) -> list[str] | None:
 
 
 def common_names(datasets: Sequence[Any], named: Sequence[list[str] | None]) -> list[str] | None:
-    """The names that classes of all parts of a dataset have; None where one has none.
+    """The class names shared by all parts of a dataset; None if a part has none.
 
     Raises:
-        ValueError: Their names differ, or their order as the parts list them.
+        ValueError: The parts' class names or their order differ.
     """
     listed = [found for x in datasets if (found := _listed(_stated(x)[0])) is not None]
     if None in named:
         return None
     if any(names != named[0] for names in named) or any(found != listed[0] for found in listed):
         raise ValueError(
-            "expected the parts of a ConcatDataset to have the same classes in the same order, got "
-            "different ones"
+            "expected the parts of a ConcatDataset to have the same classes in the same order, "
+            "got different ones; give them the same class_to_idx"
         )
     return named[0]
 
@@ -224,5 +224,5 @@ def _are_names(value: Any) -> TypeGuard[list[str]]:
 
 
 def composed(name: str) -> str:
-    """One spelling of letters with marks: file systems differ in theirs."""
+    """A uniform spelling of accented letters, in which file systems differ."""
     return unicodedata.normalize("NFC", name)

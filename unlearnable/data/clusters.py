@@ -27,11 +27,11 @@ from .raw import RawDataset
 
 
 class ClusteredDataset(Dataset[Any]):
-    """What :func:`clusters` returns: a dataset's images without transforms, and their clusters.
+    """The result of :func:`clusters`: a dataset's images without transforms, and their clusters.
 
     Attributes:
-        base: The dataset that was given.
-        targets: The cluster of each image, from 0, in the order of their first images.
+        base: The original dataset.
+        targets: The cluster of each image; clusters are numbered from 0 by first appearance.
         centres: Mean features of each cluster, float (K, D).
     """
 
@@ -50,20 +50,20 @@ class ClusteredDataset(Dataset[Any]):
         return item.restore(item.pixels), self.targets[index]
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
-        """Images with their clusters as labels, in the order asked for."""
+        """Images with their clusters as labels, in the requested order."""
         for batch in self._raw.batches(indices):
             labels: list[Any] = [self.targets[index] for index in batch.indices]
             yield batch._replace(labels=labels, wholes=None)
 
     def without_transforms(self) -> ClusteredDataset:
-        """Itself: transforms are off already."""
+        """Returns itself, because it has no transforms."""
         return self
 
     def assign(self, dataset: Any) -> ClusteredDataset:
-        """Other images, each in the cluster whose centre is nearest: for :meth:`Method.extend`.
+        """Assigns other images to the clusters with the nearest centres, for :meth:`Method.extend`.
 
         Args:
-            dataset: As for :func:`clusters`.
+            dataset: As in :func:`clusters`.
         """
         found = nearest(self._like.of(dataset), self.centres)
         return ClusteredDataset(dataset, found.tolist(), self.centres, self._like)
@@ -109,31 +109,31 @@ def clusters(
     seed: int = 0,
     progress: bool = True,
 ) -> ClusteredDataset:
-    """Sorts images by what they show: clusters that stand for classes where there are none.
+    """Sorts images by content into clusters, which stand in for classes if there are none.
 
-    Features of a pretrained network are divided by k-means. A method that learns a row for each
-    image takes the result like any dataset, and protects the images themselves, whatever labels
-    they have: rows are found by content. Methods whose rows belong to classes refuse it, since no
-    image tells its cluster.
+    Features of a pretrained network are clustered by k-means. Methods that learn a row for each
+    image accept the result like any dataset and protect the original images, whatever their labels,
+    because rows are found by content. Methods with class-wise rows refuse it, because an image does
+    not reveal its cluster.
 
-    What is learned makes clusters easy to tell apart. It hinders a victim that learns other
-    classes as far as these are like the clusters.
+    The perturbation makes clusters easy to tell apart. It hinders a victim that learns other
+    classes to the extent that these resemble the clusters.
 
     Args:
-        dataset: Any dataset that ``fit`` takes, with labels or without
-            (``from_items(…, label=None)``). It is not changed.
+        dataset: Any dataset that ``fit`` accepts, with or without labels (``from_items(…,
+            label=None)``). It is not modified.
         count: Number of clusters, at least 2.
-        network: As for ``pretrained_network``, or a module from images in [0, 1] to logits, of
-            which the inputs of its last Linear layer count.
-        image_size: Side, or (height, width), that images are resized and cropped to; needed where
+        network: As in ``pretrained_network``, or a module from images in [0, 1] to logits; its
+            features are the inputs of its last Linear layer.
+        image_size: Side, or (height, width), to which images are resized and cropped; required if
             their sizes vary.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
-        seed: Of the first centres.
-        progress: Show bars, where standard error is a terminal.
+        seed: Seed of the initial centres.
+        progress: Show progress bars if standard error is a terminal.
 
     Raises:
         ImportError: The extra ``pretrained`` is not installed.
-        ValueError: There are fewer different images than clusters.
+        ValueError: There are fewer distinct images than clusters.
 
     Example:
         >>> from unlearnable import RandomNoise
@@ -155,7 +155,7 @@ def clusters(
         if "different points" not in str(error):
             raise
         raise ValueError(
-            f"expected at least {count} images that the network tells apart for {count} clusters, "
-            f"got fewer; ask for fewer clusters"
+            f"expected at least {count} images that the network can tell apart for {count} "
+            f"clusters, got fewer; request fewer clusters"
         ) from error
     return ClusteredDataset(dataset, found.tolist(), centres, like)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 @contextlib.contextmanager
 def random_state(seed: int) -> Iterator[None]:
-    """Python's, numpy's and torch's global generators from a seed; afterwards as they were."""
+    """Seeds the global generators of Python, NumPy and torch and restores them afterwards."""
     before = _states()
     try:
         random.seed(seed)
@@ -38,7 +38,7 @@ def _restore(states: tuple[Any, Any, Tensor]) -> None:
 
 @contextlib.contextmanager
 def watched_draws() -> Iterator[list[bool]]:
-    """Gives a list that holds, at the end, whether the global generators were drawn from."""
+    """Gives a list that contains, at the end, whether the global generators were used."""
     before, drawn = _states(), list[bool]()
     yield drawn
     after = _states()
@@ -46,7 +46,7 @@ def watched_draws() -> Iterator[list[bool]]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal in type and in all that they hold, as far as can be seen."""
+    """Whether two values are equal in type and content, as far as can be determined."""
     if one is other:
         return True
     if type(one) is not type(other):
@@ -81,7 +81,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two values are of the same type and shape, whatever numbers they hold."""
+    """Whether two values have the same type and shape, whatever numbers they contain."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Image.Image):

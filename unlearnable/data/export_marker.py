@@ -12,20 +12,20 @@ _COPY = "unlearnable-protected-"
 
 
 def copy_name(index: int) -> str:
-    """The name of an image in a table, where nothing else tells that it may be protected.
+    """The name of an image in a table, where nothing else shows that it may be protected.
 
-    Tables are copied without the folder that they were in: to the Hub, or to a cache.
+    Tables are copied without their folder, to the Hub or to a cache.
     """
     return f"{_COPY}{index:06d}.png"
 
 
 def is_copy(name: str | Path) -> bool:
-    """Whether a file name is of :func:`copy_name`."""
+    """Whether a file name comes from :func:`copy_name`."""
     return Path(name).name.startswith(_COPY)
 
 
 def export_at(folder: str | Path) -> dict[str, Any] | None:
-    """The content of the folder's ``unlearnable.json``; None where that is not an export's own."""
+    """The content of the folder's ``unlearnable.json``; None if it was not written by an export."""
     try:
         content = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

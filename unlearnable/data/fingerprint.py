@@ -15,12 +15,12 @@ THUMBNAIL_TOLERANCE = 12  # levels: other JPEG decoders stay within 4, other pho
 
 
 def image_key(pixels: Pixels) -> int:
-    """64-bit BLAKE2b of an image's size and its pixels as RGB: grey and RGB copies share a key."""
+    """64-bit BLAKE2b of an image's size and RGB pixels; grey and RGB copies share a key."""
     return image_keys(pixels[None])[0]
 
 
 def image_keys(images: Images) -> list[int]:
-    """:func:`image_key` of each of (B, 1 or 3, H, W) images."""
+    """:func:`image_key` for a batch of images (B, 1 or 3, H, W)."""
     count, channels, height, width = images.shape
     if channels == 1:
         images = np.broadcast_to(images, (count, 3, height, width))
@@ -34,12 +34,12 @@ def image_keys(images: Images) -> list[int]:
 
 
 def thumbnail(pixels: Pixels) -> Pixels:
-    """The image as RGB averaged down to 4x4, uint8 of shape (3, 4, 4)."""
+    """The RGB image averaged down to 4x4, uint8 of shape (3, 4, 4)."""
     small = to_pil(pixels).convert("RGB").resize((4, 4), Image.Resampling.BOX)
     return np.asarray(small).transpose(2, 0, 1)
 
 
 def digest_of_images(keys: NDArray[np.uint64], labels: NDArray[np.int64]) -> str:
-    """Fingerprint of a dataset: of all keys and labels in order."""
+    """Fingerprint of a dataset: a digest of all keys and labels in order."""
     content = keys.tobytes() + labels.astype("<i8").tobytes()
     return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -25,24 +25,25 @@ def from_hf(
     transform: Callable[[Any], Any] | None = None,
     target_transform: Callable[[Any], Any] | None = None,
 ) -> HuggingFaceImages:
-    """A Hugging Face dataset as a torchvision dataset of (image, label) pairs.
+    """Converts a Hugging Face dataset to a torchvision dataset of (image, label) pairs.
 
-    Wherever this package takes a dataset it takes a ``datasets.Dataset`` too, and converts it
-    with this function. Call it only to name the columns or to give a transform.
+    Wherever this package takes a dataset, it also takes a ``datasets.Dataset`` and converts it with
+    this function. Call it only to name the columns or to set a transform.
 
     Args:
-        dataset: A ``datasets.Dataset``; it is not changed. A transform of its own, from
-            ``set_transform`` or ``with_transform``, is taken off and applied after the
-            perturbation, to one image at a time and to only the columns of image and label.
-        image: Column of images. None takes the one column of type ``Image`` or of the name
-            ``image`` or ``img``.
-        label: Column of class indices. None takes the one column of type ``ClassLabel`` or of the
-            name ``label`` or ``labels``.
-        transform: Takes a PIL image and returns what the model wants; as in torchvision.
-        target_transform: Takes the class index.
+        dataset: A ``datasets.Dataset``, which is not modified. Its own transform, from
+            ``set_transform`` or ``with_transform``, is removed and applied after the perturbation,
+            to one image at a time and only to the image and label columns.
+        image: Column of images. None takes the only column of type ``Image`` or named ``image`` or
+            ``img``.
+        label: Column of class indices. None takes the only column of type ``ClassLabel`` or named
+            ``label`` or ``labels``.
+        transform: Transform from a PIL image to what the model expects, as in torchvision.
+        target_transform: Transform of the class index.
 
     Raises:
-        TypeError: It is not a ``datasets.Dataset`` but, say, a ``DatasetDict`` or an iterable one.
+        TypeError: It is not a ``datasets.Dataset`` but, for example, a ``DatasetDict`` or an
+            ``IterableDataset``.
         ValueError: A column is missing or ambiguous, labels are not class indices, or the dataset
             has a format, such as ``"torch"``.
     """
@@ -53,12 +54,12 @@ def from_hf(
 
 
 def is_hf_dataset(dataset: Any) -> bool:
-    """Whether it is a ``datasets.Dataset``."""
+    """Whether a dataset is a ``datasets.Dataset``."""
     return _is_a(dataset, "arrow_dataset", "Dataset")
 
 
 def refuse_collections(dataset: Any) -> None:
-    """Raises ``TypeError`` for what ``datasets`` has besides map-style datasets."""
+    """Raises ``TypeError`` for dict and iterable datasets of the package ``datasets``."""
     if _is_a(dataset, "dataset_dict", "DatasetDict", "IterableDatasetDict"):
         splits = ", ".join(f'dataset["{name}"]' for name in dataset)
         raise TypeError(
@@ -79,10 +80,10 @@ def _is_a(dataset: Any, module: str, *names: str) -> bool:
 
 
 class HuggingFaceImages(VisionDataset):
-    """What :func:`from_hf` returns.
+    """The result of :func:`from_hf`.
 
     Attributes:
-        classes: Names of the classes, or None where the label column has none.
+        classes: Names of the classes, or None if the label column has none.
         class_to_idx: Their indices.
         targets: Class indices of all images.
     """
@@ -100,19 +101,19 @@ class HuggingFaceImages(VisionDataset):
         self._label = _column(features, label, "label")
         if getattr(features[self._image], "decode", True) is False:
             raise ValueError(
-                f"expected images in column {self._image!r}, got encoded ones; decode them: "
+                f"expected images in column {self._image!r}, got encoded ones; decode them with "
                 f"dataset.cast_column({self._image!r}, datasets.Image())"
             )
         if str(getattr(features[self._label], "dtype", "")) in ("string", "large_string"):
             raise ValueError(
                 f"expected class indices in column {self._label!r}, got strings; give each class "
-                f"an index: dataset.class_encode_column({self._label!r})"
+                f"an index with dataset.class_encode_column({self._label!r})"
             )
         own = _own_transform(dataset, self._image, self._label)
         if own is not None and (transform is not None or target_transform is not None):
             raise ValueError(
-                "expected one transform, got transform= and that of set_transform; take the "
-                "latter off with dataset.with_format(None)"
+                "expected one transform, got both transform= and set_transform; remove the latter "
+                "with dataset.with_format(None)"
             )
         super().__init__(root=None, transform=transform, target_transform=target_transform)
         self._dataset = dataset
@@ -123,7 +124,7 @@ class HuggingFaceImages(VisionDataset):
 
     @property
     def transforms(self) -> Transforms | None:
-        """What is applied to image and label: what was set here, else that of the dataset."""
+        """Transforms of image and label: those set here, otherwise those of the dataset."""
         if self._joint is not None:
             return self._joint
         if self.transform is not None or self.target_transform is not None:
@@ -152,7 +153,7 @@ class HuggingFaceImages(VisionDataset):
 
     @property
     def file_names(self) -> list[str]:
-        """Names of the files that images were read from, of a sample, as far as is known."""
+        """Names of the files that a sample of images was read from, as far as known."""
         return _file_names(self._rows, self._image)
 
     def extra_repr(self) -> str:
@@ -160,10 +161,10 @@ class HuggingFaceImages(VisionDataset):
 
 
 class HuggingFaceRows(Dataset[Any]):
-    """The rows of a Hugging Face dataset as they are, dicts of all columns.
+    """The unchanged rows of a Hugging Face dataset, as dicts of all columns.
 
     Attributes:
-        classes: None: which column is the label's is not known here.
+        classes: Always None, because the label column is not known here.
     """
 
     classes = None
@@ -181,7 +182,7 @@ class HuggingFaceRows(Dataset[Any]):
 
     @property
     def file_names(self) -> list[str]:
-        """Names of the files that images were read from, of a sample, as far as is known."""
+        """Names of the files that a sample of images was read from, as far as known."""
         kinds = {name: type(kind).__name__ for name, kind in self._rows.features.items()}
         columns = [name for name, kind in kinds.items() if kind == "Image"]
         return [name for column in columns for name in _file_names(self._rows, column)]
@@ -191,13 +192,13 @@ class HuggingFaceRows(Dataset[Any]):
         return HuggingFaceRows(self._dataset, transformed=False)
 
     def names_of(self, column: Any) -> list[str] | None:
-        """The names of the classes of a column, where it has some."""
+        """The class names of a column, if it has some."""
         names = getattr(self._dataset.features.get(column), "names", None)
         return None if names is None else list(names)
 
     @property
     def row_transform(self) -> Callable[[Any], Any] | None:
-        """What ``set_transform`` gave the dataset, for one row."""
+        """The transform set by ``set_transform``, applied to a single row."""
         state = _check_format(self._dataset)
         if state["type"] is None:
             return None
@@ -217,9 +218,9 @@ def _file_names(rows: Any, column: str) -> list[str]:
 
 
 def replaced_columns(dataset: Any) -> tuple[str, str] | None:
-    """Columns of image and label, where the dataset's transform gives others instead; else None.
+    """Columns of image and label if the dataset's transform replaces them by others, else None.
 
-    Such rows, as trainers take them, are no pairs (image, label).
+    Such rows, as used by trainers, are not pairs (image, label).
     """
     if _check_format(dataset)["type"] is None:
         return None
@@ -264,8 +265,8 @@ def _check_format(dataset: Any) -> dict[str, Any]:
     state: dict[str, Any] = dataset.format
     if state["type"] not in (None, "custom"):
         raise ValueError(
-            f'expected a dataset without a format, got the format "{state["type"]}", which turns '
-            f"images into arrays before they can be protected; take it off with "
+            f'expected a dataset without a format, got the format "{state["type"]}", which '
+            f"turns images into arrays before they can be protected; remove it with "
             f"dataset.with_format(None), and pass from_hf(dataset, transform=…) instead"
         )
     return state
@@ -289,7 +290,7 @@ def _transformed(
         ) from error
     if not {names[0], *columns}.issubset(result):
         raise ValueError(
-            f"expected the dataset's transform to give the columns {columns} again, got "
+            f"expected the dataset's transform to return the columns {columns}, got "
             f"{list(result)}; {hint}"
         )
     return result[names[0]][0], result[names[1]][0] if names[1] in result else label

@@ -19,17 +19,17 @@ _Levels = TypeVar("_Levels", np.uint8, np.int8)
 
 
 def planar(images: Images) -> Images:
-    """The same (B, C, H, W) images, lying in memory in that order."""
+    """The same (B, C, H, W) images, contiguous in memory in this order."""
     return _contiguous(images, 1)
 
 
 def interleaved(images: Images) -> NDArray[np.uint8]:
-    """(B, C, H, W) images as (B, H, W, C), lying in memory in that order."""
+    """(B, C, H, W) images as (B, H, W, C), contiguous in memory in this order."""
     return _contiguous(images.transpose(0, 2, 3, 1), 3)
 
 
 def laid_like(images: Images, added: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(B, C, H, W) levels, lying in memory as such images do: sums take half as long then."""
+    """(B, C, H, W) levels in the memory layout of the images, which halves the time of sums."""
     if images.flags.c_contiguous or images.shape != added.shape:
         return added
     return _contiguous(added.transpose(0, 2, 3, 1), 3).transpose(0, 3, 1, 2)
@@ -81,7 +81,7 @@ def _from_plain(pictures: Sequence[Image.Image]) -> Images:
 
 
 def is_plain(image: Any) -> TypeGuard[Image.Image]:
-    """Whether it is a picture that was made in memory, with nothing said of it: ``standard``."""
+    """Whether an image is a picture made in memory without metadata."""
     return (
         type(image) is Image.Image
         and image.mode in ("RGB", "L")
@@ -91,7 +91,7 @@ def is_plain(image: Any) -> TypeGuard[Image.Image]:
 
 
 def form_of(image: Pixels | Image.Image) -> tuple[Any, ...]:
-    """What images that :func:`as_batch` joins have in common."""
+    """The properties that images must share to be joined by :func:`as_batch`."""
     return (image.mode, image.size) if isinstance(image, Image.Image) else image.shape
 
 
@@ -103,7 +103,7 @@ def bytes_of(image: Pixels | Image.Image) -> int:
 
 
 def as_batch(images: Sequence[Pixels | Image.Image]) -> Images:
-    """Images of one form as (B, C, H, W), lying in memory as they do: pixels or plain pictures."""
+    """Joins images of one form, pixels or plain pictures, to (B, C, H, W), keeping their layout."""
     if isinstance(images[0], Image.Image):
         return _from_plain(cast("Sequence[Image.Image]", images))
     return _stacked(cast("Sequence[Pixels]", images))
@@ -134,7 +134,7 @@ def _like_array(pixels: Pixels, ndim: int) -> Pixels:
 
 
 def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
-    """uint8 pixels (1 or 3, H, W) and the way back; refuses what was changed by transforms."""
+    """uint8 pixels (1 or 3, H, W) and the inverse conversion; refuses transformed images."""
     if isinstance(image, Image.Image):
         return _from_pil(image), to_pil
     import torch  # here, since artefacts are read without it
@@ -153,8 +153,8 @@ def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
         first = isinstance(image, Tensor)  # where channels lie
         if is_uint8 and ndim == 3 and image.shape[0 if first else 2] in (2, 4):
             raise TypeError(
-                f"expected 1 or 3 channels, grey or RGB, got {found}, whose last channel is its "
-                f"transparency; lay the image on a background first, or leave that channel out: "
+                f"expected 1 or 3 channels, grey or RGB, got {found}, whose last channel is "
+                f"transparency; put the image on a background first, or drop that channel: "
                 f"{'image[:-1]' if first else 'image[:, :, :-1]'}"
             )
         if isinstance(image, Tensor) and is_uint8 and ndim == 3 and image.shape[2] in (1, 3):
@@ -162,10 +162,10 @@ def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
         if isinstance(image, np.ndarray) and is_uint8 and ndim == 3 and len(image) in (1, 3):
             hint = "; transpose(1, 2, 0) puts the channels last"
     raise TypeError(
-        f"expected a PIL image, a uint8 tensor (1 or 3, H, W) or a uint8 array (H, W, 1 or 3), got "
-        f"{found}{hint}. Perturbations are added to pixels before any transform: pass the dataset "
-        f"without ToTensor, Normalize or scaling (a transform= given to a torchvision dataset is "
-        f"fine, it is taken off and applied afterwards)"
+        f"expected a PIL image, a uint8 tensor (1 or 3, H, W) or a uint8 array (H, W, 1 or 3), "
+        f"got {found}{hint}. Perturbations are added to pixels before any transform, so pass the "
+        f"dataset without ToTensor, Normalize or scaling (the transform= of a torchvision dataset "
+        f"is fine: it is removed and applied afterwards)"
     )
 
 
@@ -175,14 +175,14 @@ def pixels_of(image: Any) -> Pixels:
 
 
 class ResizeCrop(NamedTuple):
-    """Resize and centre crop to one size; recorded in an artefact and replayed from it."""
+    """Resize and centre crop to one size; stored in an artefact and repeated from there."""
 
     height: int
     width: int
 
     @classmethod
     def parse(cls, image_size: int | Sequence[int] | None) -> ResizeCrop | None:
-        """From ``image_size=`` as users write it: a side, (height, width), or None."""
+        """Parses ``image_size=``: a side, (height, width), or None."""
         if image_size is None:
             return None
         try:

@@ -21,7 +21,7 @@ _NAMES = {
 
 
 class Whole:
-    """Stands for the item itself, where a key or a position would be."""
+    """Stands for the item itself, in place of a key or a position."""
 
     def __repr__(self) -> str:
         return "the item"
@@ -34,7 +34,7 @@ ITEM = Whole()
 
 
 class Layout(NamedTuple):
-    """Where image and label lie in an item."""
+    """Where image and label are in an item."""
 
     image: Any = 0  # key or position; ITEM for the item itself
     label: Any = 1  # key, position, function of the item, or None
@@ -45,14 +45,14 @@ class Layout(NamedTuple):
         return (self.image, self.label) == (0, 1)
 
     def label_of(self, item: Any) -> Any:
-        """The class index of an item, as the dataset gives it; None without labels."""
+        """The class index of an item as returned by the dataset; None without labels."""
         if self.label is None or callable(self.label):
             return None if self.label is None else self.label(item)
         return field_of(item, self.label)
 
 
 def field_of(item: Any, key: Any) -> Any:
-    """What lies at a key or position of an item, or in that attribute of it."""
+    """The value at a key or position of an item, or of an attribute."""
     if key is ITEM:
         return item
     if isinstance(key, str) and not isinstance(item, Mapping):
@@ -61,7 +61,7 @@ def field_of(item: Any, key: Any) -> Any:
 
 
 def with_field(item: Any, key: Any, value: Any) -> Any:
-    """The same item, of the same type, with another value at a key or position."""
+    """The same item, of the same type, with a new value at a key or position."""
     if key is ITEM:
         return value
     if isinstance(item, tuple):
@@ -81,12 +81,12 @@ def with_field(item: Any, key: Any, value: Any) -> Any:
 
 
 class ItemDataset(Dataset[Any]):
-    """What :func:`from_items` returns: the dataset's own items, with a note of what is where.
+    """The result of :func:`from_items`: the dataset's items, with the location of image and label.
 
     Attributes:
-        dataset: The dataset that was given.
-        layout: Where image and label lie.
-        classes: Names of the classes, or None to take the dataset's own.
+        dataset: The original dataset.
+        layout: Where image and label are.
+        classes: Names of the classes, or None to use those of the dataset.
     """
 
     def __init__(
@@ -110,22 +110,22 @@ def from_items(
     *,
     classes: Sequence[str] | None = None,
 ) -> ItemDataset:
-    """Says where image and label lie in the items of a dataset; all else is passed through.
+    """Declares where image and label are in a dataset's items; everything else is passed through.
 
-    Protected items are of the same type, with the image alone replaced. Pairs (image, label) need
-    none of this, and neither do dicts and longer tuples where both are clear.
+    Protected items keep their type, and only the image is replaced. This function is not needed for
+    pairs (image, label), nor for dicts and longer tuples in which image and label are obvious.
 
     Args:
-        dataset: Any map-style dataset, or a Hugging Face one, whose items stay dicts of all
-            columns. It is not changed.
-        image: Key, position or attribute of the image; None where the item is the image.
-        label: Key, position or attribute of the class index; or a function that takes the item,
-            before any transform, and returns it, such as ``one_hot_index`` or one attribute of
-            many; or None for a dataset without labels, which methods that need none take. The
-            item's own field stays as it is. With worker processes that are spawned, a function has
-            to be one that can be pickled.
-        classes: Names of the classes, in the order of their indices; without them those of the
-            dataset are taken, and none with a function.
+        dataset: Any map-style dataset, or a Hugging Face dataset, whose items stay dicts of all
+            columns. It is not modified.
+        image: Key, position or attribute of the image; None if the item itself is the image.
+        label: Key, position or attribute of the class index; or a function from the item, before
+            any transform, to the class index, such as ``one_hot_index`` or one of several
+            attributes; or None for a dataset without labels, which methods that need no labels
+            accept. The item's own field does not change. With spawned worker processes, a function
+            must be picklable.
+        classes: Names of the classes in index order. By default those of the dataset, or none if
+            ``label`` is a function.
 
     Returns:
         A dataset of the same items.
@@ -152,15 +152,15 @@ def from_items(
 def find_layout(
     name: str, samples: Mapping[int, Any], listed: Sequence[Any] | None = None
 ) -> Layout:
-    """Where image and label lie, judged by some items of a dataset, by their indices.
+    """Finds where image and label are, from sample items of a dataset by index.
 
     Args:
-        name: The dataset's class, for people.
+        name: Name of the dataset's class, for messages.
         samples: Items without transforms.
-        listed: Labels that the dataset lists besides.
+        listed: Labels that the dataset lists separately.
 
     Raises:
-        TypeError: It is not clear; the message says how to name them.
+        TypeError: It is ambiguous; the message says how to name them.
     """
     item = next(iter(samples.values()))
     if isinstance(item, (tuple, list)) and len(item) == 2 and not hasattr(item, "_fields"):
@@ -240,6 +240,6 @@ def _unclear(
         some = ", ".join(map(str, found))
         got = f"{f'several ({some})' if found else 'none'} in {got}"
     return TypeError(
-        f"expected {name} to give {expected}, got {got}; name image and label: "
+        f"expected {name} to have {expected}, got {got}; name image and label with "
         f"unlearnable.from_items{call}"
     )

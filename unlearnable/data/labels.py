@@ -16,12 +16,12 @@ from .items import Layout
 
 
 def lists_files(bare: Any) -> bool:
-    """Whether items are files that a loader reads, and the labels listed beside them."""
+    """Whether items are files read by a loader, with labels listed next to them."""
     return getattr(type(bare), "__getitem__", None) is DatasetFolder.__getitem__
 
 
 def listed_labels(leaf: Any, layout: Layout) -> list[Any] | None:
-    """Labels of a dataset's items by an attribute of it, or None."""
+    """Labels of a dataset's items from one of its attributes, or None."""
     if callable(layout.label) or layout.label is None:
         return None
     if lists_files(leaf) and layout.label == 1:
@@ -51,9 +51,9 @@ def _unwrapped(label: Any) -> Any:
 def check_labels(
     labels: Sequence[Any], classes: Sequence[str] | None, indices: Sequence[int] | None = None
 ) -> NDArray[np.int64]:
-    """Labels as int64, or a ``ValueError`` that names the one that is not a class index.
+    """Labels as int64; raises ``ValueError`` naming one that is not a class index.
 
-    They are those of the images at ``indices``, or of all.
+    They are the labels of the images at ``indices``, or of all images.
     """
     checked = np.empty(len(labels), dtype=np.int64)
     for place, label in enumerate(labels):
@@ -62,15 +62,15 @@ def check_labels(
         if negative or isinstance(label, bool) or not isinstance(label, int):
             index = place if indices is None else indices[place]
             hint = (
-                "; the labels are missing: methods that need none take "
+                "; the labels are missing, so add them, or use a method that needs none with "
                 "unlearnable.from_items(dataset, label=None)"
             )
             if negative:
-                hint = "; negative labels mark unlabelled images: leave them out with a Subset"
+                hint = "; negative labels mark unlabelled images, so exclude these with a Subset"
             elif label is not None:
                 hint = (
-                    "; say which class it is: unlearnable.from_items(dataset, label=…), with a "
-                    "function of the item, or label=None for methods that need no labels"
+                    "; say which class it is with unlearnable.from_items(dataset, label=…) and a "
+                    "function of the item, or pass label=None for methods that need no labels"
                 )
             expected = "expected labels to be class indices 0, 1, 2, …"
             raise ValueError(f"{expected}, got {label!r} for image {index}{hint}")
@@ -83,7 +83,7 @@ def check_labels(
 
 
 def sample_of(labels: Sequence[Any]) -> list[int]:
-    """16 places at most: some evenly spread, and the first of as many classes as there is room."""
+    """At most 16 places: some evenly spread, and the first of as many classes as possible."""
     spread = np.linspace(0, len(labels) - 1, 6).astype(int).tolist()
     first: dict[Any, int] = {}
     for index, label in enumerate(labels):
@@ -94,7 +94,7 @@ def sample_of(labels: Sequence[Any]) -> list[int]:
 
 
 def agree(found: Any, listed: Any) -> bool:
-    """Whether an item has the label that is listed."""
+    """Whether an item has the listed label."""
     found, listed = (
         value.tolist() if hasattr(value, "tolist") else value
         for value in map(_unwrapped, (found, listed))
@@ -103,7 +103,7 @@ def agree(found: Any, listed: Any) -> bool:
 
 
 def check_listed(labels: Sequence[Any], listed: Sequence[int], indices: Sequence[int]) -> None:
-    """Raises ``ValueError`` where items at ``indices`` have other labels than a dataset lists."""
+    """Raises ``ValueError`` if items at ``indices`` have labels other than those listed."""
     for index, label in zip(indices, check_labels(labels, None, indices).tolist(), strict=True):
         if label != listed[index]:
             raise ValueError(

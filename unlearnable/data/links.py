@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def check_links(folder: Path) -> None:
-    """Refuses links to a folder that they lie in."""
+    """Refuses links to a folder that contains them."""
     for at, _, _ in os.walk(folder, followlinks=True):
         here = Path(at)
         if here.is_symlink() and _leads_back(here):
             raise ValueError(
-                f"expected folders without cycles, got the link {here} to {here.resolve()}, "
-                f"which leads back to itself: its photos would be read again and again; remove it"
+                f"expected folders without cycles, got the link {here} to {here.resolve()}, which "
+                f"leads back to itself, so its photos would be read again and again; remove it"
             )
 
 

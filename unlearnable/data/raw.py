@@ -61,17 +61,17 @@ class _Pairs(Dataset[Any]):
 
 
 class RawDataset:
-    """A dataset's raw images and labels, and apart from them the transforms it would apply.
+    """A dataset's raw images and labels and, separately, the transforms that it applies.
 
     Takes any map-style dataset whose items have an image and a label, a Hugging Face dataset with a
-    column of each, what ``from_items`` returns, or a tuple (images, labels). Images are PIL images,
-    uint8 tensors (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3).
+    column for each, the result of ``from_items``, or a tuple (images, labels). Images are PIL
+    images, uint8 tensors (1 or 3, H, W) or uint8 arrays (H, W, 1 or 3).
 
     Attributes:
-        classes: Names of the classes in the order of their indices, or None where unknown.
-        name: The dataset's class, for people.
-        originals: The datasets that images come from: no ``Subset`` or ``ConcatDataset``.
-        holds_arrays: Whether all images lie in arrays, which are read many at once.
+        classes: Names of the classes in index order, or None if unknown.
+        name: Name of the dataset's class, for messages.
+        originals: The datasets that images come from, inside any ``Subset`` or ``ConcatDataset``.
+        holds_arrays: Whether all images are in arrays, from which many can be read at once.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -138,11 +138,11 @@ class RawDataset:
 
     @property
     def reads_photos(self) -> bool:
-        """Whether all images are files that this package opens itself; threads may do so."""
+        """Whether all images are files that this package opens itself, possibly in threads."""
         return all(map(_reads_photos, self._bare))
 
     def read_by(self, loader: Callable[[str], Image.Image]) -> RawDataset:
-        """The same images; files that this package opens itself are read by this loader."""
+        """The same images, with files that this package opens itself read by the given loader."""
         other = copy.copy(self)
         other._bare = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._bare]
         for leaf in filter(_reads_photos, other._bare):
@@ -151,19 +151,19 @@ class RawDataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of class names or, where there are none, the largest label plus one."""
+        """Number of class names or, if there are none, the largest label plus one."""
         return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
 
     @property
     def labelled(self) -> bool:
-        """Whether images have labels: ``from_items(…, label=None)`` says that they have none."""
+        """Whether images have labels; not with ``from_items(…, label=None)``."""
         return all(
             getattr(leaf, "labelled", True) and bare.layout.label is not None
             for leaf, bare in zip(self.originals, self._taken, strict=True)
         )
 
     def holds(self, kind: type) -> bool:
-        """Whether a dataset of this class is among those that images come from."""
+        """Whether images come from a dataset of this class."""
         return any(isinstance(x, kind) for leaf in self.originals for x in datasets_in(leaf))
 
     def _whole(self, index: int) -> tuple[Any, Layout]:
@@ -186,10 +186,10 @@ class RawDataset:
             taken.check_calls(index)
         if layout.is_pair and not (isinstance(item, (tuple, list)) and len(item) > 1):
             raise TypeError(
-                f"expected {type(leaf).__name__} to give (image, label) pairs, got "
+                f"expected {type(leaf).__name__} to return (image, label) pairs, got "
                 + type(item).__name__
                 + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
-                + "; name image and label: unlearnable.from_items(dataset, image=…, label=…)"
+                + "; name image and label with unlearnable.from_items(dataset, image=…, label=…)"
             )
         return item, layout
 
@@ -204,13 +204,13 @@ class RawDataset:
         return next(self.items([index]))
 
     def items(self, indices: Sequence[int]) -> Iterator[Item]:
-        """Raw images one after the other, read together where that is possible."""
+        """Raw images one by one, read together if possible."""
         for batch in self.batches(indices):
             wholes = batch.wholes or [None] * len(batch.labels)
             yield from map(Item, batch.pixels, batch.labels, batch.restores, wholes)
 
     def batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
-        """Raw images in the order asked for: runs of one size, and few enough for the cache."""
+        """Raw images in the requested order, in batches of one size that fit into the cache."""
         indices = list(indices)
         leaves, places = [0] * len(indices), indices
         if not self._in_order:
@@ -225,8 +225,8 @@ class RawDataset:
         image = whole[0] if pair else field_of(whole, layout.image)
         if image is None:
             raise ValueError(
-                f"expected an image in every item, got None for image {index}: it is missing; "
-                f"leave such items out, with a Subset or dataset.filter, before anything is learned"
+                f"expected an image in every item, got None for image {index}; exclude such items "
+                f"first, with a Subset or dataset.filter"
             )
         restore: Callable[[Pixels], Any] = to_pil
         if not is_plain(image):
@@ -242,16 +242,16 @@ class RawDataset:
         return Read(image, label, restore, None if pair else whole)
 
     def path(self, index: int) -> Path | None:
-        """The file that an image is read from, where its dataset lists files."""
+        """The file that an image is read from, if its dataset lists files."""
         leaf = self.originals[self._leaf_of[index]]
         return file_of(leaf, int(self._index_in[index])) if has_own(leaf, "samples") else None
 
     def folder(self, index: int) -> Path | None:
-        """The folder that an image's dataset lists files of, or None."""
+        """The folder whose files an image's dataset lists, or None."""
         return folder_of(self.originals[self._leaf_of[index]])
 
     def finished(self, batch: RawBatch, images: Sequence[Any], chosen: Chosen) -> list[Any]:
-        """Items as the dataset gives them, with these images and the chosen transforms."""
+        """Items as returned by the dataset, with these images and the chosen transforms."""
         wholes = batch.wholes or [None] * len(images)
         if self._in_order:
             made = finisher(self._taken[0], self.originals[0], chosen)
@@ -266,7 +266,7 @@ class RawDataset:
         ]
 
     def applied(self, name: str, chosen: Chosen) -> Any:
-        """What is applied under the name of a transform; None where the datasets' differ."""
+        """The transform with a given name; None if those of the datasets differ."""
         values = [
             applied(bare, leaf, chosen, name)
             for bare, leaf in zip(self._taken, self.originals, strict=True)
@@ -275,9 +275,9 @@ class RawDataset:
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Class indices, int64 of shape (N,); read once, by attribute where a sample agrees.
+        """Class indices, int64 of shape (N,); read once, from an attribute if a sample agrees.
 
-        All are 0 where images have no labels.
+        All are 0 if images have no labels.
         """
         if not self.labelled:
             return np.zeros(len(self), np.int64)
@@ -295,13 +295,13 @@ class RawDataset:
         return keys
 
     def with_keys(self, keys: NDArray[np.uint64]) -> RawDataset:
-        """The same dataset, whose :attr:`keys` are known from an earlier reading."""
+        """The same dataset with :attr:`keys` known from an earlier reading."""
         known = copy.copy(self)
         known.keys = keys
         return known
 
     def stated_labels(self) -> list[Any] | None:
-        """Labels that the dataset lists, where a sample agrees with its items; else None."""
+        """Labels listed by the dataset if a sample agrees with its items, else None."""
         columns = [
             listed_labels(leaf, bare.layout)
             for leaf, bare in zip(self._bare, self._taken, strict=True)

@@ -96,18 +96,18 @@ def _draw(rng: np.random.Generator, labels: NDArray[np.int64], side: int) -> NDA
 class Shapes(VisionDataset):
     """Ten classes of shapes on textured backgrounds, generated from a seed in about a second.
 
-    Each RGB image shows one shape of random place, size, tilt, colour and texture on a ground with
-    the 1/f spectrum of natural images. The classes can be told apart only by outline, so that
-    a perturbation which gives the class away is an easier thing to learn than the shape.
+    Each RGB image shows one shape with random position, size, tilt, colour and texture on a
+    background with the 1/f spectrum of natural images. Classes differ only in outline, so a
+    perturbation that gives the class away is easier to learn than the shape.
 
     Args:
         train: The training split; the test split is drawn from an independent stream.
-        size: Number of images; 3,000 for training and 1,000 for testing unless given. The first
+        size: Number of images; by default 3,000 for training and 1,000 for testing. The first
             images do not depend on it.
-        seed: Not negative. Images depend only on seed, split and side.
+        seed: Non-negative seed. Images depend only on seed, split and side.
         side: Height and width in pixels, at least 8.
-        transform: Takes a PIL image and returns what the model wants.
-        target_transform: Takes the class index.
+        transform: Transform from a PIL image to what the model expects.
+        target_transform: Transform of the class index.
 
     Raises:
         ValueError: ``size``, ``seed`` or ``side`` is not an integer, or too small.

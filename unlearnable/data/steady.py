@@ -12,7 +12,7 @@ AGAIN = 16  # readings of one item of a dataset that draws random numbers
 
 
 class Refused(TypeError):
-    """Why one way of taking transforms off does not do; the most telling one is raised."""
+    """Why one way of separating transforms fails; the most informative reason is raised."""
 
     def __init__(self, message: str, weight: int) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ def check_steady(
     *,
     draws: bool = True,
 ) -> None:
-    """Refuses random augmentation that is no transform: items must be the same in each reading."""
+    """Refuses random augmentation outside transforms: items must be the same at every reading."""
     if items is None:
         with random_state(1):
             items = {index: bare[index] for index in samples}
@@ -42,17 +42,17 @@ def check_steady(
         again = same(item, items[index])
         if again and not called:
             raise Refused(
-                f"expected {type(dataset).__name__} to apply its transforms each time that an item "
-                f"is read, got other calls for item {index} when it was read again: it keeps what "
-                f"it has transformed, or transforms at random; keep items as they are before the "
-                f"transform, and let the transform itself be random",
+                f"expected {type(dataset).__name__} to apply its transforms each time an item is "
+                f"read, got different calls when item {index} was read again; it caches "
+                f"transformed items, or transforms at random. Cache items before the transform, "
+                f"and put randomness into the transform itself",
                 4,
             )
         if not again:
             raise Refused(
-                f"expected {type(dataset).__name__} to give the same item each time it is read "
-                f"without its transforms, got another for item {index}: there is random "
-                f"augmentation in its __getitem__ or its loader; put that into its transform= (an "
-                f"attribute self.transform, which is taken off and applied after the perturbation)",
+                f"expected {type(dataset).__name__} to return the same item each time it is read "
+                f"without its transforms, got a different one for item {index}; move the random "
+                f"augmentation in its __getitem__ or loader into its transform= (an attribute "
+                f"self.transform, which is applied after the perturbation)",
                 4,
             )

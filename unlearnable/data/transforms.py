@@ -39,12 +39,12 @@ _METHODS = (
 
 
 def has_own(dataset: Any, name: str) -> bool:
-    """Whether an object has an attribute by itself, not from another that it delegates to."""
+    """Whether an object itself has an attribute, rather than one that it delegates to."""
     return name in _attributes(dataset) or hasattr(type(dataset), name)
 
 
 def value_at(dataset: Any, path: Path) -> Any:
-    """What a path leads to; None where it leads nowhere."""
+    """The value at a path, or None."""
     for step in path:
         held = isinstance(dataset, (list, tuple, dict))
         dataset = dataset[step] if held else getattr(dataset, str(step), None)
@@ -52,7 +52,7 @@ def value_at(dataset: Any, path: Path) -> Any:
 
 
 def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Path, Any]:
-    """All transforms that a dataset holds, by their paths: its own, and those of datasets in it."""
+    """All transforms in a dataset and in the datasets that it contains, by path."""
     found: dict[Path, Any] = {}
     own = _attributes(dataset)
     for path, inner in _inner(own):
@@ -81,7 +81,7 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
 
 
 def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
-    """Where a transform could be set, and none is."""
+    """The paths at which a transform could be set but is not."""
     own = _attributes(dataset)
     found = [(*prefix, name) for name in TRANSFORM_NAMES if name in own and own[name] is None]
     for name in TRANSFORM_NAMES:
@@ -95,7 +95,7 @@ def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
 
 
 def find_loaders(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
-    """Where torchvision's own loader of photos is held."""
+    """The paths that hold torchvision's own photo loader."""
     own = _attributes(dataset)
     found = [(*prefix, "loader")] if own.get("loader") is default_loader else []
     for path, inner in _inner(own):
@@ -105,7 +105,7 @@ def find_loaders(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
 
 
 def datasets_in(dataset: Any, depth: int = 8) -> list[Any]:
-    """A dataset and those that it holds, directly or not."""
+    """A dataset and the datasets that it contains, directly or indirectly."""
     inner = [other for _, other in _inner(_attributes(dataset)) if other is not dataset]
     return [
         dataset,
@@ -163,10 +163,10 @@ def shallow(dataset: Any) -> Any:
 
 
 def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
-    """A copy with these values at their paths; what is off the paths is shared, but for containers.
+    """A copy with new values at some paths; everything else is shared, except containers.
 
     Raises:
-        AttributeError: One of them cannot be set, or setting it would change the original.
+        AttributeError: A value cannot be set, or setting it would change the original.
     """
     held = isinstance(dataset, (list, tuple, dict))
     other: Any = list(dataset) if isinstance(dataset, tuple) else shallow(dataset)
@@ -187,7 +187,7 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
 
 
 def emptied_caches(dataset: Any, read: Any) -> dict[Path, Any]:
-    """What a dataset's caches are without items: containers that change when a copy is read."""
+    """A dataset's caches, emptied: containers that change when a copy is read."""
     found: dict[Path, Any] = {}
     for name, value in _attributes(dataset).items():
         if type(value) not in _CONTAINERS or isinstance(value, set):
@@ -207,7 +207,7 @@ def _set(dataset: Any, name: str, value: Any, original: Any) -> None:
     if isinstance(static, property):
         old = getattr(original, name)
         if getattr(original, name) is not old:
-            raise AttributeError(f"the property {name} is made anew each time")
+            raise AttributeError(f"the property {name} is created anew each time")
         static.__set__(dataset, value)
         if getattr(original, name) is not old:  # a setter that reaches into what both share
             static.__set__(original, old)
@@ -219,13 +219,13 @@ def _set(dataset: Any, name: str, value: Any, original: Any) -> None:
 
 
 def photo_loaders(dataset: Any) -> dict[Path, Any]:
-    """Our own loader of photos, for each place where a dataset holds torchvision's."""
+    """This package's photo loader, for each path that holds torchvision's."""
     return dict.fromkeys(find_loaders(dataset), load_photo)
 
 
 @functools.cache
 def is_known(read: Callable[..., Any] | None) -> bool:
-    """Whether a ``__getitem__`` is one whose transforms are known: torchvision's or our own."""
+    """Whether a ``__getitem__`` is torchvision's or this package's, with known transforms."""
     module = getattr(read, "__module__", None) or ""
     known = ("torchvision.", "unlearnable.", "torch.utils.data.")
     return f"{module}.".startswith(known) and "StackDataset" not in getattr(
@@ -234,9 +234,9 @@ def is_known(read: Callable[..., Any] | None) -> bool:
 
 
 def pair_of(dataset: Any) -> Any:
-    """A dataset's pair of transforms that holds nothing besides the two; None if it decides.
+    """A dataset's pair of transforms if it only combines the two; None if it takes precedence.
 
-    Some classes of torchvision read the pair alone: there it decides where the two are others.
+    Some torchvision classes read only the pair, which then takes precedence over the two.
     """
     pair = getattr(dataset, "transforms", None) if has_own(dataset, "transforms") else None
     names = getattr(type(dataset).__getitem__, "__code__", pair_of.__code__).co_names
@@ -248,9 +248,9 @@ def pair_of(dataset: Any) -> Any:
 
 
 def standard_parts(dataset: Any, pair: Any) -> tuple[Any, Any, Any]:
-    """``transforms``, if that is no pair, ``transform`` and ``target_transform``, as they are.
+    """The current ``transforms``, if that is not a pair, ``transform`` and ``target_transform``.
 
-    A pair that is not the one of before, of :func:`pair_of`, was set since, and has both.
+    A pair other than the earlier one from :func:`pair_of` was set since and contains both.
     """
     found = [
         getattr(dataset, name, None) if has_own(dataset, name) else None for name in TRANSFORM_NAMES

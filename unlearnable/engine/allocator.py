@@ -21,14 +21,14 @@ _open = 0
 
 
 class KeptMemory:
-    """While it is open, the process keeps the memory that it frees; :meth:`close` returns it.
+    """While open, the process keeps freed memory; :meth:`close` returns it to the system.
 
-    By default glibc hands a large buffer back to the system when it is freed, so that the next step
-    gets pages of zeros for the same buffer, at a page fault each. Does nothing for devices other
-    than the CPU and for other C libraries.
+    By default glibc returns a large freed buffer to the system, so that the next step gets the same
+    buffer as zeroed pages, at a page fault each. Has no effect on devices other than the CPU and
+    with other C libraries.
 
     Args:
-        device: Where a run works.
+        device: Device of a run.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class KeptMemory:
             self._end.atexit = False
 
     def close(self) -> None:
-        """The last one that closes, or is forgotten, sets things back."""
+        """The last one that is closed or garbage-collected restores the default."""
         if self._end is not None:
             self._end()
 

@@ -23,31 +23,32 @@ _VIT_SIDE = 32  # pixels that the transformer's positions stand for
 
 
 class Normalize(nn.Module):
-    """Moves [0, 1] images to about zero mean and unit spread, so that no caller has to."""
+    """Normalizes [0, 1] images to about zero mean and unit spread, so that callers need not."""
 
     def forward(self, images: Tensor) -> Tensor:
         return (images - 0.5) * 4
 
 
 class Colour(nn.Module):
-    """Grey images as three equal channels, for networks that take colour only."""
+    """Turns grey images into three equal channels, for networks that take only colour images."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.expand(-1, 3, -1, -1)
 
 
 class ResizedInput(nn.Module):
-    """Images in [0, 1] as weights that were trained on ImageNet expect them.
+    """Prepares images in [0, 1] for weights that were trained on ImageNet.
 
     Both sides become multiples of 32. An image whose shorter side is below ``least_side`` is
-    enlarged to that, one whose shorter side is above ``most_side`` reduced; others are resized to
-    the nearest multiples.
+    enlarged to it, and one whose shorter side is above ``most_side`` is reduced; others are resized
+    to the nearest multiples.
 
     Args:
-        least_side: Pixels, rounded up to a multiple of 32.
-        most_side: Pixels, rounded down to one; never below ``least_side``.
-        mean: Of each channel, in [0, 1] units, which is subtracted.
-        std: Of each channel, which what is left is divided by.
+        least_side: Smallest shorter side in pixels, rounded up to a multiple of 32.
+        most_side: Largest shorter side in pixels, rounded down to a multiple of 32; never below
+            ``least_side``.
+        mean: Mean of each channel, in [0, 1] units, to subtract.
+        std: Standard deviation of each channel, to divide by.
     """
 
     mean: Tensor
@@ -84,7 +85,7 @@ def _stem(channels: int, width: int) -> nn.Conv2d:
 
 
 def init_convolutions(model: nn.Module) -> None:
-    """Draws the weights of a network's convolutions, by He et al."""
+    """Initialises a network's convolutions as in He et al."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -264,12 +265,12 @@ def vit_small(num_classes: int, channels: int) -> nn.Module:
 
 
 def from_torchvision(name: str, num_classes: int, channels: int) -> nn.Module:
-    """A classification model of torchvision as it is, for images of about 224x224."""
+    """An unmodified torchvision classification model, for images of about 224x224."""
     model = models.get_model(name, weights=None, num_classes=num_classes)
     return nn.Sequential(*([Colour()] if channels == 1 else []), Normalize(), model)
 
 
 def torchvision_names() -> list[str]:
-    """Models of torchvision's with logits as their only output in training."""
+    """Torchvision's models whose only output in training is logits."""
     with_others = ("googlenet", "inception_v3")
     return [name for name in models.list_models(models) if name not in with_others]

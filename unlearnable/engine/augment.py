@@ -16,7 +16,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as greyscale conversions use
 
 
 class CropFlip(NamedTuple):
-    """One random crop and horizontal flip per image, applied by one gather.
+    """One random crop and horizontal flip per image, applied with a single gather.
 
     Attributes:
         shifts: Pixels down and right that each crop is moved by, int64 of shape (B, 2).
@@ -28,9 +28,9 @@ class CropFlip(NamedTuple):
 
     @classmethod
     def draw(cls, count: int, draws: Draws, padding: int = 4, share: float = 1.0) -> CropFlip:
-        """Draws for ``count`` images what RandomCrop(padding=padding) and a fair flip would.
+        """Draws for ``count`` images, like RandomCrop(padding=padding) and a fair flip.
 
-        With a ``share`` below 1 each image is left as it is with the rest of the probability.
+        With a ``share`` below 1, each image is left unchanged with the remaining probability.
         """
         shifts = draws.integers((count, 2), -padding, padding + 1)
         flips = draws.integers((count,), 0, 2).bool()
@@ -42,7 +42,7 @@ class CropFlip(NamedTuple):
     def __call__(self, images: Tensor, *, mirrored: bool = False) -> Tensor:
         """Crops and flips float ``images`` of shape (B, C, H, W).
 
-        What was outside is black, or with ``mirrored`` continues the image by its mirror image.
+        Pixels from outside are black or, with ``mirrored``, those of the mirrored image.
         """
         height, width = images.shape[2:]
         rows = torch.arange(height, device=images.device) + self.shifts[:, :1]  # (B, H)
@@ -56,7 +56,7 @@ class CropFlip(NamedTuple):
 
 
 def luma(images: Tensor) -> Tensor:
-    """How bright each pixel of images (B, C, H, W) looks, (B, 1, H, W)."""
+    """The perceived brightness of each pixel of images (B, C, H, W), (B, 1, H, W)."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     red, green, blue = images.split(1, dim=1)
@@ -66,18 +66,18 @@ def luma(images: Tensor) -> Tensor:
 def jittered(
     images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
 ) -> Tensor:
-    """Images in other colours, float (B, C, H, W) in [0, 1].
+    """Changes the colours of images, float (B, C, H, W) in [0, 1].
 
-    The steps come in one order, brightness first. The hue is turned by a rotation of RGB space
-    around its grey axis, which keeps each pixel's mean and has a gradient everywhere; a turn of
-    a third swaps the channels, as in HSV. Images without three channels keep saturation and hue.
+    The steps have a fixed order, brightness first. The hue is changed by a rotation of RGB space
+    around its grey axis, which keeps each pixel's mean and has a gradient everywhere; a third of a
+    turn swaps the channels, as in HSV. Images without three channels keep saturation and hue.
 
     Args:
         images: Float (B, C, H, W) in [0, 1].
         brightness: Factor of the pixels, (B,).
         contrast: Factor of the distance to the image's mean luma, (B,).
         saturation: Factor of the distance to the pixel's luma, (B,).
-        hue: Share of a whole turn of the colours around the grey axis, (B,).
+        hue: Rotation of the colours around the grey axis, as a share of a full turn, (B,).
     """
     images = (per_image(brightness) * images).clamp(0, 1)
     mean = luma(images).mean((2, 3), keepdim=True)
@@ -92,24 +92,24 @@ def jittered(
 
 
 def per_image(values: Tensor) -> Tensor:
-    """One value per image, to go with images: (B, 1, 1, 1)."""
+    """Reshapes one value per image to broadcast over images: (B, 1, 1, 1)."""
     return values[:, None, None, None]
 
 
 def centres(pixels: Tensor, size: int) -> Tensor:
-    """Where the centres of pixels lie on a side of ``size`` pixels, from -1 to 1."""
+    """Positions of pixel centres along a side of ``size`` pixels, from -1 to 1."""
     return (2 * pixels + 1) / size - 1
 
 
 def resample(images: Tensor, y: Tensor, x: Tensor, mode: str, outside: str) -> Tensor:
-    """Reads each image at the crossings of rows and columns of its own, by one gather.
+    """Samples each image at its own grid of rows and columns, with a single gather.
 
     Args:
         images: Float, (B, C, H, W).
         y: Positions of the rows, from -1 to 1 over the image's height, (B, h).
-        x: Positions of the columns, likewise, (B, w).
+        x: Positions of the columns, from -1 to 1 over the image's width, (B, w).
         mode: ``"nearest"`` or ``"bilinear"``.
-        outside: ``"zeros"``, ``"border"`` or ``"reflection"``, as grid_sample's padding_mode.
+        outside: ``"zeros"``, ``"border"`` or ``"reflection"``, as in grid_sample's padding_mode.
     """
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
     found: Tensor = _Gather.apply(images, grid.to(images.dtype), _MODES[mode], _OUTSIDE[outside])

@@ -10,7 +10,7 @@ class TensorBoard:
     """Writes every record of a fit for TensorBoard. Needs the extra ``tensorboard``.
 
     Args:
-        folder: Where its event files go.
+        folder: Folder for the event files.
 
     Raises:
         ImportError: TensorBoard is not installed.
@@ -21,13 +21,14 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError(
-                "expected TensorBoard to be installed: pip install 'unlearnable[tensorboard]'"
+                "expected TensorBoard to be installed; install it with: pip install "
+                "'unlearnable[tensorboard]'"
             ) from error
         self._writer = SummaryWriter(str(folder))
         self._records = 0
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Writes the record's values at its ``step``, or at its number where it has none."""
+        """Writes the record's values at its ``step``, or at its number if it has none."""
         step = int(record.get("step", self._records))
         for name, value in record.items():
             if name != "step":

@@ -27,9 +27,7 @@ _GRACE = 5.0  # seconds in which several processes may get one Ctrl-C twice
 
 
 class RowStore(Protocol):
-    """Where a run writes perturbations, in [0, 1] units: rounds and clips them, and follows
-    checkpoints.
-    """
+    """Where a run writes perturbations, in [0, 1] units, to be rounded and clipped."""
 
     written: Tensor  # whether each row was, bool of shape (N,)
 
@@ -47,10 +45,10 @@ class RowStore(Protocol):
 
 
 def save_tree(path: Path, tree: Any) -> None:
-    """Writes nested dicts and lists of tensors and plain values, whole or not at all.
+    """Atomically writes nested dicts and lists of tensors and plain values.
 
     Raises:
-        OSError: The disk is full or read-only; what was at ``path`` is unharmed.
+        OSError: The disk is full or read-only; an existing file at ``path`` is left intact.
     """
     tensors: dict[str, Tensor] = {}
     described = json.dumps(_describe(tree, tensors))
@@ -65,7 +63,7 @@ def save_tree(path: Path, tree: Any) -> None:
 def save_tensors(
     path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes a safetensors file, which is on the disk at the end.
+    """Writes a safetensors file and flushes it to disk.
 
     Raises:
         OSError: The disk is full or read-only.
@@ -77,14 +75,14 @@ def save_tensors(
         problem = str(error)
         if full:
             size = sum(tensor.nbytes for tensor in tensors.values())
-            problem = f"no room for {readable_size(size)}: {os.strerror(errno.ENOSPC)}"
+            problem = f"not enough space for {readable_size(size)}: {os.strerror(errno.ENOSPC)}"
         raise OSError(errno.ENOSPC if full else errno.EIO, problem, str(path)) from error
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def load_tree(path: Path) -> Any:
-    """Reads what :func:`save_tree` wrote; tensors are on the CPU.
+    """Reads a file written by :func:`save_tree`; tensors are on the CPU.
 
     Raises:
         ValueError: The file is damaged.
@@ -95,7 +93,7 @@ def load_tree(path: Path) -> Any:
             return _rebuild(described, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(
-            f"expected a whole checkpoint file at {path}, got a damaged one ({error}); delete "
+            f"expected a complete checkpoint file at {path}, got a damaged one ({error}); delete "
             f"{path.parent} to start again"
         ) from error
 
@@ -132,13 +130,13 @@ def _rebuild(described: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 class Checkpoint:
-    """Where a run keeps its state, and when.
+    """Where and when a run saves its state.
 
     Args:
-        folder: For this run only.
-        rows: What the run writes, or None where it writes none to disk.
+        folder: Folder for this run only.
+        rows: The rows that the run writes, or None if it writes none to disk.
         group: The run's processes.
-        every: Seconds between checkpoints; 0 is one after every step.
+        every: Seconds between checkpoints; 0 means after every step.
 
     Attributes:
         number: Number of the last checkpoint; 0 before the first.
@@ -157,11 +155,11 @@ class Checkpoint:
         self._agreed: Interrupt = KeyboardInterrupt
 
     def after_step(self, save: Callable[[], None]) -> None:
-        """Calls ``save`` where it is time to.
+        """Calls ``save`` if a checkpoint is due.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C came during the step, or SIGTERM that the command line turns
-                into ``Terminated``; the state is saved.
+            KeyboardInterrupt: Ctrl-C was pressed during the step, or SIGTERM arrived, which the
+                command line turns into ``Terminated``; the state is saved.
         """
         now, end = self.wanted()
         if now:
@@ -170,19 +168,19 @@ class Checkpoint:
             raise self._interrupt()
 
     def end_if_asked(self, save: Callable[[], None]) -> None:
-        """Where no more steps come: saves and raises as :meth:`after_step`, if it was asked to."""
+        """Saves and raises like :meth:`after_step`, after the last step, if interrupted."""
         if self._agreed_on(0) > 1:
             save()
             raise self._interrupt()
 
     def _interrupt(self) -> KeyboardInterrupt:
         return self._agreed(
-            f"{in_words(self._agreed)}; the work so far is kept: the same fit with "
-            f"checkpoint={str(self.folder)!r} continues from here"
+            f"{in_words(self._agreed)}; the work so far is kept: run the same fit with "
+            f"checkpoint={str(self.folder)!r} to continue"
         )
 
     def wanted(self) -> tuple[bool, bool]:
-        """Whether to save now, and whether to end after it; all processes agree."""
+        """Whether to save now and whether to stop afterwards; all processes agree."""
         due = self._group.rank == 0 and time.monotonic() - self._last >= self._every
         agreed = self._agreed_on(int(due))
         return agreed > 0, agreed > 1
@@ -196,10 +194,10 @@ class Checkpoint:
         return agreed
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keeps the state and the rows as they are now.
+        """Saves the current state and rows.
 
         Raises:
-            OSError: The disk is full; the checkpoint before is whole.
+            OSError: The disk is full; the previous checkpoint is intact.
         """
         try:
             if self._rows is not None:
@@ -209,11 +207,11 @@ class Checkpoint:
                 if first:
                     save_tree(self.folder / STATE, state | {"number": self.number + 1})
         except OSError as error:
-            before = f"checkpoint {self.number} is whole" if self.number else "this was the first"
+            before = f"checkpoint {self.number} is intact" if self.number else "this was the first"
             raise OSError(
                 error.errno,
                 f"could not write a checkpoint, the state of unfinished work ({error.strerror}); "
-                f"{before}. Make room, then start the same again",
+                f"{before}. Free some space, then run the same again",
                 str(self.folder),
             ) from error
         self.number += 1
@@ -222,7 +220,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The last state, with the rows as they were then; None before the first checkpoint."""
+        """The last saved state, with its rows; None before the first checkpoint."""
         path = self.folder / STATE
         state: dict[str, Any] | None = load_tree(path) if path.exists() else None
         self.number = 0 if state is None else state["number"]
@@ -235,19 +233,19 @@ class Checkpoint:
         return state
 
     def keep(self, name: str, tree: Any) -> None:
-        """Writes something that will not change."""
+        """Stores something that will not change."""
         with self._group.rank_zero_first() as first:
             if first:
                 save_tree(self.folder / f"once-{name}.safetensors", tree)
 
     def kept(self, name: str) -> Any:
-        """Reads what :meth:`keep` wrote."""
+        """Reads what :meth:`keep` stored."""
         return load_tree(self.folder / f"once-{name}.safetensors")
 
     # Ctrl-C and SIGTERM
 
     def __enter__(self) -> Checkpoint:
-        """From here on the first of them waits for the end of the step and saves."""
+        """From here on, the first interrupt waits for the end of the step and saves."""
         self._deferred.__enter__()
         return self
 

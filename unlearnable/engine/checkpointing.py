@@ -77,22 +77,22 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 class Checkpointed(NamedTuple):
-    """Modules that have another ``forward``, in their ``__dict__``, and what is kept for it all."""
+    """Modules with a replaced ``forward`` in their ``__dict__``, and the memory that they keep."""
 
     blocks: list[nn.Module]
     kept: int  # bytes, of the images that it was tried on
 
 
 def checkpoint_blocks(network: nn.Module, images: Tensor, most: int) -> Checkpointed:
-    """Replaces ``forward`` of a network's blocks by one that keeps only what goes in.
+    """Replaces the ``forward`` of a network's blocks by one that keeps only its inputs.
 
-    Tried on a few images first: where a gradient or a running statistic is not the same, or a
-    network has no blocks, it stays as it is.
+    It is tried on a few images first: if a gradient or a running statistic differs, or the network
+    has no blocks, the network is not changed.
 
     Args:
-        network: In training mode.
-        images: A few of a batch, (B, C, H, W).
-        most: Bytes that a block may keep of them, unless there are no blocks inside it.
+        network: Network in training mode.
+        images: A few images of a batch, (B, C, H, W).
+        most: Bytes that a block may keep for them, unless it contains no blocks.
     """
     with _buffers_restored(network), global_seed(0, images.device):
         held = _held(network, images)

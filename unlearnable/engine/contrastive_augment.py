@@ -16,8 +16,9 @@ _DRAWS = 11  # uniform numbers that an image takes
 class ContrastiveAugment(NamedTuple):
     """Resized crop, flip, colour jitter and greyscale, each drawn per image.
 
-    A factor of 1 and a turn of 0 leave an image as it is, so that what is not applied to an image
-    needs no branch. Images without three channels get no saturation, hue and greyscale.
+    A factor of 1 and a rotation of 0 leave an image unchanged, so transformations that are not
+    applied need no branch. Images without three channels get no saturation, hue or greyscale
+    changes.
 
     Attributes:
         centres: Centre of each crop, (y, x) in [-1, 1], float of shape (B, 2).
@@ -26,7 +27,7 @@ class ContrastiveAugment(NamedTuple):
         brightness: Factor of the pixels, (B,).
         contrast: Factor of the distance to the image's mean luma, (B,).
         saturation: Factor of the distance to the pixel's luma, (B,).
-        hue: Share of a whole turn of the colours around the grey axis, (B,).
+        hue: Rotation of the colours around the grey axis, as a share of a full turn, (B,).
         grey: Whether each image loses its colour, bool of shape (B,).
     """
 
@@ -43,14 +44,14 @@ class ContrastiveAugment(NamedTuple):
     def draw(cls, count: int, draws: Draws, strength: float) -> ContrastiveAugment:
         """Draws for ``count`` images.
 
-        With strength s: crops of 1 - 0.9 s to all of the area and sides in a ratio of 3/4 to 4/3
-        relative to the image's, a fair flip, with probability 0.8 s a jitter of brightness,
-        contrast and saturation by up to 0.4 s and of hue by up to 0.1 s, and greyscale with
-        probability 0.2 s. At 0 only the flip is left.
+        For strength s: crops of 1 - 0.9 s up to the full area, with an aspect ratio of 3/4 to 4/3
+        relative to the image's; a fair flip; with probability 0.8 s, a jitter of brightness,
+        contrast and saturation by up to 0.4 s and of hue by up to 0.1 s; and greyscale with
+        probability 0.2 s. At 0 only the flip remains.
 
         Args:
-            count: Images.
-            draws: Of the current batch.
+            count: Number of images.
+            draws: Draws for the current batch.
             strength: 0 to 1.
         """
         (
@@ -90,7 +91,7 @@ class ContrastiveAugment(NamedTuple):
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Augments float ``images`` in [0, 1] of shape (B, C, H, W), and stays in [0, 1]."""
+        """Augments float ``images`` in [0, 1] of shape (B, C, H, W); the result stays in [0, 1]."""
         images = jittered(
             self._crop(images), self.brightness, self.contrast, self.saturation, self.hue
         )

@@ -36,24 +36,24 @@ _MORE = (1, BANDS * BANDS, 3, 4)  # numbers that the others take: blur, bands, s
 
 
 class Degradation(NamedTuple):
-    """One of several transformations for each image, or none, as a network is going to see it.
+    """One of several transformations for each image, or none.
 
-    Draws are on the CPU, so that each image costs only what is done to it, and nothing waits for a
+    Draws are on the CPU, so that each image costs only what is done to it and nothing waits for a
     GPU.
 
     Attributes:
-        names: The transformations: of :data:`DEGRADATIONS`, or several of them as
-            ``"grayscale+jpeg"``, the first one first.
+        names: The transformations: names in :data:`DEGRADATIONS`, or several in order, such as
+            ``"grayscale+jpeg"``.
         kinds: Which of the names each image gets, or their number for none, int64 (B,).
-        qualities: Of JPEG files with 4:2:0 subsampling, 10 to 95, int64 (B,).
-        shares: Sides of the smaller image over the image's own, 0.5 to 1, float32 (B,).
-        bicubic: Whether it is resized by bicubic filters, or else by bilinear ones, bool (B,).
+        qualities: Quality of JPEG with 4:2:0 subsampling, 10 to 95, int64 (B,).
+        shares: Side of the reduced image relative to the original, 0.5 to 1, float32 (B,).
+        bicubic: Whether it is resized with bicubic instead of bilinear filters, bool (B,).
         sigmas: Standard deviation of a Gaussian blur in pixels, 0.1 to 1.5, float32 (B,).
-        bands: Which of the bands of frequencies are kept, bool (B, 8, 8): up to half of them are
-            left out, each by a draw of its own, or all that are above one in either direction.
-            The lowest one always stays.
-        factors: Of brightness, contrast and saturation, 0.6 to 1.4, and the turn of the hue as a
-            share of the circle, -0.1 to 0.1, float32 (B, 4).
+        bands: Which frequency bands are kept, bool (B, 8, 8): either up to half of them are
+            removed, each drawn separately, or all above a limit in either direction. The lowest
+            band is always kept.
+        factors: Factors of brightness, contrast and saturation, 0.6 to 1.4, and the rotation of the
+            hue as a share of a full turn, -0.1 to 0.1, float32 (B, 4).
     """
 
     names: tuple[str, ...]
@@ -70,10 +70,10 @@ class Degradation(NamedTuple):
         """Draws for ``count`` images.
 
         Args:
-            count: Images.
-            draws: Of the current batch.
-            probabilities: Of transformations, as :func:`check_probabilities` gives them; what is
-                left of 1 is the probability of none. That of ``"crop-flip"`` is another draw's.
+            count: Number of images.
+            draws: Draws for the current batch.
+            probabilities: Probabilities of transformations, from :func:`check_probabilities`; the
+                remainder to 1 is the probability of none. ``"crop-flip"`` is drawn separately.
         """
         draws = draws.on_cpu()
         kind, quality, share, filter = draws.uniform((count, _DRAWS), 0, 1).unbind(1)
@@ -99,7 +99,7 @@ class Degradation(NamedTuple):
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Degrades float ``images`` in [0, 1] of shape (B, C, H, W), and stays in [0, 1]."""
+        """Degrades float ``images`` in [0, 1] of shape (B, C, H, W); the result stays in [0, 1]."""
         order = self.kinds.argsort(stable=True)
         counts = self.kinds.bincount(minlength=len(self.names) + 1).tolist()
         parts = images.index_select(0, send(order, images.device)).split(counts)
@@ -130,10 +130,9 @@ class Degradation(NamedTuple):
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Float images (B, C, H, W), each channel of each with the mean 0.5 and the spread 0.25.
+    """Normalizes each channel of each float image (B, C, H, W) to mean 0.5 and spread 0.25.
 
-    The spread is the standard deviation; one below a level counts as one level. What then lies
-    outside [0, 1] is clipped.
+    The spread is the standard deviation, at least one level. The result is clipped to [0, 1].
     """
     variance, mean = torch.var_mean(images, (2, 3), correction=0, keepdim=True)
     spread = variance.clamp_min(1 / 255**2).sqrt()
@@ -154,22 +153,22 @@ def _kept(each: Tensor, share: Tensor, low_pass: Tensor, edge: Tensor) -> Tensor
 
 
 def check_probabilities(name: str, value: Any) -> dict[str, float] | None:
-    """Probabilities of transformations, in one order; None where there are none.
+    """Checks probabilities of transformations and puts them in a fixed order; None if empty.
 
     Args:
-        name: Of the argument, for errors.
-        value: A mapping from names, of :data:`DEGRADATIONS` or several of them as
-            ``"grayscale+jpeg"``, to probabilities, which are 1 or less together; 0 is left out.
-            ``"crop-flip"`` has a probability of its own, and its 0 is kept.
+        name: Name of the argument, for errors.
+        value: A mapping from names in :data:`DEGRADATIONS`, or combinations such as
+            ``"grayscale+jpeg"``, to probabilities, which sum to at most 1; zeros are dropped.
+            ``"crop-flip"`` has a separate probability, which may be 0.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The value is invalid.
     """
     known = sorted((*DEGRADATIONS, CROP_FLIP))
     if not isinstance(value, Mapping):
         raise ValueError(
-            f"expected {name} to give the probabilities of some of {known}, such as "
-            f'{{"jpeg": 0.3}}, got {value!r}'
+            f'expected {name} to map some of {known} to probabilities, such as {{"jpeg": 0.3}}, '
+            f"got {value!r}"
         )
     for key in value:
         _check_name(name, key, known)
@@ -180,9 +179,9 @@ def check_probabilities(name: str, value: Any) -> dict[str, float] | None:
     total = math.fsum(share for key, share in found.items() if key != CROP_FLIP)
     if total > 1 + 1e-9:
         raise ValueError(
-            f"expected probabilities in {name} that are 1 or less together, since an image gets at "
-            f"most one of them at a time, got {total:g}; for both of two, name them as one: "
-            f'"grayscale+jpeg"'
+            f"expected probabilities in {name} that sum to at most 1, because an image gets at "
+            f"most one transformation at a time, got {total:g}; to combine two, name them "
+            f'together: "grayscale+jpeg"'
         )
     return {key: share for key, share in found.items() if share or key == CROP_FLIP} or None
 
@@ -195,16 +194,19 @@ def _check_name(name: str, key: Any, known: list[str]) -> None:
     for step in steps:
         if step == CROP_FLIP:
             raise ValueError(
-                f'expected "{CROP_FLIP}" in {name} by itself, got {key!r}: it is drawn beside the '
-                f"others and comes after them; give it a probability of its own"
+                f'expected "{CROP_FLIP}" as a separate entry in {name}, got {key!r}; it is '
+                f"drawn independently of the others and applied after them, so give it its own "
+                f"probability"
             )
         if step not in DEGRADATIONS:
             raise ValueError(
-                f"expected {name} to name some of {known}, or several of them as "
+                f"expected names in {name} out of {known}, or combinations such as "
                 f'"grayscale+jpeg", got {key!r}{suggestion(step, known)}'
             )
     if len(set(steps)) < len(steps):
-        raise ValueError(f"expected each transformation once in {name}, got {key!r}")
+        raise ValueError(
+            f"expected each transformation at most once per name in {name}, got {key!r}"
+        )
 
 
 def _in_order(keys: Iterable[str]) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_INSTEAD = 'pass device="cpu" or "auto" (--device), which takes the GPU where there is one'
+_INSTEAD = 'pass device="cpu" or "auto" (--device), which uses a GPU if there is one'
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """``"auto"`` is the GPU where there is one, else the CPU; the rest as torch reads it.
+    """``"auto"`` means the GPU if there is one, else the CPU; other names are as in torch.
 
     Raises:
-        ValueError: It is no device, or none that this machine has.
+        ValueError: It is not a device, or this machine does not have it.
     """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def _check_present(device: torch.device) -> None:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; to a GPU it goes from pinned memory, so that Python does not wait."""
+    """Moves a tensor to a device; to a GPU from pinned memory, so that Python does not wait."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -26,7 +26,7 @@ _control_of: Any = None
 
 
 class Group:
-    """This process and the others that work on the same run.
+    """This process and the others working on the same run.
 
     Attributes:
         rank: Number of this process, from 0.
@@ -39,10 +39,10 @@ class Group:
 
     @classmethod
     def join(cls) -> Group:
-        """The process group that is there, or the one that torchrun's variables describe.
+        """Joins the existing process group, or the one described by torchrun's variables.
 
-        Nothing is ever spawned. A group made here stays until the process ends, so that later fits
-        join it too. A process with a part of torchrun's variables works alone, and says so.
+        Nothing is ever spawned. A group created here lasts until the process ends, so that later
+        fits join it, too. A process with only some of torchrun's variables works alone and says so.
         """
         global _control, _control_of
         if not dist.is_available():
@@ -52,8 +52,8 @@ class Group:
             size = os.environ.get("WORLD_SIZE") or "1"
             if missing and size != "1":
                 logger.warning(
-                    "WORLD_SIZE=%s is ignored without %s: this process works alone; torchrun sets "
-                    "them all",
+                    "WORLD_SIZE=%s is ignored without %s, so this process works alone; start it "
+                    "with torchrun, which sets them all",
                     size,
                     ", ".join(missing),
                 )
@@ -71,11 +71,11 @@ class Group:
         return cls(dist.get_rank(), dist.get_world_size())
 
     def size_here(self) -> int:
-        """Number of processes on this machine, as far as torchrun says; else of all."""
+        """Number of processes on this machine, if torchrun states it, or in total."""
         return int(os.environ.get("LOCAL_WORLD_SIZE") or self.size) if self.size > 1 else 1
 
     def own_device(self, device: torch.device) -> torch.device:
-        """This process's own GPU where the device is just ``cuda``."""
+        """This process's own GPU if the device is just ``cuda``."""
         if self.size > 1 and device.type == "cuda" and device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
             torch.cuda.set_device(device)
@@ -91,11 +91,11 @@ class Group:
 
     @torch.no_grad()
     def mean_buffers(self, model: nn.Module, weight: float = 1.0) -> None:
-        """Averages a network's running statistics, so that all processes hold the same network.
+        """Averages a network's running statistics, so that all processes have the same network.
 
         Args:
             model: The network.
-            weight: What this process's statistics count; the mean of all processes' weights is 1.
+            weight: Weight of this process's statistics; the mean over processes is 1.
         """
         buffers = [b for b in model.buffers() if b.is_floating_point()]
         if self.size == 1 or not buffers:
@@ -109,7 +109,7 @@ class Group:
         torch._foreach_copy_(buffers, means)
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over all processes; the argument is left as it is."""
+        """The sum over all processes; the argument is not modified."""
         if self.size == 1:
             return value
         value = value.clone()
@@ -118,9 +118,9 @@ class Group:
         return value
 
     def gather(self, value: Tensor) -> Tensor:
-        """What all processes have, (B of all, …), by rank; each one's (B, …) has a B of its own.
+        """Concatenates the values (B, …) of all processes by rank; B may differ.
 
-        A gradient goes back to this process's own part alone.
+        Gradients flow back only to this process's own part.
         """
         if self.size == 1:
             return value
@@ -136,7 +136,7 @@ class Group:
         return torch.cat(parts)
 
     def max(self, value: int) -> int:
-        """The largest of all processes' values."""
+        """The largest value over all processes."""
         if self.size == 1:
             return value
         shared = torch.tensor(value)
@@ -145,7 +145,7 @@ class Group:
         return int(shared)
 
     def share(self, value: Any) -> Any:
-        """What rank 0 has."""
+        """The value of rank 0."""
         if self.size == 1:
             return value
         shared = [value]
@@ -154,10 +154,10 @@ class Group:
         return shared[0]
 
     def shared(self, folder: Path) -> Path:
-        """The folder, which all processes see; one that some do not see is refused.
+        """Returns the folder after checking that all processes can see it.
 
         Raises:
-            ValueError: Some do not: they are on other machines, without a file system in common.
+            ValueError: Some cannot, because they are on machines without a shared file system.
         """
         if self.size == 1:
             return folder
@@ -173,23 +173,23 @@ class Group:
             (folder / name).unlink()
         if missing:
             raise ValueError(
-                f"expected a folder that all {self.size} processes see, got {folder}, which some "
-                f"do not; put checkpoint= on a file system that all machines share or, without it, "
-                f"the temporary folder (TMPDIR)"
+                f"expected a folder that all {self.size} processes can see, got {folder}, which "
+                f"some cannot; put checkpoint= or, without it, the temporary folder (TMPDIR) on a "
+                f"file system shared by all machines"
             )
         return folder
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Waits until all processes get here."""
         if self.size > 1:
             with self.explaining_loss():
                 dist.barrier(group=_control)
 
     @contextlib.contextmanager
     def rank_zero_first(self) -> Iterator[bool]:
-        """Rank 0 goes through the body before the others do; an error of rank 0 ends them all.
+        """Rank 0 runs the body before the others; an error in rank 0 stops all of them.
 
-        Gives whether this is rank 0.
+        Gives True in rank 0.
         """
         if self.rank == 0:
             try:
@@ -201,21 +201,21 @@ class Group:
             return
         failed = self.share(None)
         if failed is not None:
-            raise RuntimeError(f"the first process of this run ended: {failed}")
+            raise RuntimeError(f"the first process of this run stopped: {failed}")
         yield False
 
     @contextlib.contextmanager
     def explaining_loss(self) -> Iterator[None]:
-        """Around what needs all processes: says so where one of them is gone."""
+        """Turns errors of collective operations into one that says that a process is gone."""
         try:
             yield
         except RuntimeError as error:
             if self.size == 1 or not _is_loss(error):
                 raise
             raise RuntimeError(
-                f"expected {self.size} processes to continue together, but at least one ended or "
-                f"does not answer; its own message says why. Start the same command again: with "
-                f"checkpoint= the fit continues from its last checkpoint"
+                f"expected {self.size} processes to continue together, but at least one stopped "
+                f"or does not respond; its own message says why. Run the same command again: with "
+                f"checkpoint=, the fit continues from its last checkpoint"
             ) from error
 
 

@@ -57,10 +57,10 @@ class _Block(nn.Module):
 def efficientnet_lite0(
     num_classes: int, channels: int, *, least_side: int = LEAST_SIDE
 ) -> nn.Sequential:
-    """EfficientNet-Lite0 for images of any size, 3.4 million weights and those of its last layer.
+    """EfficientNet-Lite0 for images of any size, with 3.4 million weights plus the last layer.
 
-    Dropout and stochastic depth are left out: BatchNorm and weight decay are all that keeps it
-    from learning by heart.
+    Dropout and stochastic depth are omitted: only BatchNorm and weight decay counteract
+    overfitting.
 
     Args:
         num_classes: Number of logits.

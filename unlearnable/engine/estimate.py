@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 class Work(NamedTuple):
-    """What is going to be done, as far as it is known before there is a network.
+    """The work to be done, as far as it is known before there is a network.
 
     Attributes:
-        title: Of the work, such as ``"SEM"``.
-        network: What users call the network.
-        passes: Image passes, forward and backward, of all processes.
-        batch: Images that a network learns from at once, at most.
-        searched: Images that a search sees at once, at most; 0 where nothing is searched.
-        held: Bytes of images, and rows, that stay in memory.
-        advice: Given the seconds of a pass, sentences that say what takes less time.
+        title: Name of the work, such as ``"SEM"``.
+        network: The user's name for the network.
+        passes: Forward and backward image passes of all processes.
+        batch: Largest number of images that a network learns from at once.
+        searched: Largest number of images that a search sees at once; 0 if there is no search.
+        held: Bytes of images and rows held in memory.
+        advice: Function from the seconds per pass to sentences on how to save time.
     """
 
     title: str
@@ -46,20 +46,20 @@ class Work(NamedTuple):
     advice: Callable[[float], Sequence[str]] = lambda seconds: ()
 
     def is_tiny(self, values: int) -> bool:
-        """Whether it is over before it was measured; ``values`` is the number of an image's."""
+        """Whether it would finish before it could be measured; ``values`` are those of an image."""
         return self.passes * values < _TINY
 
 
 class Estimate(NamedTuple):
-    """Time and memory that work is going to take.
+    """Expected time and memory of some work.
 
     Attributes:
-        title: What does it.
-        work: What is done, as text.
+        title: Name of the work.
+        work: Description of the work.
         seconds: Time, or None if unknown.
         memory: Bytes.
-        free: Bytes that there are for it.
-        advice: Sentences that follow a warning.
+        free: Available bytes.
+        advice: Sentences added to a warning.
     """
 
     title: str
@@ -74,18 +74,18 @@ class Estimate(NamedTuple):
         return f"{self.title}: {self.work}, about {time}{gigabytes(self.memory)} here"
 
     def say(self) -> None:
-        """One line in the log, and a warning where it is over an hour or more than there is."""
+        """Logs one line; warns if it exceeds an hour or the available memory."""
         logger.info("%s", self)
         long = self.seconds is not None and self.seconds > LONG
         large = self.memory > self.free
         if not (long or large):
             return
-        problem = f"; there are {gigabytes(self.free)} of memory" if large else ""
+        problem = f"; only {gigabytes(self.free)} of memory are available" if large else ""
         advice = list(self.advice)
         if large:
-            advice.append("A smaller batch_size, image_size or network takes less memory.")
+            advice.append("To save memory, use a smaller batch_size, image_size or network.")
         if long and not torch.cuda.is_available():
-            advice.append('A GPU (device="cuda") does many times more passes a second.')
+            advice.append('A GPU (device="cuda") does many times more passes per second.')
         warnings.warn(" ".join([f"{self}{problem}.", *advice]), stacklevel=2)
 
 
@@ -99,17 +99,17 @@ def estimate(
     processes: int = 1,
     here: int = 1,
 ) -> Estimate:
-    """Time and memory of work with a network.
+    """Estimates time and memory of work with a network.
 
     Args:
-        work: What is left of it.
-        network: On its device.
-        images: Some of it, float (B, C, H, W).
-        precision: Of its passes.
-        pace: Measured, or None.
+        work: The remaining work.
+        network: The network, on its device.
+        images: Some of the images, float (B, C, H, W).
+        precision: Precision of the passes.
+        pace: The measured pace, or None.
         kept: Bytes that a batch keeps for its gradients.
-        processes: How many share the work.
-        here: How many of them share this machine's memory.
+        processes: Number of processes that share the work.
+        here: Number of processes that share this machine's memory.
     """
     seconds = None
     if pace is not None:
@@ -125,13 +125,13 @@ def estimate(
 
 
 def memory_of(network: nn.Module, images: Tensor, batch: int, kept: float) -> float:
-    """Bytes that steps with a network take; arguments as above, and the images of a step."""
+    """Bytes that steps with a network take; arguments as above, plus the images per step."""
     weights = sum(t.nbytes for t in itertools.chain(network.parameters(), network.buffers()))
     return kept + _WEIGHTS * weights + _INPUTS * batch * images[0].nbytes
 
 
 def duration(seconds: float) -> str:
-    """A time as it is written everywhere: 40 s, 12 min, 3.5 h, 2.1 days."""
+    """Formats a time: 40 s, 12 min, 3.5 h, 2.1 days."""
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     if seconds < 5400:
@@ -140,5 +140,5 @@ def duration(seconds: float) -> str:
 
 
 def gigabytes(size: float) -> str:
-    """Bytes as they are written everywhere: 0.4 GB, 12 GB."""
+    """Formats bytes as gigabytes: 0.4 GB, 12 GB."""
     return f"{size / 1e9:.0f} GB" if size >= 1e10 else f"{max(0.1, size / 1e9):.1f} GB"

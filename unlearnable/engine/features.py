@@ -14,15 +14,15 @@ from torch import Tensor, nn
 def features_of(
     layers: nn.Module, images: Tensor, forward: Callable[[Tensor], Any] | None = None
 ) -> Tensor:
-    """The inputs of the Linear layer that is called last, float32 (B, D).
+    """The inputs of the Linear layer called last, float32 (B, D).
 
     Args:
-        layers: The network, or the part of it that has the layer.
-        images: What it is given, (B, C, H, W).
-        forward: What calls the layers; None is the network itself.
+        layers: The network, or the part of it that contains the layer.
+        images: Input images, (B, C, H, W).
+        forward: Function that calls the layers; None means the network itself.
 
     Raises:
-        ValueError: It has none.
+        ValueError: There is no Linear layer.
     """
     seen: list[tuple[nn.Module, Tensor]] = []
     hooks = [
@@ -41,8 +41,8 @@ def features_of(
             hook.remove()
     if not seen:
         raise ValueError(
-            f"expected a surrogate with a Linear layer, whose inputs are its features, got a "
-            f"{type(layers).__name__} without"
+            f"expected a surrogate with a Linear layer, whose inputs are used as features, got a "
+            f"{type(layers).__name__} without one; add one as the last layer"
         )
     # A large batch goes through in parts, and then this layer has been called for each.
     last, parts = seen[-1][0], list[Tensor]()
@@ -53,11 +53,11 @@ def features_of(
 
 
 class WithExamples(nn.Module):
-    """A network, and beside it the features of images that were learned with it.
+    """A network together with features of images learned with it.
 
     Args:
-        network: From images to logits.
-        features: Of the images, float32 (n, D).
+        network: Network from images to logits.
+        features: Features of the images, float32 (n, D).
         labels: Their classes, int64 (n,).
     """
 

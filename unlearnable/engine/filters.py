@@ -18,15 +18,15 @@ _REACH = 3.0  # standard deviations of a blur, beyond which its weights are left
 
 
 def resized_and_back(images: Tensor, shares: Tensor, bicubic: Tensor) -> Tensor:
-    """Images that were made smaller and large again, by Pillow's filters with antialiasing.
+    """Reduces images and enlarges them again, with Pillow's antialiasing filters.
 
-    Both resizes are one product of matrices for each axis; what a bicubic filter overshoots is
-    clipped once, at the end.
+    Both resizes form one matrix product per axis; overshoots of bicubic filters are clipped once,
+    at the end.
 
     Args:
         images: Float (B, C, H, W) in [0, 1].
-        shares: Sides of the smaller images over those of the images, above 0 and up to 1, (B,).
-        bicubic: Whether the filter is bicubic, or else bilinear, bool (B,).
+        shares: Sides of the reduced images relative to the originals, above 0 and up to 1, (B,).
+        bicubic: Whether the filter is bicubic instead of bilinear, bool (B,).
     """
     with torch.autocast(images.device.type, enabled=False):
         matrices = [_there_and_back(side, shares, bicubic) for side in images.shape[2:]]
@@ -34,12 +34,12 @@ def resized_and_back(images: Tensor, shares: Tensor, bicubic: Tensor) -> Tensor:
 
 
 def blurred(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Images after a Gaussian blur, mirrored at their edges without repeating the edge's pixels.
+    """Applies a Gaussian blur, mirroring images at their edges without repeating edge pixels.
 
     Args:
         images: Float (B, C, H, W).
-        sigmas: Standard deviation of each image's blur in pixels, above 0, (B,). Its weights reach
-            three times as far.
+        sigmas: Standard deviation of each image's blur in pixels, above 0, (B,). The weights extend
+            to three standard deviations.
     """
     with torch.autocast(images.device.type, enabled=False):
         matrices = [_gaussian(side, sigmas) for side in images.shape[2:]]
@@ -47,12 +47,12 @@ def blurred(images: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def without_bands(images: Tensor, kept: Tensor) -> Tensor:
-    """Images without a part of their spectrum, that of the cosine transform of the whole image.
+    """Removes part of the spectrum (cosine transform) of whole images.
 
     Args:
         images: Float (B, C, H, W) in [0, 1].
-        kept: Which of the bands of frequencies are kept, bool (B, 8, 8): down and across, each an
-            eighth of the axis's frequencies, the lowest first.
+        kept: Which frequency bands are kept, bool (B, 8, 8): vertically and horizontally, each an
+            eighth of the axis's frequencies, lowest first.
     """
     height, width = images.shape[2:]
     down, across = (torch.arange(side) * BANDS // side for side in (height, width))

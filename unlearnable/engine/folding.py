@@ -22,7 +22,7 @@ _CAST = (nn.Conv2d, nn.Linear)  # what autocast runs in low precision
 
 
 class Pair(NamedTuple):
-    """Names of a convolution and of the BatchNorm that alone takes what it gives."""
+    """Names of a convolution and of the BatchNorm that is the only user of its output."""
 
     convolution: str
     norm: str
@@ -35,12 +35,12 @@ class _Tracer(fx.Tracer):
 
 
 def foldable(network: nn.Module) -> list[Pair]:
-    """The pairs of a network that can be folded; its state may change, so give it a copy.
+    """The pairs of a network that can be folded; its state may change, so pass a copy.
 
-    Between the two may be a maximum over pixels, if the norm's scale is fixed and positive.
+    There may be a maximum over pixels between the two if the norm's scale is fixed and positive.
 
     Raises:
-        Exception: Whatever a forward raises that cannot take stand-ins for tensors.
+        Exception: Anything raised by a forward that does not accept stand-ins for tensors.
     """
     parameters = inspect.signature(network.forward).parameters.values()
     usual = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -99,13 +99,13 @@ def _is_maximum(node: fx.Node, network: nn.Module) -> bool:
 
 
 class FoldedNetwork:
-    """A copy of a network for evaluation, which :meth:`refreshed` brings up to date.
+    """A copy of a network for evaluation, updated by :meth:`refreshed`.
 
     Args:
-        network: Stays as it is; its parameters require gradients as in training.
-        sample: Images of it, float (B, C, H, W) on its device: what the copy makes of them is
-            compared, and a network that cannot be copied or folded rightly is used itself.
-        low_precision: Keep the weights of convolutions and linear layers in bfloat16.
+        network: Is not modified; its parameters require gradients as in training.
+        sample: Images for it, float (B, C, H, W) on its device, on which the copy's outputs are
+            compared. A network that cannot be copied or folded correctly is used itself.
+        low_precision: Store the weights of convolutions and linear layers in bfloat16.
     """
 
     def __init__(self, network: nn.Module, sample: Tensor, *, low_precision: bool) -> None:
@@ -148,7 +148,7 @@ class FoldedNetwork:
 
     @torch.no_grad()
     def refreshed(self) -> nn.Module:
-        """The copy with the network's present weights; the network itself where there is none."""
+        """The copy with the network's current weights, or the network if there is no copy."""
         if self._copy is None:
             return self._network
         folded = {f"{name}." for pair in self.pairs for name in pair}

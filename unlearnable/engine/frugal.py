@@ -21,14 +21,14 @@ _PARTS = 16  # of what a batch may keep: smaller parts take no more time
 
 
 class Frugal:
-    """In place of a network's ``forward``: the same, which keeps less of a large batch.
+    """Replaces a network's ``forward`` by an equivalent one that keeps less of a large batch.
 
     Args:
         network: Its ``forward`` is replaced until :meth:`close`.
-        per_image: Bytes that each image keeps, 0 if unknown.
+        per_image: Bytes kept per image, 0 if unknown.
         limit: Bytes above which a batch is large.
-        scarce: Called when the network learns from a batch that is half as large, or larger, and
-            when a search's images alone are larger than the parts that they are divided into.
+        scarce: Called when the network learns from a batch of at least half this size, and when a
+            search's images by themselves exceed the parts that they are split into.
     """
 
     def __init__(
@@ -75,33 +75,33 @@ class Frugal:
         return self._checkpointed
 
     def kept_in_training(self, few: Tensor, batch: int) -> float:
-        """Bytes that a batch keeps at most, found out with a few images (B, C, H, W)."""
+        """Largest number of bytes that a batch keeps, determined with a few images (B, C, H, W)."""
         if not self._is_large(batch):
             return batch * self._per_image
         self._network.train()
         return self._checkpoint(few, batch).kept * batch / len(few)
 
     def kept_in_search(self, batch: int) -> int:
-        """Bytes that a batch in evaluation mode keeps at most."""
+        """Largest number of bytes that a batch keeps in evaluation mode."""
         return (self._part if self._is_large(batch) else batch) * self._per_image
 
     def close(self) -> None:
-        """Gives the network its own ``forward`` back, and its blocks theirs."""
+        """Restores the ``forward`` of the network and its blocks."""
         blocks = self._checkpointed.blocks if self._checkpointed else []
         for module in {self._network, *blocks}:
             module.__dict__.pop("forward", None)
 
 
 def in_parts(forward: Callable[..., Tensor], images: Tensor, most: int, *args: Any) -> Tensor:
-    """What ``forward`` gives for a batch, of which it sees at most ``most`` images at a time.
+    """Applies ``forward`` to a batch, at most ``most`` images at a time.
 
-    Where a gradient is wanted, all parts but the last are computed a second time for it.
+    If a gradient is needed, all parts except the last are computed a second time.
 
     Args:
-        forward: From images (B, …) to (B, …), each from its own image alone.
+        forward: Function from images (B, …) to (B, …) that treats each image independently.
         images: (B, …).
-        most: Images of a part, at least 1.
-        args: What else ``forward`` takes.
+        most: Images per part, at least 1.
+        args: Further arguments of ``forward``.
     """
     *others, last = images.split(most)
     if torch.is_grad_enabled():

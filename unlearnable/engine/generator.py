@@ -27,9 +27,10 @@ class ImageToImage(nn.Module):
     """Encoder, residual blocks at a quarter of the size, decoder.
 
     Args:
-        channels: Of images.
-        width: Channels at full size, a multiple of 4; there are four times as many at a quarter.
-        blocks: Residual blocks.
+        channels: Number of image channels.
+        width: Channels at full size, a multiple of 4; there are four times as many at a quarter of
+            the size.
+        blocks: Number of residual blocks.
     """
 
     def __init__(self, channels: int, width: int = 32, blocks: int = 8) -> None:
@@ -48,7 +49,7 @@ class ImageToImage(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """From float (B, C, H, W) to values between -1 and 1 of the same shape."""
+        """Maps float (B, C, H, W) to values between -1 and 1 of the same shape."""
         height, width = images.shape[2:]
         made: Tensor = self.layers((images - 0.5) * 4)
         return made[..., :height, :width]

@@ -18,15 +18,15 @@ _KINDS: tuple[Interrupt, ...] = (KeyboardInterrupt, Terminated)  # by rank: proc
 
 
 def in_words(kind: Interrupt) -> str:
-    """What happened, for a message."""
+    """The kind of interrupt, for a message."""
     return "terminated" if issubclass(kind, Terminated) else "interrupted"
 
 
 @contextlib.contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """SIGTERM, which clusters send before they end a process, raises ``Terminated``, once.
+    """Makes SIGTERM, which clusters send before they kill a process, raise ``Terminated`` once.
 
-    Only in the main thread, and where nobody else listens to it; the handler before comes back.
+    Works only in the main thread and if there is no other handler, and is undone afterwards.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -57,17 +57,17 @@ class _Terminate:
 
 
 class Deferred:
-    """While it is entered, the first Ctrl-C is noted and not raised; a second one is.
+    """Inside, the first Ctrl-C is recorded instead of raised; a second one is raised.
 
-    SIGTERM is noted, too, where :func:`sigterm_raises` listens to it: a program that has a handler
-    of its own keeps it. In other threads than the main one, nothing is put off.
+    SIGTERM is also recorded if :func:`sigterm_raises` handles it: a program with its own handler
+    keeps it. In threads other than the main one, nothing is deferred.
 
     Args:
-        grace: Seconds after the first in which no second one counts: torchrun passes on the Ctrl-C
-            that its processes get from the terminal as well.
+        grace: Seconds after the first one during which a second one is ignored, because torchrun
+            forwards the Ctrl-C that its processes also get from the terminal.
 
     Attributes:
-        kind: What came, or None.
+        kind: The interrupt that arrived, or None.
     """
 
     def __init__(self, grace: float = 0.0) -> None:
@@ -78,7 +78,7 @@ class Deferred:
 
     @property
     def rank(self) -> int:
-        """Which kind came, as a number that processes agree on by its maximum; 0 for none."""
+        """The kind as a number, whose maximum processes agree on; 0 for none."""
         return 0 if self.kind is None else 1 + _KINDS.index(self.kind)
 
     @staticmethod

@@ -36,24 +36,26 @@ _BELOW_HALF = 0.5 - 1e-4  # halves of chrominance are rounded down
 
 
 def jpeg(images: Tensor, quality: Tensor, *, subsampling: str = "4:2:0") -> Tensor:
-    """Images as they are after JPEG compression, differentiable.
+    """Differentiable JPEG compression.
 
-    Computed in float32, also under autocast, and without waiting for a GPU.
+    Computed in float32, even under autocast, and without waiting for a GPU.
 
     Args:
-        images: Float (B, C, H, W) in [0, 1] of any size; rounded to 8 bits first. Where there are
-            not three channels, each is compressed as a grey image is.
-        quality: Of each image, integers (B,) from 1 to 100, as Pillow and libjpeg count it.
-        subsampling: ``"4:2:0"`` (colours at half the size, Pillow's default) or ``"4:4:4"``.
+        images: Float (B, C, H, W) in [0, 1] of any size; rounded to 8 bits first. If there are not
+            three channels, each is compressed like a grey image.
+        quality: Quality of each image, integers (B,) from 1 to 100, as in Pillow and libjpeg.
+        subsampling: ``"4:2:0"`` (colours at half resolution, Pillow's default) or ``"4:4:4"``.
 
     Returns:
         (B, C, H, W) in [0, 1], of the images' dtype.
 
     Raises:
-        ValueError: There is no such subsampling.
+        ValueError: The subsampling is unknown.
     """
     if subsampling not in SUBSAMPLINGS:
-        raise ValueError(f"expected subsampling, one of {list(SUBSAMPLINGS)}, got {subsampling!r}")
+        raise ValueError(
+            f"expected subsampling to be one of {list(SUBSAMPLINGS)}, got {subsampling!r}"
+        )
     with torch.autocast(images.device.type, enabled=False):
         pixels = _rounded(255 * images.float().clamp(0, 1))
         tables = send(_tables(quality), images.device)  # (B, 2, 64)

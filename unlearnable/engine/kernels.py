@@ -10,11 +10,10 @@ import torch
 
 @contextlib.contextmanager
 def fastest_convolutions(device: torch.device) -> Iterator[None]:
-    """Lets cuDNN try its kernels once for every new shape on a GPU, and keep the fastest.
+    """Lets cuDNN try its kernels once for every new shape on a GPU and keep the fastest.
 
-    Which one that is may differ between two fits. So a caller who asked torch for deterministic
-    results keeps the usual choice. The caller's setting is restored; on other devices nothing is
-    changed.
+    The fastest kernel may differ between two fits, so if torch is set to deterministic results, the
+    usual choice is kept. The caller's setting is restored; other devices are not affected.
     """
     cudnn = torch.backends.cudnn
     fixed = cudnn.deterministic or torch.are_deterministic_algorithms_enabled()

@@ -9,19 +9,19 @@ _ROUNDS = 100  # at most; it ends when no point changes its cluster
 
 
 def kmeans(points: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Divides points into clusters by their nearest centre.
+    """Assigns points to clusters by the nearest centre.
 
     Args:
         points: Float (N, D), on the CPU.
         count: Number of clusters, all of which get points.
-        seed: Of the first centres (k-means++). The global random state is left as it was.
+        seed: Seed of the initial centres (k-means++). The global random state is not changed.
 
     Returns:
-        The cluster of each point, int64 (N,), numbered in the order of their first points, and the
-        centres, float (count, D), which are the means of the clusters.
+        The cluster of each point, int64 (N,), numbered by first appearance, and the centres, float
+        (count, D), which are the means of the clusters.
 
     Raises:
-        ValueError: There are fewer different points than clusters.
+        ValueError: There are fewer distinct points than clusters.
     """
     centres = _spread(points, count, torch.Generator().manual_seed(seed))
     labels = nearest(points, centres)

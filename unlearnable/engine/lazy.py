@@ -15,13 +15,13 @@ def attach(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """A module's ``__getattr__`` and ``__dir__``.
 
-    They are hidden from type checkers, for which every name would be there: those read the same
+    They are hidden from type checkers, which would otherwise accept any name and instead read the
     names from imports below ``TYPE_CHECKING``.
 
     Args:
-        module: Its ``__name__``.
-        names: Each of the names, and the module below this package that defines it; None for a
-            module below ``module`` itself.
+        module: The module's ``__name__``.
+        names: Each name with the module in this package that defines it; None for a submodule of
+            ``module`` itself.
     """
     own = sys.modules[module]
 
@@ -39,5 +39,5 @@ def attach(
 
 
 def from_above(home: str, name: str) -> Any:
-    """What a module defines that lies above the caller, for a call that is handed up to it."""
+    """A name defined in a module above the caller, for calls that are passed up to it."""
     return getattr(import_module(f"{_PACKAGE}.{home}"), name)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from .progress import Progress
 
 _ACTED = (
-    "expected draws, training steps, logs and tallies inside the innermost loops or after them, "
-    "got some before an inner loop: a resumed run would do them twice"
+    "expected draws, training steps, logs and tallies inside or after the innermost loops, got "
+    "some before an inner loop, which a resumed run would repeat; move them"
 )
 _OTHERS = (
-    "expected the loops that the checkpoint was made in, got others: the algorithm has changed "
-    "since; delete the checkpoint to start again"
+    "expected the loops in which the checkpoint was made, got others, because the algorithm has "
+    "changed; delete the checkpoint to start again"
 )
 
 
@@ -30,12 +30,12 @@ class _Loop:
 class Loops:
     """The loops of one run, outermost first.
 
-    A place in nested loops is a path of (number of the loop in its body, steps done). With
-    :meth:`resume`, loops that end before a path's give no steps, those on it start after their last
-    complete step, and later ones run as usual.
+    A position in nested loops is a path of (number of the loop in its body, steps done). After
+    :meth:`resume`, loops that ended before the position give no steps, those on the path start
+    after their last complete step, and later ones run as usual.
 
     Args:
-        progress: Shows them.
+        progress: Progress display.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -46,51 +46,51 @@ class Loops:
 
     @property
     def depth(self) -> int:
-        """Number of loops around the present place."""
+        """Number of loops around the current position."""
         return len(self._loops)
 
     @property
     def path(self) -> list[list[int]]:
-        """The present place; outside all loops, that of the next one."""
+        """The current position; outside all loops, that of the next one."""
         if not self._loops:
             return [[self._outside.begun, 0]]
         return [[loop.ordinal, loop.done] for loop in self._loops]
 
     @property
     def begun(self) -> int:
-        """Loops begun in the present body."""
+        """Number of loops started in the current body."""
         return self._here.begun
 
     def skip(self, count: int) -> None:
-        """Counts loops as begun that will not be entered."""
+        """Counts loops as started that will not be entered."""
         self._here.begun += count
 
     def resume(self, path: list[list[int]]) -> None:
-        """Continues from a place; call it before the first loop."""
+        """Continues from a position; call it before the first loop."""
         self._target = path
 
     def act(self) -> None:
-        """Notes that the present body has done something; it may begin no more loops."""
+        """Records that the current body has done something; it may not start further loops."""
         self._here.acted = True
 
     def finish(self) -> None:
-        """After the last loop: raises ``RuntimeError`` unless the place to resume was reached."""
+        """Raises ``RuntimeError`` after the last loop unless the resumed position was reached."""
         if self._target is not None and self._target != [[self._outside.begun, 0]]:
             raise RuntimeError(_OTHERS)
         self._target = None
 
     def stop(self) -> None:
-        """Ends the innermost loop after its present step."""
+        """Ends the innermost loop after its current step."""
         self._loops[-1].stopped = True
 
     def walk(
         self, count: int, title: str, passes: Callable[[], int], after: Callable[[int], None]
     ) -> Iterator[int]:
-        """The steps of a loop, from where it has to continue.
+        """The steps of a loop, starting where it has to continue.
 
         Args:
-            count: Steps in all.
-            title: Shown beside the bar.
+            count: Total number of steps.
+            title: Shown next to the progress bar.
             passes: Image passes so far, for the bar.
             after: Called after every step with the depth of the loop.
         """

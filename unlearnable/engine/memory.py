@@ -19,11 +19,11 @@ _OF_HOST, _OF_FREE = 1 / 8, 1 / 2
 
 
 def free_memory(device: torch.device, processes: int = 1) -> int:
-    """Bytes that a process may still take.
+    """Bytes of memory that a process may still use.
 
     Args:
-        device: On a GPU, its own memory counts.
-        processes: How many share the machine's memory.
+        device: For a GPU, its own memory counts.
+        processes: Number of processes that share the machine's memory.
     """
     if _has_own(device):
         return torch.cuda.mem_get_info(device)[0]
@@ -43,7 +43,7 @@ def _free_on_host() -> int:
 
 
 def memory_of_host() -> int:
-    """Bytes of the machine's memory; 8 GiB where the system does not say."""
+    """Bytes of the machine's memory; 8 GiB if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -51,7 +51,7 @@ def memory_of_host() -> int:
 
 
 def usual_limit(device: torch.device, processes: int = 1) -> int:
-    """Bytes that a batch may keep for its gradient; arguments as for :func:`free_memory`."""
+    """Bytes that a batch may keep for its gradient; arguments as in :func:`free_memory`."""
     free = int(_OF_FREE * free_memory(device, processes))
     return (
         free if device.type == "cuda" else min(free, int(_OF_HOST * memory_of_host() / processes))
@@ -75,7 +75,7 @@ def counting_saved(count: Callable[[torch.UntypedStorage], None]) -> Iterator[No
 
 
 def saved_bytes(network: Callable[[Tensor], Tensor], images: Tensor) -> tuple[int, Tensor]:
-    """Bytes that a pass keeps for its backward, weights among them, and what it gives."""
+    """Bytes that a pass keeps for its backward, including weights, and its output."""
     kept: list[torch.UntypedStorage] = []
     with torch.enable_grad(), counting_saved(kept.append):
         logits = network(images.detach().requires_grad_())
@@ -86,12 +86,12 @@ def bytes_per_image(network: nn.Module, images: Tensor) -> int:
     """Bytes that each image of a batch adds to what a pass keeps.
 
     Args:
-        network: Put into evaluation mode for two passes, and back.
-        images: At least two different ones, float (B, C, H, W); fewer give 0.
+        network: Put into evaluation mode for two passes, then restored.
+        images: At least two different images, float (B, C, H, W); fewer give 0.
 
     Returns:
-        0 where what is given for an image depends on the others of its batch, too, and for networks
-        that cannot be asked.
+        0 if the output for an image depends on other images of its batch, or if it cannot be
+        determined for this network.
     """
     if len(images) < 2:
         return 0

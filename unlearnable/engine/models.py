@@ -22,12 +22,12 @@ from .resnet9 import ResNet9
 
 
 class Ensemble(nn.Module):
-    """Several states of one network: with a member's number its logits, without it their mean.
+    """Several states of one network: gives the logits of a member, or without a number their mean.
 
     Args:
         network: Copied for each member.
         size: Number of members.
-        features: What belongs to the members and is saved with them, or None.
+        features: Tensors that belong to the members and are saved with them, or None.
     """
 
     features: Tensor | None
@@ -46,10 +46,10 @@ class Ensemble(nn.Module):
         return torch.stack([network(images) for network in self.members]).mean(0)
 
     def features_of(self, images: Tensor, member: int) -> Tensor:
-        """What the member's last Linear layer is given, float (B, D).
+        """The inputs of the member's last Linear layer, float (B, D).
 
         Raises:
-            ValueError: It has none.
+            ValueError: There is no Linear layer.
         """
         return features_of(self.members[member], images, lambda batch: self(batch, member))
 
@@ -79,7 +79,7 @@ def is_model_name(name: str) -> bool:
 
 
 def torchvision_name(name: Any) -> str | None:
-    """What torchvision calls a network of its own; None for any other name."""
+    """Torchvision's own name of a network; None for other networks."""
     if not isinstance(name, str) or not name.startswith(_TORCHVISION):
         return None
     theirs = name.removeprefix(_TORCHVISION)
@@ -94,7 +94,7 @@ def check_model_name(name: Any) -> None:
         given = f"{_TORCHVISION}{name}" if theirs else name
         near = suggestion(given, [*MODELS, *(_TORCHVISION + other for other in others)])
         raise ValueError(
-            f"expected one of {sorted(MODELS)}, a torchvision classifier as "
+            f"expected one of {sorted(MODELS)}, a torchvision classifier such as "
             f'"{_TORCHVISION}resnet50", or a torch module, got {name!r}{near}'
         )
 
@@ -103,17 +103,17 @@ def build_model(name: str, num_classes: int, channels: int = 3, *, seed: int = 0
     """Builds a network with weights that depend only on the seed.
 
     Args:
-        name: One of :data:`MODELS`, for images of about 32x32 pixels, or a classification model of
-            torchvision as it is, for larger ones, such as ``"torchvision:resnet50"``.
+        name: One of :data:`MODELS`, for images of about 32x32 pixels, or an unmodified torchvision
+            classifier for larger images, such as ``"torchvision:resnet50"``.
         num_classes: Number of logits.
-        channels: Image channels.
-        seed: Of the weights. The global random state is left as it was.
+        channels: Number of image channels.
+        seed: Seed of the weights. The global random state is not changed.
 
     Returns:
         A module from images (B, channels, H, W) in [0, 1] to logits (B, num_classes).
 
     Raises:
-        ValueError: The name is not known.
+        ValueError: The name is unknown.
     """
     check_model_name(name)
     with global_seed(seed):
@@ -130,22 +130,22 @@ def check_network(
     device: str | torch.device = "cpu",
     role: str = "surrogate",
 ) -> None:
-    """Raises unless a network can be trained as a classifier of images of a shape.
+    """Raises an error unless a network can be trained to classify images of a given shape.
 
-    A copy of it gets two images in evaluation mode and learns from two in training mode. The
-    network and the global random state stay as they are. Layers may share one parameter.
+    A copy of it processes two images in evaluation mode and learns from two in training mode. The
+    network and the global random state are not changed. Layers may share a parameter.
 
     Args:
-        network: From float images (B, C, H, W) in [0, 1] to logits (B, K).
-        shape: Of an image, (C, H, W).
+        network: Network from float images (B, C, H, W) in [0, 1] to logits (B, K).
+        shape: Shape of an image, (C, H, W).
         num_classes: K.
-        device: Where the copy is tried. An error on a GPU may end the process, so not there.
-        role: What errors call the network: ``"surrogate"`` or ``"victim"``.
+        device: Device on which the copy is tried; not a GPU, where an error may kill the process.
+        role: Name of the network in errors: ``"surrogate"`` or ``"victim"``.
 
     Raises:
-        ValueError: It has weights other than float32, layers without weights yet, or parameters
-            that share memory; it fails on such images, also by being too deep for their size; or it
-            gives something else than a logit for each class.
+        ValueError: It has weights other than float32, uninitialised lazy layers, or parameters that
+            share memory; it fails on such images, for example because it is too deep for their
+            size; or it does not output one logit for each class.
     """
     _check_weights(network, role)
     place = torch.device(device)
@@ -162,13 +162,13 @@ def check_network(
                 if side is not None:
                     raise ValueError(
                         f"expected a {role} for images of {shape[1]}x{shape[2]} (height, width), "
-                        f"got one that is too deep for them and {fails}; it takes {side} pixels a "
-                        f"side: pass larger images (image_size=), {side} or more (--image-size)"
+                        f"got one that is too deep for them and {fails}; use images of at least "
+                        f"{side} pixels a side: pass image_size={side} or more (--image-size)"
                     ) from error
                 raise ValueError(
                     f"expected a {role} that takes float images of shape {tuple(images.shape)}, "
-                    f"but it {fails}; it may be meant for other channels or for larger images "
-                    f"(image_size=)"
+                    f"but it {fails}; it may be meant for another number of channels or for "
+                    f"larger images (image_size=)"
                 ) from error
             _check_logits(logits, (2, num_classes), role, mode)
         if not any(weight.requires_grad for weight in copied.parameters()):
@@ -178,8 +178,7 @@ def check_network(
         except RuntimeError as error:
             raise ValueError(
                 f"expected a {role} with a gradient from its logits back to its weights, got none "
-                f"({_summary(error)}); leave out detach(), no_grad() and what changes tensors in "
-                f"place"
+                f"({_summary(error)}); remove detach(), no_grad() and in-place operations"
             ) from error
 
 
@@ -200,34 +199,35 @@ def _check_weights(network: nn.Module, role: str) -> None:
     for name, weight in network.named_parameters():
         if isinstance(weight, nn.UninitializedParameter) or weight.is_meta:
             raise ValueError(
-                f"expected a {role} whose layers have their weights, got a lazy one with {name}; "
-                f"give it a batch of images first"
+                f"expected a {role} with initialised layers, got a lazy one with {name}; pass it "
+                f"a batch of images first"
             )
         if weight.is_floating_point() and weight.dtype != torch.float32:
             raise ValueError(
                 f"expected a {role} with float32 weights, got {weight.dtype} in {name}; call "
-                f'.float() on it, and choose bf16 for its passes by precision="bf16"'
+                f'.float() on it, and use precision="bf16" for bf16 passes'
             )
         # A parameter that several layers share has one name here.
         other = at.setdefault(weight.data_ptr(), name)
         if other != name and weight.numel():
             raise ValueError(
-                f"expected a {role} whose layers share weights as one parameter, got two in the "
-                f"same memory, {other} and {name}; assign the parameter itself to both layers"
+                f"expected a {role} whose layers share weights through one parameter, got two "
+                f"parameters in the same memory, {other} and {name}; assign the same parameter to "
+                f"both layers"
             )
 
 
 def _check_logits(logits: Any, expected: tuple[int, int], role: str, mode: str) -> None:
     if isinstance(logits, Tensor) and logits.is_floating_point():
         found = str(tuple(logits.shape))
-        advice = "give its last layer as many outputs as there are classes"
+        advice = "give its last layer one output per class"
     else:
         found = str(logits.dtype) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        advice = "wrap it in a module that returns nothing but float logits"
+        advice = "wrap it in a module that returns only float logits"
     if found != str(expected):
         raise ValueError(
-            f"expected a {role} that gives a logit for each of the {expected[1]} classes, "
-            f"{expected} for {expected[0]} images, got {found} in {mode} mode; {advice}"
+            f"expected a {role} with one logit for each of the {expected[1]} classes, {expected} "
+            f"for {expected[0]} images, got {found} in {mode} mode; {advice}"
         )
 
 
@@ -237,12 +237,12 @@ def _summary(error: Exception) -> str:
 
 
 def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
-    """Draws a module's weights again, in place, by each layer's own ``reset_parameters``.
+    """Reinitialises a module's weights in place, with each layer's ``reset_parameters``.
 
-    Each layer is on the CPU meanwhile: its weights are the same whatever its device.
+    Each layer is moved to the CPU meanwhile, so its weights do not depend on the device.
 
     Raises:
-        ValueError: A layer holds weights but cannot draw them again.
+        ValueError: A layer has weights but cannot reinitialise them.
     """
     with global_seed(seed):
         for name, layer in model.named_modules():
@@ -263,11 +263,11 @@ def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
 
 
 def last_linear(model: nn.Module) -> str:
-    """The name of a network's last linear layer; without any, raises ``ValueError``."""
+    """The name of a network's last linear layer; raises ``ValueError`` if there is none."""
     names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     if not names:
         raise ValueError(
-            f"expected a network with a Linear layer at its end, which a new one replaces, got a "
-            f"{type(model).__name__} without"
+            f"expected a network that ends with a Linear layer, to be replaced by a new one, got "
+            f"a {type(model).__name__} without one; add one"
         )
     return names[-1]

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 
 def folded(name: str) -> str:
-    """A name without regard to case, hyphens, underscores and spaces."""
+    """A name normalised to ignore case, hyphens, underscores and spaces."""
     return name.casefold().translate(dict.fromkeys(map(ord, "-_ ")))
 
 
 def meant(name: object, known: Iterable[str]) -> str | None:
-    """The known name that is nearest to another one, or None where none is near."""
+    """The known name that is closest to another one, or None if none is close."""
     if not isinstance(name, str):
         return None
     names = {folded(own): own for own in known}
@@ -21,6 +21,6 @@ def meant(name: object, known: Iterable[str]) -> str | None:
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """The end of an error: whether the nearest known name was meant; empty where none is near."""
+    """The end of an error that suggests the closest known name; empty if none is close."""
     near = meant(name, known)
     return "" if near is None else f"; did you mean {near!r}?"

@@ -25,18 +25,19 @@ class Networks:
     """The networks of a run.
 
     Args:
-        device: Where they are.
-        precision: Of passes.
+        device: Device of the networks.
+        precision: Precision of passes.
         compile: Compile those that are trained.
         group: The processes that train them together.
-        weight: What this process's mean loss counts in the mean over processes.
-        memory: Bytes that a batch may keep for its gradient, before less of it is kept; None is
-            what :func:`~.memory.usual_limit` says.
+        weight: Weight of this process's mean loss in the mean over processes.
+        memory: Bytes that a batch may keep for its gradient before less of it is kept; None means
+            :func:`~.memory.usual_limit`.
 
     Attributes:
-        precision: Of passes: ``"float32"`` or ``"bf16"``; ``"auto"`` before the first network.
-        precision_reason: Why that one.
-        passes: Images that went forward in this process.
+        precision: Precision of passes: ``"float32"`` or ``"bf16"``; ``"auto"`` before the first
+            network.
+        precision_reason: The reason for this precision.
+        passes: Number of images passed forward in this process.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Networks:
     def place(self, model: nn.Module, sample: Tensor) -> None:
         """Moves a model to the device, with channels-last weights, and counts its images.
 
-        Where nothing is compiled a copy for searches is made, which the float ``sample`` tries.
+        Without compilation, a copy for searches is made, which is tested on the float ``sample``.
         """
         model.to(self._device)
         model.to(memory_format=torch.channels_last)
@@ -83,7 +84,7 @@ class Networks:
         self._hooks.append(model.register_forward_pre_hook(self._count))
 
     def place_trained(self, model: nn.Module, sample: Tensor) -> None:
-        """As :meth:`place`, and compiles the model where the run compiles."""
+        """Like :meth:`place`; also compiles the model if the run compiles."""
         self.place(model, sample)
         if self._compile:
             # Not model.compile(): that traces the hook too, whose counter never stays.
@@ -98,13 +99,13 @@ class Networks:
         self._frugal[id(model)] = Frugal(model, per_image, self._memory, scarce)
 
     def kept(self, model: nn.Module, few: Tensor, batch: int, searched: int) -> float:
-        """Bytes that passes through a placed network keep for their gradients, at most.
+        """Largest number of bytes that passes through a placed network keep for gradients.
 
         Args:
-            model: Is in training mode afterwards.
-            few: Images of it, float (B, C, H, W).
+            model: The network, which is in training mode afterwards.
+            few: Images for it, float (B, C, H, W).
             batch: Images that it learns from at once.
-            searched: Images of a search at once.
+            searched: Images that a search sees at once.
         """
         if id(model) not in self._frugal:  # compiled
             return 0
@@ -118,7 +119,7 @@ class Networks:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """The precision of passes."""
+        """Applies the precision of passes."""
         half = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with self._kernels(), half:
             yield
@@ -140,7 +141,7 @@ class Networks:
         clip_norm: float | None,
         seed: int,
     ) -> Tensor:
-        """One step of an optimiser; ``seed`` is that of layers with random draws of their own."""
+        """One optimiser step; ``seed`` is for layers that draw random numbers, such as dropout."""
         model.train()
         network = model
         if self._group.size > 1:
@@ -160,14 +161,14 @@ class Networks:
         return loss.detach()
 
     def for_search(self, model: Network) -> Network:
-        """What stands for a placed model while its weights do not change: its folded copy."""
+        """The folded copy, used for a placed model while its weights do not change."""
         if id(model) not in self._folded:
             return model
         folded: Any = self._folded[id(model)].refreshed()
         return folded
 
     def close(self) -> None:
-        """Leaves the models as plain as they came: not counted, not compiled."""
+        """Restores the models: no longer counted or compiled."""
         for hook in self._hooks:
             hook.remove()
         for frugal in self._frugal.values():

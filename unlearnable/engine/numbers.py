@@ -11,12 +11,12 @@ def integer(name: str, value: Any, *, least: int | None = None) -> int:
     """An integer of any type as an ``int``.
 
     Args:
-        name: Of the argument, for the error.
-        value: Python's, numpy's or torch's integer; no bool.
-        least: The smallest that is accepted.
+        name: Name of the argument, for the error.
+        value: An integer of Python, NumPy or torch, but not a bool.
+        least: The smallest accepted value.
 
     Raises:
-        ValueError: It is no integer, or below ``least``.
+        ValueError: It is not an integer, or below ``least``.
     """
     try:
         found = None if _is_bool(value) else operator.index(value)
@@ -32,12 +32,12 @@ def number(name: str, value: Any, *, finite: bool = True) -> float:
     """A number of any type as a ``float``.
 
     Args:
-        name: Of the argument, for the error.
-        value: Python's, numpy's or torch's number; no bool, no text, no NaN.
+        name: Name of the argument, for the error.
+        value: A number of Python, NumPy or torch, but not a bool, text or NaN.
         finite: Refuse infinities.
 
     Raises:
-        ValueError: It is no number, or an infinity.
+        ValueError: It is not a number, or infinite.
     """
     try:
         found = math.nan if _is_bool(value) or isinstance(value, (str, bytes)) else float(value)

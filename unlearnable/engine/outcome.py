@@ -15,7 +15,7 @@ from .tallies import Tallies
 
 
 class OnTop(NamedTuple):
-    """What :meth:`Outcome.on_top` was given."""
+    """The arguments of :meth:`Outcome.on_top`."""
 
     kind: str
     parts: dict[str, Any]
@@ -24,12 +24,12 @@ class OnTop(NamedTuple):
 
 
 class Outcome:
-    """The part of :class:`~.run.Run` that takes what an algorithm has learned.
+    """The part of :class:`~.run.Run` that collects what an algorithm has learned.
 
     Attributes:
-        history: Records of :meth:`log`.
-        results: What :meth:`result` was given: kind -> parts.
-        tops: What :meth:`on_top` was given, from the lowest up.
+        history: Records from :meth:`log`.
+        results: Arguments of :meth:`result`: kind -> parts.
+        tops: Arguments of :meth:`on_top`, lowest first.
     """
 
     _loops: Loops
@@ -54,13 +54,15 @@ class Outcome:
     def rows(self) -> RowStore:
         """Sample-wise perturbations by image index: float in [0, 1] units, rounded when written."""
         if self._rows is None:
-            raise RuntimeError("expected a run that learns perturbations, got one that trains")
+            raise RuntimeError(
+                "expected a run that learns perturbations, got one that trains a network"
+            )
         return self._rows
 
     def mask(self, index: Tensor) -> Mask | None:
-        """How much of their rows images show, by index; None where they show all of them.
+        """How much of their rows images show, by index; None if they show all of them.
 
-        For the search's ``mask``, and for :func:`~.mask.protected` where images are seen with rows.
+        Use it as the search's ``mask``, and with :func:`~.mask.protected` for images with rows.
         """
         return None if self._mask is None else self._mask(index)
 
@@ -72,7 +74,7 @@ class Outcome:
                 and ``colours``; ``"shift"`` with ``colours``, (K, C), in [0, 1] units;
                 ``"convolution"`` with ``kernels`` and ``normalize``; ``"procedural"`` with
                 ``generator``, ``seed`` and what the generator takes.
-            parts: Tensors and plain values. Floats are rounded when they are kept.
+            parts: Tensors and plain values. Floats are rounded when they are stored.
         """
         self.results[kind] = parts
 
@@ -84,13 +86,14 @@ class Outcome:
         norm: str = "Linf",
         **parts: Tensor | str | float,
     ) -> None:
-        """What is done to images after their rows were added, by class: beside the rows.
+        """Declares what is done to images by class after their rows were added.
 
         Args:
-            kind: As for :meth:`result`; found by class.
-            epsilon: Its own budget, in [0, 1] units; of all but ``"pixel"`` and ``"convolution"``.
-            norm: Of the budget.
-            parts: As for :meth:`result`.
+            kind: As in :meth:`result`; found by class.
+            epsilon: Its own budget, in [0, 1] units; for all kinds except ``"pixel"`` and
+                ``"convolution"``.
+            norm: Norm of the budget.
+            parts: As in :meth:`result`.
         """
         self.tops.append(OnTop(kind, parts, epsilon, norm))
 
@@ -98,19 +101,19 @@ class Outcome:
         """Adds to a sum over the steps of this loop, which :meth:`mean` divides after the loop.
 
         Args:
-            name: Of what is summed.
+            name: Name of the quantity.
             total: Sum over ``count`` images, a scalar.
-            count: Images of this process.
+            count: Number of images in this process.
         """
         self._loops.act()
         self._tallies.add(self._loops.depth - 1, name, total, count)
 
     def mean(self, name: str) -> float:
-        """The mean over all images that the loops of this body have tallied, in all processes."""
+        """The mean over all images tallied by the loops of this body, in all processes."""
         return self._tallies.mean(self._loops.depth, name)
 
     def log(self, **values: float | Tensor) -> None:
-        """Keeps a record in :attr:`history` and shows it beside the progress bar."""
+        """Adds a record to :attr:`history` and shows it next to the progress bar."""
         self._loops.act()
         record = {name: float(value) for name, value in values.items()}
         self.history.append(record)
@@ -119,6 +122,6 @@ class Outcome:
             self._callback(record)
 
     def seconds(self, whole: float) -> dict[str, float]:
-        """Where the time went, by part, of ``whole`` seconds; needs a profiling progress."""
+        """How ``whole`` seconds were spent, by part; requires a profiling progress display."""
         parts = dict(self._progress.seconds)
         return parts | {"everything else": whole - sum(parts.values())}

@@ -18,11 +18,11 @@ def _norms(delta: Tensor) -> Tensor:
 
 
 def project(delta: Tensor, images: Tensor, epsilon: float, norm: str = "Linf") -> Tensor:
-    """The nearest perturbation inside the budget, then inside the valid pixels.
+    """Projects perturbations into the budget and then into the range of valid pixels.
 
     Args:
         delta: Perturbations in [0, 1] units, (B, C, H, W).
-        images: What they are added to, in [0, 1], (B, C, H, W).
+        images: Images that they are added to, in [0, 1], (B, C, H, W).
         epsilon: Radius of the budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
     """
@@ -30,22 +30,22 @@ def project(delta: Tensor, images: Tensor, epsilon: float, norm: str = "Linf") -
 
 
 def into_budget(delta: Tensor, epsilon: float, norm: str) -> Tensor:
-    """The nearest (B, C, H, W) inside the budget, whatever images it is added to; a new tensor."""
+    """Projects (B, C, H, W) into the budget, regardless of images; returns a new tensor."""
     if norm == "Linf":
         return delta.clamp(-epsilon, epsilon)
     return delta * (epsilon / _norms(delta).clamp_min(1e-12)).clamp_max(1)
 
 
 def crossing(epsilon: float, step_size: float) -> int:
-    """Steps that lead from one end of the budget to the other; both lengths in [0, 1] units."""
+    """Number of steps needed to cross the budget; both lengths are in [0, 1] units."""
     return math.ceil(2 * epsilon / step_size - 1e-9)
 
 
 def target_classes(labels: Tensor, shift: int, num_classes: int) -> Tensor:
-    """The class that each image is moved to: ``shift`` classes further, modulo their number.
+    """The target class of each image: ``shift`` classes further on, modulo their number.
 
     Raises:
-        ValueError: It would be the image's own class.
+        ValueError: The target would be the image's own class.
     """
     if shift % num_classes == 0:
         raise ValueError(
@@ -67,29 +67,29 @@ def pgd(
     shared: bool = False,
     mask: Mask | None = None,
 ) -> Tensor:
-    """Lowers (or raises) a loss over perturbations of a batch, step by projected step.
+    """Lowers (or raises) a loss over the perturbations of a batch by projected gradient descent.
 
     Args:
-        loss_fn: Takes the perturbed images (B, C, H, W) and returns a scalar. A mean over images
-            and a sum give the same steps.
+        loss_fn: Function from perturbed images (B, C, H, W) to a scalar. A mean over images and a
+            sum give the same steps.
         images: Float images in [0, 1], (B, C, H, W).
-        delta: Where to start; projected first.
+        delta: Starting point, which is projected first.
         epsilon: Radius of the budget, in [0, 1] units.
         step_size: Length of a step in the norm, in [0, 1] units.
-        steps: Number of steps; 0 gives the projected start.
+        steps: Number of steps; 0 returns the projected start.
         norm: ``"Linf"`` (steps along the sign of the gradient) or ``"L2"`` (along its direction).
         maximize: Ascend instead of descend.
-        shared: The perturbation is that of several images, so that it only has to stay inside the
-            budget, and is clipped to the valid pixels only where the loss is taken: what one image
-            has no room for, another one of its class has.
-        mask: Of the images. The loss is then taken of images that show what it leaves of the
-            perturbation, rounded to levels; budget and steps are those of the perturbation, so that
-            each pixel has a box and a step in proportion to its weight. It only has to stay inside
-            the budget, as if it were ``shared``.
+        shared: The perturbation is shared by several images. So it only has to stay within the
+            budget, and is clipped to valid pixels only when the loss is computed: what one image
+            has no room for, another one of its class may have.
+        mask: Visibility mask of the images. The loss is then computed on images that show the
+            masked perturbation, rounded to levels; budget and steps apply to the unmasked
+            perturbation, so that each pixel has a box and a step in proportion to its weight. The
+            perturbation only has to stay within the budget, as if it were ``shared``.
 
     Returns:
-        The perturbation after the last step, (B, C, H, W), without gradient: inside the budget, and
-        unless ``shared`` or masked inside the valid pixels.
+        The perturbation after the last step, (B, C, H, W), without gradient: within the budget and,
+        unless ``shared`` or masked, within the range of valid pixels.
     """
     return projected_steps(
         lambda perturbed: gradient(loss_fn, perturbed),
@@ -118,10 +118,10 @@ def projected_steps(
     shared: bool = False,
     mask: Mask | None = None,
 ) -> Tensor:
-    """As :func:`pgd`, along what is not simply the gradient of a loss.
+    """Like :func:`pgd`, along a direction that is not simply the gradient of a loss.
 
-    ``gradient_fn`` takes the perturbed images (B, C, H, W) and returns what to step against, of the
-    same shape; all other arguments are those of :func:`pgd`.
+    ``gradient_fn`` takes the perturbed images (B, C, H, W) and returns the direction to step
+    against, of the same shape; all other arguments are those of :func:`pgd`.
     """
     signed_step = step_size if maximize else -step_size
 
@@ -160,13 +160,14 @@ def variance_reduced(
     norm: str = "Linf",
     mask: Mask | None = None,
 ) -> Tensor:
-    """Where to step for ``size`` losses at once: a sum of gradients along an inner path.
+    """The direction for ``size`` losses at once: a sum of gradients along an inner path.
 
-    Each is of a single loss, corrected by the gradient of that loss at the start of the path, so
-    that its expectation is the gradient of their mean. (SVRG: Johnson & Zhang, NeurIPS 2013)
+    Each gradient is that of a single loss, corrected by the gradient of this loss at the start of
+    the path, so that its expectation is the gradient of the mean loss. (SVRG: Johnson & Zhang,
+    NeurIPS 2013)
 
     Args:
-        slope_fn: Takes a loss's number and perturbed images, and returns its gradient there.
+        slope_fn: Function from the number of a loss and perturbed images to its gradient.
         size: Number of losses.
         drawn: The numbers of the losses to use, one per inner step.
         images: Float images in [0, 1], (B, C, H, W).
@@ -174,7 +175,7 @@ def variance_reduced(
         epsilon: Radius of the budget.
         step_size: Length of an inner step.
         norm: ``"Linf"`` or ``"L2"``.
-        mask: Of the images, as for :func:`pgd`.
+        mask: Mask of the images, as in :func:`pgd`.
     """
     slopes = [slope_fn(k, perturbed) for k in range(size)]
     mean = torch.stack(slopes).mean(0)
@@ -208,7 +209,7 @@ def gradient(loss_fn: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def random_start(images: Tensor, epsilon: float, draws: Draws, norm: str = "Linf") -> Tensor:
-    """A uniform point of the budget around ``images``, not yet inside the valid pixels."""
+    """A uniformly random point in the budget around ``images``, not yet clipped to valid pixels."""
     if norm == "Linf":
         return draws.uniform(images.shape, -epsilon, epsilon)
     direction = draws.normal(images.shape)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Pace(NamedTuple):
-    """Seconds that an image takes, forward and backward: to the weights, and in a search."""
+    """Seconds per image, forward and backward: in training and in a search."""
 
     training: float
     search: float
@@ -38,10 +38,10 @@ class Precision(NamedTuple):
     """``"float32"`` or ``"bf16"``, and why.
 
     Attributes:
-        name: Of the precision.
-        reason: The same whenever the answer is.
-        figures: What was measured, as text.
-        pace: Of the network in this precision, where that was measured.
+        name: Name of the precision.
+        reason: The reason, which depends only on the answer.
+        figures: The measurements as text.
+        pace: Pace of the network in this precision, if it was measured.
     """
 
     name: str
@@ -51,21 +51,21 @@ class Precision(NamedTuple):
 
 
 def check_precision(precision: str) -> str:
-    """A precision as users name it, or a ``ValueError``."""
+    """Checks a precision named by the user; raises ``ValueError`` if it is unknown."""
     if precision not in ("auto", "float32", "bf16"):
-        raise ValueError(f'expected precision "auto", "float32" or "bf16", got {precision!r}')
+        raise ValueError(f'expected precision to be "auto", "float32" or "bf16", got {precision!r}')
     return precision
 
 
 def as_fitted(precision: str, fitted: str, device: torch.device) -> str:
-    """A precision as users name it; ``"auto"`` is that of an earlier fit where a device has it."""
+    """A precision named by the user; ``"auto"`` means that of an earlier fit if supported."""
     if check_precision(precision) != "auto":
         return precision
     return fitted if fitted != "bf16" or bf16_in_hardware(device) else "float32"
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 itself; emulated, it can be a hundred times slower."""
+    """Whether a device multiplies bfloat16 in hardware; emulation can be a hundred times slower."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -89,13 +89,13 @@ _CHOSEN: dict[object, Precision] = {}  # in one process, equal networks get the 
 
 
 def choose_precision(network: nn.Module, images: Tensor, labels: Tensor) -> Precision:
-    """What ``"auto"`` is for a network: bf16 where it is faster and gives the same gradients.
+    """Resolves ``"auto"`` for a network: bf16 if it is faster and the gradients agree.
 
-    A copy of the network is tried for about a second; the global random state stays as it is.
+    A copy of the network is tried for about a second; the global random state is not changed.
 
     Args:
-        network: From float images (B, C, H, W) in [0, 1] to logits (B, K).
-        images: Some that it is going to see, on its device; 64 do.
+        network: Network from float images (B, C, H, W) in [0, 1] to logits (B, K).
+        images: Some of the images it will see, on its device; 64 are enough.
         labels: Their classes, int64, (B,).
     """
     device = images.device
@@ -123,9 +123,9 @@ _PACES: dict[object, Pace | None] = {}
 
 
 def measure_pace(network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Pace | None:
-    """How fast a network is in ``"float32"`` or ``"bf16"``; other arguments as above.
+    """Measures the speed of a network in ``"float32"`` or ``"bf16"``; other arguments as above.
 
-    A copy of it is timed for less than a second, once in a process. None where it fails.
+    A copy of it is timed for less than a second, once per process. Returns None if it fails.
     """
     key = _key(network, images), precision
     if key not in _PACES:
@@ -264,9 +264,9 @@ def _timed(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Ten
 
 @contextlib.contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Switches TF32 off on a GPU, whose products of float32 keep 10 of 23 bits with it.
+    """Switches off TF32 on a GPU, with which float32 products keep only 10 of 23 bits.
 
-    The caller's settings are restored. On other devices nothing is changed.
+    The caller's settings are restored. Other devices are not affected.
     """
     with contextlib.ExitStack() as restored:
         if device.type == "cuda":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ImageSource(Protocol):
-    """uint8 images (N, C, H, W), on the device or on their way there."""
+    """uint8 images (N, C, H, W), on the device or in transit to it."""
 
     shape: torch.Size
 
@@ -20,11 +20,11 @@ class ImageSource(Protocol):
 
 
 class StreamedImages:
-    """uint8 images (N, C, H, W) read batch by batch, the next one while the present one is used.
+    """uint8 images (N, C, H, W) read batch by batch, each while the previous one is in use.
 
     Args:
-        images: On the CPU, in memory or memory-mapped.
-        device: Where batches are wanted.
+        images: Images on the CPU, in memory or memory-mapped.
+        device: Device for the batches.
     """
 
     def __init__(self, images: Tensor, device: torch.device) -> None:
@@ -43,7 +43,7 @@ class StreamedImages:
         return batch.to(self._device, non_blocking=True)
 
     def prefetch(self, index: Tensor, rows: Tensor) -> None:
-        """Begins to read a batch; keeps this one and the one before.
+        """Starts reading a batch; keeps this one and the previous one.
 
         Args:
             index: The tensor object that the images will be indexed with.
@@ -56,6 +56,6 @@ class StreamedImages:
         return batch.pin_memory() if self._device.type == "cuda" else batch
 
     def close(self) -> None:
-        """Ends the reader."""
+        """Stops the reader."""
         self._reader.shutdown(cancel_futures=True)
         self._ahead.clear()

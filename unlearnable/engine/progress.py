@@ -14,14 +14,14 @@ _BARS = 2  # loops shown, from the outermost
 
 
 class Progress:
-    """Bars for the loops of a run, and clocks for its parts.
+    """Progress bars for the loops of a run, and clocks for its parts.
 
     Args:
-        show: Show bars, where standard error is a terminal.
-        title: Left of the bars.
-        profile: Keep :attr:`seconds`; on a GPU this waits for it again and again.
-        listener: Told the share of image passes done, from 0 to 1, after each step.
-        passes: In all, which that is a share of.
+        show: Show bars if standard error is a terminal.
+        title: Text to the left of the bars.
+        profile: Record :attr:`seconds`; on a GPU this waits for it repeatedly.
+        listener: Called with the share of image passes done, from 0 to 1, after each step.
+        passes: Total number of image passes.
 
     Attributes:
         seconds: Time spent, by part.
@@ -49,7 +49,7 @@ class Progress:
         self.seconds: dict[str, float] = {}
 
     def open(self, depth: int, title: str, count: int, done: int) -> tqdm[Any] | None:
-        """A bar for a loop inside ``depth`` others, or None for those deep inside."""
+        """A bar for a loop inside ``depth`` others, or None for deeply nested ones."""
         if depth >= _BARS:
             return None
         label = f"{self._title}: {title}" if self._title and depth == 0 else title
@@ -67,7 +67,7 @@ class Progress:
         return bar
 
     def advance(self, bar: tqdm[Any] | None, passes: int) -> None:
-        """After a step; ``passes`` is the number of image passes so far."""
+        """Called after a step; ``passes`` is the number of image passes so far."""
         now = time.perf_counter()
         if self._started is None:
             self._started = (now, passes)  # the first step warms everything up
@@ -81,7 +81,7 @@ class Progress:
             self._listener(min(1.0, passes / self._passes))
 
     def note(self, record: dict[str, Any]) -> None:
-        """Shows values beside the outermost bar."""
+        """Shows values next to the outermost bar."""
         self._postfix({name: f"{value:.3g}" for name, value in record.items()})
 
     def _postfix(self, values: dict[str, str]) -> None:
@@ -90,14 +90,14 @@ class Progress:
             self._bars[0].set_postfix(self._noted)
 
     def shut(self, bar: tqdm[Any] | None) -> None:
-        """Ends a bar."""
+        """Closes a bar."""
         if bar is not None:
             bar.close()
             if bar in self._bars:
                 self._bars.remove(bar)
 
     def close(self) -> None:
-        """Ends all bars, innermost first."""
+        """Closes all bars, innermost first."""
         for bar in reversed(self._bars):
             bar.close()
         self._bars.clear()

@@ -38,14 +38,14 @@ def global_seed(seed: int, device: torch.device = CPU) -> Iterator[None]:
 
 
 class Seeds:
-    """The seeds of a run; ``asked`` counts how often new ones were asked for, by purpose."""
+    """The seeds of a run; ``asked`` counts how often new ones were requested, by purpose."""
 
     def __init__(self, seed: Hashable) -> None:
         self._seed = seed
         self.asked: dict[str, int] = {}
 
     def of(self, *purpose: str) -> int:
-        """The one seed for a purpose."""
+        """The single seed for a purpose."""
         return seed_of(self._seed, *purpose)
 
     def next(self, purpose: str, parts: Iterable[int]) -> list[int]:
@@ -58,18 +58,18 @@ class Seeds:
 class Draws:
     """Random tensors whose part for each virtual shard depends only on that shard.
 
-    The first dimension of every shape counts the images of the current batch, or an integer
-    multiple of them (several draws per image, next to one another). A CUDA device gets up to 64
-    numbers per image, as of crops and flips, from the CPU: those of a run on the CPU. More, such as
-    noise for each pixel, it draws itself, and they are others.
+    The first dimension of every shape is the number of images in the current batch, or an integer
+    multiple of it (several adjacent draws per image). On a CUDA device, up to 64 numbers per image,
+    such as for crops and flips, are drawn on the CPU and equal those of a run on the CPU. Larger
+    draws, such as noise for each pixel, are made on the device and differ.
 
     Args:
-        seeds: One per shard that this process owns.
-        counts: Images of each shard in the current batch; None for tensors of no batch, and one
-            seed.
-        device: Where tensors are wanted.
-        draw_on: Where all of them are drawn, as each type of device draws other numbers from the
-            same seed; None decides by their number.
+        seeds: One seed per shard of this process.
+        counts: Images of each shard in the current batch; None for tensors that belong to no batch,
+            with one seed.
+        device: Device of the resulting tensors.
+        draw_on: Device on which numbers are drawn, because each type of device draws different
+            numbers from the same seed; None decides by their number.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Draws:
         self._generators: dict[str, list[torch.Generator]] = {}  # by type of device
 
     def on_cpu(self) -> Draws:
-        """The same draws, made and left on the CPU: for what Python decides by them."""
+        """The same draws, made and kept on the CPU, for decisions in Python."""
         twin = copy.copy(self)  # with the same generators
         twin._device = twin._draw_on = CPU
         return twin
@@ -124,7 +124,7 @@ class Draws:
         factor, rest = divmod(length, present) if present else (0, length)
         if rest:
             raise ValueError(
-                f"expected a multiple of the batch's {present} images as first dimension, got "
+                f"expected a multiple of the batch's {present} images as the first dimension, got "
                 f"{length}"
             )
         return [factor * count for count in self._counts]

@@ -17,7 +17,7 @@ from .train import Schedule, to_float
 
 
 def triangle(optimizer: torch.optim.Optimizer, updates: int) -> LRScheduler:
-    """From 0.2 up to 1 in the first 23 % of the updates, and down to 0.07."""
+    """Rises from 0.2 to 1 in the first 23 % of the updates, then falls to 0.07."""
     peak = max(1, round(0.23 * updates))
 
     def factor(done: int) -> float:
@@ -29,17 +29,17 @@ def triangle(optimizer: torch.optim.Optimizer, updates: int) -> LRScheduler:
 
 
 class Lookahead:
-    """A scheduler that also lets a slow copy of a model follow it, and the model go back to that.
+    """A scheduler that also maintains a slow copy of a model, to which the model returns.
 
-    Every few updates the copy, running statistics included, moves a part of the way to the model,
-    which goes on from there; the parts become smaller, and at the end the model is the copy. With
-    fewer updates than that there is no copy. (Zhang et al., NeurIPS 2019, 1907.08610; the schedule
-    is Jordan's, 2404.00498)
+    Every few updates the copy, including running statistics, moves part of the way towards the
+    model, which continues from there; the parts become smaller, and at the end the model is the
+    copy. If there are fewer updates than that, there is no copy. (Zhang et al., NeurIPS 2019,
+    1907.08610; the schedule is Jordan's, 2404.00498)
 
     Args:
-        scheduler: Stepped after every update.
-        model: What is trained; on its device.
-        updates: Number of updates in all.
+        scheduler: Scheduler stepped after every update.
+        model: The trained model, on its device.
+        updates: Total number of updates.
     """
 
     every = 5
@@ -54,7 +54,7 @@ class Lookahead:
 
     @torch.no_grad()
     def step(self) -> None:
-        """After every update."""
+        """Called after every update."""
         self._scheduler.step()
         self._done += 1
         last = self._done == self._updates
@@ -65,12 +65,12 @@ class Lookahead:
         torch._foreach_copy_(self._fast, self._slow)
 
     def state_dict(self) -> dict[str, Any]:
-        """For :meth:`load_state_dict`."""
+        """The state, for :meth:`load_state_dict`."""
         own = {"done": self._done, "slow": self._slow}
         return {"scheduler": self._scheduler.state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from :meth:`state_dict`."""
+        """Restores a state from :meth:`state_dict`."""
         self._scheduler.load_state_dict(state["scheduler"])
         self._done = state["done"]
         torch._foreach_copy_(self._slow, state["slow"])
@@ -78,23 +78,23 @@ class Lookahead:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimiser, schedule and augmentation of a training.
+    """Optimiser, schedule and augmentation for training.
 
     Attributes:
-        name: What users call it.
-        epochs: Passes over the images, where nothing else is asked for.
-        batch_size: Images of an update, likewise.
-        learning_rate: The largest.
-        schedule: Makes a scheduler from an optimiser and the number of updates in all.
-        momentum: Of SGD.
-        nesterov: Whether in Nesterov's form.
-        weight_decay: Of all weights.
-        norm_bias: Factor of the learning rate of BatchNorm's biases.
-        label_smoothing: Share of the target that all classes have in common.
-        padding: Pixels that crops may reach beyond the image.
-        mirrored: Whether the image is continued there by its mirror image, else by black.
-        alternating: Whether an image is flipped in every second epoch, else at random.
-        lookahead: Whether a slow copy of the weights leads them (:class:`Lookahead`).
+        name: Name of the recipe.
+        epochs: Default number of passes over the images.
+        batch_size: Default number of images per update.
+        learning_rate: Largest learning rate.
+        schedule: Function from an optimiser and the total number of updates to a scheduler.
+        momentum: Momentum of SGD.
+        nesterov: Whether to use Nesterov momentum.
+        weight_decay: Weight decay of all weights.
+        norm_bias: Factor of the learning rate for BatchNorm biases.
+        label_smoothing: Share of the target that is spread over all classes.
+        padding: Pixels by which crops may extend beyond the image.
+        mirrored: Whether the image is mirrored there, instead of black.
+        alternating: Whether an image is flipped in every second epoch, instead of at random.
+        lookahead: Whether to use a slow copy of the weights (:class:`Lookahead`).
     """
 
     name: str = "standard"
@@ -132,12 +132,12 @@ class Recipe:
     def scheduler(
         self, optimizer: torch.optim.Optimizer, model: nn.Module, updates: int
     ) -> LRScheduler | Lookahead:
-        """What is stepped after each of the updates of a model that is placed already."""
+        """The scheduler to step after each update of a model that has been placed."""
         scheduler = self.schedule(optimizer, updates)
         return Lookahead(scheduler, model, updates) if self.lookahead else scheduler
 
     def inputs(self, run: Run, epoch: int) -> Callable[[Tensor], Tensor]:
-        """From image indices (B,) to float images (B, C, H, W), cropped and flipped."""
+        """Function from image indices (B,) to float images (B, C, H, W), cropped and flipped."""
         flipped = None
         if self.alternating:
             first = run.global_rng("flips").integers((len(run.labels),), 0, 2).bool()
@@ -176,8 +176,8 @@ RECIPES = {recipe.name: recipe for recipe in (STANDARD, FAST)}
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe by its name; ``ValueError`` for any other."""
+    """The recipe with this name; raises ``ValueError`` if there is none."""
     if name not in RECIPES:
         near = suggestion(name, RECIPES)
-        raise ValueError(f"expected a recipe, one of {list(RECIPES)}, got {name!r}{near}")
+        raise ValueError(f"expected a recipe out of {list(RECIPES)}, got {name!r}{near}")
     return RECIPES[name]

@@ -25,9 +25,9 @@ _SMALLEST = 5e-4  # added to a variance, so that sensor noise is not blown up
 
 
 def whitening_filters(channels: int) -> Tensor:
-    """Filters whose outputs on natural images are uncorrelated and of about unit variance.
+    """Filters whose outputs on natural images are uncorrelated with about unit variance.
 
-    They are fixed, so that a network does not depend on what it is trained on before it is trained.
+    They are fixed, so an untrained network does not depend on its training images.
 
     Args:
         channels: 1 or 3.
@@ -46,7 +46,7 @@ def whitening_filters(channels: int) -> Tensor:
 
 
 class Whitening(nn.Conv2d):
-    """A convolution with :func:`whitening_filters`, which no training changes."""
+    """A convolution with :func:`whitening_filters`, which are not trained."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 8 * channels, 2, bias=False)
@@ -94,7 +94,7 @@ class _Group(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """From images (B, channels, H, W) in [0, 1] to logits (B, num_classes).
+    """A network from images (B, channels, H, W) in [0, 1] to logits (B, num_classes).
 
     Args:
         num_classes: Number of logits.

@@ -37,32 +37,32 @@ class Run(Batching, Outcome):
 
     Loop only over :meth:`steps`, :meth:`batches` and :meth:`sweep`; draw only from :meth:`rng`;
     update weights only in :meth:`train_step`; write perturbations to :attr:`rows` or
-    :meth:`result`, and what lies on top of them to :meth:`on_top`. What changes from step to step
-    and is needed later is named to :meth:`track` or counted by :meth:`tally`: no other variable may
-    outlive a step.
+    :meth:`result`, and anything on top of them to :meth:`on_top`. State that changes from step to
+    step and is needed later must be registered with :meth:`track` or counted with :meth:`tally`: no
+    other variable may outlive a step.
 
     Args:
         images: uint8, (N, C, H, W).
         labels: int64 class indices, (N,), on the run's device.
         num_classes: K; labels are 0 to K - 1.
-        rows: Where perturbations are written.
-        mask: Gives the mask of a batch, as :meth:`mask`.
-        seed: All randomness follows from it.
-        precision: Of network passes: ``"float32"`` (without TF32), ``"bf16"`` (autocast), or
-            ``"auto"``: the first tracked network decides, by a short trial.
+        rows: Store for perturbations.
+        mask: Function that returns the mask of a batch, like :meth:`mask`.
+        seed: Seed of all randomness.
+        precision: Precision of network passes: ``"float32"`` (without TF32), ``"bf16"`` (autocast),
+            or ``"auto"``, which is decided by a short trial of the first tracked network.
         compile: Compile the networks given to :meth:`track`.
-        memory: Bytes that a batch may keep for its gradient; a larger one is computed in parts or a
-            second time. None is what :func:`~.memory.usual_limit` says.
-        group: The processes that share the work; a run may be continued by others.
-        checkpoint: Where the state is kept.
-        work: What is going to be done: its time and memory are estimated by the first tracked
-            network, and logged.
-        progress: What shows the work and measures its time.
+        memory: Bytes that a batch may keep for its gradient; a larger batch is computed in parts or
+            a second time. None means :func:`~.memory.usual_limit`.
+        group: The processes that share the work; other processes may continue a run.
+        checkpoint: Where the state is saved.
+        work: The work to be done; its time and memory are estimated with the first tracked network
+            and logged.
+        progress: Shows progress and measures time.
         callback: Called with each record of :meth:`log`.
 
     Attributes:
-        device: That of the labels.
-        history, results, tops: As of :class:`~.outcome.Outcome`.
+        device: Device of the labels.
+        history, results, tops: See :class:`~.outcome.Outcome`.
 
     Raises:
         ValueError: There are fewer images than shards, or fewer shards than processes.
@@ -117,10 +117,10 @@ class Run(Batching, Outcome):
     # State
 
     def track(self, **state: Any) -> None:
-        """Names the models, optimisers, schedules and tensors that change during the run.
+        """Registers the models, optimisers, schedules and tensors that change during the run.
 
-        Models are placed as by :meth:`place`. In a resumed run everything takes the state it had:
-        track before the loops, and after whatever sets first values.
+        Models are placed as in :meth:`place`. In a resumed run everything is restored to its saved
+        state, so call this before the loops and after setting initial values.
         """
         for name, item in state.items():
             if isinstance(item, nn.Module):
@@ -130,13 +130,13 @@ class Run(Batching, Outcome):
             self._state.track(name, item)
 
     def settle_precision(self, network: nn.Module) -> None:
-        """Decides by the run's first network what ``"auto"`` is, in the first process for all."""
+        """Resolves ``"auto"`` with the run's first network, in the first process for all."""
         self._trial.settle(network)
 
     def place(self, model: nn.Module) -> None:
-        """Makes a model part of the run whose weights no step changes, and no checkpoint carries.
+        """Adds a model whose weights no step changes and no checkpoint stores.
 
-        It is moved to the run's device, to channels-last weights (convolutions on them are faster
+        It is moved to the run's device and to channels-last weights (convolutions are then faster
         on both CPU and GPU), and the images that pass through it are counted.
         """
         self._networks.place(model, self._sample(2))
@@ -147,16 +147,16 @@ class Run(Batching, Outcome):
         return self.images[index].float() / 255
 
     def cached(self, name: str, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns, made the first time and kept; it must not be changed.
+        """Returns the result of ``make``, computed once and stored; it must not be modified.
 
         Args:
-            name: Of letters, digits and dashes.
-            make: May loop; returns tensors, in nested dicts and lists if need be.
+            name: Name of letters, digits and dashes.
+            make: Function that may loop and returns tensors, possibly in nested dicts and lists.
         """
         return self._state.cached(name, make)
 
     def save(self) -> None:
-        """Writes a checkpoint of this moment, which is the end of a step."""
+        """Writes a checkpoint of the current state, at the end of a step."""
         assert self._checkpoint is not None
         with self._progress.timed("checkpoints", self.device):
             written = None if self._rows is None else self.sum(self._rows.written.to(torch.uint8))
@@ -188,11 +188,11 @@ class Run(Batching, Outcome):
             self._rows.written |= self._shards.own_of(state["written"].to(self.device).bool())
 
     def finish(self) -> None:
-        """After the algorithm: everything that a checkpoint promised was done."""
+        """Checks, after the algorithm, that everything in a checkpoint was resumed."""
         self._loops.finish()
 
     def close(self) -> None:
-        """Takes hooks and compiled code off the models and ends the progress bars."""
+        """Removes hooks and compiled code from the models and closes the progress bars."""
         self._networks.close()
         self._progress.close()
 
@@ -216,13 +216,13 @@ class Run(Batching, Outcome):
     # Randomness
 
     def rng(self, purpose: str, device: str | torch.device | None = None) -> Draws:
-        """Draws for the current batch, from seed, purpose, times asked before, and shard.
+        """Draws for the current batch, from seed, purpose, number of earlier requests, and shard.
 
         Args:
-            purpose: Of the draws; each has a sequence of its own.
-            device: Where numbers are drawn, such as ``"cpu"`` for the same ones whatever the run's
-                device, which they are moved to; None draws on that device, but for a CUDA
-                device on the CPU where there are few per image (:class:`Draws`).
+            purpose: Purpose of the draws; each has a separate sequence.
+            device: Device on which numbers are drawn before they are moved to the run's device,
+                such as ``"cpu"`` for device-independent numbers. None draws on the run's device or,
+                for a CUDA device and few numbers per image, on the CPU (:class:`Draws`).
         """
         self._loops.act()
         seeds = self._seeds.next(purpose, self._shards.own)
@@ -230,40 +230,40 @@ class Run(Batching, Outcome):
         return Draws(seeds, self._batches.counts, self.device, draw_on=draw_on)
 
     def global_rng(self, purpose: str) -> Draws:
-        """Draws for tensors of no batch, such as one row per class.
+        """Draws for tensors that belong to no batch, such as one row per class.
 
-        They are the same in every process and, being drawn on the CPU, for every device.
+        They are the same in every process and, because they are drawn on the CPU, on every device.
         """
         return Draws([self._seeds.of(purpose)], None, self.device, draw_on=CPU)
 
     def weight_seed(self, name: str) -> int:
-        """The seed of a network's first weights."""
+        """The seed of a network's initial weights."""
         return self._seeds.of("weights", name)
 
     # Learning
 
     @property
     def precision(self) -> str:
-        """Of network passes, as asked for or decided by the first network; float32 without any."""
+        """Precision of network passes, as requested or resolved; float32 without a network."""
         decided = self._networks.precision
         return "float32" if decided == "auto" else decided
 
     @property
     def precision_reason(self) -> str:
-        """Why that one, in a few words."""
+        """The reason for this precision, in a few words."""
         return self._networks.precision_reason
 
     @property
     def passes(self) -> int:
-        """Images that went forward through placed and tracked networks in this process."""
+        """Number of images passed through placed and tracked networks in this process."""
         return self._networks.passes
 
     def all_passes(self) -> int:
-        """Image passes of all processes."""
+        """Number of image passes in all processes."""
         return int(self.sum(torch.tensor(self.passes, device=self.device)))
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """The precision of network passes."""
+        """Applies the precision of network passes."""
         return self._networks.autocast()
 
     def train_step(
@@ -279,7 +279,7 @@ class Run(Batching, Outcome):
         Args:
             model: A tracked network.
             optimizer: Its optimiser.
-            loss_fn: Takes the network and returns a scalar: the mean over this process's images.
+            loss_fn: Function from the network to a scalar, the mean over this process's images.
             clip_norm: Largest norm of the whole gradient.
         """
         self._loops.act()
@@ -291,8 +291,8 @@ class Run(Batching, Outcome):
     def frozen(self, model: Network) -> Iterator[Network]:
         """The network in evaluation mode and without weight gradients, restored on any exit.
 
-        Gives what to call inside: a copy in which BatchNorm is part of the convolutions, whose
-        weights have the run's precision.
+        Gives the network to call inside: a copy in which BatchNorm is folded into the convolutions
+        and weights have the run's precision.
         """
         timed = self._progress.timed("perturbation steps", self.device)
         with frozen(model), timed, self.autocast():
@@ -303,10 +303,10 @@ class Run(Batching, Outcome):
         return self._group.sum(value)
 
     def gather(self, value: Tensor) -> Tensor:
-        """What all processes have of their images of a batch, (B of all, …), the same in each.
+        """Concatenates the values of all processes for a batch, the same in each process.
 
-        A gradient goes back to this process's own part alone: that of a loss of all of them is
-        whole.
+        Gradients flow back only to this process's own part, so the gradient of a loss over all
+        parts is complete.
         """
         return self._group.gather(value)
 
@@ -315,8 +315,8 @@ class Run(Batching, Outcome):
 
         Args:
             totals: The same in all processes, (K, …), changed in place.
-            index: Row of ``totals`` that each of this process's terms belongs to, (B,).
-            terms: What is added, (B, …).
+            index: Row of ``totals`` for each of this process's terms, (B,).
+            terms: Terms to add, (B, …).
         """
         if self._group.size == 1:
             totals.index_add_(0, index, terms)

@@ -22,27 +22,27 @@ _COMPANIONS = 4  # images of a group that a mixed sweep keeps together, at least
 
 
 def dealt(shards: int, rank: int, size: int) -> range:
-    """The shards of process ``rank`` of ``size``: as many as the others', or one more or less."""
+    """The shards of process ``rank`` of ``size``; numbers differ by at most one."""
     each, more = divmod(shards, size)
     first = rank * each + min(rank, more)
     return range(first, first + each + (rank < more))
 
 
 def images_per_epoch(num_images: int, batch_size: int) -> int:
-    """How many images the whole batches of an epoch hold together, in up to 8 processes."""
+    """Number of images in the complete batches of an epoch, with up to 8 processes."""
     shards = Shards(num_images)
     return shards.batches_per_epoch(batch_size) * shards.per_shard(batch_size) * shards.count
 
 
 def batches_for(visits: float, num_images: int, batch_size: int, among: int | None = None) -> int:
-    """How many shuffled batches visit each of the images that they hold so often, at least 1."""
+    """Number of shuffled batches, at least 1, that visit each image this often."""
     shards = Shards(num_images)
     batch = shards.per_shard(batch_size, among) * shards.count
     return max(1, round(visits * shards.images_among(among) / batch))
 
 
 def images_among(num_images: int, among: int | None) -> int:
-    """How many of the images are used where ``among`` of them are asked for; None is all."""
+    """Number of images used if ``among`` of them are requested; None means all."""
     return Shards(num_images).images_among(among)
 
 
@@ -56,20 +56,21 @@ def _ranks(groups: Tensor, sizes: Tensor) -> Tensor:
 
 
 class Shards:
-    """The virtual shards of a set of images, and the part of one process.
+    """The virtual shards of a set of images, and the part of this process.
 
     Args:
         num_images: N.
-        seed: Of the orders.
+        seed: Seed of the orders.
         group: The processes.
-        count: Number of shards that the run began with, where it is resumed.
+        count: Number of shards that a resumed run started with.
 
     Attributes:
-        count: Number of shards: 8, as many as processes where those are more, or 1 for a single
+        count: Number of shards: 8, or the number of processes if that is larger, or 1 for a single
             process with fewer than 8 images.
         own: Shards of this process.
-        weight: What a mean over this process's images of a shuffled batch counts in the mean over
-            processes, so that all images count alike: 1.0 where all have as many shards.
+        weight: Weight, in the mean over processes, of a mean over this process's images of a
+            shuffled batch, so that all images count equally: 1.0 if all have the same number of
+            shards.
 
     Raises:
         ValueError: There are fewer images than shards, or fewer shards than processes.
@@ -89,12 +90,13 @@ class Shards:
             count = 1 if alone else max(SHARDS, group.size)
             if num_images < count and not alone:
                 raise ValueError(
-                    f"expected at least {count} images for {group.size} processes, got {num_images}"
+                    f"expected at least {count} images for {group.size} processes, got "
+                    f"{num_images}; use fewer processes"
                 )
         elif group.size > count:
             raise ValueError(
-                f"expected no more processes than the {count} shards that this fit began with, got "
-                f"{group.size}"
+                f"expected at most as many processes as the {count} shards that this fit started "
+                f"with, got {group.size}; use fewer processes"
             )
         self.count = count
         self.own = dealt(count, group.rank, group.size)
@@ -104,11 +106,11 @@ class Shards:
         self._orders: dict[str, tuple[int, list[Tensor]]] = {}
 
     def per_shard(self, batch_size: int, among: int | None = None) -> int:
-        """Images of each shard in a shuffled batch."""
+        """Number of images of each shard in a shuffled batch."""
         return min(max(1, batch_size // self.count), self._used(among))
 
     def batches_per_epoch(self, batch_size: int, among: int | None = None) -> int:
-        """How many shuffled batches there are before the images are shuffled again."""
+        """Number of shuffled batches before the images are shuffled again."""
         return self._used(among) // self.per_shard(batch_size, among)
 
     def batch(
@@ -116,8 +118,8 @@ class Shards:
     ) -> list[Tensor]:
         """This process's part of a shuffled batch, by shard, int64, on the CPU.
 
-        ``among`` is how many images the batches are drawn from, the same ones in each epoch and
-        chosen by the seed; None is all.
+        ``among`` is the number of images that batches are drawn from, chosen by the seed and the
+        same in each epoch; None means all.
         """
         epoch, offset = divmod(position, self.batches_per_epoch(batch_size, among))
         if self._orders.get(stream, (-1, []))[0] != epoch:
@@ -128,16 +130,16 @@ class Shards:
         return [shard[rows] for shard in self._orders[stream][1]]
 
     def sweep_length(self, batch_size: int, among: int | None = None) -> int:
-        """How many batches hold every image once, the same in all processes."""
+        """Number of batches that contain every image once, the same in all processes."""
         each = max(1, batch_size // self.count)
         if self._is_part(among):
             return -(-self._used(among) // each)
         return -(-self._num_images // (self.count * each))
 
     def sweep(self, step: int, batch_size: int, among: int | None = None) -> list[Tensor]:
-        """This process's part of a batch in order, by shard, likewise; the last may be empty.
+        """This process's part of a batch in order, by shard; the last one may be empty.
 
-        ``among`` as for :meth:`batch`, which chooses the same images.
+        ``among`` is as in :meth:`batch`, which chooses the same images.
         """
         each = max(1, batch_size // self.count)
         if self._is_part(among):
@@ -149,17 +151,17 @@ class Shards:
         return [torch.arange(min(first + shard, end), end, self.count) for shard in self.own]
 
     def mixed(self, stream: str, position: int, batch_size: int, groups: Tensor) -> list[Tensor]:
-        """This process's part of a batch of a shuffled sweep, by shard, likewise.
+        """This process's part of a batch of a shuffled sweep, by shard.
 
-        Each sweep holds every image once, in batches that hold several of each of their groups:
-        the images of a group come by one of each shard, or by more where few shards have any, in
-        an order that all shards share, which spreads each group's over the whole sweep.
+        Each sweep contains every image once, in batches with several images of each of their
+        groups: the images of a group come from one shard each, or more if few shards have any, in
+        an order shared by all shards, which spreads each group over the whole sweep.
 
         Args:
-            stream: Of sweeps.
-            position: Batches of the stream so far.
-            batch_size: Images of a batch of all processes, at most.
-            groups: Of every image, int64 (N,), on the CPU.
+            stream: Name of the stream of sweeps.
+            position: Number of batches of the stream so far.
+            batch_size: Largest number of images per batch, over all processes.
+            groups: Group of every image, int64 (N,), on the CPU.
         """
         length = self.sweep_length(batch_size)
         sweep, offset = divmod(position, length)
@@ -192,12 +194,12 @@ class Shards:
         return found
 
     def own_of(self, flags: Tensor) -> Tensor:
-        """Of flags of images, bool of shape (N,), those of this process's images; else False."""
+        """Flags of images, bool (N,), set to False for images of other processes."""
         shards = torch.arange(self._num_images, device=flags.device) % self.count
         return flags & (shards >= self.own.start) & (shards < self.own.stop)
 
     def images_among(self, among: int | None) -> int:
-        """How many images batches are drawn from, in all processes."""
+        """Number of images that batches are drawn from, in all processes."""
         return self._used(among) * self.count if self._is_part(among) else self._num_images
 
     def _is_part(self, among: int | None) -> bool:
@@ -230,14 +232,14 @@ class Shards:
 
 
 class Batches:
-    """The batches of one run, whose images are read ahead where they are streamed.
+    """The batches of a run; streamed images are read ahead.
 
     Args:
-        shards: Which images are whose.
-        device: Where indices are wanted.
-        prefetch: Begins to read the images of an index, which it gets on the device and on the CPU;
-            or None.
-        fixed_shapes: Networks are compiled for batches of one size.
+        shards: Assignment of images to processes.
+        device: Device of the indices.
+        prefetch: Function that starts reading the images of an index, passed on the device and on
+            the CPU; or None.
+        fixed_shapes: Whether networks are compiled for batches of one size.
     """
 
     def __init__(
@@ -263,7 +265,7 @@ class Batches:
         stream: str,
         among: int | None = None,
     ) -> Iterator[Tensor]:
-        """A batch for each of ``count`` steps, int64 of shape (B,), from a stream's position on."""
+        """A batch for each of ``count`` steps, int64 (B,), starting at a stream's position."""
         return self._from_stream(
             steps, count, stream, lambda at: self._shards.batch(stream, at, batch_size, among)
         )
@@ -271,7 +273,7 @@ class Batches:
     def mixed(
         self, steps: Iterator[int], count: int, batch_size: int, stream: str, groups: Tensor
     ) -> Iterator[Tensor]:
-        """A batch for each step of a sweep of ``count``, likewise, of :meth:`Shards.mixed`."""
+        """A batch for each step of a sweep of ``count`` steps, from :meth:`Shards.mixed`."""
         return self._from_stream(
             steps, count, stream, lambda at: self._shards.mixed(stream, at, batch_size, groups)
         )
@@ -295,7 +297,7 @@ class Batches:
     def in_order(
         self, steps: Iterator[int], count: int, batch_size: int, among: int | None = None
     ) -> Iterator[Tensor]:
-        """A batch for each of ``count`` steps, int64 of shape (B,), of the images in order."""
+        """A batch for each of ``count`` steps, int64 (B,), of the images in order."""
         whole = max(1, batch_size // self._shards.count) * len(self._shards.own)
 
         def parts(step: int, ahead: int) -> list[Tensor]:

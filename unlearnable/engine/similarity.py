@@ -11,14 +11,14 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each of float images in [0, 1], (B, C, H, W): (B,)."""
+    """Peak signal-to-noise ratio in dB of each float image in [0, 1], (B, C, H, W) -> (B,)."""
     return -10 * (others - images).square().flatten(1).mean(1).log10()
 
 
 def ssim(images: Tensor, others: Tensor) -> Tensor:
-    """Mean structural similarity of each of float images in [0, 1], (B, C, H, W): (B,).
+    """Mean structural similarity of each float image in [0, 1], (B, C, H, W) -> (B,).
 
-    Over all windows of 7x7 pixels, or less in smaller images, and channels.
+    The mean is over channels and all windows of 7x7 pixels, or less for smaller images.
     """
     with torch.autocast(images.device.type, enabled=False):
         a, b = images.float(), others.float()

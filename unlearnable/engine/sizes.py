@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def readable_size(count: float) -> str:
-    """Bytes as they are said everywhere: 820 bytes, 82 kB, 1.4 MB, 230 MB, 12 GB."""
+    """Formats bytes: 820 bytes, 82 kB, 1.4 MB, 230 MB, 12 GB."""
     if count < 1000:
         return f"{count:.0f} bytes"
     for unit in ("kB", "MB", "GB", "TB"):

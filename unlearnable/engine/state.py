@@ -13,7 +13,7 @@ from .loops import Loops
 
 
 class State:
-    """Tracked objects, and cached results, which a checkpoint keeps in files of their own."""
+    """Tracked objects, and cached results, which a checkpoint stores in separate files."""
 
     def __init__(self, loops: Loops, checkpoint: Checkpoint | None, device: torch.device) -> None:
         self._loops = loops
@@ -25,7 +25,7 @@ class State:
         self._loops_of: dict[str, int] = {}  # cached result -> loops that making it took
 
     def track(self, name: str, item: Any) -> None:
-        """Names what changes; in a resumed run it takes the state it had."""
+        """Registers an object that changes; in a resumed run, restores its saved state."""
         if name in self._tracked:
             raise ValueError(f"expected a new name to track, got {name!r} again")
         self._tracked[name] = item
@@ -36,7 +36,7 @@ class State:
                 item.load_state_dict(self._restored[name])
 
     def cached(self, name: str, make: Callable[[], Any]) -> Any:
-        """What ``make`` returned when it was first called, in this process or before."""
+        """The result of the first call of ``make``, in this process or an earlier one."""
         if name not in self._loops_of:
             before = self._loops.begun
             self._cached[name] = make()
@@ -50,7 +50,7 @@ class State:
         return self._cached[name]
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint carries."""
+        """The state stored in a checkpoint."""
         return {
             "kept": self._loops_of,
             "tracked": {
@@ -60,7 +60,7 @@ class State:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from :meth:`state`."""
+        """Restores a state from :meth:`state`."""
         self._loops_of, self._restored = state["kept"], state["tracked"]
 
 

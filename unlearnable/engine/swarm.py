@@ -9,22 +9,23 @@ _INERTIA, _TO_OWN, _TO_BEST = 0.5, 0.3, 0.3  # shares of a move
 
 
 class Swarm:
-    """Several swarms at once, each of which lowers a function of its own.
+    """Several particle swarms at once, each of which minimises its own function.
 
-    A particle moves on, towards the best place that it was at, and towards the best that any of its
-    swarm was at. There are no random factors: where it starts decides everything. Best places are
-    copies, which stay where they are when their particle moves.
+    Each particle keeps moving, towards its own best position so far and towards the best position
+    of its swarm. There are no random factors: the starting positions determine everything. Best
+    positions are copies, which do not change when their particle moves.
 
     Args:
-        positions: Where particles start, float (G, P, D): swarms, particles, coordinates.
-        velocities: Their first moves, (G, P, D).
+        positions: Starting positions, float (G, P, D): swarms, particles, coordinates.
+        velocities: Initial moves, (G, P, D).
         limit: Largest absolute value of a coordinate.
 
     Attributes:
-        positions: Where particles are now, (G, P, D): what is to be judged for :meth:`update`.
-        best: The best place of each swarm so far, (G, D); before any was judged, the first
-            particle's.
-        best_value: What the function was there, (G,).
+        positions: Current positions, (G, P, D), at which the functions are evaluated for
+            :meth:`update`.
+        best: The best position of each swarm so far, (G, D); before any evaluation, that of the
+            first particle.
+        best_value: Value of the function there, (G,).
     """
 
     def __init__(self, positions: Tensor, velocities: Tensor, limit: float) -> None:
@@ -35,7 +36,7 @@ class Swarm:
         self.best_value = torch.full_like(positions[:, 0, 0], torch.inf)
 
     def state(self) -> dict[str, Tensor]:
-        """All that :meth:`update` changes, by name, to be tracked by a run."""
+        """Everything that :meth:`update` changes, by name, for tracking by a run."""
         return {
             "swarm_positions": self.positions,
             "swarm_velocities": self._velocities,
@@ -46,7 +47,7 @@ class Swarm:
         }
 
     def update(self, values: Tensor) -> None:
-        """Notes what the functions are at :attr:`positions`, (G, P), and moves the particles."""
+        """Records the function values at :attr:`positions`, (G, P), and moves the particles."""
         better = values < self._own_value
         self._own.copy_(torch.where(better[..., None], self.positions, self._own))
         self._own_value.copy_(torch.where(better, values, self._own_value))

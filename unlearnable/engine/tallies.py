@@ -9,7 +9,7 @@ from .distributed import Group
 
 
 class Tallies:
-    """Sums and counts, each of the body of a loop: its depth is the number of loops around it."""
+    """Sums and counts per loop body, identified by depth, the number of loops around it."""
 
     def __init__(self, device: torch.device, group: Group) -> None:
         self._device = device
@@ -26,13 +26,13 @@ class Tallies:
         self._sums[key][1] += count
 
     def mean(self, depth: int, name: str) -> float:
-        """The mean over the images of all processes; 0 where there are none."""
+        """The mean over the images of all processes; 0 if there are none."""
         tally = self._sums.get(f"{depth}/{name}")
         total, count = (0, 0) if tally is None else self._group.sum(tally).tolist()
         return total / count if count else 0.0
 
     def forget(self, depth: int) -> None:
-        """Drops what belongs to bodies deeper than this."""
+        """Drops tallies of bodies deeper than this."""
         for key in [key for key in self._sums if int(key.split("/")[0]) > depth]:
             del self._sums[key]
 
@@ -41,7 +41,7 @@ class Tallies:
         return {key: self._group.sum(tally) for key, tally in self._sums.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continues from :meth:`state`: in one process, so that nothing counts twice."""
+        """Restores :meth:`state` in one process, so that nothing counts twice."""
         sums = {key: tally.to(self._device) for key, tally in state.items()}
         first = self._group.rank == 0
         self._sums = sums if first else {key: torch.zeros_like(sums[key]) for key in sums}

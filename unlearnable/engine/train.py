@@ -18,8 +18,8 @@ class Batch(NamedTuple):
     """What a network learns from in one update.
 
     Attributes:
-        images: What it sees, float; (B, C, H, W), or (B * draws, C, H, W) with several draws
-            of each image next to one another.
+        images: Input images, float (B, C, H, W), or (B * draws, C, H, W) with several adjacent
+            draws of each image.
         targets: Class indices, int64 of shape (B,), or class probabilities, float of shape (B, K).
     """
 
@@ -31,7 +31,7 @@ class Stepped(Protocol):
     """A scheduler of any kind."""
 
     def step(self) -> None:
-        """After every update."""
+        """Called after every update."""
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -42,16 +42,16 @@ def to_float(images: Tensor) -> Tensor:
 def sgd(
     model: nn.Module, *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 5e-4
 ) -> torch.optim.SGD:
-    """The field's usual optimiser."""
+    """The usual optimiser in this field: SGD with momentum."""
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
 def augmented(
     run: Run, purpose: str = "crop", *, before: Callable[[Tensor], Tensor] | None = None
 ) -> Callable[[Tensor], Tensor]:
-    """Inputs of :func:`train`: the images as they are, randomly cropped and flipped.
+    """Inputs for :func:`train`: the run's images, randomly cropped and flipped.
 
-    ``before`` is what else becomes of them first, from float (B, C, H, W) to the same shape.
+    ``before`` is a function applied to them first, from float (B, C, H, W) to the same shape.
     """
 
     def inputs(index: Tensor) -> Tensor:
@@ -73,14 +73,14 @@ def adversary(
     steps: int,
     norm: str = "Linf",
 ) -> Tensor:
-    """The change within a budget that raises the loss most, (B, C, H, W), from a random start.
+    """Searches the change within a budget that raises the loss most, (B, C, H, W).
 
     Args:
-        run: Gives the start.
+        run: Provides the random start.
         model: A tracked network.
-        images: As the network sees them, augmented or not. The change may leave [0, 1] no more than
-            they do.
-        labels: What the loss is of, (B,).
+        images: Images as the network sees them, augmented or not. The changed images may not leave
+            [0, 1] further than these do.
+        labels: Labels for the loss, (B,).
         epsilon: Radius of the budget; 0 gives zeros.
         step_size: Length of a step.
         steps: Number of steps.
@@ -103,12 +103,12 @@ def adversary(
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean over images of the cross-entropy, of each image's worst draw where there are several.
+    """Mean cross-entropy over images; of several draws of an image, the worst one counts.
 
     Args:
         logits: float, (B, K) or (B * draws, K).
         targets: Class indices (B,) or probabilities (B, K).
-        smoothing: Share of the target that all classes have in common.
+        smoothing: Share of the target that is spread over all classes.
     """
     if len(logits) == len(targets):
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
@@ -138,21 +138,21 @@ def train(
     """Minimises cross-entropy over shuffled batches of a run.
 
     Args:
-        run: Gives batches and labels, and makes the steps.
+        run: Provides batches and labels, and performs the steps.
         model: A tracked network.
         optimizer: Its optimiser.
         steps: Number of updates.
         batch_size: Images per update.
-        inputs: Takes image indices (B,) and returns what the network sees, (B, C, H, W), or a
+        inputs: Function from image indices (B,) to what the network sees, (B, C, H, W), or to a
             :class:`Batch` with targets other than the run's labels.
-        scheduler: Stepped after every update.
+        scheduler: Scheduler stepped after every update.
         clip_norm: Largest norm of the whole gradient.
-        label_smoothing: Share of the target that all classes have in common.
-        among: How many of the images batches are drawn from; None is all.
+        label_smoothing: Share of the target that is spread over all classes.
+        among: Number of images that batches are drawn from; None means all.
 
     Returns:
-        Mean ``loss`` and ``accuracy`` over the images as the network saw them; of mixed
-        labels, the most probable one counts.
+        Mean ``loss`` and ``accuracy`` over the images as the network saw them; for mixed labels,
+        the most probable one counts.
     """
     for index in run.batches(steps, batch_size, among=among):
         seen = inputs(index)
@@ -177,7 +177,7 @@ Schedule = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRSch
 
 
 def tenfold_decay(*milestones: float) -> Schedule:
-    """A schedule whose learning rate falls tenfold after these shares of all updates."""
+    """A schedule whose learning rate drops tenfold after these shares of all updates."""
 
     def schedule(optimizer: torch.optim.Optimizer, updates: int) -> Any:
         decays = [round(share * updates) for share in milestones]
@@ -197,16 +197,16 @@ def train_surrogate(
     inputs: Callable[[Tensor], Tensor],
     after: Callable[[int], None] | None = None,
 ) -> None:
-    """Tracks a surrogate and trains it on the run's images, with a record per epoch.
+    """Tracks a surrogate and trains it on the run's images, logging a record per epoch.
 
     Args:
-        run: Gives batches and labels, and makes the steps.
+        run: Provides batches and labels, and performs the steps.
         surrogate: A network that is not tracked yet.
         optimizer: Its optimiser.
-        schedule: Makes a scheduler from the optimiser and the number of updates in all.
-        epochs: How often the images are seen.
+        schedule: Function from the optimiser and the total number of updates to a scheduler.
+        epochs: Number of passes over the images.
         batch_size: Images per update.
-        inputs: As for :func:`train`.
+        inputs: As in :func:`train`.
         after: Called at the end of every epoch with its number, from 1.
     """
     steps = run.batches_per_epoch(batch_size)
@@ -229,10 +229,10 @@ def train_surrogate(
 
 @torch.no_grad()
 def count_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """How many images a network in its present mode classifies rightly, int64 scalar.
+    """Number of images that a network in its current mode classifies correctly, int64 scalar.
 
     Args:
-        model: From (B, C, H, W) in [0, 1] to logits.
+        model: Network from (B, C, H, W) in [0, 1] to logits.
         images: uint8, (B, C, H, W).
         labels: int64, (B,).
     """

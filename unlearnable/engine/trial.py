@@ -13,14 +13,14 @@ from .precision import Pace, Precision, choose_precision, measure_pace
 
 
 class Trial:
-    """The first network of a run, tried in the first process for all.
+    """A trial of a run's first network, in the first process for all processes.
 
     Args:
-        networks: Of the run; their precision may be ``"auto"`` before.
-        work: What is going to be done, or None where nothing is estimated.
+        networks: The run's networks, whose precision may be ``"auto"`` so far.
+        work: The work to be done, or None if nothing is estimated.
         group: The processes of the run.
-        sample: Gives the first images, as many as it is asked for, float (B, C, H, W).
-        labels: Of all images, (N,).
+        sample: Function that returns the first images, as many as requested, float (B, C, H, W).
+        labels: Labels of all images, (N,).
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Trial:
         self._pace: Pace | None = None
 
     def settle(self, network: nn.Module) -> None:
-        """Decides what ``"auto"`` is, and times the network where work is to be estimated."""
+        """Resolves ``"auto"``, and times the network if work is to be estimated."""
         asked = self._networks.precision
         to_time = self._work is not None and self._pace is None
         if asked != "auto" and not to_time:
@@ -59,7 +59,7 @@ class Trial:
         self._networks.precision, self._networks.precision_reason = decided
 
     def estimate(self, network: nn.Module) -> None:
-        """Says once what the work is going to take, with a placed network."""
+        """Logs once what the work is expected to take, with a placed network."""
         work, self._work = self._work, None
         if work is None or self._group.rank > 0:
             return
