@@ -267,7 +267,7 @@ class Journey:
                 "continue.",
                 self._unfinished,
             )
-        elif self._args.checkpoint == self._unfinished.checkpoint:
+        else:
             self._unfinished.remove()
 
     @contextlib.contextmanager
