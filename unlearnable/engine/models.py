@@ -239,13 +239,13 @@ def _summary(error: Exception) -> str:
 def reset_weights(model: nn.Module, *, seed: int = 0, role: str = "surrogate") -> None:
     """Reinitialises a module's weights in place, with each layer's ``reset_parameters``.
 
-    Torch's attention layers call it ``_reset_parameters``. Each layer is moved to the CPU
+    In torch's attention layers this is called ``_reset_parameters``. Each layer is moved to the CPU
     meanwhile, so its weights do not depend on the device.
 
     Args:
         model: The module.
-        seed: Seed of the new weights.
-        role: What errors call the network.
+        seed: Seed of the weights.
+        role: Name of the network in errors.
 
     Raises:
         ValueError: A layer has weights but cannot reinitialise them.
