@@ -33,7 +33,8 @@ With resnet9 and 10,000 images:
     python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
         --victim resnet9 --only clean SEM Lasting --countermeasures none orthogonal-projection \
         jpeg-10+grayscale channel-normalization+jpeg-10 adversarial-training-4-steps-3 grayscale \
-        class-mean-subtraction+spectrum-matching --out benchmarks/results/leaderboard-resnet9-cpu.json
+        class-mean-subtraction+spectrum-matching \
+        --out benchmarks/results/leaderboard-resnet9-cpu.json
 
 On a GPU, the whole set by the papers' recipes:
 
