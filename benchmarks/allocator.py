@@ -26,7 +26,7 @@ from unlearnable.datasets import Shapes
 from unlearnable.engine import networks
 from unlearnable.engine.allocator import KeptMemory
 
-PAGE = DOCS / "engine.md"
+PAGE = DOCS / "explanation" / "engine.md"
 SIZES = {32: 128, 224: 16}  # side -> images of a step
 STEPS = 4
 

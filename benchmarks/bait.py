@@ -9,7 +9,7 @@ once more on a surrogate without pretrained weights. Victims are EfficientNet-Li
 weights, fine-tuned or under a linear probe, which enlarges images to 96 pixels, and a network that
 starts from fresh weights. Needs the extra pretrained. ROOT is a folder with
 ``cifar-10-batches-py``. Cells that are there are not measured again, and a fit continues from its
-checkpoint in --work. --table writes the table of docs/pretrained.md.
+checkpoint in --work. --table writes the table of docs/explanation/pretrained.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import unlearnable as ue
 from unlearnable.evaluation.countermeasures.base import Countermeasure, NoCountermeasure
 from unlearnable.evaluation.countermeasures.imagenet import FineTuningImageNet, LinearProbeImageNet
 
-PAGE = DOCS / "pretrained.md"
+PAGE = DOCS / "explanation" / "pretrained.md"
 FITS = ("clean", "EM", "BAIT", "BAIT, fresh weights")
 VICTIMS = ("fine-tuning-imagenet", "linear-probe-imagenet", "none")
 CELLS = [f"{fit}, {victim}" for victim in VICTIMS for fit in FITS]

@@ -8,7 +8,8 @@ the true classes, and by one that was fitted with clusters of features of Effici
 the extra pretrained). Victims learn the true classes from clean images and from both, and are
 tested on clean test images. ROOT is a folder with ``cifar-10-batches-py`` or ``cifar-100-python``,
 or with Parquet files of CIFAR-100. Cells that are there are not measured again, and a fit continues
-from its checkpoint in --work. --table writes the tables of docs/pretrained.md from the results.
+from its checkpoint in --work. --table writes the tables of docs/explanation/pretrained.md from the
+results.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torchvision.datasets import CIFAR100
 
 import unlearnable as ue
 
-PAGE = DOCS / "pretrained.md"
+PAGE = DOCS / "explanation" / "pretrained.md"
 CELLS = ("clean", "classes", "10 clusters", "100 clusters")
 
 

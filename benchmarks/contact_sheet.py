@@ -1,4 +1,4 @@
-"""Ten photos before and after ``unlearnable protect``, at 1:1, for docs/photos.md.
+"""Ten photos before and after ``unlearnable protect``, at 1:1, for docs/how-to/photos.md.
 
     pip install scikit-image scikit-learn
     python benchmarks/contact_sheet.py
@@ -70,6 +70,19 @@ def sheet(photos: Path, copies: Path) -> Image.Image:
     return page
 
 
+def protect_all(work: Path, copies: Path | None = None) -> tuple[Path, Path]:
+    """Folders with the photos and with their copies, which are made unless there are some."""
+    photos = work / "photos"
+    for folder, name, _ in PHOTOS:
+        (photos / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(shipped(name), photos / folder)
+    if copies is None:
+        copies = work / "copies"
+        command = [sys.executable, "-m", "unlearnable", "protect", str(photos), str(copies)]
+        subprocess.run(command, check=True)
+    return photos, copies
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -79,15 +92,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DOCS / "images" / "contact-sheet.webp")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        photos, copies = Path(work) / "photos", args.copies or Path(work) / "copies"
-        for folder, name, _ in PHOTOS:
-            (photos / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copy(shipped(name), photos / folder)
-        if args.copies is None:
-            command = [sys.executable, "-m", "unlearnable", "protect", str(photos), str(copies)]
-            subprocess.run(command, check=True)
-            if args.keep is not None:
-                shutil.copytree(copies, args.keep)
+        photos, copies = protect_all(Path(work), args.copies)
+        if args.keep is not None and args.copies is None:
+            shutil.copytree(copies, args.keep)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         sheet(photos, copies).save(args.out, lossless=True, quality=100, method=6)
     print(f"{args.out}: {args.out.stat().st_size / 1000:,.0f} kB")

@@ -8,7 +8,7 @@ the copies have the photos' own size, and victims resize them to 32 pixels, bicu
 the first 10,000 training images; ROOT is a folder with ``cifar-10-batches-py``. Copies are read as
 they are (PNG) or saved as JPEG as ``export`` does, colour at full size, and read again. All victims
 are tested on clean images. Cells that are there are not measured again. --table writes the tables
-of docs/photos.md from the results.
+of docs/how-to/photos.md from the results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch.utils.data import Dataset, Subset
 import unlearnable as ue
 from unlearnable.perturbation.visibility import VISIBILITIES
 
-PAGE = DOCS / "photos.md"
+PAGE = DOCS / "how-to" / "photos.md"
 QUALITIES = {"PNG": None, "JPEG 95": 95, "JPEG 85": 85, "JPEG 75": 75}
 STEPS = {"photos": 400, "cifar10": 800}  # of SEM
 IMAGES = {"photos": 3_000, "cifar10": 10_000}

@@ -7,7 +7,7 @@ at 32 pixels, and victims train at 32: on clean photos, on copies protected at 3
 protected at their own size that the victim resizes by several filters. Beside the accuracy stands
 what is left of the learned change in the resized copy: its correlation with it, and its strength
 along it (1 would be all). --visibility learns and applies them under a mask, and has a result file
-of its own. --table writes the table of docs/photos.md from the result.
+of its own. --table writes the table of docs/how-to/photos.md from the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from unlearnable.data.image import pixels_of
 from unlearnable.datasets import Shapes
 from unlearnable.perturbation.visibility import VISIBILITIES
 
-PAGE = DOCS / "photos.md"
+PAGE = DOCS / "how-to" / "photos.md"
 LEARNED = 32
 SIDES = (48, 64, 80, 96)
 FILTERS = {

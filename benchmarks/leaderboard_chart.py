@@ -1,6 +1,7 @@
 """The heat map of a leaderboard result, the strongest protection on top.
 
-leaderboard_page.py writes it beside the page, as docs/leaderboard-cpu.svg.
+leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg. Many
+columns are divided into panels, one above the other: so it stays legible on a narrow screen.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from patterns import CHANCE
 
 from unlearnable.evaluation.countermeasures import countermeasure
 
-_CELL_WIDTH, _CELL_HEIGHT, _GAP = 56, 30, 14
-_LEFT, _TOP, _MARGIN = 132, 178, 16
+_CELL_WIDTH, _CELL_HEIGHT, _GAP = 50, 28, 14
+_LEFT, _MARGIN = 128, 16
+_PANEL = 6  # columns side by side, at most
 _STYLE = (
     "svg { --ground: #fbfaf8; --ink: #1d1d1f; --soft: #5d5d66; --heat: #d65420; --worst: #b3261e }"
     "@media (prefers-color-scheme: dark) { svg { --ground: #131417; --ink: #ececee;"
@@ -30,13 +32,23 @@ def worst_case(row: Mapping[str, float]) -> str | None:
     return max(chosen, key=lambda c: row[c], default=None)
 
 
+def held_against_most(rows: Mapping[str, Mapping[str, float]]) -> set[str]:
+    """Methods whose worst case says something: those tried on more than half as much as any."""
+    tried = {
+        method: sum(not countermeasure(c).needs_clean_images for c in row)
+        for method, row in rows.items()
+    }
+    return {method for method, many in tried.items() if 2 * many > max(tried.values())}
+
+
 def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], text: str) -> str:
     """A heat map as SVG, light or dark as the page around it.
 
     Args:
         figures: Clean-test accuracy in percent by method and countermeasure; the row ``"clean"`` is
             what nothing was done to.
-        counters: Columns, in this order; those that need clean images go last.
+        counters: Columns, in this order; those that need clean images go last. Methods that were
+            tried on few of them yet stand below the others, without a frame.
         text: What it shows, for those who cannot see it.
     """
     columns = sorted(counters, key=lambda c: countermeasure(c).needs_clean_images)
@@ -46,33 +58,45 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
     clean = rows.pop("clean")
     worst = {method: worst_case(row) for method, row in rows.items()}
     known = {method: rows[method][counter] for method, counter in worst.items() if counter}
-    order = sorted(known, key=lambda method: known[method])
+    held = held_against_most(rows)
+    order = sorted(known, key=lambda method: (method not in held, known[method]))
     parts = []
-    lefts = {}
-    for number, counter in enumerate(columns):
-        left = _LEFT + number * _CELL_WIDTH + _GAP * countermeasure(counter).needs_clean_images
-        lefts[counter] = left
-        place = f"translate({left + _CELL_WIDTH / 2 + 4:.0f} {_TOP - 10}) rotate(-50)"
-        parts.append(f'<text class="soft" transform="{place}">{escape(counter)}</text>')
-    for number, method in enumerate([*order, "clean"]):
-        row = rows.get(method, clean)
-        top = _TOP + number * _CELL_HEIGHT + _GAP * (method == "clean")
-        middle = top + _CELL_HEIGHT / 2 + 4.5
-        place = f'x="{_LEFT - 10}" y="{middle}" text-anchor="end"'
-        parts.append(f"<text {place}>{escape(method)}</text>")
-        for counter in columns:
-            if counter in row:
-                share = (row[counter] - CHANCE) / (clean["none"] - CHANCE)
-                framed = counter == worst.get(method)
-                parts += _cell(lefts[counter], top, row[counter], share, framed)
-    width = max(lefts.values()) + _CELL_WIDTH + 90  # the last label leans out
-    height = _TOP + (len(order) + 1) * _CELL_HEIGHT + _GAP + _MARGIN
+    down, right = 0, 0
+    for first in range(0, len(columns), _PANEL):
+        panel = columns[first : first + _PANEL]
+        lefts = _lefts(panel)
+        down += 28 + round(5.2 * max(map(len, panel)))  # labels rise as far
+        for counter, left in lefts.items():
+            place = f"translate({left + _CELL_WIDTH / 2 + 4:.0f} {down - 10}) rotate(-50)"
+            parts.append(f'<text class="soft" transform="{place}">{escape(counter)}</text>')
+        for number, method in enumerate([*order, "clean"]):
+            row = rows.get(method, clean)
+            top = down + number * _CELL_HEIGHT + _GAP * (method == "clean")
+            place = f'x="{_LEFT - 10}" y="{top + _CELL_HEIGHT / 2 + 4.5}" text-anchor="end"'
+            parts.append(f"<text {place}>{escape(method)}</text>")
+            for counter in panel:
+                if counter in row:
+                    share = (row[counter] - CHANCE) / (clean["none"] - CHANCE)
+                    framed = method in held and counter == worst[method]
+                    parts += _cell(lefts[counter], top, row[counter], share, framed)
+        down += (len(order) + 1) * _CELL_HEIGHT + _GAP
+        right = max(right, *lefts.values())
+    width = right + _CELL_WIDTH + 110  # the last label leans out
+    height = down + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img" aria-label="{escape(text)}">'
         f'<style>{_STYLE}</style><rect class="ground" width="{width}" height="{height}"/>'
         f"{''.join(parts)}</svg>\n"
     )
+
+
+def _lefts(panel: Sequence[str]) -> dict[str, int]:
+    """Where each column of a panel begins; those that need clean images stand apart."""
+    return {
+        counter: _LEFT + number * _CELL_WIDTH + _GAP * countermeasure(counter).needs_clean_images
+        for number, counter in enumerate(panel)
+    }
 
 
 def _cell(left: float, top: float, accuracy: float, share: float, worst: bool) -> list[str]:

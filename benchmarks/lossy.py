@@ -8,7 +8,7 @@ measured on its own files: the share of the change that is left, the PSNR to the
 and the size of the files over that of the originals. "halved colour" is the chroma subsampling that
 Pillow and most programs have by default, and this package has not. Rows are class-wise random noise
 of 8/255, and LSP of its own strength, learned at 224 pixels. --table writes the table of
-docs/photos.md from the result.
+docs/how-to/photos.md from the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import unlearnable as ue
 from unlearnable.data.image_folder import open_folder
 from unlearnable.protected.export import encoding
 
-PAGE = DOCS / "photos.md"
+PAGE = DOCS / "how-to" / "photos.md"
 METHODS: dict[str, Any] = {
     "RandomNoise": ue.RandomNoise(granularity="class-wise"),
     "LSP": ue.LSP(),

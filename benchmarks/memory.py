@@ -27,7 +27,7 @@ import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.engine import networks
 
-PAGE = DOCS / "engine.md"
+PAGE = DOCS / "explanation" / "engine.md"
 SIDE, BATCH = 224, 128
 
 

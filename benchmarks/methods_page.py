@@ -1,110 +1,212 @@
-"""The tables of docs/methods.md, from the classes of the methods and from committed results.
+"""The pages about methods, from the classes of the methods and from committed results.
 
     python benchmarks/methods_page.py
 
-Ours are in results/methods-cpu.json, made by cifar10.py; what others published in published.json.
+It fills the places that comments keep for it: in docs/reference/methods/NAME.md, whose other parts
+are written by hand, in the list docs/reference/methods/index.md, and in
+docs/explanation/methods.md, where a picture stands for each method. Figures are those of
+results/*.json and published.json; pictures are made by methods_pictures.py.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from cifar10 import METHODS, mean_and_spread
-from cifar10 import table as whole_table
-from published import best_countermeasure, published_range
-from record import DOCS, RESULTS, fill
+from cifar10 import table as trial_table
+from method_facts import (
+    IMAGES,
+    budget,
+    facts,
+    idea,
+    million,
+    paper,
+    signature,
+    summary,
+    surrogate,
+    undone_by,
+)
+from method_figures import (
+    OURS,
+    best_published,
+    broken_section,
+    cost_section,
+    hours,
+    published_plain,
+    reached,
+    reached_section,
+)
+from methods_pictures import NOTES, SIZE
+from record import DOCS, filled, unbroken
 
 import unlearnable as ue
-from unlearnable.perturbation.summary import format_epsilon
 
-PAGE = DOCS / "methods.md"
-OURS = RESULTS / "methods-cpu.json"
-HEAD = (
-    "method", "paper", "kind", "budget", "surrogate", "image passes", "ours", "published",
-    "best published countermeasure",
-)  # fmt: skip
+OVERVIEW = DOCS / "explanation" / "methods.md"
+FOLDER = DOCS / "reference" / "methods"
+INDEX = FOLDER / "index.md"
+TRIAL = Path(__file__).parent / "README.md"
 
 
-def budget_of(method: ue.Method) -> str:
-    epsilon, norm = method._budget((3, 32, 32))
-    if epsilon is not None and norm is not None:
-        params = method.get_params()
-        above = params.get("colour_epsilon", params.get("field_epsilon"))
-        on_top = "" if above is None else f" and {format_epsilon(above)} on top"
-        return f"{norm} {format_epsilon(epsilon, norm)}{on_top}"
-    pixels = method.get_params().get("pixels")
-    return "none" if pixels is None else f"{pixels} pixel"
+def page_of(cls: type[ue.Method]) -> Path:
+    """Where a method is described."""
+    return FOLDER / f"{cls.__name__}.md"
 
 
-def paper_of(cls: type[ue.Method]) -> str:
-    """Authors, venue and arXiv number, as the class states them."""
-    text = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
-    found = re.search(r"\(([^()]*?),? arXiv:([\d.]+)\)", text)
-    if found is None:
-        return ""
-    authors, number = found.groups()
-    return f"{authors}, [{number}](https://arxiv.org/abs/{number})"
+def head(cls: type[ue.Method]) -> str:
+    """What stands on top of a method's page."""
+    name = cls.__name__
+    made = json.loads(NOTES.read_text(encoding="utf-8"))["cells"][name]
+    times = "not amplified" if made["gain"] == 1 else f"amplified {made['gain']} times"
+    alt = f"What {name} does to three generated images: clean, the change, protected"
+    lines = [
+        f"*{summary(cls)}.* {idea(cls)}",
+        "",
+        f"![{alt}](images/{name}.webp)",
+        "",
+        f"From top to bottom: clean images, two of one class and one of another; the change, "
+        f"{times}; protected images. Preset `demo` on {SIZE} generated images, by "
+        f"`benchmarks/methods_pictures.py`.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {what} | {text} |" for what, text in facts(cls)),
+    ]
+    return "\n".join(lines)
 
 
-def tiny_victims(cell: dict[str, Any]) -> list[dict[str, Any]]:
-    """The seeds of the network that all figures here are of."""
-    return [victim for name, victim in cell["victims"].items() if name.startswith("tiny, ")]
+def figures(cls: type[ue.Method]) -> str:
+    """What is measured of it, what breaks it, and what it costs."""
+    who, names = undone_by(cls)
+    published = best_published(cls)
+    lines = [
+        "## How strong it is",
+        "",
+        *reached_section(cls),
+        "## What breaks it",
+        "",
+        " ".join(who),
+        "",
+        *broken_section(cls),
+        *([published, ""] if published else []),
+        f"An audit tries, besides what it tries on everything, the {{term}}`adaptive` "
+        f"{', '.join(f'`{name}`' for name in names)}: see "
+        f"[countermeasures](../../explanation/countermeasures.md).",
+        "",
+        "## What it costs",
+        "",
+        *cost_section(cls),
+    ]
+    return "\n".join(lines).rstrip()
 
 
-def line_of(cls: type[ue.Method], cells: dict[str, Any]) -> str:
-    """A method's row, with every row of the benchmark that is of its class."""
-    rows = [name for name, row in METHODS.items() if row and row.method is cls and row.on is None]
-    method = cls()
-    passes = method.passes(50_000)
-    kind = method.kind if len(cls.granularities) > 1 else f"{method.kind}, {cls.granularities[0]}"
-    surrogate = method.get_params().get("surrogate", "a linear one") if passes else "none"
+def parameters(cls: type[ue.Method]) -> str:
+    """All parameters, and where they are explained."""
+    lines = [
+        "## Parameters",
+        "",
+        f"With their defaults; {{py:class}}`unlearnable.{cls.__name__}` explains each.",
+        "",
+        "```python",
+        signature(cls),
+        "```",
+    ]
+    return "\n".join(lines)
 
-    def figures(of: dict[str, str]) -> str:
-        texts = {name.replace(cls.__name__, "", 1).strip(): text for name, text in of.items()}
-        return "; ".join(
-            f"{label}: {text}" if label else text for label, text in texts.items() if text
+
+def grid() -> str:
+    """A picture for each method."""
+    lines = ["::::{grid} 2 3 3 4", ":gutter: 2", ""]
+    for cls in ue.METHODS:
+        name = cls.__name__
+        lines += [
+            f":::{{grid-item-card}} {name}",
+            ":class-body: sd-p-2",
+            ":class-title: sd-fs-6",
+            f":img-top: ../reference/methods/images/{name}-small.webp",
+            f":img-alt: The change by {name}, amplified, and a protected image",
+            f":link: ../reference/methods/{name}",
+            ":link-type: doc",
+            f"{summary(cls)}",
+            ":::",
+            "",
+        ]
+    return "\n".join([*lines, "::::"])
+
+
+def kinds_table() -> str:
+    """What methods are and what a fit takes."""
+    lines = [
+        "| method | paper | budget | network | passes, `paper` | `fast` takes about |",
+        "|---|---|---|---|---|---|",
+    ]
+    for cls in ue.METHODS:
+        method, fast = cls(), cls.preset("fast")
+        passes = method.passes(IMAGES)
+        takes = hours(fast) if fast.passes(IMAGES) else "seconds"
+        columns = (
+            f"[{cls.__name__}]({cls.__name__}.md)",
+            paper(cls),
+            budget(method),
+            surrogate(method),
+            million(passes),
+            takes,
         )
-
-    ours = {
-        name: mean_and_spread(tiny_victims(cells[name]), "last")
-        for name in rows
-        if cells.get(name, {}).get("victims")
-    }
-    columns = (
-        f"`{cls.__name__}`",
-        paper_of(cls),
-        kind,
-        budget_of(method),
-        str(surrogate),
-        "none" if not passes else f"{passes / 1e6:,.1f} million",
-        figures(ours),
-        figures({name: published_range(name) for name in rows}),
-        best_countermeasure(rows),
-    )
-    return f"| {' | '.join(columns)} |"
-
-
-def table() -> str:
-    result = json.loads(OURS.read_text(encoding="utf-8"))
-    settings, cells = result["settings"], result["cells"]
-    clean = mean_and_spread(tiny_victims(cells["clean"]), "last")
-    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
-    lines += [line_of(cls, cells) for cls in ue.METHODS]
+        lines.append(f"| {' | '.join(columns)} |")
     note = (
-        f"Accuracies are in percent, on clean CIFAR-10 test images. Budget, surrogate and image "
-        f"passes (for 50,000 images) are those of the preset `paper`. Ours: {settings['images']:,} "
-        f"training images, preset {settings['preset']}, surrogate and victim the tiny network, "
-        f"{settings['epochs']} epochs (clean images: {clean}), {result['date']}, "
-        f"{result['machine']['device']}, torch {result['machine']['torch']}. Published, without "
-        f"and with the best of the countermeasures that were tried: ResNet-18, the whole set; "
-        f"sources in benchmarks/published.json."
+        f"Passes are for {IMAGES:,} images; times are those of the preset `fast` on two CPU cores "
+        f"in bf16, where the pace of its network was measured. Each page has the details."
     )
     return "\n".join([*lines, "", note])
 
 
+def strength_table() -> str:
+    """The largest result of each method, beside what others published."""
+    lines = [
+        "| method | victims | clean images | protected, last | published |",
+        "|---|---|---|---|---|",
+    ]
+    for cls in ue.METHODS:
+        name = cls.__name__
+        known = published_plain(name)
+        best = next((entry for entry in reached(cls) if entry.row == name), None)
+        measured = ("", "", "not measured yet")
+        if best is not None:
+            measured = (best.title, best.clean_shown, best.figure.shown("last"))
+        lines.append(f"| [{name}]({name}.md) | {' | '.join(measured)} | {known} |")
+    note = (
+        "Accuracy on clean CIFAR-10 test images, in percent; the lower, the stronger the "
+        "protection. Each row has the largest result there is. Published figures are for a "
+        "ResNet-18 and the whole set."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def places() -> Iterator[tuple[Path, str, Callable[[], str]]]:
+    """Every place to fill: page, what its comment names, and what goes there."""
+    for cls in ue.METHODS:
+        page = page_of(cls)
+        yield page, "methods_page.py head", lambda cls=cls: head(cls)
+        yield page, "methods_page.py figures", lambda cls=cls: figures(cls)
+        yield page, "methods_page.py parameters", lambda cls=cls: parameters(cls)
+    yield OVERVIEW, "methods_page.py pictures", grid
+    yield INDEX, "methods_page.py kinds", kinds_table
+    yield INDEX, "methods_page.py strength", strength_table
+    yield TRIAL, "cifar10.py", lambda: trial_table(json.loads(OURS.read_text(encoding="utf-8")))
+
+
+def pages() -> dict[Path, str]:
+    """All pages as they are to be."""
+    found: dict[Path, str] = {}
+    for page, place, make in places():
+        found[page] = filled(page, place, unbroken(make()), found.get(page))
+    return found
+
+
+def main() -> None:
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    fill(PAGE, "methods_page.py", table())
-    fill(PAGE, "cifar10.py", whole_table(json.loads(OURS.read_text(encoding="utf-8"))))
+    main()

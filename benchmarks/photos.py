@@ -40,7 +40,7 @@ from unlearnable.data.photo import load_photo
 from unlearnable.protected.export.encoding import Encoding
 from unlearnable.protected.metrics import compare
 
-PAGE = DOCS / "photos.md"
+PAGE = DOCS / "how-to" / "photos.md"
 CLASSES = ("coast", "forest", "market", "portrait")
 QUALITY = 92  # of the photos
 EVERY = 0.5  # seconds between two looks at the process

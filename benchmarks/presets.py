@@ -27,7 +27,7 @@ from torch.utils.data import Subset
 
 import unlearnable as ue
 
-PAGE = DOCS / "engine.md"
+PAGE = DOCS / "explanation" / "engine.md"
 PAPER = {"train_steps": 300, "robust_epsilon": 2 / 255, "robust_step_size": 0.4 / 255}
 CHEAP = {**PAPER, "warm_start": True, "final_steps": 5}
 ONE_STEP = {"robust_steps": 1, "robust_step_size": 2 / 255}

@@ -25,7 +25,7 @@ from record import DOCS, RESULTS, Record, fill
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 
-PAGE = DOCS / "engine.md"
+PAGE = DOCS / "explanation" / "engine.md"
 IMAGES, EPOCHS = 1501, 12  # divisible by nothing
 METHODS: dict[str, ue.Method] = {
     "EM": ue.EM.preset("demo"),

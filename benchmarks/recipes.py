@@ -23,7 +23,7 @@ from record import DOCS, RESULTS, Record, fill, where
 import unlearnable as ue
 from unlearnable.engine.recipes import RECIPES
 
-PAGE = DOCS / "countermeasures.md"
+PAGE = DOCS / "explanation" / "countermeasures.md"
 
 
 def table(result: dict[str, Any]) -> str:

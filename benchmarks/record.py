@@ -98,10 +98,19 @@ def where(result: dict[str, Any]) -> str:
     return "; some cells: ".join(dict.fromkeys(places))
 
 
-def filled(page: Path, command: str, table: str) -> str:
-    """A page's text with a table in the place that its comments keep for a command."""
+def unbroken(text: str) -> str:
+    """Text in which no line ends between a figure and its unit or before its spread."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("± ", "±\N{NO-BREAK SPACE}")
+
+
+def filled(page: Path, command: str, table: str, text: str | None = None) -> str:
+    """A page's text with a table in the place that its comments keep for a command.
+
+    ``text`` is what is to be filled in place of what the page has.
+    """
     start, end = f"<!-- made by benchmarks/{command} -->", "<!-- end -->"
-    before, found, rest = page.read_text(encoding="utf-8").partition(start)
+    text = page.read_text(encoding="utf-8") if text is None else text
+    before, found, rest = text.partition(start)
     if not found:
         raise ValueError(f"expected {start} in {page}")
     return f"{before}{start}\n\n{table}\n\n{end}{rest.partition(end)[2]}"

@@ -25,7 +25,7 @@ from torch.utils.data import Subset
 
 import unlearnable as ue
 
-PAGE = DOCS / "engine.md"
+PAGE = DOCS / "explanation" / "engine.md"
 METHODS: dict[str, type[ue.Method]] = {"SEM": ue.SEM, "EM": ue.EM, "TAP": ue.TAP}
 # How victims are trained on so many images.
 VICTIMS: dict[int, dict[str, Any]] = {

@@ -8,7 +8,7 @@ signs (the strongest row there is), and LSP's cells at its own strength. Written
 visibility, the mean over photos of SSIM, PSNR, and the mean change in the
 smoothest tenth of the pixels (by the variance in windows of 7x7) and in the rest. Times and memory
 are of generated photos of 12 and of 100 megapixels, in a process each. --table writes the table of
-docs/photos.md from the result.
+docs/how-to/photos.md from the result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from unlearnable.data.photo import load_photo
 from unlearnable.perturbation.visibility import VISIBILITIES
 from unlearnable.protected.metrics import compare
 
-PAGE = DOCS / "photos.md"
+PAGE = DOCS / "how-to" / "photos.md"
 LEARNED = 224
 LEVELS = 8  # of 255
 ROWS = ("uniform noise", "random signs", "LSP")

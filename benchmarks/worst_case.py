@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from leaderboard_page import caption, figures_of
+from boards import caption, figures_of
 
 from unlearnable.evaluation.countermeasures import countermeasure
 from unlearnable.evaluation.countermeasures.sets import STANDARD_SET

@@ -2,6 +2,8 @@
 
 import pickle
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,17 +68,21 @@ def cifar10_class():
     return AnyCIFAR10
 
 
-@pytest.fixture
-def cifar10(tmp_path):
+def write_cifar10(root):
     """40 random images in torchvision's own files."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / "cifar" / "cifar-10-batches-py"
+    folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name, _ in AnyCIFAR10.train_list:
         data = rng.integers(0, 256, (8, 3072), dtype=np.uint8)
         batch = {"data": data, "labels": rng.integers(0, 10, 8).tolist()}
         (folder / name).write_bytes(pickle.dumps(batch))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": CIFAR_CLASSES}))
+
+
+@pytest.fixture
+def cifar10(tmp_path):
+    write_cifar10(tmp_path / "cifar")
     return AnyCIFAR10(tmp_path / "cifar")
 
 
@@ -110,3 +116,13 @@ def _fit(dataset, *, image_size=None, **parameters):
 def fit():
     """Fits RandomNoise and returns its perturbation."""
     return _fit
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The commands of benchmarks/ can be imported."""
+    folder = Path(__file__).parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    yield
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)

@@ -222,7 +222,7 @@ def test_opening_reads_no_rows(perturbation, sharded):
 
 
 def test_the_documented_reader_reads_what_is_written(perturbation, sharded, shapes, tmp_path):
-    page = (Path(__file__).parent.parent / "docs" / "format.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs/reference/format.md").read_text(encoding="utf-8")
     found = {}
     exec(page.split("```python\n")[1].split("```")[0], found)
     for folder in (sharded, perturbation.save_pretrained(tmp_path / "single")):

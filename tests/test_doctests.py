@@ -3,7 +3,6 @@
 import doctest
 import importlib
 import pkgutil
-from pathlib import Path
 
 import pytest
 
@@ -20,15 +19,6 @@ MODULES = [
 def test_examples_print_what_they_say(name):
     flags = doctest.NORMALIZE_WHITESPACE
     assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
-
-
-@pytest.mark.parametrize("name", ["interop.md"])
-def test_pages_print_what_they_say(name, tmp_path, monkeypatch):
-    text = (Path(__file__).parent.parent / "docs" / name).read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    page = doctest.DocTestParser().get_doctest(text.replace("```", ""), {}, name, name, 0)
-    assert len(page.examples) >= 5
-    assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(page).failed == 0
 
 
 def test_there_are_examples():

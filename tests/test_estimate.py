@@ -95,7 +95,10 @@ def test_a_fit_that_takes_more_than_there_is_warns_before_its_first_step(
 ):
     monkeypatch.setattr(module, "free_memory", lambda device, processes: 1000)
     monkeypatch.setattr(ue.SEM, "_search", None)  # it does not get so far
-    with pytest.warns(UserWarning, match="of memory are available. To save memory"), pytest.raises(TypeError):
+    with (
+        pytest.warns(UserWarning, match="of memory are available. To save memory"),
+        pytest.raises(TypeError),
+    ):
         sem().fit(Shapes(size=16), **OPTIONS)
 
 

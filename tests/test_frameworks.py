@@ -143,7 +143,7 @@ def test_two_processes_fit_together_and_get_the_protected_images(tmp_path):
 
 
 def test_the_page_shows_parts_of_the_examples():
-    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "training.md").read_text(encoding="utf-8")
     named = r"`examples/frameworks/(\w+).py`[^\n]*\n\n```python\n(.*?)```"
     shown = re.findall(named, page, re.DOTALL)
     assert sorted(name for name, _ in shown) == [path.stem for path in EXAMPLES]

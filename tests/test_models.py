@@ -34,7 +34,7 @@ WEIGHTS = {  # for 10 classes of colour images
 
 def test_every_network_is_counted_and_documented():
     assert set(WEIGHTS) == set(MODELS)
-    page = (Path(__file__).parent.parent / "docs" / "countermeasures.md").read_text("utf-8")
+    page = (Path(__file__).parents[1] / "docs/explanation/countermeasures.md").read_text("utf-8")
     for name, weights in WEIGHTS.items():
         assert f"| `{name}` | {weights:,} |" in page
 

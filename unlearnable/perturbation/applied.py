@@ -161,7 +161,8 @@ class AppliedKind:
             pixels: uint8, of the perturbation's shape; a grey perturbation also fits a colour
                 image.
             row: The result of :meth:`find`.
-            full_size: Enlarge the perturbation to ``pixels`` of any size; see docs/photos.md.
+            full_size: Enlarge the perturbation to ``pixels`` of any size; see
+                docs/how-to/photos.md.
 
         Raises:
             ValueError: The image has another shape.

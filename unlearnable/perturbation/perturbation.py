@@ -72,7 +72,7 @@ class Perturbation(SavedKind):
         """Creates a perturbation of the kind named in the config.
 
         Args:
-            tensors: The kind's arrays by name; see docs/nouns.md.
+            tensors: The kind's arrays by name; see docs/explanation/concepts.md.
             config: See :attr:`config`.
 
         Raises:
@@ -129,7 +129,7 @@ class Perturbation(SavedKind):
         return self.below(other.parts)
 
     def with_visibility(self, visibility: str | None) -> Perturbation:
-        """Returns the same rows with another visibility mask; see docs/photos.md.
+        """Returns the same rows with another visibility mask; see docs/how-to/photos.md.
 
         A perturbation learned for one visibility may protect less at another, so the measured
         ``strength`` is dropped. A colour shift in a stack does not change.

@@ -1,4 +1,4 @@
-"""A perturbation's files: saved, loaded, verified, shared; docs/format.md describes them."""
+"""A perturbation's files: saved, loaded, verified, shared. See docs/reference/format.md."""
 
 from __future__ import annotations
 

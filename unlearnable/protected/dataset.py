@@ -57,7 +57,7 @@ class ProtectedDataset(View):
             for decoders that give slightly different pixels, and checks each image against a 4x4
             thumbnail.
         full_size: Keep photos at their own size and enlarge the perturbation to it; see
-            docs/photos.md.
+            docs/how-to/photos.md.
         check: Number of images to look up immediately. Pass 0 if the perturbation was just learned
             on these photos; class-wise rows need no lookup.
 

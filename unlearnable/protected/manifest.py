@@ -1,7 +1,7 @@
 """What an export says of each file: which pixels it has, and which clean image it came from.
 
 Both are stated as 64-bit hashes that only an owner of the perturbation can compute: see
-docs/photos.md.
+docs/how-to/photos.md.
 """
 
 from __future__ import annotations

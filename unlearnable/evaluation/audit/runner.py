@@ -73,8 +73,7 @@ def audit(
         victims: Names of networks.
         countermeasures: Names, objects of :mod:`unlearnable.evaluation.countermeasures`, and sets
             of them: ``"standard"``, ``"strong"``, and ``"adaptive"``, countermeasures that know
-                this kind of perturbation (:func:`adaptive_countermeasures`). ``"none"`` always
-                comes
+            this kind of perturbation (:func:`adaptive_countermeasures`). ``"none"`` always comes
             first.
         epochs: Passes of every victim over the training images.
         seeds: Number of victims of each kind (seeds 0, 1, …), or the seeds themselves.

@@ -1,0 +1,176 @@
+"""Committed results of methods against countermeasures, read for pages and tables.
+
+A board is one result file of leaderboard.py, or of anything that writes its layout. It may be
+unfinished: whoever reads it takes the cells that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leaderboard import COUNTERMEASURES, METHODS
+from patterns import CHANCE
+from published import published
+from record import RESULTS, where
+
+from unlearnable.evaluation.countermeasures import countermeasure
+
+PATTERNS = ("full-*.json", "leaderboard-*.json", "lasting-*.json")
+SMALL = 5_000  # images up to which a result is a small trial, and stands last
+# Published under another name than measured.
+SAME = {"adversarial-training-4-steps-3": ("adversarial-training-4", "adversarial-training-8")}
+
+
+class Figure(NamedTuple):
+    """Clean-test accuracy of several seeds, in percent.
+
+    Attributes:
+        peak: Mean of the best epochs.
+        last: Mean of the last epochs.
+        peak_std: Spread over seeds, 0 of one seed.
+        last_std: Likewise.
+        seeds: How many victims were trained.
+        hours: What training one of them took, of processor time where that is known.
+    """
+
+    peak: float
+    last: float
+    peak_std: float
+    last_std: float
+    seeds: int
+    hours: float = 0.0
+
+    def shown(self, which: str) -> str:
+        """Mean, and spread where there are several seeds."""
+        text = f"{getattr(self, which):.1f}"
+        return f"{text} ± {getattr(self, which + '_std'):.1f}" if self.seeds > 1 else text
+
+
+def figure_of(cells: Sequence[dict[str, Any]]) -> Figure:
+    """Of cells that differ by their seed only."""
+    means, spreads = [], []
+    for which in ("peak", "last"):
+        values = [100 * cell[which] for cell in cells]
+        means.append(statistics.fmean(values))
+        spreads.append(statistics.stdev(values) if len(values) > 1 else 0.0)
+    seconds = [cell.get("cpu_seconds", cell.get("seconds", 0.0)) for cell in cells]
+    return Figure(*means, *spreads, len(cells), statistics.fmean(seconds) / 3600)
+
+
+def figures_of(result: dict[str, Any]) -> dict[tuple[str, str], Figure]:
+    """By method and countermeasure, over the seeds measured."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for name, cell in result["cells"].items():
+        method, counter, _ = name.rsplit(", ", 2)
+        found.setdefault((method, counter), []).append(cell)
+    return {key: figure_of(cells) for key, cells in found.items()}
+
+
+def columns(figures: Iterable[tuple[str, str]]) -> list[str]:
+    """Countermeasures of a board, the most telling first."""
+    found = {counter for _, counter in figures}
+    return [*(c for c in COUNTERMEASURES if c in found), *sorted(found - set(COUNTERMEASURES))]
+
+
+def rows(figures: Iterable[tuple[str, str]]) -> list[str]:
+    """Methods of a board in the order of leaderboard.py, clean images first."""
+    found = dict.fromkeys(method for method, _ in figures)
+    return [*(m for m in METHODS if m in found), *(m for m in found if m not in METHODS)]
+
+
+def counts_for_worst(counter: str) -> bool:
+    """Whether a trainer who has no clean images may choose it."""
+    return not countermeasure(counter).needs_clean_images
+
+
+def known_figures(method: str, counter: str) -> list[float]:
+    """What others published for a cell, in percent."""
+    names = SAME.get(counter, (counter,))
+    return [
+        f["accuracy"] for f in published() if f["method"] == method and f["countermeasure"] in names
+    ]
+
+
+def span(low: float, high: float, digits: int = 1) -> str:
+    """A range, or one figure where both ends are written alike."""
+    shown = (f"{low:.{digits}f}", f"{high:.{digits}f}")
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
+
+
+def caption(result: dict[str, Any]) -> str:
+    """What the figures of a result depend on, in one line."""
+    settings = result["settings"]
+    peak = settings.get("peak_images")
+    recipe = f", recipe {settings['recipe']}" if settings.get("recipe") else ""
+    return (
+        f"{settings['images']:,} training images of CIFAR-10, victim {settings['victim']}, "
+        f"{settings['epochs']} epochs{recipe}, one seed where there is no spread; methods with "
+        f"preset {settings['preset']}, surrogate {settings['surrogate']}"
+        + (f", {settings['train_steps']} surrogate steps" if settings.get("train_steps") else "")
+        + (f"; peak on {peak:,} test images that are spread over the set" if peak else "")
+        + f". {result['date']}, {where(result)}."
+    )
+
+
+class Board:
+    """One result.
+
+    Args:
+        name: Of its file, without the ending.
+        result: Its content.
+    """
+
+    def __init__(self, name: str, result: dict[str, Any]) -> None:
+        self.name = name
+        self.result = result
+        self.settings: dict[str, Any] = result["settings"]
+
+    @cached_property
+    def figures(self) -> dict[tuple[str, str], Figure]:
+        """By method and countermeasure."""
+        return figures_of(self.result)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is a trial that stands for nothing larger."""
+        return bool(self.settings["images"] <= SMALL)
+
+    @property
+    def source(self) -> str:
+        """Where its figures are, and what measured them."""
+        return f"`leaderboard.py`, `results/{self.name}.json`"
+
+    @property
+    def title(self) -> str:
+        """Its size in a few words."""
+        settings = self.settings
+        return f"{settings['images']:,} images, {settings['victim']}, {settings['epochs']} epochs"
+
+    @property
+    def heading(self) -> str:
+        """Its size, after its methods where they are few."""
+        methods = [method for method in rows(self.figures) if method != "clean"]
+        return f"{', '.join(methods)}: {self.title}" if len(methods) < 4 else self.title
+
+    def given_back(self, method: str, counter: str) -> float | None:
+        """Share, beyond guessing, of what clean images give with the same countermeasure."""
+        ours, clean = (self.figures.get((name, counter)) for name in (method, "clean"))
+        if ours is None or clean is None or clean.last <= CHANCE:
+            return None
+        return (ours.last - CHANCE) / (clean.last - CHANCE)
+
+
+def boards(folder: Path = RESULTS) -> list[Board]:
+    """Every committed one, the largest first, those with few cells after others of their size."""
+    paths = {path for pattern in PATTERNS for path in folder.glob(pattern)}
+    found = [Board(p.stem, json.loads(p.read_text(encoding="utf-8"))) for p in sorted(paths)]
+    found = [board for board in found if board.result["cells"]]
+    return sorted(
+        found,
+        key=lambda b: (-b.settings["images"], b.settings["epochs"] > 12, -len(b.result["cells"])),
+    )

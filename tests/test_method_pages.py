@@ -1,0 +1,130 @@
+"""Pages about methods say what the classes and the committed results say."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+from torch.utils.data import Dataset
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+
+
+def test_pages_about_methods_are_made_from_docstrings_and_committed_results(benchmarks):
+    import methods_page
+
+    for page, text in methods_page.pages().items():
+        written = page.read_text(encoding="utf-8")
+        assert text == written, f"run benchmarks/methods_page.py: {page}"
+
+
+def test_every_method_has_a_page_and_a_picture_of_what_it_does_now(benchmarks):
+    import methods_pictures
+    from methods_page import INDEX, page_of
+
+    cells = json.loads(methods_pictures.NOTES.read_text())["cells"]
+    listed = INDEX.read_text(encoding="utf-8").rpartition("```{toctree}")[2].split()
+    size = 0
+    for cls in ue.METHODS:
+        name = cls.__name__
+        assert name in listed and "## When to take it" in page_of(cls).read_text(encoding="utf-8")
+        made = repr(methods_pictures.method_of(cls))
+        assert cells[name]["method"] == made, "run benchmarks/methods_pictures.py"
+        for end in (".webp", "-small.webp"):
+            size += (methods_pictures.FOLDER / f"{name}{end}").stat().st_size
+    assert size < 900_000
+
+
+def test_a_change_of_a_docstring_makes_its_page_stale(benchmarks, monkeypatch):
+    from methods_page import head
+
+    before = head(ue.OPS)
+    summary, _, rest = ue.OPS.__doc__.partition("\n\n")
+    text = f"{summary}\n\n    Another idea. In ``two`` sentences. And a third.\n\n{rest}"
+    monkeypatch.setattr(ue.OPS, "__doc__", text)
+    after = head(ue.OPS)
+    assert after != before and "*One-pixel shortcut.* Another idea. In `two` sentences.\n" in after
+
+
+def test_a_page_shows_a_call_that_gives_the_defaults(benchmarks):
+    from method_facts import signature
+
+    for cls in ue.METHODS:
+        method = eval(signature(cls), {"ue": ue})
+        assert method.get_params() == cls().get_params()
+
+
+def test_what_breaks_a_method_is_of_the_largest_result_that_has_it(benchmarks, monkeypatch):
+    import method_figures
+    from boards import Board
+
+    def board(images, **cells):
+        figures = {name.replace("_", ", "): {"last": x, "peak": x} for name, x in cells.items()}
+        settings = {"images": images, "victim": "resnet9", "epochs": 12, "preset": "fast"}
+        machine = {"device": "x", "threads": 1, "torch": "2"}
+        cells = {f"{name}, seed 0": cell for name, cell in figures.items()}
+        result = {"settings": settings | {"surrogate": "resnet9"}, "date": "today"}
+        result |= {"machine": machine, "cells": cells}
+        return Board(f"full-{images}", result)
+
+    small = {"clean_none": 0.6, "clean_grayscale": 0.5, "clean_cutout": 0.6, "SEM_none": 0.2}
+    small |= {"SEM_grayscale": 0.4, "SEM_cutout": 0.2}
+    large = board(50_000, clean_none=0.93, clean_grayscale=0.9, SEM_none=0.13, SEM_grayscale=0.5)
+    monkeypatch.setattr(method_figures, "boards", lambda: [large, board(10_000, **small)])
+    found, row = method_figures.broken_by(ue.SEM)
+    assert (found.settings["images"], row) == (10_000, "SEM")  # one countermeasure is too few
+    lines = method_figures.broken_section(ue.SEM)
+    assert [line.split(" |")[0] for line in lines if line.startswith("| ")] == [
+        "| countermeasure", "| none", "| grayscale", "| cutout",
+    ]  # fmt: skip
+    assert any("| 50.0 | 40.0 | 75 % | 31.9 |" in line for line in lines)
+    assert method_figures.broken_by(ue.MIUE) is None
+    (first, *_) = method_figures.reached(ue.SEM)
+    assert first.title == "50,000 images, resnet9, 12 epochs" and first.figure.last == 13
+
+
+def blocks(page, language="python"):
+    """The code of a page of the documentation."""
+    text = (Path(__file__).parent.parent / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_page_about_draws_shows_what_methods_take():
+    (code,) = blocks("explanation/draws.md")
+    exec(code, {"ue": ue})
+    (command,) = blocks("explanation/draws.md", "console")
+    name, _, value = shlex.split(command)[-1].partition("=")
+    assert ue.SEM(**{name: json.loads(value)}).augment == {"grayscale": 0.3, "grayscale+jpeg": 0.2}
+
+
+def test_the_code_of_the_page_about_concepts_runs():
+    class Items(Dataset):
+        def __init__(self, *names):
+            self.names = names
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            image, label = Shapes(size=20)[index]
+            return (
+                dict(zip(self.names, (image, label), strict=False))
+                if self.names
+                else (image, label)
+            )
+
+    stack, items = blocks("explanation/concepts.md")
+    quick = SimpleNamespace(
+        EM=lambda: ue.EM.preset("demo", max_rounds=1, stop_error=1.0), OPS=ue.OPS
+    )
+    names = {"ue": quick, "trainset": Shapes(size=64)}
+    exec(stack, names)
+    assert names["cifar10_s"].info()["kind"] == "stack"
+    names = {
+        "ue": ue, "dataset": Items("photo", "kind"), "celeba": Items(), "photos": Items("photo"),
+        "is_smiling": lambda item: int(item[1] > 4),
+    }  # fmt: skip
+    exec(items, names)
+    assert len(names["dataset"]) == 8
