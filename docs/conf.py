@@ -1,5 +1,6 @@
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,18 @@ else:
 HERE = Path(__file__).parent
 with (HERE.parent / "pyproject.toml").open("rb") as _file:
     PROJECT = tomllib.load(_file)["project"]
-REPOSITORY = PROJECT.get("urls", {}).get("Repository")
+
+
+def repository():
+    """The address that the package names, or where this clone is from."""
+    command = ["git", "-C", HERE, "remote", "get-url", "origin"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    found = re.sub(r"^git@([^:]+):", r"https://\1/", found).removesuffix(".git")
+    named = PROJECT.get("urls", {}).get("Repository")
+    return named or (found if found.startswith("https://") else None)
+
+
+REPOSITORY = repository()
 
 project = "unlearnable"
 author = "the unlearnable contributors"
@@ -54,14 +66,28 @@ html_favicon = "_static/logo.svg"
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL") or PROJECT.get("urls", {}).get(
     "Documentation", ""
 )
-html_context = {"description": PROJECT["description"], "social_card": "_static/social-card.png"}
+html_context = {
+    "description": PROJECT["description"],
+    "social_card": "_static/social-card.png",
+    "repository": REPOSITORY,
+}
+html_sidebars = {
+    "**": [
+        "sidebar/brand.html",
+        "sidebar/repository.html",
+        "sidebar/search.html",
+        "sidebar/scroll-start.html",
+        "sidebar/navigation.html",
+        "sidebar/scroll-end.html",
+    ]
+}
 html_theme_options = {
     "light_logo": "logo.svg",
     "dark_logo": "logo.svg",
     "light_css_variables": {"color-brand-primary": "#0b6e6e", "color-brand-content": "#0b6e6e"},
     "dark_css_variables": {"color-brand-primary": "#4fc3bd", "color-brand-content": "#4fc3bd"},
 }
-if REPOSITORY:
+if REPOSITORY and "://github.com/" in REPOSITORY:  # links to each page's source
     html_theme_options |= {
         "source_repository": REPOSITORY,
         "source_branch": "main",

@@ -15,14 +15,11 @@ import argparse
 import base64
 import functools
 import http.server
-import io
 import sys
 import tempfile
 import threading
 from importlib.util import find_spec
 from pathlib import Path
-
-from PIL import Image
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -135,9 +132,9 @@ def take(browser, path):
     size = "const page = document.documentElement; return [page.clientWidth, page.scrollHeight]"
     width, height = browser.execute_script(size)
     clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16_000), "scale": 1}
-    options = {"captureBeyondViewport": True, "clip": clip}
+    options = {"captureBeyondViewport": True, "clip": clip, "format": "webp", "quality": 80}
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
-    Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB").save(path, quality=80, method=6)
+    path.write_bytes(base64.b64decode(shot))
 
 
 if __name__ == "__main__":

@@ -300,7 +300,7 @@ def test_methods_that_take_any_size_protect_it(method):
 def test_a_network_says_which_size_it_takes(name, side):
     network = build_model(name, 2)
     with pytest.raises(
-        ValueError, match=rf"victim for images of 1x1 .* takes {side} pixels a side: pass"
+        ValueError, match=rf"victim for images of 1x1 .* at least {side} pixels a side: pass"
     ):
         check_network(network, (3, 1, 1), 2, role="victim")
     check_network(network, (3, side, side), 2)
@@ -309,7 +309,7 @@ def test_a_network_says_which_size_it_takes(name, side):
 def test_a_missing_image_is_named_by_its_row():
     images = [Image.fromarray(image) for image in pixels(6, 8, 8, 3)]
     images[4] = None
-    with pytest.raises(ValueError, match=r"got None for image 4: it is missing; leave such items"):
+    with pytest.raises(ValueError, match=r"got None for image 4; exclude such items"):
         noise((images, [0, 1] * 3))
 
 
@@ -355,7 +355,7 @@ def test_an_unknown_parameter_is_answered_in_the_users_own_class(cls, name, near
 
 
 def test_an_argument_of_fit_is_called_that():
-    with pytest.raises(TypeError, match=r"SEM has no parameter 'device'; it is an argument of fit"):
+    with pytest.raises(TypeError, match=r"SEM has no parameter 'device'; pass it to fit"):
         ue.SEM(device="cpu")
 
 

@@ -14,9 +14,8 @@ runs it on five photos, looks at what it changed, and checks the copies before t
 # Your photos need a folder for each kind of picture, as in ``photos/animals`` and
 # ``photos/people``. They may have any size and format. Here we write five photos that come with
 # scikit-image, all of them free to use, into a temporary folder.
-import contextlib
-import os
 import shlex
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -28,9 +27,8 @@ from skimage import data
 from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
-from unlearnable.cli.main import main
 
-os.chdir(tempfile.mkdtemp(prefix="unlearnable-"))
+folder = Path(tempfile.mkdtemp(prefix="unlearnable-"))
 
 photos = {
     "animals": {"cat": data.chelsea()},
@@ -38,21 +36,26 @@ photos = {
     "things": {"coffee": data.coffee(), "rocket": data.rocket()},
 }
 for kind, pictures in photos.items():
-    Path("photos", kind).mkdir(parents=True)
+    (folder / "photos" / kind).mkdir(parents=True)
     for name, pixels in pictures.items():
-        Image.fromarray(pixels).save(f"photos/{kind}/{name}.jpg", quality=95)
+        Image.fromarray(pixels).save(folder / f"photos/{kind}/{name}.jpg", quality=95)
 
 # %%
 # One command
 # -----------
-# In a terminal you would type the line after the dollar sign. A script can call the same command,
-# which is what this helper does.
+# In a terminal you would type the line after the dollar sign, in the folder that holds
+# ``photos``. This helper does the same from a script.
 
 
 def shell(command):
     print("$", command)
-    with contextlib.redirect_stderr(sys.stdout):
-        return main(shlex.split(command)[1:])
+    words = [sys.executable, "-m", *shlex.split(command)]
+    done = subprocess.run(
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    print(done.stdout)
+    if done.returncode:
+        print("exit status:", done.returncode)
 
 
 shell("unlearnable protect photos out --image-size 64 --set train_steps=20")
@@ -64,15 +67,15 @@ shell("unlearnable protect photos out --image-size 64 --set train_steps=20")
 #
 # Two folders are new. ``out`` is what you publish. ``out-key`` is what was learned; whoever has
 # it can take the protection off, so keep it to yourself.
-for path in sorted([*Path("out").rglob("*.*"), *Path("out-key").rglob("*.*")]):
-    print(path)
+for path in sorted([*folder.glob("out/**/*.*"), *folder.glob("out-key/**/*.*")]):
+    print(path.relative_to(folder))
 
 # %%
 # What changed
 # ------------
-# The same piece of each photo, pixel for pixel: before, after, and the difference, amplified 16
-# times around grey. The changes gather in fur, fabric and foam. In smooth areas, such as the
-# background of the portrait, where the eye would notice them, hardly anything moves.
+# The same piece of each photo: before, after, and the difference, amplified 16 times around grey.
+# The changes gather in fur, fabric and foam. In smooth areas, such as the background of the
+# portrait, where the eye would notice them, hardly anything moves.
 AMPLIFY, SIDE = 16, 160
 shown = {
     "animals/cat": (60, 130),
@@ -82,8 +85,8 @@ shown = {
 
 fig, axes = plt.subplots(len(shown), 3, figsize=(7.2, 7.4), layout="constrained")
 for row, (name, (top, left)) in zip(axes, shown.items(), strict=True):
-    before = np.asarray(Image.open(f"photos/{name}.jpg").convert("RGB")).astype(int)
-    after = np.asarray(Image.open(f"out/{name}.png").convert("RGB")).astype(int)
+    before = np.asarray(Image.open(folder / f"photos/{name}.jpg").convert("RGB")).astype(int)
+    after = np.asarray(Image.open(folder / f"out/{name}.png").convert("RGB")).astype(int)
     change = np.clip(128 + AMPLIFY * (after - before), 0, 255)
     for axis, pixels in zip(row, (before, after, change), strict=True):
         axis.imshow(pixels[top : top + SIDE, left : left + SIDE].astype(np.uint8))
@@ -97,8 +100,8 @@ plt.show()
 # %%
 # The same in figures: the largest change of any value, in levels of 255, and the similarity to
 # the originals, as a signal-to-noise ratio (PSNR) and as structural similarity (SSIM, at most 1).
-perturbation = ue.Perturbation.from_pretrained("out-key")
-copies = ue.ProtectedDataset(ImageFolder("photos"), perturbation, full_size=True)
+perturbation = ue.Perturbation.from_pretrained(folder / "out-key")
+copies = ue.ProtectedDataset(ImageFolder(folder / "photos"), perturbation, full_size=True)
 print(copies.change())
 
 # %%
@@ -110,9 +113,8 @@ shell("unlearnable verify out out-key")
 # %%
 # Much can happen to files on their way. Say that an original has slipped in among the copies: the
 # command names it, and its exit status is 1, so that a script can stop there.
-Image.open("photos/things/rocket.jpg").save("out/things/rocket.png")
-status = shell("unlearnable verify out out-key")
-print("exit status:", status)
+Image.open(folder / "photos/things/rocket.jpg").save(folder / "out/things/rocket.png")
+shell("unlearnable verify out out-key")
 
 # %%
 # What to expect

@@ -11,11 +11,10 @@ lines that trains nothing, then one that trains a surrogate.
 # %%
 # Twenty lines
 # ------------
-# The idea: networks like simple features, so give each class a wave that runs down the image,
-# with a number of periods that tells the class. Class attributes say what kind of method it is,
-# fields with defaults are its parameters, and ``_learn`` hands over the result. Rows are floats
-# in [0, 1] units, one for each class.
-import math
+# The idea: networks like simple features, so give each class light and dark stripes, as many as
+# its number says. Class attributes say what kind of method it is, fields with defaults are its
+# parameters, and ``_learn`` hands over the result. Rows are floats in [0, 1] units, one for each
+# class.
 import tempfile
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -34,8 +33,8 @@ from unlearnable.methods.parameters import Untrained, count, length
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Waves(Untrained, ue.Method):
-    """A wave per class: one period from top to bottom for the first, two for the second, …"""
+class Stripes(Untrained, ue.Method):
+    """Stripes of a class: one pair from top to bottom for the first, two for the second, …"""
 
     granularities = ("class-wise",)
     seeded = False
@@ -48,10 +47,10 @@ class Waves(Untrained, ue.Method):
     def _learn(self, run: Run) -> None:
         channels, height, width = run.images.shape[1:]
         periods = 1 + torch.arange(run.num_classes, device=run.device)[:, None]
-        places = torch.arange(height, device=run.device) / height
-        waves = torch.sin(2 * math.pi * periods * places)  # (K, H)
+        down = torch.arange(height, device=run.device)
+        stripes = 1 - 2 * (2 * periods * down // height % 2)  # (K, H), 1 and -1
         shape = (run.num_classes, channels, height, width)
-        run.result("class-wise", rows=self.epsilon * waves[:, None, :, None].expand(shape))
+        run.result("class-wise", rows=self.epsilon * stripes[:, None, :, None].expand(shape))
 
 
 # %%
@@ -61,9 +60,9 @@ class Waves(Untrained, ue.Method):
 trainset = ue.datasets.Shapes(size=1500)
 testset = ue.datasets.Shapes(train=False, size=500)
 
-waves = Waves().fit(trainset, progress=False)
-protected = waves.protect(trainset)
-print(waves.perturbation_)
+stripes = Stripes().fit(trainset, progress=False)
+protected = stripes.protect(trainset)
+print(stripes.perturbation_)
 print(protected.change())
 
 # %%
@@ -71,7 +70,7 @@ print(protected.change())
 fig, axes = plt.subplots(3, 5, figsize=(7, 4.3), layout="constrained")
 for label, column in enumerate(axes.T):
     index = trainset.targets.index(label)
-    row = np.asarray(waves.perturbation_.rows[label]).astype(int).transpose(1, 2, 0)
+    row = np.asarray(stripes.perturbation_.rows[label]).astype(int).transpose(1, 2, 0)
     column[0].imshow(np.clip(128 + 15 * row, 0, 255).astype(np.uint8))
     column[1].imshow(protected.clean(index)[0])
     column[2].imshow(protected[index][0])
@@ -89,23 +88,23 @@ plt.show()
 # Every method of the package promises the same things, and tests hold all of them to it. The ones
 # that matter most, for this one: it stays within the budget, gives the same bytes each time, and
 # comes back from the disk as it was.
-moved = np.abs(np.asarray(waves.perturbation_.rows).astype(int)).max()
+moved = np.abs(np.asarray(stripes.perturbation_.rows).astype(int)).max()
 print("largest value:", moved, "of 255")
-assert moved <= 255 * waves.epsilon
+assert moved <= 255 * stripes.epsilon
 
-again = Waves().fit(trainset, progress=False)
-assert again.perturbation_.info()["digest"] == waves.perturbation_.info()["digest"]
+again = Stripes().fit(trainset, progress=False)
+assert again.perturbation_.info()["digest"] == stripes.perturbation_.info()["digest"]
 
-folder = Path(tempfile.mkdtemp(prefix="unlearnable-")) / "waves"
-waves.save_pretrained(folder)
+folder = Path(tempfile.mkdtemp(prefix="unlearnable-")) / "stripes"
+stripes.save_pretrained(folder)
 loaded = ue.Perturbation.from_pretrained(folder)
-assert loaded.info()["digest"] == waves.perturbation_.info()["digest"]
+assert loaded.info()["digest"] == stripes.perturbation_.info()["digest"]
 
 # %%
 # Parameters are checked before anything is learned. An ``epsilon`` in the wrong unit, which is an
 # easy mistake to make, says so:
 try:
-    Waves(epsilon=8).fit(trainset)
+    Stripes(epsilon=8).fit(trainset)
 except ValueError as error:
     print(error)
 
@@ -182,7 +181,7 @@ print(one_step.perturbation_)
 settings = {"victim": "tiny", "epochs": 12, "seeds": 1, "progress": False}
 results = {
     "clean images": ue.evaluate(trainset, testset, **settings),
-    "Waves": ue.evaluate(protected, testset, **settings),
+    "Stripes": ue.evaluate(protected, testset, **settings),
     "OneStep": ue.evaluate(one_step.protect(trainset), testset, **settings),
 }
 fig, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
@@ -199,8 +198,8 @@ plt.show()
 # --------------
 # One seed of a small network on generated images is a first look and no evidence. A method that
 # is to be taken seriously needs real images, several seeds, victims of other kinds than the
-# surrogate, and those that fight back: whoever averages the images of a class sees its wave, and
-# subtracts it.
+# surrogate, and those that fight back: whoever averages the images of a class sees its stripes,
+# and subtracts it.
 #
 # To make a method part of the package, put the class into a file in ``unlearnable/methods`` and
 # add its name to the list there. The command line then has it, and the contract tests run on it:

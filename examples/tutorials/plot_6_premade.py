@@ -108,13 +108,8 @@ plt.show()
 # --------------
 # These figures are of generated shapes, and few of them. They show that the victim prefers a
 # pixel or a pattern of the class to the outline of a shape; they say nothing about CIFAR-10. For
-# that you need the real set, all of its images, and a network of the size that people train:
-#
-# .. code-block:: python
-#
-#    trainset = CIFAR10(root)
-#    perturbation = ue.Perturbation.from_pretrained("cifar10-ops")
-#    print(ue.evaluate(ue.ProtectedDataset(trainset, perturbation), CIFAR10(root, train=False)))
+# that you need the real set and all of its images, a network of the size that people train, such
+# as ``"resnet18"``, and the protocol's 60 epochs.
 #
 # Perturbations with a row for each image belong to the very images that they were learned on, and
 # a stand-in will not do: images that were not fitted are an error. They are too large to ship;

@@ -27,8 +27,7 @@ import unlearnable as ue
 
 folder = Path(tempfile.mkdtemp(prefix="unlearnable-"))
 script = folder / "fit.py"
-script.write_text("""
-import os
+source = """import os
 import sys
 
 import unlearnable as ue
@@ -40,7 +39,8 @@ rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
 print(f"process {rank} of {processes}: {method.perturbation_.info()['digest']}")
 if rank == "0":
     method.save_pretrained(sys.argv[1])
-""")
+"""
+_ = script.write_text(source)
 
 # %%
 # One process, two processes

@@ -118,7 +118,7 @@ def protect(args: argparse.Namespace) -> None:
             values = described(args, folder, protected)
             text = None
             if survey is not None:
-                values["photos"] = "; ".join(survey.summary()) or "taken as they are"
+                values["photos"] = "; ".join(survey.summary()) or "used as they are"
                 if not args.json:
                     key = {"key": args.perturbation}
                     text = "\n".join([*survey.summary(), ending(args, protected, values | key)])

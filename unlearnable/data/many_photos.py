@@ -38,5 +38,5 @@ def bad_photos(count: int, bad: Sequence[str]) -> ValueError:
     return ValueError(
         f"expected {count:,} photos, got {count - len(bad):,} and {len(bad):,} bad "
         f"{'file' if len(bad) == 1 else 'files'}:\n  {some}{more}\n"
-        f"repair {'it, or move it' if len(bad) == 1 else 'them, or move them'} elsewhere"
+        f"repair {'it, or move it' if len(bad) == 1 else 'them, or move them'} out of the folder"
     )

@@ -1,1 +1,1 @@
-"""Folders of photos in one command: what is going to be done, chosen by what it costs here."""
+"""Protecting a folder of photos with one command, planned by what it costs on this machine."""

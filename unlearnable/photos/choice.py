@@ -1,4 +1,4 @@
-"""A method and a size to learn at that a time allows, by what passes cost here."""
+"""Chooses a method and a size to learn at for the available time, by the cost of passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos that nobody sorted, in groups of similar ones, which stand for kinds of picture."""
+"""Groups of similar photos, which stand in for kinds of picture if photos are not sorted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos of one kind beside other pictures, from which they are told apart."""
+"""Photos of one kind together with other pictures, from which they are told apart."""
 
 from __future__ import annotations
 

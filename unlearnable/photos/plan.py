@@ -1,7 +1,7 @@
-"""Plans for a folder of photos: what is learned, at which size and for how long, so that it ends.
+"""Plans for folders of photos: what to learn, at which size and for how long, to finish in time.
 
-Without a GPU the papers' settings would take days. A plan measures what a pass costs here, and
-takes the largest size, and then the longest search, that the time allows.
+Without a GPU the papers' settings would take days. A plan measures what a pass costs on this
+machine and chooses the largest size, and then the longest search, that the time allows.
 """
 
 from __future__ import annotations

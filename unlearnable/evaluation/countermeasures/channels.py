@@ -1,4 +1,4 @@
-"""Colour statistics of each image made alike: the natural enemies of what shifts colours."""
+"""Uniform colour statistics for every image, which undo shifts of colour."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _YUV = ((0.299, 0.587, 0.114), (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0
 
 @dataclass(frozen=True)
 class _Statistics(Filter):
-    """What changes an image's statistics changes test images alike unless it is told not to.
+    """Changes the statistics of images; by default also those of test images.
 
     Args:
-        test_images: Treat the test images likewise. Whoever normalizes images does it wherever the
-            network sees any; without it, training and test images would look different to it.
+        test_images: Also process the test images. A trainer who normalizes images does so wherever
+            the network sees any; otherwise training and test images would look different to it.
     """
 
     test_images: bool = field(default=True, kw_only=True)

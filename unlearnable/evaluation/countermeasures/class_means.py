@@ -1,4 +1,4 @@
-"""What the images of a class have in common is found by averaging them, and subtracted."""
+"""Subtracts what the images of a class have in common, found by averaging them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours that change from batch to batch, so that none of them can stand for a class."""
+"""Colours that change from batch to batch, so that no colour can indicate a class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that are replaced once, before training. (ISS: Liu et al., ICML 2023, 2301.13838)"""
+"""Filters applied to all images once, before training. (ISS: Liu et al., ICML 2023, 2301.13838)"""
 
 from __future__ import annotations
 

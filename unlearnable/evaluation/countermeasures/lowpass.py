@@ -1,4 +1,4 @@
-"""Fine detail taken away: only the lowest spatial frequencies are kept."""
+"""Removal of fine detail: only the lowest spatial frequencies are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches whose images lose a part of themselves, to another image or to nothing."""
+"""Batches in which parts of images are removed or replaced by other images."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class _Mixing(Countermeasure):
     """Mixes images with others of their batch, and their labels likewise.
 
     Args:
-        probability: Of each mix of each image.
-        mixes: How many are made one after the other.
+        probability: Probability of each mix for each image.
+        mixes: Number of mixes in sequence.
     """
 
     probability: float = 0.5
