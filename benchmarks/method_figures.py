@@ -42,7 +42,8 @@ class Reached(NamedTuple):
 
 def of_class(row: str, cls: type[ue.Method]) -> bool:
     """Whether a row of a result is about a class, alone or with other settings."""
-    return (row == cls.__name__ or row.startswith(f"{cls.__name__} ")) and " then " not in row
+    name = cls.__name__
+    return (row == name or row.startswith((f"{name} ", f"{name}-"))) and " then " not in row
 
 
 def _read(path: Any) -> dict[str, Any]:
@@ -232,8 +233,11 @@ def best_published(cls: type[ue.Method]) -> str:
 
 def paces() -> dict[tuple[str, str], float]:
     """Image passes a second inside a fit, by method and network, from engine.py."""
-    cells = _read(PACE)["cells"].items()
-    return {tuple(name.split(", ")): cell["fit_passes_per_second"] for name, cell in cells}  # type: ignore[misc]
+    found = {}
+    for name, cell in _read(PACE)["cells"].items():
+        method, network = name.split(", ")
+        found[method, network] = float(cell["fit_passes_per_second"])
+    return found
 
 
 def hours(method: ue.Method) -> str:

@@ -236,10 +236,16 @@ def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
+def reset_weights(model: nn.Module, *, seed: int = 0, role: str = "surrogate") -> None:
     """Reinitialises a module's weights in place, with each layer's ``reset_parameters``.
 
-    Each layer is moved to the CPU meanwhile, so its weights do not depend on the device.
+    In torch's attention layers this is called ``_reset_parameters``. Each layer is moved to the CPU
+    meanwhile, so its weights do not depend on the device.
+
+    Args:
+        model: The module.
+        seed: Seed of the weights.
+        role: Name of the network in errors.
 
     Raises:
         ValueError: A layer has weights but cannot reinitialise them.
@@ -248,6 +254,7 @@ def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
         for name, layer in model.named_modules():
             own = next(layer.parameters(recurse=False), None)
             reset = getattr(layer, "reset_parameters", None)
+            reset = reset or getattr(layer, "_reset_parameters", None)
             if callable(reset):
                 held = itertools.chain(layer.parameters(), layer.buffers())
                 device = next((tensor.device for tensor in held), CPU)
@@ -255,10 +262,11 @@ def reset_weights(model: nn.Module, *, seed: int = 0) -> None:
                 reset()
                 layer.to(device)
             elif own is not None:
+                kept = ", or pass pretrained_surrogate=True to keep its weights"
                 raise ValueError(
-                    f"expected every layer of the surrogate to have reset_parameters(), but "
+                    f"expected every layer of the {role} to have reset_parameters(), but "
                     f"{name or 'the module itself'} ({type(layer).__name__}) has weights and no "
-                    f"such method; add one, or pass pretrained_surrogate=True to keep its weights"
+                    f"such method; add one{kept if role == 'surrogate' else ''}"
                 )
 
 

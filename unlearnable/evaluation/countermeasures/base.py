@@ -157,7 +157,7 @@ class Countermeasure(ABC):
         if isinstance(victim, str):
             return build_model(victim, num_classes, channels, seed=seed)
         model = copy.deepcopy(victim)
-        reset_weights(model, seed=seed)
+        reset_weights(model, seed=seed, role="victim")
         return model
 
     def on_test_images(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def pretrained(
             model = build_model(victim, store.num_classes, shape[0], seed=seed)
         else:
             model = with_head(victim, store.num_classes)
-            reset_weights(model, seed=seed)
+            reset_weights(model, seed=seed, role="victim")
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR
         crop_flip = augmented(run)
         train_surrogate(

@@ -1,0 +1,150 @@
+"""Whether a protection that was learned with one network holds against victims of other kinds.
+
+    python benchmarks/architectures.py ROOT
+    python benchmarks/architectures.py ROOT --only "MIUE, vit" "SEM, vit"
+    python benchmarks/architectures.py --table
+
+The first images of CIFAR-10 are protected by EM, SEM and MIUE (presets fast, surrogate resnet9).
+Victims are a ResNet-9, a small vision transformer and a multilayer perceptron, trained by the
+standard recipe and tested on all test images. ROOT is a folder with ``cifar-10-batches-py``. Cells
+that are there are not measured again; --fits shares the fits of a leaderboard with the same
+settings. --table writes the table of docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from cifar10 import AnyCIFAR10, mean_and_spread
+from leaderboard import perturbation_of
+from record import DOCS, RESULTS, Record, fill, where
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+import unlearnable as ue
+
+PAGE = DOCS / "methods.md"
+METHODS = ("clean", "EM", "SEM", "MIUE")
+EPOCHS = {"resnet9": 12, "vit": 30, "mlp": 30}
+CELLS = [f"{method}, {victim}" for victim in EPOCHS for method in METHODS]
+
+
+class ViT(nn.Module):
+    """A small vision transformer: patches of 4x4 pixels, four layers of 96 features."""
+
+    def __init__(self, classes: int = 10, side: int = 32, width: int = 96) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.places = nn.Parameter(torch.empty(1, (side // 4) ** 2, width))
+        self.layers = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    width, 3, 2 * width, dropout=0.0, batch_first=True, norm_first=True
+                )
+                for _ in range(4)
+            )
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Of what belongs to no layer."""
+        nn.init.normal_(self.places, std=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.places
+        logits: Tensor = self.head(self.norm(self.layers(tokens).mean(1)))
+        return logits
+
+
+def network(name: str) -> str | nn.Module:
+    """A victim for ten classes of 32x32 images in colour."""
+    if name == "vit":
+        return ViT()
+    if name == "mlp":
+        sides = (3 * 32 * 32, 1024, 512)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in itertools.pairwise(sides):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(sides[-1], 10))
+    return name
+
+
+def table(result: dict[str, Any]) -> str:
+    """A row for each method, a column for each kind of victim, from the committed JSON."""
+    settings, cells = result["settings"], result["cells"]
+    lines = [f"| trained on | {' | '.join(EPOCHS)} |", "|---" * (len(EPOCHS) + 1) + "|"]
+    for method in METHODS:
+        found = [cells.get(f"{method}, {victim}") for victim in EPOCHS]
+        if any(found):
+            figures = [
+                ""
+                if cell is None
+                else mean_and_spread([{"last": x} for x in cell["victims"]["last"]], "last")
+                for cell in found
+            ]
+            lines.append(f"| {' | '.join([method, *figures])} |")
+    epochs = ", ".join(f"{name} {number}" for name, number in settings["epochs"].items())
+    note = (
+        f"CIFAR-10, {settings['images']:,} images, presets fast with a resnet9: last accuracy of "
+        f"victims on clean test images in percent, seeds {settings['seeds']}, epochs {epochs}. "
+        f"{result['date']}, {where(result)}."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
+    parser.add_argument("--fits", default="leaderboard-resnet9-cpu", help="their folder in --work")
+    parser.add_argument("--out", type=Path, default=RESULTS / "architectures-cpu.json")
+    parser.add_argument("--table", action="store_true", help="make the table of --out and end")
+    args = parser.parse_args()
+    if args.table:
+        fill(PAGE, "architectures.py", table(json.loads(args.out.read_text())))
+        return
+    settings = {"images": args.images, "seeds": args.seeds, "epochs": EPOCHS}
+    record = Record(args.out, settings, args.device)
+    train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
+    test = AnyCIFAR10(args.root, train=False)
+    fits = argparse.Namespace(
+        images=args.images, preset="fast", surrogate="resnet9", train_steps=None, budget=None,
+        compile=False, device=args.device, work=args.work, out=Path(f"{args.fits}.json"),
+    )  # fmt: skip
+    for name in args.only:
+        if name in record.cells:
+            continue
+        method, victim = name.split(", ")
+        images = train
+        if method != "clean":
+            images = ue.ProtectedDataset(train, perturbation_of(method, train, fits))
+        found = ue.evaluate(
+            images,
+            test,
+            network(victim),
+            epochs=EPOCHS[victim],
+            seeds=args.seeds,
+            peak_images=1_000,
+            device=args.device,
+            progress=False,
+        )
+        record.put(name, {"victims": found.to_dict()})
+        print(f"{name}: {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
