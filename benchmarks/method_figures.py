@@ -42,7 +42,8 @@ class Reached(NamedTuple):
 
 def of_class(row: str, cls: type[ue.Method]) -> bool:
     """Whether a row of a result is about a class, alone or with other settings."""
-    return (row == cls.__name__ or row.startswith(f"{cls.__name__} ")) and " then " not in row
+    name = cls.__name__
+    return (row == name or row.startswith((f"{name} ", f"{name}-"))) and " then " not in row
 
 
 def _read(path: Any) -> dict[str, Any]:

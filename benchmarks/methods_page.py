@@ -48,6 +48,12 @@ INDEX = FOLDER / "index.md"
 TRIAL = Path(__file__).parent / "README.md"
 
 
+def listed() -> list[type[ue.Method]]:
+    """All methods in the order in which the index lists their pages."""
+    names = INDEX.read_text(encoding="utf-8").rpartition("```{toctree}")[2].split()
+    return sorted(ue.METHODS, key=lambda cls: names.index(cls.__name__))
+
+
 def page_of(cls: type[ue.Method]) -> Path:
     """Where a method is described."""
     return FOLDER / f"{cls.__name__}.md"
@@ -117,7 +123,7 @@ def parameters(cls: type[ue.Method]) -> str:
 def grid() -> str:
     """A picture for each method."""
     lines = ["::::{grid} 2 3 3 4", ":gutter: 2", ""]
-    for cls in ue.METHODS:
+    for cls in listed():
         name = cls.__name__
         lines += [
             f":::{{grid-item-card}} {name}",
@@ -137,19 +143,17 @@ def grid() -> str:
 def kinds_table() -> str:
     """What methods are and what a fit takes."""
     lines = [
-        "| method | paper | budget | network | passes, `paper` | `fast` takes about |",
-        "|---|---|---|---|---|---|",
+        "| method | budget | network and passes, `paper` | `fast` takes about |",
+        "|---|---|---|---|",
     ]
-    for cls in ue.METHODS:
+    for cls in listed():
         method, fast = cls(), cls.preset("fast")
         passes = method.passes(IMAGES)
         takes = hours(fast) if fast.passes(IMAGES) else "seconds"
         columns = (
-            f"[{cls.__name__}]({cls.__name__}.md)",
-            paper(cls),
+            f"[{cls.__name__}]({cls.__name__}.md): {paper(cls)}",
             budget(method),
-            surrogate(method),
-            million(passes),
+            f"{surrogate(method)}, {million(passes)}" if passes else "none",
             takes,
         )
         lines.append(f"| {' | '.join(columns)} |")
@@ -166,7 +170,7 @@ def strength_table() -> str:
         "| method | victims | clean images | protected, last | published |",
         "|---|---|---|---|---|",
     ]
-    for cls in ue.METHODS:
+    for cls in listed():
         name = cls.__name__
         known = published_plain(name)
         best = next((entry for entry in reached(cls) if entry.row == name), None)

@@ -1,15 +1,8 @@
 """Pages about methods say what the classes and the committed results say."""
 
 import json
-import re
-import shlex
-from pathlib import Path
-from types import SimpleNamespace
-
-from torch.utils.data import Dataset
 
 import unlearnable as ue
-from unlearnable.datasets import Shapes
 
 
 def test_pages_about_methods_are_made_from_docstrings_and_committed_results(benchmarks):
@@ -83,48 +76,3 @@ def test_what_breaks_a_method_is_of_the_largest_result_that_has_it(benchmarks, m
     assert method_figures.broken_by(ue.MIUE) is None
     (first, *_) = method_figures.reached(ue.SEM)
     assert first.title == "50,000 images, resnet9, 12 epochs" and first.figure.last == 13
-
-
-def blocks(page, language="python"):
-    """The code of a page of the documentation."""
-    text = (Path(__file__).parent.parent / "docs" / page).read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def test_the_page_about_draws_shows_what_methods_take():
-    (code,) = blocks("explanation/draws.md")
-    exec(code, {"ue": ue})
-    (command,) = blocks("explanation/draws.md", "console")
-    name, _, value = shlex.split(command)[-1].partition("=")
-    assert ue.SEM(**{name: json.loads(value)}).augment == {"grayscale": 0.3, "grayscale+jpeg": 0.2}
-
-
-def test_the_code_of_the_page_about_concepts_runs():
-    class Items(Dataset):
-        def __init__(self, *names):
-            self.names = names
-
-        def __len__(self):
-            return 8
-
-        def __getitem__(self, index):
-            image, label = Shapes(size=20)[index]
-            return (
-                dict(zip(self.names, (image, label), strict=False))
-                if self.names
-                else (image, label)
-            )
-
-    stack, items = blocks("explanation/concepts.md")
-    quick = SimpleNamespace(
-        EM=lambda: ue.EM.preset("demo", max_rounds=1, stop_error=1.0), OPS=ue.OPS
-    )
-    names = {"ue": quick, "trainset": Shapes(size=64)}
-    exec(stack, names)
-    assert names["cifar10_s"].info()["kind"] == "stack"
-    names = {
-        "ue": ue, "dataset": Items("photo", "kind"), "celeba": Items(), "photos": Items("photo"),
-        "is_smiling": lambda item: int(item[1] > 4),
-    }  # fmt: skip
-    exec(items, names)
-    assert len(names["dataset"]) == 8
