@@ -114,7 +114,7 @@ def test_the_documentation_lists_all_of_them():
         does = counter.description.removeprefix("a victim that ")
         row = f"| `{name}` | {does} | {parameters} |"
         assert row in page, row
-    assert page.count("\n| `") == len(NAMES) + len(MODELS) + 8  # and the hooks
+    assert page.count("\n| `") == len(NAMES) + len(MODELS) + 9  # and the hooks
 
 
 # --- images --------------------------------------------------------------------------------------
