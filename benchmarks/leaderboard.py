@@ -19,18 +19,21 @@ SEM with and without JPEG, resizing and greyscale among its draws, against them:
         --countermeasures none jpeg-10 jpeg-30 jpeg-75 grayscale \
         --out benchmarks/results/draws-cpu.json
 
-Lasting against what undoes its parts; worst_case.py reads this and the next:
+Lasting against the standard set and what is adapted to it; worst_case.py reads this and the next:
 
     python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
-        --only Lasting clean --countermeasures none jpeg-10+grayscale \
-        channel-normalization+jpeg-10 orthogonal-projection class-mean-subtraction jpeg-10 \
-        grayscale --out benchmarks/results/lasting-cpu.json
+        --only Lasting clean --countermeasures none grayscale jpeg-10 jpeg-30 bit-depth-2 low-pass \
+        displacement channel-normalization histogram-equalization colour-whitening colour-jitter \
+        shift-noise-8 cutmix ueraser-lite adversarial-training-4-steps-3 orthogonal-projection \
+        jpeg-10+grayscale channel-normalization+jpeg-10 class-mean-subtraction spectrum-matching \
+        class-mean-subtraction+spectrum-matching --out benchmarks/results/lasting-cpu.json
 
-Against the sets of an audit, with resnet9 and 10,000 images:
+With resnet9 and 10,000 images:
 
     python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
-        --victim resnet9 --only clean SEM Lasting --countermeasures none grayscale jpeg-10 \
-        jpeg-10+grayscale channel-normalization+jpeg-10 class-mean-subtraction \
+        --victim resnet9 --only clean SEM Lasting --countermeasures none orthogonal-projection \
+        jpeg-10+grayscale channel-normalization+jpeg-10 adversarial-training-4-steps-3 grayscale \
+        class-mean-subtraction+spectrum-matching \
         --out benchmarks/results/leaderboard-resnet9-cpu.json
 
 On a GPU, the whole set by the papers' recipes:

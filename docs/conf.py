@@ -126,7 +126,9 @@ def keep_words_whole(app, pagename, templatename, context, doctree):
 
     if body := context.get("body"):
         blocks = r'<div class="highlight-console.*?</pre>'
-        context["body"] = re.sub(blocks, marked, body, flags=re.DOTALL)
+        body = re.sub(blocks, marked, body, flags=re.DOTALL)
+        words = r'<span class="pre">([^<]{1,36}</span>)'  # longer ones may break
+        context["body"] = re.sub(words, r'<span class="pre whole">\1', body)
 
 
 def setup(app):

@@ -7,6 +7,7 @@
     python tests/fit_everything.py apart FOLDER
     python tests/fit_everything.py learn FOLDER PROCESSES
     python tests/fit_everything.py gather FOLDER
+    python tests/fit_everything.py couple FOLDER PROCESSES
     torchrun --nproc-per-node 2 tests/fit_everything.py join FOLDER [METHOD ...]
 
 Tensors and protected images are written to FOLDER as NAME.npz (``kill``, ``lose``, ``resume``) or
@@ -26,6 +27,7 @@ import torch
 from test_contract import SUPPORTED, make
 from torch import nn
 
+from unlearnable import MIUE
 from unlearnable.datasets import Shapes
 from unlearnable.engine.checkpoint import Checkpoint
 from unlearnable.engine.distributed import Group
@@ -229,8 +231,29 @@ def gather(folder):
     all_well(together(3, work))
 
 
+def couple(folder, processes):
+    """Fits a method whose loss couples the images of a batch, with a network without BatchNorm."""
+
+    def work(rank):
+        torch.manual_seed(0)
+        surrogate = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 15 * 15, 16),
+            nn.Tanh(), nn.Linear(16, 10),
+        )  # fmt: skip
+        options = {"pretrained_surrogate": True, "train_epochs": 2, "steps": 3, "batch_size": 16}
+        lengths = {"first_step_size": 1 / 255, "step_size": 2 / 255, "search_batch_size": 24}
+        fitted = MIUE(surrogate, **options, **lengths).fit(
+            Shapes(size=SIZE), precision="float32", progress=False
+        )
+        found = fitted.surrogate_.state_dict()
+        weights = {name: value.numpy() for name, value in found.items()}
+        np.savez(folder / f"{processes}-{rank}.npz", rows=fitted.perturbation_.rows, **weights)
+
+    all_well(together(int(processes), work))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(THREADS)
-    modes = (kill, lose, share, resume, apart, learn, gather, join)
+    modes = (kill, lose, share, resume, apart, learn, gather, couple, join)
     mode = {mode.__name__: mode for mode in modes}[sys.argv[1]]
     mode(Path(sys.argv[2]), *sys.argv[3:])

@@ -495,6 +495,15 @@ def test_a_full_disk_is_told_with_path_and_size(tmp_path, monkeypatch):
     assert "Errno" not in str(caught.value) and "free some space" in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EDQUOT])
+def test_a_limit_on_files_is_told_whatever_is_free(number, tmp_path):
+    with pytest.raises(files.WriteError) as raised, files.writing(tmp_path, needed=84_000):
+        raise OSError(number, os.strerror(number))
+    said = str(raised.value)
+    assert f"could not write a file of 84 kB to {tmp_path}: {os.strerror(number)};" in said
+    assert "free" not in said and raised.value.errno == number
+
+
 def test_other_errors_of_writing_name_the_place_too(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=rf"could not write to {tmp_path}/file/p: Not a directory"):

@@ -215,7 +215,7 @@ def test_a_key_of_other_photos_is_not_replaced(photos, flat, tmp_path, capsys, c
         (["protect", "photos", "photos/out"], "originals are never overwritten"),
         (["protect", "photos", "out", "--save-perturbation", "out/key"], "separate"),
         (["protect", "photos", "out", "--set", "stpes=3"], "did you mean"),
-        (["protect", "photos/cat", "out", "--method", "sem"], "at least two classes"),
+        (["protect", "photos/cat", "out", "--method", "sem"], "photos in two folders or more"),
     ],
 )
 def test_mistakes_are_explained_before_the_work(photos, capsys, caplog, arguments, said):
@@ -366,6 +366,47 @@ def test_mistyped_commands_are_explained(photos, tmp_path, capsys, caplog, argum
         code, (out, told) = ended.code, capsys.readouterr()
     assert code in (1, 2) and out == "" and said in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["protect", "photos", "out", "--image-size", "20000"], "up to 1,024 pixels"),
+        (["protect", "photos", "out", "--image-size", "32", "1025"], "got 1,025; leave it out"),
+        (["fit", "photos", "key", "--image-size", "2000"], "the copies have the photos' own size"),
+        (["protect", "shapes:40", "out", "--image-size", "5000"], "up to 4,096 pixels a side"),
+        (["protect", "photos", "out", "--format", "jpeg", "--quality", "0"], "from 1 to 100"),
+        (["protect", "photos", "out", "--format", "jpeg", "--quality", "101"], "from 1 to 100"),
+        (["protect", "photos", "out", "--format", "webp", "--quality", "-3"], "from 1 to 100"),
+        (["protect", "photos", "out", "--resize", "0"], "takes no value"),
+        (["protect", "photos", "out", "--resize", "-5"], "takes no value"),
+        (["protect", "photos", "out", "--resize=0"], "--resize: expected no value, got '0'"),
+        (["protect", "photos", "out", "--epsilon", "0"], "epsilon > 0"),
+        (["protect", "photos", "out", "--epsilon", "-8/255"], "epsilon > 0"),
+        (["protect", "photos", "out", "--epsilon", "1/1000"], "at least 1 / 255"),
+        (["protect", "flat", "out", "--clusters", "13"], "than the 12 photos, got 13"),
+        (["protect", "flat", "out", "--clusters", "1"], "at least 2 groups"),
+        (["preview", "photos/cat/0.png", "--epsilon", "8"], "did you mean 8/255?"),
+        (["preview", "photos/cat/0.png", "--epsilon", "0"], "from 1/255 to 127/255"),
+        (["preview", "photos/cat/0.png", "--out", "no/p.png"], "could not write to no"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(flat, tmp_path, capsys, caplog, arguments, said):
+    try:
+        code, out, told = run(capsys, caplog, *arguments)
+    except SystemExit as ended:
+        code, (out, told) = ended.code, capsys.readouterr()
+    assert code in (1, 2) and out == "" and said in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "photos"]
+
+
+def test_a_key_of_other_folders_is_explained_by_folders(flat, tmp_path, capsys, caplog):
+    assert run(capsys, caplog, "protect", "photos", "out", "--method", "lsp", "--quiet")[0] == 0
+    arguments = ("protect", "flat", "o2", "--perturbation", "out-key", "--quiet")
+    code, out, said = run(capsys, caplog, *arguments)
+    assert code == 1 and out == ""
+    assert "photos in the folders that out-key was made for, cat, dog" in plain(said)
+    assert not (tmp_path / "o2").exists()
 
 
 @pytest.mark.parametrize("command", ["protect", "verify", "preview", "app"])

@@ -203,6 +203,22 @@ def test_gradients_statistics_and_tallies_are_means_over_all_images(learned, pro
         assert all(np.array_equal(found[name], first[name]) for name in first)
 
 
+@pytest.mark.slow
+def test_a_loss_that_couples_the_images_of_a_batch_sees_all_of_them(tmp_path):
+    """Without BatchNorm, which sees one process's images, only the order of sums differs."""
+    for processes in (1, 2, 3):
+        run_script(sys.executable, SCRIPT, "couple", str(tmp_path), str(processes))
+    alone = arrays(tmp_path / "1-0.npz")
+    assert alone["rows"].any((1, 2, 3)).all()
+    for processes in (2, 3):
+        for rank in range(processes):
+            found = arrays(tmp_path / f"{processes}-{rank}.npz")
+            assert found.keys() == alone.keys()
+            assert (found["rows"] == alone["rows"]).mean() > 0.995
+            for name in set(alone) - {"rows"}:
+                assert np.allclose(found[name], alone[name], rtol=1e-2, atol=1e-4), name
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The folder of what a number of processes fits when nobody disturbs them."""

@@ -40,7 +40,10 @@ KINDS = {
     "class-wise": ue.RandomNoise(granularity="class-wise"),
     "convolution": ue.ClassConvolution(),
     "shift": ue.ColourShift(),
-    "rows and shift": ue.Lasting.preset("demo", surrogate="tiny-resnet", train_steps=1),
+    "rows and shift": ue.DUNE.preset(
+        "demo", surrogate="tiny-resnet", train_epochs=1, checkpoints=1, steps=1
+    ),
+    "gratings and fields": ue.Lasting(),
 }
 
 

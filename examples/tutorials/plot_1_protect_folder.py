@@ -74,8 +74,8 @@ for path in sorted([*folder.glob("out/**/*.*"), *folder.glob("out-key/**/*.*")])
 # What changed
 # ------------
 # The same piece of each photo: before, after, and the difference, amplified 16 times around grey.
-# The changes gather in fur, fabric and foam. In smooth areas, such as the background of the
-# portrait, where the eye would notice them, hardly anything moves.
+# The changes gather in fur, in hair and along edges. In smooth areas, such as the background of
+# the portrait, where the eye would notice them, hardly anything moves.
 AMPLIFY, SIDE = 16, 160
 shown = {
     "animals/cat": (60, 130),

@@ -100,6 +100,7 @@ for index, column in enumerate(axes.T):
         place.set_yticks([])
 for axis, name in zip(axes[:, 0], ("clean", "change x8", "protected"), strict=True):
     axis.set_ylabel(name)
+fig.suptitle("Images, clean and protected")
 plt.show()
 
 # %%

@@ -84,6 +84,7 @@ axis.set_yticks(range(len(rows)), names)
 axis.axvline(report.chance, color="0.4", linestyle=":", linewidth=1)
 axis.invert_yaxis()
 axis.set(xlabel="best accuracy on clean test images (* knows the method)", xlim=(0, 1))
+axis.set_title("Victims with and without countermeasures")
 axis.legend(frameon=False)
 plt.show()
 

@@ -100,6 +100,7 @@ axis.plot(peak, list(results), "|", color="black", markersize=14, label="peak")
 axis.axvline(0.1, color="0.4", linestyle=":", linewidth=1)
 axis.invert_yaxis()
 axis.set(xlabel="accuracy on clean test images", xlim=(0, None))
+axis.set_title("Victims trained on what each method made")
 axis.legend(frameon=False)
 plt.show()
 

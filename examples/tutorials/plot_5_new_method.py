@@ -190,6 +190,7 @@ for name, result in results.items():
     axis.plot(range(1, len(result.curves[0]) + 1), result.curves[0], "o-", label=name)
 axis.axhline(0.1, color="0.6", linestyle=":", linewidth=1)
 axis.set(xlabel="epoch", ylabel="accuracy on clean test images", ylim=(0, None))
+axis.set_title("Victims of two methods of our own")
 axis.legend(frameon=False)
 plt.show()
 

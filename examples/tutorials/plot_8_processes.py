@@ -88,6 +88,7 @@ for line, name, found in zip(axes, ("one process", "two processes"), rows, stric
         axis.imshow(np.clip(128 + 15 * row, 0, 255).astype(np.uint8).transpose(1, 2, 0))
         axis.set_xticks([])
         axis.set_yticks([])
+fig.suptitle("Rows of four images")
 plt.show()
 
 # %%

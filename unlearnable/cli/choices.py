@@ -34,8 +34,8 @@ COUNTERMEASURE_NAMES = (
     "unprotected-20", "jpeg-50", "jpeg-90", "gaussian-blur", "median-filter", "cutout", "mixup",
     "randaugment", "hue-shift", "ueraser-max", "adversarial-training-2", "adversarial-training-4",
     "adversarial-training-6", "adversarial-training-8", "adversarial-training-4-shift-25",
-    "channel-normalization+jpeg-10+grayscale", "fine-tuning", "clean-part-only-20",
-    "leaked-pairs-500",
+    "channel-normalization+jpeg-10+grayscale", "staged-training", "fine-tuning",
+    "clean-part-only-20", "leaked-pairs-500",
 )  # fmt: skip
 
 

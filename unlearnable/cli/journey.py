@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _EVERY = 60.0  # seconds between checkpoints, where none are named
 _USUAL = 300.0  # what the option is where it was not given
+_LARGEST = 1024  # pixels to learn at: what a network sees of a photo is smaller than that
 _COMPARED = 8  # photos that are measured at the end: large ones take a second each
 # What a plan depends on, beside the photos.
 _ASKED = (
@@ -78,10 +79,18 @@ class Journey:
         self._args, self._dataset = args, dataset
         self._others = None if args.others is None else open_folder(args.others)
         self._group = Group.join()
+        _refuse_large(args.image_size)
         ResizeCrop.parse(args.image_size)  # refused before anything is planned
         parameters(args)
         if args.method is not None and self._others is None and args.clusters is None:
-            refuse_one_class(method_class(args), dataset)
+            try:
+                refuse_one_class(method_class(args), dataset)
+            except ValueError as error:
+                raise ValueError(
+                    f"expected photos in two folders or more with --method {args.method}, which "
+                    f"learns what tells the folders apart, got photos of one kind; leave out "
+                    f"--method, or name a folder of other pictures with --others"
+                ) from error
         datasets = [dataset] if self._others is None else [dataset, self._others]
         asked = {name: vars(args)[name] for name in _ASKED}
         self._unfinished = Unfinished(args.out, asked, datasets)
@@ -258,7 +267,7 @@ class Journey:
                 "continue.",
                 self._unfinished,
             )
-        elif self._args.checkpoint == self._unfinished.checkpoint:
+        else:
             self._unfinished.remove()
 
     @contextlib.contextmanager
@@ -279,6 +288,15 @@ class Journey:
                 )
             interrupt.args = (f"{in_words(type(interrupt))}; {kept}",)
             raise
+
+
+def _refuse_large(size: int | tuple[int, ...] | None) -> None:
+    sides = size if isinstance(size, tuple) else (size or 0,)
+    if max(sides) > _LARGEST:
+        raise ValueError(
+            f"expected --image-size of up to {_LARGEST:,} pixels, the size at which photos are "
+            f"learned, got {max(sides):,}; leave it out: the copies have the photos' own size"
+        )
 
 
 def _noticed(survey: Survey | None) -> dict[str, str]:

@@ -105,6 +105,8 @@ def protect(args: argparse.Namespace) -> None:
     if survey is not None:
         resized = perturbation.resizes(survey.sizes)
     full_size = not resize and resized
+    if survey is not None:
+        _check_folders(args, dataset, perturbation)
     with _new_photos_in_words(args, survey is not None):
         protected = ProtectedDataset(
             dataset, perturbation, fraction=args.fraction, seed=args.seed, full_size=full_size
@@ -137,6 +139,24 @@ def _new_photos_in_words(args: argparse.Namespace, photos: bool) -> Iterator[Non
             f"expected the photos that {args.perturbation} was made for, got new or edited ones "
             f"among them in {args.dataset}; move those to a separate folder and protect that "
             f"folder without --perturbation"
+        ) from error
+
+
+def _check_folders(args: argparse.Namespace, dataset: Any, perturbation: Perturbation) -> None:
+    """Refuses photos in other folders than those of the key, where it goes by folders."""
+    from ..data.class_matching import match_classes
+
+    names = perturbation.config["classes"]
+    if names is None or not perturbation.by_class:
+        return
+    try:
+        match_classes(names, dataset.classes, "a dataset")
+    except ValueError as error:
+        raise ValueError(
+            f"expected photos in the folders that {args.perturbation} was made for, "
+            f"{', '.join(names)}, since what it adds depends on the folder, got "
+            f"{', '.join(dataset.classes)}; name the folders alike, or protect these photos "
+            f"without --perturbation"
         ) from error
 
 

@@ -28,12 +28,15 @@ class Parser(argparse.ArgumentParser):
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Exits with an error about words that no option or argument takes."""
         word = unknown[0].partition("=")[0]
+        if re.fullmatch(r"-?[\d./]+", word):
+            self.error(f"unexpected {word!r}: the option before it takes no value, or fewer")
         if word.startswith("-"):
             self.error(f"unknown option {word}{suggestion(word, self._option_string_actions)}")
         self.error(f'unexpected {word!r}; names with spaces need quotes, such as "my photos"')
 
     def error(self, message: str) -> NoReturn:
         message = message.replace("the following arguments are required:", "expected also")
+        message = message.replace("ignored explicit argument", "expected no value, got")
         self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
 
 

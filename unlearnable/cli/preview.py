@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..io.files import write_bytes
 from .choices import VISIBILITY_NAMES
 
 if TYPE_CHECKING:
@@ -65,7 +67,9 @@ def preview(args: argparse.Namespace) -> None:
         )
         lines.append((f"{name}: {words[name]}", pixels[part], after[part]))
     picture = _picture(what, lines)
-    picture.save(out)
+    encoded = io.BytesIO()
+    picture.save(encoded, "png")
+    write_bytes(out, encoded.getvalue())
     said = (
         f"Open {shlex.quote(str(out))}: it shows part of the photo before, after, and the change "
         f"(amplified {_AMPLIFY} times), for each --visibility.\n"
@@ -86,7 +90,9 @@ def _random(pixels: Pixels, epsilon: float) -> tuple[Perturbation, str]:
 
     most = math.floor(255 * epsilon + 1e-6)
     if not 1 <= most <= 127:
-        raise ValueError(f"expected --epsilon from 1/255 to 127/255, got {format_epsilon(epsilon)}")
+        near = f"{epsilon:g}; did you mean {epsilon:g}/255?"
+        got = near if epsilon >= 1 else format_epsilon(epsilon)
+        raise ValueError(f"expected --epsilon from 1/255 to 127/255, got {got}")
     side = min(_LEARNED, *pixels.shape[1:])
     signs = np.random.default_rng(0).integers(0, 2, (1, len(pixels), side, side), np.int8)
     config = {

@@ -14,6 +14,7 @@ from .photo import standard
 
 Images: TypeAlias = NDArray[np.uint8]  # (B, C, H, W)
 Pixels: TypeAlias = NDArray[np.uint8]  # (C, H, W)
+_MOST = 4096  # pixels of a side: an image of that size takes 48 MB, and so does its row
 _Levels = TypeVar("_Levels", np.uint8, np.int8)
 
 
@@ -187,11 +188,16 @@ class ResizeCrop(NamedTuple):
         try:
             sides: Any = image_size if np.ndim(image_size) else (image_size, image_size)
             height, width = (integer("image_size", side, least=1) for side in sides)
-            return cls(height, width)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"expected image_size to be a side or (height, width) in pixels, got {image_size!r}"
             ) from error
+        if max(height, width) > _MOST:
+            raise ValueError(
+                f"expected image_size (--image-size) of up to {_MOST:,} pixels a side, got "
+                f"{image_size!r}; choose a smaller size"
+            )
+        return cls(height, width)
 
     def __call__(self, pixels: Pixels) -> Pixels:
         if pixels.shape[1:] == (self.height, self.width):

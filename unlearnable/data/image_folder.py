@@ -312,7 +312,8 @@ def _examine(path: Path, *, decode: bool) -> tuple[tuple[int, int], tuple[str, .
             image.load()
             return (width, height), notes
     except (OSError, ValueError) as error:
-        return str(error)
+        told = getattr(error, "strerror", None)  # of the system: no permission, no such file
+        return f"{path}: {told}" if told and getattr(error, "filename", None) else str(error)
 
 
 def file_of(dataset: Any, index: int) -> Path | None:

@@ -286,6 +286,7 @@ def _train_victim(
         return correct.item() / len(images)
 
     for epoch in run.steps(epochs if counter.trains else 0, "epochs"):
+        counter.on_epoch(model, run)
         crop_flip = recipe.inputs(run, epoch)
 
         def inputs(

@@ -51,6 +51,13 @@ def write_error(
         reason = error.strerror or str(error)
         sentence = f"could not write to {place}{after}: {reason}; choose another folder"
         return WriteError(error.errno, sentence, str(place))
+    if error.errno in (errno.EDQUOT, errno.EFBIG):  # however much is free
+        size = "files" if needed is None else f"a file of {readable_size(needed)}"
+        sentence = (
+            f"could not write {size} to {place}{after}: {os.strerror(error.errno)}; choose another "
+            f"folder, or ask for a higher limit on this one"
+        )
+        return WriteError(error.errno, sentence, str(place))
     asked = "enough room" if needed is None else f"room for {readable_size(needed)}"
     sentence = (
         f"expected {asked} at {place}, got {readable_size(_free(Path(place)))} free{after} "

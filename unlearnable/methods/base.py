@@ -46,6 +46,8 @@ class Method(Learned, ABC):
     Attributes:
         kind: Kind of the perturbation: ``"additive"`` for rows; ``"stack"`` for rows with what
             ``_learn`` passes to ``run.on_top``; or the kind passed to ``run.result``.
+        below: With kind ``"stack"``, the kind of what lies below all that is passed to
+            ``run.on_top``.
         seeded: Whether the result depends on ``seed``.
         least_classes: Number of classes that the method needs: 1 if it does not tell classes apart.
         perturbation_: The :class:`Perturbation`, after ``fit``.

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -57,6 +58,7 @@ class Gratings(Untrained, Method):
     granularities = ("sample-wise",)
     masked = True
     norm = "L2"
+    levels: ClassVar[float] = _LEVELS
 
     epsilon: float | None = None
     least_cycles: float = positive(_LEAST_CYCLES)
@@ -73,7 +75,7 @@ class Gratings(Untrained, Method):
             )
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
-        usual = _LEVELS * math.sqrt(math.prod(shape))
+        usual = self.levels * math.sqrt(math.prod(shape))
         return spread_budget(self.epsilon, usual, shape), self.norm
 
     def _learn(self, run: Run) -> None:

@@ -1,64 +1,56 @@
-"""Lasting: learned rows that grey pictures keep, and a smooth field per class on top."""
+"""Lasting: gratings that most processing leaves in place, and a smooth field per class on top."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
 
 from ..engine.run import Run
-from .expectation import transformations
-from .sem import SEM
+from .gratings import Gratings
 from .smooth_fields import smooth_fields
 
-# All that makes it another method than SEM.
-_AUGMENT = {"grayscale": 0.6}
-_FIELD_EPSILON = 24 / 255
+_LEVELS = 20 / 255  # that each value of a grating is away from zero
+_FIELD_EPSILON = 12 / 255
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Lasting(SEM):
-    """SEM, and smooth fields on top. (built on Liu et al., AAAI 2024, arXiv:2311.13091)
+class Lasting(Gratings):
+    """Gratings, and smooth fields on top. (built on Yu et al., KDD 2022, arXiv:2111.00898)
 
-    Protection designed to last when pictures are shared. The rows, learned as in SEM with many
-    greyscale draws, withstand greyscale. The field of light and colour for each class, added
-    afterwards as in SmoothFields, withstands JPEG compression, even combined with greyscale or
-    channel normalisation, which remove SEM's rows as well as a mere tint. Each part covers what
-    undoes the other.
+    Protection designed to last when others process the pictures before they train: two patterns
+    that networks recognise before they learn the picture, each of which outlasts what removes the
+    other. The gratings are grey and their phases are random, so greyscale, channel normalisation,
+    JPEG compression, subtracting the mean of each class, and projecting out what a linear model
+    finds all leave them in place. Filtering out the periods of each class removes them, and leaves
+    the field of light and colour that each class gets as in SmoothFields.
 
-    It has the weaknesses of class-wise patterns: subtracting the mean of each class, or projecting
-    out what a linear model finds, removes the fields and leaves only the learned rows. The fields
-    far exceed the usual budget of 8/255: a value changes by up to ``epsilon + field_epsilon``, and
-    images look as if lit by coloured lamps, unless a visibility mask lowers both.
+    Anyone who knows the method can undo it, by removing both in turn. It far exceeds the usual
+    budget of 8/255: a value changes by up to 20/255 and ``field_epsilon``, and stripes, checks and
+    tints are plain to see unless a visibility mask lowers both. Rows learned by SEM or another
+    method can go underneath: ``sem.perturbation_.then(lasting.perturbation_)``.
 
-    The parameters are those of :class:`SEM`, with different draws, and one more.
+    This is this package's own method. Nothing is trained, and new images get their own rows.
+
+    The parameters are those of :class:`Gratings`, with a larger budget, and one more.
 
     Args:
-        augment: As in :class:`SEM`; by default mostly greyscale.
+        epsilon: L2 norm of a grating in [0, 1] units; None means 20/255 times the square root of
+            the number of values, 4.35 for 32x32 colour images.
         field_epsilon: Largest change of a value by the field of its class, in [0, 1] units.
 
     Example:
         >>> from unlearnable.datasets import Shapes
-        >>> method = Lasting.preset("demo", train_steps=2)
-        >>> method.fit(Shapes(size=64), progress=False).perturbation_
-        Perturbation(Lasting, sample-wise, additive + additive, 64 images of 3x32x32)
+        >>> Lasting().fit(Shapes(size=20), progress=False).perturbation_
+        Perturbation(Lasting, sample-wise, procedural + additive, 10 classes of 3x32x32)
     """
 
     kind = "stack"
+    below = "procedural"
+    levels = _LEVELS
 
-    augment: Mapping[str, float] | None = transformations(_AUGMENT)
     field_epsilon: float = _FIELD_EPSILON
 
-    @property
-    def _identity(self) -> dict[str, Any]:
-        identity = super()._identity
-        identity["parameters"]["augment"] = self.augment  # None is not the default here
-        return identity
-
-    def _learn(self, run: Run) -> nn.Module:
+    def _learn(self, run: Run) -> None:
         fields = smooth_fields(run.global_rng("fields"), run.num_classes, run.images.shape[1:])
         rows = self.field_epsilon * fields.to(run.device)
         run.on_top("class-wise", rows=rows, epsilon=self.field_epsilon)
-        return super()._learn(run)
+        super()._learn(run)

@@ -18,6 +18,7 @@ FOR_ONE_CLASS = (
     "ClassConvolution",
     "ColourShift",
     "Gratings",
+    "Lasting",
     "SmoothFields",
 )
 

@@ -98,6 +98,7 @@ class Parameters(Keywords):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
     kind: ClassVar[str] = "additive"
+    below: ClassVar[str] = "additive"
     seeded: ClassVar[bool] = True
     least_classes: ClassVar[int] = 2  # that images have to be of
     masked: ClassVar[bool] = False
@@ -169,7 +170,12 @@ class Parameters(Keywords):
     @property
     def _has_rows(self) -> bool:
         """Whether it writes ``run.rows``: a row for each image."""
-        return self.kind in ("additive", "stack") and self.granularity == "sample-wise"
+        return self._lowest == "additive" and self.granularity == "sample-wise"
+
+    @property
+    def _lowest(self) -> str:
+        """Kind of what lies below everything that ``_learn`` passes to ``run.on_top``."""
+        return self.below if self.kind == "stack" else self.kind
 
     def __repr__(self) -> str:
         defaults = self._defaults()
@@ -325,8 +331,8 @@ def _check_surrogate(name: str, value: Any, norm: str) -> str | nn.Module:
 _SHARED: dict[str, Check] = {
     "surrogate": _check_surrogate,
     "epsilon": partial(check_epsilon, zero=False),
-    "colour_epsilon": partial(check_epsilon, zero=False),
-    "field_epsilon": partial(check_epsilon, zero=False),
+    "colour_epsilon": lambda name, value, norm: check_epsilon(name, value, "Linf", zero=False),
+    "field_epsilon": lambda name, value, norm: check_epsilon(name, value, "Linf", zero=False),
     "granularity": lambda name, value, norm: _check_choice(name, value, GRANULARITIES),
     "pretrained_surrogate": _check_flag,
     "batch_size": lambda name, value, norm: integer(name, value, least=1),

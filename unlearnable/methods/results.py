@@ -14,7 +14,7 @@ def result_of(method: Parameters, session: FitSession) -> Result:
         RuntimeError: It does not match the method's kind.
     """
     results = session.run.results
-    kind = "class-wise" if method.kind in ("additive", "stack") else method.kind
+    kind = "class-wise" if method._lowest == "additive" else method._lowest
     if list(results) != ([] if method._has_rows else [kind]):
         expected = "run.rows[index] only" if method._has_rows else f"run.result({kind!r}, ...)"
         raise RuntimeError(

@@ -134,7 +134,8 @@ def _parameters(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         shown = dict(part.get("parameters") or {})
         for name, value in shown.items():
             is_budget = name.endswith(("epsilon", "step_size")) and isinstance(value, int | float)
-            if is_budget and part["norm"] == "Linf":
+            on_top = name in ("colour_epsilon", "field_epsilon")  # always Linf
+            if is_budget and (on_top or part["norm"] == "Linf"):
                 shown[name] = format_epsilon(value)
         yield fact_table(shown) or "None."
 

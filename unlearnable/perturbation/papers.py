@@ -61,14 +61,6 @@ _LSP = Paper(
     "KDD",
     2022,
 )
-_SEM = Paper(
-    "2311.13091",
-    "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable "
-    "Error-Minimizing Noise",
-    "Yixin Liu and Kaidi Xu and Xun Chen and Lichao Sun",
-    "AAAI",
-    2024,
-)
 PAPERS = {
     "RandomNoise": _EM,  # its control
     "EM": _EM,
@@ -79,8 +71,14 @@ PAPERS = {
         "ICLR",
         2022,
     ),
-    "SEM": _SEM,
-    "Lasting": _SEM,  # on which it is built
+    "SEM": Paper(
+        "2311.13091",
+        "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable "
+        "Error-Minimizing Noise",
+        "Yixin Liu and Kaidi Xu and Xun Chen and Lichao Sun",
+        "AAAI",
+        2024,
+    ),
     "TAP": Paper(
         "2106.10807",
         "Adversarial Examples Make Strong Poisons",
@@ -122,8 +120,9 @@ PAPERS = {
         2026,
     ),
     "LSP": _LSP,
-    "SmoothFields": _LSP,  # on which both are built
+    "SmoothFields": _LSP,  # on which these are built
     "Gratings": _LSP,
+    "Lasting": _LSP,
     "AR": Paper(
         "2206.03693",
         "Autoregressive Perturbations for Data Poisoning",

@@ -162,6 +162,11 @@ def plan_photos(
         raise ValueError("expected either --clusters or --others, got both")
     if clusters is not None and clusters < 2:
         raise ValueError(f"expected at least 2 groups with --clusters, got {clusters}")
+    if clusters is not None and clusters > len(dataset):
+        raise ValueError(
+            f"expected no more groups with --clusters than the {len(dataset):,} photos, got "
+            f"{clusters:,}; ask for fewer, such as --clusters 10"
+        )
     _check_rows(method, params or {}, others, clusters)
     groups = None if clusters is None else group_photos(dataset, clusters, device=device)
     both = _learned(dataset, others, groups)

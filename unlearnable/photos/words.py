@@ -16,8 +16,8 @@ _LOOKS = {
     "high": "The change will show up close",
 }
 _LIT = (
-    "Every photo gets large, soft patches of light and colour, the same for all photos of its "
-    "kind. They change pixels by up to {} of 255 brightness levels, {}."
+    "Every photo gets grey stripes or checks, and large, soft patches of light and colour, that "
+    "belong to its kind. They change pixels by up to {} of 255 brightness levels, {}."
 )
 _TINTED = (
     "All photos of a kind get the same tint, as if the white balance had shifted. It changes "
@@ -123,7 +123,7 @@ def _looks(plan: Planned) -> str:
     if field is not None:
         smooth = "in smooth areas, such as sky or skin"
         where = f"least {smooth}" if plan.visibility in _LOOKS else f"also {smooth}, where it shows"
-        return _LIT.format(math.floor(255 * field + 1e-6), where)
+        return _LIT.format(_most(plan, field), where)
     found = _shows(plan)
     only = plan.method.kind == "shift"
     tint = getattr(plan.method, "epsilon" if only else "colour_epsilon", None)
@@ -131,6 +131,16 @@ def _looks(plan: Planned) -> str:
         return found
     tinted = _TINTED.format(math.floor(255 * tint + 1e-6))
     return tinted if only else f"{tinted} Apart from that, {found[0].lower()}{found[1:]}"
+
+
+def _most(plan: Planned, field: float) -> int:
+    """The most levels that a value changes by a grating and a field of this size."""
+    size = plan.image_size
+    sides = (size, size) if isinstance(size, int) else tuple(size or (224, 224))
+    shape = (3, *sides)
+    epsilon, _ = plan.method._budget(shape)
+    assert epsilon is not None
+    return math.floor(255 * (field + epsilon / math.sqrt(math.prod(shape))) + 1e-6)
 
 
 def _shows(plan: Planned) -> str:

@@ -22,7 +22,7 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
     "pixels": ("pixel-repair", "median-filter"),
     "kernels": ("sharpening", "sharpening+channel-normalization", "spectrum-matching"),
     "cells": ("patch-erasure", f"{_MEANS}-low", "patch-erasure+grayscale"),
-    "processes": ("low-pass", "spectrum-matching", "spectrum-matching+low-pass"),
+    "processes": ("median-filter", "median-filter+low-pass", "spectrum-matching+low-pass"),
     "periods": (
         "spectrum-matching",
         "spectrum-matching+channel-normalization",
@@ -59,10 +59,10 @@ _WHO: dict[str, str] = {
         "knowledge. Anyone who knows the seed can compute the centres of all rows."
     ),
     "processes": (
-        "Anyone who saves the images as low-quality JPEGs undoes much of it without knowing the "
-        "processes. Anyone who has the labels sees the processes in the average spectrum of each "
-        "class, mixed with the spectrum of the class itself. Anyone who knows the seed can "
-        "compute them."
+        "Anyone who saves the images as low-quality JPEGs, or takes medians of neighbouring "
+        "pixels, undoes much of it without knowing the processes. Anyone who has the labels sees "
+        "the processes in the average spectrum of each class, mixed with the spectrum of the class "
+        "itself. Anyone who knows the seed can compute them."
     ),
     "periods": (
         "Anyone who has the labels sees the periods of a class in its average spectrum, and "

@@ -176,6 +176,15 @@ class Countermeasure(ABC):
             run: The victim's run.
         """
 
+    def on_epoch(self, model: nn.Module, run: Run) -> None:  # noqa: B027
+        """Called before each epoch; may switch the learning of weights off and on, in place.
+
+        Args:
+            model: The network in training.
+            run: Of the victim; its ``history`` has a record of each epoch, with its mean training
+                ``"loss"``.
+        """
+
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         """Processes each batch after the protocol's crop and flip.
 

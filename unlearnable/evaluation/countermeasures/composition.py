@@ -140,6 +140,10 @@ class Composition(Countermeasure):
         for part in self.parts:
             part.on_start(model, victim, run)
 
+    def on_epoch(self, model: nn.Module, run: Run) -> None:
+        for part in self.parts:
+            part.on_epoch(model, run)
+
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         for part in self.parts:
             batch = part.on_batch(batch, run, done)

@@ -28,6 +28,7 @@ from .pretrained import FineTuning
 from .projection import OrthogonalProjection
 from .sets import ADAPTIVE, SETS, STRONG_SET
 from .sharpening import Sharpening
+from .staged import StagedTraining
 from .ueraser import UEraser
 from .unprotected import CleanPartOnly, Unprotected
 from .within_budget import WithinBudget
@@ -72,6 +73,7 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
         radius, "L2", steps
     ),
     "orthogonal-projection": OrthogonalProjection,
+    "staged-training": StagedTraining,
     "fine-tuning": FineTuning,
     "fine-tuning-imagenet": FineTuningImageNet,
     "linear-probe-imagenet": LinearProbeImageNet,

@@ -42,6 +42,7 @@ STRONG_SET: tuple[str, ...] = (
     "adversarial-training-8",
     "adversarial-training-4-shift-25",
     "channel-normalization+jpeg-10+grayscale",
+    "staged-training",
     "fine-tuning",
     "clean-part-only-20",
     "leaked-pairs-500",

@@ -224,4 +224,5 @@ def _bar(step: Step) -> str:
 
 
 def _download(what: str, file: Path) -> Any:
-    return gr.update(value=str(file), label=f"{what} ({readable_size(file.stat().st_size)})")
+    size = readable_size(file.stat().st_size).replace(" ", "\u00a0")  # stays on one line
+    return gr.update(value=str(file), label=f"{what} ({size})")
