@@ -22,8 +22,8 @@ CHANGES = {
     "procedural": "adds a row computed from a seed",
     "stack": "adds a row, then what its class gets on top",
 }
-# What a stack lays on its rows: who can undo it follows from that.
-ON_TOP = {"Lasting": ue.SmoothFields, "DUNE": ue.ColourShift}
+# What a stack puts on rows that it learns: who can undo it follows from that.
+ON_TOP = {"DUNE": ue.ColourShift}
 
 
 def summary(cls: type[ue.Method]) -> str:
@@ -80,8 +80,7 @@ def million(passes: int) -> str:
 
 def new_images(cls: type[ue.Method]) -> str:
     """What images get that were not fitted."""
-    method = cls()
-    if method.kind in ("additive", "stack") and "sample-wise" in cls.granularities:
+    if cls()._has_rows:
         return "`extend` computes rows for them"
     return "any image of a known class is protected at once"
 
@@ -149,7 +148,7 @@ def _stand_in(kind: str, granularity: str, name: str) -> ue.Perturbation:
     def fitted(method: ue.Method) -> ue.Perturbation:
         return method.fit(shapes, device="cpu", progress=False).perturbation_
 
-    if kind == "stack":
+    if name in ON_TOP:
         return fitted(ue.RandomNoise()).then(fitted(ON_TOP[name]()))
     if kind == "additive":
         return fitted(ue.RandomNoise(granularity=granularity))

@@ -167,17 +167,18 @@ def kinds_table() -> str:
 def strength_table() -> str:
     """The largest result of each method, beside what others published."""
     lines = [
-        "| method | victims | clean images | protected, last | published |",
-        "|---|---|---|---|---|",
+        "| method, victims | clean images | protected, last | published |",
+        "|---|---|---|---|",
     ]
     for cls in listed():
         name = cls.__name__
         known = published_plain(name)
         best = next((entry for entry in reached(cls) if entry.row == name), None)
-        measured = ("", "", "not measured yet")
+        victims, clean, last = "", "", "not measured yet"
         if best is not None:
-            measured = (best.title, best.clean_shown, best.figure.shown("last"))
-        lines.append(f"| [{name}]({name}.md) | {' | '.join(measured)} | {known} |")
+            victims, clean = f": {best.title}", best.clean_shown
+            last = best.figure.shown("last")
+        lines.append(f"| [{name}]({name}.md){victims} | {clean} | {last} | {known} |")
     note = (
         "Accuracy on clean CIFAR-10 test images, in percent; the lower, the stronger the "
         "protection. Each row has the largest result there is. Published figures are for a "
