@@ -70,9 +70,9 @@ def test_plot_3_audit(run):
 
 def test_plot_4_compare_methods(run):
     results = run("plot_4_compare_methods")["results"]
-    assert abs(gap(results, "RandomNoise", "clean images")) < 0.15
-    for name in ("OPS", "Gratings", "SEM"):
+    for name in ("OPS", "SEM"):
         assert gap(results, name, "clean images") > 0.15
+        assert gap(results, name, "RandomNoise") > 0.05
 
 
 def test_plot_5_new_method(run):

@@ -77,8 +77,8 @@ clean = run(trainset)
 # ``fit`` takes the training set and makes a perturbation, and ``protect`` wraps the set, so that
 # each image carries what was made for it. The dataset's transforms run after that, as before. The
 # original is not changed, and the script that follows is the same. ``Gratings`` gives each class
-# stripes of its own period, 12 of 255 levels up or down; it trains nothing, so the line takes a
-# moment.
+# stripes or checks of its own period, 12 of 255 levels up or down; it trains nothing, so the line
+# takes a moment.
 trainset = ue.Gratings().fit(trainset, progress=False).protect(trainset)  # line 2
 
 protected = run(trainset)
@@ -117,7 +117,7 @@ for axis, name in zip(axes, clean, strict=True):
     axis.axhline(0.1, color="0.6", linestyle=":", linewidth=1)
     axis.set(title=f"accuracy on {name}", xlabel="epoch", ylim=(0, 1))
 axes[0].legend(frameon=False)
-axes[1].text(EPOCHS, 0.11, "guessing", ha="right", va="bottom", color="0.4")
+axes[1].text(EPOCHS, 0.09, "guessing", ha="right", va="top", color="0.4")
 plt.show()
 
 # %%
