@@ -27,17 +27,20 @@ _STYLE = (
 
 
 def worst_case(row: Mapping[str, float]) -> str | None:
-    """The countermeasure of a row that helps most, of those that need no clean images."""
-    chosen = [c for c in row if not countermeasure(c).needs_clean_images]
+    """The countermeasure of a row that helps most, of those that anybody could choose."""
+    chosen = [c for c in row if _anybodys(c)]
     return max(chosen, key=lambda c: row[c], default=None)
+
+
+def _anybodys(counter: str) -> bool:
+    """Whether it needs neither clean images nor knowledge of the method."""
+    found = countermeasure(counter)
+    return not (found.needs_clean_images or found.knows_method)
 
 
 def held_against_most(rows: Mapping[str, Mapping[str, float]]) -> set[str]:
     """Methods whose worst case says something: those tried on more than half as much as any."""
-    tried = {
-        method: sum(not countermeasure(c).needs_clean_images for c in row)
-        for method, row in rows.items()
-    }
+    tried = {method: sum(map(_anybodys, row)) for method, row in rows.items()}
     return {method for method, many in tried.items() if 2 * many > max(tried.values())}
 
 
@@ -47,11 +50,12 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
     Args:
         figures: Clean-test accuracy in percent by method and countermeasure; the row ``"clean"`` is
             what nothing was done to.
-        counters: Columns, in this order; those that need clean images go last. Methods that were
+        counters: Columns, in this order; those that need clean images, or know the method, go last.
+            Methods that were
             tried on few of them yet stand below the others, without a frame.
         text: What it shows, for those who cannot see it.
     """
-    columns = sorted(counters, key=lambda c: countermeasure(c).needs_clean_images)
+    columns = sorted(counters, key=lambda c: not _anybodys(c))
     rows: dict[str, dict[str, float]] = {}
     for (method, counter), accuracy in figures.items():
         rows.setdefault(method, {})[counter] = accuracy

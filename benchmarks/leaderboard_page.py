@@ -39,7 +39,8 @@ def picture_lines(board: Board) -> list[str]:
     return [
         f"![Methods against countermeasures as a heat map: {board.title}]({board.name}.svg)",
         "",
-        "Best epoch, in percent, the strongest protection by its worst case (framed) on top. The "
+        "Best epoch, in percent, the strongest protection by its worst case (framed) on top; what "
+        "needs clean images or knows the method stands last and is left out of the worst case. The "
         "colour is what was recovered, beyond guessing, of what clean images give without a "
         "countermeasure.",
         "",

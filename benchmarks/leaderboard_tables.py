@@ -26,10 +26,10 @@ def conclusion(board: Board) -> list[str]:
     said = []
     if clean and plain:
         best = min(plain, key=lambda m: plain[m].last)
+        who = f"**{best}** protects best: victims" if len(plain) > 1 else f"victims of **{best}**"
         said.append(
-            f"Without a countermeasure **{best}** protects best: victims reach "
-            f"{plain[best].last:.1f} % on clean test images, and {clean.last:.1f} % after training "
-            f"on clean images."
+            f"Without a countermeasure {who} reach {plain[best].last:.1f} % on clean test images, "
+            f"and {clean.last:.1f} % after training on clean images."
         )
     worst = worst_cases(board)
     if worst:
@@ -41,6 +41,13 @@ def conclusion(board: Board) -> list[str]:
             f"{who}: `{counter}` gives back {_percent(share)} of what clean images give beyond "
             f"guessing."
         )
+    knowing = worst_cases(board, adaptive=True)
+    if len(knowing) == len(worst) == 1:
+        counter, share = next(iter(knowing.values()))
+        said.append(
+            f"Of those that know the method ({{term}}`adaptive`), `{counter}` gives back most, "
+            f"{_percent(share)}."
+        )
     undone = most_undone(board)
     if undone and len(worst) > 2:
         counter, many, tried = undone
@@ -51,12 +58,17 @@ def conclusion(board: Board) -> list[str]:
     return [" ".join(said), ""] if said else []
 
 
-def worst_cases(board: Board) -> dict[str, tuple[str, float]]:
-    """By method that was held against most columns: what gives back most, and how much."""
+def worst_cases(board: Board, *, adaptive: bool = False) -> dict[str, tuple[str, float]]:
+    """By method that was held against most columns: what gives back most, and how much.
+
+    Of countermeasures that know nothing of the method, or of those that do.
+    """
     tried: dict[str, dict[str, float]] = {}
     for method, counter in board.figures:
         share = board.given_back(method, counter)
-        if method != "clean" and counter != "none" and counts_for_worst(counter) and share:
+        if method == "clean" or counter == "none" or not counts_for_worst(counter):
+            continue
+        if share and countermeasure(counter).knows_method is adaptive:
             tried.setdefault(method, {})[counter] = share
     most = max(map(len, tried.values()), default=0)
     return {
