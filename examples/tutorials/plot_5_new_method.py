@@ -35,7 +35,7 @@ from unlearnable.methods.parameters import Untrained, count, length
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Stripes(Untrained, ue.Method):
-    """Stripes: one pair from top to bottom for the first class, two for the second, …"""
+    """Stripes: one pair for the first class, two for the second, and so on."""
 
     granularities = ("class-wise",)
     seeded = False
