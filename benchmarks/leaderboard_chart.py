@@ -51,8 +51,7 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
         figures: Clean-test accuracy in percent by method and countermeasure; the row ``"clean"`` is
             what nothing was done to.
         counters: Columns, in this order; those that need clean images, or know the method, go last.
-            Methods that were
-            tried on few of them yet stand below the others, without a frame.
+            Methods that were tried on few of them yet stand below the others, without a frame.
         text: What it shows, for those who cannot see it.
     """
     columns = sorted(counters, key=lambda c: not _anybodys(c))

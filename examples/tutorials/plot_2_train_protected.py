@@ -2,18 +2,19 @@
 Two lines in a training script
 ==============================
 
-You have a training script, and want to know what would become of it if its data were protected.
-Or you curate a dataset, and want to see what those who train on it would see. Both take two
-lines: one imports ``unlearnable``, the other wraps the training set. This page trains the same
-small network twice, with and without the second line, and compares the two runs epoch by epoch.
+You have a training script, and want to know what would become of it if its data were
+protected. Or you curate a dataset, and want to see what those who train on it would
+see. Both take two lines: one imports ``unlearnable``, the other wraps the training set.
+This page trains the same small network twice, with and without the second line, and
+compares the two runs epoch by epoch.
 """
 
 # %%
 # A script as it may be
 # ---------------------
-# A dataset with its transforms, a loader, a network, an optimiser and a schedule: nothing here
-# knows of any protection. ``Shapes`` stands in for your own dataset. It draws ten classes of
-# shapes on textured ground, and its test images are always clean.
+# A dataset with its transforms, a loader, a network, an optimiser and a schedule:
+# nothing here knows of any protection. ``Shapes`` stands in for your own dataset. It
+# draws ten classes of shapes on textured ground, and its test images are always clean.
 import tempfile
 from pathlib import Path
 
@@ -28,13 +29,15 @@ from unlearnable.engine.models import build_model
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 6, 32, 3e-3
 
-augmented = transforms.Compose([transforms.RandomHorizontalFlip(), transforms.ToTensor()])
+augmented = transforms.Compose(
+    [transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+)
 testset = ue.datasets.Shapes(train=False, size=500, transform=transforms.ToTensor())
 trainset = ue.datasets.Shapes(size=1500, transform=augmented)
 
 
 def run(trainset):
-    """Accuracy on the training images and on the clean test images, after each epoch."""
+    """Accuracy on training images and on clean test images, after each epoch."""
     torch.manual_seed(0)
     loader = DataLoader(trainset, BATCH_SIZE, shuffle=True)
     model = build_model("tiny", num_classes=10)
@@ -65,7 +68,9 @@ def run(trainset):
 @torch.no_grad()
 def accuracy(model, loader):
     model.eval()
-    right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in loader)
+    right = sum(
+        int((model(images).argmax(1) == labels).sum()) for images, labels in loader
+    )
     return right / len(loader.dataset)
 
 
@@ -74,11 +79,11 @@ clean = run(trainset)
 # %%
 # The second line
 # ---------------
-# ``fit`` takes the training set and makes a perturbation, and ``protect`` wraps the set, so that
-# each image carries what was made for it. The dataset's transforms run after that, as before. The
-# original is not changed, and the script that follows is the same. ``Gratings`` gives each class
-# stripes or checks of its own period, 12 of 255 levels up or down; it trains nothing, so the line
-# takes a moment.
+# ``fit`` takes the training set and makes a perturbation, and ``protect`` wraps the
+# set, so that each image carries what was made for it. The dataset's transforms run
+# after that, as before. The original is not changed, and the script that follows is the
+# same. ``Gratings`` gives each class stripes or checks of its own period, 12 of 255
+# levels up or down; it trains nothing, so the line takes a moment.
 trainset = ue.Gratings().fit(trainset, progress=False).protect(trainset)  # line 2
 
 protected = run(trainset)
@@ -86,8 +91,9 @@ protected = run(trainset)
 # %%
 # What the network got to see
 # ---------------------------
-# The first six images of the set: clean, what was added to them, amplified 8 times around grey,
-# and protected. ``trainset.clean(i)`` gives an image without its perturbation.
+# The first six images of the set: clean, what was added to them, amplified 8 times
+# around grey, and protected. ``trainset.clean(i)`` gives an image without its
+# perturbation.
 fig, axes = plt.subplots(3, 6, figsize=(7, 3.8), layout="constrained")
 still = trainset.without_transforms()
 for index, column in enumerate(axes.T):
@@ -106,14 +112,16 @@ plt.show()
 # %%
 # Two runs of one script
 # ----------------------
-# On protected images the training accuracy rises sooner and higher than on clean ones, and
-# whoever looks at the training curve alone sees a run that goes well. The clean test images tell
-# the truth: the network has learned to read the perturbation, which they lack, and little of the
-# shapes.
+# On protected images the training accuracy rises sooner and higher than on clean ones,
+# and whoever looks at the training curve alone sees a run that goes well. The clean
+# test images tell the truth: the network has learned to read the perturbation, which
+# they lack, and little of the shapes.
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
 for axis, name in zip(axes, clean, strict=True):
     axis.plot(range(1, EPOCHS + 1), clean[name], "o-", label="trained on clean images")
-    axis.plot(range(1, EPOCHS + 1), protected[name], "s-", label="trained on protected images")
+    axis.plot(
+        range(1, EPOCHS + 1), protected[name], "s-", label="trained on protected images"
+    )
     axis.axhline(0.1, color="0.6", linestyle=":", linewidth=1)
     axis.set(title=f"accuracy on {name}", xlabel="epoch", ylim=(0, 1))
 axes[0].legend(frameon=False)
@@ -123,9 +131,9 @@ plt.show()
 # %%
 # Learn once, load anywhere
 # -------------------------
-# What was made can be saved, and loaded in another script or on another day. Then the second line
-# is the last one below. Images find their perturbation by content, so that a shuffled copy or a
-# subset of the dataset is protected all the same.
+# What was made can be saved, and loaded in another script or on another day. Then the
+# second line is the last one below. Images find their perturbation by content, so that
+# a shuffled copy or a subset of the dataset is protected all the same.
 saved = Path(tempfile.mkdtemp(prefix="unlearnable-")) / "my-perturbation"
 trainset.perturbation.save_pretrained(saved)
 
@@ -137,15 +145,15 @@ print(fewer)
 # %%
 # What to expect
 # --------------
-# Both runs here are short, and the images are toys: a network that trains longer gets further on
-# clean images, and how far it gets on protected ones depends on the method, the data and what the
-# trainer does against it. The :doc:`leaderboard </reference/leaderboard>` has such figures for
-# CIFAR-10. Methods that learn, such as ``SEM``, take longer than a moment: ``fit`` says how long
-# before it starts.
+# Both runs here are short, and the images are toys: a network that trains longer gets
+# further on clean images, and how far it gets on protected ones depends on the method,
+# the data and what the trainer does against it. The :doc:`leaderboard
+# </reference/leaderboard>` has such figures for CIFAR-10. Methods that learn, such as
+# ``SEM``, take longer than a moment: ``fit`` says how long before it starts.
 #
 # What to read next
 # -----------------
-# - :doc:`/how-to/training` has the two lines for Lightning, timm, accelerate, Hugging Face's
-#   Trainer and others.
+# - :doc:`/how-to/training` has the two lines for Lightning, timm, accelerate, Hugging
+#   Face's Trainer and others.
 # - :doc:`/how-to/wrapping` says which datasets can be wrapped.
 # - :doc:`plot_3_audit` asks whether the protection holds when the trainer fights back.

@@ -2,18 +2,19 @@
 Audit a protection and read the report
 ======================================
 
-A protection that holds against a trainer who suspects nothing is not worth much if saving the
-images as JPEG undoes it. An audit trains victims that fight back, on protected images and on
-clean ones beside them, and reports the worst case first: the countermeasure that gives a trainer
-most of what clean images would have given. This page runs a small audit and goes through what it
-says.
+A protection that holds against a trainer who suspects nothing is not worth much if
+saving the images as JPEG undoes it. An audit trains victims that fight back, on
+protected images and on clean ones beside them, and reports the worst case first: the
+countermeasure that gives a trainer most of what clean images would have given. This
+page runs a small audit and goes through what it says.
 """
 
 # %%
 # Something to audit
 # ------------------
-# ``SmoothFields`` gives each class large patches of light and colour. It trains nothing and takes
-# a moment, and it has one strength and one weakness that an audit should find.
+# ``SmoothFields`` gives each class large patches of light and colour. It trains nothing
+# and takes a moment, and it has one strength and one weakness that an audit should
+# find.
 import tempfile
 from pathlib import Path
 
@@ -29,10 +30,10 @@ folder = Path(tempfile.mkdtemp(prefix="unlearnable-")) / "audit"
 # %%
 # Run it
 # ------
-# By default an audit tries some twenty countermeasures with a ResNet-18, which is work for a GPU.
-# Here are two of them beside plain training, a network of a few layers and twelve epochs. With
-# ``folder=``, every finished cell is kept: an audit that was interrupted continues there, and so
-# does one that is given more countermeasures.
+# By default an audit tries some twenty countermeasures with a ResNet-18, which is work
+# for a GPU. Here are two of them beside plain training, a network of a few layers and
+# twelve epochs. With ``folder=``, every finished cell is kept: an audit that was
+# interrupted continues there, and so does one that is given more countermeasures.
 report = ue.audit(
     trainset,
     perturbation,
@@ -43,36 +44,39 @@ report = ue.audit(
     folder=folder,
     progress=False,
 )
-print(report)
+print(report.verdict())
 
 # %%
 # The headline and the worst case
 # -------------------------------
-# The first words are the verdict, and they follow from one figure: the share of what clean images
-# give that a trainer recovers. Guessing counts as nothing recovered, and what the same victim
-# learns from clean images as everything. Up to 30 % the protection held, from 70 % on it does not
-# hold.
+# A report begins with a few words that follow from one figure: the share of what clean
+# images give that a trainer recovers. Guessing counts as nothing recovered, and what
+# the same victim learns from clean images as everything. Up to 30 % the protection
+# held, from 70 % on it does not hold.
 print(report.headline())
 
 # %%
-# There are two worst cases, since there are two kinds of trainer. The **standard** one tries what
-# is generally known and knows nothing of the method. The **adaptive** one has read the paper:
-# they know the kind of perturbation, though neither its seed nor clean images. ``SmoothFields``
-# adds the same row to all images of a class, so they average the images of each class and
-# subtract what the averages differ by.
-for name, row in (("standard", report.worst_standard), ("adaptive", report.worst_adaptive)):
+# There are two worst cases, since there are two kinds of trainer. The **standard** one
+# tries what is generally known and knows nothing of the method. The **adaptive** one
+# has read the paper: they know the kind of perturbation, though neither its seed nor
+# clean images. ``SmoothFields`` adds the same row to all images of a class, so they
+# average the images of each class and subtract what the averages differ by.
+for name, row in (
+    ("standard", report.worst_standard),
+    ("adaptive", report.worst_adaptive),
+):
     print(
-        f"{name}: {row.countermeasure} reaches {row.protected.peak:.1%} where clean images give "
-        f"{report.clean:.1%}; recovered {report.recovered(row):.0%}"
+        f"{name}: {row.countermeasure} reaches {row.protected.peak:.1%}, "
+        f"clean images give {report.clean:.1%}; recovered {report.recovered(row):.0%}"
     )
 
 # %%
 # The countermeasures, side by side
 # ---------------------------------
-# For each countermeasure the victim's best epoch on clean test images, after training on
-# protected and on clean images. Read the pairs: a countermeasure that brings the blue bar up
-# undoes the protection, and one that brings the grey bar down costs the trainer something,
-# whether images are protected or not.
+# For each countermeasure the victim's best epoch on clean test images, after training
+# on protected and on clean images. Read the pairs: a countermeasure that brings the
+# blue bar up undoes the protection, and one that brings the grey bar down costs the
+# trainer something, whether images are protected or not.
 fig, axis = plt.subplots(figsize=(7, 3), layout="constrained")
 rows = report.rows()
 for offset, colour, name in ((-0.2, "tab:blue", "protected"), (0.2, "0.7", "clean")):
@@ -83,7 +87,9 @@ names = [row.countermeasure + " *" * report.adaptive(row) for row in rows]
 axis.set_yticks(range(len(rows)), names)
 axis.axvline(report.chance, color="0.4", linestyle=":", linewidth=1)
 axis.invert_yaxis()
-axis.set(xlabel="best accuracy on clean test images (* knows the method)", xlim=(0, 0.8))
+axis.set(
+    xlabel="best accuracy on clean test images (* knows the method)", xlim=(0, 0.8)
+)
 axis.set_title("Victims with and without countermeasures")
 axis.legend(frameon=False)
 plt.show()
@@ -91,10 +97,10 @@ plt.show()
 # %%
 # The page that it writes
 # -----------------------
-# ``report.html`` has all of this on one page that needs no other file: the verdict, the table,
-# curves, images before and after, how much they changed, and *who can undo it*, which says for
-# this kind of perturbation what somebody has to know. ``report.md`` and ``report.json`` are for
-# other programs.
+# ``report.html`` has all of this on one page that needs no other file: the verdict, the
+# table, curves, images before and after, how much they changed, and *who can undo it*,
+# which says for this kind of perturbation what somebody has to know. ``report.md`` and
+# ``report.json`` are for other programs.
 for path in sorted(folder.iterdir()):
     print(path.name)
 
@@ -102,20 +108,22 @@ print(*report.perturbation["who_can_undo"], sep="\n")
 
 # %%
 # .. figure:: /images/audit.png
-#    :alt: The first screen of a report: the verdict, the worst case and a table of countermeasures
+#    :alt: The top of a report: the verdict, the worst case, a table of countermeasures
 #
-#    The top of such a page, of an audit of the perturbation that ``unlearnable demo`` learns.
+#    The top of such a page: an audit of what ``unlearnable demo`` learns.
 #
 # What to expect
 # --------------
-# On generated images, in twelve epochs, victims are far from what they could reach, and so is
-# whoever fights back. An audit of this size shows which countermeasures hurt, and not how much
-# they would give a trainer with patience. For a figure to rely on, audit your own images with the
-# full standard and adaptive sets, more than one victim and several seeds. That a protection held
-# means that nothing tried here undid it.
+# On generated images, in twelve epochs, victims are far from what they could reach, and
+# so is whoever fights back. An audit of this size shows which countermeasures hurt, and
+# not how much they would give a trainer with patience. For a figure to rely on, audit
+# your own images with the full standard and adaptive sets, more than one victim and
+# several seeds. That a protection held means that nothing tried here undid it.
 #
 # What to read next
 # -----------------
-# - :doc:`/how-to/audit` explains every figure of the report, and audits without test images.
-# - :doc:`/explanation/countermeasures` lists the countermeasures, and who can undo what.
+# - :doc:`/how-to/audit` explains every figure of the report, and audits without test
+#   images.
+# - :doc:`/explanation/countermeasures` lists the countermeasures, and who can undo
+#   what.
 # - :doc:`/reference/leaderboard` has the worst cases of all methods on CIFAR-10.

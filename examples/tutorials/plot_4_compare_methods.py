@@ -2,17 +2,19 @@
 Compare methods
 ===============
 
-There are many ways to make a dataset unlearnable, and they look and work quite differently: some
-change one pixel, some blur, some search a pattern for each image. This page puts nine of them
-side by side on the same images, then trains the same victim on some of them, on clean images, and
-on random noise as the control without which no comparison is worth anything.
+There are many ways to make a dataset unlearnable, and they look and work quite
+differently: some change one pixel, some blur, some search a pattern for each image.
+This page puts nine of them side by side on the same images, then trains the same victim
+on some of them, on clean images, and on random noise as the control without which no
+comparison is worth anything.
 """
 
 # %%
 # Nine methods, one interface
 # ---------------------------
-# All methods are fitted and used alike, so a comparison is a loop. Those that train nothing take
-# a moment. ``SEM`` trains a surrogate network, here a small one for few steps.
+# All methods are fitted and used alike, so a comparison is a loop. Those that train
+# nothing take a moment. ``SEM`` trains a surrogate network, here a small one for few
+# steps.
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -40,11 +42,12 @@ protected = {
 # %%
 # What they do to an image
 # ------------------------
-# Two images, as each method changes them: the protected image, and the change amplified 4 times
-# around grey. ``SEM``, ``SmoothFields`` and ``RandomNoise`` change no value by more than 8 of 255
-# levels. ``LSP``, ``AR`` and ``Gratings`` have a budget in the L2 norm and may go further in
-# places. ``OPS`` has no budget and takes a whole pixel, ``ColourShift`` tints the image, and
-# ``ClassConvolution`` blurs it, so that its change follows the edges.
+# Two images, as each method changes them: the protected image, and the change amplified
+# 4 times around grey. ``SEM``, ``SmoothFields`` and ``RandomNoise`` change no value by
+# more than 8 of 255 levels. ``LSP``, ``AR`` and ``Gratings`` have a budget in the L2
+# norm and may go further in places. ``OPS`` has no budget and takes a whole pixel,
+# ``ColourShift`` tints the image, and ``ClassConvolution`` blurs it, so that its change
+# follows the edges.
 AMPLIFY, IMAGES = 4, (3, 8)
 
 
@@ -68,21 +71,24 @@ for axis, name in zip(axes[:, 0], ("protected", f"change x{AMPLIFY}") * 2, stric
 plt.show()
 
 # %%
-# ``change`` measures how visible that is, on some of the images: the largest change of a value,
-# the L2 norm, the number of pixels, and the similarity to the clean image.
+# ``change`` measures how visible that is, on some of the images: the largest change of
+# a value, the L2 norm, the number of pixels, and the similarity to the clean image.
 for name, dataset in protected.items():
     print(f"{name:17} {dataset.change(images=64)}")
 
 # %%
 # What they do to a victim
 # ------------------------
-# ``evaluate`` trains the same network by the same protocol on each, and tests it on clean images.
-# Of its figures, ``last`` is the accuracy after the last epoch and ``peak`` the best of any
-# epoch, which somebody gets who knows when to stop. Two of the methods are enough for a look.
+# ``evaluate`` trains the same network by the same protocol on each, and tests it on
+# clean images. Of its figures, ``last`` is the accuracy after the last epoch and
+# ``peak`` the best of any epoch, which somebody gets who knows when to stop. Two of the
+# methods are enough for a look.
 settings = {"victim": "tiny", "epochs": 12, "seeds": 1, "progress": False}
 compared = ("RandomNoise", "OPS", "SEM")
 results = {"clean images": ue.evaluate(trainset, testset, **settings)}
-results |= {name: ue.evaluate(protected[name], testset, **settings) for name in compared}
+results |= {
+    name: ue.evaluate(protected[name], testset, **settings) for name in compared
+}
 for name, result in results.items():
     print(
         f"{name:13} last {result.mean('last'):6.1%}, peak {result.mean('peak'):6.1%}, "
@@ -90,7 +96,8 @@ for name, result in results.items():
     )
 
 # %%
-# A bar that ends near the dotted line belongs to a victim that does no better than guessing.
+# A bar that ends near the dotted line belongs to a victim that does no better than
+# guessing.
 fig, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 colours = ["0.35", "0.6"] + ["tab:blue"] * (len(results) - 2)
 last = [result.mean("last") for result in results.values()]
@@ -105,15 +112,15 @@ axis.legend(frameon=False)
 plt.show()
 
 # %%
-# Random noise of the same size has to leave the victim about where clean images do. If it does
-# not, something else is at work, such as too short a training or too few images, and the other
-# bars cannot be trusted either.
+# Random noise of the same size has to leave the victim about where clean images do. If
+# it does not, something else is at work, such as too short a training or too few
+# images, and the other bars cannot be trusted either.
 #
 # What to expect
 # --------------
-# One seed, few epochs and toy images: expect figures to move by several points with the seed, and
-# the order of methods to be another one on real data. And a bar says nothing of victims that
-# fight back, which decide what a method is worth.
+# One seed, few epochs and toy images: expect figures to move by several points with the
+# seed, and the order of methods to be another one on real data. And a bar says nothing
+# of victims that fight back, which decide what a method is worth.
 #
 # What to read next
 # -----------------

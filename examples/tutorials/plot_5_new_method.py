@@ -2,19 +2,20 @@
 Write a method of your own
 ==========================
 
-You have an idea for a perturbation and want to know what it is worth. A method is one class: it
-declares its parameters and writes down the paper's algorithm box. Rounding, the budget, seeds,
-checkpoints, several processes, saving and loading are the base class's. Here is one of twenty
-lines that trains nothing, then one that trains a surrogate.
+You have an idea for a perturbation and want to know what it is worth. A method is one
+class: it declares its parameters and writes down the paper's algorithm box. Rounding,
+the budget, seeds, checkpoints, several processes, saving and loading are the base
+class's. Here is one of twenty lines that trains nothing, then one that trains a
+surrogate.
 """
 
 # %%
 # Twenty lines
 # ------------
-# The idea: networks like simple features, so give each class light and dark stripes, as many as
-# its number says. Class attributes say what kind of method it is, fields with defaults are its
-# parameters, and ``_learn`` hands over the result. Rows are floats in [0, 1] units, one for each
-# class.
+# The idea: networks like simple features, so give each class light and dark stripes, as
+# many as its number says. Class attributes say what kind of method it is, fields with
+# defaults are its parameters, and ``_learn`` hands over the result. Rows are floats in
+# [0, 1] units, one for each class.
 import tempfile
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from unlearnable.methods.parameters import Untrained, count, length
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class Stripes(Untrained, ue.Method):
-    """Stripes of a class: one pair from top to bottom for the first, two for the second, …"""
+    """Stripes: one pair for the first class, two for the second, and so on."""
 
     granularities = ("class-wise",)
     seeded = False
@@ -50,7 +51,9 @@ class Stripes(Untrained, ue.Method):
         down = torch.arange(height, device=run.device)
         stripes = 1 - 2 * (2 * periods * down // height % 2)  # (K, H), 1 and -1
         shape = (run.num_classes, channels, height, width)
-        run.result("class-wise", rows=self.epsilon * stripes[:, None, :, None].expand(shape))
+        run.result(
+            "class-wise", rows=self.epsilon * stripes[:, None, :, None].expand(shape)
+        )
 
 
 # %%
@@ -66,7 +69,8 @@ print(stripes.perturbation_)
 print(protected.change())
 
 # %%
-# Rows of the first five classes, amplified, and an image of each class with and without its own.
+# Rows of the first five classes, amplified, and an image of each class with and without
+# its own.
 fig, axes = plt.subplots(3, 5, figsize=(7, 4.3), layout="constrained")
 for label, column in enumerate(axes.T):
     index = trainset.targets.index(label)
@@ -85,9 +89,9 @@ plt.show()
 # %%
 # Does it keep the contract?
 # --------------------------
-# Every method of the package promises the same things, and tests hold all of them to it. The ones
-# that matter most, for this one: it stays within the budget, gives the same bytes each time, and
-# comes back from the disk as it was.
+# Every method of the package promises the same things, and tests hold all of them to
+# it. The ones that matter most, for this one: it stays within the budget, gives the
+# same bytes each time, and comes back from the disk as it was.
 moved = np.abs(np.asarray(stripes.perturbation_.rows).astype(int)).max()
 print("largest value:", moved, "of 255")
 assert moved <= 255 * stripes.epsilon
@@ -101,8 +105,8 @@ loaded = ue.Perturbation.from_pretrained(folder)
 assert loaded.info()["digest"] == stripes.perturbation_.info()["digest"]
 
 # %%
-# Parameters are checked before anything is learned. An ``epsilon`` in the wrong unit, which is an
-# easy mistake to make, says so:
+# Parameters are checked before anything is learned. An ``epsilon`` in the wrong unit,
+# which is an easy mistake to make, says so:
 try:
     Stripes(epsilon=8).fit(trainset)
 except ValueError as error:
@@ -111,19 +115,21 @@ except ValueError as error:
 # %%
 # A method that learns
 # --------------------
-# Most methods train a surrogate network and search perturbations against it. Such a method names
-# its surrogate, counts its work in ``passes``, and loops only over ``run.batches`` and
-# ``run.sweep``. They divide the images among processes, show progress, and are where a checkpoint
-# happens; so what changes is named by ``run.track`` before the first loop, and weights are
-# updated only in ``run.train_step``.
+# Most methods train a surrogate network and search perturbations against it. Such a
+# method names its surrogate, counts its work in ``passes``, and loops only over
+# ``run.batches`` and ``run.sweep``. They divide the images among processes, show
+# progress, and are where a checkpoint happens; so what changes is named by
+# ``run.track`` before the first loop, and weights are updated only in
+# ``run.train_step``.
 #
-# This one is error-minimising noise with a single step per visit: each batch moves the rows of
-# its images down the surrogate's loss, then the surrogate learns from the result.
+# This one is error-minimising noise with a single step per visit: each batch moves the
+# rows of its images down the surrogate's loss, then the surrogate learns from the
+# result.
 
 
 @dataclass(repr=False, eq=False)
 class OneStep(ue.Method):
-    """Error-minimising noise with one step per visit: EM's idea (arXiv:2101.04898), made cheap."""
+    """Error-minimising noise (arXiv:2101.04898) with one step per visit."""
 
     granularities = ("sample-wise",)
 
@@ -149,10 +155,14 @@ class OneStep(ue.Method):
             images = (to_float(run.images[index]) + run.rows[index]).clamp(0, 1)
             labels = run.labels[index]
             loss = run.train_step(
-                surrogate, optimizer, lambda model, x=images, y=labels: F.cross_entropy(model(x), y)
+                surrogate,
+                optimizer,
+                lambda model, x=images, y=labels: F.cross_entropy(model(x), y),
             )
             run.log(loss=loss)
-        for index in run.sweep(self.batch_size):  # every image once, for the surrogate as it is now
+        for index in run.sweep(
+            self.batch_size
+        ):  # every image once, for the surrogate as it is now
             run.rows[index] = self._perturb(run, index, surrogate)
         return surrogate
 
@@ -176,8 +186,8 @@ print(one_step.perturbation_)
 # %%
 # Do they protect?
 # ----------------
-# The same victim, trained on clean images and on what each method made of them. Without the clean
-# baseline the other figures would say nothing.
+# The same victim, trained on clean images and on what each method made of them. Without
+# the clean baseline the other figures would say nothing.
 settings = {"victim": "tiny", "epochs": 12, "seeds": 1, "progress": False}
 results = {
     "clean images": ue.evaluate(trainset, testset, **settings),
@@ -186,7 +196,10 @@ results = {
 }
 fig, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for name, result in results.items():
-    print(f"{name:12} test {result.mean('last'):6.1%}, training {result.mean('train'):6.1%}")
+    print(
+        f"{name:12} test {result.mean('last'):6.1%}, "
+        f"training {result.mean('train'):6.1%}"
+    )
     axis.plot(range(1, len(result.curves[0]) + 1), result.curves[0], "o-", label=name)
 axis.axhline(0.1, color="0.6", linestyle=":", linewidth=1)
 axis.set(xlabel="epoch", ylabel="accuracy on clean test images", ylim=(0, None))
@@ -197,13 +210,14 @@ plt.show()
 # %%
 # What to expect
 # --------------
-# One seed of a small network on generated images is a first look and no evidence. A method that
-# is to be taken seriously needs real images, several seeds, victims of other kinds than the
-# surrogate, and those that fight back: whoever averages the images of a class sees its stripes,
-# and subtracts it.
+# One seed of a small network on generated images is a first look and no evidence. A
+# method that is to be taken seriously needs real images, several seeds, victims of
+# other kinds than the surrogate, and those that fight back: whoever averages the images
+# of a class sees its stripes, and subtracts it.
 #
-# To make a method part of the package, put the class into a file in ``unlearnable/methods`` and
-# add its name to the list there. The command line then has it, and the contract tests run on it:
+# To make a method part of the package, put the class into a file in
+# ``unlearnable/methods`` and add its name to the list there. The command line then has
+# it, and the contract tests run on it:
 #
 # .. code-block:: console
 #
@@ -212,5 +226,6 @@ plt.show()
 # What to read next
 # -----------------
 # - ``CONTRIBUTING.md`` in the repository goes through all of ``_learn``, step by step.
-# - :doc:`plot_4_compare_methods` puts a method beside others, with random noise as the control.
+# - :doc:`plot_4_compare_methods` puts a method beside others, with random noise as the
+#   control.
 # - :doc:`plot_3_audit` lets victims fight back.

@@ -2,9 +2,10 @@
 Load a pre-made perturbation of CIFAR-10
 ========================================
 
-Research often needs a protected CIFAR-10 and no new way of making one. Some perturbations are
-small enough to be part of the package: they work by class, or are computed, and cover all 50,000
-images. This page loads each of them by name, looks at it, and trains on images that carry one.
+Research often needs a protected CIFAR-10 and no new way of making one. Some
+perturbations are small enough to be part of the package: they work by class, or are
+computed, and cover all 50,000 images. This page loads each of them by name, looks at
+it, and trains on images that carry one.
 """
 
 # %%
@@ -21,15 +22,19 @@ from torchvision.datasets import CIFAR10
 import unlearnable as ue
 
 for entry in ue.list_pretrained():
-    print(f"{entry.name:26} {entry.method:17} {entry.images:,} images, {entry.bytes:7,} bytes")
+    print(
+        f"{entry.name:26} {entry.method:17} "
+        f"{entry.images:,} images, {entry.bytes:7,} bytes"
+    )
 
 # %%
 # CIFAR-10, or something shaped like it
 # -------------------------------------
-# If you have CIFAR-10, name its folder in the environment variable ``CIFAR10_ROOT``: this script
-# then takes the first images of it. Where it is absent, as where this page was made, generated
-# shapes take its place under the names of its classes. The names matter: a perturbation finds the
-# row of a class by its name, and refuses images of other classes.
+# If you have CIFAR-10, name its folder in the environment variable ``CIFAR10_ROOT``:
+# this script then takes the first images of it. Where it is absent, as where this page
+# was made, generated shapes take its place under the names of its classes. The names
+# matter: a perturbation finds the row of a class by its name, and refuses images of
+# other classes.
 root = os.environ.get("CIFAR10_ROOT")
 
 
@@ -50,12 +55,15 @@ else:
 # %%
 # Five perturbations of one image
 # -------------------------------
-# ``from_pretrained`` takes the name, ``ProtectedDataset`` adds the perturbation to the pixels of
-# a dataset. The upper row shows what each changes, amplified around grey; the lower one the
-# protected image.
-names = [entry.name for entry in ue.list_pretrained() if entry.name.startswith("cifar10-")]
+# ``from_pretrained`` takes the name, ``ProtectedDataset`` adds the perturbation to the
+# pixels of a dataset. The upper row shows what each changes, amplified around grey; the
+# lower one the protected image.
+names = [
+    entry.name for entry in ue.list_pretrained() if entry.name.startswith("cifar10-")
+]
 protected = {
-    name: ue.ProtectedDataset(trainset, ue.Perturbation.from_pretrained(name)) for name in names
+    name: ue.ProtectedDataset(trainset, ue.Perturbation.from_pretrained(name))
+    for name in names
 }
 
 AMPLIFY, IMAGE = 4, 5
@@ -74,24 +82,28 @@ axes[1, 0].set_ylabel("protected")
 plt.show()
 
 # %%
-# They differ in kind. ``OPS`` overwrites one pixel, another for each class (look for it in the
-# lower row). ``EM``, here class-wise, adds the same row to all images of a class. ``LSP`` and
-# ``AR`` compute a pattern of the class for each image, and ``ClassConvolution`` blurs each class
-# by a kernel of its own. The figures of the change say how visible that is:
+# They differ in kind. ``OPS`` overwrites one pixel, another for each class (look for it
+# in the lower row). ``EM``, here class-wise, adds the same row to all images of a
+# class. ``LSP`` and ``AR`` compute a pattern of the class for each image, and
+# ``ClassConvolution`` blurs each class by a kernel of its own. The figures of the
+# change say how visible that is:
 for name, dataset in protected.items():
     print(f"{name:26} {dataset.change(images=64)}")
 
 # %%
 # Train on them
 # -------------
-# ``evaluate`` trains a victim and tests it on clean images. The same network on unprotected
-# images is the baseline that the others have to be read against.
+# ``evaluate`` trains a victim and tests it on clean images. The same network on
+# unprotected images is the baseline that the others have to be read against.
 settings = {"victim": "tiny", "epochs": 12, "seeds": 1, "progress": False}
 results = {"unprotected": ue.evaluate(trainset, testset, **settings)}
 for name in ("cifar10-ops", "cifar10-em-class-wise"):
     results[name] = ue.evaluate(protected[name], testset, **settings)
 for name, result in results.items():
-    print(f"{name:22} test {result.mean('last'):6.1%}, training {result.mean('train'):6.1%}")
+    print(
+        f"{name:22} test {result.mean('last'):6.1%}, "
+        f"training {result.mean('train'):6.1%}"
+    )
 
 # %%
 # What the accuracy on clean test images was after each epoch:
@@ -107,17 +119,18 @@ plt.show()
 # %%
 # What to expect
 # --------------
-# These figures are of generated shapes, and few of them. They show that the victim prefers a
-# pixel or a pattern of the class to the outline of a shape; they say nothing about CIFAR-10. For
-# that you need the real set and all of its images, a network of the size that people train, such
-# as ``"resnet18"``, and the protocol's 60 epochs.
+# These figures are of generated shapes, and few of them. They show that the victim
+# prefers a pixel or a pattern of the class to the outline of a shape; they say nothing
+# about CIFAR-10. For that you need the real set and all of its images, a network of the
+# size that people train, such as ``"resnet18"``, and the protocol's 60 epochs.
 #
-# Perturbations with a row for each image belong to the very images that they were learned on, and
-# a stand-in will not do: images that were not fitted are an error. They are too large to ship;
-# people who have made one can share it on the Hugging Face Hub.
+# Perturbations with a row for each image belong to the very images that they were
+# learned on, and a stand-in will not do: images that were not fitted are an error. They
+# are too large to ship; people who have made one can share it on the Hugging Face Hub.
 #
 # What to read next
 # -----------------
 # - :doc:`/how-to/hub` loads and shares perturbations by ``owner/name``.
 # - :doc:`/how-to/interop` imports the noise files that papers have published.
-# - :doc:`/reference/leaderboard` has methods against countermeasures on the real CIFAR-10.
+# - :doc:`/reference/leaderboard` has methods against countermeasures on the real
+#   CIFAR-10.
