@@ -300,7 +300,7 @@ def test_folders_that_all_hold_the_same_folders_may_be_no_classes(tmp_path):
     for name in ("fold1", "fold2"):
         for label in ("cat", "dog"):
             photo(tmp_path / "folds" / name / label / "0.png")
-    with pytest.warns(UserWarning, match="fold1, fold2 are taken .*cat, dog: .*pass .*/fold1"):
+    with pytest.warns(UserWarning, match="using fold1, fold2 as .*cat, dog; .*pass .*/fold1"):
         assert open_folder(tmp_path / "folds").classes == ["fold1", "fold2"]
 
 

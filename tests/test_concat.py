@@ -162,11 +162,11 @@ def test_the_same_image_twice_is_refused(parts, both):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "EM"}, "method 'RandomNoise' as in the first .*'EM' in number 1"),
+        ({"method": "EM"}, "method 'RandomNoise', as in the first .*'EM' in number 1"),
         ({"epsilon": 4 / 255}, r"epsilon 0\.031.* got 0\.0156.* in number 1"),
-        ({"norm": "L2"}, "norm 'Linf' as in the first perturbation, got 'L2'"),
+        ({"norm": "L2"}, "norm 'Linf', as in the first perturbation, got 'L2'"),
         ({"preprocessing": {"fit": [32, 32]}}, "preprocessing None"),
-        ({"num_classes": 11, "classes": None}, "num_classes 10 .* got 11"),
+        ({"num_classes": 11, "classes": None}, "num_classes 10, .* got 11"),
         ({"classes": list("abcdefghij")}, "classes .* everywhere, got .'a', 'b'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -179,7 +179,7 @@ def test_other_promises_are_refused(change, message, parts):
 def test_other_shapes_and_kinds_are_refused(parts, class_wise, tensors):
     fits = {"device": "cpu", "progress": False}
     smaller = ue.RandomNoise().fit(tensors, **fits).perturbation_
-    with pytest.raises(ValueError, match=r"image_shape \[3, 32, 32\] .* got \[3, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"image_shape \[3, 32, 32\], .* got \[3, 8, 8\]"):
         Perturbation.concat([parts[0], smaller])
     with pytest.raises(ValueError, match=r"sample-wise .* class-wise .* 'additive' as number 1"):
         Perturbation.concat([parts[0], class_wise])

@@ -142,7 +142,7 @@ def test_a_test_split_stays_clean(attributes, said):
 def test_new_training_images_are_extended_to():
     with pytest.raises(ue.UnknownImageError, match=r"method\.extend\(dataset\)") as caught:
         noise(Shapes(size=16)).protect(Split(train=True))
-    assert "test and validation images stay clean" in str(caught.value)
+    assert "use test and validation images without protection" in str(caught.value)
 
 
 def test_json_of_a_command_is_nothing_else(capsys, tmp_path):

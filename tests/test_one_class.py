@@ -110,7 +110,7 @@ def test_command_line(folder, tmp_path, capsys, monkeypatch):
         arguments = [command, str(folder), str(tmp_path / "out"), "--method", "sem", "--quiet"]
         assert main([*arguments, "--preset", "demo"]) == 1
         err = capsys.readouterr().err
-        assert "got one, 'cats': SEM learns" in err and "second folder" in err
+        assert "got photos of one kind" in err and "--others" in err
         assert not (tmp_path / "out").exists()
 
 

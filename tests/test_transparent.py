@@ -774,7 +774,7 @@ def test_what_leads_to_clean_images_is_absent(name, perturbation):
 @pytest.mark.parametrize("name", ["data", "samples", "imgs", "loader"])
 def test_images_are_not_set_on_the_view_where_that_would_change_nothing(shapes, perturbation, name):
     protected = ProtectedDataset(shapes, perturbation)
-    with pytest.raises(AttributeError, match=rf"{name}' to be set on the dataset below"):
+    with pytest.raises(AttributeError, match=rf"{name}' to be set on the wrapped dataset"):
         setattr(protected, name, [])
     protected.note = "one's own"
     assert protected.note == "one's own" and copy.copy(protected).note == "one's own"
