@@ -303,10 +303,10 @@ def test_parts_of_a_stack_keep_their_own(tmp_path):
 @pytest.mark.parametrize("method", [ue.OPS(), ue.ClassConvolution(), ue.ColourShift()], ids=repr)
 def test_what_has_no_rows_refuses(method):
     shapes = Shapes(size=20)
-    with pytest.raises(ValueError, match="expected no visibility with .*--visibility full"):
+    with pytest.raises(ValueError, match=r"expected no visibility with .*--visibility full"):
         method.fit(shapes, visibility="low", **QUIET)
     perturbation = method.fit(shapes, visibility="full", **QUIET).perturbation_
-    with pytest.raises(ValueError, match="no visibility with kind .* no rows"):
+    with pytest.raises(ValueError, match=r"no visibility with kind .* no rows"):
         perturbation.with_visibility("low")
 
 
