@@ -4,10 +4,12 @@ Those that are part of the package, on a CPU in about half an hour on one core:
 
     python benchmarks/release.py ROOT --images 10000 --victim tiny --epochs 12
 
-Those with a row per image that are computed where they are used, by a network in the package:
+Those with a row per image that are computed where they are used, by a network in the package; clean
+victims are those of recipes.py, which are the same:
 
-    python benchmarks/release.py ROOT --surrogates --work WORK --victim resnet9 --epochs 12 \
-        --recipe fast --result benchmarks/results/release-surrogates-cpu.json
+    python benchmarks/release.py ROOT --surrogates --work WORK --only cifar10-sem --preset fast \
+        --victim resnet9 --epochs 12 --recipe fast --clean benchmarks/results/recipes-cpu.json \
+        --result benchmarks/results/release-surrogates-cpu.json
 
 Those with a row per image, as folders that are ready to be pushed:
 
@@ -17,16 +19,18 @@ Those with a row per image, as folders that are ready to be pushed:
     python benchmarks/release.py --pushed OUT/cifar10-sem OWNER/cifar10-sem COMMIT
 
 ROOT is a folder with ``cifar-10-batches-py``. Every perturbation is fitted on all 50,000 training
-images; its strength is that of victims trained on the first --images of them. Goes on where it was
-stopped: what is there is not fitted again, and what is in --result is not measured again. With
---surrogates victims are trained on the rows that were fitted, too, for comparison; fits continue
-from checkpoints in --work, and victims have all images.
+images; its strength is that of victims trained on the first --images of them. A second start
+continues where the first one was stopped: what is there is not fitted again, and what is in
+--result is not measured again. With --surrogates fits continue from checkpoints in --work, which
+may hold fits of strength.py under the artefacts' names, victims have all images, and --compare
+trains them on the fitted rows as well as on the computed ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,10 @@ SHIPPED: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-ar": (ue.AR, {}),
     "cifar10-lsp": (ue.LSP, {}),
     "cifar10-em-class-wise": (ue.EM, CLASS_WISE),
+    "cifar10-colour-shift": (ue.ColourShift, {}),
+    "cifar10-smooth-fields": (ue.SmoothFields, {"epsilon": 24 / 255}),
+    "cifar10-gratings": (ue.Gratings, {}),
+    "cifar10-lasting": (ue.Lasting, {}),
 }
 SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-sem": (ue.SEM, {}),
@@ -119,18 +127,36 @@ def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) 
         method.fit(train, device=args.device, checkpoint=args.work / f"{name}-checkpoint")
         method.save_pretrained(place)
     method = cls.from_pretrained(place)
-    own = ue.ProtectedDataset(train, method.perturbation_)
-    accuracies(f"{name}, fitted rows", own, test, record, args.device)
+    method.perturbation_.config["source"]["name"] = CIFAR10.__name__
+    if args.compare:
+        own = ue.ProtectedDataset(train, method.perturbation_)
+        accuracies(f"{name}, fitted rows", own, test, record, args.device)
     firsts = [train.targets.index(label) for label in range(len(train.classes))]
     make_small(method, Subset(train, firsts))
     save_small(method, folder)
     listed_with_surrogate(method.perturbation_, name, folder)
+    start, worked = time.perf_counter(), time.process_time()
     computed = ue.Perturbation.from_pretrained(name, dataset=train, device=args.device)
+    seconds, worked = time.perf_counter() - start, time.process_time() - worked
+    if f"{name}, rows" not in record.cells:
+        taken = {"seconds": round(seconds, 1), "cpu_seconds": round(worked, 1)}
+        record.put(f"{name}, rows", taken | {"images": len(computed)})
     protected = ue.ProtectedDataset(train, computed)
     last = accuracies(name, protected, test, record, args.device)
     method.perturbation_.config["strength"] = strength(record, last)
     save_small(method, folder)
     listed_with_surrogate(method.perturbation_, name, folder)
+
+
+def clean_from(path: Path, record: Record) -> None:
+    """Takes the clean victims of recipes.py, where these are the same."""
+    result, settings = json.loads(path.read_text()), record.settings
+    known = result["settings"]
+    same = {"network": "victim", "recipe": "recipe", "epochs": "epochs"}
+    if any(known[theirs] != settings.get(ours) for theirs, ours in same.items()):
+        raise SystemExit(f"expected clean victims trained like {settings}, got {known} in {path}")
+    cells = [result["cells"][f"seed {seed}"] for seed in range(settings["seeds"])]
+    record.put("clean", {which: [cell[which] for cell in cells] for which in ("last", "peak")})
 
 
 def listed_with_surrogate(perturbation: ue.Perturbation, name: str, folder: Path) -> None:
@@ -161,6 +187,8 @@ def main() -> None:
     parser.add_argument("--sample-wise", type=Path, metavar="OUT")
     parser.add_argument("--surrogates", action="store_true")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "release")
+    parser.add_argument("--compare", action="store_true", help="measure the fitted rows, too")
+    parser.add_argument("--clean", type=Path, help="result of recipes.py")
     parser.add_argument("--recipe", help="of victims; standard unless given")
     parser.add_argument("--pushed", nargs=3, metavar=("FOLDER", "REPO", "COMMIT"))
     parser.add_argument("--only", nargs="+", choices=list(SHIPPED | SAMPLE_WISE))
@@ -184,6 +212,8 @@ def main() -> None:
     train: Any = AnyCIFAR10(args.root)
     train.__class__ = CIFAR10  # whose name the artefacts state
     test = AnyCIFAR10(args.root, train=False)
+    if args.clean and "clean" not in record.cells:
+        clean_from(args.clean, record)
     accuracies("clean", train, test, record, args.device)
     if args.surrogates:
         for name in args.only or SURROGATES:
