@@ -134,3 +134,14 @@ def test_what_a_killed_save_left_is_swept_by_the_next(part, tmp_path):
     part(other).save_pretrained(folder)
     expected = {".other.partial", "config.json", "perturbation.safetensors"}
     assert set(files(folder)) - {"method.json"} == expected
+
+
+def test_every_file_is_readable_by_whom_the_umask_lets(tmp_path):
+    old = os.umask(0o027)
+    try:
+        method = ue.PILNoise.preset("demo", train_epochs=1).fit(Shapes(size=24), progress=False)
+        folder = method.save_pretrained(tmp_path / "m")
+    finally:
+        os.umask(old)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert "surrogate.safetensors" in modes and set(modes.values()) == {0o640}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +69,15 @@ def save_tensors(
     Raises:
         OSError: The disk is full or read-only.
     """
+    new = not path.exists()
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
     try:
         save_file(tensors, path, metadata=metadata)
+        path.chmod(mode)  # safetensors makes a file that only its owner can read
     except SafetensorError as error:
+        if new:
+            path.unlink(missing_ok=True)
         full = "os error 28" in str(error)
         problem = str(error)
         if full:
