@@ -4,8 +4,8 @@
 
 PHOTOS is a folder of photos, with or without class folders. Each gets rows of 8/255, learned size
 224 pixels (or less where its shorter side is), enlarged as protect would do: uniform noise, random
-signs (the strongest row there is), and LSP's cells at its own strength. Written are, for each
-visibility, the mean over photos of SSIM, PSNR, and the mean change in the
+signs (the strongest row there is), and LSP and Lasting, each of its own strength. Written are, for
+each visibility, the mean over photos of SSIM, PSNR, and the mean change in the
 smoothest tenth of the pixels (by the variance in windows of 7x7) and in the rest. Times and memory
 are of generated photos of 12 and of 100 megapixels, in a process each. --table writes the table of
 docs/how-to/photos.md from the result.
@@ -36,7 +36,7 @@ from unlearnable.protected.metrics import compare
 PAGE = DOCS / "how-to" / "photos.md"
 LEARNED = 224
 LEVELS = 8  # of 255
-ROWS = ("uniform noise", "random signs", "LSP")
+ROWS = ("uniform noise", "random signs", "LSP", "Lasting")
 LARGE = {"12 megapixels": (3000, 4000), "100 megapixels": (8660, 11547)}
 WINDOW = 7
 
@@ -44,9 +44,9 @@ WINDOW = 7
 def perturbation(row: str, side: int) -> Any:
     """A class-wise perturbation of one class."""
     draws = np.random.default_rng(0)
-    if row == "LSP":
+    if row in ("LSP", "Lasting"):
         images = [Image.fromarray(draws.integers(0, 256, (side, side, 3), np.uint8))] * 2
-        return ue.LSP().fit((images, [0, 1]), progress=False).perturbation_
+        return getattr(ue, row)().fit((images, [0, 1]), progress=False).perturbation_
     shape = (1, 3, side, side)
     if row == "uniform noise":
         rows = draws.integers(-LEVELS, LEVELS + 1, shape)
@@ -152,8 +152,8 @@ def table(result: dict[str, Any]) -> str:
     ]
     note = (
         f"Means over {cells[ROWS[0]]['low']['photos']} photos, for rows of {' / '.join(ROWS)} at "
-        f"{LEARNED} pixels and {LEVELS}/255 (LSP: of its own strength), enlarged; changes in "
-        f"levels of 255. At low, {'; '.join(costs)}; the copy is part of that memory. "
+        f"{LEARNED} pixels and {LEVELS}/255 (LSP and Lasting: of their own strength), enlarged; "
+        f"changes in levels of 255. At low, {'; '.join(costs)}; the copy is part of that memory. "
         f"{result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", note])

@@ -277,7 +277,7 @@ def test_photos_are_planned_and_fitted(folder):
     plan = plan_photos(photos, survey_folder(photos), **options)
     assert type(plan.method) is ue.Lasting
     said = plan.sentences()[1]
-    assert f"by up to {FIELD + GRATING} of 255 brightness levels, least" in said
+    assert f"by up to about {FIELD + GRATING} of 255 brightness levels, least" in said
     open_to_see = plan_photos(photos, survey_folder(photos), visibility="full", **options)
     assert open_to_see.sentences()[1].endswith("where it shows.")
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), photos)

@@ -17,7 +17,7 @@ _LOOKS = {
 }
 _LIT = (
     "Every photo gets grey stripes or checks, and large, soft patches of light and colour, that "
-    "belong to its kind. They change pixels by up to {} of 255 brightness levels, {}."
+    "belong to its kind. They change pixels by up to about {} of 255 brightness levels, {}."
 )
 _TINTED = (
     "All photos of a kind get the same tint, as if the white balance had shifted. It changes "
