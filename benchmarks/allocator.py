@@ -1,11 +1,11 @@
-"""Page faults of a fit, with the memory kept between its steps and without.
+"""Page faults of a fit, with and without keeping memory between its steps.
 
     python benchmarks/allocator.py
     python benchmarks/allocator.py --table
 
-Each case is a fit of SEM with resnet9 in a process of its own, ``"usual"`` with the C library's
-settings and ``"kept"`` as fits are. Counted are the page faults and the system time of the
-algorithm, from its second step on, by training step.
+Each case is a fit of SEM with resnet9 in its own process: ``"usual"`` with the C library's
+settings, ``"kept"`` with the settings of fits. It counts the page faults and the system time of the
+algorithm per training step, from the second step on.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Whether a protection that was learned with one network holds against victims of other kinds.
+"""Whether a protection learned with one network holds against other kinds of victims.
 
     python benchmarks/architectures.py ROOT
     python benchmarks/architectures.py ROOT --only "MIUE, vit" "SEM, vit"
     python benchmarks/architectures.py --table
 
-The first images of CIFAR-10 are protected by EM, SEM and MIUE (presets fast, surrogate resnet9).
-Victims are a ResNet-9, a small vision transformer and a multilayer perceptron, trained by the
+The first images of CIFAR-10 are protected with EM, SEM and MIUE (preset fast, surrogate resnet9).
+The victims are a ResNet-9, a small vision transformer and a multilayer perceptron, trained with the
 standard recipe and tested on all test images. ROOT is a folder with ``cifar-10-batches-py``. Cells
-that are there are not measured again; --fits shares the fits of a leaderboard with the same
+that already exist are not measured again; --fits shares the fits of a leaderboard with the same
 settings. --table writes the table of docs/reference/methods/MIUE.md.
 """
 

@@ -4,12 +4,12 @@
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
     python benchmarks/bait.py --table
 
-The first images of CIFAR-10 are protected by EM class-wise and by BAIT (presets fast), and by BAIT
-once more on a surrogate without pretrained weights. Victims are EfficientNet-Lite0 with ImageNet
-weights, fine-tuned or under a linear probe, which enlarges images to 96 pixels, and a network that
-starts from fresh weights. Needs the extra pretrained. ROOT is a folder with
-``cifar-10-batches-py``. Cells that are there are not measured again, and a fit continues from its
-checkpoint in --work. --table writes the table of docs/explanation/pretrained.md.
+The first images of CIFAR-10 are protected with EM class-wise and with BAIT (preset fast), and once
+more with BAIT on a surrogate without pretrained weights. The victims are EfficientNet-Lite0 with
+ImageNet weights, which enlarges images to 96 pixels, fine-tuned or under a linear probe, and a
+network that starts from fresh weights. This needs the extra pretrained. ROOT is a folder with
+``cifar-10-batches-py``. Cells that already exist are not measured again, and a fit continues from
+its checkpoint in --work. --table writes the table of docs/explanation/pretrained.md.
 """
 
 from __future__ import annotations

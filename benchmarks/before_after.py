@@ -3,11 +3,11 @@
     pip install scikit-image scikit-learn
     python benchmarks/before_after.py
 
-Photo: chelsea by Stefan van der Walt, CC0, which scikit-image brings along. It is protected with
-the photos of contact_sheet.py, by the command line and its defaults. before.webp and after.webp are
-the same pixels of the original and of its copy, change.webp is their difference, amplified around
-grey; nothing is enlarged, and the files are lossless. The site's social card, a PNG, has all three.
---copies takes a folder that contact_sheet.py --keep has made.
+Photo: chelsea by Stefan van der Walt, CC0, which comes with scikit-image. It is protected together
+with the photos of contact_sheet.py, by the command line with its defaults. before.webp and
+after.webp show the same pixels of the original and of its copy. change.webp shows their difference,
+amplified around grey. Nothing is enlarged, and the files are lossless. The site's social card, a
+PNG, has all three. --copies takes a folder that contact_sheet.py --keep made.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Committed results of methods against countermeasures, read for pages and tables.
 
-A board is one result file of leaderboard.py, or of anything that writes its layout. It may be
-unfinished: whoever reads it takes the cells that are there.
+A board is one result file of leaderboard.py, or of anything that writes the same layout. It may be
+unfinished: readers take the cells that are there.
 """
 
 from __future__ import annotations

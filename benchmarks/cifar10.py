@@ -1,4 +1,4 @@
-"""Protect CIFAR-10 by every method, train victims on it, and test them on clean images.
+"""Protect CIFAR-10 with every method, train victims on it, and test them on clean images.
 
 On a CPU, 5,000 training images, two small networks as victims:
 
@@ -13,15 +13,15 @@ The README's table, 10,000 images and fewer methods:
         --only clean SEM EM REM "EM class-wise" RandomNoise "RandomNoise class-wise" \
         --out benchmarks/results/cifar10-cpu.json
 
-On a GPU, the whole set by the papers' recipes, the published figures beside ours:
+On a GPU, the whole set with the papers' recipes, the published figures beside ours:
 
     python benchmarks/cifar10.py ROOT --device cuda --preset paper --victims resnet18 --epochs 60 \
         --budget 500
 
 ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell, the most
-informative cells first: a second start with the same settings continues where the first one ended.
---budget ends a start after so many seconds, in a fit at a checkpoint. Fitted perturbations are kept
-in --work. Several starts may share the rows by --only.
+informative cells first. A second start with the same settings continues where the first one ended.
+--budget ends a start after that many seconds; a fit then stops at a checkpoint. Fitted
+perturbations are kept in --work. Several starts may divide the rows with --only.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""What clusters in place of classes protect, when the victim learns the true classes.
+"""How well clusters in place of classes protect when the victim learns the true classes.
 
     python benchmarks/clusters.py cifar10 ROOT
     python benchmarks/clusters.py cifar100 ROOT
 
-The first images of CIFAR-10 or CIFAR-100 are protected by SEM (preset demo) that was fitted with
-the true classes, and by one that was fitted with clusters of features of EfficientNet-Lite0 (needs
-the extra pretrained). Victims learn the true classes from clean images and from both, and are
-tested on clean test images. ROOT is a folder with ``cifar-10-batches-py`` or ``cifar-100-python``,
-or with Parquet files of CIFAR-100. Cells that are there are not measured again, and a fit continues
-from its checkpoint in --work. --table writes the tables of docs/explanation/pretrained.md from the
-results.
+The first images of CIFAR-10 or CIFAR-100 are protected with SEM (preset demo), once fitted with the
+true classes and once with clusters of features of EfficientNet-Lite0 (this needs the extra
+pretrained). Victims learn the true classes from clean images and from both, and are tested on clean
+test images. ROOT is a folder with ``cifar-10-batches-py`` or ``cifar-100-python``, or with Parquet
+files of CIFAR-100. Cells that already exist are not measured again, and a fit continues from its
+checkpoint in --work. --table writes the tables of docs/explanation/pretrained.md from the results.
 """
 
 from __future__ import annotations

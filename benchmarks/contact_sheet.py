@@ -3,11 +3,11 @@
     pip install scikit-image scikit-learn
     python benchmarks/contact_sheet.py
 
-The photos are those that scikit-image and scikit-learn bring along, and that may be shown: in the
-public domain or CC0, but china.jpg and flower.jpg, which are CC BY 2.0 (danielbuechele and
-vultilion at flickr.com). They are protected by the command line with what it does by default. Above
-each other stand the same pixels of the original and of its copy; nothing is enlarged or compressed.
---copies takes a folder of copies that there is already.
+The photos come with scikit-image and scikit-learn, and may be shown: they are in the public domain
+or CC0, except china.jpg and flower.jpg, which are CC BY 2.0 (danielbuechele and vultilion at
+flickr.com). The command line protects them with its defaults. The same pixels of the original and
+of its copy are shown above each other; nothing is enlarged or compressed. --copies takes an
+existing folder of copies.
 """
 
 from __future__ import annotations

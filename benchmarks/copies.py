@@ -3,13 +3,13 @@
     python benchmarks/copies.py photos
     python benchmarks/copies.py cifar10 ROOT
 
-SEM is learned under each visibility, and Lasting is held against it where copies are to look like
-their originals. Of "photos", generated ones of 48 to 96 pixels, at 32 pixels;
-the copies have the photos' own size, and victims resize them to 32 pixels, bicubic. Of "cifar10",
-the first 10,000 training images; ROOT is a folder with ``cifar-10-batches-py``. Copies are read as
-they are (PNG) or saved as JPEG as ``export`` does, colour at full size, and read again. All victims
-are tested on clean images. Cells that are there are not measured again. --table writes the tables
-of docs/how-to/photos.md from the results.
+SEM is learned under each visibility, and Lasting is compared with it at low. For "photos",
+generated photos of 48 to 96 pixels, it is learned at 32 pixels; the copies keep the photos' size, and victims resize them to 32 pixels,
+bicubic. For "cifar10", it protects the first 10,000 training images; ROOT is a folder with
+``cifar-10-batches-py``. Victims read the copies as they are (PNG), or saved as JPEG as ``export``
+does, with colour at full size, and read again. All victims are tested on clean images. Cells that
+already exist are not measured again. --table writes the tables of docs/how-to/photos.md from the
+results.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/em.py ROOT
     python benchmarks/em.py --table
 
-ROOT is a folder with ``cifar-10-batches-py``; 10,000 training images, the tiny network as surrogate
-and victim, 12 epochs, all test images. Two starts may share the cells by --only.
+ROOT is a folder with ``cifar-10-batches-py``. Cells use 10,000 training images, the tiny network as
+surrogate and victim, 12 epochs, and all test images. Two starts may divide the cells with --only.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""How much of the bare network's speed is left inside a fit, and what low precision gives.
+"""How much of the bare network's speed remains in a fit, and what low precision gains.
 
     python benchmarks/engine.py --repeats 3 --out benchmarks/results/engine-cpu.json
     python benchmarks/engine.py --device cuda --surrogate resnet18 --compile \
         --out benchmarks/results/engine-gpu.json
 
-For each method, a short fit, the same fit in float32, and a bare loop of the same image passes
-(same network, same batch sizes, forward and backward, nothing else; in the fit's precision, and
-with BatchNorm folded into the convolutions where the weights do not change) take turns in one
-process. The ratio is the fit's passes per second over the bare loop's; 1 would be an engine that
-costs nothing. On a GPU the bare loop also runs compiled, and the share of the card's measured bf16
-matrix rate is given.
+For each method, three runs take turns in one process: a short fit, the same fit in float32, and a
+bare loop of the same image passes. The bare loop has the same network and batch sizes, forward and
+backward, and nothing else. It runs in the fit's precision, and with BatchNorm folded into the
+convolutions where the weights do not change. The ratio is the fit's passes per second divided by
+the bare loop's; an engine that costs nothing would have 1. On a GPU the bare loop also runs
+compiled, and the result gives its share of the card's measured bf16 matrix rate.
 """
 
 from __future__ import annotations

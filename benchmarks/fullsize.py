@@ -4,10 +4,11 @@
 
 Shapes are generated at 48 to 96 pixels, half of them cut to 3:4 or 4:3. Perturbations are learned
 at 32 pixels, and victims train at 32: on clean photos, on copies protected at 32, and on photos
-protected at their own size that the victim resizes by several filters. Beside the accuracy stands
-what is left of the learned change in the resized copy: its correlation with it, and its strength
-along it (1 would be all). --visibility learns and applies them under a mask, and has a result file
-of its own. --table writes the table of docs/how-to/photos.md from the result.
+protected at their own size that the victim resizes with several filters. Beside the accuracy, the
+result gives what is left of the learned change in the resized copy: its correlation with the
+learned change, and its strength along it (1 would be all). --visibility learns and applies the
+perturbations under a mask, and writes a separate result file. --table writes the table of
+docs/how-to/photos.md from the result.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Fits that are killed again and again: do they end with the bytes of one that never was?
+"""Do fits that are killed again and again end with the same bytes as one that never was?
 
     python benchmarks/kill.py
 
-EM, REM and SEM, in one process and in two, each killed by SIGKILL at 20 random moments of its
-work, resumed after each, and compared with an undisturbed fit. A kill may fall anywhere: into a
-step, a row write or the writing of a checkpoint.
+EM, REM and SEM, in one process and in two, are each killed by SIGKILL at 20 random moments, resumed
+after each, and compared with an undisturbed fit. A kill may hit any moment: a step, a row write or
+the writing of a checkpoint.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
     python benchmarks/large.py --images 130000
 
-Three cells. "rows": int8 rows of 224x224 images, 20 GB for 130,000 of them, as a sparse artefact
-that is opened; written by two processes into one row file; read at random; saved to shards;
-verified. Its figure is the highest anonymous memory (the program's own, not the system's cache of
-files) of all processes together, where pages that they share count once; and beside it what
-importing torch and this package has taken of it. It needs room for the rows twice, and ends with
-code 3 where the disk has less. "random row": processor time of applying random rows of 50,000
-images of 32x32 that lie in files, each read and compared with its checksum. "worker": how much
-more memory a spawned DataLoader worker takes for the protected dataset than for the plain one.
+There are three cells. "rows": int8 rows of 224x224 images, 20 GB for 130,000 of them, as a sparse
+artefact that is opened; written by two processes into one row file; read at random; saved to
+shards; verified. It measures the highest anonymous memory (the program's own, not the system's
+cache of files) of all processes together, counting shared pages once, and how much of it importing
+torch and this package takes. It needs room for the rows twice, and exits with code 3 if the disk
+has less. "random row": processor time for applying random rows of 50,000 images of 32x32 that are
+in files, each read and compared with its checksum. "worker": how much more memory a spawned
+DataLoader worker takes for the protected dataset than for the plain one.
 """
 
 from __future__ import annotations

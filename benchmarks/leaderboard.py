@@ -5,21 +5,21 @@ On a CPU, 5,000 training images and the tiny network:
     python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
         --out benchmarks/results/leaderboard-cpu.json
 
---seed 1 and --seed 2 add victims, for the columns none, jpeg-10, grayscale and adversarial training
-by --countermeasures. How OPS ends when adversarial training takes longer:
+--seed 1 and --seed 2 add victims, for the columns none, jpeg-10, grayscale and adversarial
+training, chosen with --countermeasures. How OPS fares when adversarial training takes longer:
 
     python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
         --epochs 36 --seed 1 --only OPS clean --countermeasures adversarial-training-4-steps-3 \
         --out benchmarks/results/leaderboard-long-cpu.json
 
-SEM with and without JPEG, resizing and greyscale among its draws, against them:
+SEM with and without JPEG, resizing and greyscale among its draws, against these:
 
     python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
         --only clean SEM "SEM jpeg" "SEM grayscale" "SEM resize jpeg grayscale" \
         --countermeasures none jpeg-10 jpeg-30 jpeg-75 grayscale \
         --out benchmarks/results/draws-cpu.json
 
-Lasting against the standard set and what is adapted to it; worst_case.py reads this and the next:
+Lasting against the standard set and the set adapted to it; worst_case.py reads this and the next:
 
     python benchmarks/leaderboard.py ROOT --images 5000 --train-steps 800 --peak-images 2000 \
         --only Lasting clean --countermeasures none grayscale jpeg-10 jpeg-30 bit-depth-2 low-pass \
@@ -36,15 +36,15 @@ With resnet9 and 10,000 images:
         class-mean-subtraction+spectrum-matching \
         --out benchmarks/results/leaderboard-resnet9-cpu.json
 
-On a GPU, the whole set by the papers' recipes:
+On a GPU, the whole set with the papers' recipes:
 
     python benchmarks/leaderboard.py ROOT --device cuda --preset paper --victim resnet18 \
         --surrogate resnet18 --epochs 60 --out benchmarks/results/leaderboard-gpu.json
 
 ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell, the most
 informative cells first, and a second start continues where the first one ended. Several starts may
-share the rows by --only, and columns by --countermeasures. Fitted perturbations are kept in --work,
-with a note of what made them.
+divide the rows with --only, and the columns with --countermeasures. Fitted perturbations are kept
+in --work, with a note of what made them.
 
 leaderboard_page.py writes docs/reference/leaderboard.md from the committed results, the published
 figures beside them.

@@ -1,7 +1,7 @@
 """The heat map of a leaderboard result, the strongest protection on top.
 
-leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg. Many
-columns are divided into panels, one above the other: so it stays legible on a narrow screen.
+leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg. Many columns
+are divided into panels, one above the other, so that the chart stays legible on a narrow screen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where measured figures are far from published ones, and what causes.json says of it."""
+"""Where measured figures are far from published ones, and what causes.json says about it."""
 
 from __future__ import annotations
 

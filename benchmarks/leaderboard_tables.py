@@ -1,4 +1,4 @@
-"""Tables of the leaderboard's page: each fits a narrow screen."""
+"""Tables of the leaderboard's page, each narrow enough for a small screen."""
 
 from __future__ import annotations
 

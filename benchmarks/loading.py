@@ -1,11 +1,11 @@
-"""What a protected CIFAR-10 costs in a DataLoader, beside the plain one.
+"""What a protected CIFAR-10 costs in a DataLoader, compared with the plain one.
 
     python benchmarks/loading.py ROOT
 
 ROOT is a folder with ``cifar-10-batches-py``. Epochs of the plain and of the protected dataset are
-read in turn, with the usual augmentation and workers that stay alive; each pair of epochs gives a
-ratio, and the cell its median, so that what else the machine does weighs on both. The cell "memory"
-has what a spawned worker takes when it starts, and once it has read that many images.
+read in turn, with the usual augmentation and persistent workers. Each pair of epochs gives a ratio,
+and the cell records the median, so that other load on the machine affects both. The cell "memory"
+records what a spawned worker takes when it starts, and after it has read --images images.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/lossy.py PHOTOS
 
-PHOTOS is a folder of class folders of photos, JPEG files for the most part. Their copies at full
-size, under the visibility "low", are exported in each encoding; written is what each export
-measured on its own files: the share of the change that is left, the PSNR to the protected pixels,
-and the size of the files over that of the originals. "halved colour" is the chroma subsampling that
-Pillow and most programs have by default, and this package has not. Rows are class-wise random noise
-of 8/255, and LSP of its own strength, learned at 224 pixels. --table writes the table of
+PHOTOS is a folder of class folders of photos, mostly JPEG files. Their copies at full size, under
+the visibility "low", are exported in each encoding. The result contains what each export measured
+on its own files: the share of the change that is left, the PSNR to the protected pixels, and the
+size of the files relative to the originals. "halved colour" is the chroma subsampling that is the
+default of Pillow and most programs, but not of this package. Rows are class-wise random noise of
+8/255, and LSP at its own strength, learned at 224 pixels. --table writes the table of
 docs/how-to/photos.md from the result.
 """
 

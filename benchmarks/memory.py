@@ -1,13 +1,13 @@
-"""How much memory a fit takes at 224 pixels, with batches kept whole and without.
+"""How much memory a fit takes at 224 pixels, with and without keeping batches whole.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --table
 
-Each case is one step of SEM on 128 generated images in a process of its own: a search step over all
+Each case is one step of SEM on 128 generated images in its own process: a search step over all
 crops, a step of the adversary, and a training step. "whole" keeps all of a batch for its gradient,
-"less" is what a fit does. The peak is what the process had resident at most (`ru_maxrss`). A
-process may take no more than --most; what needs more ends there, and is given as more than that.
-Seconds are only comparable on a machine that does nothing else.
+"less" is what a fit does. The peak is the most memory that the process had resident (`ru_maxrss`).
+A process may use no more than --most; one that needs more ends there, and is recorded as needing
+more than that. Seconds are only comparable on a machine that does nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a method's class says of it: idea, paper, kind, budget, presets and signature."""
+"""What a method's class says about it: idea, paper, kind, budget, presets and signature."""
 
 from __future__ import annotations
 

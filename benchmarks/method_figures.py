@@ -1,4 +1,4 @@
-"""What is measured of one method: how strong it is, what undoes it, what a fit takes."""
+"""What was measured about one method: how strong it is, what undoes it, what a fit takes."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The pages about methods, from the classes of the methods and from committed results.
+"""The pages about methods, made from the methods' classes and from committed results.
 
     python benchmarks/methods_page.py
 
-It fills the places that comments keep for it: in docs/reference/methods/NAME.md, whose other parts
+It fills the places that comments mark for it: in docs/reference/methods/NAME.md, whose other parts
 are written by hand, in the list docs/reference/methods/index.md, and in
-docs/explanation/methods.md, where a picture stands for each method. Figures are those of
-results/*.json and published.json; pictures are made by methods_pictures.py.
+docs/explanation/methods.md, where each method has a picture. The figures come from results/*.json
+and published.json; methods_pictures.py makes the pictures.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/methods_pictures.py
     python benchmarks/methods_pictures.py --only SEM OPS
 
-Each method is fitted with its preset "demo" on 300 Shapes, some of them in fewer rounds.
-docs/reference/methods/images gets two WebP files of it: NAME.webp with three images, two of one
-class and one of another, and NAME-small.webp with one. results/pictures-cpu.json notes what made
-each picture, so that a test can tell when one is stale; what is not stale is not made again.
+Each method is fitted with its preset "demo" on 300 Shapes, some of them in fewer rounds. For each,
+docs/reference/methods/images gets two WebP files: NAME.webp with three images, two of one class and
+one of another, and NAME-small.webp with one. results/pictures-cpu.json records what made each
+picture, so that a test can tell when one is stale; others are not made again.
 """
 
 from __future__ import annotations

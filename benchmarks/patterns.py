@@ -1,4 +1,4 @@
-"""What is known of methods against countermeasures, held against a leaderboard result."""
+"""What is known about methods against countermeasures, compared with a leaderboard result."""
 
 from __future__ import annotations
 

@@ -4,14 +4,14 @@
     python benchmarks/photos.py --kill
     python benchmarks/photos.py --table
 
-Makes JPEG photos of 12 megapixels in a temporary folder (smooth gradients, texture and the noise of
-a sensor; each is a few changes away from one of four), runs `unlearnable protect` on them in a
-process of its own, as a user would, and looks at it twice a second: the memory of the process and
-its children, their processor time, and when what is learned is there. With --kill it is killed by
-SIGKILL when half of the copies are written, and run again; written is how many copies were written
-twice. What a photo's processor time goes to is measured on one photo in this process.
-Copies as PNG take about 25 MB each: --format jpeg --quality 95 takes a fifth of that.
-Seconds of a clock are only comparable on a machine that does nothing else.
+Makes JPEG photos of 12 megapixels in a temporary folder (smooth gradients, texture and sensor
+noise; each differs from one of four by a few changes). It runs `unlearnable protect` on them in its
+own process, as a user would, and samples it twice a second: the memory of the process and its
+children, their processor time, and when learning is finished. With --kill, it kills the process
+with SIGKILL when half of the copies are written, and runs it again; the result says how many copies
+were written twice. What the processor time of a photo is spent on is measured on one photo in this
+process. Copies as PNG take about 25 MB each: --format jpeg --quality 95 takes a fifth of that.
+Wall-clock times are only comparable on a machine that does nothing else.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""What the paper's schedule buys: victim accuracy against the image passes of the fit.
+"""What the paper's schedule gains: victim accuracy against the image passes of the fit.
 
     python benchmarks/presets.py ROOT
 
-On a CPU: SEM on 2,000 CIFAR-10 images with the tiny surrogate, the paper's recipe at 300 steps and
-cheaper ones beside it. On a GPU, the whole set, ResNet-18 and the presets as they are:
+On a CPU: SEM on 2,000 CIFAR-10 images with the tiny surrogate, comparing the paper's recipe at 300
+steps with cheaper ones. On a GPU: the whole set, ResNet-18 and the presets as they are:
 
     python benchmarks/presets.py ROOT --device cuda --images 50000 --surrogate resnet18 \
         --victim resnet18 --epochs 60 --out benchmarks/results/presets-gpu.json
 
-ROOT is a folder with ``cifar-10-batches-py``. Fits checkpoint into --work, so that the
-same command continues an interrupted one; --budget ends a start after so many seconds, at a
-checkpoint.
+ROOT is a folder with ``cifar-10-batches-py``. Fits checkpoint into --work, so that the same command
+continues an interrupted one. --budget ends a start after that many seconds, at a checkpoint.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/processes.py
     python benchmarks/processes.py --table
 
-Batches and random draws do not depend on the number of processes; what differs is that BatchNorm
-sees the images of one process, and the order of floating-point sums.
+Batches and random draws do not depend on the number of processes. What differs is that BatchNorm
+sees the images of one process only, and the order of floating-point sums.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What others published, as published.json has it: accuracies on clean CIFAR-10, ResNet-18."""
+"""What others published, from published.json: accuracies on clean CIFAR-10, ResNet-18."""
 
 from __future__ import annotations
 

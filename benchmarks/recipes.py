@@ -1,11 +1,11 @@
-"""What a recipe brings a network to on the whole of CIFAR-10, and what it takes.
+"""The accuracy that a recipe reaches on all of CIFAR-10, and what it takes.
 
     python benchmarks/recipes.py ROOT
     python benchmarks/recipes.py --table
 
-ROOT is a folder with ``cifar-10-batches-py``. Clean images only, one cell a seed: last and peak
-accuracy on all test images, image passes of the training, and seconds with reading and testing.
-Cells that are there are not measured again.
+ROOT is a folder with ``cifar-10-batches-py``. Only clean images are used, with one cell per seed:
+last and peak accuracy on all test images, image passes of the training, and seconds including
+reading and testing. Cells that already exist are not measured again.
 """
 
 from __future__ import annotations

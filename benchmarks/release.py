@@ -1,17 +1,17 @@
 """Makes the pre-made perturbations of CIFAR-10, measures them, and lists them in the catalogue.
 
-Those that are part of the package, on a CPU in about half an hour on one core:
+Those that come with the package, on a CPU in about half an hour on one core:
 
     python benchmarks/release.py ROOT --images 10000 --victim tiny --epochs 12
 
-Those with a row per image that are computed where they are used, by a network in the package; clean
-victims are those of recipes.py, which are the same:
+Those with a row per image that a network in the package computes where they are used; clean victims
+are those of recipes.py, which are the same:
 
     python benchmarks/release.py ROOT --surrogates --work WORK --only cifar10-sem --preset fast \
         --victim resnet9 --epochs 12 --recipe fast --clean benchmarks/results/recipes-cpu.json \
         --result benchmarks/results/release-surrogates-cpu.json
 
-Those with a row per image, as folders that are ready to be pushed:
+Those with a row per image, as folders ready to be pushed:
 
     python benchmarks/release.py ROOT --sample-wise OUT --device cuda --preset paper \
         --victim resnet18 --epochs 60 --seeds 3 --result benchmarks/results/release-gpu.json
@@ -19,11 +19,11 @@ Those with a row per image, as folders that are ready to be pushed:
     python benchmarks/release.py --pushed OUT/cifar10-sem OWNER/cifar10-sem COMMIT
 
 ROOT is a folder with ``cifar-10-batches-py``. Every perturbation is fitted on all 50,000 training
-images; its strength is that of victims trained on the first --images of them. A second start
-continues where the first one was stopped: what is there is not fitted again, and what is in
---result is not measured again. With --surrogates fits continue from checkpoints in --work, which
-may hold fits of strength.py under the artefacts' names, victims have all images, and --compare
-trains them on the fitted rows as well as on the computed ones.
+images; its strength is measured with victims trained on the first --images of them. The command
+continues where it was stopped: what already exists is not fitted again, and what is in --result is
+not measured again. With --surrogates, fits continue from checkpoints in --work, which may hold fits
+of strength.py under the artefacts' names, victims get all images, and --compare also trains them on
+the fitted rows.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/scaling.py
 
-Time: SEM with the tiny surrogate, one epoch, on 1,000 to 20,000 images of 32x32; sizes take turns,
-medians are kept. Memory: anonymous memory (the program's own, not the system's cache of files) of
-fits on images of 224x224 that stream from disk, at its highest, each in a process of its own.
+Time: SEM with the tiny surrogate, one epoch, on 1,000 to 20,000 images of 32x32; the sizes take
+turns, and the medians are kept. Memory: the peak anonymous memory (the program's own, not the
+system's cache of files) of fits on images of 224x224 that stream from disk, each in its own
+process.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How long the commands take that need no torch: help, `list`, and `info` of a folder.
+"""How long the commands take that do not need torch: help, `list`, and `info` of a folder.
 
     python benchmarks/start.py
 
-Each command runs five times in a process of its own; a cell has the shortest wall time, the CPU
-time of that run, and the machine's load: the number of processes that wanted a core in the last
-minute. The cell "python" is the bare interpreter.
+Each command runs five times in its own process. A cell has the shortest wall time, the CPU time of
+that run, and the machine's load: the number of processes that wanted a core in the last minute. The
+cell "python" is the bare interpreter.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     python benchmarks/strength.py ROOT --only "SEM, 50000, auto" "clean, 2000"
     python benchmarks/strength.py --table
 
-Presets "fast", surrogate and victim resnet9. SEM is fitted on 2,000, 10,000 and 50,000 images of
-CIFAR-10; SEM, EM and TAP on 10,000 once in each precision. Victims are trained in the precision
-that they choose themselves, with fewer epochs the more images there are, and tested on all test
-images. ROOT is a folder with ``cifar-10-batches-py``. Cells that are there are not measured again,
-and a fit continues from its checkpoint in --work; --budget ends a start after so many seconds.
+Uses the preset "fast", with resnet9 as surrogate and victim. SEM is fitted on 2,000, 10,000 and
+50,000 images of CIFAR-10; SEM, EM and TAP on 10,000, once in each precision. Victims are trained in
+the precision that they choose themselves, for fewer epochs the more images there are, and tested on
+all test images. ROOT is a folder with ``cifar-10-batches-py``. Cells that already exist are not
+measured again, and a fit continues from its checkpoint in --work. --budget ends a start after that
+many seconds.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
     python benchmarks/visibility.py PHOTOS
 
-PHOTOS is a folder of photos, with or without class folders. Each gets rows of 8/255, learned size
-224 pixels (or less where its shorter side is), enlarged as protect would do: uniform noise, random
-signs (the strongest row there is), and LSP and Lasting, each of its own strength. Written are, for
-each visibility, the mean over photos of SSIM, PSNR, and the mean change in the
-smoothest tenth of the pixels (by the variance in windows of 7x7) and in the rest. Times and memory
-are of generated photos of 12 and of 100 megapixels, in a process each. --table writes the table of
-docs/how-to/photos.md from the result.
+PHOTOS is a folder of photos, with or without class folders. Each photo gets rows of 8/255, learned
+size 224 pixels (or less if its shorter side is smaller), enlarged as protect would do: uniform
+noise, random signs (the strongest row there is), and LSP and Lasting, each at its own strength.
+For each visibility, the result gives means over photos: SSIM, PSNR, and the mean change in the smoothest
+tenth of the pixels (by the variance in windows of 7x7) and in the rest. Times and memory are
+measured on generated photos of 12 and of 100 megapixels, each in its own process. --table writes
+the table of docs/how-to/photos.md from the result.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Protections by their worst case: how much of what clean images give a trainer gets back.
+"""The worst case of each protection: how much a trainer recovers of what clean images give.
 
     python benchmarks/worst_case.py benchmarks/results/leaderboard-cpu.json
 
-Reads a result of leaderboard.py. For each countermeasure of the standard set the accuracy that
+Reads a result of leaderboard.py. For each countermeasure of the standard set, the accuracy that
 victims reach on protected images is divided by what they reach with the same countermeasure on
-clean ones; the largest share is a protection's worst case. What knows the method (adaptive
-countermeasures) stands beside it.
+clean ones; the largest share is the protection's worst case. Adaptive countermeasures, which know
+the method, are listed beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""accelerate's ``prepare``: the script as it was, and the two marked lines."""
+"""accelerate's ``prepare``: the original script plus the two marked lines."""
 
 import torch
 from accelerate import Accelerator

@@ -1,4 +1,4 @@
-"""albumentations in a dataset of one's own: the script as it was, and the two marked lines."""
+"""albumentations in a custom dataset: the original script plus the two marked lines."""
 
 import albumentations as A
 import numpy as np

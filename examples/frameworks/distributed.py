@@ -1,7 +1,7 @@
-"""Several processes with DistributedSampler: the script as it was, and the two marked lines.
+"""Several processes with DistributedSampler: the original script plus the two marked lines.
 
-Run it by ``torchrun --nproc-per-node 2 examples/frameworks/distributed.py``. All processes fit
-together: each does a share of the work, and all have the same perturbation in the end.
+Run it with ``torchrun --nproc-per-node 2 examples/frameworks/distributed.py``. All processes fit
+together: each does a share of the work, and all have the same perturbation at the end.
 """
 
 import torch

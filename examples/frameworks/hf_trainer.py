@@ -1,7 +1,7 @@
-"""Hugging Face's ``datasets`` and ``Trainer``: the script as it was, and the two marked lines.
+"""Hugging Face's ``datasets`` and ``Trainer``: the original script plus the two marked lines.
 
-Items stay what ``with_transform`` makes of them. Where ``map``, ``filter`` or ``push_to_hub`` have
-to follow, ``protected.to_hf_dataset()`` gives a ``datasets.Dataset`` again.
+Items stay what ``with_transform`` makes of them. If ``map``, ``filter`` or ``push_to_hub`` have to
+follow, ``protected.to_hf_dataset()`` gives a ``datasets.Dataset`` again.
 """
 
 import tempfile

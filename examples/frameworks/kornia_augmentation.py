@@ -1,4 +1,4 @@
-"""kornia's augmentation of whole batches, after the loader: the script as it was, two lines."""
+"""kornia's augmentation of batches, after the loader: the original script plus the two lines."""
 
 import kornia.augmentation as K
 import torch

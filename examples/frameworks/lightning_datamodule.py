@@ -1,6 +1,6 @@
-"""Lightning with a DataModule: the script as it was, and the two marked lines.
+"""Lightning with a DataModule: the original script plus the two marked lines.
 
-With several processes, each of them calls ``setup``: learn once, by ``unlearnable fit``, and write
+With several processes, each calls ``setup``. Fit once with ``unlearnable fit``, and write
 ``ue.ProtectedDataset(trainset, ue.Perturbation.from_pretrained(folder))`` as line 2.
 """
 

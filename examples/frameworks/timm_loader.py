@@ -1,4 +1,4 @@
-"""timm's ``create_loader``, which sets the dataset's transform: the script as it was, two lines."""
+"""timm's ``create_loader``, which sets the transform: the original script plus the two lines."""
 
 import timm
 import torch

@@ -1,4 +1,4 @@
-"""torchvision's transforms v2 on tv_tensors: the script as it was, and the two marked lines."""
+"""torchvision's transforms v2 on tv_tensors: the original script plus the two marked lines."""
 
 import numpy as np
 import torch

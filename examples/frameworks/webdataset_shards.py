@@ -1,6 +1,6 @@
-"""webdataset's shards, written from a dataset and read in training: as it was, and two lines.
+"""webdataset's shards, written and read for training: the original script plus the two lines.
 
-``protected.export(folder, "webdataset")`` writes such shards, too, with a manifest beside them.
+``protected.export(folder, "webdataset")`` writes such shards too, with a manifest beside them.
 """
 
 import tempfile
