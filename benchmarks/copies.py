@@ -4,12 +4,12 @@
     python benchmarks/copies.py cifar10 ROOT
 
 SEM is learned under each visibility, and Lasting is compared with it at low. For "photos",
-generated photos of 48 to 96 pixels, it is learned at 32 pixels; the copies keep the photos' size, and victims resize them to 32 pixels,
-bicubic. For "cifar10", it protects the first 10,000 training images; ROOT is a folder with
-``cifar-10-batches-py``. Victims read the copies as they are (PNG), or saved as JPEG as ``export``
-does, with colour at full size, and read again. All victims are tested on clean images. Cells that
-already exist are not measured again. --table writes the tables of docs/how-to/photos.md from the
-results.
+generated photos of 48 to 96 pixels, it is learned at 32 pixels; the copies keep the photos' size,
+and victims resize them to 32 pixels, bicubic. For "cifar10", it protects the first 10,000 training
+images; ROOT is a folder with ``cifar-10-batches-py``. Victims read the copies as they are (PNG), or
+saved as JPEG as ``export`` does, with colour at full size, and read again. All victims are tested
+on clean images. Cells that already exist are not measured again. --table writes the tables of
+docs/how-to/photos.md from the results.
 """
 
 from __future__ import annotations

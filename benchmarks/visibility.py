@@ -4,11 +4,11 @@
 
 PHOTOS is a folder of photos, with or without class folders. Each photo gets rows of 8/255, learned
 size 224 pixels (or less if its shorter side is smaller), enlarged as protect would do: uniform
-noise, random signs (the strongest row there is), and LSP and Lasting, each at its own strength.
-For each visibility, the result gives means over photos: SSIM, PSNR, and the mean change in the smoothest
-tenth of the pixels (by the variance in windows of 7x7) and in the rest. Times and memory are
-measured on generated photos of 12 and of 100 megapixels, each in its own process. --table writes
-the table of docs/how-to/photos.md from the result.
+noise, random signs (the strongest row there is), and LSP and Lasting, each at its own strength. For
+each visibility, the result gives means over photos: SSIM, PSNR, and the mean change in the
+smoothest tenth of the pixels (by the variance in windows of 7x7) and in the rest. Times and memory
+are measured on generated photos of 12 and of 100 megapixels, each in its own process. --table
+writes the table of docs/how-to/photos.md from the result.
 """
 
 from __future__ import annotations
