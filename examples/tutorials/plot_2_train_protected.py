@@ -101,7 +101,7 @@ for index, column in enumerate(axes.T):
     after = transforms.functional.pil_to_tensor(still[index][0]).int()
     change = (128 + 8 * (after - before)).clamp(0, 255)
     for place, pixels in zip(column, (before, change, after), strict=True):
-        place.imshow(pixels.byte().permute(1, 2, 0))
+        place.imshow(pixels.byte().permute(1, 2, 0).numpy())
         place.set_xticks([])
         place.set_yticks([])
 for axis, name in zip(axes[:, 0], ("clean", "change x8", "protected"), strict=True):
