@@ -58,9 +58,8 @@ else:
 # ``from_pretrained`` takes the name, ``ProtectedDataset`` adds the perturbation to the
 # pixels of a dataset. The upper row shows what each changes, amplified around grey; the
 # lower one the protected image.
-names = [
-    entry.name for entry in ue.list_pretrained() if entry.name.startswith("cifar10-")
-]
+kinds = ("ops", "em-class-wise", "lsp", "ar", "class-convolution")
+names = [f"cifar10-{kind}" for kind in kinds]
 protected = {
     name: ue.ProtectedDataset(trainset, ue.Perturbation.from_pretrained(name))
     for name in names
