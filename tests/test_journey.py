@@ -349,7 +349,9 @@ def test_new_photos_need_a_command_of_their_own(photos, capsys, caplog):
     [
         (["protect", "photos", "out", "--visibilty", "low"], "did you mean '--visibility'?"),
         (["protect", "my", "photos", "out"], "names with spaces need quotes"),
-        (["protect", "photos"], "expected also OUT"),
+        (["protect", "photos"], "missing argument: OUT (see"),
+        (["protect"], "missing arguments: PHOTOS, OUT (see"),
+        ([], "missing argument: COMMAND (see unlearnable --help)"),
         (["protect", "photos", "out", "--format", "jpeg"], "expected --quality with --format jpeg"),
         (["protect", "photos", "out", "--image-size", "0"], "side or (height, width)"),
         (["protect", "photos", "out", "--epsilon", "8"], "did you mean 8 / 255?"),

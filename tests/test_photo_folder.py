@@ -43,11 +43,13 @@ def test_what_is_left_out_is_said(root):
     assert survey.photos == 4 and survey.left_out == [
         "cat/moving.gif",
         "dog/new.JXL",
+        "dog/notes.txt",
         "loose.png",
     ]
-    beside, unread = survey.summary()
+    beside, unread, others = survey.summary()
     assert beside == "left out (not in a folder for their kind): 1 picture (loose.png)"
     assert "format not supported): 2 pictures (cat/moving.gif, dog/new.JXL)" in unread
+    assert others == "left out (not photos): 1 file (dog/notes.txt)"
 
 
 def test_raw_files_and_videos_that_are_left_out_are_said(root):

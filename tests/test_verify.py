@@ -109,7 +109,7 @@ def test_every_kind_of_file_is_told_apart(photos, artefact, tmp_path, given):
     kinds = [line for line in lines if line.endswith(":")]
     assert [kind.split(",")[0].split(":")[0] for kind in kinds] == [
         "1 clean", "1 changed since the copy was written", "2 unknown", "1 missing",
-        "1 other files",
+        "1 other file",
     ]  # fmt: skip
     assert "  notes.txt" in lines and lines[-1].startswith("Replace them with the copies")
 

@@ -35,7 +35,9 @@ class Parser(argparse.ArgumentParser):
         self.error(f'unexpected {word!r}; names with spaces need quotes, such as "my photos"')
 
     def error(self, message: str) -> NoReturn:
-        message = message.replace("the following arguments are required:", "expected also")
+        before, _, missing = message.partition("the following arguments are required: ")
+        if missing and not before:
+            message = f"missing argument{'s' if ', ' in missing else ''}: {missing}"
         message = message.replace("ignored explicit argument", "expected no value, got")
         self.exit(2, f"unlearnable: {message} (see {self.prog} --help)\n")
 

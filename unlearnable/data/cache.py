@@ -210,7 +210,7 @@ def _decode_all(
                 raise ValueError(
                     f"expected images of one size, got {first[1]}x{first[0]} for image 0 and "
                     f"{shape[1]}x{shape[0]} for image {index}; pass image_size= (--image-size) to "
-                    f"resize and crop them all"
+                    f"resize and crop them all for learning, as in fit(photos, image_size=64)"
                 )
             if not labels:  # before all others are decoded
                 decoder.check(batch.labels)

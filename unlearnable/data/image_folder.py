@@ -57,7 +57,7 @@ class Survey(NamedTuple):
     photos: int  # how many
     sizes: dict[tuple[int, int], int]  # width and height, upright, and how often
     notes: dict[str, int]  # what reading does that their owner may want to know, and to how many
-    left_out: list[str]  # pictures that are not read, videos, and all hidden files
+    left_out: list[str]  # all files that are not read
 
     @property
     def learning_size(self) -> int | None:
@@ -79,11 +79,14 @@ class Survey(NamedTuple):
         videos = [file for file in shown if Path(file).suffix.lower() in _VIDEOS]
         known = photo_extensions()
         beside = [file for file in shown if file.lower().endswith(known)]
-        unread = [file for file in shown if file not in beside and file not in videos]
+        unread = [file for file in shown if file not in beside and is_picture(Path(file))]
+        named = {*beside, *videos, *unread}
+        others = [file for file in shown if file not in named]
         for files, reason, what in (
             (beside, "not in a folder for their kind", "picture"),
             (unread, "format not supported", "picture"),
             (videos, "not photos", "video"),
+            (others, "not photos", "file"),
             (hidden, "hidden or left by other programs", "file"),
         ):
             if files:
@@ -289,8 +292,7 @@ def survey_folder(
     read, left_out = {str(Path(path)) for path in paths}, list[str]()
     for path in files_below(root):
         name = path.relative_to(root)
-        seen = is_picture(path) or path.suffix.lower() in _VIDEOS
-        if str(path) not in read and (seen or is_foreign(name)):
+        if str(path) not in read:
             left_out.append(str(name))
     left_out.sort()
     return Survey(len(paths), dict(sizes), dict(notes), left_out)

@@ -80,7 +80,8 @@ class Verification:
         named = {_stem(file) for file, found in self.files.items() if found != "protected"}
         missing = (file for file in self.missing if _stem(file) not in named)
         lines += _named("missing", missing)
-        lines += _named("other files, not checked", self.others)
+        others = "other file" if len(self.others) == 1 else "other files"
+        lines += _named(f"{others}, not checked", self.others)
         lines.append(f"Checked against {self.basis}.")
         if self.lossy is not None:
             lines.append(self._left(self.lossy))
