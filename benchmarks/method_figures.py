@@ -254,7 +254,7 @@ def cost_section(cls: type[ue.Method]) -> list[str]:
     """Passes of each preset and fits that were measured, as Markdown."""
     lines = []
     if not any(cls.preset(name).passes(IMAGES) for name in PRESETS):
-        lines += ["Nothing is trained: a fit takes seconds, on a CPU, too.", ""]
+        lines += ["Nothing is trained: a fit takes seconds, even on a CPU.", ""]
     else:
         lines += [
             "| {term}`preset` | in place of the defaults | {term}`image passes <image pass>` | "

@@ -95,9 +95,9 @@ def figures(cls: type[ue.Method]) -> str:
         "",
         *broken_section(cls),
         *([published, ""] if published else []),
-        f"An audit tries, besides what it tries on everything, the {{term}}`adaptive` "
-        f"{', '.join(f'`{name}`' for name in names)}: see "
-        f"[countermeasures](../../explanation/countermeasures.md).",
+        f"Besides the countermeasures that an audit tries on every method, it tries these "
+        f"{{term}}`adaptive` ones: {', '.join(f'`{name}`' for name in names)}. "
+        f"[Countermeasures](../../explanation/countermeasures.md) explains them.",
         "",
         "## What it costs",
         "",
