@@ -285,7 +285,7 @@ told["shown"] = push("owner/public", token=writer, private=False)
     assert "owner/x" not in server.repos
     said(told["nobody"], "401", "hf auth login")
     said(told["none"], "hf auth login")
-    said(told["reader"], "403", "may not write")
+    said(told["reader"], "403", "does not allow you to write")
     said(told["public"], "is public", "private=False")
     said(told["name"], "owner/name", "owner/a/b")
     said(told["bare"], "owner/name", "'bare'")
