@@ -286,7 +286,7 @@ told["shown"] = push("owner/public", token=writer, private=False)
     said(told["nobody"], "401", "hf auth login")
     said(told["none"], "hf auth login")
     said(told["reader"], "403", "does not allow you to write")
-    said(told["public"], "is public", "private=False")
+    said(told["public"], "existing public repository", "private=False")
     said(told["name"], "owner/name", "owner/a/b")
     said(told["bare"], "owner/name", "'bare'")
     assert told["shown"][1] == server.repos["owner/public"].refs["main"]

@@ -144,7 +144,7 @@ def test_images_do_not_go_where_the_perturbation_is(
     perturbation.push_to_hub("owner/both", **access, **options)
     commits = len(server.repos["owner/both"].commits)
     monkeypatch.setattr(type(protected), "export", None)  # found out before anything is written
-    with pytest.raises(ue.HubError, match=r"perturbation\.safetensors lies.*another repository"):
+    with pytest.raises(ue.HubError, match=r"has perturbation\.safetensors.*another repository"):
         pushed(protected, "owner/both", **access)
     assert len(server.repos["owner/both"].commits) == commits
 
@@ -205,7 +205,7 @@ def test_a_perturbation_does_not_go_where_protected_images_are(
         folder = protected.export(tmp_path / "out", format, progress=False)
         server.put("owner/both", folder, private=True)
     commits = len(server.repos["owner/both"].commits)
-    with pytest.raises(ue.HubError, match="a perturbation alone, got owner/both"):
+    with pytest.raises(ue.HubError, match="only for a perturbation, got owner/both"):
         perturbation.push_to_hub("owner/both", **access)
     assert len(server.repos["owner/both"].commits) == commits
 
@@ -217,7 +217,7 @@ def test_the_hubs_refusals_come_before_the_images_are_written(
     server.put("owner/public", tmp_path, private=False)
     with pytest.raises(ue.HubError, match="public repository; pass private=False"):
         pushed(protected, "owner/public", endpoint=server.url, token=WRITER)
-    with pytest.raises(ue.HubError, match=r"403.*may not write"):
+    with pytest.raises(ue.HubError, match=r"403.*does not allow you to write"):
         pushed(protected, "owner/new", endpoint=server.url, token=READER)
     with pytest.raises(ue.HubError, match="owner/name, got 'bare'"):
         pushed(protected, "bare", endpoint=server.url, token=WRITER)
