@@ -307,5 +307,5 @@ def test_processes_on_two_hosts_share_the_work(tmp_path):
 def test_machines_without_a_file_system_in_common_are_refused(tmp_path):
     run_script(sys.executable, SCRIPT, "apart", str(tmp_path))
     messages = {(tmp_path / f"message-{rank}").read_text() for rank in range(2)}
-    assert len(messages) == 1 and "expected a folder that all 2 processes see" in messages.pop()
+    assert len(messages) == 1 and "expected a folder that all 2 processes can see" in messages.pop()
     assert list(tmp_path.glob("*/checkpoint/*.partial")) == []
