@@ -43,7 +43,7 @@ NOT_RUN = {
     "unlearnable app": "waits for a browser; test_app.py runs it",
     "torchrun": "needs several processes; test_processes.py runs them",
     "<40 hexadecimal digits>": "stands for a commit",
-    '"cifar10-sem"': "is no pre-made name yet; test_premade.py makes one",
+    '"cifar10-sem"': "computes 50,000 rows; test_pretrained.py computes some",
     "datasets.load_dataset": "asks the real Hub; test_publish.py reads what is pushed",
     "pip": "needs a package index",
     "python -m venv": "makes an environment",
