@@ -125,3 +125,10 @@ def test_new_images_have_rows_and_photos_of_another_size_too(perturbation):
     large = Shapes(size=8, side=64)
     learned = ue.Gratings().fit(large, image_size=32, **QUIET)
     assert learned.protect(large, full_size=True).change().linf <= 24
+
+
+def test_the_amplitude_is_what_each_value_is_away_from_zero(perturbation, shapes):
+    rows, _, _ = rows_of(perturbation, shapes)
+    assert set(np.abs(rows).ravel()) == {12}
+    assert ue.Gratings().amplitude((3, 32, 32)) == pytest.approx(12 / 255)
+    assert ue.Gratings(epsilon=1.0).amplitude((3, 20, 10)) == pytest.approx(600**-0.5)

@@ -78,6 +78,22 @@ class Gratings(Untrained, Method):
         usual = self.levels * math.sqrt(math.prod(shape))
         return spread_budget(self.epsilon, usual, shape), self.norm
 
+    def amplitude(self, shape: Sequence[int]) -> float:
+        """How far each value of a row is from zero, before rounding.
+
+        Args:
+            shape: (C, H, W) of the images.
+
+        Returns:
+            In [0, 1] units.
+
+        Raises:
+            ValueError: The budget leaves each value less than half a pixel level.
+        """
+        epsilon, _ = self._budget(shape)
+        assert epsilon is not None
+        return epsilon / math.sqrt(math.prod(shape))
+
     def _learn(self, run: Run) -> None:
         height, width = run.images.shape[2:]
         steps = grating_steps(run.num_classes, (height, width), self.least_cycles, self.most_cycles)

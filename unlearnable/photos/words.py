@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 from ..engine.estimate import duration, gigabytes
+from ..methods.lasting import Lasting
 
 _USUAL = 8 / 255  # what the levels below belong to
 ENOUGH = 100  # photos of a class from which on an audit may say something, as a rule of thumb
@@ -119,11 +120,10 @@ def _what(plan: Planned) -> str:
 
 
 def _looks(plan: Planned) -> str:
-    field = getattr(plan.method, "field_epsilon", None)
-    if field is not None:
+    if isinstance(plan.method, Lasting):
         smooth = "in smooth areas, such as sky or skin"
         where = f"least {smooth}" if plan.visibility in _LOOKS else f"also {smooth}, where it shows"
-        return _LIT.format(_most(plan, field), where)
+        return _LIT.format(_most(plan.method, plan.image_size), where)
     found = _shows(plan)
     only = plan.method.kind == "shift"
     tint = getattr(plan.method, "epsilon" if only else "colour_epsilon", None)
@@ -133,14 +133,11 @@ def _looks(plan: Planned) -> str:
     return tinted if only else f"{tinted} Apart from that, {found[0].lower()}{found[1:]}"
 
 
-def _most(plan: Planned, field: float) -> int:
-    """The most levels that a value changes by a grating and a field of this size."""
-    size = plan.image_size
-    sides = (size, size) if isinstance(size, int) else tuple(size or (224, 224))
-    shape = (3, *sides)
-    epsilon, _ = plan.method._budget(shape)
-    assert epsilon is not None
-    return math.floor(255 * (field + epsilon / math.sqrt(math.prod(shape))) + 1e-6)
+def _most(method: Lasting, size: int | Sequence[int] | None) -> int:
+    """The most levels that a value changes by a grating and a field."""
+    height, width = (size, size) if isinstance(size, int) else (size or (224, 224))
+    most = method.field_epsilon + method.amplitude((3, height, width))
+    return math.floor(255 * most + 1e-6)
 
 
 def _shows(plan: Planned) -> str:
