@@ -24,7 +24,7 @@ from unlearnable.engine.run import Run
 from unlearnable.engine.sampler import Shards, batches_for
 from unlearnable.methods import fit_session as fitting
 from unlearnable.methods import row_buffer as rows_module
-from unlearnable.methods.fit_session import _flat
+from unlearnable.methods.checkpoint_folder import _flat, remove_checkpoint
 from unlearnable.methods.row_buffer import RowBuffer, RowFile
 from unlearnable.perturbation.quantize import encode
 
@@ -510,7 +510,7 @@ def test_a_kept_checkpoint_ends_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "train_step", None)  # nothing is learned again
     second = sem().fit(Shapes(size=43), **options)
     assert bytes_of(first) == bytes_of(second) and first.history_ == second.history_
-    fitting.remove_checkpoint(tmp_path / "c")
+    remove_checkpoint(tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 

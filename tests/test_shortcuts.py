@@ -72,11 +72,11 @@ def test_tiny_images_work_or_are_refused_with_a_reason(method, shape):
         (ue.LSP, {"separation": 0}, "separation"),
         (ue.LSP, {"cell": 32}, "smaller cells"),
         (ue.LSP, {"epsilon": 0}, "epsilon > 0"),
-        (ue.LSP, {"epsilon": 8 / 255}, r"at least 0\.109 for images of 3x32x32.*1\.3 in the paper"),
+        (ue.LSP, {"epsilon": 8 / 255}, r"at least 0\.109 for images of 3x32x32.*1\.3 by default"),
         (
             ue.AR,
             {"epsilon": 8 / 255},
-            r"at least 0\.109 .*L2.* \(1 in the paper\), and 0\.0314",
+            r"at least 0\.109 .*L2.* \(1 by default\), and 0\.0314",
         ),
         (ue.AR, {"distance": 0}, "distance"),
         (ue.AR, {"epsilon": -1}, "epsilon > 0"),

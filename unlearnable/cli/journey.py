@@ -251,7 +251,7 @@ class Journey:
         self._clean_up()
 
     def _clean_up(self) -> None:
-        from ..methods.fit_session import remove_checkpoint
+        from ..methods.checkpoint_folder import remove_checkpoint
 
         if self._args.checkpoint is not None:
             remove_checkpoint(self._args.checkpoint)

@@ -216,6 +216,6 @@ def _finish(
     """Shows what was done, and where a profiled fit's time went."""
     show(args, values | times(method), text)
     if args.checkpoint is not None:
-        from ..methods.fit_session import remove_checkpoint
+        from ..methods.checkpoint_folder import remove_checkpoint
 
         remove_checkpoint(args.checkpoint)

@@ -89,7 +89,7 @@ class Unfinished:
 
     def remove(self) -> None:
         """Deletes this package's files from the folder, and the folder if nothing else is in it."""
-        from ..methods.fit_session import remove_checkpoint
+        from ..methods.checkpoint_folder import remove_checkpoint
 
         remove_checkpoint(self.checkpoint)
         (self._folder / _PLAN).unlink(missing_ok=True)

@@ -46,9 +46,13 @@ def images_among(num_images: int, among: int | None) -> int:
     return Shards(num_images).images_among(among)
 
 
-def _ranks(groups: Tensor, sizes: Tensor) -> Tensor:
-    """How many of the same group come before each, (n,); ``sizes`` are those of the groups."""
-    order = groups.argsort(stable=True)
+def ranks_within(groups: Tensor) -> Tensor:
+    """For each item, how many before it are of the same group, int64 (n,), on the CPU.
+
+    Args:
+        groups: Group of every item, such as an image's class, int64 (n,), on the CPU.
+    """
+    order, sizes = groups.argsort(stable=True), groups.bincount()
     starts = sizes.cumsum(0) - sizes
     ranks = torch.empty_like(groups)
     ranks[order] = torch.arange(len(groups)) - starts[groups[order]]
@@ -188,7 +192,7 @@ class Shards:
             size = len(range(shard, self._num_images, self.count))
             order = self._permutation(size, "mixed", stream, sweep, shard)
             group = groups[self._images(shard, order)]
-            part = _ranks(group, held[shard]) * parts[group] // most[group]
+            part = ranks_within(group) * parts[group] // most[group]
             places = (part + jitter[first[group] + part]) / parts[group]
             found.append(self._images(shard, order[places.argsort(stable=True)]))
         return found

@@ -14,7 +14,7 @@ from .._version import __version__
 from ..data.cache import ImageStore, read_images
 from ..engine import NORMS
 from ..engine.numbers import integer
-from ..methods.parameters import check_epsilon
+from ..methods.parameter_checks import check_epsilon
 from ..perturbation import GRANULARITIES
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Result

@@ -12,7 +12,7 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from .base import Method
 from .parameters import any_integer, choice, count, proportion
-from .self_ensemble import train_checkpoints
+from .self_ensemble import check_checkpoints, train_checkpoints
 from .spread_colours import spread_colours
 from .swarm_colours import swarm_colours
 
@@ -85,11 +85,7 @@ class ColourShift(Method):
 
     def _validate(self) -> None:
         super()._validate()
-        if self.train_epochs < self.checkpoints:
-            raise ValueError(
-                f"expected at most as many checkpoints as epochs, got {self.checkpoints} with "
-                f"train_epochs={self.train_epochs}"
-            )
+        check_checkpoints(self.checkpoints, self.train_epochs)
 
     def passes(self, num_images: int) -> int:
         """Image passes for ten classes, because the number of classes is not known beforehand."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..engine.models import Ensemble
 from ..engine.run import Run
-from .parameters import any_integer, count, length
+from .parameter_checks import check_change
+from .parameters import any_integer, checked, count, length
 from .sep import SEP
 from .swarm_colours import swarm_colours, targets_of
 
@@ -60,7 +61,7 @@ class DUNE(SEP):
     step_size: float = length(0.5 / 255)
     checkpoints: int | None = count(5)
     shift: int | None = any_integer(None)
-    colour_epsilon: float = 25 / 255
+    colour_epsilon: float = checked(25 / 255, check_change)
     particles: int = count(10)
     iterations: int = count(10)
     class_images: int = count(1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -19,7 +18,7 @@ import torch
 
 from .._version import __version__
 from ..data.cache import ImageStore, bytes_of_images, read_images
-from ..engine.checkpoint import STATE, Checkpoint
+from ..engine.checkpoint import Checkpoint
 from ..engine.device import pick_device
 from ..engine.distributed import Group
 from ..engine.estimate import duration
@@ -29,17 +28,16 @@ from ..engine.precision import check_precision
 from ..engine.prefetch import ImageSource, StreamedImages
 from ..engine.progress import Progress
 from ..engine.run import Run
-from ..io.files import LOCK, claim_folder, locked, write_json
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels
 from ..perturbation.visibility import with_mask
+from .checkpoint_folder import ROW_FILE, claimed_checkpoint, remove_checkpoint
 from .learned import Learned, fingerprint_of
 from .masks import masks_of
 from .row_buffer import RowBuffer, RowFile
 from .work import work_of_fit
 
 logger = logging.getLogger(__name__)
-_MARKER, _ROWS = "checkpoint.json", "rows.bin"
 _HOST_SHARE = 0.25  # of the machine's memory that images, and again rows, may take
 _DEVICE_SHARE = 0.2  # of a GPU's free memory, likewise
 _ROWS_IN_MEMORY = 1 << 30  # bytes of rows above which a perturbation keeps them in a file
@@ -191,38 +189,16 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         described = with_mask(described, self._options.visibility)
         with self._group.rank_zero_first() as first:
             if first:
-                partial = folder / f".{_MARKER}.partial"
-                if not partial.exists():
-                    claim_folder(folder, _MARKER)
+                row_bytes = images.images.numel() if self._method._has_rows else None
                 self._lock = self._cleanup.enter_context(contextlib.ExitStack())
-                self._lock.enter_context(locked(folder, wait=False))
-                partial.unlink(missing_ok=True)
-                claim_folder(folder, _MARKER)
-                if (folder / _MARKER).exists():
-                    _compare(json.loads((folder / _MARKER).read_text()), described, folder)
-                else:
-                    write_json(folder / _MARKER, described)
-                self._check_rows(folder)
+                self._lock.enter_context(claimed_checkpoint(folder, described, row_bytes))
         return self._group.shared(folder)
-
-    def _check_rows(self, folder: Path) -> None:
-        """Rows belong to a state: without one they go, and with one they must be whole."""
-        if not (folder / STATE).exists():
-            for file in folder.glob(f"{_ROWS}*"):
-                file.unlink()
-        elif self._method._has_rows:
-            size = (folder / _ROWS).stat().st_size if (folder / _ROWS).exists() else 0
-            if size != self.images.images.numel():
-                raise ValueError(
-                    f"expected complete rows in {folder / _ROWS}, got a damaged or missing file; "
-                    f"delete {folder} to start again"
-                )
 
     def _make_rows(self, folder: Path | None) -> RowBuffer:
         shape, (epsilon, norm) = tuple(self.images.images.shape), self.budget
         assert epsilon is not None and norm is not None
         if folder is not None:
-            path = self._group.shared(folder) / _ROWS
+            path = self._group.shared(folder) / ROW_FILE
             with self._group.rank_zero_first():  # one process makes the file, the others open it
                 self._file = RowFile(path, shape, rank=self._group.rank)
             self._cleanup.callback(self._file.close)
@@ -327,37 +303,6 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         return owned
 
 
-def remove_checkpoint(folder: str | Path) -> None:
-    """Deletes a fit's files from a folder, and the folder if nothing else is in it."""
-    folder = Path(folder)
-    # The marker last: until then the folder is still known as a checkpoint.
-    for pattern in (STATE, "once-*", f"{_ROWS}*", ".*.partial", LOCK, _MARKER):
-        for file in folder.glob(pattern):
-            file.unlink()
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def _remove_own(folder: str, process: int) -> None:
     if os.getpid() == process:  # forked workers hold copies of the perturbation
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
-    """Raises ``ValueError`` unless a checkpoint belongs to this fit."""
-    there, here = _flat(found), _flat(json.loads(json.dumps(expected)))
-    names = [n for n in sorted(there.keys() | here.keys()) if there.get(n) != here.get(n)]
-    differences = [f"{n}: {there.get(n)!r} there, {here.get(n)!r} here" for n in names]
-    if differences:
-        raise ValueError(
-            f"expected a checkpoint of the same fit in {folder}, found that of another one "
-            f"({'; '.join(differences)}); choose another folder, or delete this one"
-        )
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        name = prefix + name
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat

@@ -136,9 +136,8 @@ def grating_steps(
     along = math.isqrt(classes) + 1  # choices along an axis, none among them
     ratios = np.linspace(0, 1, along - 1) if along > 2 else np.zeros(1)
     cycles = least_cycles * (most_cycles / least_cycles) ** ratios
-    places = np.concatenate(
-        [[-1 / max(1, along - 2)], ratios]
-    )  # none lies one step below the least
+    # Having no period counts as one step below the fewest periods.
+    places = np.concatenate([[-1 / max(1, along - 2)], ratios])
     steps = np.rint(np.concatenate([[0.0], cycles]) / shorter * TURN).astype(np.int64)
     pairs = np.array(list(itertools.product(range(along), repeat=2))[1:])
     chosen = pairs[farthest(classes, places[pairs])]

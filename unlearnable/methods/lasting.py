@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..engine.run import Run
 from .gratings import Gratings
+from .parameter_checks import check_change
+from .parameters import checked
 from .smooth_fields import smooth_fields
 
 _LEVELS = 20 / 255  # that each value of a grating is away from zero
@@ -47,7 +49,7 @@ class Lasting(Gratings):
     below = "procedural"
     levels = _LEVELS
 
-    field_epsilon: float = _FIELD_EPSILON
+    field_epsilon: float = checked(_FIELD_EPSILON, check_change)
 
     def _learn(self, run: Run) -> None:
         fields = smooth_fields(run.global_rng("fields"), run.num_classes, run.images.shape[1:])

@@ -15,7 +15,7 @@ from ..engine.features import WithExamples, features_of
 from ..engine.mask import protected
 from ..engine.pgd import pgd
 from ..engine.run import Run
-from ..engine.sampler import images_per_epoch
+from ..engine.sampler import images_per_epoch, ranks_within
 from ..engine.train import sgd, to_float, train_surrogate
 from .expectation import Expectation, transformations
 from .parameters import count, length, positive, zero_or_more
@@ -266,7 +266,4 @@ def information_loss(
 
 def first_of_each(classes: Tensor, most: int) -> Tensor:
     """Indices of the first ``most`` images of each class, in order, int64 (n,)."""
-    order = classes.argsort(stable=True)
-    sizes = classes.bincount()
-    ranks = torch.arange(len(classes)) - (sizes.cumsum(0) - sizes)[classes[order]]
-    return order[ranks < most].sort().values
+    return (ranks_within(classes) < most).nonzero()[:, 0]

@@ -13,12 +13,20 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..engine import NORMS
-from ..engine.models import LITE0, check_model_name, torchvision_name
+from ..engine.models import LITE0, torchvision_name
 from ..engine.names import suggestion
-from ..engine.numbers import integer, number
+from ..engine.numbers import integer
 from ..perturbation import GRANULARITIES
 from ..perturbation.summary import format_epsilon
 from .keywords import Keywords, near_parameter
+from .parameter_checks import (
+    check_choice,
+    check_epsilon,
+    check_flag,
+    check_range,
+    check_surrogate,
+    check_unit,
+)
 
 Self = TypeVar("Self", bound="Parameters")
 Check = Callable[[str, Any, str], Any]
@@ -41,7 +49,7 @@ def budget(default: float) -> Any:
 def length(default: float | None) -> Any:
     """The length of a step in [0, 1] units, above 0."""
     return checked(
-        default, lambda name, value, norm: _check_unit(name, _check_range(name, value), norm)
+        default, lambda name, value, norm: check_unit(name, check_range(name, value), norm)
     )
 
 
@@ -57,37 +65,36 @@ def any_integer(default: int | None, *, optional: bool = False) -> Any:
 
 def proportion(default: float) -> Any:
     """A number from 0 to 1."""
-    return checked(default, lambda name, value, norm: _check_range(name, value, 0, 1))
+    return checked(default, lambda name, value, norm: check_range(name, value, 0, 1))
 
 
 def positive(default: float, *, most: float = math.inf) -> Any:
     """A number above 0 and up to ``most``."""
-    return checked(default, lambda name, value, norm: _check_range(name, value, most=most))
+    return checked(default, lambda name, value, norm: check_range(name, value, most=most))
 
 
 def zero_or_more(default: float) -> Any:
     """A number of at least 0."""
-    return checked(default, lambda name, value, norm: _check_range(name, value, 0))
+    return checked(default, lambda name, value, norm: check_range(name, value, 0))
 
 
 def choice(default: str, choices: Sequence[str]) -> Any:
     """One of several words."""
-    return checked(default, lambda name, value, norm: _check_choice(name, value, choices))
+    return checked(default, lambda name, value, norm: check_choice(name, value, choices))
 
 
 def flag(default: bool) -> Any:
     """True or False."""
-    return checked(default, _check_flag)
+    return checked(default, check_flag)
 
 
 class Parameters(Keywords):
     """A method's parameters: the fields of a keyword-only dataclass.
 
     A field's default defines how it is checked: ``steps: int = count(10)``. The parameters that
-    this class itself reads (``surrogate``, ``epsilon``, ``colour_epsilon``, ``field_epsilon``,
-    ``norm``, ``granularity``, ``pretrained_surrogate``, ``batch_size`` and ``seed``) have the same
-    meaning in every method and are always checked. A class with its own ``__init__`` that only
-    stores its arguments works, too.
+    this class itself reads (``surrogate``, ``epsilon``, ``norm``, ``granularity``,
+    ``pretrained_surrogate``, ``batch_size`` and ``seed``) have the same meaning in every method and
+    are always checked. A class with its own ``__init__`` that only stores its arguments works, too.
 
     Attributes:
         presets: Parameters by preset name; ``"paper"`` stands for the defaults.
@@ -202,7 +209,7 @@ class Parameters(Keywords):
 
         Subclasses add checks of several parameters together after ``super()._validate()``.
         """
-        norm = _check_choice("norm", getattr(self, "norm", NORMS[0]), NORMS)
+        norm = check_choice("norm", getattr(self, "norm", NORMS[0]), NORMS)
         declared: dict[str, Any] = getattr(self, "__dataclass_fields__", {})
         parameters = inspect.signature(type(self)).parameters
         for name, value in self.get_params().items():
@@ -273,68 +280,11 @@ class Untrained:
         return 0
 
 
-def check_epsilon(name: str, value: Any, norm: str, *, zero: bool) -> float:
-    """A budget in [0, 1] units as a float; negative budgets and budgets in levels are refused.
-
-    So are budgets that integer levels round to nothing, unless ``zero`` allows these and 0.
-    """
-    value = number(name, value)
-    if value < 0 or (value == 0 and not zero):
-        raise ValueError(f"expected {name} {'>=' if zero else '>'} 0, got {value}")
-    _check_unit(name, value, norm)
-    if norm == "Linf" and not zero and math.floor(value * 255 + 1e-6) < 1:
-        raise ValueError(
-            f"expected {name} of at least 1 / 255, got {value * 255:g} / 255, which rounds to "
-            f"nothing in 8-bit pixels"
-        )
-    return value
-
-
-def _check_unit(name: str, value: float, norm: str) -> float:
-    if norm == "Linf" and value > 127 / 255:
-        hint = f"; in [0, 1] units, did you mean {value:g} / 255?" if value >= 1 else ""
-        raise ValueError(f"expected {name} up to 127 / 255, got {value:g}{hint}")
-    return value
-
-
-def _check_range(
-    name: str, value: Any, least: float | None = None, most: float = math.inf
-) -> float:
-    """A number up to ``most``, from ``least`` on; None is above 0."""
-    value = number(name, value)
-    if value > most or (value <= 0 if least is None else value < least):
-        bound = "above 0" if least is None else f"from {least:g}"
-        bound += "" if most == math.inf else f" up to {most:g}"
-        raise ValueError(f"expected {name} {bound}, got {value}")
-    return value
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        near = suggestion(value, choices)
-        raise ValueError(f"expected {name} to be one of {list(choices)}, got {value!r}{near}")
-    return str(value)
-
-
-def _check_flag(name: str, value: Any, norm: str) -> bool:
-    if not isinstance(value, (bool, int, float)) or value not in (0, 1):
-        raise ValueError(f"expected {name} to be True or False, got {value!r}")
-    return bool(value)
-
-
-def _check_surrogate(name: str, value: Any, norm: str) -> str | nn.Module:
-    if not isinstance(value, nn.Module):
-        check_model_name(value)
-    return value
-
-
 _SHARED: dict[str, Check] = {
-    "surrogate": _check_surrogate,
+    "surrogate": check_surrogate,
     "epsilon": partial(check_epsilon, zero=False),
-    "colour_epsilon": lambda name, value, norm: check_epsilon(name, value, "Linf", zero=False),
-    "field_epsilon": lambda name, value, norm: check_epsilon(name, value, "Linf", zero=False),
-    "granularity": lambda name, value, norm: _check_choice(name, value, GRANULARITIES),
-    "pretrained_surrogate": _check_flag,
+    "granularity": lambda name, value, norm: check_choice(name, value, GRANULARITIES),
+    "pretrained_surrogate": check_flag,
     "batch_size": lambda name, value, norm: integer(name, value, least=1),
     "seed": lambda name, value, norm: integer(name, value),
 }

@@ -12,6 +12,15 @@ from ..engine.run import Run
 from ..engine.train import augmented, sgd, tenfold_decay, train_surrogate
 
 
+def check_checkpoints(checkpoints: int, train_epochs: int) -> None:
+    """Raises ``ValueError`` if there are fewer epochs than checkpoints."""
+    if train_epochs < checkpoints:
+        raise ValueError(
+            f"expected at most as many checkpoints as epochs, got {checkpoints} with "
+            f"train_epochs={train_epochs}"
+        )
+
+
 def train_checkpoints(
     run: Run,
     surrogate: nn.Module,

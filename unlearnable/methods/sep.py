@@ -18,7 +18,7 @@ from ..engine.sampler import images_per_epoch
 from ..engine.train import to_float
 from .expectation import Expectation, transformations
 from .parameters import any_integer, count, flag, length
-from .self_ensemble import train_checkpoints
+from .self_ensemble import check_checkpoints, train_checkpoints
 
 
 @dataclass(repr=False, eq=False)
@@ -97,11 +97,7 @@ class SEP(Expectation):
         super()._validate()
         if self.variance_reduction and self.inner_steps < 1:
             raise ValueError(f"expected inner_steps >= 1, got {self.inner_steps}")
-        if self.train_epochs < self._size:
-            raise ValueError(
-                f"expected at most as many checkpoints as epochs, got {self._size} with "
-                f"train_epochs={self.train_epochs}"
-            )
+        check_checkpoints(self._size, self.train_epochs)
 
     @property
     def _size(self) -> int:

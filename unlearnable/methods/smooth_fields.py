@@ -38,8 +38,7 @@ class SmoothFields(Untrained, Method):
     brightness and overall. Nothing is trained, and there is one row per class.
 
     Args:
-        epsilon: Budget in [0, 1] units.
-        norm: Only ``"Linf"``.
+        epsilon: Budget in [0, 1] units (Linf).
         frequencies: Number of the lowest frequencies to use along each axis, at least 2.
         colourfulness: Spread of colour differences relative to that of brightness; 0 is grey.
         granularity: Only ``"class-wise"``.

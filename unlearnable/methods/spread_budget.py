@@ -17,7 +17,7 @@ def spread_budget(epsilon: float | None, usual: float, shape: Sequence[int]) -> 
     if epsilon < least:
         raise ValueError(
             f"expected epsilon of at least {least:.3g} for images of {'x'.join(map(str, shape))}: "
-            f"it is the L2 norm over all values ({usual:.3g} in the paper), and {epsilon:.3g} "
+            f"it is the L2 norm over all values ({usual:.3g} by default), and {epsilon:.3g} "
             f"would leave most pixels unchanged"
         )
     return epsilon

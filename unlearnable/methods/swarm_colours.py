@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ..engine.models import Ensemble
 from ..engine.pgd import target_classes
 from ..engine.run import Run
+from ..engine.sampler import ranks_within
 from ..engine.similarity import psnr, ssim
 from ..engine.swarm import Swarm
 from ..engine.train import to_float
@@ -110,8 +111,4 @@ def _first_of_each(labels: Tensor, num_classes: int, most: int) -> tuple[Tensor 
     numbers = kept.clamp_min(1)[:, None].float().to(device)
     if torch.equal(kept, counts):
         return None, numbers
-    order = labels.argsort(stable=True)
-    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
-    judged = torch.zeros(len(labels), dtype=torch.bool)
-    judged[order] = place < most
-    return judged.to(device), numbers
+    return (ranks_within(labels) < most).to(device), numbers
