@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar10 import AnyCIFAR10, mean_and_spread
+from cifar10 import AnyCIFAR10, last_shown
 from leaderboard import perturbation_of
 from record import DOCS, RESULTS, Record, fill, where
 from torch import Tensor, nn
@@ -84,13 +84,7 @@ def table(result: dict[str, Any]) -> str:
     for method in METHODS:
         found = [cells.get(f"{method}, {victim}") for victim in EPOCHS]
         if any(found):
-            figures = [
-                ""
-                if cell is None
-                else mean_and_spread([{"last": x} for x in cell["victims"]["last"]], "last")
-                for cell in found
-            ]
-            lines.append(f"| {' | '.join([method, *figures])} |")
+            lines.append(f"| {' | '.join([method, *map(last_shown, found)])} |")
     epochs = ", ".join(f"{name} {number}" for name, number in settings["epochs"].items())
     note = (
         f"CIFAR-10, {settings['images']:,} images, presets fast with a resnet9: last accuracy of "

@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, mean_and_spread
+from cifar10 import AnyCIFAR10, last_shown
 from record import DOCS, RESULTS, Record, fill, where
 from torch.utils.data import Subset
 
@@ -61,13 +61,7 @@ def table(result: dict[str, Any]) -> str:
     for fit in FITS:
         found = [cells.get(f"{fit}, {victim}") for victim in VICTIMS]
         if any(found):
-            figures = [
-                ""
-                if cell is None
-                else mean_and_spread([{"last": x} for x in cell["victims"]["last"]], "last")
-                for cell in found
-            ]
-            lines.append(f"| {' | '.join([fit, *figures])} |")
+            lines.append(f"| {' | '.join([fit, *map(last_shown, found)])} |")
     note = (
         f"Accuracy on clean test images in percent after the last epoch, victims "
         f"{settings['seeds']} each; CIFAR-10, {settings['images']:,} training images, epochs "

@@ -189,6 +189,13 @@ def mean_and_spread(victims: list[dict[str, Any]], which: str) -> str:
     return f"{values.mean():.1f}{spread}"
 
 
+def last_shown(cell: dict[str, Any] | None) -> str:
+    """Of a cell with the victims of one evaluation, empty if it was not measured."""
+    if cell is None:
+        return ""
+    return mean_and_spread([{"last": last} for last in cell["victims"]["last"]], "last")
+
+
 def table(result: dict[str, Any]) -> str:
     """The table of a result, from the committed JSON."""
     machine, settings, cells = (result[name] for name in ("machine", "settings", "cells"))

@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, mean_and_spread
+from cifar10 import AnyCIFAR10, last_shown
 from fullsize import LEARNED, Photos, Resized
 from PIL import Image
 from record import DOCS, RESULTS, Record, fill, where
@@ -62,10 +62,6 @@ class Copies(Dataset[Any]):
         return self.images[index], self.targets[index]
 
 
-def _last(cell: dict[str, Any]) -> str:
-    return mean_and_spread([{"last": last} for last in cell["victims"]["last"]], "last")
-
-
 def table(result: dict[str, Any]) -> str:
     """A row for each visibility, a column for each kind of file."""
     cells, settings = result["cells"], result["settings"]
@@ -74,8 +70,7 @@ def table(result: dict[str, Any]) -> str:
     for name in (*ORDER, LASTING):
         found = [cells.get(f"{name}, {kind}") for kind in kinds]
         if any(found):
-            columns = ["" if cell is None else _last(cell) for cell in found]
-            lines.append(f"| {name} | {' | '.join(columns)} |")
+            lines.append(f"| {name} | {' | '.join(map(last_shown, found))} |")
     note = (
         f"Test accuracy on clean images in percent after the last epoch, mean and spread over "
         f"{settings['seeds']} victims; {settings['images']:,} {TRAINED_ON[settings['dataset']]}, "

@@ -7,14 +7,16 @@ import statistics
 from typing import Any, NamedTuple
 
 from boards import Board, Figure, boards, columns, counts_for_worst, figure_of, known_figures, span
-from method_facts import IMAGES, PRESETS, million, presets, surrogate
+from method_facts import IMAGES, PRESETS, changed, million, presets, surrogate
 from published import PUBLISHED, published
 from record import RESULTS, where
+from release import SHIPPED, SURROGATES
 
 import unlearnable as ue
 from unlearnable.engine.estimate import duration
 
 OURS, STRENGTH, PACE = (RESULTS / f"{name}-cpu.json" for name in ("methods", "strength", "engine"))
+RELEASES = [RESULTS / f"{name}-cpu.json" for name in ("release", "release-surrogates")]
 
 
 class Reached(NamedTuple):
@@ -71,6 +73,7 @@ def reached(cls: type[ue.Method]) -> list[Reached]:
         for images, victim, entry in _of_strength(cls)
         if (entry.row, images, victim) not in on_boards
     ]
+    found += _of_release(cls)
     found += [(_read(OURS)["settings"]["images"], entry) for entry in _of_trial(cls)]
     return [entry for _, entry in sorted(found, key=lambda pair: -pair[0])]
 
@@ -129,6 +132,23 @@ def _of_trial(cls: type[ue.Method]) -> list[Reached]:
         for row, cell in cells.items()
         if of_class(row, cls) and cell["victims"]
     ]
+
+
+def _of_release(cls: type[ue.Method]) -> list[tuple[int, Reached]]:
+    """From release.py, of the pre-made perturbations."""
+    found = []
+    for path in RELEASES:
+        result = _read(path)
+        settings, cells = result["settings"], result["cells"]
+        title = f"{settings['images']:,} images, {settings['victim']}, {settings['epochs']} epochs"
+        source = f"`release.py`, `results/{path.name}`, {_made(result)}"
+        for name, (made, overrides) in (SHIPPED | SURROGATES).items():
+            if made is cls and name in cells:
+                row = f"{cls.__name__} {changed(cls(**overrides))}".rstrip()
+                figures = _seeds(cells["clean"]), _seeds(cells[name])
+                entry = Reached(row, f"{title}, `{name}`", *figures, source)
+                found.append((settings["images"], entry))
+    return found
 
 
 def published_plain(row: str) -> str:

@@ -173,16 +173,18 @@ def strength_table() -> str:
     for cls in listed():
         name = cls.__name__
         known = published_plain(name)
-        best = next((entry for entry in reached(cls) if entry.row == name), None)
+        found = reached(cls)  # best with the defaults
+        best = next((entry for entry in found if entry.row == name), found[0] if found else None)
         victims, clean, last = "", "", "not measured yet"
         if best is not None:
-            victims, clean = f": {best.title}", best.clean_shown
+            other = f"{best.row.removeprefix(name).strip()}, " if best.row != name else ""
+            victims, clean = f": {other}{best.title}", best.clean_shown
             last = best.figure.shown("last")
         lines.append(f"| [{name}]({name}.md){victims} | {clean} | {last} | {known} |")
     note = (
         "Accuracy on clean CIFAR-10 test images, in percent; the lower, the stronger the "
-        "protection. Each row has the largest result there is. Published figures are for a "
-        "ResNet-18 and the whole set."
+        "protection. Each row has the largest result there is; without a spread it is of one seed. "
+        "Published figures are for a ResNet-18 and the whole set."
     )
     return "\n".join([*lines, "", note])
 

@@ -97,6 +97,73 @@ def test_published_figures_name_their_source(benchmarks):
     assert published_range("EM") == "13.2 to 23.8" and published_range("AUE") == ""
 
 
+def _percent(share):
+    return f"{100 * share:.1f} %"
+
+
+def _of_sem(results):
+    made = results("release-surrogates")
+    (last,), (peak,), (clean,) = (
+        made["cells"]["cifar10-sem"]["last"],
+        made["cells"]["cifar10-sem"]["peak"],
+        made["cells"]["clean"]["last"],
+    )
+    rows = made["cells"]["cifar10-sem, rows"]
+    assert made["settings"]["victim"] == "resnet9" and made["settings"]["seeds"] == 1
+    yield f"all {rows['images']:,} took {rows['cpu_seconds'] / 60:.1f} minutes of one CPU core"
+    yield f"{_percent(last)} of the clean test images correctly, {_percent(peak)} at its best epoch"
+    yield f"trained on clean images, it reached {_percent(clean)} (one seed, "
+    yield f'{made["settings"]["epochs"]} epochs of `recipe="fast"`, {made["date"]}, '
+
+
+def _of_a_fit(results):
+    cell = results("strength")["cells"]["SEM, 50000, auto"]
+    clean = [cell["last"] for cell in results("recipes")["cells"].values()]
+    (last,) = cell["victims"]["last"]
+    yield f"that fit took {cell['fit']['seconds'] / 60:.0f} minutes on two CPU cores"
+    yield f"protected copy classified {_percent(last)} of the clean test images correctly"
+    yield f"three trained on clean images reached {_percent(sum(clean) / 3)}"
+
+
+def _of_the_demo(results):
+    made = results("demo")
+    seeds = [cell["victims"] for cell in made["cells"].values()]
+    for shown, name in (("clean", "clean"), ("SEM", "SEM"), ("random noise", "random noise")):
+        first = seeds[0][name]
+        yield f"| {shown} images | {_percent(first['last'])} | {_percent(first['peak'])} | "
+    clean, sem = (sum(seed[name]["last"] for seed in seeds) / 3 for name in ("clean", "SEM"))
+    yield f"the mean is {_percent(clean)} for clean images and {_percent(sem)} for SEM"
+
+
+def _of_loading(results):
+    cells = results("loading")["cells"]
+    assert cells["RandomNoise"]["ratio"] == 1
+    own = cells["RandomNoise, a dataset's own items"]["ratio"]
+    yield f"({own:.2f} times as long in a custom dataset"
+    yield f"Over `LSP` it took {cells['LSP']['ratio']:.2f} times as long, and over `AR` "
+    yield f"over `AR` {cells['AR']['ratio']:.2f} times"
+
+
+def _of_photos(results):
+    low, clean = (
+        results("copies-photos")["cells"][f"{name}, PNG"]["victims"]["last"]
+        for name in ("low", "clean")
+    )
+    yield f"reached {_percent(sum(low) / 3)}, and {_percent(sum(clean) / 3)} without protection"
+    seconds = results("photos")["cells"]["1000 photos, png"]["stages"]["all"]["seconds"]
+    yield f"1,000 photos of 12 megapixels took {seconds / 60:.0f} minutes"
+
+
+@pytest.mark.parametrize("figures", [_of_sem, _of_a_fit, _of_the_demo, _of_loading, _of_photos])
+def test_figures_in_the_readmes_sentences_are_those_of_the_committed_results(figures):
+    def results(name):
+        return json.loads((ROOT / "benchmarks" / "results" / f"{name}-cpu.json").read_text())
+
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for sentence in figures(results):
+        assert sentence in readme
+
+
 @pytest.mark.parametrize("dataset", ["photos", "cifar10"])
 def test_what_a_lower_visibility_costs_is_made_from_the_committed_result(dataset, benchmarks):
     from copies import PAGE, table

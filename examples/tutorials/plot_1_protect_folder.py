@@ -4,8 +4,8 @@ Protect a folder of photos
 
 You are about to publish a collection of photos, sorted into folders by what they show,
 and would rather not have a stranger train a classifier on them. ``unlearnable protect``
-writes a copy of the folder that looks the same and teaches such a classifier next to
-nothing it can use. This page runs it on five photos, looks at what it changed, and
+writes a copy of the folder that looks the same and is meant to teach such a classifier
+little that it can use. This page runs it on five photos, looks at what it changed, and
 checks the copies before they go out.
 """
 

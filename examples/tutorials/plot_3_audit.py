@@ -97,7 +97,7 @@ plt.show()
 # %%
 # Expect JPEG to cost more than it brings here: in so short a training the network
 # learns little from such images, clean or not. Subtracting the class means brings the
-# blue bar up to the grey one. Whoever does that has the images back.
+# blue bar up to the grey one: this victim gets what clean images would have given it.
 
 # %%
 # The page that it writes

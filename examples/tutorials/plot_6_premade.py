@@ -4,8 +4,8 @@ Load a pre-made perturbation of CIFAR-10
 
 Research often needs a protected CIFAR-10 and no new way of making one. Some
 perturbations are small enough to be part of the package: they work by class, or are
-computed, and cover all 50,000 images. This page loads each of them by name, looks at
-it, and trains on images that carry one.
+computed, and cover all 50,000 images. This page loads some of them by name, looks at
+them, and trains on images that carry one.
 """
 
 # %%
@@ -123,9 +123,10 @@ plt.show()
 # about CIFAR-10. For that you need the real set and all of its images, a network of the
 # size that people train, such as ``"resnet18"``, and the protocol's 60 epochs.
 #
-# Perturbations with a row for each image belong to the very images that they were
-# learned on, and a stand-in will not do: images that were not fitted are an error. They
-# are too large to ship; people who have made one can share it on the Hugging Face Hub.
+# A row for each of 50,000 images is too large to ship. For ``cifar10-sem`` the package
+# has the network that learned them instead, and ``from_pretrained("cifar10-sem",
+# dataset=trainset)`` computes rows for the images at hand. People who have made other
+# perturbations can share them on the Hugging Face Hub.
 #
 # What to read next
 # -----------------

@@ -30,11 +30,10 @@ class Gratings(Untrained, Method):
 
     Stripes and checks, the same in all channels. Each value of a row is the budget's share up or
     down: along each axis the period depends on the class, and the phase is drawn for each image.
-    Networks recognise the periods before they learn the picture. The periods are long enough to
-    survive compression, blurring and downscaling; because they are grey, they survive the removal
-    of colour; and because the phases are random, the mean of a class shows nothing, and no linear
-    model can tell classes apart. Anyone who looks for them finds them in the mean power spectrum of
-    a class.
+    The periods are meant to be easier to learn than the picture, and are long so as to outlast
+    compression, blurring and downscaling. Because rows are grey, removing colour does not remove
+    them; because their phases are random, they cancel out in the mean of a class. Anyone who looks
+    for them finds them in the mean power spectrum of a class.
 
     This is this package's own method, based on the paper's idea of shortcuts that are easy to tell
     apart. Nothing is trained, and new images get their own rows.
@@ -43,8 +42,8 @@ class Gratings(Untrained, Method):
         epsilon: L2 norm of a row in [0, 1] units; None means 12/255 times the square root of the
             number of values, 2.61 for 32x32 colour images.
         least_cycles: Smallest number of periods in the image's shorter side.
-        most_cycles: Largest number. JPEG compression destroys periods of less than about six
-            pixels.
+        most_cycles: Largest number. JPEG compression removes short periods, of less than about six
+            pixels, first.
         granularity: Only ``"sample-wise"``; a row depends on seed, class and image.
         seed: Seed of the phases; the periods depend only on the number of classes.
 

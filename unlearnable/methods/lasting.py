@@ -19,11 +19,11 @@ class Lasting(Gratings):
     """Gratings, and smooth fields on top. (built on Yu et al., KDD 2022, arXiv:2111.00898)
 
     Protection designed to last when others process the pictures before they train: two patterns
-    that networks recognise before they learn the picture, each of which outlasts what removes the
-    other. The gratings are grey and their phases are random, so greyscale, channel normalisation,
-    JPEG compression, subtracting the mean of each class, and projecting out what a linear model
-    finds all leave them in place. Filtering out the periods of each class removes them, and leaves
-    the field of light and colour that each class gets as in SmoothFields.
+    that are meant to be easier to learn than the picture, each made to outlast what removes the
+    other. The gratings are grey and their phases are random, against greyscale, channel
+    normalisation, JPEG compression, subtracting the mean of each class, and projecting out what a
+    linear model finds. Filtering out the periods of each class is what removes them; the field of
+    light and colour that each class gets as in SmoothFields is there for that case.
 
     Anyone who knows the method can undo it, by removing both in turn. It far exceeds the usual
     budget of 8/255: a value changes by up to 20/255 and ``field_epsilon``, and stripes, checks and

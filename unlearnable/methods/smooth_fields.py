@@ -28,10 +28,10 @@ class SmoothFields(Untrained, Method):
 
     A row consists of large patches of light, shade and colour: a random sum of the lowest
     frequencies of a cosine transform, pushed to the ends of the budget by a hyperbolic tangent. It
-    is symmetric, so flips do not change it. Networks learn these patches before the picture. They
-    are too large for JPEG to remove, and differ in brightness as much as in colour, so that they
-    survive greyscale and channel normalisation. The mean of each class reveals them, and a linear
-    model finds them: subtracting the former or projecting out the latter removes them.
+    is symmetric, so flips do not change it. These patches are meant to be easier to learn than the
+    picture, too large for JPEG to remove, and different in brightness as well as in colour, against
+    greyscale and channel normalisation. The mean of each class reveals them, and linear models can
+    find them: subtracting the former or projecting out the latter removes them.
 
     This is this package's own method, based on the paper's idea of shortcuts that are easy to tell
     apart. Patterns are chosen from random ones, each as far as possible from those before, both in
