@@ -68,7 +68,7 @@ class ProtectedDataset(View):
             no transform) replaces the dataset's own here; the wrapped dataset is not modified.
 
     Raises:
-        UnknownImageError: An image was not fitted. The first ``check`` images are looked up
+        UnknownImageError: An image was not fitted. ``check`` images, evenly spread, are looked up
             immediately, the others when they are read.
         ValueError: Classes differ, the dataset is already protected or an export, or an argument is
             invalid.
