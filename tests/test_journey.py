@@ -318,8 +318,13 @@ def test_what_fails_before_the_learning_leaves_nothing(flat, tmp_path, capsys, c
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "photos"]
 
 
-def test_a_full_disk_while_it_writes_loses_nothing(photos, capsys, caplog, monkeypatch):
-    arguments = ("protect", "photos", "out", *FEW, "--quiet")
+@pytest.mark.parametrize(
+    ("options", "kept"), [([], "out-unfinished"), (["--checkpoint", "mine"], "mine")]
+)
+def test_a_full_disk_while_it_writes_loses_nothing(
+    photos, capsys, caplog, monkeypatch, options, kept
+):
+    arguments = ("protect", "photos", "out", *FEW, "--quiet", *options)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -328,7 +333,7 @@ def test_a_full_disk_while_it_writes_loses_nothing(photos, capsys, caplog, monke
         patch.setattr(Image.Image, "save", full)
         code, _, said = run(capsys, caplog, *arguments)
     assert code == 1 and "free some space there" in plain(said)
-    assert "What has been learned so far is kept in out-unfinished: run the same command" in said
+    assert f"What has been learned so far is kept in {kept}: run the same command" in said
     monkeypatch.setattr(ue.SEM, "_search", None)
     assert run(capsys, caplog, *arguments)[0] == 0
 

@@ -143,6 +143,11 @@ def test_images_of_other_classes_are_refused(use):
         load(renamed)
 
 
+def test_a_revision_is_refused_with_a_dataset_too(use, trainset):
+    with pytest.raises(ValueError, match="only a repository"):
+        load(trainset, revision="v1")
+
+
 def test_a_damaged_surrogate_is_refused(premade, trainset, monkeypatch, tmp_path):
     shutil.copytree(premade[0].parent, tmp_path / "package")
     monkeypatch.setattr(catalogue, "FILE", tmp_path / "package" / "catalogue.json")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from unlearnable.datasets import Shapes
+from unlearnable.engine.models import build_model
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import Batch, sgd, to_float, train
 from unlearnable.evaluation import countermeasure, evaluate
@@ -67,6 +68,15 @@ def test_each_epoch_that_was_too_easy_holds_a_part_of_the_shallow_layers_more(ru
 def test_the_last_stage_holds_all_layers_but_the_last(run, stages, held):
     found = moved(StagedTraining(stages=stages), run, [0.1])
     assert found == [False] * held + [True] * (5 - held)
+
+
+def test_weights_that_are_fixed_by_design_stay_so():
+    model = build_model("resnet9", 3, 3, seed=0)
+    fixed = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    run = Run(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3), 3, seed=0)
+    StagedTraining().on_epoch(model, run)
+    still = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    assert fixed == still and "whitening.weight" in fixed
 
 
 def test_a_layer_is_whatever_has_weights_of_its_own_in_the_order_of_definition():

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ..protected.dataset import ProtectedDataset
 
 _WEAK = 0.6  # share of the photos whose pattern its own network reads, below which it is weak
-_COMPARED = 8
 
 
 def ending(
     args: argparse.Namespace,
     protected: ProtectedDataset,
     values: dict[str, Any],
+    compared: int,
     plan: Plan | None = None,
 ) -> str:
     """Says where the copies and the key are, how much changed, and which commands to run next.
@@ -30,10 +30,11 @@ def ending(
         args: The command's arguments.
         protected: The exported dataset.
         values: Facts about the export; ``key`` is the folder of the key.
+        compared: Number of photos whose change the export measured, so that none is read again.
         plan: The plan, if the perturbation was learned by this command.
     """
     out, key, place = map(shlex.quote, (args.out, values["key"], args.dataset))
-    lines = [_written(args, out, values["images"]), _changed(protected)]
+    lines = [_written(args, out, values["images"]), _changed(protected, compared)]
     if (kept := _kept(Path(args.out))) is not None:
         lines.append(kept)
     photo = shlex.quote(str(protected.base.samples[0][0]))
@@ -65,10 +66,10 @@ def _written(args: argparse.Namespace, out: str, count: int) -> str:
     return f"{copies} in {out}{names}{share}. The originals are unchanged."
 
 
-def _changed(protected: ProtectedDataset) -> str:
-    found = protected.change(_COMPARED)
-    few = len(protected) > _COMPARED
-    where = f"In the {_COMPARED} photos compared, " if few else ""
+def _changed(protected: ProtectedDataset, compared: int) -> str:
+    found = protected.change(compared)
+    few = len(protected) > compared
+    where = f"In the {compared} photos compared, " if few else ""
     if not found.linf:
         return f"{where}{'no' if few else 'No'} pixel changed."
     return (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import check_out, check_replaced, chosen
 
 if TYPE_CHECKING:
+    from ..data.image_folder import Survey
     from ..methods.base import Method
     from ..protected.dataset import ProtectedDataset
 
@@ -75,6 +76,11 @@ def left(folder: Path) -> dict[str, str]:
         said["files"] = f"PSNR {psnr:.1f} dB compared with the protected pixels"
         said["files"] += "" if size is None else f", {size:.2f} times the originals' size"
     return said
+
+
+def noticed(survey: Survey | None) -> dict[str, str]:
+    """What was found in a folder of photos; nothing for other datasets."""
+    return {} if survey is None else {"photos": "; ".join(survey.summary()) or "used as they are"}
 
 
 def described(

@@ -15,7 +15,7 @@ from ..engine.interrupts import in_words
 from ..engine.sizes import readable_size
 from .arguments import PARAMETERS, check_out, check_replaced, chosen, method_class, parameters
 from .ending import ending
-from .exporting import check_fit, described, fit_options, folders, mapping, times
+from .exporting import check_fit, described, fit_options, folders, mapping, noticed, times
 from .rescue import keeping
 from .stages import learning_bar, plain_words
 from .terminal import show
@@ -112,7 +112,7 @@ class Journey:
                     with keeping(args, method):
                         folder = self._save(plan, args.out)
                     values = method.perturbation_.info() | {"folder": folder}
-                    show(args, values | _noticed(survey) | times(method))
+                    show(args, values | noticed(survey) | times(method))
                     self._clean_up()
 
     def protect(self) -> None:
@@ -246,8 +246,8 @@ class Journey:
         options = chosen(args, protected.export) | {"resume": True, "measure": _COMPARED}
         folder = protected.export(args.out, args.format, **options)
         values = described(args, folder, protected, _COMPARED) | {"key": key}
-        text = None if args.json else ending(args, protected, values, plan)
-        show(args, values | _noticed(survey) | times(method), text)
+        text = None if args.json else ending(args, protected, values, _COMPARED, plan)
+        show(args, values | noticed(survey) | times(method), text)
         self._clean_up()
 
     def _clean_up(self) -> None:
@@ -261,11 +261,13 @@ class Journey:
         """After an error: what is left for the same command. A plan alone is not."""
         from ..engine.checkpoint import STATE
 
-        if (Path(self._args.checkpoint) / STATE).exists():
+        checkpoint = self._args.checkpoint
+        if (Path(checkpoint) / STATE).exists():
+            own = checkpoint != self._unfinished.checkpoint  # named with --checkpoint
             logger.warning(
                 "What has been learned so far is kept in %s: run the same command again to "
                 "continue.",
-                self._unfinished,
+                checkpoint if own else self._unfinished,
             )
         else:
             self._unfinished.remove()
@@ -297,7 +299,3 @@ def _refuse_large(size: int | tuple[int, ...] | None) -> None:
             f"expected --image-size of up to {_LARGEST:,} pixels, the size at which photos are "
             f"learned, got {max(sides):,}; leave it out: the copies have the photos' own size"
         )
-
-
-def _noticed(survey: Survey | None) -> dict[str, str]:
-    return {} if survey is None else {"photos": "; ".join(survey.summary()) or "used as they are"}

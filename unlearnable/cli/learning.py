@@ -27,6 +27,7 @@ from .exporting import (
     fit_options,
     folders,
     mapping,
+    noticed,
     times,
 )
 from .rescue import keeping
@@ -117,13 +118,11 @@ def protect(args: argparse.Namespace) -> None:
             with keeping(args, method, args.save_perturbation):
                 options = chosen(args, protected.export) | {"resume": True, "measure": MEASURED}
                 folder = protected.export(args.out, args.format, **options)
-            values = described(args, folder, protected)
+            values = described(args, folder, protected) | noticed(survey)
             text = None
-            if survey is not None:
-                values["photos"] = "; ".join(survey.summary()) or "used as they are"
-                if not args.json:
-                    key = {"key": args.perturbation}
-                    text = "\n".join([*survey.summary(), ending(args, protected, values | key)])
+            if survey is not None and not args.json:
+                said = ending(args, protected, values | {"key": args.perturbation}, MEASURED)
+                text = "\n".join([*survey.summary(), said])
             _finish(args, values, method, text)
 
 

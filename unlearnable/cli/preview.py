@@ -90,8 +90,8 @@ def _random(pixels: Pixels, epsilon: float) -> tuple[Perturbation, str]:
 
     most = math.floor(255 * epsilon + 1e-6)
     if not 1 <= most <= 127:
-        near = f"{epsilon:g}; did you mean {epsilon:g}/255?"
-        got = near if epsilon >= 1 else format_epsilon(epsilon)
+        got = f"{epsilon:g}" if epsilon >= 1 else format_epsilon(epsilon)
+        got += f"; did you mean {got}/255?" if 1 <= epsilon <= 127 else ""
         raise ValueError(f"expected --epsilon from 1/255 to 127/255, got {got}")
     side = min(_LEARNED, *pixels.shape[1:])
     signs = np.random.default_rng(0).integers(0, 2, (1, len(pixels), side, side), np.int8)

@@ -124,16 +124,14 @@ def _fitted(entry: Pretrained) -> Method:
 @contextlib.contextmanager
 def _held(cache: Path) -> Iterator[bool]:
     """Holds the cache against other processes; false where it cannot be written."""
-    try:
-        lock = locked(make_folder(cache), wait=True)
-        lock.__enter__()
-    except OSError as error:
-        logger.warning("rows are not cached: %s", error)
-        yield False
-        return
     with contextlib.ExitStack() as held:
-        held.push(lock)
-        yield True
+        usable = True
+        try:
+            held.enter_context(locked(make_folder(cache), wait=True))
+        except OSError as error:
+            logger.warning("rows are not cached: %s", error)
+            usable = False
+        yield usable
 
 
 def _kept(place: Path) -> Perturbation | None:

@@ -227,8 +227,8 @@ class Perturbation(SavedKind):
             HubError: The Hub could not deliver it; the message says what to do.
             ArtefactError: A file is missing, damaged, edited, or in a later format.
         """
-        entry = premade(name)
-        if dataset is not None and entry is not None and entry.surrogate is not None:
+        entry = None if dataset is None or revision is not None else premade(name)
+        if entry is not None and entry.surrogate is not None:
             compute = from_above("methods.premade", "rows_for")
             options = {"device": device, "progress": progress, "cache_dir": cache_dir}
             computed: Perturbation = compute(entry, dataset, **options)

@@ -219,9 +219,10 @@ def fetch(name: str | Path, **options: Any) -> tuple[Kind, Path]:
         kind = assemble(read_tensors(source.folder), config, source.folder)
         digest = digest_of(kind.tensors, kind.config)
         if source.digest not in (None, digest):
+            again = "" if source.repo else "; reinstall the package"
             raise ArtefactError(
                 f"expected the digest {source.digest} stated in the catalogue, got {digest} in "
-                f"{source.folder}; download it again"
+                f"{source.folder}{again}"
             )
         if source.repo and not source.is_verified(digest):
             verify_checksums(kind, source.folder)

@@ -32,7 +32,8 @@ class Plan:
 
     Attributes:
         method: Configured but not fitted.
-        image_size: Side in pixels at which it learns; None means the photos' own size.
+        image_size: Side, or (height, width), in pixels at which it learns; None means the photos'
+            own size.
         visibility: ``"low"``, ``"medium"``, ``"high"``, ``"full"``, or None for methods that have
             no visibility.
         images: Number of photos.
@@ -48,7 +49,7 @@ class Plan:
     """
 
     method: Method
-    image_size: int | None
+    image_size: int | Sequence[int] | None
     visibility: str | None
     images: int
     seconds: float

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +20,13 @@ from ..engine.numbers import integer
 from ..io.png import html_image
 from ..perturbation.perturbation import Perturbation
 from .alignment import Alignment, check_fraction, select
-from .export import export_images
-from .export.channels import check_channels
-from .export.huggingface import to_hf_dataset
-from .export.images import ImagesToExport
-from .export.journal import Resumed
 from .exported import refuse_exports
 from .figures import comparison
-from .manifest import Exported, Manifest
 from .metrics import Distortion, compare, spread, together
-from .publish import push_to_hub as _push_to_hub
-from .view import View
+from .publish import PublishedView
 
 
-class ProtectedDataset(View):
+class ProtectedDataset(PublishedView):
     """A torchvision dataset whose images carry a perturbation.
 
     The perturbation changes the uint8 pixels; then the dataset's own transforms are applied as
@@ -68,7 +60,7 @@ class ProtectedDataset(View):
             no transform) replaces the dataset's own here; the wrapped dataset is not modified.
 
     Raises:
-        UnknownImageError: An image was not fitted. The first ``check`` images are looked up
+        UnknownImageError: An image was not fitted. ``check`` images, evenly spread, are looked up
             immediately, the others when they are read.
         ValueError: Classes differ, the dataset is already protected or an export, or an argument is
             invalid.
@@ -121,7 +113,7 @@ class ProtectedDataset(View):
             self._alignment.rows(batch)
             self._from_arrays |= any(restore is not to_pil for restore in batch.restores)
         self._chosen = select(raw, self.fraction, self.seed)
-        self._changes: dict[int, Distortion] = {}  # of images, as an export measured them
+        self._changes = {}
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
         """Batches of protected images, before the dataset's transforms, in the given order."""
@@ -286,102 +278,6 @@ class ProtectedDataset(View):
             )
         images = np.concatenate(batches)
         return torch.from_numpy(images), torch.from_numpy(self._raw.labels.copy())
-
-    def export(
-        self,
-        folder: str | Path,
-        format: str = "png",
-        *,
-        force: bool = False,
-        quality: int | str | None = None,
-        metadata: bool = False,
-        gps: bool = False,
-        mapping: str | Path | None = None,
-        resume: bool = False,
-        measure: int = 0,
-        progress: bool | Callable[[float], None] = True,
-    ) -> Path:
-        """Writes the protected images, before transforms; lossless unless a quality is given.
-
-        Args:
-            folder: Destination; at the end either everything is moved there or nothing.
-            format: ``"png"`` or ``"webp"`` (lossless): class folders that ``ImageFolder`` reads
-                (with ``allow_empty=True`` if a class has no images; a warning says so). ``"npz"``:
-                arrays in ``images.npz``. ``"cifar"``: CIFAR-10's own files, for 32x32 RGB images of
-                at most 10 classes. ``"webdataset"``: tar shards. ``"parquet"``: files for
-                ``datasets.load_dataset``; needs the extra ``hf``. With a ``quality``, also
-                ``"jpeg"``. Image files keep the names of the dataset's own files, if it lists
-                files.
-            force: Write even if the folder exists: files of an earlier export, as listed in its
-                ``unlearnable.json``, are replaced; all others are kept.
-            quality: Quality of ``"jpeg"`` or lossy ``"webp"``, from 1 to 100; ``"original"`` writes
-                JPEG at the quality of each photo's own file. Part of the change is lost:
-                ``unlearnable.json`` says how much is left, and the budget applies to the pixels
-                before compression.
-            metadata: Keep EXIF data (author, camera, times and exposure) and modification times of
-                files. By default nothing is kept. Colours are always sRGB.
-            gps: Keep the location, too.
-            mapping: CSV file that records which original became which file; do not publish it.
-            resume: If both images and copies are files: keep finished copies in a hidden folder
-                next to the destination if the export is interrupted or killed, and reuse those left
-                by an earlier run of the same export.
-            measure: Number of images whose change is measured while they are written, so that
-                :meth:`change` of as many images need not read them again.
-            progress: Show a progress bar, or a function to call with the share of images written.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ValueError: The format is unknown, is lossy but has no quality, cannot hold these
-                images, or does not accept this quality; the mapping would be published; or the
-                dataset's loader returns photos in BGR.
-            FileExistsError: The folder is not empty or is a symbolic link.
-            ImportError: A package that the format needs is not installed.
-            RuntimeError: With ``resume``, another process is writing the same export.
-        """
-        self._check_channels()
-        reader = PhotoReader(exif=metadata, gps=gps)
-        compared = spread(range(len(self)), measure) if measure else []
-        images = ImagesToExport(self._raw, self.chosen, reader, compared)
-        written = export_images(
-            self._raw,
-            lambda indices: images.of(self.paired_batches(indices, reader=reader)),
-            folder,
-            format,
-            manifest=Manifest(self.perturbation, metadata=metadata, gps=gps),
-            described={"fraction": self.fraction, "full_size": self.full_size},
-            quality=quality,
-            mapping=mapping,
-            resume=Resumed(self.chosen, self.align, images.changes) if resume else None,
-            force=force,
-            progress=progress,
-        )
-        self._changes = self._changes | images.changes
-        return written
-
-    def _check_channels(self) -> None:
-        if self._from_arrays:  # pictures know the order of their channels
-            check_channels(self._raw)
-
-    def _exported(self, reader: PhotoReader) -> Iterator[Exported]:
-        batches = self.paired_batches(range(len(self)), reader=reader)
-        return ImagesToExport(self._raw, self.chosen, reader).of(batches)
-
-    def to_hf_dataset(self) -> Any:
-        """The protected images, before transforms, as a Hugging Face ``datasets.Dataset``.
-
-        Its columns are ``image``, encoded as lossless PNG, and ``label``, with the class names. It
-        is held in memory; to write it to disk instead, use ``export(folder, "parquet")``.
-
-        Raises:
-            ValueError: The dataset's loader returns photos in BGR.
-            ImportError: The extra ``hf`` is not installed.
-        """
-        self._check_channels()
-        return to_hf_dataset(self._raw, self._exported(PhotoReader(exif=False, gps=False)))
-
-    push_to_hub = _push_to_hub
 
     def extra_repr(self) -> str:
         way = f"{self.fraction:.0%} of images protected, aligned by {self.align}"

@@ -70,7 +70,7 @@ _WHO: dict[str, str] = {
         "out, together with what the pictures themselves contain at these frequencies."
     ),
 }
-# What each part of a stack is tried with after those above it: else its own first.
+# What the bottom of a stack is tried with, once the parts above are undone: else its own first.
 _BELOW = {"rows of images": (_MEANS, "jpeg-10", "grayscale")}
 _STACK = (
     "All parts have to be undone, the topmost first; undoing one part leaves the others in place."

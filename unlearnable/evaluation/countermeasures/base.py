@@ -30,6 +30,8 @@ class Countermeasure(ABC):
         needs_clean_images: Whether the trainer needs clean images of the protected dataset. An
             audit then trains only on protected images and excludes the result from the worst case,
             because it shows what clean images are worth rather than protected ones.
+        trains: Whether the victim is trained in epochs. If not, :meth:`on_start` does all the
+            learning, and the victim is tested once.
         knows_method: Whether it targets one kind of perturbation, used by a trainer who knows that
             kind. An audit counts it in the worst case of those who know the method, and not in that
             of others.
@@ -181,8 +183,8 @@ class Countermeasure(ABC):
 
         Args:
             model: The network in training.
-            run: Of the victim; its ``history`` has a record of each epoch, with its mean training
-                ``"loss"``.
+            run: The victim's run, whose ``history`` has a record of each finished epoch, with its
+                mean training ``"loss"``.
         """
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:

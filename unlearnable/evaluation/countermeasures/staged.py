@@ -64,9 +64,9 @@ class StagedTraining(Countermeasure):
         bound = self.watched * math.log(run.num_classes)
         stage = min(self.stages, sum(record["loss"] < bound for record in run.history))
         held = round(stage / self.stages * (len(layers) - 1))
-        for place, weights in enumerate(layers):
+        for weights in layers[:held]:  # stages only go up, so none is ever let go
             for weight in weights:
-                weight.requires_grad_(place >= held)
+                weight.requires_grad_(False)
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         images = _JITTER.on_batch(batch, run, done).images
