@@ -1,15 +1,18 @@
 """Batches that are too large to keep whole: less of them is kept, and the result is the same."""
 
 import contextlib
+import gc
+import weakref
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.engine import allocator, memory
-from unlearnable.engine.memory import bytes_per_image
+from unlearnable.engine.memory import bytes_per_image, saved_bytes
 from unlearnable.engine.models import Ensemble, build_model
 from unlearnable.engine.run import Run
 from unlearnable.engine.train import sgd, to_float
@@ -253,3 +256,28 @@ def test_freed_memory_is_not_kept_where_batches_are_large(training, limit, kept)
             searched(run, model, images, labels, [])
         assert allocator._open == before + kept
     assert allocator._open == before
+
+
+def living_tensors():
+    gc.collect()
+    return sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())
+
+
+def test_what_was_counted_is_released():
+    network, images = build_model("tiny", 10), torch.rand(2, 3, 32, 32)
+    saved_bytes(network, images)
+    assert bytes_per_image(network, images) > 0
+    weight = weakref.ref(next(network.parameters()))
+    del network
+    gc.collect()
+    assert weight() is None
+
+
+def test_a_second_fit_leaves_no_more_tensors_than_the_first():
+    counts = []
+    for _ in range(3):
+        method = ue.SEM.preset("demo", train_steps=4, batch_size=16)
+        method.fit(Shapes(size=64), device="cpu", progress=False)
+        del method
+        counts.append(living_tensors())
+    assert counts[2] == counts[1]

@@ -61,14 +61,16 @@ def usual_limit(device: torch.device, processes: int = 1) -> int:
 @contextlib.contextmanager
 def counting_saved(count: Callable[[torch.UntypedStorage], None]) -> Iterator[None]:
     """Calls ``count`` once for each storage that the body's operations keep for their gradient."""
-    kept: dict[int, Tensor] = {}
+    # Not the tensors themselves: those know the graph, which knows these hooks, and no garbage
+    # collector sees that circle.
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in kept:
-            kept[storage.data_ptr()] = tensor  # so that no later one gets the same address
+            kept[storage.data_ptr()] = storage  # so that no later one gets the same address
             count(storage)
-        return tensor
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield
