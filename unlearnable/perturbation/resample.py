@@ -29,7 +29,7 @@ from .visibility import FINE, VisibilityMask
 
 _BITS = 11  # of a weight: 255 levels times two weights stay below 2^31
 _ONE = 1 << _BITS
-_AREA = 1 << 20  # pixels that are computed at once
+_AREA = 1 << 15  # pixels that are computed at once: they stay in the cache
 _SHARPNESS = -0.5  # of the cubic, as Pillow's
 
 

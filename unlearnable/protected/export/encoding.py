@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image, ImageFile
 
@@ -22,8 +23,9 @@ _OTHERS = 95  # the quality of photos that are no JPEGs, where the originals' is
 # Colour is never halved, nor where an original's is: that of a perturbation changes from pixel to
 # pixel, and would be lost.
 _JPEG: dict[str, Any] = {"subsampling": 0, "optimize": True, "progressive": True}
-# Higher levels take most of the time that a photo takes, for files that are hardly smaller.
-_PNG: dict[str, Any] = {"compress_level": 3}
+# What was added is noise to a search for repetitions, which takes longer and finds no more: files
+# of photos are even larger.
+_PNG: dict[str, Any] = {"compress_level": 3, "compress_type": zlib.Z_RLE}
 # Pillow's default of 80 takes several times as long for files of about the same size.
 _WEBP: dict[str, Any] = {"lossless": True, "exact": True, "quality": 20}
 # Method 0 needs less memory, for somewhat larger files.
@@ -76,7 +78,7 @@ class Encoding(NamedTuple):
                 f"it does not list its files as ImageFolder does, so their quality is unknown"
             )
 
-    def save(self, image: Image.Image, path: Path, info: PhotoInfo | None) -> None:
+    def save(self, image: Image.Image, path: Path | BinaryIO, info: PhotoInfo | None) -> None:
         """Writes a file with the EXIF data kept in ``info``."""
         options: dict[str, Any] = {}
         if self.format == "jpeg":

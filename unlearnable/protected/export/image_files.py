@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -14,17 +15,16 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ...data.image import Pixels, pixels_of, to_pil
+from ...data.image import Pixels, to_pil
 from ...data.image_folder import FlatFolder
-from ...data.photo import load_photo
 from ...data.raw import RawDataset
-from ...perturbation.visibility import are_grey
 from ..manifest import Exported, Manifest
 from ..share_left import ShareLeft
 from .encoding import Encoding
 from .file_names import file_names
 from .folder_names import folder_names
-from .journal import Journal, Written
+from .journal import Journal
+from .writing import Pending, in_order, prepared
 
 SHARD_BYTES = 256 << 20  # a shard ends with the image that reaches this
 _SHOWN = 5  # names that a warning lists
@@ -92,53 +92,25 @@ def write_folders(
     for name in sorted(inner.union(names)):
         (folder / name).mkdir(parents=True, exist_ok=True)
     images = manifest.noted(read([index for index in range(len(files)) if index not in done]))
+
+    def pending(index: int) -> Pending:
+        if index in done:
+            return Pending(functools.partial(done.pop, index), reused=True)
+        made = prepared(next(images), files[index], folder, encoding, manifest, raw.path(index))
+        if journal is None:
+            return made
+        return made._replace(write=functools.partial(journal.after, index, folder, made.write))
+
     left, sizes = ShareLeft(), [0, 0]
-    for index, file in enumerate(files):
-        written = done.pop(index, None)
-        if written is not None:
-            manifest.add(written.entry, written.notes)
-        else:
-            written = _write(images, file, folder, encoding, manifest, raw.path(index))
-            manifest.add(written.entry)
-            if journal is not None:
-                journal.add(index, folder, written)
-            bar.update()
-        if written.left is not None:
-            left.merge(ShareLeft.of(written.left))
-        if written.sizes is not None:
-            sizes = [total + own for total, own in zip(sizes, written.sizes, strict=True)]
+    with contextlib.closing(in_order(map(pending, range(len(files))))) as finished:
+        for written, reused in finished:
+            manifest.add(written.entry, written.notes if reused else ())
+            bar.update(not reused)
+            if written.left is not None:
+                left.merge(ShareLeft.of(written.left))
+            if written.sizes is not None:
+                sizes = [total + own for total, own in zip(sizes, written.sizes, strict=True)]
     return {"folders": names} | (encoding.described(left, *sizes) if encoding.lossy else {})
-
-
-def _write(
-    images: Iterator[Exported],
-    file: str,
-    folder: Path,
-    encoding: Encoding,
-    manifest: Manifest,
-    original: Path | None,
-) -> Written:
-    """Writes the file of the next image."""
-    image, target = next(images), folder / file
-    info, notes = image.info, () if image.info is None else image.info.notes
-    grey = manifest.keeps_grey and bool(are_grey(image.pixels[None]).all())
-    picture = to_pil(image.pixels[:1] if grey else image.pixels)
-    found = original.stat() if original is not None and original.exists() else None
-
-    entry = None if encoding.lossy else manifest.entry(image, file)
-    if entry is not None:
-        del image  # its pixels need not be there while the largest encoders work
-    encoding.save(picture, target, info)
-    del picture
-    if found is not None and manifest.keeps_metadata:
-        os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
-    if entry is not None:
-        return Written(entry, notes)
-    pixels = pixels_of(load_photo(target))
-    left = ShareLeft()
-    left.add(image.unchanged, image.pixels, pixels)
-    sizes = None if found is None else (target.stat().st_size, found.st_size)
-    return Written(manifest.entry(image, file, pixels), notes, left.sums, sizes)
 
 
 def write_webdataset(raw: RawDataset, images: Iterable[Exported], folder: Path) -> dict[str, Any]:

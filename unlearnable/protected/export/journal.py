@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +88,12 @@ class Journal:
             elif path not in kept:
                 path.unlink()
         return found
+
+    def after(self, index: int, folder: Path, write: Callable[[], Written]) -> Written:
+        """Writes a file and records it."""
+        written = write()
+        self.add(index, folder, written)
+        return written
 
     def add(self, index: int, folder: Path, written: Written) -> None:
         """Records a finished, closed file."""
