@@ -1,6 +1,8 @@
 """One class: what is learned from several is refused before any work; the rest works."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,14 @@ from unlearnable.methods import METHODS
 from unlearnable.methods.one_class import FOR_ONE_CLASS
 
 LEARNED = [method for method in METHODS if method.__name__ not in FOR_ONE_CLASS]
+
+
+def test_pages_name_all_methods_for_one_class():
+    docs = Path(__file__).parent.parent / "docs"
+    for page in ("how-to/photos.md", "how-to/wrapping.md"):
+        rows = (docs / page).read_text(encoding="utf-8").splitlines()
+        (row,) = (row for row in rows if row.startswith("|") and "`RandomNoise`" in row)
+        assert set(FOR_ONE_CLASS) <= set(re.findall(r"`(\w+)`", row))
 
 
 class OnlyCats:
