@@ -112,7 +112,7 @@ def caption(result: dict[str, Any]) -> str:
         f"{settings['epochs']} epochs{recipe}, one seed where there is no spread; methods with "
         f"preset {settings['preset']}, surrogate {settings['surrogate']}"
         + (f", {settings['train_steps']} surrogate steps" if settings.get("train_steps") else "")
-        + (f"; peak on {peak:,} test images that are spread over the set" if peak else "")
+        + (f"; peak on {peak:,} of the test images, spread over the set" if peak else "")
         + f". {result['date']}, {where(result)}."
     )
 

@@ -90,8 +90,9 @@ def differences_section(result: dict[str, Any]) -> list[str]:
     texts = causes("differences", images)
     used = list(dict.fromkeys(cause_of(difference, images) for difference in found))
     lines = [
-        f":::{{dropdown}} More than {apart_of(result)} points from published figures: "
-        f"{len(found)} of them, and why, as far as that is known",
+        f":::{{dropdown}} {len(found)} {'figures differ' if len(found) > 1 else 'figure differs'} "
+        f"from the published ones by more than {apart_of(result)} points: the causes, as far as "
+        f"they are known",
         "",
         *(f"- **{name}**: {texts[name]['text']}" for name in used if name in texts),
         *([f"- **{OPEN}**: the cause was not tested yet."] if OPEN in used else []),
@@ -101,7 +102,7 @@ def differences_section(result: dict[str, Any]) -> list[str]:
     ]
     for d in found:
         lines.append(
-            f"| {d.method}, {d.countermeasure} | {span(*d.ours)} | {span(*d.published)} | "
+            f"| {d.method}, `{d.countermeasure}` | {span(*d.ours)} | {span(*d.published)} | "
             f"{d.gap:+.1f} | {cause_of(d, images)} |"
         )
     return [*lines, ":::", ""]

@@ -39,10 +39,10 @@ def picture_lines(board: Board) -> list[str]:
     return [
         f"![Methods against countermeasures as a heat map: {board.title}]({board.name}.svg)",
         "",
-        "Best epoch, in percent, the strongest protection by its worst case (framed) on top; what "
-        "needs clean images or knows the method stands last and is left out of the worst case. The "
-        "colour is what was recovered, beyond guessing, of what clean images give without a "
-        "countermeasure.",
+        "Accuracy of the best epoch, in percent. The strongest protection, by its worst case "
+        "(framed), is on top. Countermeasures that need clean images or know the method come last "
+        "and do not count for the worst case. The colour shows which share was recovered, beyond "
+        "guessing, of what clean images give without a countermeasure.",
         "",
     ]
 
@@ -71,14 +71,15 @@ def section(board: Board, *, leads: bool) -> list[str]:
 
 
 _TRIAL = (
-    "This is a small trial, of a part of the set and small networks: it shows what undoes what, "
+    "This is a small trial, with part of the set and small networks: it shows what undoes what, "
     "not how strong a method is on the whole set."
 )
 _EXPLAINED = (
     "Accuracy on clean test images in percent after the {term}`last and the best epoch <last and "
     "peak>`, the strongest protection first. *Given back* is the share, beyond guessing, of what "
     "clean images give with the same countermeasure. Published figures are for a ResNet-18 and the "
-    "whole set; the difference is in points, where ours, from last to peak, lie outside of them."
+    "whole set; the difference is how many points our range, from last to peak, lies above (+) or "
+    "below (-) theirs."
 )
 
 
@@ -104,9 +105,9 @@ def page(found: Sequence[Board]) -> str:
         *published_section(),
         "",
         "Published and measured figures are not directly comparable: networks, numbers of images, "
-        "budgets and schedules differ, and published figures of one method differ, too. "
-        "`benchmarks/leaderboard.py` measures the figures, `benchmarks/leaderboard_page.py` writes "
-        "this page.",
+        "budgets and schedules differ, and so do the published figures of a single method. "
+        "`benchmarks/leaderboard.py` measures the figures, and `benchmarks/leaderboard_page.py` "
+        "writes this page.",
     ]
     return unbroken("\n".join(lines)) + "\n"
 

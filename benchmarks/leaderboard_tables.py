@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from typing import Any
 
 from boards import Board, Figure, columns, counts_for_worst, known_figures, rows, span
@@ -37,6 +38,8 @@ def conclusion(board: Board) -> list[str]:
         counter, share = worst[best]
         who = f"**{best}** has the best {{term}}`worst case` of {len(worst)} methods"
         who = who if len(worst) > 1 else f"This is the {{term}}`worst case` of **{best}**"
+        if {c for _, c in figures} <= {"none", counter}:
+            who = f"Only one countermeasure was tried against **{best}** here"
         said.append(
             f"{who}: `{counter}` gives back {_percent(share)} of what clean images give beyond "
             f"guessing."
@@ -45,8 +48,8 @@ def conclusion(board: Board) -> list[str]:
     if len(knowing) == len(worst) == 1:
         counter, share = next(iter(knowing.values()))
         said.append(
-            f"Of those that know the method ({{term}}`adaptive`), `{counter}` gives back most, "
-            f"{_percent(share)}."
+            f"Of the countermeasures that know the method ({{term}}`adaptive`), `{counter}` gives "
+            f"back most, {_percent(share)}."
         )
     undone = most_undone(board)
     if undone and len(worst) > 2:
@@ -147,7 +150,7 @@ def effort(board: Board, counter: str) -> str:
     seeds = span(min(f.seeds for f in found), max(f.seeds for f in found), 0)
     least, most = (duration(3600 * of(f.hours for f in found)) for of in (min, max))
     times = least if least == most else f"{least} to {most}"
-    return f"{seeds} seed{'s' * (seeds != '1')}, {times} each of processor time"
+    return f"{seeds} seed{'s' * (seeds != '1')}, {times} of processor time each"
 
 
 def fits_table(board: Board) -> list[str]:
@@ -189,6 +192,13 @@ def recorded(method: str, images: int) -> dict[str, Any] | None:
     return None
 
 
+def _linked(where: str) -> str:
+    """An address or a number of arXiv as a link."""
+    if where.startswith("https:"):
+        return f"<{where}>"
+    return re.sub(r"arXiv:([\d.]+)", r"[\g<0>](https://arxiv.org/abs/\1)", where)
+
+
 def published_section() -> list[str]:
     """Every published figure, with its source."""
     content = json.loads(PUBLISHED.read_text(encoding="utf-8"))
@@ -210,7 +220,7 @@ def published_section() -> list[str]:
             "",
         ]
     sources = [
-        f"{marks[source]}. {entry['title']}, {entry['where']}"
+        f"{marks[source]}. {entry['title']}, {_linked(entry['where'])}"
         for source, entry in content["sources"].items()
     ]
     return [content["about"], "", *lines, "Sources:", "", *sources]

@@ -70,7 +70,7 @@ def look(protected: Any, photos: Any, name: str) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Each encoding's share and size, for the page."""
     cells = result["cells"]
-    head = ["files", "left of the change", "size over the originals'"]
+    head = ["files", "left of the change", "size relative to the originals"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in ENCODINGS:
         shown = [cells[f"{method}, {name}"] for method in METHODS]

@@ -231,7 +231,7 @@ def broken_section(cls: type[ue.Method]) -> list[str]:
     for counter, share in sorted(shares.items(), key=lambda pair: (pair[0] != "none", -pair[1])):
         known = known_figures(row, counter)
         lines.append(
-            f"| {counter} | {figures['clean', counter].shown('last')} | "
+            f"| `{counter}` | {figures['clean', counter].shown('last')} | "
             f"{figures[row, counter].shown('last')} | {share:.0%} | "
             f"{span(min(known), max(known)) if known else ''} |".replace("%", " %")
         )
@@ -289,9 +289,9 @@ def cost_section(cls: type[ue.Method]) -> list[str]:
         result = _read(PACE)
         lines += [
             "",
-            f"Passes are for {IMAGES:,} images; times are what they take at the pace of its "
-            f"network on two CPU cores in bf16 (`engine.py`, {_made(result)}), where that was "
-            f"measured. `passes(num_images)` counts them for your own settings.",
+            f"Passes are for {IMAGES:,} images. Times follow from the speed of the network on two "
+            f"CPU cores in bf16 (`engine.py`, {_made(result)}); there is none where that was not "
+            f"measured. `passes(num_images)` counts the passes for your own settings.",
             "",
         ]
     return lines + _fits(cls)

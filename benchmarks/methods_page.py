@@ -158,8 +158,9 @@ def kinds_table() -> str:
         )
         lines.append(f"| {' | '.join(columns)} |")
     note = (
-        f"Passes are for {IMAGES:,} images; times are those of the preset `fast` on two CPU cores "
-        f"in bf16, where the pace of its network was measured. Each page has the details."
+        f"Passes are for {IMAGES:,} images. Times are for the preset `fast` on two CPU cores in "
+        f"bf16; there is none where the speed of its network was not measured. Each page has the "
+        f"details."
     )
     return "\n".join([*lines, "", note])
 
@@ -183,7 +184,8 @@ def strength_table() -> str:
         lines.append(f"| [{name}]({name}.md){victims} | {clean} | {last} | {known} |")
     note = (
         "Accuracy on clean CIFAR-10 test images, in percent; the lower, the stronger the "
-        "protection. Each row has the largest result there is; without a spread it is of one seed. "
+        "protection. Each row shows the largest result there is; one without a spread is of one "
+        "seed. "
         "Published figures are for a ResNet-18 and the whole set."
     )
     return "\n".join([*lines, "", note])

@@ -120,10 +120,10 @@ def section(figures: Figures, causes: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     lines = [
-        f"Known patterns, by the last epoch as others published them (percentages are of what "
-        f"clean images give beyond guessing; most is {whole_percent(MOST)} and more):",
+        f"Patterns known from publications, here by the last epoch (percentages are shares of what "
+        f"clean images give beyond guessing; “most” means {whole_percent(MOST)} or more):",
         "",
-        "| known | measured | appears |",
+        "| known | measured | appears here |",
         "|---|---|---|",
     ]
     for finding in found:
@@ -134,5 +134,5 @@ def section(figures: Figures, causes: Mapping[str, Any]) -> list[str]:
     for finding in found:
         if not finding.appears:
             cause = causes.get(finding.pattern, {"text": "The cause was not tested yet."})
-            lines += [f"Why not: {finding.pattern}? {cause['text']}", ""]
+            lines += [f"Why does “{finding.pattern}” not appear? {cause['text']}", ""]
     return lines

@@ -72,8 +72,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(row)} |")
     caption = (
         "Test accuracy in percent; mean and spread over 3 victims, 1 on the whole set. Seconds are "
-        f"those of a fit beside other work, where it was not interrupted. {result['date']}, "
-        f"{where(result)}."
+        "of fits beside other work; those of interrupted fits are left out. "
+        f"{result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", caption])
 

@@ -1,7 +1,9 @@
+import json
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import unlearnable
@@ -45,7 +47,6 @@ templates_path = ["_templates"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -59,6 +60,7 @@ copybutton_only_copy_prompt_lines = True
 pygments_dark_style = "github-dark"
 
 html_theme = "furo"
+html_domain_indices = False  # of modules, few of which are documented as such
 html_title = f"unlearnable {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -131,5 +133,43 @@ def keep_words_whole(app, pagename, templatename, context, doctree):
         context["body"] = re.sub(words, r'<span class="pre whole">\1', body)
 
 
+def readable_defaults(app, what, name, obj, options, signature, returns):
+    """Budgets as they are written, 8 / 255, and dots for what dataclasses call a factory."""
+
+    def fraction(found):
+        levels = round(255 * float(found[0]), 4)
+        return f"{levels:g} / 255" if levels / 255 == float(found[0]) else found[0]
+
+    if signature:
+        signature = re.sub(r"\b0\.\d{6,}", fraction, signature).replace("<factory>", "...")
+    return signature, returns
+
+
+def name_pages_in_notebooks(app, env):
+    """Notebooks are Markdown, which has neither roles nor figures."""
+
+    def link(found):
+        label, name = found.groups()
+        name = name.lstrip("/") if name.startswith("/") else f"tutorials/{name}"
+        label = " ".join((label or env.titles[name].astext()).split())
+        address = app.config.html_baseurl.rstrip("/")
+        return f"[{label}]({address}/{name}.html)" if address else f"*{label}*"
+
+    for path in Path(app.srcdir, "tutorials").glob("*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                text = "".join(cell["source"])
+                text = re.sub(r"^\.\. figure::.*\n(?:[ \t].*\n|\n)*", "", text, flags=re.MULTILINE)
+                text = re.sub(r":doc:`(?:([^<`]+?)\s*<)?([\w/-]+)>?`", link, text)
+                cell["source"] = [text]
+        path.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+        with zipfile.ZipFile(path.with_suffix(".zip"), "w") as both:  # as the gallery packs them
+            for file in (path.with_suffix(".py"), path):
+                both.write(file, file.name)
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", readable_defaults)
     app.connect("html-page-context", keep_words_whole)
+    app.connect("env-updated", name_pages_in_notebooks)

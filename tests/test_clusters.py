@@ -113,7 +113,8 @@ def test_datasets_without_labels_are_sorted_too():
 
 
 @pytest.mark.parametrize(
-    "method", [ue.EM("tiny", granularity="class-wise", **EM), ue.LSP(), ue.OPS()]
+    "method",
+    [ue.EM("tiny", granularity="class-wise", **EM), ue.LSP(), ue.OPS(), ue.DUNE.preset("demo")],
 )
 def test_methods_that_go_by_classes_refuse_clusters(method):
     found = ue.clusters(Colours(), 3, **OPTIONS)

@@ -67,7 +67,7 @@ def test_a_table_has_published_figures_and_the_difference_beside_ours(benchmarks
         "| clean | 90.0 | 90.0 |  | 92.1 to 94.7, -2.1 |",
         "| SEM | 20.0 ± 14.1 | 20.0 ± 14.1 | 12 % | 15.9, +4.1 |",
     ]
-    assert effort(board, "none") == "1 to 2 seeds, 60 s each of processor time"
+    assert effort(board, "none") == "1 to 2 seeds, 60 s of processor time each"
     assert counter_table(board, "jpeg-10")[3:-1] == [
         "| SEM | 50.0 | 60.0 | 53 % | 81.6, -21.6 |",
         "| OPS | 80.0 | 85.0 | 93 % | 78.5 to 82.5, within |",
@@ -191,6 +191,7 @@ def test_known_patterns_are_held_against_a_leaderboard(benchmarks):
     figures |= {("REM", ADVERSARIAL): 32.0, ("SEM", ADVERSARIAL): 20.0}
     _, order = findings(figures)
     assert not order.appears and order.measured == "EM 50 %, REM 55 %, SEM 25 %"
-    assert f"Why not: {order.pattern}? The cause was not tested yet." in section(figures, {})
+    why = f"Why does “{order.pattern}” not appear?"
+    assert f"{why} The cause was not tested yet." in section(figures, {})
     causes = {order.pattern: {"text": "few steps"}}
-    assert f"Why not: {order.pattern}? few steps" in section(figures, causes)
+    assert f"{why} few steps" in section(figures, causes)

@@ -70,7 +70,7 @@ def test_what_breaks_a_method_is_of_the_largest_result_that_has_it(benchmarks, m
     assert (found.settings["images"], row) == (10_000, "SEM")  # one countermeasure is too few
     lines = method_figures.broken_section(ue.SEM)
     assert [line.split(" |")[0] for line in lines if line.startswith("| ")] == [
-        "| countermeasure", "| none", "| grayscale", "| cutout",
+        "| countermeasure", "| `none`", "| `grayscale`", "| `cutout`",
     ]  # fmt: skip
     assert any("| 50.0 | 40.0 | 75 % | 31.9 |" in line for line in lines)
     assert method_figures.broken_by(ue.MIUE) is None

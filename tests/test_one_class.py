@@ -1,6 +1,8 @@
 """One class: what is learned from several is refused before any work; the rest works."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,13 @@ from unlearnable.methods import METHODS
 from unlearnable.methods.one_class import FOR_ONE_CLASS
 
 LEARNED = [method for method in METHODS if method.__name__ not in FOR_ONE_CLASS]
+
+
+def test_the_page_about_photos_names_all_methods_for_one_class():
+    page = Path(__file__).parent.parent / "docs" / "how-to" / "photos.md"
+    rows = page.read_text(encoding="utf-8").splitlines()
+    (row,) = (row for row in rows if row.startswith("| one class folder"))
+    assert set(re.findall(r"`([A-Z]\w+)`", row)) == set(FOR_ONE_CLASS)
 
 
 class OnlyCats:

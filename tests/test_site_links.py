@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -95,6 +96,18 @@ def test_pages_shared_as_cards_have_a_picture(site, pages):
     metas = pages[site / "how-to" / "photos.html"].metas
     assert metas["og:title"] == "A folder of photos" and metas["og:description"]
     assert (site / "how-to" / metas["og:image"]).resolve().exists()
+
+
+def test_notebooks_have_no_markup_of_sphinx(site):
+    notebooks = sorted((site / "_downloads").rglob("*.ipynb"))
+    assert len(notebooks) == len(list((ROOT / "examples" / "tutorials").glob("plot_*.py")))
+    for path in notebooks:
+        with zipfile.ZipFile(next((site / "_downloads").rglob(f"{path.stem}.zip"))) as both:
+            assert both.read(path.name) == path.read_bytes()
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        assert not re.search(r":\w+:`|^\.\. ", text, re.MULTILINE), path.name
+        assert "What to read next" in text
 
 
 def test_words_of_a_command_do_not_break_at_a_hyphen(site):

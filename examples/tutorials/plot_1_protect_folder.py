@@ -62,13 +62,13 @@ def shell(command):
 shell("unlearnable protect photos out --image-size 64 --set train_steps=20")
 
 # %%
-# The command says first what it is going to do, then learns a perturbation and writes
+# The command first says what it is going to do, then learns a perturbation and writes
 # the copies to ``out``. Leave out both options for photos of your own: they keep this
 # page short, at the price of a coarser pattern and a shorter search than the plan would
 # choose.
 #
 # Two folders are new. ``out`` is what you publish. ``out-key`` is what was learned;
-# whoever has it can take the protection off, so keep it to yourself.
+# anyone who has it can remove the protection, so keep it to yourself.
 for path in sorted([*folder.glob("out/**/*.*"), *folder.glob("out-key/**/*.*")]):
     print(path.relative_to(folder))
 
@@ -122,8 +122,8 @@ print(copies.change())
 shell("unlearnable verify out out-key")
 
 # %%
-# Much can happen to files on their way. Say that an original has slipped in among the
-# copies: the command names it, and its exit status is 1, so that a script can stop
+# Much can happen to files on their way. Suppose that an original has slipped in among
+# the copies: the command names it, and its exit status is 1, so that a script can stop
 # there.
 Image.open(folder / "photos/things/rocket.jpg").save(folder / "out/things/rocket.png")
 shell("unlearnable verify out out-key")
@@ -134,12 +134,12 @@ shell("unlearnable verify out out-key")
 # Five photos are enough to see what is done, and far too few to measure what it does:
 # as a rule of thumb, that takes about a hundred in each folder. The protection is meant
 # for classifiers that are trained from scratch on your copies. It does not stop image
-# generators, face search or networks that have learned from other pictures before, and
-# it can be removed by somebody who tries.
+# generators, face search or networks that have already learned from other pictures, and
+# anyone who tries can remove it.
 #
 # What to read next
 # -----------------
 # - :doc:`/how-to/photos` has everything else about folders: visibility, sizes, JPEG,
-#   metadata, one kind of picture, photos that come later.
+#   metadata, one kind of picture, photos that you add later.
 # - :doc:`plot_3_audit` measures whether a protection holds.
 # - :doc:`/explanation/limits` lists what breaks it.

@@ -10,11 +10,11 @@ compares the two runs epoch by epoch.
 """
 
 # %%
-# A script as it may be
-# ---------------------
+# An ordinary training script
+# ---------------------------
 # A dataset with its transforms, a loader, a network, an optimiser and a schedule:
 # nothing here knows of any protection. ``Shapes`` stands in for your own dataset. It
-# draws ten classes of shapes on textured ground, and its test images are always clean.
+# draws ten classes of shapes on textured backgrounds. Its test images are clean.
 import tempfile
 from pathlib import Path
 
@@ -81,9 +81,9 @@ clean = run(trainset)
 # ---------------
 # ``fit`` takes the training set and makes a perturbation, and ``protect`` wraps the
 # set, so that each image carries what was made for it. The dataset's transforms run
-# after that, as before. The original is not changed, and the script that follows is the
-# same. ``Gratings`` gives each class stripes or checks of its own period, 12 of 255
-# levels up or down; it trains nothing, so the line takes a moment.
+# after that, as before. The original dataset is not changed, and the rest of the script
+# stays the same. ``Gratings`` gives each class stripes or checks of its own period, 12
+# of 255 levels up or down; it trains nothing, so the line takes only a moment.
 trainset = ue.Gratings().fit(trainset, progress=False).protect(trainset)  # line 2
 
 protected = run(trainset)
@@ -113,9 +113,9 @@ plt.show()
 # Two runs of one script
 # ----------------------
 # On protected images the training accuracy rises sooner and higher than on clean ones,
-# and whoever looks at the training curve alone sees a run that goes well. The clean
+# and anyone who looks only at the training curve sees a run that goes well. The clean
 # test images tell the truth: the network has learned to read the perturbation, which
-# they lack, and little of the shapes.
+# they lack, and little about the shapes.
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
 for axis, name in zip(axes, clean, strict=True):
     axis.plot(range(1, EPOCHS + 1), clean[name], "o-", label="trained on clean images")
@@ -131,9 +131,9 @@ plt.show()
 # %%
 # Learn once, load anywhere
 # -------------------------
-# What was made can be saved, and loaded in another script or on another day. Then the
-# second line is the last one below. Images find their perturbation by content, so that
-# a shuffled copy or a subset of the dataset is protected all the same.
+# The perturbation can be saved, and loaded in another script or on another day. The
+# second line is then the one marked below. Images find their perturbation by content,
+# so that a shuffled copy or a subset of the dataset is protected all the same.
 saved = Path(tempfile.mkdtemp(prefix="unlearnable-")) / "my-perturbation"
 trainset.perturbation.save_pretrained(saved)
 
@@ -147,9 +147,9 @@ print(fewer)
 # --------------
 # Both runs here are short, and the images are toys: a network that trains longer gets
 # further on clean images, and how far it gets on protected ones depends on the method,
-# the data and what the trainer does against it. The :doc:`leaderboard
+# the data and what the trainer does to counter it. The :doc:`leaderboard
 # </reference/leaderboard>` has such figures for CIFAR-10. Methods that learn, such as
-# ``SEM``, take longer than a moment: ``fit`` says how long before it starts.
+# ``SEM``, take longer than a moment: ``fit`` estimates how long before it starts.
 #
 # What to read next
 # -----------------

@@ -13,7 +13,7 @@ page runs a small audit and goes through what it says.
 # Something to audit
 # ------------------
 # ``SmoothFields`` gives each class large patches of light and colour. It trains nothing
-# and takes a moment, and it has one strength and one weakness that an audit should
+# and takes only a moment, and it has one strength and one weakness that an audit should
 # find.
 import tempfile
 from pathlib import Path
@@ -31,9 +31,9 @@ folder = Path(tempfile.mkdtemp(prefix="unlearnable-")) / "audit"
 # Run it
 # ------
 # By default an audit tries some twenty countermeasures with a ResNet-18, which is work
-# for a GPU. Here are two of them beside plain training, a network of a few layers and
-# twelve epochs. With ``folder=``, every finished cell is kept: an audit that was
-# interrupted continues there, and so does one that is given more countermeasures.
+# for a GPU. Here it tries two of them beside plain training, with a network of a few
+# layers and twelve epochs. With ``folder=``, every finished cell is kept: an audit that
+# was interrupted continues there, and so does one that is given more countermeasures.
 report = ue.audit(
     trainset,
     perturbation,
@@ -51,16 +51,16 @@ print(report.verdict())
 # -------------------------------
 # A report begins with a few words that follow from one figure: the share of what clean
 # images give that a trainer recovers. Guessing counts as nothing recovered, and what
-# the same victim learns from clean images as everything. Up to 30 % the protection
-# held, from 70 % on it does not hold.
+# the same victim learns from clean images as everything. Up to 30 %, the protection
+# held; from 70 % on, it did not hold.
 print(report.headline())
 
 # %%
 # There are two worst cases, since there are two kinds of trainer. The **standard** one
 # tries what is generally known and knows nothing of the method. The **adaptive** one
-# has read the paper: they know the kind of perturbation, though neither its seed nor
-# clean images. ``SmoothFields`` adds the same row to all images of a class, so they
-# average the images of each class and subtract what the averages differ by.
+# has read the paper and knows the kind of perturbation, but has neither its seed nor
+# clean images. ``SmoothFields`` adds the same row to all images of a class, so this
+# trainer averages the images of each class and subtracts the differences.
 for name, row in (
     ("standard", report.worst_standard),
     ("adaptive", report.worst_adaptive),
@@ -73,10 +73,10 @@ for name, row in (
 # %%
 # The countermeasures, side by side
 # ---------------------------------
-# For each countermeasure the victim's best epoch on clean test images, after training
-# on protected and on clean images. Read the pairs: a countermeasure that brings the
-# blue bar up undoes the protection, and one that brings the grey bar down costs the
-# trainer something, whether images are protected or not.
+# The chart shows, for each countermeasure, the victim's best epoch on clean test
+# images, after training on protected and on clean images. Read the bars in pairs: a
+# countermeasure that brings the blue bar up undoes the protection, and one that brings
+# the grey bar down costs the trainer something, whether images are protected or not.
 fig, axis = plt.subplots(figsize=(7, 3), layout="constrained")
 rows = report.rows()
 for offset, colour, name in ((-0.2, "tab:blue", "protected"), (0.2, "0.7", "clean")):
@@ -95,7 +95,7 @@ axis.legend(frameon=False)
 plt.show()
 
 # %%
-# Expect JPEG to cost more than it brings here: in so short a training the network
+# Expect JPEG to cost more than it gains here: in so short a training run the network
 # learns little from such images, clean or not. Subtracting the class means brings the
 # blue bar up to the grey one: this victim gets what clean images would have given it.
 
@@ -104,8 +104,8 @@ plt.show()
 # -----------------------
 # ``report.html`` has all of this on one page that needs no other file: the verdict, the
 # table, curves, images before and after, how much they changed, and *who can undo it*,
-# which says for this kind of perturbation what somebody has to know. ``report.md`` and
-# ``report.json`` are for other programs.
+# which says what somebody has to know to undo this kind of perturbation. ``report.md``
+# and ``report.json`` are for other programs.
 for path in sorted(folder.iterdir()):
     print(path.name)
 
@@ -120,10 +120,10 @@ print(*report.perturbation["who_can_undo"], sep="\n")
 # What to expect
 # --------------
 # On generated images, in twelve epochs, victims are far from what they could reach, and
-# so is whoever fights back. An audit of this size shows which countermeasures hurt, and
-# not how much they would give a trainer with patience. For a figure to rely on, audit
-# your own images with the full standard and adaptive sets, more than one victim and
-# several seeds. That a protection held means that nothing tried here undid it.
+# so are those that fight back. An audit of this size shows which countermeasures hurt,
+# but not how much they would give a trainer with patience. For figures to rely on,
+# audit your own images with the full standard and adaptive sets, more than one victim
+# and several seeds. That a protection held means only that nothing tried here undid it.
 #
 # What to read next
 # -----------------

@@ -3,7 +3,7 @@ Compare methods
 ===============
 
 There are many ways to make a dataset unlearnable, and they look and work quite
-differently: some change one pixel, some blur, some search a pattern for each image.
+differently: some change one pixel, some blur, some search for a pattern for each image.
 This page puts nine of them side by side on the same images, then trains the same victim
 on some of them, on clean images, and on random noise as the control without which no
 comparison is worth anything.
@@ -13,8 +13,8 @@ comparison is worth anything.
 # Nine methods, one interface
 # ---------------------------
 # All methods are fitted and used alike, so a comparison is a loop. Those that train
-# nothing take a moment. ``SEM`` trains a surrogate network, here a small one for few
-# steps.
+# nothing take only a moment. ``SEM`` trains a surrogate network, here a small one for a
+# few steps.
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -81,8 +81,8 @@ for name, dataset in protected.items():
 # ------------------------
 # ``evaluate`` trains the same network by the same protocol on each, and tests it on
 # clean images. Of its figures, ``last`` is the accuracy after the last epoch and
-# ``peak`` the best of any epoch, which somebody gets who knows when to stop. Two of the
-# methods are enough for a look.
+# ``peak`` the best of any epoch, which is what somebody who knows when to stop gets.
+# Two of the methods are enough for a first look.
 settings = {"victim": "tiny", "epochs": 12, "seeds": 1, "progress": False}
 compared = ("RandomNoise", "OPS", "SEM")
 results = {"clean images": ue.evaluate(trainset, testset, **settings)}
@@ -119,11 +119,11 @@ plt.show()
 # What to expect
 # --------------
 # One seed, few epochs and toy images: expect figures to move by several points with the
-# seed, and the order of methods to be another one on real data. And a bar says nothing
-# of victims that fight back, which decide what a method is worth.
+# seed, and the order of methods to be different on real data. And a bar says nothing
+# about victims that fight back, which decide what a method is worth.
 #
 # What to read next
 # -----------------
-# - :doc:`/explanation/methods` helps to choose; there are more methods than these.
+# - :doc:`/explanation/methods` helps you choose; there are more methods than these.
 # - :doc:`/reference/leaderboard` compares them on CIFAR-10, against countermeasures.
 # - :doc:`plot_3_audit` lets a victim fight back.

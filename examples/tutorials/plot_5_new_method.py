@@ -3,19 +3,19 @@ Write a method of your own
 ==========================
 
 You have an idea for a perturbation and want to know what it is worth. A method is one
-class: it declares its parameters and writes down the paper's algorithm box. Rounding,
-the budget, seeds, checkpoints, several processes, saving and loading are the base
-class's. Here is one of twenty lines that trains nothing, then one that trains a
-surrogate.
+class: it declares its parameters and writes down the paper's algorithm box. The base
+class takes care of rounding, the budget, seeds, checkpoints, several processes, saving
+and loading. Here is a method of twenty lines that trains nothing, then one that trains
+a surrogate.
 """
 
 # %%
 # Twenty lines
 # ------------
-# The idea: networks like simple features, so give each class light and dark stripes, as
-# many as its number says. Class attributes say what kind of method it is, fields with
-# defaults are its parameters, and ``_learn`` hands over the result. Rows are floats in
-# [0, 1] units, one for each class.
+# The idea: networks like simple features, so give each class its own number of light
+# and dark stripes. Class attributes say what kind of method it is, fields with defaults
+# are its parameters, and ``_learn`` hands over the result. Rows are floats in [0, 1]
+# units, one for each class.
 import tempfile
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ class Stripes(Untrained, ue.Method):
 # %%
 # Fit it and look
 # ---------------
-# It is a method like any other now: it has ``fit``, ``protect`` and the rest.
+# It is now a method like any other: it has ``fit``, ``protect`` and the rest.
 trainset = ue.datasets.Shapes(size=1500)
 testset = ue.datasets.Shapes(train=False, size=500)
 
@@ -90,8 +90,8 @@ plt.show()
 # Does it keep the contract?
 # --------------------------
 # Every method of the package promises the same things, and tests hold all of them to
-# it. The ones that matter most, for this one: it stays within the budget, gives the
-# same bytes each time, and comes back from the disk as it was.
+# it. The ones that matter most here: it stays within the budget, gives the same bytes
+# each time, and comes back from the disk as it was.
 moved = np.abs(np.asarray(stripes.perturbation_.rows).astype(int)).max()
 print("largest value:", moved, "of 255")
 assert moved <= 255 * stripes.epsilon
@@ -115,10 +115,10 @@ except ValueError as error:
 # %%
 # A method that learns
 # --------------------
-# Most methods train a surrogate network and search perturbations against it. Such a
+# Most methods train a surrogate network and search for perturbations against it. Such a
 # method names its surrogate, counts its work in ``passes``, and loops only over
-# ``run.batches`` and ``run.sweep``. They divide the images among processes, show
-# progress, and are where a checkpoint happens; so what changes is named by
+# ``run.batches`` and ``run.sweep``. These divide the images among processes, show
+# progress and save checkpoints. Therefore everything that changes is registered with
 # ``run.track`` before the first loop, and weights are updated only in
 # ``run.train_step``.
 #
@@ -210,10 +210,10 @@ plt.show()
 # %%
 # What to expect
 # --------------
-# One seed of a small network on generated images is a first look and no evidence. A
+# One seed of a small network on generated images is a first look, not evidence. A
 # method that is to be taken seriously needs real images, several seeds, victims of
-# other kinds than the surrogate, and those that fight back: whoever averages the images
-# of a class sees its stripes, and subtracts it.
+# other kinds than the surrogate, and victims that fight back: anyone who averages the
+# images of a class sees its stripes and can subtract them.
 #
 # To make a method part of the package, put the class into a file in
 # ``unlearnable/methods`` and add its name to the list there. The command line then has

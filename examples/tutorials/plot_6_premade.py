@@ -2,16 +2,16 @@
 Load a pre-made perturbation of CIFAR-10
 ========================================
 
-Research often needs a protected CIFAR-10 and no new way of making one. Some
+Research often needs a protected CIFAR-10, but no new way of making one. Some
 perturbations are small enough to be part of the package: they work by class, or are
 computed, and cover all 50,000 images. This page loads some of them by name, looks at
 them, and trains on images that carry one.
 """
 
 # %%
-# What there is
-# -------------
-# ``list_pretrained`` lists what can be loaded by name. None of these needs the network.
+# What is available
+# -----------------
+# ``list_pretrained`` lists what can be loaded by name. None of it has to be downloaded.
 import os
 
 import matplotlib.pyplot as plt
@@ -31,8 +31,8 @@ for entry in ue.list_pretrained():
 # CIFAR-10, or something shaped like it
 # -------------------------------------
 # If you have CIFAR-10, name its folder in the environment variable ``CIFAR10_ROOT``:
-# this script then takes the first images of it. Where it is absent, as where this page
-# was made, generated shapes take its place under the names of its classes. The names
+# this script then uses its first images. Otherwise, as when this page was made,
+# generated shapes under the names of CIFAR-10's classes take their place. The names
 # matter: a perturbation finds the row of a class by its name, and refuses images of
 # other classes.
 root = os.environ.get("CIFAR10_ROOT")
@@ -81,10 +81,10 @@ axes[1, 0].set_ylabel("protected")
 plt.show()
 
 # %%
-# They differ in kind. ``OPS`` overwrites one pixel, another for each class (look for it
-# in the lower row). ``EM``, here class-wise, adds the same row to all images of a
-# class. ``LSP`` and ``AR`` compute a pattern of the class for each image, and
-# ``ClassConvolution`` blurs each class by a kernel of its own. The figures of the
+# They differ in kind. ``OPS`` overwrites one pixel, a different one for each class
+# (look for it in the lower row). ``EM``, here class-wise, adds the same row to all
+# images of a class. ``LSP`` and ``AR`` compute a pattern of the class for each image,
+# and ``ClassConvolution`` blurs each class with a kernel of its own. The figures of the
 # change say how visible that is:
 for name, dataset in protected.items():
     print(f"{name:26} {dataset.change(images=64)}")
@@ -92,8 +92,8 @@ for name, dataset in protected.items():
 # %%
 # Train on them
 # -------------
-# ``evaluate`` trains a victim and tests it on clean images. The same network on
-# unprotected images is the baseline that the others have to be read against.
+# ``evaluate`` trains a victim and tests it on clean images. The same network trained on
+# unprotected images is the baseline to compare the others with.
 settings = {"victim": "tiny", "epochs": 12, "seeds": 1, "progress": False}
 results = {"unprotected": ue.evaluate(trainset, testset, **settings)}
 for name in ("cifar10-ops", "cifar10-em-class-wise"):
@@ -105,7 +105,7 @@ for name, result in results.items():
     )
 
 # %%
-# What the accuracy on clean test images was after each epoch:
+# The accuracy on clean test images after each epoch:
 fig, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for name, result in results.items():
     axis.plot(range(1, len(result.curves[0]) + 1), result.curves[0], "o-", label=name)
@@ -118,13 +118,13 @@ plt.show()
 # %%
 # What to expect
 # --------------
-# These figures are of generated shapes, and few of them. They show that the victim
+# These figures are for a small number of generated shapes. They show that the victim
 # prefers a pixel or a pattern of the class to the outline of a shape; they say nothing
 # about CIFAR-10. For that you need the real set and all of its images, a network of the
 # size that people train, such as ``"resnet18"``, and the protocol's 60 epochs.
 #
-# A row for each of 50,000 images is too large to ship. For ``cifar10-sem`` the package
-# has the network that learned them instead, and ``from_pretrained("cifar10-sem",
+# Rows for 50,000 images are too large to ship. For ``cifar10-sem`` the package has the
+# network that learned them instead, and ``from_pretrained("cifar10-sem",
 # dataset=trainset)`` computes rows for the images at hand. People who have made other
 # perturbations can share them on the Hugging Face Hub.
 #

@@ -35,9 +35,9 @@ print("digest:", whole.perturbation_.info()["digest"])
 # %%
 # A fit that breaks down
 # ----------------------
-# Now the same with a checkpoint, and with a failure in the middle of the work. Every
-# five minutes is how often a fit saves its state unless told otherwise;
-# ``checkpoint_every=0`` saves after every step, since this one takes seconds.
+# Now the same with a checkpoint, and with a failure in the middle of the work. Unless
+# told otherwise, a fit saves its state every five minutes. This one takes only seconds,
+# so ``checkpoint_every=0`` makes it save after every step.
 
 
 class PowerCut(Exception):
@@ -64,13 +64,13 @@ for path in sorted((folder / "checkpoint").iterdir()):
 
 # %%
 # Everything that the fit needs is in these files: the surrogate, its optimiser and
-# schedule, the place in each loop, the state of the random draws, and the rows so far.
-# Nothing in them is pickled.
+# schedule, the position in each loop, the state of the random draws, and the rows so
+# far. Nothing in them is pickled.
 #
 # Call it again
 # -------------
-# The same call, with nothing to say about resuming. It finds the checkpoint, does the
-# rest, and removes the folder when it is done.
+# It is the same call, and nothing in it says that it resumes. It finds the checkpoint,
+# does the rest, and removes the folder when it is done.
 second = []
 resumed = ue.SEM.preset("demo", **settings).fit(
     trainset, progress=second.append, **checkpoint
@@ -83,7 +83,7 @@ print("same rows:", same)
 
 # %%
 # The two attempts together took the steps of the undisturbed fit, and the row of the
-# first image is the same in both, value for value.
+# first image is the same as in that fit, value for value.
 fig = plt.figure(figsize=(8, 3.2), layout="constrained")
 grid = fig.add_gridspec(1, 4, width_ratios=[3, 1, 1, 1])
 axis = fig.add_subplot(grid[0])
@@ -135,7 +135,7 @@ except ValueError as error:
 # --------------
 # The same bytes are promised for one machine's CPU with the same number of threads. A
 # GPU sums in an order of its own, so there a resumed fit is as good as an undisturbed
-# one and not the same. An audit resumes too: give ``ue.audit`` a ``folder=``.
+# one, but not identical. An audit can be resumed too: give ``ue.audit`` a ``folder=``.
 #
 # What to read next
 # -----------------

@@ -2,11 +2,11 @@
 Share a fit between several processes
 =====================================
 
-Searching a perturbation for each of a million images is work that divides well: images
-do not depend on one another, and only the surrogate has to be kept in step. ``fit``
-knows ``torchrun``. Start the script that you have under it, with a process for each
-GPU, and the processes share the images. On this page two processes share the CPU of one
-machine, which is slower than one and goes through the same motions.
+The search for perturbations of a million images divides well: images do not depend on
+one another, and only the surrogate has to be kept in step. ``fit`` works with
+``torchrun``: start the script that you have under it, with a process for each GPU, and
+the processes share the images. On this page two processes share the CPU of one machine,
+which is slower than one process but goes through the same motions.
 """
 
 # %%
@@ -46,9 +46,9 @@ _ = script.write_text(source)
 # %%
 # One process, two processes
 # --------------------------
-# First as always, then under ``torchrun``, which is ``python -m torch.distributed.run``
-# by its other name. In a terminal the second command would be ``torchrun --standalone
-# --nproc-per-node 2 fit.py two``.
+# First as always, then under ``torchrun``, which is short for ``python -m
+# torch.distributed.run``. In a terminal the second command would be ``torchrun
+# --standalone --nproc-per-node 2 fit.py two``.
 
 
 def run(*command):
@@ -75,7 +75,7 @@ run(*torchrun, "fit.py", "two")
 # The images are divided into eight shards, and random draws depend on the shard, so
 # that one process and two see the same batches and the same draws. What differs is
 # rounding: sums are taken in another order, and BatchNorm sees the images of its own
-# process. A search turns such small differences into other values, of the same kind.
+# process. A search turns such small differences into different values of the same kind.
 one, two = (ue.Perturbation.from_pretrained(folder / name) for name in ("one", "two"))
 rows = [np.asarray(perturbation.rows).astype(int) for perturbation in (one, two)]
 print(f"equal values: {(rows[0] == rows[1]).mean():.0%}")

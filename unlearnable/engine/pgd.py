@@ -88,8 +88,8 @@ def pgd(
             perturbation only has to stay within the budget, as if it were ``shared``.
 
     Returns:
-        The perturbation after the last step, (B, C, H, W), without gradient: within the budget and,
-        unless ``shared`` or masked, within the range of valid pixels.
+        The perturbation after the last step, (B, C, H, W), without gradient. It is within the
+        budget and, unless ``shared`` or masked, within the range of valid pixels.
     """
     return projected_steps(
         lambda perturbed: gradient(loss_fn, perturbed),

@@ -62,7 +62,7 @@ class Run(Batching, Outcome):
 
     Attributes:
         device: Device of the labels.
-        history, results, tops: See :class:`~.outcome.Outcome`.
+        history: See :class:`~.outcome.Outcome`, as for ``results`` and ``tops``.
 
     Raises:
         ValueError: There are fewer images than shards, or fewer shards than processes.

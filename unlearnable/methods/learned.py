@@ -62,7 +62,7 @@ class Learned(Parameters):
     def _check_clusters(self, dataset: Any, fitted: Perturbation | None = None) -> None:
         """Raises ``ValueError`` where clusters are to be learned, or extended, that cannot be."""
         clustered = RawDataset(dataset).holds(ClusteredDataset)
-        if clustered and not self._has_rows:
+        if clustered and not (self._has_rows and self.kind == "additive"):
             raise ValueError(
                 f"expected a method with a row for each image, such as SEM, for images in "
                 f"clusters, got {self!r}, which depends on their classes; a new image does not "

@@ -31,7 +31,7 @@ class AppliedKind:
 
     @property
     def kind(self) -> str:
-        """What it does: ``"additive"``, ``"pixel"``, ``"convolution"``, ``"procedural"``, …"""
+        """What it does, such as ``"additive"``, ``"pixel"``, ``"convolution"`` or ``"stack"``."""
         return str(self.config["kind"])
 
     @property
@@ -89,7 +89,7 @@ class AppliedKind:
 
     @property
     def parts(self) -> list[Kind]:
-        """The kinds that are applied in sequence: several for a stack, otherwise one."""
+        """The kinds that are applied in sequence, several for a stack, otherwise one."""
         return parts_of(self._kind)
 
     @property

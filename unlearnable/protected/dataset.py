@@ -56,8 +56,9 @@ class ProtectedDataset(PublishedView):
     Attributes:
         base: The wrapped dataset.
         perturbation: The perturbation that is applied.
-        transform, target_transform, transforms: Transforms applied to items. Setting one (None for
-            no transform) replaces the dataset's own here; the wrapped dataset is not modified.
+        transforms: Transforms applied to items, as are ``transform`` and ``target_transform``.
+            Setting one (None for no transform) replaces the dataset's own here; the wrapped dataset
+            is not modified.
 
     Raises:
         UnknownImageError: An image was not fitted. ``check`` images, evenly spread, are looked up

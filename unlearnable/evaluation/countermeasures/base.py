@@ -58,7 +58,7 @@ class Countermeasure(ABC):
     @property
     @abstractmethod
     def description(self) -> str:
-        """The victim in plain words, for reports: ``"a victim that …"``."""
+        """The victim in plain words, for reports, as in ``"a victim that …"``."""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Countermeasure(ABC):
             device: Device on which networks train.
 
         Returns:
-            New images: uint8, same shape, on the CPU. The inputs are not modified.
+            New images, uint8 of the same shape, on the CPU. The inputs are not modified.
         """
         return images
 

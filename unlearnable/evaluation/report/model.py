@@ -48,7 +48,7 @@ class Findings:
 
     @property
     def chance(self) -> float:
-        """Accuracy of guessing: the share of the most frequent class among the test images."""
+        """Accuracy of guessing, the share of the most frequent class among the test images."""
         return float(self.test.get("chance", 1 / self.dataset["num_classes"]))
 
     @property
