@@ -3,12 +3,20 @@
 import hashlib
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+)
 from torchvision.datasets import FakeData, FashionMNIST, ImageFolder
 from torchvision.datasets.vision import StandardTransform, VisionDataset
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
@@ -560,6 +568,13 @@ def test_integers_of_any_type_are_labels():
     assert checked.tolist() == [1, 2, 3, 4, 5] and checked.dtype == np.int64
 
 
+@pytest.mark.parametrize("label", [1440764, 2**70])
+def test_numbers_that_are_no_class_indices_are_refused(label):
+    expected = rf"0, 1, 2, … below 1,048,576, got {label} for image 1; .*a function of the item"
+    with pytest.raises(ValueError, match=expected):
+        check_labels([0, label], None)
+
+
 # --- what is no dataset --------------------------------------------------------------------------
 
 
@@ -568,10 +583,23 @@ class Stream(IterableDataset):
         return iter([])
 
 
-@pytest.mark.parametrize("dataset", [Stream(), 7, {1, 2}])
+@pytest.mark.parametrize("dataset", [Stream(), 7, {1, 2}, {"image": [1], "label": [2]}, Pictures])
 def test_no_map_style_dataset(dataset):
     with pytest.raises(TypeError, match="map-style dataset"):
         RawDataset(dataset)
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (lambda shapes: "photos", "got str; open a folder of photos with .*ImageFolder"),
+        (lambda shapes: Path("photos"), "got .*Path; open a folder of photos with .*ImageFolder"),
+        (lambda shapes: DataLoader(shapes), r"got DataLoader; pass its \.dataset"),
+    ],
+)
+def test_what_is_taken_for_a_dataset_is_refused_with_what_to_pass(make, hint, shapes):
+    with pytest.raises(TypeError, match=hint):
+        RawDataset(make(shapes))
 
 
 def test_empty_dataset(shapes):

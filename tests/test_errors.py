@@ -354,6 +354,28 @@ def test_an_unknown_parameter_is_answered_in_the_users_own_class(cls, name, near
         cls().set_params(**{name: 1})
 
 
+@pytest.mark.parametrize("given", ["my-key", ue.SEM(), [1]])
+def test_what_is_no_perturbation_is_refused(given, shapes, perturbation):
+    expected = f"expected a Perturbation, got {type(given).__name__}"
+    with pytest.raises(TypeError, match=rf"{expected} .*from_pretrained\(…\).* perturbation_"):
+        ue.ProtectedDataset(shapes, given)
+    with pytest.raises(TypeError, match=expected):
+        ue.audit(shapes, given, shapes)
+    with pytest.raises(TypeError, match=expected):
+        perturbation.then(given)
+
+
+def test_what_is_no_folder_of_a_key_is_refused_without_asking_the_hub(tmp_path, capsys):
+    photos = folder_of(tmp_path / "photos")
+    code, out, err = run(capsys, "verify", tmp_path, photos)
+    assert (code, out) == (1, "")
+    assert f"expected config.json in {photos}, found none; pass the folder of a saved" in err
+    key = noise(ImageFolder(photos)).perturbation_.save_pretrained(tmp_path / "key")
+    for name in (key / "config.json", str(key / "perturbation.safetensors")):
+        with pytest.raises(FileNotFoundError, match=f"got the file {name}; pass the folder that"):
+            ue.Perturbation.from_pretrained(name)
+
+
 def test_an_argument_of_fit_is_called_that():
     with pytest.raises(TypeError, match=r"SEM has no parameter 'device'; pass it to fit"):
         ue.SEM(device="cpu")

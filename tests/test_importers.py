@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 import unlearnable as ue
 from unlearnable import ArtefactError, ProtectedDataset, import_perturbation
@@ -109,6 +110,8 @@ DELTAS = {
     "bfloat16 levels": lambda r: saved(torch.from_numpy(r).bfloat16()),
     "list of tensors": lambda r: saved(list(torch.from_numpy(r / 255).half())),
     "tuple of tensors NHWC": lambda r: saved(tuple(torch.from_numpy(nhwc(r / 255)).bfloat16())),
+    "safetensors": lambda r: save({"noise": torch.from_numpy(r / 255).bfloat16()}),
+    "safetensors by index": lambda r: save({f"{i}": torch.from_numpy(r[i]) for i in range(len(r))}),
     "list of batches": lambda r: saved(list(torch.from_numpy(r).split(6))),
     "dict by index": lambda r: saved({i: torch.from_numpy(r[i]) for i in shuffled(r)}),
     "dict by text": lambda r: saved({f"{i:05d}": torch.from_numpy(r[i]) for i in shuffled(r)}),

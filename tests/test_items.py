@@ -221,6 +221,46 @@ def test_wrong_places_are_refused(perturbation):
         with pytest.raises(TypeError, match="expected a key"):
             from_items(Items(as_dict), *arguments)
 
+    with pytest.raises(TypeError, match="a label at 5 in the items of Items, got IndexError"):
+        ProtectedDataset(from_items(Items(lambda *item: item), 1, 5), perturbation)
+
+
+@pytest.mark.parametrize("transform", [None, PILToTensor()])
+def test_positions_from_the_end(transform, perturbation, reference):
+    for make, image, label, place in (
+        (lambda index, image, label: (index, image, label), -2, -1, 1),
+        (lambda index, image, label: [image, label, index], -3, 1, 0),
+        (lambda index, image, label: (image, label), -2, -1, 0),
+    ):
+        dataset = Items(make, transform)
+        protected = ProtectedDataset(from_items(dataset, image, label), perturbation)
+        item, expected = protected[7], np.asarray(reference[7][0])
+        found = item[place]
+        found = np.asarray(found) if transform is None else found.numpy().transpose(1, 2, 0)
+        np.testing.assert_array_equal(found, expected)
+        assert item[:place] + item[place + 1 :] == dataset[7][:place] + dataset[7][place + 1 :]
+        assert protected.targets == SHAPES.targets
+
+
+def test_class_names_are_given_by_index_or_not_at_all():
+    dataset = Items(as_dict)
+    names = list("zyxwvutsrq")
+    for classes in (
+        names,
+        {
+            name: index
+            for index, name in sorted(zip(range(10), names, strict=True), key=lambda n: n[1])
+        },
+        {9 - place: name for place, name in enumerate(reversed(names))},
+    ):
+        assert from_items(dataset, "image", "label", classes=classes).classes == names
+    assert from_items(dataset, "image", "label", classes=[0, 1]).classes == ["0", "1"]
+    for classes in (set(names), "zyxwvutsrq", {1: 2}, 10):
+        with pytest.raises(
+            TypeError, match="expected classes to be a list of names in index order"
+        ):
+            from_items(dataset, "image", "label", classes=classes)
+
 
 def test_one_hot_labels_are_refused_and_a_function_names_the_class(shapes):
     dataset = Items(one_hot)
@@ -435,6 +475,34 @@ def test_set_transform_after_wrapping_counts_for_pairs_too(rows, perturbation, r
     ready = ue.from_hf(rows)
     ready.transform = ToTensor()
     assert isinstance(ready[3][0], torch.Tensor)
+
+
+@pytest.mark.parametrize(
+    ("columns", "all_columns"), [(["img"], True), (["img", "label"], False), (["img"], False)]
+)
+@pytest.mark.parametrize("transformed", [False, True])
+def test_rows_have_the_columns_of_the_format(
+    columns, all_columns, transformed, rows, perturbation, reference
+):
+    def transform(batch):
+        return {f"new_{name}": values for name, values in batch.items()}
+
+    given = {"columns": columns, "output_all_columns": all_columns}
+    dataset = rows.with_transform(transform, **given) if transformed else rows.with_format(**given)
+    row = ProtectedDataset(from_items(dataset, "img", "label"), perturbation)[7]
+    expected = dataset[7]
+    assert set(row) == set(expected)
+    image = "new_img" if transformed else "img"
+    np.testing.assert_array_equal(np.asarray(row.pop(image)), np.asarray(reference[7][0]))
+    del expected[image]
+    assert row == expected
+
+
+def test_a_table_is_not_made_of_images_without_labels(perturbation):
+    protected = ProtectedDataset(from_items(SHAPES, label=None), perturbation)
+    for make in (protected.to_hf_dataset, lambda: protected.push_to_hub("owner/images")):
+        with pytest.raises(ValueError, match=r"with labels for a table.*export\(folder, \"png\"\)"):
+            make()
 
 
 def test_attributes_of_an_object_are_named_not_the_object(perturbation):

@@ -407,6 +407,19 @@ def test_numbers_that_make_no_sense_are_refused(flat, tmp_path, capsys, caplog, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "photos"]
 
 
+def test_a_preview_replaces_only_a_preview(photos, tmp_path, capsys, caplog):
+    photo, other = sorted(photos.glob("cat/*.png"))[:2]
+    before = other.read_bytes()
+    code, out, said = run(capsys, caplog, "preview", photo, "--out", other)
+    assert (code, out) == (1, "") and f"an earlier preview as --out, got {other}; other" in said
+    assert other.read_bytes() == before
+    for epsilon in ("8/255", "16/255"):
+        assert run(capsys, caplog, "preview", photo, "--epsilon", epsilon)[0] == 0
+    first = (tmp_path / "preview.png").read_bytes()
+    assert run(capsys, caplog, "preview", photo)[0] == 0
+    assert (tmp_path / "preview.png").read_bytes() != first
+
+
 def test_a_key_of_other_folders_is_explained_by_folders(flat, tmp_path, capsys, caplog):
     assert run(capsys, caplog, "protect", "photos", "out", "--method", "lsp", "--quiet")[0] == 0
     arguments = ("protect", "flat", "o2", "--perturbation", "out-key", "--quiet")

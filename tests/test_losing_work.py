@@ -1,5 +1,6 @@
 """What was learned is not lost: by another fit, by a full disk, by Ctrl-C, by SIGTERM."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -236,7 +237,11 @@ def sends(number, function, at):
 
 @pytest.mark.parametrize(
     ("number", "status", "word"),
-    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+    [
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 143, "terminated"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
 )
 def test_a_fit_with_a_checkpoint_is_kept_and_continued(
     number, status, word, tmp_path, capsys, monkeypatch
@@ -244,13 +249,14 @@ def test_a_fit_with_a_checkpoint_is_kept_and_continued(
     expected = run(capsys, "fit", "shapes:16", tmp_path / "whole", *SEM)
     assert expected[0] == 0
     words = ("fit", "shapes:16", tmp_path / "p", *SEM, "--checkpoint", tmp_path / "c")
-    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = [signal.getsignal(n) for n in numbers]
     with monkeypatch.context() as patch:
         patch.setattr(REM, "_search", sends(number, REM._search, 2))
         code, out, err = run(capsys, *words)
     assert (code, out) == (status, "") and f"unlearnable: {word}; the work so far is kept" in err
     assert str(tmp_path / "c") in err and "to continue" in err
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(n) for n in numbers] == handlers
     assert (tmp_path / "c" / "state.safetensors").is_file() and not (tmp_path / "p").exists()
     assert run(capsys, *words)[0] == 0
     digests = [ue.Perturbation.from_pretrained(tmp_path / n).rows.tobytes() for n in ("p", "whole")]
@@ -322,6 +328,32 @@ def test_no_program_but_the_command_line_is_touched():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with Deferred():
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_closed_terminal_is_written_to_no_more():
+    process, terminal = os.forkpty()
+    if not process:
+        with contextlib.suppress(BaseException), sigterm_raises():
+            try:
+                os.write(1, b"ready")
+                signal.pause()
+            finally:
+                os.write(2, b"of a bar")  # an error where the terminal is gone
+                os._exit(7)
+        os._exit(8)
+    assert os.read(terminal, 5) == b"ready"
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7
+
+
+def test_nohup_is_respected():
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with sigterm_raises(), Deferred():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def test_an_ignored_ctrl_c_stays_ignored():

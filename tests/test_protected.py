@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import hashlib
 import html.parser
 import json
 import pickle
@@ -18,6 +19,8 @@ from torchvision.datasets import ImageFolder, VisionDataset
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from unlearnable import Perturbation, ProtectedDataset, RandomNoise, UnknownImageError
+from unlearnable.data.fingerprint import image_key
+from unlearnable.data.image import pixels_of
 from unlearnable.datasets import Shapes
 from unlearnable.protected.manifest import Seal
 from unlearnable.protected.metrics import compare
@@ -311,7 +314,7 @@ def test_past_the_end(protected, index):
 
 @pytest.mark.parametrize("index", [1.0, "1", slice(3)])
 def test_what_is_no_index(protected, index):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"expected an integer as index, got .*use a Subset"):
         protected[index]
 
 
@@ -811,6 +814,19 @@ def test_a_seed_of_any_integer_type_chooses_the_same_images(kind, shapes, pertur
         found = ProtectedDataset(shapes, perturbation, fraction=np.float32(0.5), seed=kind(seed))
         assert (found.chosen == expected.chosen).all() and found.chosen.sum() == 20
         assert type(found.seed) is int and type(found.fraction) is float
+
+
+def test_a_seed_of_any_size_chooses_a_share(shapes, perturbation):
+    chosen = {}
+    for seed in (0, -1, 2**63 - 1, -(2**63), 2**63, 2**64, -(2**64)):
+        chosen[seed] = ProtectedDataset(shapes, perturbation, fraction=0.5, seed=seed).chosen
+        assert chosen[seed].sum() == 20
+    assert len({choice.tobytes() for choice in chosen.values()}) == len(chosen)
+    for seed in (-1, -(2**63)):  # seeds of 64 bits choose what they always chose
+        salt = seed.to_bytes(8, "little", signed=True)
+        keys = [image_key(pixels_of(image)).to_bytes(8, "little") for image, _ in shapes]
+        ranks = [hashlib.blake2b(key, digest_size=8, key=salt).digest()[::-1] for key in keys]
+        np.testing.assert_array_equal(chosen[seed], [rank in sorted(ranks)[:20] for rank in ranks])
 
 
 @pytest.mark.parametrize("seed", [True, np.True_, 1.5, 1.0, "1", None, np.float64(1)])

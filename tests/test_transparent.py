@@ -3,8 +3,11 @@
 import collections
 import copy
 import functools
+import io
+import os
 import pickle
 import random
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -433,6 +436,63 @@ class Around(Dataset):
         return (self.transform(image) if self.transform else image), label
 
 
+class Zipped(Dataset):
+    """Opens its file when it is first read, so that each worker process opens its own."""
+
+    def __init__(self, path):
+        self.path, self.file, self.process = path, None, None
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        if self.file is None:
+            self.file, self.process = zipfile.ZipFile(self.path), os.getpid()
+        with self.file.open(f"{index}.png") as file:
+            image = Image.open(io.BytesIO(file.read()))
+        return {"image": image, "label": index % 10, "own": self.process == os.getpid()}
+
+
+class AroundZipped(Dataset):
+    def __init__(self, *below):
+        self.below, self.transform = Pair(*below), None
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        item = dict(self.below.first[index])
+        if self.transform is not None:
+            item["image"] = self.transform(item["image"])
+        return item
+
+
+Pair = collections.namedtuple("Pair", "first second")
+
+
+@pytest.mark.parametrize("around", [lambda zipped: zipped, lambda zipped: AroundZipped(zipped, 1)])
+def test_files_that_reading_opens_are_each_processes_own(around, tmp_path, shapes, reference):
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as file:
+        for index, (image, _) in enumerate(shapes):
+            encoded = io.BytesIO()
+            image.save(encoded, "png")
+            file.writestr(f"{index}.png", encoded.getvalue())
+    zipped = Zipped(tmp_path / "images.zip")
+    dataset = around(zipped)
+    method = ue.RandomNoise().fit(dataset, device="cpu", progress=False)
+    protected = method.protect(dataset)
+    for change in (lambda: None, lambda: protected[0]):
+        change()
+        pickled = pickle.loads(pickle.dumps(protected))
+        workers = {"num_workers": 1, "multiprocessing_context": "fork", "collate_fn": list}
+        forked = [item for batch in DataLoader(protected, 10, **workers) for item in batch]
+        for items in ([pickled[index] for index in range(40)], forked):
+            assert all(item["own"] for item in items)
+            for item, (expected, _) in zip(items, reference, strict=True):
+                np.testing.assert_array_equal(array(item["image"]), array(expected))
+    assert zipped.file is None, "the caller's own stays as it was"
+
+
 def test_transforms_below_and_above_are_applied_in_order(perturbation, reference):
     inner = Shapes(size=40, transform=PILToTensor())
     outer = Around(Subset(inner, [5, 3]), lambda image: image.float() / 2)
@@ -771,7 +831,7 @@ def test_what_leads_to_clean_images_is_absent(name, perturbation):
         getattr(protected, name)
 
 
-@pytest.mark.parametrize("name", ["data", "samples", "imgs", "loader"])
+@pytest.mark.parametrize("name", ["data", "samples", "imgs", "loader", "labels", "targets"])
 def test_images_are_not_set_on_the_view_where_that_would_change_nothing(shapes, perturbation, name):
     protected = ProtectedDataset(shapes, perturbation)
     with pytest.raises(AttributeError, match=rf"{name}' to be set on the wrapped dataset"):

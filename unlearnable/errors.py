@@ -24,4 +24,4 @@ class HubError(RuntimeError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM asked the command line to stop; like Ctrl-C, but with a different exit status."""
+    """SIGTERM or SIGHUP asked the command line to stop; like Ctrl-C, with another exit status."""

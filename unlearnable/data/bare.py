@@ -152,6 +152,7 @@ class _Trial:
             ) from error
         items, logs = self._read(probe, log)
         layout = self._given or find_layout(self._name, items, _listed(self._dataset))
+        layout = layout.counted(items[self._samples[0]])
         self._check_images(items, layout)
         if stubs:
             calls = [calls_in(logs[index], items[index], layout) for index in items]
@@ -192,13 +193,9 @@ class _Trial:
 
     def _check_images(self, items: Mapping[int, Any], layout: Layout) -> None:
         for index, item in items.items():
-            try:
-                image = field_of(item, layout.image)
-            except (AttributeError, IndexError, KeyError, TypeError) as error:
-                raise TypeError(
-                    f"expected an image at {layout.image!r} in the items of {self._name}, got "
-                    f"{type(error).__name__}: {error} for item {index}"
-                ) from error
+            image = self._field(item, layout.image, "an image", index)
+            if isinstance(layout.label, (str, int)):
+                self._field(item, layout.label, "a label", index)
             try:
                 pixels_of(image)
             except TypeError as error:
@@ -214,6 +211,15 @@ class _Trial:
                     f"both views in one transform that returns a list of them",
                     4,
                 )
+
+    def _field(self, item: Any, key: Any, what: str, index: int) -> Any:
+        try:
+            return field_of(item, key)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise TypeError(
+                f"expected {what} at {key!r} in the items of {self._name}, got "
+                f"{type(error).__name__}: {error} for item {index}"
+            ) from error
 
     def _standard(self, none: Sequence[Path], layout: Layout) -> list[Call]:
         """The calls of transforms that were not seen, since they are None."""

@@ -18,7 +18,7 @@ from torchvision.datasets.folder import DatasetFolder
 from .export_marker import export_at
 
 _Names: TypeAlias = dict[int, tuple[str, ...]]  # of each class, by its index
-_MOST = 1 << 20  # what is not below it is no class index
+MOST_CLASSES = 1 << 20  # what is not below it is no class index
 
 
 def class_names(dataset: Any) -> list[str] | None:
@@ -37,6 +37,21 @@ def class_names(dataset: Any) -> list[str] | None:
     if found is None or (by_index is not None and not _agree(found, by_index)):
         found = by_index
     return None if found is None else _before_export(dataset, _in_order(found))
+
+
+def given_names(classes: Any) -> list[str]:
+    """Class names in index order, as a user gives them: a list, or a dict as ``class_to_idx``.
+
+    Raises:
+        TypeError: Which name belongs to which index would be a guess.
+    """
+    found = _listed(classes)
+    if found is None:
+        raise TypeError(
+            f"expected classes to be a list of names in index order, or a dict of indices by name, "
+            f"got {type(classes).__name__} {classes!r:.60}"
+        )
+    return _in_order(found)
 
 
 def common_names(datasets: Sequence[Any], named: Sequence[list[str] | None]) -> list[str] | None:
@@ -151,7 +166,7 @@ def class_index(value: Any) -> int | None:
         index = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
-    return index if 0 <= index < _MOST else None
+    return index if 0 <= index < MOST_CLASSES else None
 
 
 def _synonyms(entry: Any) -> tuple[str, ...] | None:

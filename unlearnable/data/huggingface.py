@@ -198,12 +198,13 @@ class HuggingFaceRows(Dataset[Any]):
 
     @property
     def row_transform(self) -> Callable[[Any], Any] | None:
-        """The transform set by ``set_transform``, applied to a single row."""
+        """What the dataset's format does to a single row: selects columns, and transforms them."""
         state = _check_format(self._dataset)
-        if state["type"] is None:
+        columns, all_columns = list(state["columns"]), state["output_all_columns"]
+        transform = state["format_kwargs"].get("transform")
+        if transform is None and (all_columns or len(columns) == len(self._dataset.features)):
             return None
-        transform, columns = state["format_kwargs"]["transform"], list(state["columns"])
-        return functools.partial(_transformed_row, transform, columns)
+        return functools.partial(_formatted_row, transform, columns, all_columns)
 
 
 def _file_names(rows: Any, column: str) -> list[str]:
@@ -229,9 +230,15 @@ def replaced_columns(dataset: Any) -> tuple[str, str] | None:
         return None if image in dataset[0] else (image, label)
 
 
-def _transformed_row(transform: Any, columns: list[str], row: dict[str, Any]) -> dict[str, Any]:
-    result = transform({name: [row[name]] for name in columns})
-    return {name: values[0] for name, values in result.items()}
+def _formatted_row(
+    transform: Any, columns: list[str], all_columns: bool, row: dict[str, Any]
+) -> dict[str, Any]:
+    made = {name: row[name] for name in columns}
+    if transform is not None:
+        result = transform({name: [value] for name, value in made.items()})
+        made = {name: values[0] for name, values in result.items()}
+    others = set(row).difference(columns) if all_columns else ()
+    return made | {name: row[name] for name in row if name in others}
 
 
 def _column(features: Any, given: str | None, what: str) -> str:

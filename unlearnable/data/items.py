@@ -11,9 +11,11 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .class_names import given_names
 from .image import pixels_of
 
 Label = str | int | Callable[[Any], int] | None
+Classes = Sequence[str] | Mapping[Any, Any]
 _NAMES = {
     "image": ("image", "images", "img", "imgs", "picture", "photo"),
     "label": ("label", "labels", "target", "targets", "y"),
@@ -49,6 +51,12 @@ class Layout(NamedTuple):
         if self.label is None or callable(self.label):
             return None if self.label is None else self.label(item)
         return field_of(item, self.label)
+
+    def counted(self, item: Any) -> Layout:
+        """The same with positions counted from the front of an item, also those given as -1."""
+        if not isinstance(item, (tuple, list)):
+            return self
+        return Layout(*(k + len(item) if isinstance(k, int) and k < 0 else k for k in self))
 
 
 def field_of(item: Any, key: Any) -> Any:
@@ -89,12 +97,10 @@ class ItemDataset(Dataset[Any]):
         classes: Names of the classes, or None to use those of the dataset.
     """
 
-    def __init__(
-        self, dataset: Any, image: Any, label: Label, classes: Sequence[str] | None
-    ) -> None:
+    def __init__(self, dataset: Any, image: Any, label: Label, classes: Classes | None) -> None:
         self.dataset = dataset
         self.layout = Layout(ITEM if image is None else image, label)
-        self.classes = None if classes is None else [str(name) for name in classes]
+        self.classes = None if classes is None else given_names(classes)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -108,7 +114,7 @@ def from_items(
     image: str | int | None = 0,
     label: Label = 1,
     *,
-    classes: Sequence[str] | None = None,
+    classes: Classes | None = None,
 ) -> ItemDataset:
     """Declares where image and label are in a dataset's items; everything else is passed through.
 
@@ -124,8 +130,8 @@ def from_items(
             attributes; or None for a dataset without labels, which methods that need no labels
             accept. The item's own field does not change. With spawned worker processes, a function
             must be picklable.
-        classes: Names of the classes in index order. By default those of the dataset, or none if
-            ``label`` is a function.
+        classes: Names of the classes in index order, or a dict such as ``class_to_idx``. By default
+            those of the dataset, or none if ``label`` is a function.
 
     Returns:
         A dataset of the same items.

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 from torchvision.datasets.folder import DatasetFolder
 
+from .class_names import MOST_CLASSES
 from .compare import same
 from .items import Layout
 
@@ -59,7 +60,8 @@ def check_labels(
     for place, label in enumerate(labels):
         label = _unwrapped(label)
         negative = isinstance(label, int) and label < 0
-        if negative or isinstance(label, bool) or not isinstance(label, int):
+        large = isinstance(label, int) and label >= MOST_CLASSES
+        if negative or large or isinstance(label, bool) or not isinstance(label, int):
             index = place if indices is None else indices[place]
             hint = (
                 "; the labels are missing, so add them, or use a method that needs none with "
@@ -73,6 +75,7 @@ def check_labels(
                     "function of the item, or pass label=None for methods that need no labels"
                 )
             expected = "expected labels to be class indices 0, 1, 2, …"
+            expected += f" below {MOST_CLASSES:,}" * large
             raise ValueError(f"{expected}, got {label!r} for image {index}{hint}")
         checked[place] = label
     if classes is not None and checked.size and checked.max() >= len(classes):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
@@ -35,7 +36,7 @@ from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
 from .photo import load_photo, named
-from .transforms import datasets_in, has_own
+from .transforms import datasets_in, has_own, own_copy
 
 
 def _reads_photos(bare: Any) -> bool:
@@ -78,10 +79,15 @@ class RawDataset:
         if isinstance(dataset, tuple) and len(dataset) == 2:
             dataset = _Pairs(*dataset)
         refuse_collections(dataset)
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        readable = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+        others = isinstance(dataset, (str, bytes, type))
+        if not readable or others or (isinstance(dataset, Mapping) and 0 not in dataset):
+            hint = "; pass its .dataset" if isinstance(dataset, DataLoader) else ""
+            if isinstance(dataset, (str, Path)):
+                hint = "; open a folder of photos with torchvision.datasets.ImageFolder"
             raise TypeError(
                 f"expected a map-style dataset with __getitem__ and __len__, got "
-                f"{type(dataset).__name__}"
+                f"{type(dataset).__name__}{hint}"
             )
         if len(dataset) == 0:
             raise ValueError(
@@ -102,7 +108,7 @@ class RawDataset:
             for leaf, said in zip(self.originals, self._said, strict=True)
         ]
         self._taken: list[Bare] = taken
-        self._bare = [bare.dataset for bare in taken]
+        self._opened: tuple[int, list[Any]] = (0, [])
         self._holds = [bare.layout.is_pair and gives_what_it_holds(bare.dataset) for bare in taken]
         self.holds_arrays = all(self._holds)
         named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
@@ -137,6 +143,19 @@ class RawDataset:
         return len(self._leaf_of)
 
     @property
+    def _bare(self) -> list[Any]:
+        """The datasets to read, in copies of this process.
+
+        Many open their files when they are first read, so that each worker has files of its own.
+        """
+        if self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), [own_copy(bare.dataset) for bare in self._taken])
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": (0, [])}
+
+    @property
     def reads_photos(self) -> bool:
         """Whether all images are files that this package opens itself, possibly in threads."""
         return all(map(_reads_photos, self._bare))
@@ -144,9 +163,10 @@ class RawDataset:
     def read_by(self, loader: Callable[[str], Image.Image]) -> RawDataset:
         """The same images, with files that this package opens itself read by the given loader."""
         other = copy.copy(self)
-        other._bare = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._bare]
-        for leaf in filter(_reads_photos, other._bare):
+        leaves = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._bare]
+        for leaf in filter(_reads_photos, leaves):
             leaf.loader = loader
+        other._opened = (os.getpid(), leaves)
         return other
 
     @property

@@ -162,8 +162,10 @@ def shallow(dataset: Any) -> Any:
         return other
 
 
-def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
+def rebuilt(dataset: Any, values: Mapping[Path, Any], depth: int = 8) -> Any:
     """A copy with new values at some paths; everything else is shared, except containers.
+
+    Datasets inside are copied, too: reading may open files, which stay closed in the original.
 
     Raises:
         AttributeError: A value cannot be set, or setting it would change the original.
@@ -176,14 +178,26 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any]) -> Any:
     steps: dict[str | int, dict[Path, Any]] = {}
     for path, value in values.items():
         steps.setdefault(path[0], {})[path[1:]] = value
+    own: Any = dict(_parts_of(dataset)) if held else _attributes(dataset)
+    for path, inner in _inner(own) if depth > 0 else ():
+        if inner is not dataset:
+            steps.setdefault(path[0], {})
     for step, below in steps.items():
         old = value_at(dataset, (step,))
-        new = below[()] if () in below else rebuilt(old, below)
+        new = below[()] if () in below else rebuilt(old, below, depth - 1)
         if held:
             other[step] = new
         else:
             _set(other, str(step), new, dataset)
+    if isinstance(dataset, tuple):
+        return dataset._make(other) if hasattr(dataset, "_make") else tuple(other)
     return other
+
+
+def own_copy(dataset: Any) -> Any:
+    """A copy of a dataset that may open files when it is read; those known here keep none open."""
+    known = is_known(getattr(type(dataset), "__getitem__", None))
+    return dataset if known else rebuilt(dataset, {})
 
 
 def emptied_caches(dataset: Any, read: Any) -> dict[Path, Any]:

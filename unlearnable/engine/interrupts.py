@@ -1,19 +1,23 @@
-"""Ctrl-C and SIGTERM: exceptions that are raised at once, or put off to the end of a step."""
+"""Ctrl-C, SIGTERM and SIGHUP: exceptions raised at once, or put off to the end of a step."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ..errors import Terminated
 
 Interrupt = type[KeyboardInterrupt]
+# The second comes when a terminal is closed or a connection is lost; Windows does not have it.
+_TERMINATE = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
 _KINDS: tuple[Interrupt, ...] = (KeyboardInterrupt, Terminated)  # by rank: processes agree on one
 
 
@@ -26,22 +30,23 @@ def in_words(kind: Interrupt) -> str:
 def sigterm_raises() -> Iterator[None]:
     """Makes SIGTERM, which clusters send before they kill a process, raise ``Terminated`` once.
 
-    Works only in the main thread and if there is no other handler, and is undone afterwards.
+    So does SIGHUP, which is sent when the terminal is closed. Works only in the main thread and
+    where there is no other handler, as under nohup, and is undone afterwards.
     """
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
+    numbers = [n for n in _TERMINATE if main and signal.getsignal(n) is signal.SIG_DFL]
     handler = _Terminate()
-    signal.signal(signal.SIGTERM, handler)
     try:
+        for number in numbers:
+            signal.signal(number, handler)
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _Terminate:
-    """A handler of SIGTERM. Only the first one counts: clusters and torchrun may both send it."""
+    """A handler of SIGTERM and SIGHUP. Only the first one counts: several may send one."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -52,15 +57,24 @@ class _Terminate:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif not self.came:
-            self.came = True
+            self.note(number)
             raise Terminated
+
+    def note(self, number: int) -> None:
+        """Records that the signal came; a terminal that is closed can no longer be written to."""
+        self.came = True
+        for stream in (1, 2) if number != signal.SIGTERM else ():
+            with contextlib.suppress(OSError):
+                if stat.S_ISCHR(os.fstat(stream).st_mode):
+                    with Path(os.devnull).open("wb") as nowhere:
+                        os.dup2(nowhere.fileno(), stream)
 
 
 class Deferred:
     """Inside, the first Ctrl-C is recorded instead of raised; a second one is raised.
 
-    SIGTERM is also recorded if :func:`sigterm_raises` handles it: a program with its own handler
-    keeps it. In threads other than the main one, nothing is deferred.
+    SIGTERM and SIGHUP are also recorded if :func:`sigterm_raises` handles them: a program with its
+    own handler keeps it. In threads other than the main one, nothing is deferred.
 
     Args:
         grace: Seconds after the first one during which a second one is ignored, because torchrun
@@ -89,11 +103,11 @@ class Deferred:
     def __enter__(self) -> Deferred:
         if threading.current_thread() is not threading.main_thread():
             return self
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        if handlers[signal.SIGINT] not in (None, signal.SIG_IGN):  # as of a job in the background
+        if signal.getsignal(signal.SIGINT) not in (None, signal.SIG_IGN):  # as in the background
             self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_interrupt)
-        if isinstance(handlers[signal.SIGTERM], _Terminate):
-            self._handlers[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._on_terminate)
+        for number in _TERMINATE:
+            if isinstance(signal.getsignal(number), _Terminate):
+                self._handlers[number] = signal.signal(number, self._on_terminate)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -107,10 +121,10 @@ class Deferred:
             raise KeyboardInterrupt
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        handler = self._handlers[signal.SIGTERM]
+        handler = self._handlers[signal.Signals(number)]
         if os.getpid() != handler._process:
             handler(number, frame)
-        handler.came = True
+        handler.note(number)
         self._note(Terminated)
 
     def _note(self, kind: Interrupt) -> None:

@@ -140,6 +140,11 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         )
     if is_folder:
         return Source(Path(name).absolute())
+    if bool(str(name)) and Path(name).is_file():
+        raise FileNotFoundError(
+            f"expected a folder with a saved perturbation (a key), got the file {name}; pass the "
+            f"folder that it is in"
+        )
     if isinstance(name, Path):
         raise FileNotFoundError(
             f"expected a folder with a saved perturbation, got {name}, which has none; check "

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file
 
 from ..data.image import Pixels, pixels_of
 from ..errors import ArtefactError
@@ -28,7 +29,9 @@ _Header: TypeAlias = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def read_array(path: Path, accept: Accept, most: int) -> NDArray[Any]:
-    """Reads the only array of a ``.npy``, ``.npz``, torch or pickle file, told apart by content.
+    """Reads the only array of a ``.npy``, ``.npz``, torch, safetensors or pickle file.
+
+    They are told apart by their content.
 
     Lists and dicts of at most ``most`` arrays are joined by :func:`gather`. The result has integers
     or floats and may be memory-mapped; ``accept`` is called with the shape before it is read.
@@ -45,6 +48,10 @@ def read_array(path: Path, accept: Accept, most: int) -> NDArray[Any]:
         return _read_zip(path, accept, most)
     if start.startswith(_LEGACY_TORCH):
         return _read_torch(path, accept, most)
+    if start[8:9] == b"{":
+        with _expecting("an intact safetensors file", path):
+            found = load_file(path)
+        return gather(found, accept, path)
     return gather(read_pickle(path, most), accept, path)
 
 

@@ -40,11 +40,11 @@ def import_perturbation(
 ) -> Perturbation:
     """Imports a perturbation from a file that another program wrote for a dataset.
 
-    Reads ``.npy`` and ``.npz`` files, torch files (EM's ``perturbation.pt``), pickles of arrays
-    (those of REM and SEM), and folders of PNGs named by index; arrays are NCHW or NHWC. Instead of
-    one array there may be a list with one array per image, or a dict of arrays by index. Nothing in
-    a file is executed. Such files do not say which images they belong to: row ``i`` is assigned to
-    image ``i`` of the dataset, whose key is stored.
+    Reads ``.npy`` and ``.npz`` files, torch files (EM's ``perturbation.pt``), safetensors, pickles
+    of arrays (those of REM and SEM), and folders of PNGs named by index; arrays are NCHW or NHWC.
+    Instead of one array there may be a list with one array per image, or a dict of arrays by index.
+    Nothing in a file is executed. Such files do not say which images they belong to: row ``i`` is
+    assigned to image ``i`` of the dataset, whose key is stored.
 
     Args:
         path: The file or folder. Several files, or a folder of numbered ones (SEP's), are joined in

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PICTURES = (".png", ".webp", ".jpg", ".jpeg")
-_ENDINGS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle")
+_ENDINGS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle", ".safetensors")
 _NUMBER = re.compile(r"([0-9]+)")
 
 

@@ -126,6 +126,8 @@ class Perturbation(SavedKind):
         Raises:
             ValueError: Image shape, number of classes or class names differ.
         """
+        if not isinstance(other, Perturbation):
+            raise TypeError(f"expected a Perturbation, got {type(other).__name__} {other!r:.60}")
         return self.below(other.parts)
 
     def with_visibility(self, visibility: str | None) -> Perturbation:

@@ -131,7 +131,8 @@ def select(raw: RawDataset, fraction: float, seed: int) -> NDArray[np.bool_] | N
     """
     if fraction == 1:
         return None
-    salt = seed.to_bytes(8, "little", signed=True)
+    # Of 8 bytes where they suffice, as ever; blake2b takes up to 64.
+    salt = seed.to_bytes(max(8, (seed + (seed < 0)).bit_length() // 8 + 1), "little", signed=True)
     ranks = []
     for index, key in enumerate(raw.keys.tolist()):
         rank = hashlib.blake2b(key.to_bytes(8, "little"), digest_size=8, key=salt)

@@ -89,6 +89,12 @@ class ProtectedDataset(PublishedView):
         full_size: bool = False,
         check: int = 64,
     ) -> None:
+        if not isinstance(perturbation, Perturbation):
+            raise TypeError(
+                f"expected a Perturbation, got {type(perturbation).__name__} {perturbation!r:.60}; "
+                f"load a saved one with Perturbation.from_pretrained(…), or pass the perturbation_ "
+                f"of a fitted method"
+            )
         raw = RawDataset(dataset)
         if raw.holds(ProtectedDataset):
             raise ValueError(
@@ -268,6 +274,8 @@ class ProtectedDataset(PublishedView):
     def to_tensors(self) -> tuple[Tensor, Tensor]:
         """All protected images, before transforms, uint8 (N, C, H, W), and labels, int64 (N,).
 
+        Labels are all 0 if the images have none.
+
         Raises:
             ValueError: Their sizes differ.
         """
@@ -291,7 +299,13 @@ class ProtectedDataset(PublishedView):
 
 
 def _checked(index: Any, count: int) -> int:
-    number = operator.index(index)
+    try:
+        number = operator.index(index)
+    except TypeError as error:
+        raise TypeError(
+            f"expected an integer as index, got {index!r:.60}; items are read one by one, so use a "
+            f"Subset for a part of them, and targets for the labels"
+        ) from error
     if not -count <= number < count:
         raise IndexError(f"expected an index below {count}, got {number}")
     return number % count

@@ -128,6 +128,15 @@ class PublishedView(View):
         if self._from_arrays:  # pictures know the order of their channels
             check_channels(self._raw)
 
+    def _check_table(self) -> None:
+        """Refuses early what a table of images and labels cannot hold."""
+        if not self._raw.labelled:
+            raise ValueError(
+                "expected images with labels for a table of images and labels, got label=None; use "
+                'export(folder, "png"), or say where the labels are: from_items(dataset, label=…)'
+            )
+        self._check_channels()
+
     def _exported(self, reader: PhotoReader) -> Iterator[Exported]:
         batches = self.paired_batches(range(len(self)), reader=reader)
         return ImagesToExport(self._raw, self.chosen, reader).of(batches)
@@ -139,10 +148,10 @@ class PublishedView(View):
         is held in memory; to write it to disk instead, use ``export(folder, "parquet")``.
 
         Raises:
-            ValueError: The dataset's loader returns photos in BGR.
+            ValueError: The images have no labels, or the dataset's loader returns photos in BGR.
             ImportError: The extra ``hf`` is not installed.
         """
-        self._check_channels()
+        self._check_table()
         return to_hf_dataset(self._raw, self._exported(PhotoReader(exif=False, gps=False)))
 
     def push_to_hub(
@@ -182,11 +191,12 @@ class PublishedView(View):
         Raises:
             HubError: The Hub did not accept it; the message says what to do.
             ImportError: The extra ``hf`` is not installed.
-            ValueError: None of the images is protected.
+            ValueError: None of the images is protected; otherwise as :meth:`to_hf_dataset`.
         """
         from ..hub import client
 
         import_datasets()
+        self._check_table()
         if not self.chosen.any():
             raise ValueError(
                 "expected protected images, got only clean ones (fraction=0); do not upload them, "

@@ -24,6 +24,7 @@ _CLEAN = re.compile(
     r"_?(samples|imgs?|images?|data|tensors|pictures?|photos?|pixels|files?|paths?|loader|"
     r"file_?names?|(train|test)_data|(image|img|file|sample)_?(files?|paths?|names?)|rows)"
 )
+_LABELS = ("targets", "labels", "_labels", "classes", "class_to_idx")
 _READS = re.compile(r"load|read|open|fetch|decode|raw|item|image|img|sample|photo|picture")
 _PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|ppm|pgm|avif|heic|npy|npz|h5)$", re.I)
 
@@ -74,10 +75,10 @@ class View(VisionDataset):
         self._chosen_transforms = {**kept, name: transform}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "base" in self.__dict__ and _CLEAN.fullmatch(name):
+        if "base" in self.__dict__ and (_CLEAN.fullmatch(name) or name in _LABELS):
             raise AttributeError(
                 f"expected {name!r} to be set on the wrapped dataset before it is protected, "
-                f"because a protected dataset reads its images from there"
+                f"because a protected dataset reads its images and labels from there"
             )
         super().__setattr__(name, value)
 
@@ -95,6 +96,8 @@ class View(VisionDataset):
                 f"expected an attribute that does not lead to clean images, got {name!r}, which a "
                 f"protected dataset does not have; use protected[i] or to_tensors() for images, "
                 f"targets for labels, and base for the clean dataset"
+                + "; for methods such as map, use to_hf_dataset() first"
+                * is_hf_dataset(base)
             )
         if not there:
             raise AttributeError(

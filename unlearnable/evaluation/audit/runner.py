@@ -96,7 +96,7 @@ def audit(
         UnknownImageError: The perturbation does not belong to the dataset.
     """
     known = dataset.perturbation if isinstance(dataset, ProtectedDataset) else perturbation
-    knowing = () if known is None else adaptive_countermeasures(known)
+    knowing = adaptive_countermeasures(known) if isinstance(known, Perturbation) else ()
     names, counters = _victims(victims), _counters(countermeasures, knowing)
     training = Training.checked(STANDARD, epochs, seeds, batch_size, peak_images, device, precision)
     training = training._replace(seeds=list(dict.fromkeys(training.seeds)))
