@@ -28,13 +28,17 @@ Lasting against the standard set and the set adapted to it; worst_case.py reads 
         jpeg-10+grayscale channel-normalization+jpeg-10 class-mean-subtraction spectrum-matching \
         class-mean-subtraction+spectrum-matching --out benchmarks/results/lasting-cpu.json
 
-With resnet9 and 10,000 images:
+With resnet9 and 10,000 images, and what JPEG leaves of other methods there:
 
     python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
-        --victim resnet9 --only clean SEM Lasting --countermeasures none orthogonal-projection \
-        jpeg-10+grayscale channel-normalization+jpeg-10 adversarial-training-4-steps-3 grayscale \
-        class-mean-subtraction+spectrum-matching \
-        --out benchmarks/results/leaderboard-resnet9-cpu.json
+        --victim resnet9 --peak-images 1000 --only Lasting clean --countermeasures none \
+        jpeg-10+grayscale orthogonal-projection channel-normalization+jpeg-10 jpeg-10 bit-depth-2 \
+        grayscale adversarial-training-4-steps-3 ueraser-lite low-pass histogram-equalization \
+        colour-whitening class-mean-subtraction+spectrum-matching class-mean-subtraction \
+        spectrum-matching --out benchmarks/results/leaderboard-resnet9-cpu.json
+    python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
+        --victim resnet9 --peak-images 1000 --only SEM LSP TAP AR EM OPS ClassConvolution \
+        ColourShift --countermeasures jpeg-10 --out benchmarks/results/leaderboard-resnet9-cpu.json
 
 On a GPU, the whole set with the papers' recipes:
 
