@@ -65,9 +65,16 @@ class Page:
         box = "const box = document.querySelector('#photos').getBoundingClientRect();"
         x, y = self.browser.execute_script(box + "return [box.x + box.width / 2, box.y + 40]")
         data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
-            event = {"type": kind, "x": x, "y": y, "data": data}
-            self.browser.execute_cdp_cmd("Input.dispatchDragEvent", event)
+        before = self.text("#photos")
+        for _ in range(3):  # a page that is not ready yet takes nothing
+            for kind in ("dragEnter", "dragOver", "drop"):
+                event = {"type": kind, "x": x, "y": y, "data": data}
+                self.browser.execute_cdp_cmd("Input.dispatchDragEvent", event)
+            end = time.monotonic() + 10
+            while time.monotonic() < end:
+                if self.text("#photos") != before:
+                    return
+                time.sleep(0.1)
 
     def click(self, selector):
         element = self.find(selector)
