@@ -22,11 +22,14 @@ _TILE = 360  # pixels of a shown part of the photo
 _TRIED = 8  # places along each axis that are compared for it
 _AMPLIFY = 8
 _GAP, _LINE = 8, 20
+_MADE_BY = "unlearnable preview"  # recorded in the picture, so that only such ones are replaced
 _HEADINGS = ("before", "after", f"change, amplified {_AMPLIFY} times")
 
 
 def preview(args: argparse.Namespace) -> None:
     """Show a photo before and after protection, at each visibility, in one picture."""
+    from PIL.PngImagePlugin import PngInfo
+
     from ..data.image import pixels_of
     from ..data.photo import load_photo
     from ..protected.metrics import compare
@@ -44,6 +47,11 @@ def preview(args: argparse.Namespace) -> None:
         raise ValueError(
             f"expected --out to differ from the photo's own file, got {args.out}; choose "
             f"another name"
+        )
+    if out.exists() and not _is_preview(out):
+        raise FileExistsError(
+            f"expected a new file or an earlier preview to write to, got {out}, which is neither; "
+            f"choose another name with --out"
         )
     pixels = pixels_of(load_photo(args.photo))
     if args.perturbation is None:
@@ -67,8 +75,9 @@ def preview(args: argparse.Namespace) -> None:
         )
         lines.append((f"{name}: {words[name]}", pixels[part], after[part]))
     picture = _picture(what, lines)
-    encoded = io.BytesIO()
-    picture.save(encoded, "png")
+    encoded, info = io.BytesIO(), PngInfo()
+    info.add_text("Software", _MADE_BY)
+    picture.save(encoded, "png", pnginfo=info)
     write_bytes(out, encoded.getvalue())
     said = (
         f"Open {shlex.quote(str(out))}: it shows part of the photo before, after, and the change "
@@ -77,6 +86,16 @@ def preview(args: argparse.Namespace) -> None:
         + aligned([[f"  {name}", text] for name, text in words.items()])
     )
     show(args, {"picture": str(out), "shown": what, **figures}, None if args.json else said)
+
+
+def _is_preview(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == _MADE_BY
+    except Exception:  # Pillow's plugins raise errors of any type on damaged files
+        return False
 
 
 def _random(pixels: Pixels, epsilon: float) -> tuple[Perturbation, str]:

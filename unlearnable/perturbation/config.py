@@ -95,6 +95,11 @@ def version_of(config: Mapping[str, Any]) -> int:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Reads a config file, without its format fields; raises ``ArtefactError`` if it is not one."""
+    if not path.is_file():
+        raise ArtefactError(
+            f"expected {path.name} in {path.parent}, found none; pass the folder of a saved "
+            f"perturbation (a key), such as out-key, which protect writes next to the copies in out"
+        )
     return parse_config(read_json(path), path)
 
 
