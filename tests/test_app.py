@@ -16,7 +16,7 @@ from PIL import Image
 from unlearnable.photos.app import intake, start, words
 from unlearnable.photos.app.intake import Dropped, collect
 from unlearnable.photos.app.local import OnlyThisPage
-from unlearnable.photos.app.visit import Done, Step, Stopped, Visit, _Teller
+from unlearnable.photos.app.visit import Done, Step, Stopped, Visit, _Teller, stop_all
 
 
 def photo(path, seed=0, size=(40, 32)):
@@ -106,6 +106,17 @@ def test_what_cannot_be_used_is_said_in_a_sentence(names, said, tmp_path):
 
 def test_a_damaged_archive_is_said_in_a_sentence(tmp_path):
     (tmp_path / "x").write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match=r"^holiday.zip cannot be unpacked: it is damaged. Unpack"):
+        collect([Dropped(tmp_path / "x", "holiday.zip")], tmp_path / "out")
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_with_damaged_content_is_said_in_a_sentence(how, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x", "w", how) as archive:
+        archive.write(photo(tmp_path / "a.png"), "a.png")
+    content = bytearray((tmp_path / "x").read_bytes())
+    content[60:160] = bytes(255 - value for value in content[60:160])
+    (tmp_path / "x").write_bytes(content)
     with pytest.raises(ValueError, match=r"^holiday.zip cannot be unpacked: it is damaged. Unpack"):
         collect([Dropped(tmp_path / "x", "holiday.zip")], tmp_path / "out")
 
@@ -200,6 +211,37 @@ def test_work_ends_where_it_is_stopped(visit, tmp_path):
     with pytest.raises(Stopped) as stopped:
         list(steps)
     assert visit.say(stopped.value) == "Stopped. Nothing was kept."
+
+
+def test_a_second_window_says_that_it_waits_and_can_be_stopped(visit, tmp_path):
+    files, second = dropped(tmp_path / "in", "a.png", "b.png"), Visit(tmp_path)
+    for one in (visit, second):
+        one.look(files, [], "low")
+    visit._plan = Endless()
+    steps, waiting = visit.protect("png"), second.protect("png")
+    next(steps)
+    assert next(waiting) == Step("Waiting for the photos in another window")
+    second.stop()
+    with pytest.raises(Stopped):
+        list(waiting)
+    waiting = second.protect("png")
+    assert "Waiting" in next(waiting).text
+    visit.stop()
+    with pytest.raises(Stopped):
+        list(steps)
+    assert isinstance(list(waiting)[-1], Done)
+    second.close()
+
+
+def test_all_work_ends_with_the_program(visit, tmp_path):
+    visit.look(dropped(tmp_path / "in", "a.png", "b.png"), [], "low")
+    visit._plan = Endless()
+    steps = visit.protect("png")
+    next(steps)
+    stop_all()
+    with pytest.raises(Stopped):
+        list(steps)
+    assert not visit._busy.locked()
 
 
 def test_what_is_dropped_meanwhile_stops_the_work(visit, tmp_path):

@@ -115,7 +115,10 @@ def walk(page, folder, seen):
     page.open()
     files = [photo(folder / "flat" / "IMG (1).png", 1, SIZE), photo(folder / "flat" / "Ä.png", 2)]
     (folder / "flat" / "notes.txt").write_text("no photo")
-    page.drop(*files, folder / "flat" / "notes.txt")
+    page.drop(files[0])
+    seen.first_plan = page.wait_for_plan()
+    page.drop(files[1], folder / "flat" / "notes.txt")  # in addition
+    until(lambda: page.text("#plan").startswith("2 photos"), "both photos")
     seen.plan = page.wait_for_plan()
     page.protect()
     seen.before = page.pictures()
@@ -181,6 +184,7 @@ def test_a_damaged_photo_is_named_in_a_sentence_and_nothing_can_be_started(seen)
 
 
 def test_the_plan_is_said_before_the_work(seen):
+    assert seen.first_plan.startswith("1 photo\n")
     assert seen.plan.splitlines()[0].startswith("2 photos")
     assert re.search(r"\b(second|minute)s?\b", seen.plan)
     assert "looks untouched" in seen.plan

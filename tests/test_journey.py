@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from PIL import Image
 import unlearnable as ue
 from unlearnable.cli.main import main
 from unlearnable.cli.stages import plain_words
-from unlearnable.cli.unfinished import beside
+from unlearnable.cli.unfinished import Unfinished, beside
 from unlearnable.engine.checkpoint import Checkpoint
 from unlearnable.engine.sizes import readable_size
+from unlearnable.io.files import write_json
 from unlearnable.photos import choice, costs
 from unlearnable.photos import plan as plans
 from unlearnable.protected.dataset import ProtectedDataset
@@ -136,6 +138,32 @@ def test_photos_that_would_have_one_name_in_a_flat_folder(flat, tmp_path, capsys
     assert run(capsys, caplog, "verify", "out", "out-key", "--originals", "flat")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ("flat", "got only the photos themselves"),
+        ("nothing", "got 'nothing', which is no folder"),
+        ("flat/0.png", "got 'flat/0.png', which is no folder"),
+    ],
+)
+def test_others_that_are_no_others(flat, tmp_path, capsys, caplog, others, said):
+    code, _, told = run(capsys, caplog, "protect", "flat", "out", "--others", others)
+    assert code == 1 and said in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "photos"]
+
+
+def test_sizes_on_the_disk_are_those_of_full_size(flat, capsys, caplog):
+    assert "disk space" in run(capsys, caplog, "protect", "flat", "out")[2]
+    options = ("--resize", "--image-size", "16")
+    assert "disk space" not in run(capsys, caplog, "protect", "flat", "small", *options)[2]
+
+
+def test_copies_in_place_of_the_key(flat, capsys, caplog):
+    assert run(capsys, caplog, "protect", "flat", "out", "--quiet")[0] == 0
+    code, _, said = run(capsys, caplog, "verify", "out-key", "out")
+    assert code == 1 and "pass the folder of a saved perturbation (a key), such as out-key" in said
+
+
 def test_others_get_no_copies(flat, photos, tmp_path, capsys, caplog):
     shutil.move(photos / "cat", tmp_path / "cats")
     arguments = ("protect", "cats", "out", "--others", "photos/dog", *FEW, "--quiet")
@@ -175,6 +203,39 @@ def test_ctrl_c_while_it_writes_learns_nothing_again(photos, capsys, caplog, mon
     passes = []
     monkeypatch.setattr(ue.SEM, "_search", lambda *_: passes.append(1))
     assert run(capsys, caplog, *arguments)[0] == 0 and not passes
+
+
+def test_other_photos_begin_anew_while_it_writes(photos, tmp_path, capsys, caplog, monkeypatch):
+    arguments = ("protect", "photos", "out", *FEW, "--quiet")
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProtectedDataset, "export", interrupt)
+        assert run(capsys, caplog, *arguments)[0] == 130
+        (photos / "cat" / "0.png").unlink()
+        assert run(capsys, caplog, *arguments)[0] == 130
+    (photos / "cat" / "2.png").unlink()
+    code, out, said = run(capsys, caplog, *arguments)
+    assert code == 0 and "Starting over" in said and "10 copies are in out" in out
+    assert run(capsys, caplog, "verify", "out", "out-key", "--originals", "photos")[0] == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--epsilon", "4/255"]])
+def test_a_second_command_at_the_same_time_harms_nothing(photos, capsys, caplog, options):
+    first = Unfinished("out", {}, [])
+    with first.alone():
+        plan = Path("out-unfinished", "plan.json")
+        write_json(plan, {"format": "unlearnable-plan", "request": {}, "plan": {}})
+        state = Path("out-unfinished", "learning", "checkpoint.json")
+        state.parent.mkdir()
+        state.write_text("{}")
+        code, _, said = run(capsys, caplog, "protect", "photos", "out", *FEW, *options)
+        assert code == 1 and "no other process is using, got out-unfinished" in said
+        assert plan.is_file() and state.is_file() and not Path("out-key").exists()
+    code, _, said = run(capsys, caplog, "protect", "photos", "out", *FEW, "--quiet")
+    assert code == 0 and "Starting over" in said and not Path("out-unfinished").exists()
 
 
 def test_other_options_or_photos_begin_anew(photos, tmp_path, capsys, caplog, monkeypatch):
@@ -258,6 +319,8 @@ def plain(text):
 
 def test_the_whole_journey_is_in_plain_words(photos, flat, capsys, caplog):
     (photos / "cat" / "clip.mp4").write_bytes(b"0")
+    (flat.parent / "others").mkdir()
+    Image.effect_noise((32, 40), 90).convert("RGB").save(flat.parent / "others" / "noise.png")
     for command in (
         ("protect", "photos", "out", *FEW),
         ("verify", "out", "out-key"),
@@ -266,7 +329,7 @@ def test_the_whole_journey_is_in_plain_words(photos, flat, capsys, caplog):
         ("preview", "photos/cat/0.png", "--perturbation", "out-key"),
         ("protect", "photos", "o2", "--perturbation", "out-key", "--quiet"),
         ("protect", "flat", "o3", "--format", "jpeg", "--quality", "95", "--quiet"),
-        ("protect", "flat", "o4", "--others", "photos", *FEW, "--quiet"),
+        ("protect", "flat", "o4", "--others", "others", *FEW, "--quiet"),
     ):
         code, out, said = run(capsys, caplog, *command)
         assert code == 0, said
@@ -411,7 +474,7 @@ def test_a_preview_replaces_only_a_preview(photos, tmp_path, capsys, caplog):
     photo, other = sorted(photos.glob("cat/*.png"))[:2]
     before = other.read_bytes()
     code, out, said = run(capsys, caplog, "preview", photo, "--out", other)
-    assert (code, out) == (1, "") and f"an earlier preview as --out, got {other}; other" in said
+    assert (code, out) == (1, "") and f"an earlier preview to write to, got {other}, which" in said
     assert other.read_bytes() == before
     for epsilon in ("8/255", "16/255"):
         assert run(capsys, caplog, "preview", photo, "--epsilon", epsilon)[0] == 0

@@ -166,3 +166,17 @@ def test_photos_without_permission_are_named(photos, tmp_path):
     code, said = end(start(tmp_path, "protect", "photos", "out", "--quiet", *COMPUTED))
     assert code == 1 and "photos/cat/0.jpg: Permission denied" in said
     assert "Errno" not in said and not (tmp_path / "out").exists()
+
+
+def test_folders_without_permission_are_named_unless_no_photos_are_looked_for_there(
+    photos, tmp_path
+):
+    arguments = ("protect", "photos", "out", "--quiet", *COMPUTED)
+    for name in ("cat/deep", "lost+found"):
+        (photos / name).mkdir(mode=0)
+    code, said = end(start(tmp_path, *arguments))
+    assert code == 1 and "photos/cat/deep: Permission denied" in said
+    (photos / "cat" / "deep").rmdir()
+    code, said = end(start(tmp_path, *arguments))
+    assert code == 0, said
+    whole(tmp_path)

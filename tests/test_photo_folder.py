@@ -102,7 +102,11 @@ def test_a_class_without_photos(root, content):
 
 
 @pytest.mark.parametrize(
-    "name", [".ipynb_checkpoints", "__MACOSX", "cat/@eaDir", "dog/.thumbnails", "dog/deep/.x"]
+    "name",
+    [
+        *(".ipynb_checkpoints", "__MACOSX", "cat/@eaDir", "dog/.thumbnails", "dog/deep/.x"),
+        *("lost+found", "System Volume Information"),
+    ],
 )
 def test_hidden_folders_and_those_of_other_programs_are_left_out(root, name):
     (root / name).mkdir()

@@ -175,6 +175,19 @@ def test_without_the_extra_the_error_says_what_to_install(without_heic, tmp_path
     assert len(said) == 2 and "1 picture (a/0.HEIC)" in said[0] and "[heic]" in said[1]
 
 
+def test_a_heic_that_is_called_jpg(tmp_path):
+    path = save(picture(), tmp_path / "photos" / "0.heic").rename(tmp_path / "photos" / "0.JPG")
+    assert_like(load_photo(path), picture())
+    assert survey_folder(open_folder(tmp_path / "photos")).sizes == {(24, 16): 1}
+
+
+def test_without_the_extra_one_that_is_called_jpg_says_so_too(without_heic, tmp_path):
+    path = tmp_path / "0.jpg"
+    path.write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(ValueError, match=r"pip install 'unlearnable\[heic\]'"):
+        load_photo(path)
+
+
 def test_a_hidden_file_in_a_folder_of_torchvisions_own(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "._0.png").write_bytes(b"of macOS")

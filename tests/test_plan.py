@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import unlearnable as ue
@@ -163,6 +165,27 @@ def test_of_many_others_some_are_taken(tmp_path):
     assert len(both) == 40 + 80 and len(both.samples) == len(both.targets)
     assert both.classes == ["others", "a", "other others"] and set(both.targets) == {0, 1, 2}
     assert len(mine) == 40 and mine.classes == ["others"]
+
+
+def test_photos_among_the_others_are_left_out(tmp_path):
+    mine = open_folder(folder(tmp_path / "mine", 6, ()))
+    others = folder(tmp_path / "others", 9, (), size=(9, 9))
+    for path, _ in mine.samples:
+        shutil.copy(path, others / f"copy-{Path(path).name}")
+    both = joined(mine, open_folder(others))
+    assert len(both) == 6 + 9 and not any("copy-" in path for path, _ in both.samples)
+
+
+def test_few_photos_make_small_batches(monkeypatch, photos):
+    learning = costs.Learning(1e-4, 64, 10**8)
+    monkeypatch.setattr(choice, "measure_learning", lambda *_: learning)
+    few, many = (
+        choice.Choice(torch.utils.data.Subset(photos, [0] * count), [64], 1e9, "cpu", "float32")
+        for count in (2, 12)
+    )
+    method = ue.SEM.preset("demo")
+    assert method.batch_size > 12
+    assert few.of_size(method).memory < 0.5 * many.of_size(method).memory
 
 
 def test_the_plan_in_words(monkeypatch, photos):

@@ -123,6 +123,16 @@ def test_unprotected_shares_are_found(photos, artefact, tmp_path):
     assert check(folder, artefact).counts["clean"] == 4  # resized, and still clean
 
 
+def test_copies_whose_originals_are_not_given(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out")
+    Path(photos.samples[0][0]).unlink()
+    found = check(folder, artefact, ImageFolder(photos.root))
+    assert found.counts["protected"] == 7 and not found.whole
+    assert "1 picture is as it was written, but its original is not among those" in str(found)
+    assert "are as they were written, but" not in found.basis
+    assert check(folder, artefact).whole
+
+
 def test_notes_of_another_perturbation_prove_nothing(photos, artefact, tmp_path):
     folder = export(photos, artefact, tmp_path / "out", full_size=True)
     other = ue.RandomNoise(seed=5).fit(photos, device="cpu", image_size=16, progress=False)

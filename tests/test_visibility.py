@@ -612,6 +612,17 @@ def test_preview_never_overwrites_the_photo(folder, capsys):
     assert "the photo's own file" in capsys.readouterr().err and source.read_bytes() == before
 
 
+def test_preview_replaces_nothing_but_previews(folder, capsys, tmp_path):
+    source, out = folder / "class0" / "2.png", tmp_path / "preview.png"
+    assert main(["preview", str(source), "--out", str(out)]) == 0
+    assert main(["preview", str(source), "--out", str(out)]) == 0
+    for content in (source.read_bytes(), b"no picture"):
+        out.write_bytes(content)
+        assert main(["preview", str(source), "--out", str(out)]) == 1
+        assert "choose another name with --out" in capsys.readouterr().err
+        assert out.read_bytes() == content
+
+
 def test_shown_of_no_images_is_empty():
     shown = Shown(np.zeros((0, 3, 8, 8), np.uint8), (5, 64))
     assert shown.weights(slice(0, 8)).shape == (0, 8, 8) and shown.grey.shape == (0,)

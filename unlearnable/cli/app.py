@@ -6,6 +6,7 @@ import argparse
 import threading
 import webbrowser
 
+from .stages import plain_words
 from .terminal import put_out, show
 
 
@@ -13,7 +14,7 @@ def app(args: argparse.Namespace) -> None:
     """Protect photos on a page in your browser; they stay on this computer."""
     from ..photos.app.start import serving
 
-    with serving(args.port) as (url, folder):
+    with plain_words(verbose=args.debug), serving(args.port) as (url, folder):
         if args.json:
             show(args, {"url": url, "folder": str(folder)})
         else:

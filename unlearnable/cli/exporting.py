@@ -32,9 +32,15 @@ def check_export(args: argparse.Namespace, **known: Any) -> None:
 
 
 def check_fit(
-    args: argparse.Namespace, dataset: Any, method: Method, size: Any, *, resize: bool
+    args: argparse.Namespace,
+    dataset: Any,
+    method: Method,
+    size: Any,
+    *,
+    resize: bool,
+    replace: bool = False,
 ) -> None:
-    """Refuses a fit whose result could not be exported or saved."""
+    """Refuses a fit whose result could not be exported, or saved without ``replace``."""
     from ..engine.distributed import Group
 
     check_export(args, dataset=dataset, image_size=size)
@@ -47,8 +53,8 @@ def check_fit(
         if first and args.save_perturbation is not None:
             apart = [*folders(args.dataset), args.out]
             check_out(args.save_perturbation, force=args.force, apart=apart)
-            options = {"force": args.force, "method": method}
-            check_replaced(args.save_perturbation, dataset, **options)
+            force = args.force or replace
+            check_replaced(args.save_perturbation, dataset, force=force, method=method)
 
 
 def mapping(args: argparse.Namespace) -> Path | None:

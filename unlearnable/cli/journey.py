@@ -72,12 +72,11 @@ class Journey:
 
     def __init__(self, args: argparse.Namespace, dataset: ImageFolder) -> None:
         from ..data.image import ResizeCrop
-        from ..data.image_folder import open_folder
         from ..engine.distributed import Group
         from ..methods.one_class import refuse_one_class
 
         self._args, self._dataset = args, dataset
-        self._others = None if args.others is None else open_folder(args.others)
+        self._others = None if args.others is None else _open_others(args.others)
         self._group = Group.join()
         _refuse_large(args.image_size)
         ResizeCrop.parse(args.image_size)  # refused before anything is planned
@@ -117,22 +116,29 @@ class Journey:
 
     def protect(self) -> None:
         """Learns a perturbation, saves it as the key, and writes the copies."""
-        from ..protected.export import ONE_SIZE
-
         args = self._args
         args.save_perturbation = args.save_perturbation or str(beside(args.out, "key"))
         args.checkpoint = args.checkpoint or self._unfinished.checkpoint
         if args.checkpoint_every == _USUAL:
             args.checkpoint_every = _EVERY
-        with self._group.rank_zero_first() as first:
-            if first:
-                apart = [*folders(args.dataset), args.out]
-                check_out(args.save_perturbation, force=args.force, apart=apart)
+        with contextlib.ExitStack() as alone:
+            with self._group.rank_zero_first() as first:
+                if first:
+                    apart = [*folders(args.dataset), args.out]
+                    check_out(args.save_perturbation, force=args.force, apart=apart)
+                    alone.enter_context(self._unfinished.alone())
+            self._protect()
+
+    def _protect(self) -> None:
+        from ..protected.export import ONE_SIZE
+
+        args = self._args
         with plain_words(verbose=args.verbose), self._interrupts():
             survey = survey_of(args, self._dataset, decode=False)
             resize = args.resize or args.format in ONE_SIZE
             plan = self._plan(survey)
-            check_fit(args, self._dataset, plan.method, plan.image_size, resize=resize)
+            options = {"resize": resize, "replace": self._replaces_key()}
+            check_fit(args, self._dataset, plan.method, plan.image_size, **options)
             method = self._learn(plan)
             with self._group.rank_zero_first() as first:
                 if first:
@@ -165,7 +171,7 @@ class Journey:
 
     def _say_disk(self, plan: Plan) -> None:
         """PNG files are large: how large, and whether there is room, before the work."""
-        if getattr(self._args, "format", None) != "png":
+        if getattr(self._args, "format", None) != "png" or self._args.resize:
             return
         originals = sum(Path(path).stat().st_size for path, _ in self._dataset.samples)
         logger.info(
@@ -224,15 +230,20 @@ class Journey:
             # The checkpoint is kept until the copies are written.
             return plan.fit(self._dataset, keep_checkpoint=True, **options)
 
-    def _save(self, plan: Plan, folder: str) -> str:
+    def _replaces_key(self) -> bool:
+        """Whether a key is that of an unfinished run, whatever photos that was about."""
+        return self._unfinished.saved(self._args.save_perturbation)
+
+    def _save(self, plan: Plan, folder: str, *, force: bool = False) -> str:
         kept = plan.method if plan.both is None else plan.method.perturbation_
-        return str(kept.save_pretrained(folder, force=self._args.force))
+        return str(kept.save_pretrained(folder, force=self._args.force or force))
 
     def _write(self, plan: Plan, method: Method, survey: Survey | None, *, resize: bool) -> None:
         from ..protected.dataset import ProtectedDataset
 
         args = self._args
-        key = self._save(plan, args.save_perturbation)
+        key = self._save(plan, args.save_perturbation, force=self._replaces_key())
+        self._unfinished.keep_key(key)
         assert survey is not None
         protected = ProtectedDataset(
             self._dataset,
@@ -290,6 +301,17 @@ class Journey:
                 )
             interrupt.args = (f"{in_words(type(interrupt))}; {kept}",)
             raise
+
+
+def _open_others(name: str) -> ImageFolder:
+    from ..data.image_folder import open_folder
+
+    if not Path(name).is_dir():
+        raise ValueError(
+            f"expected a folder of other pictures with --others, got {name!r}, which is no folder; "
+            f"check the spelling"
+        )
+    return open_folder(name)
 
 
 def _refuse_large(size: int | tuple[int, ...] | None) -> None:

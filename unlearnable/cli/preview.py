@@ -22,7 +22,7 @@ _TILE = 360  # pixels of a shown part of the photo
 _TRIED = 8  # places along each axis that are compared for it
 _AMPLIFY = 8
 _GAP, _LINE = 8, 20
-_MARK = ("Software", "unlearnable preview")  # in the file: it may be overwritten by the next one
+_MADE_BY = "unlearnable preview"  # recorded in the picture, so that only such ones are replaced
 _HEADINGS = ("before", "after", f"change, amplified {_AMPLIFY} times")
 
 
@@ -50,8 +50,8 @@ def preview(args: argparse.Namespace) -> None:
         )
     if out.exists() and not _is_preview(out):
         raise FileExistsError(
-            f"expected a new file or an earlier preview as --out, got {args.out}; other files are "
-            f"never overwritten, so choose another name"
+            f"expected a new file or an earlier preview to write to, got {out}, which is neither; "
+            f"choose another name with --out"
         )
     pixels = pixels_of(load_photo(args.photo))
     if args.perturbation is None:
@@ -75,10 +75,9 @@ def preview(args: argparse.Namespace) -> None:
         )
         lines.append((f"{name}: {words[name]}", pixels[part], after[part]))
     picture = _picture(what, lines)
-    encoded = io.BytesIO()
-    mark = PngInfo()
-    mark.add_text(*_MARK)
-    picture.save(encoded, "png", pnginfo=mark)
+    encoded, info = io.BytesIO(), PngInfo()
+    info.add_text("Software", _MADE_BY)
+    picture.save(encoded, "png", pnginfo=info)
     write_bytes(out, encoded.getvalue())
     said = (
         f"Open {shlex.quote(str(out))}: it shows part of the photo before, after, and the change "
@@ -93,10 +92,9 @@ def _is_preview(path: Path) -> bool:
     """Whether a file was written by this command."""
     from PIL import Image
 
-    name, value = _MARK
     try:
         with Image.open(path) as image:
-            return bool(image.info.get(name) == value)
+            return image.info.get("Software") == _MADE_BY
     except Exception:  # Pillow's plugins raise errors of any type on damaged files
         return False
 

@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..io.files import write_json
+from ..io.files import LOCK, locked, make_folder, write_json
 
 if TYPE_CHECKING:
     from ..data.image_folder import ImageFolder
@@ -41,11 +43,29 @@ class Unfinished:
         self._folder = beside(out, "unfinished")
         known = {"version": __version__, "files": _digest_of_files(datasets)}
         self._request = json.loads(json.dumps(request)) | known
+        self._key: str | None = None
 
     @property
     def checkpoint(self) -> str:
         """Folder that keeps the state of the learning."""
         return str(self._folder / _LEARNING)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes from the folder, and removes it if nothing is kept in the end.
+
+        Raises:
+            RuntimeError: Another process is writing to the same output folder.
+        """
+        make_folder(self._folder)
+        try:
+            with locked(self._folder, wait=False):
+                yield
+        finally:
+            with contextlib.suppress(OSError):
+                if os.name != "posix":  # where the lock's file could not be deleted before
+                    (self._folder / LOCK).unlink(missing_ok=True)
+                self._folder.rmdir()
 
     def planned(self) -> dict[str, Any] | None:
         """The plan of an interrupted run of this command; what other commands left is removed.
@@ -56,7 +76,8 @@ class Unfinished:
         if not self._folder.exists():
             return None
         found = self._read()
-        if found is None and any(self._folder.iterdir()):
+        self._key = None if found is None else found.get("key")
+        if found is None and any(path.name != LOCK for path in self._folder.iterdir()):
             raise FileExistsError(
                 f"expected no folder {self._folder}, because unfinished work is kept there, got "
                 f"one with other files; move it away, or choose another name for the copies"
@@ -76,7 +97,7 @@ class Unfinished:
 
     def exists(self) -> bool:
         """Whether anything is kept."""
-        return self._folder.is_dir()
+        return (self._folder / _PLAN).is_file()
 
     def __str__(self) -> str:
         return str(self._folder)
@@ -85,7 +106,17 @@ class Unfinished:
         """Saves the plan."""
         self._folder.mkdir(parents=True, exist_ok=True)
         content = {"format": _FORMAT, "request": self._request, "plan": plan.to_dict()}
-        write_json(self._folder / _PLAN, content)
+        write_json(self._folder / _PLAN, content | {"key": self._key})
+
+    def keep_key(self, key: str) -> None:
+        """Records that the key was saved, while there are no copies that need it."""
+        if (found := self._read()) is not None:
+            self._key = str(Path(key).absolute())
+            write_json(self._folder / _PLAN, found | {"key": self._key})
+
+    def saved(self, key: str) -> bool:
+        """Whether an unfinished run saved this key, so that it may be replaced."""
+        return self._key == str(Path(key).absolute())
 
     def remove(self) -> None:
         """Deletes this package's files from the folder, and the folder if nothing else is in it."""

@@ -33,8 +33,11 @@ from .photo import (
 _AHEAD = 64  # photos that threads may have looked at before they are counted
 LEARNED_AT = 224  # side at which photos of varying size are learned by default
 _LARGE = 512  # side above which photos of one size are resized to learn, too
-# What other programs write, beside hidden files and folders: thumbnails and the like.
-_FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
+# What other programs and systems write, beside hidden files and folders: thumbnails and the like.
+FOREIGN = (
+    "__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found", "$recycle.bin",
+    "system volume information",
+)  # fmt: skip
 # Names of folders that hold a part of a dataset, such as train, val2017 and test_images.
 _SPLIT = re.compile(
     r"(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|trainval)"
@@ -112,7 +115,7 @@ def photo_extensions() -> tuple[str, ...]:
 
 def is_foreign(path: Path) -> bool:
     """Whether a path is hidden or belongs to another program, or lies in such a folder."""
-    return any(part.startswith(".") or part.lower() in _FOREIGN for part in path.parts)
+    return any(part.startswith(".") or part.lower() in FOREIGN for part in path.parts)
 
 
 class ImageFolder(datasets.ImageFolder):
@@ -239,12 +242,20 @@ def _some(names: list[str]) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files at any depth, following links; each folder once, under its own path if possible."""
+    """All files at any depth, following links; each folder once, under its own path if possible.
+
+    Raises ``OSError`` for a folder that cannot be read, unless it is hidden or another program's.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not is_foreign(Path(error.filename).relative_to(folder)):
+            raise error
+
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
     pending = [folder]
     while pending:
-        for at, folders, names in os.walk(pending.pop(0)):
+        for at, folders, names in os.walk(pending.pop(0), onerror=refuse):
             here = Path(at)
             found = here.stat()
             if (found.st_dev, found.st_ino) in seen:  # by another link, or in a cycle
@@ -289,12 +300,9 @@ def survey_folder(
     if bad:
         raise bad_photos(len(paths), bad)
     root = Path(dataset.root)
-    read, left_out = {str(Path(path)) for path in paths}, list[str]()
-    for path in files_below(root):
-        name = path.relative_to(root)
-        if str(path) not in read:
-            left_out.append(str(name))
-    left_out.sort()
+    read = {str(Path(path)) for path in paths}
+    unread = (path for path in files_below(root) if str(path) not in read)
+    left_out = sorted(str(path.relative_to(root)) for path in unread)
     return Survey(len(paths), dict(sizes), dict(notes), left_out)
 
 

@@ -19,10 +19,9 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 HEIC_EXTENSIONS = (".heic", ".heif", ".hif")
 HEIC_HINT = "to read HEIC photos, install pillow-heif: pip install 'unlearnable[heic]'"
-_HDR = {
-    16: "PQ",
-    18: "HLG",
-}  # transfer functions of H.273 whose white is far below the highest level
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Transfer functions of H.273 whose white is far below the highest level.
+_HDR = {16: "PQ", 18: "HLG"}
 _SRGB_PRIMARIES = (1, 2, 5, 6, 7)  # of H.273: BT.709, not said, and those of standard television
 _GREY_MODES = ("L", "1", "LA", "La")
 _COLOUR_MODES = ("RGB", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
@@ -185,9 +184,18 @@ def _frames(image: Image.Image) -> bool:
     return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
 
 
+def _is_heic(path: Path) -> bool:
+    """By its ending or its content: some programs give HEIC files the ending .jpg."""
+    head = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(12)
+    named = path.suffix.lower() in HEIC_EXTENSIONS
+    return named or (head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS)
+
+
 def _register_heic(path: str | Path) -> None:
     """Lets Pillow read HEIC, once a file of it is opened."""
-    if Path(path).suffix.lower() not in HEIC_EXTENSIONS or "HEIF" in Image.OPEN:
+    if "HEIF" in Image.OPEN or not _is_heic(Path(path)):
         return
     try:
         from pillow_heif import register_heif_opener
@@ -248,7 +256,7 @@ def named(error: Exception, path: str | Path, *, quoted: bool = True) -> Excepti
             f"trust it"
         )
     if isinstance(error, UnidentifiedImageError):
-        if path.suffix.lower() in HEIC_EXTENSIONS and "HEIF" not in Image.OPEN:
+        if "HEIF" not in Image.OPEN and _is_heic(path):
             return ValueError(f"expected a photo of a known format, got {path}; {HEIC_HINT}")
         kind = "an empty file" if path.is_file() and not path.stat().st_size else "something else"
         advice = LEAVE_OUT

@@ -98,7 +98,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ArtefactError(
             f"expected {path.name} in {path.parent}, found none; pass the folder of a saved "
-            f"perturbation (the key)"
+            f"perturbation (a key), such as out-key, which protect writes next to the copies in out"
         )
     return parse_config(read_json(path), path)
 

@@ -121,7 +121,8 @@ class Choice:
                 network, self._dataset, self._sizes[0], self._device, self._precision
             )
         cost = self._measured[network]
-        batch = getattr(method, "batch_size", 0) * getattr(method, "eot_samples", 1)
+        images = min(self._count, getattr(method, "batch_size", 0))
+        batch = images * getattr(method, "eot_samples", 1)
         memory = cost.memory(self._count, batch, size, self._limit)
         return Found(method, size, cost.of_passes(passes, size), memory)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import filecmp
+from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,16 @@ _MOST, _LEAST = 2, 64  # others for each photo, and in all where photos are few
 def joined(photos: ImageFolder, others: ImageFolder) -> ImageFolder:
     """The photos, followed by other pictures as separate classes.
 
-    If there are many others, an evenly spaced selection of twice as many as there are photos is
-    used.
+    Others that are the photos themselves are left out. If there are many others, an evenly spaced
+    selection of twice as many as there are photos is used.
+
+    Raises:
+        ValueError: All others are the photos themselves.
     """
-    count = min(len(others), max(_LEAST, _MOST * len(photos)))
-    places = np.unique(np.linspace(0, len(others) - 1, count).astype(int)).tolist()
-    chosen = [others.samples[place] for place in places]
+    found = _without(photos, others)
+    count = min(len(found), max(_LEAST, _MOST * len(photos)))
+    places = np.unique(np.linspace(0, len(found) - 1, count).astype(int)).tolist()
+    chosen = [found[place] for place in places]
     known = sorted({label for _, label in chosen})
     first = len(photos.classes)
     names = ["others" if isinstance(others, FlatFolder) else others.classes[n] for n in known]
@@ -35,6 +42,32 @@ def joined(photos: ImageFolder, others: ImageFolder) -> ImageFolder:
     both.samples = both.imgs = [*photos.samples, *more]
     both.targets = [label for _, label in both.samples]
     return both
+
+
+def _without(photos: ImageFolder, others: ImageFolder) -> list[tuple[str, int]]:
+    """The files of others and their labels, without files of the same bytes as a photo's."""
+    own = defaultdict(list)
+    for path, _ in photos.samples:
+        own[_size(path)].append(path)
+    found = [
+        (path, label)
+        for path, label in others.samples
+        if not any(filecmp.cmp(path, photo, shallow=False) for photo in own[_size(path)])
+    ]
+    if not found:
+        raise ValueError(
+            "expected other pictures to tell the photos apart from, got only the photos "
+            "themselves; choose different pictures"
+        )
+    return found
+
+
+def _size(path: str) -> int | str:
+    """Bytes of a file; of one that is not there, which is refused when it is read, its path."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return path
 
 
 def _apart(names: list[str], more: list[str]) -> list[str]:

@@ -153,6 +153,7 @@ def verify(
     names = {_stem(entry.file) for entry in entries}
     files: dict[str, str] = {}
     keys: set[str] = set()
+    written, unproven = {entry.key for entry in entries if entry.protected}, 0
     for path in tqdm(pictures, desc="verifying", disable=None if progress else True, delay=2):
         file = path.relative_to(folder)
         status, key = known.judge(path)
@@ -161,6 +162,13 @@ def verify(
         files[file.as_posix()] = status
         if status == "protected" and key is not None:
             keys.add(key)
+        elif status in ("changed", "unknown"):
+            unproven += key in written
+    if unproven:
+        which = "picture is as it was written, but its original is"
+        if unproven > 1:
+            which = "pictures are as they were written, but their originals are"
+        basis += f"; {unproven:,} {which} not among those: pass all originals, or omit --originals"
     missing = [entry.file for entry in entries if entry.protected and entry.key not in keys]
     found = None if lossy is None else lossy.described(keys)
     return Verification(files, missing, others, basis, found)

@@ -80,7 +80,10 @@ def _unpack(dropped: Iterable[Dropped], folder: Path) -> Iterator[Dropped]:
                         target = folder / f"{number}-{index}"
                         _extract(archive, member, target)
                         yield Dropped(target, member.filename)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        except Exception as error:  # of any type, by what the files are compressed with
+            known = isinstance(error, (ValueError, MemoryError))
+            if known or getattr(error, "errno", None) is not None:
+                raise
             why = "it needs a password" if "password" in str(error) else "it is damaged"
             raise ValueError(
                 f"{name} cannot be unpacked: {why}. Unpack it yourself and drop the folder."

@@ -32,16 +32,31 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   };
 
+  // A zone that holds files already takes more of them, and no other place takes any: the browser
+  // would leave the page to show them.
+  document.addEventListener(
+    "dragover",
+    (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      event.stopPropagation();
+      event.dataTransfer.dropEffect = event.target.closest?.(".drop") ? "copy" : "none";
+    },
+    true,
+  );
+
   document.addEventListener(
     "drop",
     async (event) => {
       const zone = event.target.closest?.(".drop");
-      const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry());
-      if (!zone || !entries.some((entry) => entry?.isDirectory)) return;
+      const all = [...(event.dataTransfer?.items ?? [])].filter((item) => item.kind === "file");
+      if (!zone || !all.length) return;
+      const items = all.map((item) => [item.webkitGetAsEntry(), item.getAsFile()]);
       event.preventDefault();
       event.stopPropagation();
       const files = [];
-      for (const entry of entries) if (entry) files.push(...(await filesOf(entry, "")));
+      for (const [entry, file] of items)
+        files.push(...(entry?.isDirectory ? await filesOf(entry, "") : [file]));
       hand(zone, files);
     },
     true,

@@ -24,7 +24,7 @@ from .words import (
     TITLE,
 )
 
-STARTING = Step("Starting")
+LOOKING, STARTING = Step("Looking through the photos"), Step("Starting")
 _HERE = Path(__file__).parent
 CSS, JS = ((_HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
 
@@ -94,18 +94,21 @@ def make_page(folder: Path) -> gr.Blocks:
 
         def look(
             dropped: list[Dropped], besides: list[Dropped], level: str, here: Visit | None
-        ) -> dict[Any, Any]:
-            here = here or Visit(folder)
-            shown = {visit: here, result: gr.update(visible=False), progress: ""}
-            try:
-                found = _plan(here.look(dropped, besides, level)) if dropped else ""
-            except Exception as error:
-                return {
-                    **shown,
-                    plan: _notice(here.say(error)),
-                    start: gr.update(interactive=False),
-                }
-            return {**shown, plan: found, start: gr.update(interactive=bool(found))}
+        ) -> Iterator[dict[Any, Any]]:
+            here, found, ready = here or Visit(folder), "", False
+            yield {
+                visit: here,
+                result: gr.update(visible=False),
+                progress: _bar(LOOKING) if dropped else "",
+                plan: "",
+                start: gr.update(interactive=False),
+            }
+            if dropped:
+                try:
+                    found, ready = _plan(here.look(dropped, besides, level)), True
+                except Exception as error:
+                    found = _notice(here.say(error))
+            yield {progress: "", plan: found, start: gr.update(interactive=ready)}
 
         def protect(here: Visit, format: str) -> Iterator[dict[Any, Any]]:
             def state(*, busy: bool) -> dict[Any, Any]:
@@ -115,7 +118,7 @@ def make_page(folder: Path) -> gr.Blocks:
             yield {
                 **state(busy=True),
                 result: gr.update(visible=False),
-                progress: _bar(Step("Starting")),
+                progress: _bar(STARTING),
             }
             try:
                 for step in here.protect(format):
@@ -154,6 +157,7 @@ def make_page(folder: Path) -> gr.Blocks:
             [visit, kind],
             [start, stop, visibility, kind, progress, result, copies, key, which, zoom, slider],
             show_progress="hidden",
+            concurrency_limit=None,  # who has to wait is told so
         )
         stop.click(_stop, visit, None, queue=False)
         for change in (which.input, zoom.input):

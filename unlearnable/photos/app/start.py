@@ -44,6 +44,7 @@ def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
             from starlette.middleware import Middleware
 
             from .page import CSS, JS, make_page, make_theme
+            from .visit import stop_all
         except ImportError as error:
             if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
                 raise
@@ -82,6 +83,7 @@ def serving(port: int | None = None) -> Iterator[tuple[str, Path]]:
         try:
             yield url, folder
         finally:
+            stop_all()
             page.close(verbose=False)
 
 

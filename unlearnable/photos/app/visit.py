@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import queue
@@ -9,6 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +32,8 @@ FORMATS: dict[str, tuple[str, str, int | str | None]] = {
     "jpeg": ("JPEG: about as large as your files, protects less", "jpeg", "original"),
 }
 _SECONDS = 0.5  # between two steps that are told
+_PATIENCE = 10.0  # seconds that work may take to end when the program ends
+_working = threading.Lock()  # held by the visit that is at work: there is memory for one
 _NOTES = ("unlearnable.json", "unlearnable-files.csv")
 
 
@@ -135,6 +139,7 @@ class Visit:
         self._pairs: list[tuple[Path, Path]] = []
         self._stop = threading.Event()
         self._busy = threading.Lock()
+        _visits.add(self)
 
     def look(self, dropped: Sequence[Dropped], others: Sequence[Dropped], visibility: str) -> Look:
         """Sorts and checks the dropped files and plans the work; stops work in progress.
@@ -210,9 +215,22 @@ class Visit:
         try:
             with self._busy:
                 self._stop.clear()
-                tell(self._protected(format, tell))
+                with self._turn(tell):
+                    tell(self._protected(format, tell))
         except BaseException as error:
             tell(error)
+
+    @contextlib.contextmanager
+    def _turn(self, tell: Callable[[Step], None]) -> Iterator[None]:
+        """Waits while another visit is at work."""
+        while not _working.acquire(timeout=_SECONDS):
+            if self._stop.is_set():
+                raise Stopped
+            tell(Step("Waiting for the photos in another window"))
+        try:
+            yield
+        finally:
+            _working.release()
 
     def _protected(self, format: str, tell: Callable[[Step], None]) -> Done:
         assert self._plan is not None
@@ -259,6 +277,20 @@ class Visit:
             for name in _NOTES:
                 archive.write(copies / name, Path("notes", name))
         return published, key
+
+
+_visits: weakref.WeakSet[Visit] = weakref.WeakSet()
+
+
+def stop_all() -> None:
+    """Ends all work: threads of the network crash a program that ends before they do."""
+    visits = list(_visits)
+    for visit in visits:
+        visit.stop()
+    end = time.monotonic() + _PATIENCE
+    for visit in visits:
+        if visit._busy.acquire(timeout=max(0.0, end - time.monotonic())):
+            visit._busy.release()
 
 
 def _for_the_page(plan: Plan) -> list[str]:

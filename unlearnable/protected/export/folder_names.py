@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ...data.export_marker import MARKER
+from ...data.image_folder import FOREIGN
 from ..manifest import FILES
 
 _WINDOWS = os.name == "nt"
 LONGEST = 255  # bytes of a name
 _SIGNS = "_-~"  # to put in place of others: before and after letters in the alphabet
-# What is taken for another program's, as hidden folders are.
-_FOREIGN = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -72,7 +71,7 @@ def spelling(name: str, sign: str, longest: int = LONGEST) -> str:
     except UnicodeEncodeError:
         name = re.sub(r"[\ud800-\udfff]", sign, name)
     name = shortened(name, longest)
-    if not name or name[0] == "." or name.lower() in _FOREIGN:
+    if not name or name[0] == "." or name.lower() in FOREIGN:
         name = sign + name[1:]
     if name[-1] in ". ":  # which Windows drops without a word
         name = name[:-1] + sign
