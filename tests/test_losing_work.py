@@ -18,11 +18,19 @@ from unlearnable.engine.distributed import Group
 from unlearnable.engine.interrupts import Deferred, sigterm_raises
 from unlearnable.errors import Terminated
 from unlearnable.methods.rem import REM
-from unlearnable.protected.export import image_files
+from unlearnable.protected.export import writing
 
 NOISE = ("--method", "randomnoise", "--quiet", "--device", "cpu")
 HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # which Windows does not have
 SEM = ("--preset", "demo", "--set", "train_steps=3", "steps=1", "--quiet", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def terminal():
+    """Tests may themselves run under nohup, whose processes ignore SIGHUP, as do all they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def run(capsys, *words):
@@ -308,7 +316,7 @@ def test_an_interrupt_after_the_last_step_keeps_the_checkpoint(tmp_path, monkeyp
 
 def test_an_export_that_is_terminated_leaves_nothing(tmp_path, capsys, monkeypatch):
     folder = noise(Shapes(size=16)).save_pretrained(tmp_path / "p")
-    monkeypatch.setattr(image_files, "to_pil", sends(signal.SIGTERM, image_files.to_pil, 3))
+    monkeypatch.setattr(writing, "to_pil", sends(signal.SIGTERM, writing.to_pil, 3))
     words = ("protect", "shapes:16", tmp_path / "out", "--perturbation", folder, "--quiet")
     code, out, err = run(capsys, *words)
     assert (code, out, err) == (143, "", "unlearnable: terminated\n")
