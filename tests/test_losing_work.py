@@ -21,6 +21,7 @@ from unlearnable.methods.rem import REM
 from unlearnable.protected.export import writing
 
 NOISE = ("--method", "randomnoise", "--quiet", "--device", "cpu")
+HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # which Windows does not have
 SEM = ("--preset", "demo", "--set", "train_steps=3", "steps=1", "--quiet", "--device", "cpu")
 
 
@@ -247,7 +248,7 @@ def sends(number, function, at):
     ("number", "status", "word"),
     [
         (signal.SIGTERM, 143, "terminated"),
-        (signal.SIGHUP, 143, "terminated"),
+        (HANGUP, 143, "terminated"),
         (signal.SIGINT, 130, "interrupted"),
     ],
 )
@@ -257,7 +258,7 @@ def test_a_fit_with_a_checkpoint_is_kept_and_continued(
     expected = run(capsys, "fit", "shapes:16", tmp_path / "whole", *SEM)
     assert expected[0] == 0
     words = ("fit", "shapes:16", tmp_path / "p", *SEM, "--checkpoint", tmp_path / "c")
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, HANGUP)
     handlers = [signal.getsignal(n) for n in numbers]
     with monkeypatch.context() as patch:
         patch.setattr(REM, "_search", sends(number, REM._search, 2))
@@ -338,6 +339,7 @@ def test_no_program_but_the_command_line_is_touched():
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.skipif(not hasattr(os, "forkpty"), reason="needs terminals of Unix")
 def test_a_closed_terminal_is_written_to_no_more():
     process, terminal = os.forkpty()
     if not process:
@@ -354,6 +356,7 @@ def test_a_closed_terminal_is_written_to_no_more():
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows does not have it")
 def test_nohup_is_respected():
     handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

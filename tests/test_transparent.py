@@ -484,9 +484,12 @@ def test_files_that_reading_opens_are_each_processes_own(around, tmp_path, shape
     for change in (lambda: None, lambda: protected[0]):
         change()
         pickled = pickle.loads(pickle.dumps(protected))
-        workers = {"num_workers": 1, "multiprocessing_context": "fork", "collate_fn": list}
-        forked = [item for batch in DataLoader(protected, 10, **workers) for item in batch]
-        for items in ([pickled[index] for index in range(40)], forked):
+        found = [[pickled[index] for index in range(40)]]
+        if hasattr(os, "fork"):
+            workers = {"num_workers": 1, "multiprocessing_context": "fork", "collate_fn": list}
+            loader = DataLoader(protected, 10, **workers)
+            found.append([item for batch in loader for item in batch])
+        for items in found:
             assert all(item["own"] for item in items)
             for item, (expected, _) in zip(items, reference, strict=True):
                 np.testing.assert_array_equal(array(item["image"]), array(expected))
@@ -513,6 +516,25 @@ def test_transform_whose_randomness_is_its_own(perturbation, reference):
     protected = ProtectedDataset(Two(lambda image, label: (noisy(image), label)), perturbation)
     difference = protected[3][0] - F.to_tensor(reference[3][0])
     assert difference.std() < 1e-6 and 0 <= difference.mean() < 1
+
+
+class SeededByIndex(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        if self.transform is not None:
+            torch.manual_seed(index)
+            image = self.transform(image)
+        return image, label
+
+
+def test_transforms_get_the_random_state_that_reading_leaves(perturbation, reference):
+    protected = ProtectedDataset(SeededByIndex(RandomHorizontalFlip()), perturbation)
+    order = [5, 3, 4, 9, 3, 30]
+    for index, (image, _) in zip(order, protected.__getitems__(order), strict=True):
+        torch.manual_seed(index)
+        np.testing.assert_array_equal(
+            array(image), array(RandomHorizontalFlip()(reference[index][0]))
+        )
 
 
 class Unseeded:

@@ -49,6 +49,7 @@ class Bare(NamedTuple):
     pair: Any = None  # of the dataset's transforms, which decides nothing: of pair_of
     made: Calls | None = None  # those that were made of transforms that are taken off
     expected: Sequence[Path] = ()  # what they are for each item
+    draws: bool = False  # whether reading an item changes the random state that transforms get
 
     def check_calls(self, index: int) -> None:
         """Raises ``TypeError`` if the item read last had different transforms."""
@@ -169,7 +170,8 @@ class _Trial:
         noted = Calls()
         values |= photo_loaders(self._dataset) | {path: StandIn(path, noted) for path in off}
         bare = rebuilt(self._dataset, {**emptied_caches(self._dataset, probe), **values})
-        return Bare(bare, layout, tuple(made), None, noted if off else None, expected)
+        watched = noted if off else None
+        return Bare(bare, layout, tuple(made), None, watched, expected, self._draws)
 
     def _read(self, probe: Any, log: Log) -> tuple[dict[int, Any], dict[int, Log]]:
         """Some items, which stay the same when they are read again, and what was called."""

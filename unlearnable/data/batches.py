@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -64,12 +64,13 @@ def read_batches(
     datasets: Sequence[Any],
     held: Mapping[int, Held],
     read: Callable[[int], Read],
+    alone: Collection[int] = (),
 ) -> Iterator[RawBatch]:
     """Raw images in the requested order, in batches of one size that fit into the cache.
 
     Image ``indices[i]`` is number ``places[i]`` of ``datasets[leaves[i]]``, which has no
     transforms. ``held`` has the arrays of datasets that hold some; for others, ``read`` reads an
-    image by its index.
+    image by its index. Those of ``alone`` are read one by one, each when its batch is asked for.
     """
 
     def group(leaf: int) -> Any:  # arrays of images of one shape are read together
@@ -90,7 +91,9 @@ def read_batches(
                 yield batch._replace(indices=rest[: len(batch.labels)])
                 rest = rest[len(batch.labels) :]
         else:
-            yield from _from_items(indices[part], read)
+            step = 1 if leaf in alone else length
+            for first in range(part.start, part.stop, step):
+                yield from _from_items(indices[first : first + step], read)
 
 
 def _from_arrays(

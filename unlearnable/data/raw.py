@@ -109,6 +109,7 @@ class RawDataset:
         ]
         self._taken: list[Bare] = taken
         self._opened: tuple[int, list[Any]] = (0, [])
+        self._alone = {number for number, bare in enumerate(taken) if bare.draws}
         self._holds = [bare.layout.is_pair and gives_what_it_holds(bare.dataset) for bare in taken]
         self.holds_arrays = all(self._holds)
         named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
@@ -237,7 +238,7 @@ class RawDataset:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
         found = {leaf: held_by(self._bare[leaf]) for leaf in set(leaves) if self._holds[leaf]}
         held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
-        return read_batches(indices, leaves, places, self._bare, held, self._read)
+        return read_batches(indices, leaves, places, self._bare, held, self._read, self._alone)
 
     def _read(self, index: int) -> Read:
         whole, layout = self._whole(index)
