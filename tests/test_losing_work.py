@@ -28,9 +28,9 @@ SEM = ("--preset", "demo", "--set", "train_steps=3", "steps=1", "--quiet", "--de
 @pytest.fixture(autouse=True)
 def terminal():
     """Tests may themselves run under nohup, whose processes ignore SIGHUP, as do all they start."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    before = signal.signal(HANGUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(HANGUP, before)
 
 
 def run(capsys, *words):
