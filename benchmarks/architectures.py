@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
     parser.add_argument("--fits", default="leaderboard-resnet9-cpu", help="their folder in --work")
@@ -117,7 +118,8 @@ def main() -> None:
     test = AnyCIFAR10(args.root, train=False)
     fits = argparse.Namespace(
         images=args.images, preset="fast", surrogate="resnet9", train_steps=None, budget=None,
-        compile=False, device=args.device, work=args.work, out=Path(f"{args.fits}.json"),
+        compile=False, device=args.device, precision=args.precision, work=args.work,
+        out=Path(f"{args.fits}.json"),
     )  # fmt: skip
     for name in args.only:
         if name in record.cells:
@@ -134,6 +136,7 @@ def main() -> None:
             seeds=args.seeds,
             peak_images=1_000,
             device=args.device,
+            precision=args.precision,
             progress=False,
         )
         record.put(name, {"victims": found.to_dict()})

@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.001, help="of fine-tuning")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "bait")
     parser.add_argument("--out", type=Path, default=RESULTS / "bait-cpu.json")
@@ -107,7 +108,13 @@ def main() -> None:
             if not folder.exists():
                 checkpoint = folder.with_name(f"{folder.name}-checkpoint")
                 method = method_of(fit, args)
-                method.fit(train, device=args.device, progress=False, checkpoint=checkpoint)
+                method.fit(
+                    train,
+                    device=args.device,
+                    precision=args.precision,
+                    progress=False,
+                    checkpoint=checkpoint,
+                )
                 method.perturbation_.save_pretrained(folder)
             images = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
         found = ue.evaluate(
@@ -119,6 +126,7 @@ def main() -> None:
             seeds=args.seeds,
             peak_images=min(1_000, args.test_images),
             device=args.device,
+            precision=args.precision,
             progress=False,
         )
         record.put(name, {"victims": found.to_dict()})

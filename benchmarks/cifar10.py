@@ -122,12 +122,13 @@ def method_of(name: str, args: argparse.Namespace) -> ue.Method:
     row = (METHODS | DRAWS)[name]
     assert row is not None
     overrides = {**row.overrides, **({} if args.preset == "paper" else row.small)}
-    known = row.method().get_params()
-    if "surrogate" in known:
+    preset = (row.preset if args.preset == "paper" else None) or args.preset
+    known = row.method.preset(preset).get_params()
+    # A network that starts from pretrained weights is the method's own.
+    if "surrogate" in known and not known.get("pretrained_surrogate"):
         overrides["surrogate"] = args.surrogate
     if args.train_steps and "train_steps" in known:
         overrides["train_steps"] = args.train_steps
-    preset = (row.preset if args.preset == "paper" else None) or args.preset
     return row.method.preset(preset, **overrides)
 
 

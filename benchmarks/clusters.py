@@ -3,7 +3,7 @@
     python benchmarks/clusters.py cifar10 ROOT
     python benchmarks/clusters.py cifar100 ROOT
 
-The first images of CIFAR-10 or CIFAR-100 are protected with SEM (preset demo), once fitted with the
+The first images of CIFAR-10 or CIFAR-100 are protected with SEM (preset fast), once fitted with the
 true classes and once with clusters of features of EfficientNet-Lite0 (this needs the extra
 pretrained). Victims learn the true classes from clean images and from both, and are tested on clean
 test images. ROOT is a folder with ``cifar-10-batches-py`` or ``cifar-100-python``, or with Parquet
@@ -98,8 +98,9 @@ def table(result: dict[str, Any]) -> str:
         f"{settings['dataset'].upper().replace('CIFAR', 'CIFAR-')}, {settings['images']:,} images: "
         f"accuracy in percent of victims {settings['victim']} that learn the true classes, "
         f"{settings['seeds']} each, epochs {settings['epochs']}, on their training images and on "
-        f"clean test images; SEM preset demo, {settings['train_steps']} steps. Purity is the share "
-        f"of images of the most frequent class in their cluster. {result['date']}, {where(result)}."
+        f"clean test images; SEM preset fast, surrogate {settings['surrogate']}. Purity is the "
+        f"share of images of the most frequent class in their cluster. {result['date']}, "
+        f"{where(result)}."
     )
     return "\n".join([*lines, "", note])
 
@@ -114,11 +115,16 @@ def protected(name: str, train: Any, args: argparse.Namespace) -> tuple[Any, dic
         learned = ue.clusters(train, int(name.split()[0]), device=args.device, progress=False)
         classes = [train.dataset.targets[index] for index in train.indices]
         known["purity"] = purity(learned.targets, classes)
-    folder = args.work / f"{args.dataset}-{args.images}-{args.train_steps}-{name.replace(' ', '-')}"
+    folder = args.work / f"{args.dataset}-{args.images}-{args.surrogate}-{name.replace(' ', '-')}"
     if not folder.exists():
-        method = ue.SEM.preset("demo", train_steps=args.train_steps)
-        checkpoint = folder.with_name(f"{folder.name}-checkpoint")
-        method.fit(learned, device=args.device, progress=False, checkpoint=checkpoint)
+        method = ue.SEM.preset("fast", surrogate=args.surrogate)
+        method.fit(
+            learned,
+            device=args.device,
+            precision=args.precision,
+            progress=False,
+            checkpoint=folder.with_name(f"{folder.name}-checkpoint"),
+        )
         method.perturbation_.save_pretrained(folder)
     return ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder)), known
 
@@ -130,11 +136,12 @@ def main() -> None:
     parser.add_argument("dataset", choices=("cifar10", "cifar100"))
     parser.add_argument("root", nargs="?", help="folder with the dataset's files")
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--train-steps", type=int, default=800, help="of SEM")
-    parser.add_argument("--victim", default="tiny")
+    parser.add_argument("--surrogate", default="resnet9")
+    parser.add_argument("--victim", default="resnet9")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "clusters")
     parser.add_argument("--out", type=Path, help="by default a file of each dataset")
@@ -144,7 +151,7 @@ def main() -> None:
     if args.table:
         fill(PAGE, f"clusters.py {args.dataset}", table(json.loads(args.out.read_text())))
         return
-    names = ("dataset", "images", "train_steps", "victim", "epochs", "seeds")
+    names = ("dataset", "images", "surrogate", "victim", "epochs", "seeds")
     record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
     train = Subset(opened(args.dataset, args.root), range(args.images))
     test = opened(args.dataset, args.root, train=False)
@@ -159,6 +166,7 @@ def main() -> None:
             epochs=args.epochs,
             seeds=args.seeds,
             device=args.device,
+            precision=args.precision,
             progress=False,
         )
         record.put(name, known | {"victims": found.to_dict()})

@@ -76,6 +76,7 @@ HERE = Path(__file__).parent
 METHODS = (
     "clean", "SEM", "EM", "OPS", "TAP", "SEP 8/255", "ClassConvolution", "LSP", "PILNoise", "AR",
     "REM", "MIUE", "ColourShift", "SmoothFields 24/255", "Gratings", "DUNE", "BAIT", "Lasting",
+    "SEP", "AUE", "AAP",
 )  # fmt: skip
 # What a perturbation depends on beside its method.
 FIT_SETTINGS = ("images", "preset", "surrogate", "train_steps")
@@ -132,10 +133,12 @@ def measure(dataset: Any, test: Any, counter: str, args: argparse.Namespace) -> 
         test,
         args.victim,
         countermeasure=counter,
+        recipe=args.recipe,
         epochs=args.epochs,
         seeds=[args.seed],
         peak_images=args.peak_images,
         device=args.device,
+        precision=args.precision,
     )
     return {
         "last": found.last[0],
@@ -179,10 +182,12 @@ def main() -> None:
     parser.add_argument("--surrogate", default="tiny")
     parser.add_argument("--train-steps", type=int, help="surrogate steps of methods that have them")
     parser.add_argument("--victim", default="tiny")
+    parser.add_argument("--recipe", default="standard", choices=["standard", "fast"])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="of the victims")
     parser.add_argument("--peak-images", type=int, help="test images for the peak (all)")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--budget", type=float, help="seconds after which a fit stops")
     parser.add_argument("--only", nargs="+", choices=(*METHODS, *DRAWS), default=METHODS)
@@ -195,7 +200,9 @@ def main() -> None:
         countermeasure(counter)
     names = (*FIT_SETTINGS, "victim", "epochs", "peak_images")
     args.work.mkdir(parents=True, exist_ok=True)
-    record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
+    settings = {name: getattr(args, name) for name in names}
+    settings |= {} if args.recipe == "standard" else {"recipe": args.recipe}
+    record = Record(args.out, settings, args.device)
     train: Any = AnyCIFAR10(args.root)
     train = Subset(train, range(args.images)) if args.images < len(train) else train
     fill(record, train, AnyCIFAR10(args.root, train=False), args)

@@ -10,7 +10,7 @@ from boards import Board, Figure, boards, columns, counts_for_worst, figure_of, 
 from method_facts import IMAGES, PRESETS, changed, million, presets, surrogate
 from published import PUBLISHED, published
 from record import RESULTS, where
-from release import SHIPPED, SURROGATES
+from release import SAMPLE_WISE, SHIPPED
 
 import unlearnable as ue
 from unlearnable.engine.estimate import duration
@@ -142,7 +142,7 @@ def _of_release(cls: type[ue.Method]) -> list[tuple[int, Reached]]:
         settings, cells = result["settings"], result["cells"]
         title = f"{settings['images']:,} images, {settings['victim']}, {settings['epochs']} epochs"
         source = f"`release.py`, `results/{path.name}`, {_made(result)}"
-        for name, (made, overrides) in (SHIPPED | SURROGATES).items():
+        for name, (made, overrides) in (SHIPPED | SAMPLE_WISE).items():
             if made is cls and name in cells:
                 row = f"{cls.__name__} {changed(cls(**overrides))}".rstrip()
                 figures = _seeds(cells["clean"]), _seeds(cells[name])

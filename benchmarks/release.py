@@ -63,10 +63,7 @@ SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-em": (ue.EM, {}),
     "cifar10-tap": (ue.TAP, {}),
     "cifar10-rem": (ue.REM, {}),
-}
-SURROGATES: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
-    name: SAMPLE_WISE[name]
-    for name in ("cifar10-sem", "cifar10-rem", "cifar10-em", "cifar10-tap", "cifar10-sep")
+    "cifar10-miue": (ue.MIUE, {}),
 }
 
 
@@ -81,7 +78,7 @@ def fitted(name: str, folder: Path, train: Any, args: argparse.Namespace) -> ue.
     return method.perturbation_
 
 
-def accuracies(name: str, dataset: Any, test: Any, record: Record, device: str) -> list[float]:
+def accuracies(name: str, dataset: Any, test: Any, record: Record, args: Any) -> list[float]:
     """Last clean-test accuracy of each victim, from the record where it is there."""
     settings = record.settings
     cell = record.cells.get(name)
@@ -94,7 +91,8 @@ def accuracies(name: str, dataset: Any, test: Any, record: Record, device: str) 
             epochs=settings["epochs"],
             seeds=settings["seeds"],
             recipe=settings.get("recipe", "standard"),
-            device=device,
+            device=args.device,
+            precision=args.precision,
         )
         print(f"{name}: {evaluation}", flush=True)
         cell = {"last": evaluation.last, "peak": evaluation.peak}
@@ -119,18 +117,20 @@ def listed(perturbation: ue.Perturbation, name: str, **place: Any) -> None:
 
 
 def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) -> None:
-    """Fits one of SURROGATES, puts its network into the package, and measures what that gives."""
+    """Fits one of SAMPLE_WISE, puts its network into the package, and measures what that gives."""
     place, folder = args.work / name, FILE.parent / "pretrained" / name
-    cls, overrides = SURROGATES[name]
+    cls, overrides = SAMPLE_WISE[name]
     if not place.is_dir():
-        method = cls.preset(args.preset, **overrides)
-        method.fit(train, device=args.device, checkpoint=args.work / f"{name}-checkpoint")
+        network = {} if args.surrogate is None else {"surrogate": args.surrogate}
+        method = cls.preset(args.preset, **overrides, **network)
+        checkpoint = args.work / f"{name}-checkpoint"
+        method.fit(train, device=args.device, precision=args.precision, checkpoint=checkpoint)
         method.save_pretrained(place)
     method = cls.from_pretrained(place)
     method.perturbation_.config["source"]["name"] = CIFAR10.__name__
     if args.compare:
         own = ue.ProtectedDataset(train, method.perturbation_)
-        accuracies(f"{name}, fitted rows", own, test, record, args.device)
+        accuracies(f"{name}, fitted rows", own, test, record, args)
     firsts = [train.targets.index(label) for label in range(len(train.classes))]
     make_small(method, Subset(train, firsts))
     save_small(method, folder)
@@ -142,7 +142,7 @@ def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) 
         taken = {"seconds": round(seconds, 1), "cpu_seconds": round(worked, 1)}
         record.put(f"{name}, rows", taken | {"images": len(computed)})
     protected = ue.ProtectedDataset(train, computed)
-    last = accuracies(name, protected, test, record, args.device)
+    last = accuracies(name, protected, test, record, args)
     method.perturbation_.config["strength"] = strength(record, last)
     save_small(method, folder)
     listed_with_surrogate(method.perturbation_, name, folder)
@@ -197,7 +197,9 @@ def main() -> None:
     parser.add_argument("--victim", default="resnet18")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--surrogate", help="in place of the preset's, with --surrogates")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--result", type=Path, default=RESULTS / "release-cpu.json")
     args = parser.parse_args()
     if args.pushed:
@@ -214,18 +216,16 @@ def main() -> None:
     test = AnyCIFAR10(args.root, train=False)
     if args.clean and "clean" not in record.cells:
         clean_from(args.clean, record)
-    accuracies("clean", train, test, record, args.device)
+    accuracies("clean", train, test, record, args)
     if args.surrogates:
-        for name in args.only or SURROGATES:
+        for name in args.only or SAMPLE_WISE:
             with_surrogate(name, train, test, record, args)
         return
     chosen = SHIPPED if args.sample_wise is None else SAMPLE_WISE
     for name in args.only or chosen:
         folder = (args.sample_wise or FILE.parent / "pretrained") / name
         perturbation = fitted(name, folder, train, args)
-        protected = accuracies(
-            name, ue.ProtectedDataset(train, perturbation), test, record, args.device
-        )
+        protected = accuracies(name, ue.ProtectedDataset(train, perturbation), test, record, args)
         perturbation.config["strength"] = strength(record, protected)
         perturbation.save_pretrained(folder)
         if args.sample_wise is None:

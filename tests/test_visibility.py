@@ -21,6 +21,8 @@ from unlearnable.engine.mask import Mask
 from unlearnable.engine.pgd import pgd
 from unlearnable.errors import ArtefactError
 from unlearnable.perturbation.visibility import ONE, VISIBILITIES, Shown, VisibilityMask, with_mask
+from unlearnable.protected import metrics
+from unlearnable.protected.metrics import compare
 
 MASKED = VISIBILITIES[:3]
 QUIET = {"device": "cpu", "progress": False}
@@ -576,6 +578,21 @@ def test_preview_shows_each_visibility_in_one_picture(folder, tmp_path, capsys):
     after, change = picture[60:100, 68:120].astype(int), picture[60:100, 128:180]
     assert 0 < np.abs(after - before).max() <= 8
     np.testing.assert_array_equal(change, np.clip(128 + 8 * (after - before), 0, 255))
+
+
+def test_preview_measures_no_similarity_that_nobody_sees(folder, tmp_path, capsys, monkeypatch):
+    def never(*args):
+        raise AssertionError("SSIM was measured")
+
+    source, out = str(folder / "class0" / "2.png"), str(tmp_path / "preview.png")
+    before = photo((20, 30), seed=1)
+    whole = compare(before, 255 - before)
+    monkeypatch.setattr(metrics, "_similarity", never)
+    assert main(["preview", source, "--out", out]) == 0
+    assert "brightness levels on average" in capsys.readouterr().out
+    few = compare(before, 255 - before, similarity=False)
+    assert np.isnan(few.ssim) and not np.isnan(whole.ssim)
+    assert few._replace(ssim=whole.ssim) == whole
 
 
 def test_preview_shows_a_saved_perturbation(folder, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Large copies that are written in a thread, each while the next photo is read."""
+"""Large copies that are written in threads while the next photos are read."""
 
 import threading
 
@@ -78,12 +78,12 @@ def test_the_next_photo_is_read_while_a_large_copy_is_written(protected, tmp_pat
     assert len(calls) == COUNT
 
 
-def test_a_kill_repeats_one_large_copy_at_most(protected, tmp_path, threads):
+def test_a_kill_repeats_two_large_copies_at_most(protected, tmp_path, threads):
     expected = tree(protected.export(tmp_path / "whole", progress=False))
     threads.clear()
     killed(protected, tmp_path / "out", 3)
     assert tree(export(protected, tmp_path / "out")) == expected
-    assert len(threads) <= COUNT - 3 + 1
+    assert len(threads) <= COUNT - 3 + writing.THREADS
 
 
 def test_an_error_of_the_thread_is_raised_and_what_is_finished_is_kept(
@@ -102,7 +102,8 @@ def test_an_error_of_the_thread_is_raised_and_what_is_finished_is_kept(
         with pytest.raises(OSError, match=r"enough room at .*out"):
             export(protected, tmp_path / "out")
     assert not alive() and not (tmp_path / "out").exists()
-    assert len((staging(tmp_path / "out") / "journal.jsonl").read_text().splitlines()) == 3
+    finished = (staging(tmp_path / "out") / "journal.jsonl").read_text().splitlines()
+    assert len(finished) in (3, 4), "the other thread may finish one more"
     export(protected, tmp_path / "out")
 
 

@@ -64,7 +64,7 @@ def preview(args: argparse.Namespace) -> None:
     masked = any(part.has_rows for part in perturbation.parts)
     for name in VISIBILITY_NAMES if masked else VISIBILITY_NAMES[-1:]:
         after = perturbation.with_visibility(name).apply(pixels, row, full_size=True)
-        found = compare(pixels, after)
+        found = compare(pixels, after, similarity=args.json)  # which people are not shown
         figures[name] = (
             f"mean change {found.mean:.2f}/255, largest {found.linf}/255, PSNR {found.psnr:.1f} "
             f"dB, SSIM {found.ssim:.3f}"

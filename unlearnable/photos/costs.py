@@ -24,7 +24,7 @@ from ..engine.models import build_model
 from ..engine.precision import choose_precision, measure_pace
 from ..perturbation.perturbation import Perturbation
 from ..protected.export.encoding import Encoding
-from ..protected.export.writing import BESIDE
+from ..protected.export.writing import BESIDE, THREADS
 
 _LOOKED_AT = 16  # photos
 _FAST = ("tiny",)  # networks that are measured at the size of photos
@@ -134,8 +134,8 @@ def measure_writing(dataset: Any, survey: Survey, visibility: str | None) -> Wri
     whole_set = sum(width * height * count for (width, height), count in survey.sizes.items())
     largest = max(width * height for width, height in survey.sizes)
     both = read + changed + written
-    if whole[0].size in BESIDE and (os.cpu_count() or 1) > 1:
-        both = max(read + changed, written)
+    if whole[0].size in BESIDE:
+        both = max(read + changed, written / THREADS, both / (os.cpu_count() or 1))
     # Each photo is read twice: to learn, and to write its copy.
     disk = file.tell() * whole_set // pixels[0].size
     return Writing((read + both) * whole_set, int(PROGRAM + _OPEN * largest), disk)

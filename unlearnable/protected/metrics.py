@@ -28,7 +28,7 @@ class Distortion(NamedTuple):
         l0: Mean over images of the number of changed pixels.
         psnr: Peak signal-to-noise ratio of the mean squared error over all images, in dB; infinite
             if nothing changed.
-        ssim: Mean structural similarity, over uniform windows of 7x7 pixels.
+        ssim: Mean structural similarity, over uniform windows of 7x7 pixels; NaN if not measured.
         mean: Mean absolute change of a channel of a pixel, in levels of 1/255.
         share: Share of pixels that changed in any channel, from 0 to 1.
     """
@@ -74,13 +74,16 @@ def together(each: Sequence[Distortion]) -> Distortion:
     )
 
 
-def compare(clean: Pixels, protected: Pixels) -> Distortion:
-    """The distortion of one image, from clean and protected pixels, uint8 (C, H, W)."""
+def compare(clean: Pixels, protected: Pixels, *, similarity: bool = True) -> Distortion:
+    """The distortion of one image, from clean and protected pixels, uint8 (C, H, W).
+
+    SSIM, which takes most of the time, is only measured if ``similarity`` is True.
+    """
     channels, height, width = clean.shape
     window = min(_WINDOW, height, width)
     rows = max(window, _STRIP // (channels * width))
     linf = absolute = squared = pixels = 0
-    similarity = 0.0
+    summed = 0.0 if similarity else math.nan
     for top in range(0, height, rows):
         one, other = (image[:, top : top + rows].astype(np.int32) for image in (clean, protected))
         change = np.abs(other - one)
@@ -90,8 +93,8 @@ def compare(clean: Pixels, protected: Pixels) -> Distortion:
         pixels += int(change.any(axis=0).sum(dtype=np.int64))
         # Windows that begin in these rows reach into the next ones.
         reach = slice(top, top + rows + window - 1)
-        if height - top >= window:
-            similarity += _similarity(clean[:, reach], protected[:, reach], window)
+        if similarity and height - top >= window:
+            summed += _similarity(clean[:, reach], protected[:, reach], window)
     windows = channels * (height - window + 1) * (width - window + 1)
     return Distortion(
         images=1,
@@ -99,7 +102,7 @@ def compare(clean: Pixels, protected: Pixels) -> Distortion:
         l2=math.sqrt(squared) / 255,
         l0=float(pixels),
         psnr=_psnr(squared / clean.size),
-        ssim=similarity / windows,
+        ssim=summed / windows,
         mean=absolute / clean.size,
         share=pixels / (height * width),
     )

@@ -1,8 +1,9 @@
-"""Files of images written one after another, each while the next image is read and changed."""
+"""Files of images written in order, large ones while the next images are read and changed."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,10 @@ from ..share_left import ShareLeft
 from .encoding import Encoding
 from .journal import Written
 
-# Pixels of images whose PNG file is written while the next one is read: it pays, and the memory of
-# both is no more than other formats take for one.
+# Pixels of images whose PNG file is written while the next ones are read: it pays, and the memory
+# of all is not much more than other formats take for one.
 BESIDE = range(1 << 18, 25_000_000)
+THREADS = 2  # writing a file takes up to twice as long as reading and changing an image
 
 
 class Pending(NamedTuple):
@@ -26,7 +28,7 @@ class Pending(NamedTuple):
 
     Attributes:
         write: Writes it.
-        beside: Whether the next image is to be read and changed meanwhile.
+        beside: Whether the next images are to be read and changed meanwhile.
         reused: Whether it is there already.
     """
 
@@ -36,21 +38,21 @@ class Pending(NamedTuple):
 
 
 def in_order(files: Iterator[Pending]) -> Generator[tuple[Written, bool]]:
-    """Writes files, some in a thread; what was written, and whether it was there already."""
-    with ThreadPoolExecutor(1, thread_name_prefix="copies") as writer:
-        running: list[Future[Written]] = []
+    """Writes files, some in threads; what was written, and whether it was there already."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="copies") as writers:
+        running: deque[Future[Written]] = deque()
         for file in files:
-            if running:
-                yield running.pop().result(), False
             write, beside, reused = file
             del file  # nothing here holds on to an image
+            while len(running) > (THREADS - 1) * beside:
+                yield running.popleft().result(), False
             if beside:
-                running.append(writer.submit(write))
+                running.append(writers.submit(write))
             else:
                 yield write(), reused
             del write
-        if running:
-            yield running.pop().result(), False
+        while running:
+            yield running.popleft().result(), False
 
 
 def prepared(
