@@ -1,6 +1,6 @@
 """Whether a protection learned with one network holds against other kinds of victims.
 
-    python benchmarks/architectures.py ROOT
+    python benchmarks/architectures.py ROOT --seeds 3
     python benchmarks/architectures.py ROOT --only "MIUE, vit" "SEM, vit"
     python benchmarks/architectures.py --table
 
@@ -105,8 +105,8 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
-    parser.add_argument("--fits", default="leaderboard-resnet9-cpu", help="their folder in --work")
-    parser.add_argument("--out", type=Path, default=RESULTS / "architectures-cpu.json")
+    parser.add_argument("--fits", default="leaderboard-resnet9", help="their folder in --work")
+    parser.add_argument("--out", type=Path, default=RESULTS / "architectures-gpu.json")
     parser.add_argument("--table", action="store_true", help="make the table of --out and end")
     args = parser.parse_args()
     if args.table:

@@ -1,6 +1,6 @@
 """What victims that start from ImageNet weights learn from images that EM and BAIT protect.
 
-    python benchmarks/bait.py ROOT
+    python benchmarks/bait.py ROOT --seeds 3
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
     python benchmarks/bait.py --table
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "bait")
-    parser.add_argument("--out", type=Path, default=RESULTS / "bait-cpu.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "bait-gpu.json")
     parser.add_argument("--table", action="store_true", help="make the table of --out and end")
     args = parser.parse_args()
     if args.table:

@@ -166,11 +166,16 @@ class Board:
 
 
 def boards(folder: Path = RESULTS) -> list[Board]:
-    """Every committed one, the largest first, those with few cells after others of their size."""
+    """Every committed one, that with most cells first, small trials after all others."""
     paths = {path for pattern in PATTERNS for path in folder.glob(pattern)}
     found = [Board(p.stem, json.loads(p.read_text(encoding="utf-8"))) for p in sorted(paths)]
     found = [board for board in found if board.result["cells"]]
     return sorted(
         found,
-        key=lambda b: (-b.settings["images"], b.settings["epochs"] > 12, -len(b.result["cells"])),
+        key=lambda b: (
+            b.small,
+            b.settings["epochs"] > 12,
+            -len(b.result["cells"]),
+            -b.settings["images"],
+        ),
     )

@@ -28,17 +28,19 @@ Lasting against the standard set and the set adapted to it; worst_case.py reads 
         jpeg-10+grayscale channel-normalization+jpeg-10 class-mean-subtraction spectrum-matching \
         class-mean-subtraction+spectrum-matching --out benchmarks/results/lasting-cpu.json
 
-With resnet9 and 10,000 images, and what JPEG leaves of other methods there:
+With resnet9 and 10,000 images, and on the whole set with the fast recipe; a GPU holds a process for
+each row (--only), and --precision bf16 spares each the trial of it:
 
     python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
-        --victim resnet9 --peak-images 1000 --only Lasting clean --countermeasures none \
-        jpeg-10+grayscale orthogonal-projection channel-normalization+jpeg-10 jpeg-10 bit-depth-2 \
-        grayscale adversarial-training-4-steps-3 ueraser-lite low-pass histogram-equalization \
-        colour-whitening class-mean-subtraction+spectrum-matching class-mean-subtraction \
-        spectrum-matching --out benchmarks/results/leaderboard-resnet9-cpu.json
-    python benchmarks/leaderboard.py ROOT --images 10000 --preset fast --surrogate resnet9 \
-        --victim resnet9 --peak-images 1000 --only SEM LSP TAP AR EM OPS ClassConvolution \
-        ColourShift --countermeasures jpeg-10 --out benchmarks/results/leaderboard-resnet9-cpu.json
+        --victim resnet9 --peak-images 1000 --precision bf16 --countermeasures none jpeg-10 \
+        orthogonal-projection channel-normalization+jpeg-10 bit-depth-2 low-pass ueraser-lite \
+        histogram-equalization colour-whitening adversarial-training-4-steps-3 \
+        grayscale-everywhere jpeg-10+grayscale-everywhere class-mean-subtraction \
+        --out benchmarks/results/leaderboard-resnet9.json
+    python benchmarks/leaderboard.py ROOT --preset fast --surrogate resnet9 --victim resnet9 \
+        --recipe fast --peak-images 1000 --precision bf16 --countermeasures none jpeg-10 \
+        adversarial-training-4-steps-3 orthogonal-projection ueraser-lite \
+        channel-normalization cutout --out benchmarks/results/full-resnet9.json
 
 On a GPU, the whole set with the papers' recipes:
 

@@ -2,10 +2,10 @@
 
     python benchmarks/leaderboard_page.py
 
-The largest result comes first: its conclusion, its heat map, and a table for each countermeasure.
-Smaller results follow, folded. Results may be unfinished: what has not been measured yet is left
-out. If a measured figure and the published ones are far apart, or a known pattern does not appear,
-the page says so and gives the reason from causes.json.
+The result with most cells comes first: its conclusion, its heat map, and a table for each
+countermeasure. The others follow, folded. Results may be unfinished: what has not been measured yet
+is left out. If a measured figure and the published ones are far apart, or a known pattern does not
+appear, the page says so and gives the reason from causes.json.
 """
 
 from __future__ import annotations

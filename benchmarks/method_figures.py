@@ -16,7 +16,10 @@ import unlearnable as ue
 from unlearnable.engine.estimate import duration
 
 OURS, STRENGTH, PACE = (RESULTS / f"{name}-cpu.json" for name in ("methods", "strength", "engine"))
-RELEASES = [RESULTS / f"{name}-cpu.json" for name in ("release", "release-surrogates")]
+RELEASES = [
+    RESULTS / f"{name}.json"
+    for name in ("release-cpu", "release-surrogates-cpu", "release-surrogates-gpu")
+]
 
 
 class Reached(NamedTuple):

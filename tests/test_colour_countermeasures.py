@@ -131,7 +131,8 @@ def test_whitening_leaves_grey_images_grey(soft):
 @pytest.mark.parametrize(
     ("name", "treated"),
     [("channel-normalization", True), ("histogram-equalization", True), ("colour-whitening", True),
-     ("low-pass", False), ("grayscale", False), ("class-mean-subtraction", False)],
+     ("low-pass", False), ("grayscale", False), ("class-mean-subtraction", False),
+     ("grayscale-everywhere", True), ("jpeg-10+grayscale-everywhere", True)],
 )  # fmt: skip
 def test_who_normalizes_does_it_to_test_images_too(name, treated):
     assert countermeasure(name).test_images == treated

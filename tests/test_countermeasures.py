@@ -137,6 +137,18 @@ def test_bit_depth_keeps_the_high_bits(pixels):
     assert torch.equal(countermeasure("bit-depth-2").on_images(images, labels), images & 0b11000000)
 
 
+def test_test_images_are_grey_where_all_are_and_not_saved_as_jpeg(pixels):
+    images, labels = pixels
+    grey = countermeasure("grayscale").on_images(images.clone(), labels)
+    both = countermeasure("jpeg-10+grayscale-everywhere")
+    assert torch.equal(both.on_test_images(images.clone(), labels), grey)
+    assert not torch.equal(both.on_images(images.clone(), labels), grey)
+    assert torch.equal(
+        both.on_images(images.clone(), labels),
+        countermeasure("jpeg-10+grayscale").on_images(images.clone(), labels),
+    )
+
+
 def test_grayscale_is_pillows_luma_in_all_channels(pixels):
     images, labels = pixels
     grey = countermeasure("grayscale").on_images(images, labels)

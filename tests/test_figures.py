@@ -11,15 +11,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_readmes_table_is_made_from_the_committed_result(benchmarks):
+def test_the_table_of_the_tiny_network_is_made_from_the_committed_result(benchmarks):
     from cifar10 import table
 
     result = json.loads((ROOT / "benchmarks" / "results" / "cifar10-cpu.json").read_text())
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     rows = table(result).splitlines()
     assert len(rows) > 8
     for row in rows:
-        assert row in readme, f"run benchmarks/cifar10.py --table: {row}"
+        assert row in page, f"run benchmarks/cifar10.py --table: {row}"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,24 @@ def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchma
     result = RESULTS / f"{command}-cpu.json"
     arguments = [json.loads(result.read_text())] if result.exists() else []
     page = filled(made.PAGE, f"{command}.py", made.table(*arguments))
+    assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
+
+
+@pytest.mark.parametrize(
+    ("command", "result"),
+    [
+        ("full_table", "full-resnet9"),
+        ("architectures", "architectures-gpu"),
+        ("bait", "bait-gpu"),
+        ("convolutions", "convolutions-gpu"),
+    ],
+)
+def test_tables_of_a_gpu_are_made_from_the_committed_results(command, result, benchmarks):
+    from record import RESULTS, filled
+
+    made = importlib.import_module(command)
+    table = made.table(json.loads((RESULTS / f"{result}.json").read_text()))
+    page = filled(made.PAGE, f"{command}.py", table)
     assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
 
 

@@ -263,3 +263,26 @@ def test_weights_are_the_same_on_a_gpu():
         assert {weight.device.type for weight in model.parameters()} == {device}
         states.append(model.state_dict())
     assert all(torch.equal(value, states[1][name].cpu()) for name, value in states[0].items())
+
+
+def test_no_channel_of_resnet9_starts_empty_on_grey_images():
+    """BatchNorm would blow it up at the first steps, and at the first image in colour."""
+    grey = torch.rand(64, 1, 32, 32, generator=torch.Generator().manual_seed(0)).expand(
+        -1, 3, 32, 32
+    )
+    model = build_model("resnet9", 10)
+    x = torch.nn.functional.gelu(model.whitening(grey))
+    assert (x.var((0, 2, 3)) < 1e-10).sum() == 16, "of the axes of colour"
+    for convolution in (model.groups[0].conv1, model.groups[0].conv2):
+        x = convolution(x)
+        assert x.var((0, 2, 3)).min() > 1e-3
+
+
+def test_convolutions_of_resnet9_start_close_to_the_identity():
+    model = build_model("resnet9", 10)
+    for group in model.groups:
+        for convolution in (group.conv1, group.conv2):
+            copies = convolution.weight[: convolution.in_channels].detach()
+            others = copies - torch.nn.init.dirac_(torch.empty_like(copies))
+            bound = 1 / (9 * convolution.in_channels) ** 0.5
+            assert 0.05 * bound < others.abs().max() <= 0.1 * bound

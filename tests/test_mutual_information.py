@@ -148,7 +148,11 @@ def test_features_of_a_folded_network_are_its_own(name):
             found.append((features, *torch.autograd.grad(features.square().sum(), leaf)))
         run.close()
     torch.testing.assert_close(found[0][0], seen[0].flatten(1), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+    (whole, gradient), (parts, in_parts) = found
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+    # Which of two almost equal values is the largest of a pool is up to rounding.
+    largest = gradient.abs().max().item()
+    torch.testing.assert_close(in_parts, gradient, rtol=1e-3, atol=2e-4 * max(1, largest))
 
 
 def test_a_compiled_network_shows_its_features_too():

@@ -27,11 +27,12 @@ EXPORT_NAMES = ("cifar", "npz", "parquet", "png", "webdataset", "webp")
 LOSSY_NAMES = {"jpeg": "jpeg", "jpg": "jpeg"}  # formats that need a quality
 SET_NAMES = ("standard", "strong", "adaptive")
 COUNTERMEASURE_NAMES = (
-    "none", "grayscale", "jpeg-10", "jpeg-30", "bit-depth-2", "low-pass", "displacement",
-    "channel-normalization", "histogram-equalization", "colour-whitening", "colour-jitter",
-    "shift-noise-8", "cutmix", "ueraser-lite", "adversarial-training-4-steps-3",
-    "orthogonal-projection", "jpeg-10+grayscale", "channel-normalization+jpeg-10",
-    "unprotected-20", "jpeg-50", "jpeg-90", "gaussian-blur", "median-filter", "cutout", "mixup",
+    "none", "grayscale", "grayscale-everywhere", "jpeg-10", "jpeg-30", "bit-depth-2", "low-pass",
+    "displacement", "channel-normalization", "histogram-equalization", "colour-whitening",
+    "colour-jitter", "shift-noise-8", "cutmix", "ueraser-lite", "adversarial-training-4-steps-3",
+    "orthogonal-projection", "jpeg-10+grayscale", "jpeg-10+grayscale-everywhere",
+    "channel-normalization+jpeg-10", "unprotected-20", "jpeg-50", "jpeg-90", "gaussian-blur",
+    "median-filter", "cutout", "mixup",
     "randaugment", "hue-shift", "ueraser-max", "adversarial-training-2", "adversarial-training-4",
     "adversarial-training-6", "adversarial-training-8", "adversarial-training-4-shift-25",
     "channel-normalization+jpeg-10+grayscale", "staged-training", "fine-tuning",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _WIDTHS = (64, 256, 256)  # channels of the three groups
+_OTHERS = 0.1  # share of the usual random start beside copies
 _HEAD = 1 / 9  # keeps the logits of the first steps small
 
 # Variance of 2x2 patches of natural images along (luma, blue-yellow or red-green, the third axis) x
@@ -62,14 +63,17 @@ class Whitening(nn.Conv2d):
 
 
 class _Convolution(nn.Conv2d):
-    """3x3, whose first outputs start as copies of its inputs."""
+    """3x3, whose first outputs start as copies of its inputs, with a little of the others."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=False)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        nn.init.dirac_(self.weight[: self.in_channels])
+        copies = self.weight[: self.in_channels]
+        with torch.no_grad():
+            # Channels of colour are empty in grey images, and normalisation blows up what is empty.
+            copies.mul_(_OTHERS).add_(nn.init.dirac_(torch.empty_like(copies)))
 
 
 class _Norm(nn.BatchNorm2d):

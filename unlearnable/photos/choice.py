@@ -64,10 +64,13 @@ class Choice:
         for preset in presets:
             method = kind.preset(preset, **(self._for_few(kind) | given))
             method._validate()  # before anything is measured
-            # The larger network only where it has time for the full size.
+            # The larger network only where it has time for the full size and all visits.
             last = preset == presets[-1]
             found = self._longest(method, last) if planned else self.of_size(method)
-            if last or (found.seconds <= self._budget and found.size == self._sizes[0]):
+            whole = found.size == self._sizes[0] and not (
+                planned and found.method.get_params()["visits"] < _MOST_VISITS
+            )
+            if last or (found.seconds <= self._budget and whole):
                 break
         assert found is not None
         return found
@@ -96,7 +99,7 @@ class Choice:
         each = self._cost(method, size).seconds - one
         room = 1 + (self._budget - one) / each if each > 0 else float(_MOST_VISITS)
         least = _FEWEST_VISITS if last else _LEAST_VISITS
-        method.set_params(visits=float(round(max(least, min(_MOST_VISITS, room)))))
+        method.set_params(visits=float(int(max(least, min(_MOST_VISITS, room)))))
         return self._cost(method, size)
 
     def of_size(self, method: Method) -> Found:

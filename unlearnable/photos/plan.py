@@ -23,7 +23,7 @@ from .words import sentences
 
 _MINUTES, _AT_MOST = 5, 30  # for 100 photos, and for 1,000
 _MARGIN = 0.75  # of that time is planned with
-_LEAST_SHARE = 0.4  # of it is for learning, however long writing takes
+_LEAST_SHARE = 0.3  # of it is for learning, however long writing takes
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,20 @@ class Filter(Countermeasure):
 
 @dataclass(frozen=True)
 class Grayscale(Filter):
-    """Replaces all channels of every pixel by its luma."""
+    """Replaces all channels of every pixel by its luma.
 
-    name = "grayscale"
-    description = "a victim that removes the colour from its training images"
+    A network that has only seen grey images during training may fail on coloured ones for this
+    reason alone. A trainer who converts all images to grey avoids that: ``grayscale-everywhere``.
+    """
+
+    @property
+    def name(self) -> str:
+        return "grayscale-everywhere" if self.test_images else "grayscale"
+
+    @property
+    def description(self) -> str:
+        which = "every image that it sees" if self.test_images else "its training images"
+        return f"a victim that removes the colour from {which}"
 
     def _filter(self, images: Tensor) -> Tensor:
         return images if images.shape[1] == 1 else v2.rgb_to_grayscale(images, images.shape[1])

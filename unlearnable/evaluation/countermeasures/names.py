@@ -37,6 +37,7 @@ from .within_budget import WithinBudget
 NAMES: dict[str, Callable[..., Countermeasure]] = {
     "none": NoCountermeasure,
     "grayscale": Grayscale,
+    "grayscale-everywhere": lambda: Grayscale(test_images=True),
     "jpeg-QUALITY": JPEG,
     "bit-depth-BITS": BitDepth,
     "gaussian-blur": GaussianBlur,

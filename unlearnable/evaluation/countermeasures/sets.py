@@ -6,6 +6,7 @@ from __future__ import annotations
 STANDARD_SET: tuple[str, ...] = (
     "none",
     "grayscale",
+    "grayscale-everywhere",
     "jpeg-10",
     "jpeg-30",
     "bit-depth-2",
@@ -21,6 +22,7 @@ STANDARD_SET: tuple[str, ...] = (
     "adversarial-training-4-steps-3",
     "orthogonal-projection",
     "jpeg-10+grayscale",
+    "jpeg-10+grayscale-everywhere",
     "channel-normalization+jpeg-10",
     "unprotected-20",
 )
