@@ -6,7 +6,7 @@
 Each case is a short fit of SEM (preset fast) in bf16. It is run in turns with cuDNN's usual choice
 and with the fastest kernels, as fits do. The first fit of either kind, which also loads the kernels
 and tries them, is given by its seconds, the others by the median of their image passes a second.
-Only a GPU of NVIDIA's has such a choice.
+Only NVIDIA GPUs have this choice.
 """
 
 from __future__ import annotations

@@ -83,8 +83,9 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
                     framed = method in held and counter == worst[method]
                     parts += _cell(lefts[counter], top, row[counter], share, framed)
         down += (len(order) + 1) * _CELL_HEIGHT + _GAP
-        right = max(right, *lefts.values())
-    width = right + _CELL_WIDTH + 110  # the last label leans out
+        ends = (left + 45 + round(4.5 * len(counter)) for counter, left in lefts.items())
+        right = max(right, *ends)  # labels lean out
+    width = max(right, _LEFT + len(columns[:_PANEL]) * _CELL_WIDTH + 110)
     height = down + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

@@ -10,6 +10,7 @@ appear, the page says so and gives the reason from causes.json.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,9 @@ PAGE = DOCS / "reference" / "leaderboard.md"
 def picture(board: Board) -> str | None:
     """A result's heat map as SVG; None before any row can be compared with clean images."""
     peaks = {key: figure.peak for key, figure in board.figures.items()}
+    methods, each = {method for method, _ in peaks}, Counter(counter for _, counter in peaks)
+    # What few methods were tried with would leave a chart of empty columns; tables have it.
+    peaks = {key: peak for key, peak in peaks.items() if 4 * each[key[1]] >= len(methods)}
     if ("clean", "none") not in peaks or all(method == "clean" for method, _ in peaks):
         return None
     text = f"Accuracy on clean test images: {caption(board.result)}"
@@ -39,7 +43,8 @@ def picture_lines(board: Board) -> list[str]:
     return [
         f"![Methods against countermeasures as a heat map: {board.title}]({board.name}.svg)",
         "",
-        "Accuracy of the best epoch, in percent. The strongest protection, by its worst case "
+        "Accuracy of the best epoch, in percent; countermeasures that few methods were tried with "
+        "are only in the tables. The strongest protection, by its worst case "
         "(framed), is on top. Countermeasures that need clean images or know the method come last "
         "and do not count for the worst case. The colour shows which share was recovered, beyond "
         "guessing, of what clean images give without a countermeasure.",
