@@ -18,6 +18,7 @@ from torchvision.transforms import functional as F
 import unlearnable as ue
 from unlearnable import ProtectedDataset, from_items
 from unlearnable.data.cache import read_images
+from unlearnable.data.image import pixels_of
 from unlearnable.datasets import Shapes
 
 SHAPES = Shapes(size=40)
@@ -514,3 +515,49 @@ def test_missing_labels_are_refused_with_what_takes_none():
     dataset = Items(lambda i, image, label: (image, None))
     with pytest.raises(ValueError, match=r"labels are missing.*from_items\(dataset, label=None\)"):
         ue.RandomNoise().fit(dataset, progress=False)
+
+
+class Nested(Dataset):
+    """Items whose image and label lie one level deeper."""
+
+    def __init__(self, transform=None, base=SHAPES):
+        self.base, self.transform = base, transform
+
+    def __len__(self):
+        return len(self.base)
+
+    def __getitem__(self, index):
+        image, label = self.base[index]
+        if self.transform is not None:
+            image = self.transform(image)
+        return {"inputs": {"pixels": image, "size": 32}, "truth": (index, label)}
+
+
+@pytest.mark.parametrize("transform", [None, PILToTensor()])
+def test_an_image_deeper_in_an_item_is_named_by_its_path(transform):
+    whole = Nested(transform)
+    dataset = from_items(whole, image=("inputs", "pixels"), label=("truth", 1))
+    protected = (
+        ue.RandomNoise(granularity="class-wise").fit(dataset, progress=False).protect(dataset)
+    )
+    assert protected.targets == [label for _, label in SHAPES]
+    item, clean = protected[3], whole[3]
+    assert (item["truth"], item["inputs"]["size"]) == (clean["truth"], 32)
+    pixels = protected.without_transforms()[3]["inputs"]["pixels"]
+    expected = protected.perturbation.apply(pixels_of(SHAPES[3][0]), SHAPES[3][1])
+    assert np.array_equal(pixels_of(pixels), expected)
+    made = pixels if transform is None else transform(pixels)
+    assert np.array_equal(np.asarray(item["inputs"]["pixels"]), np.asarray(made))
+    again = whole[3]["inputs"]["pixels"]
+    assert np.array_equal(np.asarray(again), np.asarray(clean["inputs"]["pixels"]))
+
+
+def test_a_deeper_image_is_found_for_the_message():
+    with pytest.raises(TypeError, match=r"image=\('inputs', 'pixels'\), label=…"):
+        ue.RandomNoise().fit(Nested(), progress=False)
+
+
+@pytest.mark.parametrize("image", [(), (0, 1.5), ("inputs", True), 1.5])
+def test_a_path_of_anything_but_keys_and_positions_is_refused(image):
+    with pytest.raises(TypeError, match="a tuple of them as image"):
+        from_items(Nested(), image=image, label=("truth", 1))

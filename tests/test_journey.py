@@ -20,6 +20,7 @@ from unlearnable.io.files import write_json
 from unlearnable.photos import choice, costs
 from unlearnable.photos import plan as plans
 from unlearnable.protected.dataset import ProtectedDataset
+from unlearnable.protected.export.encoding import Encoding
 
 RNG = np.random.default_rng(0)
 FEW = ["--set", "train_steps=2"]
@@ -393,7 +394,7 @@ def test_a_full_disk_while_it_writes_loses_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", full)
+        patch.setattr(Encoding, "save", full)
         code, _, said = run(capsys, caplog, *arguments)
     assert code == 1 and "free some space there" in plain(said)
     assert f"What has been learned so far is kept in {kept}: run the same command" in said

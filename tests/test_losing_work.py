@@ -7,7 +7,6 @@ import signal
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import unlearnable as ue
 from unlearnable.cli import rescue
@@ -19,6 +18,7 @@ from unlearnable.engine.interrupts import Deferred, sigterm_raises
 from unlearnable.errors import Terminated
 from unlearnable.methods.rem import REM
 from unlearnable.protected.export import writing
+from unlearnable.protected.export.encoding import Encoding
 
 NOISE = ("--method", "randomnoise", "--quiet", "--device", "cpu")
 HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # which Windows does not have
@@ -192,7 +192,7 @@ def test_a_failed_export_does_not_lose_the_fit(tmp_path, capsys, monkeypatch, ca
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(rescue.tempfile, "gettempdir", lambda: str(scratch))
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Encoding, "save", full)
     code, _, err = run(capsys, "protect", "shapes:16", tmp_path / "out", *NOISE)
     assert (code == 1 and f"bytes at {tmp_path / 'out'}" in err) or "enough room" in err
     (kept,) = scratch.iterdir()

@@ -22,6 +22,7 @@ from unlearnable import Perturbation, ProtectedDataset, RandomNoise, UnknownImag
 from unlearnable.data.fingerprint import image_key
 from unlearnable.data.image import pixels_of
 from unlearnable.datasets import Shapes
+from unlearnable.protected.export.encoding import Encoding
 from unlearnable.protected.manifest import Seal
 from unlearnable.protected.metrics import compare
 from unlearnable.protected.verify import verify
@@ -764,7 +765,7 @@ def fail_at(number, function):
 
 
 FAILURES = {
-    "image": (Image.Image, "save", 5),
+    "image": (Encoding, "save", 5),
     "description": (Path, "replace", 1),
     "first rename": (Path, "rename", 1),
 }

@@ -78,12 +78,12 @@ def test_the_next_photo_is_read_while_a_large_copy_is_written(protected, tmp_pat
     assert len(calls) == COUNT
 
 
-def test_a_kill_repeats_two_large_copies_at_most(protected, tmp_path, threads):
+def test_a_kill_repeats_one_large_copy_at_most(protected, tmp_path, threads):
     expected = tree(protected.export(tmp_path / "whole", progress=False))
     threads.clear()
     killed(protected, tmp_path / "out", 3)
     assert tree(export(protected, tmp_path / "out")) == expected
-    assert len(threads) <= COUNT - 3 + writing.THREADS
+    assert len(threads) <= COUNT - 3 + 1
 
 
 def test_an_error_of_the_thread_is_raised_and_what_is_finished_is_kept(

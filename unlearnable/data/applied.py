@@ -9,7 +9,7 @@ from torchvision.datasets.vision import StandardTransform
 
 from .bare import Bare
 from .calls import Call, standard_calls
-from .items import with_field
+from .items import is_key, with_field
 from .transforms import has_own, standard_parts, value_at
 
 Chosen: TypeAlias = Mapping[str, Any]
@@ -124,7 +124,7 @@ def _steps(bare: Bare, dataset: Any, chosen: Chosen) -> list[tuple[Call, Any]]:
 
 def _usual(bare: Bare) -> dict[str, Call]:
     label = bare.layout.label
-    return standard_calls(bare.layout.image, label if isinstance(label, (str, int)) else 1)
+    return standard_calls(bare.layout.image, label if is_key(label) else 1)
 
 
 def _as_pair(call: Call, value: Any) -> list[tuple[Call, Any]]:

@@ -19,7 +19,7 @@ from .calls import Call, Calls, Log, Off, Path, StandIn, calls_in, other_keys, s
 from .compare import alike, random_state, same, watched_draws
 from .huggingface import HuggingFaceImages, HuggingFaceRows
 from .image import pixels_of
-from .items import ITEM, Layout, field_of, find_layout
+from .items import ITEM, Layout, field_of, find_layout, is_key
 from .photo import load_photo
 from .steady import AGAIN, Refused, check_steady
 from .transforms import (
@@ -196,7 +196,7 @@ class _Trial:
     def _check_images(self, items: Mapping[int, Any], layout: Layout) -> None:
         for index, item in items.items():
             image = self._field(item, layout.image, "an image", index)
-            if isinstance(layout.label, (str, int)):
+            if is_key(layout.label):
                 self._field(item, layout.label, "a label", index)
             try:
                 pixels_of(image)
@@ -315,7 +315,7 @@ def _is_method(value: Any) -> bool:
 
 
 def _label_key(layout: Layout) -> Any:
-    return layout.label if isinstance(layout.label, (str, int)) else 1
+    return layout.label if is_key(layout.label) else 1
 
 
 def _listed(dataset: Any) -> Sequence[Any] | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from .compare import same
-from .items import ITEM, Layout, field_of, with_field
+from .items import ITEM, Layout, field_of, is_key, with_field
 
 Path: TypeAlias = tuple[str | int, ...]
 Log: TypeAlias = list[tuple[Path, tuple[Any, ...], dict[str, Any]]]
@@ -114,7 +114,7 @@ def calls_in(log: Log, item: Any, layout: Layout) -> list[Call]:
 
 def _key_of(value: Any, item: Any, layout: Layout, place: int) -> Any:
     """Where in an item a value lies: by identity, else by equality, else image before label."""
-    known = isinstance(layout.label, (str, int))
+    known = is_key(layout.label)
     usual = [layout.image, *([layout.label] if known else [])]
     fields = [*usual, *other_keys(item, usual)]
     for equal in (operator.is_, same):

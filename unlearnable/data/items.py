@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ from torch.utils.data import Dataset
 from .class_names import given_names
 from .image import pixels_of
 
-Label = str | int | Callable[[Any], int] | None
+Key = str | int | tuple[str | int, ...]
+"""A key, position or attribute, or several that lead inwards one after another."""
+Label = Key | Callable[[Any], int] | None
 Classes = Sequence[str] | Mapping[Any, Any]
 _NAMES = {
     "image": ("image", "images", "img", "imgs", "picture", "photo"),
@@ -38,8 +41,8 @@ ITEM = Whole()
 class Layout(NamedTuple):
     """Where image and label are in an item."""
 
-    image: Any = 0  # key or position; ITEM for the item itself
-    label: Any = 1  # key, position, function of the item, or None
+    image: Any = 0  # key, position or path of them; ITEM for the item itself
+    label: Any = 1  # key, position, path, function of the item, or None
 
     @property
     def is_pair(self) -> bool:
@@ -59,19 +62,32 @@ class Layout(NamedTuple):
         return Layout(*(k + len(item) if isinstance(k, int) and k < 0 else k for k in self))
 
 
+def is_key(key: Any) -> bool:
+    """Whether it names a field of an item, directly or through others."""
+    if isinstance(key, tuple):
+        return len(key) > 0 and all(map(is_key, key))
+    return isinstance(key, (str, int)) and not isinstance(key, bool)
+
+
 def field_of(item: Any, key: Any) -> Any:
-    """The value at a key or position of an item, or of an attribute."""
+    """The value at a key or position of an item, or of an attribute, or at a path of such."""
     if key is ITEM:
         return item
+    if isinstance(key, tuple):
+        return functools.reduce(field_of, key, item)
     if isinstance(key, str) and not isinstance(item, Mapping):
         return getattr(item, key)
     return item[key]
 
 
 def with_field(item: Any, key: Any, value: Any) -> Any:
-    """The same item, of the same type, with a new value at a key or position."""
+    """The same item, of the same type, with a new value at a key, position or path."""
     if key is ITEM:
         return value
+    if isinstance(key, tuple):
+        first, inside = key[0], key[1:]
+        value = with_field(field_of(item, first), inside, value) if inside else value
+        return with_field(item, first, value)
     if isinstance(item, tuple):
         names: Any = getattr(item, "_fields", None)
         if names:
@@ -111,7 +127,7 @@ class ItemDataset(Dataset[Any]):
 
 def from_items(
     dataset: Any,
-    image: str | int | None = 0,
+    image: Key | None = 0,
     label: Label = 1,
     *,
     classes: Classes | None = None,
@@ -124,9 +140,10 @@ def from_items(
     Args:
         dataset: Any map-style dataset, or a Hugging Face dataset, whose items stay dicts of all
             columns. It is not modified.
-        image: Key, position or attribute of the image; None if the item itself is the image.
-        label: Key, position or attribute of the class index; or a function from the item, before
-            any transform, to the class index, such as ``one_hot_index`` or one of several
+        image: Key, position or attribute of the image, or a tuple of them for one that lies deeper,
+            such as ``("inputs", "pixels")``; None if the item itself is the image.
+        label: The same for the class index; or a function from the item, before any transform, to
+            the class index, such as ``one_hot_index`` or one of several
             attributes; or None for a dataset without labels, which methods that need no labels
             accept. The item's own field does not change. With spawned worker processes, a function
             must be picklable.
@@ -145,12 +162,12 @@ def from_items(
         >>> sorted(protected[0]), protected[0]["photo"].size
         (['kind', 'photo'], (32, 32))
     """
-    if isinstance(image, bool) or not (image is None or isinstance(image, (str, int))):
-        raise TypeError(f"expected a key or a position as image, got {image!r}")
-    known = label is None or callable(label) or isinstance(label, (str, int))
-    if isinstance(label, bool) or not known:
+    if image is not None and not is_key(image):
+        raise TypeError(f"expected a key, a position or a tuple of them as image, got {image!r}")
+    if not (label is None or callable(label) or is_key(label)):
         raise TypeError(
-            f"expected a key, a position, a function of the item or None as label, got {label!r}"
+            f"expected a key, a position, a tuple of them, a function of the item or None as "
+            f"label, got {label!r}"
         )
     return ItemDataset(dataset, image, label, classes)
 
@@ -178,11 +195,20 @@ def find_layout(
     names = _NAMES["image"] if isinstance(fields[0], str) else ()
     images = [key for key in fields if key in names or _is_image(field_of(item, key))]
     if len(images) != 1:
-        raise _unclear(name, item, "one image in each item", "(dataset, image=…, label=…)", images)
+        inside = "…" if images else _deeper(item, fields)
+        call = f"(dataset, image={inside}, label=…)"
+        raise _unclear(name, item, "one image in each item", call, images)
     labels = _labels(fields, samples, listed, images[0])
     if len(labels) != 1:
         raise _unclear(name, item, "one label in each item", "(dataset, image=…, label=…)", labels)
     return Layout(images[0], labels[0])
+
+
+def _deeper(item: Any, fields: list[Any]) -> str:
+    """The path of the only image one level further inside, for messages."""
+    paths = [(key, inner) for key in fields for inner in _fields(field_of(item, key))]
+    found = [path for path in paths if _is_image(field_of(item, path))]
+    return repr(found[0]) if len(found) == 1 else "…"
 
 
 def _labels(

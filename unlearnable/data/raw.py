@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from .bare import Bare, take_off
 from .batches import Item, RawBatch, Read, read_batches
 from .class_names import class_names, common_names
 from .fingerprint import image_keys
+from .following import Copies
 from .huggingface import (
     HuggingFaceRows,
     from_hf,
@@ -36,7 +36,7 @@ from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
 from .photo import load_photo, named
-from .transforms import datasets_in, has_own, own_copy
+from .transforms import datasets_in, has_own
 
 
 def _reads_photos(bare: Any) -> bool:
@@ -108,7 +108,7 @@ class RawDataset:
             for leaf, said in zip(self.originals, self._said, strict=True)
         ]
         self._taken: list[Bare] = taken
-        self._opened: tuple[int, list[Any]] = (0, [])
+        self._copies = Copies(self.originals, [bare.dataset for bare in taken])
         self._alone = {number for number, bare in enumerate(taken) if bare.draws}
         self._holds = [bare.layout.is_pair and gives_what_it_holds(bare.dataset) for bare in taken]
         self.holds_arrays = all(self._holds)
@@ -145,16 +145,13 @@ class RawDataset:
 
     @property
     def _bare(self) -> list[Any]:
-        """The datasets to read, in copies of this process.
+        return self._copies.opened
 
-        Many open their files when they are first read, so that each worker has files of its own.
-        """
-        if self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), [own_copy(bare.dataset) for bare in self._taken])
-        return self._opened[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": (0, [])}
+    def _follow(self) -> list[Any]:
+        """The datasets to read, with what was set on the caller's since they were wrapped."""
+        if self._copies.followed():
+            self.__dict__.pop("_labels", None)
+        return self._copies.opened
 
     @property
     def reads_photos(self) -> bool:
@@ -164,10 +161,10 @@ class RawDataset:
     def read_by(self, loader: Callable[[str], Image.Image]) -> RawDataset:
         """The same images, with files that this package opens itself read by the given loader."""
         other = copy.copy(self)
-        leaves = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._bare]
+        leaves = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._follow()]
         for leaf in filter(_reads_photos, leaves):
             leaf.loader = loader
-        other._opened = (os.getpid(), leaves)
+        other._copies = self._copies.replaced(leaves)
         return other
 
     @property
@@ -236,9 +233,10 @@ class RawDataset:
         leaves, places = [0] * len(indices), indices
         if not self._in_order:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
-        found = {leaf: held_by(self._bare[leaf]) for leaf in set(leaves) if self._holds[leaf]}
+        copies = self._follow()
+        found = {leaf: held_by(copies[leaf]) for leaf in set(leaves) if self._holds[leaf]}
         held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
-        return read_batches(indices, leaves, places, self._bare, held, self._read, self._alone)
+        return read_batches(indices, leaves, places, copies, held, self._read, self._alone)
 
     def _read(self, index: int) -> Read:
         whole, layout = self._whole(index)
@@ -294,12 +292,17 @@ class RawDataset:
         ]
         return values[0] if all(value is values[0] for value in values) else None
 
-    @functools.cached_property
+    @property
     def labels(self) -> NDArray[np.int64]:
         """Class indices, int64 of shape (N,); read once, from an attribute if a sample agrees.
 
         All are 0 if images have no labels.
         """
+        self._follow()
+        return self._labels
+
+    @functools.cached_property
+    def _labels(self) -> NDArray[np.int64]:
         if not self.labelled:
             return np.zeros(len(self), np.int64)
         found = self.stated_labels()

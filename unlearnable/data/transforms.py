@@ -28,7 +28,7 @@ _LIKELY = re.compile(
     re.I,
 )
 _LIBRARIES = ("torchvision.transforms", "albumentations", "kornia", "timm.data", "imgaug")
-_CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict)
+CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict)
 _SHORT = 64  # parts of a list or dict that are looked at
 _METHODS = (
     *TRANSFORM_NAMES,
@@ -40,7 +40,7 @@ _METHODS = (
 
 def has_own(dataset: Any, name: str) -> bool:
     """Whether an object itself has an attribute, rather than one that it delegates to."""
-    return name in _attributes(dataset) or hasattr(type(dataset), name)
+    return name in attributes(dataset) or hasattr(type(dataset), name)
 
 
 def value_at(dataset: Any, path: Path) -> Any:
@@ -54,8 +54,8 @@ def value_at(dataset: Any, path: Path) -> Any:
 def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Path, Any]:
     """All transforms in a dataset and in the datasets that it contains, by path."""
     found: dict[Path, Any] = {}
-    own = _attributes(dataset)
-    for path, inner in _inner(own):
+    own = attributes(dataset)
+    for path, inner in inner_datasets(own):
         if depth and inner is not dataset:
             found |= find_transforms(inner, (*prefix, *path), depth - 1)
     for name, value in own.items():
@@ -82,13 +82,13 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
 
 def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
     """The paths at which a transform could be set but is not."""
-    own = _attributes(dataset)
+    own = attributes(dataset)
     found = [(*prefix, name) for name in TRANSFORM_NAMES if name in own and own[name] is None]
     for name in TRANSFORM_NAMES:
         static = inspect.getattr_static(type(dataset), name, dataset)
         if static is None and name not in own:
             found.append((*prefix, name))
-    for path, inner in _inner(own):
+    for path, inner in inner_datasets(own):
         if depth and inner is not dataset:
             found += find_unset(inner, (*prefix, *path), depth - 1)
     return found
@@ -96,9 +96,9 @@ def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
 
 def find_loaders(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
     """The paths that hold torchvision's own photo loader."""
-    own = _attributes(dataset)
+    own = attributes(dataset)
     found = [(*prefix, "loader")] if own.get("loader") is default_loader else []
-    for path, inner in _inner(own):
+    for path, inner in inner_datasets(own):
         if depth and inner is not dataset:
             found += find_loaders(inner, (*prefix, *path), depth - 1)
     return found
@@ -106,21 +106,23 @@ def find_loaders(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
 
 def datasets_in(dataset: Any, depth: int = 8) -> list[Any]:
     """A dataset and the datasets that it contains, directly or indirectly."""
-    inner = [other for _, other in _inner(_attributes(dataset)) if other is not dataset]
+    inner = [other for _, other in inner_datasets(attributes(dataset)) if other is not dataset]
     return [
         dataset,
         *(found for other in inner if depth for found in datasets_in(other, depth - 1)),
     ]
 
 
-def _attributes(dataset: Any) -> dict[str, Any]:
+def attributes(dataset: Any) -> dict[str, Any]:
+    """The attributes of an object itself; none if it has no ``__dict__``."""
     try:
         return vars(dataset)
     except TypeError:
         return {}
 
 
-def _inner(own: Mapping[str, Any]) -> list[tuple[Path, Any]]:
+def inner_datasets(own: Mapping[str, Any]) -> list[tuple[Path, Any]]:
+    """Datasets among attributes, and the path to each."""
     found: list[tuple[Path, Any]] = []
     for name, value in own.items():
         if _is_dataset(value):
@@ -172,14 +174,14 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any], depth: int = 8) -> Any:
     """
     held = isinstance(dataset, (list, tuple, dict))
     other: Any = list(dataset) if isinstance(dataset, tuple) else shallow(dataset)
-    for name, value in () if held else _attributes(other).items():
-        if type(value) in _CONTAINERS:  # it may be a cache, which is not to hold bare items
+    for name, value in () if held else attributes(other).items():
+        if type(value) in CONTAINERS:  # it may be a cache, which is not to hold bare items
             vars(other)[name] = copy.copy(value)
     steps: dict[str | int, dict[Path, Any]] = {}
     for path, value in values.items():
         steps.setdefault(path[0], {})[path[1:]] = value
-    own: Any = dict(_parts_of(dataset)) if held else _attributes(dataset)
-    for path, inner in _inner(own) if depth > 0 else ():
+    own: Any = dict(_parts_of(dataset)) if held else attributes(dataset)
+    for path, inner in inner_datasets(own) if depth > 0 else ():
         if inner is not dataset:
             steps.setdefault(path[0], {})
     for step, below in steps.items():
@@ -203,8 +205,8 @@ def own_copy(dataset: Any) -> Any:
 def emptied_caches(dataset: Any, read: Any) -> dict[Path, Any]:
     """A dataset's caches, emptied: containers that change when a copy is read."""
     found: dict[Path, Any] = {}
-    for name, value in _attributes(dataset).items():
-        if type(value) not in _CONTAINERS or isinstance(value, set):
+    for name, value in attributes(dataset).items():
+        if type(value) not in CONTAINERS or isinstance(value, set):
             continue
         other = vars(read)[name]
         if isinstance(value, dict) and len(value) != len(other):

@@ -24,7 +24,7 @@ from ..engine.models import build_model
 from ..engine.precision import choose_precision, measure_pace
 from ..perturbation.perturbation import Perturbation
 from ..protected.export.encoding import Encoding
-from ..protected.export.writing import BESIDE, THREADS
+from ..protected.export.writing import BESIDE
 
 _LOOKED_AT = 16  # photos
 _FAST = ("tiny",)  # networks that are measured at the size of photos
@@ -135,7 +135,7 @@ def measure_writing(dataset: Any, survey: Survey, visibility: str | None) -> Wri
     largest = max(width * height for width, height in survey.sizes)
     both = read + changed + written
     if whole[0].size in BESIDE:
-        both = max(read + changed, written / THREADS, both / (os.cpu_count() or 1))
+        both = max(read + changed, written, both / (os.cpu_count() or 1))
     # Each photo is read twice: to learn, and to write its copy.
     disk = file.tell() * whole_set // pixels[0].size
     return Writing((read + both) * whole_set, int(PROGRAM + _OPEN * largest), disk)

@@ -18,6 +18,7 @@ from torchvision.datasets import VisionDataset
 from ..data.huggingface import is_hf_dataset
 from ..data.items import ItemDataset
 from ..data.raw import RawDataset
+from ..data.transforms import attributes
 
 # What leads to clean images or their files by these names; by others, if it is seen to do so.
 _CLEAN = re.compile(
@@ -80,15 +81,29 @@ class View(VisionDataset):
                 f"expected {name!r} to be set on the wrapped dataset before it is protected, "
                 f"because a protected dataset reads its images and labels from there"
             )
-        super().__setattr__(name, value)
+        if self._is_of_base(name):
+            setattr(self._below(), name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _is_of_base(self, name: str) -> bool:
+        """Whether the wrapped dataset holds an attribute that this one, once made, does not."""
+        own = self.__dict__
+        if "_changes" not in own or name in own or hasattr(type(self), name):
+            return False
+        return name in attributes(self._below())
+
+    def _below(self) -> Any:
+        base = self.__dict__["base"]
+        while isinstance(base, ItemDataset):
+            base = base.dataset
+        return base
 
     def __getattr__(self, name: str) -> Any:
         """An attribute of the wrapped dataset, unless it leads to clean images."""
         if name.startswith("__") or "base" not in self.__dict__ or hasattr(type(self), name):
             return object.__getattribute__(self, name)  # raises its own error
-        base = self.__dict__["base"]
-        while isinstance(base, ItemDataset):
-            base = base.dataset
+        base = self._below()
         there = not isinstance(base, tuple) and hasattr(base, name)
         value = getattr(base, name) if there else None
         if _CLEAN.fullmatch(name) or _leads_to_images(value, name, base):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -14,6 +13,7 @@ from PIL import Image, ImageFile
 from ...data.photo import PhotoInfo
 from ...data.raw import RawDataset
 from ...engine.numbers import integer
+from ...io.png import save_png
 from ..share_left import ShareLeft
 
 _LOSSY = ("jpeg", "webp")
@@ -23,9 +23,6 @@ _OTHERS = 95  # the quality of photos that are no JPEGs, where the originals' is
 # Colour is never halved, nor where an original's is: that of a perturbation changes from pixel to
 # pixel, and would be lost.
 _JPEG: dict[str, Any] = {"subsampling": 0, "optimize": True, "progressive": True}
-# What was added is noise to a search for repetitions, which takes longer and finds no more: files
-# of photos are even larger.
-_PNG: dict[str, Any] = {"compress_level": 3, "compress_type": zlib.Z_RLE}
 # Pillow's default of 80 takes several times as long for files of about the same size.
 _WEBP: dict[str, Any] = {"lossless": True, "exact": True, "quality": 20}
 # Method 0 needs less memory, for somewhat larger files.
@@ -80,20 +77,20 @@ class Encoding(NamedTuple):
 
     def save(self, image: Image.Image, path: Path | BinaryIO, info: PhotoInfo | None) -> None:
         """Writes a file with the EXIF data kept in ``info``."""
-        options: dict[str, Any] = {}
+        exif = None if info is None else info.exif
+        if self.format == "png":
+            save_png(image, path, exif)
+            return
         if self.format == "jpeg":
-            options = _JPEG | {"quality": self.quality}
+            options: dict[str, Any] = _JPEG | {"quality": self.quality}
             if self.quality == ORIGINAL:
                 tables = None if info is None else info.tables
                 own = {"quality": _OTHERS} if tables is None else {"qtables": tables, "quality": -1}
                 options |= own
         elif self.format == "webp" and self.lossy:
             options = {"quality": self.quality}
-        elif self.format == "webp":
-            options = dict(_LARGE_WEBP if image.width * image.height > _LARGE else _WEBP)
         else:
-            options = dict(_PNG)
-        exif = None if info is None else info.exif
+            options = dict(_LARGE_WEBP if image.width * image.height > _LARGE else _WEBP)
         if exif is not None and self.format == "jpeg" and len(exif) > _LONGEST_EXIF:
             warnings.warn(
                 f"{path.name} keeps no EXIF data, because it is too large for a JPEG file",

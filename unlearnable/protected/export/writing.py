@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,6 @@ from .journal import Written
 # Pixels of images whose PNG file is written while the next ones are read: it pays, and the memory
 # of all is not much more than other formats take for one.
 BESIDE = range(1 << 18, 25_000_000)
-THREADS = 2  # writing a file takes up to twice as long as reading and changing an image
 
 
 class Pending(NamedTuple):
@@ -38,21 +36,23 @@ class Pending(NamedTuple):
 
 
 def in_order(files: Iterator[Pending]) -> Generator[tuple[Written, bool]]:
-    """Writes files, some in threads; what was written, and whether it was there already."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="copies") as writers:
-        running: deque[Future[Written]] = deque()
+    """Writes files, some in a thread; what was written, and whether it was there already."""
+    with ThreadPoolExecutor(1, thread_name_prefix="copies") as writer:
+        running: Future[Written] | None = None
         for file in files:
             write, beside, reused = file
             del file  # nothing here holds on to an image
-            while len(running) > (THREADS - 1) * beside:
-                yield running.popleft().result(), False
+            # One at a time: a kill must not cost more than the copy that it interrupts.
+            if running is not None:
+                yield running.result(), False
+                running = None
             if beside:
-                running.append(writers.submit(write))
+                running = writer.submit(write)
             else:
                 yield write(), reused
             del write
-        while running:
-            yield running.popleft().result(), False
+        if running is not None:
+            yield running.result(), False
 
 
 def prepared(
