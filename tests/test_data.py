@@ -23,7 +23,7 @@ from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from unlearnable.data.cache import read_images
 from unlearnable.data.fingerprint import image_key
-from unlearnable.data.image import ResizeCrop
+from unlearnable.data.image import ResizeCrop, pixels_of
 from unlearnable.data.raw import RawDataset, check_labels
 from unlearnable.datasets import Shapes
 
@@ -685,3 +685,18 @@ def test_shapes_of_numbers_that_are_refused(name):
     for value in ({"size": 0}, {"seed": -1}, {"side": 7}):
         with pytest.raises(ValueError, match=r"an integer >= \d, got"):
             Shapes(**value)
+
+
+@pytest.mark.parametrize(
+    ("image", "hint"),
+    [
+        (b"\x89PNG", "got bytes, an encoded file; decode it with PIL.Image.open"),
+        ({"bytes": b"\x89PNG", "path": None}, "got dict, an encoded file; .*datasets.Image"),
+        ("photos/cat.jpg", "got str, a path; open it with PIL.Image.open"),
+        (Path("photos/cat.jpg"), "got .*Path, a path; open it"),
+        (3, r"got int\. Perturbations"),
+    ],
+)
+def test_what_is_no_image_yet_is_refused_with_what_to_do(image, hint):
+    with pytest.raises(TypeError, match=hint):
+        pixels_of(image)

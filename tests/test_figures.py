@@ -155,7 +155,8 @@ def _of_the_demo(results):
 
 def _of_loading(results):
     cells = results("loading")["cells"]
-    assert cells["RandomNoise"]["ratio"] == 1
+    assert cells["RandomNoise"]["ratio"] <= 1
+    yield "an epoch over images with a row each took no longer than one over the plain dataset"
     own = cells["RandomNoise, a dataset's own items"]["ratio"]
     yield f"({own:.2f} times as long in a custom dataset"
     yield f"Over `LSP` it took {cells['LSP']['ratio']:.2f} times as long, and over `AR` "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,24 +57,24 @@ class Copies:
             self._seen = list(map(_copied, self._states))
         return self._opened
 
-    def followed(self) -> bool:
-        """Passes on what was set on the caller's datasets; whether there was anything.
+    def followed(self, numbers: Iterable[int]) -> bool:
+        """Passes on what was set on some of the caller's datasets; whether there was anything.
 
         Raises:
             RuntimeError: One of them has another length now.
         """
         changed, opened = False, self.opened
-        for dataset, copied, length, states in zip(
-            self._originals, opened, self._lengths, self._seen, strict=True
-        ):
-            if follow(dataset, copied, states):
-                changed = True
-                if len(dataset) != length:
-                    raise RuntimeError(
-                        f"expected {type(dataset).__name__} to keep its {length:,} images, got "
-                        f"{len(dataset):,} since it was wrapped; wrap it again, after another fit "
-                        f"if there are new images"
-                    )
+        for number in numbers:
+            dataset = self._originals[number]
+            if not follow(dataset, opened[number], self._seen[number]):
+                continue
+            changed = True
+            if len(dataset) != self._lengths[number]:
+                raise RuntimeError(
+                    f"expected {type(dataset).__name__} to keep its {self._lengths[number]:,} "
+                    f"images, got {len(dataset):,} since it was wrapped; wrap it again, after "
+                    f"another fit if there are new images"
+                )
         return changed
 
     def replaced(self, opened: list[Any]) -> Copies:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
@@ -161,6 +162,12 @@ def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
             hint = "; permute(2, 0, 1) puts the channels first"
         if isinstance(image, np.ndarray) and is_uint8 and ndim == 3 and len(image) in (1, 3):
             hint = "; transpose(1, 2, 0) puts the channels last"
+    elif isinstance(image, Mapping) and "bytes" in image:
+        hint = ", an encoded file; decode the column with cast_column(name, datasets.Image())"
+    elif isinstance(image, (bytes, bytearray)):
+        hint = ", an encoded file; decode it with PIL.Image.open(io.BytesIO(image))"
+    elif isinstance(image, (str, os.PathLike)):
+        hint = ", a path; open it with PIL.Image.open(path)"
     raise TypeError(
         f"expected a PIL image, a uint8 tensor (1 or 3, H, W) or a uint8 array (H, W, 1 or 3), "
         f"got {found}{hint}. Perturbations are added to pixels before any transform, so pass the "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +147,9 @@ class RawDataset:
     def _bare(self) -> list[Any]:
         return self._copies.opened
 
-    def _follow(self) -> list[Any]:
-        """The datasets to read, with what was set on the caller's since they were wrapped."""
-        if self._copies.followed():
+    def _follow(self, leaves: Iterable[int] | None = None) -> list[Any]:
+        """The datasets to read; some or all with what was set on the caller's since."""
+        if self._copies.followed(range(len(self.originals)) if leaves is None else leaves):
             self.__dict__.pop("_labels", None)
         return self._copies.opened
 
@@ -233,8 +233,9 @@ class RawDataset:
         leaves, places = [0] * len(indices), indices
         if not self._in_order:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
-        copies = self._follow()
-        found = {leaf: held_by(copies[leaf]) for leaf in set(leaves) if self._holds[leaf]}
+        needed = set(leaves)
+        copies = self._follow(needed)
+        found = {leaf: held_by(copies[leaf]) for leaf in needed if self._holds[leaf]}
         held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
         return read_batches(indices, leaves, places, copies, held, self._read, self._alone)
 
