@@ -21,6 +21,7 @@ from torchvision.datasets import FakeData, FashionMNIST, ImageFolder
 from torchvision.datasets.vision import StandardTransform, VisionDataset
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
+from unlearnable import ProtectedDataset, RandomNoise
 from unlearnable.data.cache import read_images
 from unlearnable.data.fingerprint import image_key
 from unlearnable.data.image import ResizeCrop, pixels_of
@@ -700,3 +701,11 @@ def test_shapes_of_numbers_that_are_refused(name):
 def test_what_is_no_image_yet_is_refused_with_what_to_do(image, hint):
     with pytest.raises(TypeError, match=hint):
         pixels_of(image)
+
+
+@pytest.mark.parametrize("number", [np.array(3), torch.tensor(3)])
+def test_single_numbers_under_the_names_of_lists_are_no_lists(number):
+    dataset = Pictures(photos(), [0, 1, 1, 0])
+    dataset.labels = dataset.paths = number
+    assert RawDataset(dataset).labels.tolist() == [0, 1, 1, 0]
+    ProtectedDataset(dataset, RandomNoise().fit(dataset, progress=False).perturbation_)

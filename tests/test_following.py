@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.datasets import VisionDataset
 from torchvision.transforms import ToTensor
 
-from unlearnable import ProtectedDataset, RandomNoise, UnknownImageError
+from unlearnable import ProtectedDataset, RandomNoise, UnknownImageError, from_items
 
 COUNT = 12
 
@@ -103,6 +103,31 @@ def test_a_dataset_inside_another_or_under_a_subset_is_followed():
     protected, part = protect(Around(inner)), protect(Subset(inner, [3, 5]))
     inner.set_epoch(6)
     assert epochs(protected) == epochs(part) == {6}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (0.5, 1e-3),
+        (None, "hard"),
+        ((1, 2), (3, 4)),
+        (np.float32(1), np.float32(2)),
+        (torch.tensor(1.0), torch.tensor(2.0)),
+        (np.array(1), np.array(2)),
+        (torch.zeros(3), torch.ones(3)),
+        ([1], [2, 3]),
+    ],
+)
+def test_numbers_texts_and_replaced_arrays_are_passed_on(before, after):
+    class Reading(Own):
+        def __getitem__(self, index):
+            return (*super().__getitem__(index)[:2], self.held)
+
+    base = Reading()
+    base.held = before
+    protected = protect(from_items(base))
+    base.held = after
+    assert str(protected[0][2]) == str(after)
 
 
 def test_new_labels_and_images_count():

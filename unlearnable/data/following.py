@@ -139,5 +139,6 @@ def follow(dataset: Any, copied: Any, states: Sequence[Followed]) -> bool:
 def _passed_on(value: Any, old: Any) -> bool:
     if isinstance(value, tuple):
         return all(isinstance(part, _SIMPLE) for part in value)
-    replaced = type(value) in _REPLACED and type(old) is type(value) and len(old) > 0
-    return replaced or isinstance(value, _SIMPLE)
+    if type(value) in _REPLACED and type(value) is type(old):
+        return len(old) > 0 if isinstance(old, list) else 0 not in old.shape
+    return isinstance(value, _SIMPLE)

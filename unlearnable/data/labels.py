@@ -31,6 +31,8 @@ def listed_labels(leaf: Any, layout: Layout) -> list[Any] | None:
         return leaf.tensors[layout.label].tolist()
     for name in ("targets", "labels", "_labels"):
         values: Any = getattr(leaf, name, None)
+        if getattr(values, "shape", None) == ():  # a single number
+            continue
         if isinstance(values, (list, tuple, np.ndarray, Tensor)):
             if len(values) != len(leaf):
                 return None

@@ -92,7 +92,8 @@ def _paths_in(values: Any, leaf: Any) -> Iterator[list[str]]:
         values = list(values.values())
     if hasattr(values, "columns") and hasattr(values, "itertuples"):  # of pandas
         values = list(values.itertuples(index=False, name=None))
-    listed = isinstance(values, (list, tuple, np.ndarray)) and len(values) > 0
+    array = isinstance(values, np.ndarray) and values.ndim > 0
+    listed = (array or isinstance(values, (list, tuple))) and len(values) > 0
     if not listed or len(values) != _length(leaf):
         return
     first = values[0]
