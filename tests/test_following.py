@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -213,3 +214,153 @@ def test_a_class_wide_default_that_is_set_counts():
     protected = protect(base)
     base.epoch = 2
     assert epochs(protected) == {2}
+
+
+class Shards(Own):
+    """Keeps the part of its images that it read last."""
+
+    def __init__(self):
+        super().__init__()
+        self.shard, self.part = None, None
+
+    def __getitem__(self, index):
+        if self.shard != index // 4:
+            self.shard = index // 4
+            self.part = Part(self.pixels[4 * self.shard :][:4])
+        return Image.fromarray(self.part.pixels[index % 4]), self.targets[index], self.epoch
+
+
+class Part:
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+
+class Opening(Own):
+    """Opens a file when it is read first, and remembers that it did."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened, self.lock = False, threading.Lock()
+
+    def __getitem__(self, index):
+        if not self.opened:
+            self.file, self.opened = self.pixels, True
+        return Image.fromarray(self.file[index]), self.targets[index], self.epoch
+
+    def __getstate__(self):
+        return {**self.__dict__, "lock": None, "file": None, "opened": False}
+
+
+@pytest.mark.parametrize("kind", [Shards, Opening])
+def test_what_the_base_keeps_of_its_reading_is_not_mixed_with_what_is_read_here(kind):
+    base, expected = kind(), protect(Own())
+    protected = ProtectedDataset(base, expected.perturbation)
+    for index in range(COUNT):
+        assert base[index][1] == protected[index][1]
+        assert np.array_equal(protected[index][0], expected[index][0])
+    base.set_epoch(2)
+    for again in (protected, pickle.loads(pickle.dumps(protected))):
+        assert np.array_equal(again[5][0], expected[5][0]) and again[5][2] == 2
+        assert len(list(DataLoader(again, 4, num_workers=1, collate_fn=list))) == 3
+
+
+def test_a_changed_length_is_refused_each_time_until_it_is_right_again():
+    base = Own()
+    protected, pixels = protect(base), base.pixels
+    base.pixels = pixels[:5]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="keep its 12 images, got 5"):
+            protected[0]
+    base.pixels = pixels
+    assert len(protected) == len(list(protected)) == COUNT
+
+
+class Training(Own):
+    """Augments while a flag is set."""
+
+    train = False
+
+    def __getitem__(self, index):
+        image, label, epoch = super().__getitem__(index)
+        if self.train and torch.rand(1) < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return image, label, epoch
+
+
+def test_a_flag_that_makes_items_random_is_refused_as_when_wrapping():
+    protected = protect(Training())
+    protected.train = True
+    assert protected.base.train
+    with pytest.raises(TypeError, match="random"):
+        list(protected)
+
+
+def test_another_dataset_inside_is_read_whole():
+    first, second = Own(), Own()
+    second.pixels, second.targets = 255 - first.pixels, [1 - label for label in first.targets]
+    base = Around(first)
+    protected = protect(base)
+    base.inner, base.targets = second, second.targets
+    expected = ProtectedDataset(Around(second), protected.perturbation)
+    assert np.array_equal(protected[3][0], expected[3][0])
+    assert protected[3][1] == expected[3][1] and protected.targets == second.targets
+
+
+def test_views_of_one_dataset_all_follow():
+    protected = protect(Own())
+    other = protected.with_keys(np.arange(COUNT).astype(np.uint64))
+    assert other.targets == protected.targets
+    protected.base.targets = [1 - label for label in protected.targets]
+    assert other.targets == protected.targets == protected.base.targets
+
+
+def test_an_epoch_does_not_make_labels_be_read_again():
+    class Unlisted(Own):
+        reads = 0
+
+        def __getitem__(self, index):
+            Unlisted.reads += 1
+            return super().__getitem__(index)
+
+    base = Unlisted()
+    base.values = base.targets
+    protected = protect(base)
+    assert protected.targets == base.targets
+    base.set_epoch(1)
+    before = Unlisted.reads
+    assert protected.targets == base.targets
+    assert Unlisted.reads - before < 40  # those of the trial, which do not grow with the dataset
+
+
+def test_what_a_subclass_or_a_subset_holds_is_its_own():
+    class Noted(ProtectedDataset):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.epoch = "mine"
+
+    base = Own()
+    protected = protect(base)
+    noted = Noted(base, protected.perturbation)
+    assert (noted.epoch, base.epoch) == ("mine", 0)
+    part = Subset(base, [3, 5])
+    over = ProtectedDataset(part, protected.perturbation)
+    over.indices = [0]
+    assert (part.indices, len(over)) == ([3, 5], 2)
+
+
+def test_a_transform_of_another_name_is_not_set_through_the_view():
+    class Named(Own):
+        def __init__(self):
+            super().__init__()
+            self.augment = ToTensor()
+
+        def __getitem__(self, index):
+            image, label, epoch = super().__getitem__(index)
+            return (image if self.augment is None else self.augment(image)), label, epoch
+
+    base = Named()
+    protected = protect(base)
+    with pytest.raises(AttributeError, match=r"protected.base.augment"):
+        protected.augment = None
+    base.augment = None
+    assert isinstance(protected[0][0], Image.Image)

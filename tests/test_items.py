@@ -561,3 +561,34 @@ def test_a_deeper_image_is_found_for_the_message():
 def test_a_path_of_anything_but_keys_and_positions_is_refused(image):
     with pytest.raises(TypeError, match="a tuple of them as image"):
         from_items(Nested(), image=image, label=("truth", 1))
+
+
+class Beside(Nested):
+    """Items that hold the clean image beside the one that is named."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        return {**item, "inputs": {**item["inputs"], "raw": self.base[index][0]}}
+
+
+def test_a_clean_image_beside_a_deeper_one_is_refused():
+    dataset = from_items(Beside(PILToTensor()), image=("inputs", "pixels"), label=("truth", 1))
+    with pytest.raises(TypeError, match=r"'pixels'\) and again at \('inputs', 'raw'\)"):
+        ue.RandomNoise().fit(dataset, progress=False)
+
+
+def with_tuple_keys(index, image, label):
+    return {"image": image, "label": label, ("a", "b"): 3, "boxes": {(1, 2): 3}}
+
+
+@pytest.mark.parametrize("transform", [None, PILToTensor()])
+def test_tuples_may_be_keys_themselves(transform):
+    dataset = Items(with_tuple_keys, transform)
+    for whole in (dataset, from_items(dataset, image="image", label="label")):
+        protected = ue.RandomNoise().fit(whole, progress=False).protect(whole)
+        assert protected[1][("a", "b")] == 3
+
+
+def test_a_path_of_one_key_is_that_key():
+    dataset = from_items(SHAPES, image=(0,), label=(1,))
+    assert ue.RandomNoise().fit(dataset, progress=False).protect(dataset)[2][1] == SHAPES[2][1]

@@ -95,3 +95,10 @@ def test_exif_data_is_kept(tmp_path):
     save_png(Image.new("L", (5, 4), 7), path, exif.tobytes())
     with Image.open(path) as found:
         assert found.getexif()[0x010E] == "the sea"
+
+
+def test_a_write_that_fails_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(png, "_filtered", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_png(Image.new("L", (5, 4), 7), tmp_path / "sea.png")
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from torchvision.datasets.vision import StandardTransform
 
 from .calls import Call, Calls, Log, Off, Path, StandIn, calls_in, other_keys, standard_calls
 from .compare import alike, random_state, same, watched_draws
+from .following import moved_by_reading
 from .huggingface import HuggingFaceImages, HuggingFaceRows
 from .image import pixels_of
 from .items import ITEM, Layout, field_of, find_layout, is_key
@@ -50,6 +51,7 @@ class Bare(NamedTuple):
     made: Calls | None = None  # those that were made of transforms that are taken off
     expected: Sequence[Path] = ()  # what they are for each item
     draws: bool = False  # whether reading an item changes the random state that transforms get
+    moved: frozenset[str] = frozenset()  # attributes that reading items changes
 
     def check_calls(self, index: int) -> None:
         """Raises ``TypeError`` if the item read last had different transforms."""
@@ -171,7 +173,8 @@ class _Trial:
         values |= photo_loaders(self._dataset) | {path: StandIn(path, noted) for path in off}
         bare = rebuilt(self._dataset, {**emptied_caches(self._dataset, probe), **values})
         watched = noted if off else None
-        return Bare(bare, layout, tuple(made), None, watched, expected, self._draws)
+        moved = moved_by_reading(self._dataset, probe)
+        return Bare(bare, layout, tuple(made), None, watched, expected, self._draws, moved)
 
     def _read(self, probe: Any, log: Log) -> tuple[dict[int, Any], dict[int, Log]]:
         """Some items, which stay the same when they are read again, and what was called."""

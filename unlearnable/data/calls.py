@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from .compare import same
-from .items import ITEM, Layout, field_of, is_key, with_field
+from .items import ITEM, Layout, Within, field_of, fields_of, is_key, with_field
 
 Path: TypeAlias = tuple[str | int, ...]
 Log: TypeAlias = list[tuple[Path, tuple[Any, ...], dict[str, Any]]]
@@ -136,4 +136,16 @@ def other_keys(item: Any, usual: Sequence[Any]) -> list[Any]:
     elif isinstance(item, (tuple, list)):
         keys = list(range(len(item)))
         usual = [item._fields.index(k) if isinstance(k, str) else k for k in usual]  # type: ignore[union-attr]
-    return [key for key in keys if key not in usual]
+    inside = [path for key in usual if isinstance(key, Within) for path in _beside(item, key)]
+    return [key for key in [*keys, *inside] if key not in usual]
+
+
+def _beside(item: Any, path: Within) -> list[Any]:
+    """The paths of what lies beside each part of a path."""
+    found = []
+    for depth in range(1, len(path)):
+        place = Within(path[:depth])
+        for key in fields_of(field_of(item, place)):
+            if key != path[depth]:
+                found.append(Within((*place, key)))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from torch.utils.data import Dataset
@@ -193,7 +193,10 @@ class HuggingFaceRows(Dataset[Any]):
 
     def names_of(self, column: Any) -> list[str] | None:
         """The class names of a column, if it has some."""
-        names = getattr(self._dataset.features.get(column), "names", None)
+        feature: Any = self._dataset.features
+        for key in column if isinstance(column, tuple) else (column,):
+            feature = feature.get(key) if isinstance(feature, Mapping) else None
+        names = getattr(feature, "names", None)
         return None if names is None else list(names)
 
     @property

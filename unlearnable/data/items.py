@@ -38,6 +38,12 @@ class Whole:
 ITEM = Whole()
 
 
+class Within(tuple[Any, ...]):
+    """Keys and positions that lead inwards one after another; a plain tuple may be a key itself."""
+
+    __slots__ = ()
+
+
 class Layout(NamedTuple):
     """Where image and label are in an item."""
 
@@ -62,6 +68,12 @@ class Layout(NamedTuple):
         return Layout(*(k + len(item) if isinstance(k, int) and k < 0 else k for k in self))
 
 
+def _inwards(key: Any) -> Any:
+    if not isinstance(key, tuple):
+        return key
+    return Within(key) if len(key) > 1 else key[0]
+
+
 def is_key(key: Any) -> bool:
     """Whether it names a field of an item, directly or through others."""
     if isinstance(key, tuple):
@@ -73,7 +85,7 @@ def field_of(item: Any, key: Any) -> Any:
     """The value at a key or position of an item, or of an attribute, or at a path of such."""
     if key is ITEM:
         return item
-    if isinstance(key, tuple):
+    if isinstance(key, Within):
         return functools.reduce(field_of, key, item)
     if isinstance(key, str) and not isinstance(item, Mapping):
         return getattr(item, key)
@@ -84,10 +96,10 @@ def with_field(item: Any, key: Any, value: Any) -> Any:
     """The same item, of the same type, with a new value at a key, position or path."""
     if key is ITEM:
         return value
-    if isinstance(key, tuple):
-        first, inside = key[0], key[1:]
-        value = with_field(field_of(item, first), inside, value) if inside else value
-        return with_field(item, first, value)
+    if isinstance(key, Within):
+        for depth in range(len(key) - 1, -1, -1):
+            value = with_field(field_of(item, Within(key[:depth])), key[depth], value)
+        return value
     if isinstance(item, tuple):
         names: Any = getattr(item, "_fields", None)
         if names:
@@ -115,7 +127,7 @@ class ItemDataset(Dataset[Any]):
 
     def __init__(self, dataset: Any, image: Any, label: Label, classes: Classes | None) -> None:
         self.dataset = dataset
-        self.layout = Layout(ITEM if image is None else image, label)
+        self.layout = Layout(ITEM if image is None else _inwards(image), _inwards(label))
         self.classes = None if classes is None else given_names(classes)
 
     def __len__(self) -> int:
@@ -188,7 +200,7 @@ def find_layout(
     item = next(iter(samples.values()))
     if isinstance(item, (tuple, list)) and len(item) == 2 and not hasattr(item, "_fields"):
         return Layout()
-    fields = _fields(item)
+    fields = fields_of(item)
     if not fields:
         image = "None" if _is_image(item) else "…"
         raise _unclear(name, item, "pairs (image, label)", f"(dataset, image={image}, label=…)")
@@ -206,9 +218,9 @@ def find_layout(
 
 def _deeper(item: Any, fields: list[Any]) -> str:
     """The path of the only image one level further inside, for messages."""
-    paths = [(key, inner) for key in fields for inner in _fields(field_of(item, key))]
+    paths = [Within((key, inner)) for key in fields for inner in fields_of(field_of(item, key))]
     found = [path for path in paths if _is_image(field_of(item, path))]
-    return repr(found[0]) if len(found) == 1 else "…"
+    return repr(tuple(found[0])) if len(found) == 1 else "…"
 
 
 def _labels(
@@ -235,7 +247,8 @@ def _labels(
     return found
 
 
-def _fields(item: Any) -> list[Any]:
+def fields_of(item: Any) -> list[Any]:
+    """Keys, positions or names of the fields of an item; none if it is no container."""
     if isinstance(item, Mapping):
         return list(item)
     if isinstance(item, (tuple, list)):
@@ -266,7 +279,7 @@ def _unclear(
 ) -> TypeError:
     got = f"a {type(item).__name__}"
     if isinstance(item, (tuple, list, Mapping)) or dataclasses.is_dataclass(item):
-        fields = [f"{key}: {type(field_of(item, key)).__name__}" for key in _fields(item)]
+        fields = [f"{key}: {type(field_of(item, key)).__name__}" for key in fields_of(item)]
         got += f" of {', '.join(fields)}" if fields else " of nothing"
     if found is not None:
         some = ", ".join(map(str, found))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .bare import Bare, take_off
 from .batches import Item, RawBatch, Read, read_batches
 from .class_names import class_names, common_names
 from .fingerprint import image_keys
-from .following import Copies
+from .following import Seen, is_simple, look_at, set_since
 from .huggingface import (
     HuggingFaceRows,
     from_hf,
@@ -36,7 +37,7 @@ from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
 from .photo import load_photo, named
-from .transforms import datasets_in, has_own
+from .transforms import datasets_in, has_own, own_copy
 
 
 def _reads_photos(bare: Any) -> bool:
@@ -103,14 +104,12 @@ class RawDataset:
                 if columns is not None:
                     said = self._said[place] = ItemDataset(leaf, *columns, None)
                 self.originals[place] = from_hf(leaf) if said is None else HuggingFaceRows(leaf)
-        taken = [
-            take_off(leaf, None if said is None else said.layout)
-            for leaf, said in zip(self.originals, self._said, strict=True)
-        ]
-        self._taken: list[Bare] = taken
-        self._copies = Copies(self.originals, [bare.dataset for bare in taken])
-        self._alone = {number for number, bare in enumerate(taken) if bare.draws}
-        self._holds = [bare.layout.is_pair and gives_what_it_holds(bare.dataset) for bare in taken]
+        self._lengths = [len(leaf) for leaf in self.originals]
+        self._taken: list[Bare] = [self._take(number) for number in range(len(self.originals))]
+        self._opened: tuple[int, list[Any]] = (0, [])
+        self._seen: list[list[Seen]] = list(map(look_at, self.originals))
+        self._alone = {number for number, bare in enumerate(self._taken) if bare.draws}
+        self._holds = list(map(_holds, self._taken))
         self.holds_arrays = all(self._holds)
         named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
         self.classes: list[str] | None = common_names(self.originals, named)
@@ -143,15 +142,60 @@ class RawDataset:
     def __len__(self) -> int:
         return len(self._leaf_of)
 
+    def _take(self, number: int) -> Bare:
+        """A dataset without its transforms, as it is now."""
+        said = self._said[number]
+        return take_off(self.originals[number], None if said is None else said.layout)
+
     @property
     def _bare(self) -> list[Any]:
-        return self._copies.opened
+        """The datasets to read, in copies of this process.
 
-    def _follow(self, leaves: Iterable[int] | None = None) -> list[Any]:
-        """The datasets to read; some or all with what was set on the caller's since."""
-        if self._copies.followed(range(len(self.originals)) if leaves is None else leaves):
-            self.__dict__.pop("_labels", None)
-        return self._copies.opened
+        Many open their files when they are first read, so that each worker has files of its own.
+        """
+        if self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), [own_copy(bare.dataset) for bare in self._taken])
+        return self._opened[1]
+
+    def _follow(self, leaves: Iterable[int] | None = None) -> None:
+        """Takes those datasets apart anew that were changed since: an epoch, other labels, …
+
+        Args:
+            leaves: Which may have been changed; None for all.
+
+        Raises:
+            RuntimeError: One of them has another length now.
+        """
+        for number in range(len(self.originals)) if leaves is None else leaves:
+            found = set_since(self._seen[number], self._taken[number].moved)
+            if not found:
+                continue
+            leaf, length = self.originals[number], self._lengths[number]
+            if len(leaf) != length:
+                raise RuntimeError(
+                    f"expected {type(leaf).__name__} to keep its {length:,} images, got "
+                    f"{len(leaf):,} since it was wrapped; wrap it again, after another fit if "
+                    f"there are new images"
+                )
+            seen, bare = look_at(leaf), self._take(number)
+            copies = list(self._bare)
+            copies[number] = own_copy(bare.dataset)
+            self._taken = [*self._taken[:number], bare, *self._taken[number + 1 :]]
+            self._holds = [*self._holds[:number], _holds(bare), *self._holds[number + 1 :]]
+            self._alone = self._alone - {number} | ({number} if bare.draws else set())
+            self._opened = (os.getpid(), copies)
+            self._seen = [*self._seen[:number], seen, *self._seen[number + 1 :]]
+            if not all(map(is_simple, found.values())):
+                for known in ("_labels", "keys"):
+                    self.__dict__.pop(known, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._follow()
+        return {**self.__dict__, "_opened": (0, []), "_seen": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._seen = list(map(look_at, self.originals))
 
     @property
     def reads_photos(self) -> bool:
@@ -161,10 +205,10 @@ class RawDataset:
     def read_by(self, loader: Callable[[str], Image.Image]) -> RawDataset:
         """The same images, with files that this package opens itself read by the given loader."""
         other = copy.copy(self)
-        leaves = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._follow()]
+        leaves = [copy.copy(leaf) if _reads_photos(leaf) else leaf for leaf in self._bare]
         for leaf in filter(_reads_photos, leaves):
             leaf.loader = loader
-        other._copies = self._copies.replaced(leaves)
+        other._opened = (os.getpid(), leaves)
         return other
 
     @property
@@ -234,7 +278,8 @@ class RawDataset:
         if not self._in_order:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
         needed = set(leaves)
-        copies = self._follow(needed)
+        self._follow(needed)
+        copies = self._bare
         found = {leaf: held_by(copies[leaf]) for leaf in needed if self._holds[leaf]}
         held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
         return read_batches(indices, leaves, places, copies, held, self._read, self._alone)
@@ -341,6 +386,11 @@ class RawDataset:
             if not files and not agree(self._label(index), labels[index]):
                 return None
         return labels
+
+
+def _holds(bare: Bare) -> bool:
+    """Whether images are in arrays that can be read without the dataset."""
+    return bare.layout.is_pair and gives_what_it_holds(bare.dataset)
 
 
 def _names(leaf: Any, said: ItemDataset | None) -> list[str] | None:

@@ -55,13 +55,13 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
     """All transforms in a dataset and in the datasets that it contains, by path."""
     found: dict[Path, Any] = {}
     own = attributes(dataset)
-    for path, inner in inner_datasets(own):
+    for path, inner in _inner(own):
         if depth and inner is not dataset:
             found |= find_transforms(inner, (*prefix, *path), depth - 1)
     for name, value in own.items():
         path = (*prefix, name)
         for place, part in _parts_of(value):
-            if callable(part) and _is_likely(name, part) and not _is_dataset(part):
+            if callable(part) and _is_likely(name, part) and not is_dataset(part):
                 found |= {(*path, place): part}
         if (
             name != "loader"
@@ -88,7 +88,7 @@ def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
         static = inspect.getattr_static(type(dataset), name, dataset)
         if static is None and name not in own:
             found.append((*prefix, name))
-    for path, inner in inner_datasets(own):
+    for path, inner in _inner(own):
         if depth and inner is not dataset:
             found += find_unset(inner, (*prefix, *path), depth - 1)
     return found
@@ -98,7 +98,7 @@ def find_loaders(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
     """The paths that hold torchvision's own photo loader."""
     own = attributes(dataset)
     found = [(*prefix, "loader")] if own.get("loader") is default_loader else []
-    for path, inner in inner_datasets(own):
+    for path, inner in _inner(own):
         if depth and inner is not dataset:
             found += find_loaders(inner, (*prefix, *path), depth - 1)
     return found
@@ -106,7 +106,7 @@ def find_loaders(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
 
 def datasets_in(dataset: Any, depth: int = 8) -> list[Any]:
     """A dataset and the datasets that it contains, directly or indirectly."""
-    inner = [other for _, other in inner_datasets(attributes(dataset)) if other is not dataset]
+    inner = [other for _, other in _inner(attributes(dataset)) if other is not dataset]
     return [
         dataset,
         *(found for other in inner if depth for found in datasets_in(other, depth - 1)),
@@ -121,13 +121,12 @@ def attributes(dataset: Any) -> dict[str, Any]:
         return {}
 
 
-def inner_datasets(own: Mapping[str, Any]) -> list[tuple[Path, Any]]:
-    """Datasets among attributes, and the path to each."""
+def _inner(own: Mapping[str, Any]) -> list[tuple[Path, Any]]:
     found: list[tuple[Path, Any]] = []
     for name, value in own.items():
-        if _is_dataset(value):
+        if is_dataset(value):
             found.append(((name,), value))
-        found += [((name, place), part) for place, part in _parts_of(value) if _is_dataset(part)]
+        found += [((name, place), part) for place, part in _parts_of(value) if is_dataset(part)]
     return found
 
 
@@ -140,7 +139,8 @@ def _parts_of(value: Any) -> list[tuple[int | str, Any]]:
     return []
 
 
-def _is_dataset(value: Any) -> bool:
+def is_dataset(value: Any) -> bool:
+    """Whether it is a dataset of torch, or looks like one with transforms."""
     if isinstance(value, Dataset):
         return True
     readable = hasattr(type(value), "__getitem__") and hasattr(type(value), "__len__")
@@ -181,7 +181,7 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any], depth: int = 8) -> Any:
     for path, value in values.items():
         steps.setdefault(path[0], {})[path[1:]] = value
     own: Any = dict(_parts_of(dataset)) if held else attributes(dataset)
-    for path, inner in inner_datasets(own) if depth > 0 else ():
+    for path, inner in _inner(own) if depth > 0 else ():
         if inner is not dataset:
             steps.setdefault(path[0], {})
     for step, below in steps.items():

@@ -31,7 +31,11 @@ def save_png(picture: Image.Image, file: Path | BinaryIO, exif: bytes | None = N
     """
     if isinstance(file, Path):
         with file.open("wb") as opened:
-            save_png(picture, opened, exif)
+            try:
+                save_png(picture, opened, exif)
+            except BaseException:
+                file.unlink(missing_ok=True)  # on a full disk, its part must not take room
+                raise
         return
     (width, height), step = picture.size, len(picture.mode)
     file.write(b"\x89PNG\r\n\x1a\n")

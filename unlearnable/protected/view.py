@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision.datasets import VisionDataset
 
 from ..data.huggingface import is_hf_dataset
 from ..data.items import ItemDataset
 from ..data.raw import RawDataset
-from ..data.transforms import attributes
 
 # What leads to clean images or their files by these names; by others, if it is seen to do so.
 _CLEAN = re.compile(
@@ -81,20 +80,27 @@ class View(VisionDataset):
                 f"expected {name!r} to be set on the wrapped dataset before it is protected, "
                 f"because a protected dataset reads its images and labels from there"
             )
-        if self._is_of_base(name):
-            setattr(self._below(), name, value)
-        else:
+        if not self._is_of_base(name):
             super().__setattr__(name, value)
+        elif callable(getattr(self._below(), name)):
+            raise AttributeError(
+                f"expected {name!r} to be set on the wrapped dataset, protected.base.{name} = …; a "
+                f"protected dataset itself has transform, target_transform and transforms"
+            )
+        else:
+            setattr(self._below(), name, value)
 
     def _is_of_base(self, name: str) -> bool:
-        """Whether the wrapped dataset holds an attribute that this one, once made, does not."""
-        own = self.__dict__
+        """Whether the wrapped dataset has an attribute that this one, once made, does not."""
+        own, below = self.__dict__, self._below()
         if "_changes" not in own or name in own or hasattr(type(self), name):
             return False
-        return name in attributes(self._below())
+        if not type(self).__module__.startswith("unlearnable."):  # it may add its own
+            return False
+        return not isinstance(below, (tuple, Subset, ConcatDataset)) and hasattr(below, name)
 
     def _below(self) -> Any:
-        base = self.__dict__["base"]
+        base = self.__dict__.get("base")
         while isinstance(base, ItemDataset):
             base = base.dataset
         return base
