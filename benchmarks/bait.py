@@ -37,7 +37,8 @@ def method_of(name: str, args: argparse.Namespace) -> ue.Method:
     if name == "EM":
         return ue.EM.preset("fast", surrogate=args.network, granularity="class-wise", steps=1)
     kept = {} if name == "BAIT" else {"pretrained_surrogate": False, "surrogate": args.network}
-    given = {} if args.rounds is None else {"rounds": args.rounds}
+    chosen = {"rounds": args.rounds, "round_steps": args.round_steps}
+    given = {name: value for name, value in chosen.items() if value is not None}
     return ue.BAIT.preset("fast", **kept, **given)
 
 
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=10_000)
     parser.add_argument("--network", default="resnet9", help="of EM, and of victims from scratch")
     parser.add_argument("--rounds", type=int, help="of BAIT, in place of its preset's")
+    parser.add_argument("--round-steps", type=int, help="of BAIT's surrogate, likewise")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=0.001, help="of fine-tuning")
     parser.add_argument("--seeds", type=int, default=1)
@@ -95,7 +97,10 @@ def main() -> None:
         fill(PAGE, "bait.py", table(json.loads(args.out.read_text())))
         return
     names = ("images", "test_images", "network", "rounds", "epochs", "learning_rate", "seeds")
-    record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
+    settings = {name: getattr(args, name) for name in names}
+    if args.round_steps is not None:
+        settings["round_steps"] = args.round_steps
+    record = Record(args.out, settings, args.device)
     train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
     test: Any = Subset(AnyCIFAR10(args.root, train=False), range(args.test_images))
     for name in args.only:

@@ -191,3 +191,15 @@ def test_what_a_lower_visibility_costs_is_made_from_the_committed_result(dataset
     result = json.loads((RESULTS / f"copies-{dataset}-cpu.json").read_text())
     page = filled(PAGE, f"copies.py {dataset}", table(result))
     assert page == PAGE.read_text(encoding="utf-8"), f"run benchmarks/copies.py {dataset} --table"
+
+
+def test_what_clusters_leave_is_said_as_measured():
+    path = ROOT / "benchmarks" / "results" / "clusters-cifar10-cpu.json"
+    cells = json.loads(path.read_text())["cells"]
+    mean = {name: 100 * sum(cell["victims"]["last"]) / 3 for name, cell in cells.items()}
+    lost = {name: round(mean["clean"] - value) for name, value in mean.items()}
+    least, most = sorted((lost["100 clusters"], lost["10 clusters"]))
+    for page in ("how-to/photos.md", "explanation/pretrained.md"):
+        text = " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+        assert f"{least} to {most}" in text and f"{lost['classes']} " in text
+    assert min(cells[f"{n} clusters"]["purity"] for n in (10, 100)) > 0.55
