@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader
 
 from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
@@ -36,6 +36,7 @@ from .image import Pixels, canonical, is_plain, to_pil
 from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
+from .leaves import Leaves, Pairs
 from .photo import load_photo, named
 from .transforms import datasets_in, has_own, own_copy
 
@@ -43,23 +44,6 @@ from .transforms import datasets_in, has_own, own_copy
 def _reads_photos(bare: Any) -> bool:
     """Whether that loader is our own."""
     return lists_files(bare) and bare.loader is load_photo
-
-
-class _Pairs(Dataset[Any]):
-    """A tuple (images, labels) as a dataset."""
-
-    def __init__(self, images: Any, labels: Any) -> None:
-        if len(images) != len(labels):
-            raise ValueError(
-                f"expected as many labels as images, got {len(labels)} and {len(images)}"
-            )
-        self.images, self.targets = images, labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self.images[index], self.targets[index]
 
 
 class RawDataset:
@@ -78,7 +62,7 @@ class RawDataset:
 
     def __init__(self, dataset: Any) -> None:
         if isinstance(dataset, tuple) and len(dataset) == 2:
-            dataset = _Pairs(*dataset)
+            dataset = Pairs(*dataset)
         refuse_collections(dataset)
         readable = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
         others = isinstance(dataset, (str, bytes, type))
@@ -94,9 +78,10 @@ class RawDataset:
             raise ValueError(
                 f"expected a dataset with images, got an empty {type(dataset).__name__}"
             )
-        self.originals: list[Any] = []
-        self._said: list[ItemDataset | None] = []  # of each, where from_items says what is where
-        self._leaf_of, self._index_in = self._flatten(dataset)
+        leaves = Leaves()
+        self._leaf_of, self._index_in = leaves.add(dataset)
+        self.originals: list[Any] = leaves.datasets
+        self._said: list[ItemDataset | None] = leaves.said
         self._in_order = self.originals[0] is dataset
         for place, (leaf, said) in enumerate(zip(self.originals, self._said, strict=True)):
             if is_hf_dataset(leaf):
@@ -114,30 +99,6 @@ class RawDataset:
         named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
         self.classes: list[str] | None = common_names(self.originals, named)
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
-
-    def _flatten(
-        self, dataset: Any, said: ItemDataset | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        # Subclasses that read items in a way of their own are leaves.
-        read = getattr(type(dataset), "__getitem__", None)
-        if isinstance(dataset, ItemDataset):
-            return self._flatten(dataset.dataset, said or dataset)
-        if isinstance(dataset, Subset) and read is Subset.__getitem__:
-            leaf_of, index_in = self._flatten(dataset.dataset, said)
-            chosen = np.asarray(dataset.indices, dtype=np.int64)
-            return leaf_of[chosen], index_in[chosen]
-        if isinstance(dataset, ConcatDataset) and read is ConcatDataset.__getitem__:
-            parts = [self._flatten(part, said) for part in dataset.datasets]
-            return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        leaves = list(zip(self.originals, self._said, strict=True))
-        number = next(
-            (n for n, leaf in enumerate(leaves) if leaf[0] is dataset and leaf[1] is said),
-            len(leaves),
-        )
-        if number == len(leaves):
-            self.originals.append(dataset)
-            self._said.append(said)
-        return np.full(len(dataset), number), np.arange(len(dataset))
 
     def __len__(self) -> int:
         return len(self._leaf_of)
