@@ -28,6 +28,9 @@ def save_png(picture: Image.Image, file: Path | BinaryIO, exif: bytes | None = N
         picture: The photo.
         file: Path, or an open binary file.
         exif: EXIF data as :class:`unlearnable.data.photo.PhotoInfo` keeps it.
+
+    Raises:
+        OSError: It cannot be written; what there is of a file at a path is deleted.
     """
     if isinstance(file, Path):
         with file.open("wb") as opened:
