@@ -1,15 +1,19 @@
-"""What victims that start from ImageNet weights learn from images that EM and BAIT protect.
+"""What victims that start from ImageNet weights learn from images that EM, BAIT and TAP protect.
 
     python benchmarks/bait.py ROOT --seeds 3
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
+    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
+        --only "TAP, fine-tuning-imagenet" "EM, fine-tuning-imagenet" \
+        --out benchmarks/results/bait-cpu.json
     python benchmarks/bait.py --table
 
-The first images of CIFAR-10 are protected with EM class-wise and with BAIT (preset fast), and once
-more with BAIT on a surrogate without pretrained weights. The victims are EfficientNet-Lite0 with
-ImageNet weights, which enlarges images to 96 pixels, fine-tuned or under a linear probe, and a
-network that starts from fresh weights. This needs the extra pretrained. ROOT is a folder with
-``cifar-10-batches-py``. Cells that already exist are not measured again, and a fit continues from
-its checkpoint in --work. --table writes the table of docs/explanation/pretrained.md.
+The first images of CIFAR-10 are protected with EM class-wise and with BAIT (preset fast), once more
+with BAIT on a surrogate without pretrained weights, and with TAP on the pretrained network. The
+victims are EfficientNet-Lite0 with ImageNet weights, which enlarges images to 96 pixels, fine-tuned
+or under a linear probe, and a network that starts from fresh weights. This needs the extra
+pretrained. ROOT is a folder with ``cifar-10-batches-py``. Cells that already exist are not measured
+again, and a fit continues from its checkpoint in --work. --table writes the tables of
+docs/explanation/pretrained.md.
 """
 
 from __future__ import annotations
@@ -24,11 +28,14 @@ from record import DOCS, RESULTS, Record, fill, where
 from torch.utils.data import Subset
 
 import unlearnable as ue
+from unlearnable.engine.models import LITE0
 from unlearnable.evaluation.countermeasures.base import Countermeasure, NoCountermeasure
 from unlearnable.evaluation.countermeasures.imagenet import FineTuningImageNet, LinearProbeImageNet
 
 PAGE = DOCS / "explanation" / "pretrained.md"
-FITS = ("clean", "EM", "BAIT", "BAIT, fresh weights")
+FITS = ("clean", "EM", "BAIT", "BAIT, fresh weights", "TAP")
+TAP = {"train_epochs": 3, "learning_rate": 0.01, "steps": 15, "shift": 3}
+TABLES = {"bait.py": "bait-gpu.json", "bait.py --learning-rate 0.01": "bait-cpu.json"}
 VICTIMS = ("fine-tuning-imagenet", "linear-probe-imagenet", "none")
 CELLS = [f"{fit}, {victim}" for victim in VICTIMS for fit in FITS]
 
@@ -36,6 +43,8 @@ CELLS = [f"{fit}, {victim}" for victim in VICTIMS for fit in FITS]
 def method_of(name: str, args: argparse.Namespace) -> ue.Method:
     if name == "EM":
         return ue.EM.preset("fast", surrogate=args.network, granularity="class-wise", steps=1)
+    if name == "TAP":
+        return ue.TAP.preset("fast", surrogate=LITE0, pretrained_surrogate=True, **TAP)
     kept = {} if name == "BAIT" else {"pretrained_surrogate": False, "surrogate": args.network}
     chosen = {"rounds": args.rounds, "round_steps": args.round_steps}
     given = {name: value for name, value in chosen.items() if value is not None}
@@ -51,16 +60,18 @@ def counter_of(name: str, args: argparse.Namespace) -> Countermeasure:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A row for each method, a column for each victim."""
+    """A row for each method, a column for each victim that was measured."""
     settings, cells = result["settings"], result["cells"]
-    heads = [
-        "ImageNet weights, fine-tuned",
-        "ImageNet weights, linear probe",
-        f"{settings['network']}, fresh weights",
-    ]
-    lines = [f"| trained on | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    heads = {
+        "fine-tuning-imagenet": "ImageNet weights, fine-tuned",
+        "linear-probe-imagenet": "ImageNet weights, linear probe",
+        "none": f"{settings['network']}, fresh weights",
+    }
+    victims = [victim for victim in VICTIMS if any(f"{fit}, {victim}" in cells for fit in FITS)]
+    shown = " | ".join(heads[victim] for victim in victims)
+    lines = [f"| trained on | {shown} |", "|---" * (len(victims) + 1) + "|"]
     for fit in FITS:
-        found = [cells.get(f"{fit}, {victim}") for victim in VICTIMS]
+        found = [cells.get(f"{fit}, {victim}") for victim in victims]
         if any(found):
             lines.append(f"| {' | '.join([fit, *map(last_shown, found)])} |")
     note = (
@@ -91,10 +102,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "bait")
     parser.add_argument("--out", type=Path, default=RESULTS / "bait-gpu.json")
-    parser.add_argument("--table", action="store_true", help="make the table of --out and end")
+    parser.add_argument("--table", action="store_true", help="make the tables and end")
     args = parser.parse_args()
     if args.table:
-        fill(PAGE, "bait.py", table(json.loads(args.out.read_text())))
+        for command, file in TABLES.items():
+            fill(PAGE, command, table(json.loads((RESULTS / file).read_text())))
         return
     names = ("images", "test_images", "network", "rounds", "epochs", "learning_rate", "seeds")
     settings = {name: getattr(args, name) for name in names}

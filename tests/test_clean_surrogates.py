@@ -124,6 +124,33 @@ def test_the_surrogate_takes_perturbed_images_for_the_target_class(cls, options,
     assert rate_of(method, protected, targets) > rate_of(method, dataset, targets) + 0.15
 
 
+@pytest.mark.parametrize("cls", [ue.TAP, ue.SEP])
+def test_a_pretrained_surrogate_can_be_trained_gently(cls):
+    """Its weights move as far as the learning rate lets them; the default is not recorded."""
+    given = smooth(10)
+    small = {
+        "steps": 1, "batch_size": 16, "train_epochs": 1, "pretrained_surrogate": True,
+        "checkpoints": 1, "restarts": 1,
+    }  # fmt: skip
+    small = {name: value for name, value in small.items() if hasattr(cls, name)}
+    data = Noise(10, (8, 8, 3))
+
+    def moved(**options):
+        method = cls(given, **small, **options).fit(data, device="cpu", progress=False)
+        found = method.surrogate_.state_dict().values()  # of SEP, those of its only checkpoint
+        pairs = zip(found, given.state_dict().values(), strict=True)
+        return sum((new - old).norm() for new, old in pairs), method.perturbation_.config
+
+    (usual, plain), (same, named), (gentle, other) = (
+        moved(**options) for options in ({}, {"learning_rate": 0.1}, {"learning_rate": 0.001})
+    )
+    assert usual == same and 0 < gentle < usual / 20
+    assert "learning_rate" not in plain["parameters"] and plain == named
+    assert other["parameters"]["learning_rate"] == 0.001
+    with pytest.raises(ValueError, match="learning_rate"):
+        cls(learning_rate=0)._validate()
+
+
 def test_untargeted_tap_moves_images_away_from_their_own_class():
     dataset = Easy()
     method = ue.TAP("tiny", targeted=False, restarts=1, **BIG_STEPS)

@@ -45,7 +45,8 @@ class AAP(Method):
         train_epochs: Epochs of the surrogate.
         learning_rate: Its largest learning rate, reached after a quarter of the epochs.
         granularity: ``"sample-wise"``; the method has no other.
-        pretrained_surrogate: Start from the weights of a surrogate that is given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per surrogate step and per perturbation step, rounded down to a
             multiple of 8, at least 8.
         seed: Seed of weights, batches and augmentation.

@@ -49,7 +49,8 @@ class AUE(Method):
             epochs.
         granularity: ``"sample-wise"``, or ``"class-wise"``, where a row takes the mean step of its
             images.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per surrogate step and per perturbation step, rounded down to a
             multiple of 8, at least 8.
         seed: Seed of weights, batches and augmentation.

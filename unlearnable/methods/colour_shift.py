@@ -47,7 +47,8 @@ class ColourShift(Method):
         iterations: Moves of each particle.
         class_images: Largest number of images per class that are used.
         granularity: Only ``"class-wise"``.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per step, rounded down to a multiple of 8, at least 8.
         seed: Seed of the colours, weights, batches, augmentation and particles.
 

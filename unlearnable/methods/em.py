@@ -51,7 +51,8 @@ class EM(Expectation):
         max_rounds: Rounds after which the fit ends anyway, with a warning.
         granularity: ``"sample-wise"``, or ``"class-wise"``, where a row takes the mean step of its
             images.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per surrogate step and per perturbation step, rounded down to a
             multiple of 8, at least 8.
         seed: Seed of weights and batches.

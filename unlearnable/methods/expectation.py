@@ -32,9 +32,12 @@ class Expectation(Method):
 
     Attributes:
         crops: Probability of a crop and flip if ``augment`` has none.
+        later: Parameters that are not recorded at their defaults, so that what was fitted before
+            there were any keeps its bytes and digest.
     """
 
     crops: ClassVar[float] = 0.0
+    later: ClassVar[tuple[str, ...]] = ("augment",)
     augment: Mapping[str, float] | None
 
     def _validate(self) -> None:
@@ -47,8 +50,10 @@ class Expectation(Method):
     @property
     def _identity(self) -> dict[str, Any]:
         identity = super()._identity
-        if not self.augment:  # what was fitted before there was one keeps its bytes and digest
-            del identity["parameters"]["augment"]
+        params, defaults = identity["parameters"], self._defaults()
+        for name in self.later:
+            if not params[name] or params[name] == defaults[name]:
+                del params[name]
         return identity
 
     def _draw(self, run: Run, count: int, purpose: str) -> Callable[[Tensor], Tensor]:

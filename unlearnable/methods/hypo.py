@@ -46,7 +46,8 @@ class HYPO(Expectation):
         robust_steps: Steps of the adversary.
         train_epochs: Epochs of the surrogate; its learning rate drops tenfold at 75 % and 90 %.
         granularity: ``"sample-wise"``; the method has no other.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per step, rounded down to a multiple of 8, at least 8.
         seed: Seed of weights, batches, the adversary's starts and augmentation.
 

@@ -61,7 +61,8 @@ class MIUE(Expectation):
         extend_steps: Steps per perturbation in :meth:`extend`; in a fit, steps add up over the
             epochs.
         granularity: ``"sample-wise"``; the method has no other.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per surrogate step, rounded down to a multiple of 8, at least 8.
         search_batch_size: Largest number of images that move together; each is compared with all
             others. They are of all classes or, if there are many classes, of some.

@@ -85,7 +85,8 @@ class REM(Expectation):
             few steps are enough. Then ``steps * step_size`` must exceed 0.5/255, half a pixel
             level, and for L2 that times the square root of C * H * W.
         granularity: ``"sample-wise"``; the method has no other.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per step, rounded down to a multiple of 8, at least 8.
         seed: Seed of weights, batches, starts and augmentation.
 

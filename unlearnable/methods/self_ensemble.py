@@ -28,6 +28,7 @@ def train_checkpoints(
     *,
     epochs: int,
     batch_size: int,
+    learning_rate: float = 0.1,
     before: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
     """Trains a surrogate on clean images and fills an ensemble with intermediate states.
@@ -38,6 +39,7 @@ def train_checkpoints(
         ensemble: Copies of it, at most one per epoch, for equally spaced states including the last.
         epochs: Epochs of training; the learning rate drops tenfold after 5/8 and 3/4 of them.
         batch_size: Images per step.
+        learning_rate: Initial learning rate.
         before: Function applied to images before crop and flip, as in
             :func:`~..engine.train.augmented`.
     """
@@ -51,7 +53,7 @@ def train_checkpoints(
     train_surrogate(
         run,
         surrogate,
-        sgd(surrogate),
+        sgd(surrogate, lr=learning_rate),
         tenfold_decay(75 / 120, 90 / 120),
         epochs=epochs,
         batch_size=batch_size,

@@ -17,7 +17,7 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import to_float
 from .expectation import Expectation, transformations
-from .parameters import any_integer, count, flag, length
+from .parameters import any_integer, count, flag, length, positive
 from .self_ensemble import check_checkpoints, train_checkpoints
 
 
@@ -46,6 +46,8 @@ class SEP(Expectation):
         train_epochs: Epochs of the surrogate; its learning rate drops tenfold after 5/8 and 3/4.
         checkpoints: Number of its states to use, equally spaced and including the last epoch's;
             None means the paper's 30, or 15 with both extensions.
+        learning_rate: Initial learning rate of the surrogate. Pretrained weights need a lower one:
+            0.01 for EfficientNet-Lite0.
         shift: The target class is this many indices further on, wrapping around; None means half
             the number of classes.
         feature_alignment: Move the inputs of the last Linear layer towards their mean over the
@@ -53,7 +55,8 @@ class SEP(Expectation):
         variance_reduction: Step along a sum of corrected gradients of single checkpoints (SVRG).
         inner_steps: Number of gradients in this sum.
         granularity: ``"sample-wise"``; the method has no other.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per step, rounded down to a multiple of 8, at least 8.
         seed: Seed of weights, batches, augmentation and the order of checkpoints.
 
@@ -73,6 +76,7 @@ class SEP(Expectation):
         "demo": {"surrogate": "tiny", "train_epochs": 15, "checkpoints": 5, "steps": 5},
     }
     granularities = ("sample-wise",)
+    later = ("augment", "learning_rate")
     masked = True
 
     surrogate: str | nn.Module = "resnet18"
@@ -84,6 +88,7 @@ class SEP(Expectation):
     augment: Mapping[str, float] | None = transformations()
     train_epochs: int = count(120)
     checkpoints: int | None = count(None)
+    learning_rate: float = positive(0.1)
     shift: int | None = any_integer(None)
     feature_alignment: bool = flag(False)
     variance_reduction: bool = flag(False)
@@ -124,6 +129,7 @@ class SEP(Expectation):
             ensemble,
             epochs=self.train_epochs,
             batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
             before=partial(self._degraded, run),
         )
         if ensemble.features is not None:

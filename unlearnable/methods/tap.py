@@ -17,7 +17,7 @@ from ..engine.run import Run
 from ..engine.sampler import images_per_epoch
 from ..engine.train import augmented, sgd, tenfold_decay, to_float, train_surrogate
 from .expectation import Expectation, transformations
-from .parameters import any_integer, count, flag, length
+from .parameters import any_integer, count, flag, length, positive
 
 _FAST: dict[str, Any] = {"train_epochs": 20, "steps": 30, "step_size": 1.6 / 255, "restarts": 1}
 
@@ -48,8 +48,11 @@ class TAP(Expectation):
             crops and flips. None means only crops and flips.
         train_epochs: Epochs of the surrogate; its learning rate drops tenfold after 3/8, 5/8 and
             7/8.
+        learning_rate: Initial learning rate of the surrogate. Pretrained weights need a lower one:
+            0.01 for EfficientNet-Lite0.
         granularity: ``"sample-wise"``; the method has no other.
-        pretrained_surrogate: Keep the weights of a surrogate given as a module.
+        pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
+            of a named network (:func:`unlearnable.pretrained_network`).
         batch_size: Images per step, rounded down to a multiple of 8, at least 8.
         seed: Seed of weights, batches, starts and augmentation.
 
@@ -67,6 +70,7 @@ class TAP(Expectation):
     }
     granularities = ("sample-wise",)
     crops = 1.0
+    later = ("augment", "learning_rate")
     masked = True
 
     surrogate: str | nn.Module = "resnet18"
@@ -80,6 +84,7 @@ class TAP(Expectation):
     shift: int = any_integer(1)
     augment: Mapping[str, float] | None = transformations()
     train_epochs: int = count(40)
+    learning_rate: float = positive(0.1)
     granularity: str = "sample-wise"
     pretrained_surrogate: bool = False
     batch_size: int = 128
@@ -95,7 +100,7 @@ class TAP(Expectation):
         train_surrogate(
             run,
             surrogate,
-            sgd(surrogate),
+            sgd(surrogate, lr=self.learning_rate),
             tenfold_decay(3 / 8, 5 / 8, 7 / 8),
             epochs=self.train_epochs,
             batch_size=self.batch_size,
