@@ -3,7 +3,7 @@
     python benchmarks/bait.py ROOT --seeds 3
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
     python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
-        --only "TAP, fine-tuning-imagenet" "EM, fine-tuning-imagenet" \
+        --only "TAP, fine-tuning-imagenet" "EM, fine-tuning-imagenet" "clean, fine-tuning-imagenet" \
         --out benchmarks/results/bait-cpu.json
     python benchmarks/bait.py --table
 
@@ -75,7 +75,8 @@ def table(result: dict[str, Any]) -> str:
         if any(found):
             lines.append(f"| {' | '.join([fit, *map(last_shown, found)])} |")
     note = (
-        f"Accuracy on clean test images in percent after the last epoch, victims "
+        f"Accuracy on {settings['test_images']:,} clean test images in percent after the last "
+        f"epoch, victims "
         f"{settings['seeds']} each; CIFAR-10, {settings['images']:,} training images, epochs "
         f"{settings['epochs']}, fine-tuning at a learning rate of "
         f"{settings['learning_rate']:g}; presets fast, surrogate of EM {settings['network']}. "
