@@ -3,8 +3,8 @@
     python benchmarks/bait.py ROOT --seeds 3
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
     python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
-        --only "TAP, fine-tuning-imagenet" "EM, fine-tuning-imagenet" "clean, fine-tuning-imagenet" \
-        --out benchmarks/results/bait-cpu.json
+        --only "TAP, fine-tuning-imagenet" "EM, fine-tuning-imagenet" \
+        "clean, fine-tuning-imagenet" --out benchmarks/results/bait-cpu.json
     python benchmarks/bait.py --table
 
 The first images of CIFAR-10 are protected with EM class-wise and with BAIT (preset fast), once more
