@@ -46,8 +46,8 @@ class SEP(Expectation):
         train_epochs: Epochs of the surrogate; its learning rate drops tenfold after 5/8 and 3/4.
         checkpoints: Number of its states to use, equally spaced and including the last epoch's;
             None means the paper's 30, or 15 with both extensions.
-        learning_rate: Initial learning rate of the surrogate. Pretrained weights need a lower one:
-            0.01 for EfficientNet-Lite0.
+        learning_rate: Initial learning rate of the surrogate, for fresh weights; pretrained ones
+            are usually trained at a lower one, such as 0.01.
         shift: The target class is this many indices further on, wrapping around; None means half
             the number of classes.
         feature_alignment: Move the inputs of the last Linear layer towards their mean over the

@@ -48,8 +48,8 @@ class TAP(Expectation):
             crops and flips. None means only crops and flips.
         train_epochs: Epochs of the surrogate; its learning rate drops tenfold after 3/8, 5/8 and
             7/8.
-        learning_rate: Initial learning rate of the surrogate. Pretrained weights need a lower one:
-            0.01 for EfficientNet-Lite0.
+        learning_rate: Initial learning rate of the surrogate, for fresh weights; pretrained ones
+            are usually trained at a lower one, such as 0.01.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
             of a named network (:func:`unlearnable.pretrained_network`).
