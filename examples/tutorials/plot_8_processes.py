@@ -37,7 +37,9 @@ method = ue.SEM.preset("demo", train_steps=30, batch_size=32)
 method.fit(trainset, progress=False)
 
 rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-print(f"process {rank} of {processes}: {method.perturbation_.info()['digest']}")
+digest = method.perturbation_.info()["digest"]
+# In one piece, which print is not: the processes share the output.
+sys.stdout.write(f"process {rank} of {processes}: {digest}\\n")
 if rank == "0":
     method.save_pretrained(sys.argv[1])
 """
