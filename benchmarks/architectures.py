@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar10 import AnyCIFAR10, last_shown
+from cifar10 import AnyCIFAR10, accuracy_shown
 from leaderboard import perturbation_of
 from record import DOCS, RESULTS, Record, fill, where
 from torch import Tensor, nn
@@ -96,7 +96,7 @@ def table(result: dict[str, Any]) -> str:
     for method in METHODS:
         found = [cells.get(f"{method}, {victim}") for victim in victims]
         if any(found):
-            lines.append(f"| {' | '.join([method, *map(last_shown, found)])} |")
+            lines.append(f"| {' | '.join([method, *map(accuracy_shown, found)])} |")
     rate = f" at a learning rate of {LowerRate.learning_rate:g}" if victims == LONGER else ""
     epochs = ", ".join(f"{name} {number}" for name, number in settings["epochs"].items())
     note = (

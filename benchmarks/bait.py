@@ -3,17 +3,25 @@
     python benchmarks/bait.py ROOT --seeds 3
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
     python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
-        --only "TAP, fine-tuning-imagenet" "EM, fine-tuning-imagenet" \
-        "clean, fine-tuning-imagenet" --out benchmarks/results/bait-cpu.json
+        --only "BAIT, rows, fine-tuning-imagenet" "TAP, fine-tuning-imagenet" \
+        "EM, fine-tuning-imagenet" "clean, fine-tuning-imagenet" \
+        --out benchmarks/results/bait-cpu.json
+    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
+        --side 96 --tap-steps 20 --only "BAIT, rows, fine-tuning-imagenet" \
+        "clean, fine-tuning-imagenet" --out benchmarks/results/bait-96-cpu.json
+    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
+        --side 96 --tap-steps 20 --fit-precision bf16 --only "EM, fine-tuning-imagenet" \
+        --out benchmarks/results/bait-96-cpu.json
     python benchmarks/bait.py --table
 
-The first images of CIFAR-10 are protected with EM class-wise and with BAIT (preset fast), once more
-with BAIT on a surrogate without pretrained weights, and with TAP on the pretrained network. The
-victims are EfficientNet-Lite0 with ImageNet weights, which enlarges images to 96 pixels, fine-tuned
-or under a linear probe, and a network that starts from fresh weights. This needs the extra
-pretrained. ROOT is a folder with ``cifar-10-batches-py``. Cells that already exist are not measured
-again, and a fit continues from its checkpoint in --work. --table writes the tables of
-docs/explanation/pretrained.md.
+The first images of CIFAR-10 are protected with EM class-wise and with BAIT and its generator, once
+more with BAIT on a surrogate without pretrained weights, with BAIT's rows moved directly (preset
+fast), and with TAP on the pretrained network. The victims are EfficientNet-Lite0 with ImageNet
+weights, which enlarges images to 96 pixels, fine-tuned or under a linear probe, and a network that
+starts from fresh weights. With --side the images are enlarged before the fit, so that perturbations
+have all the pixels that victims see. This needs the extra pretrained. ROOT is a folder with
+``cifar-10-batches-py``. Cells that already exist are not measured again, and a fit continues from
+its checkpoint in --work. --table writes the tables of docs/explanation/pretrained.md.
 """
 
 from __future__ import annotations
@@ -23,7 +31,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, last_shown
+from cifar10 import GENERATOR, AnyCIFAR10, accuracy_shown
+from PIL import Image
 from record import DOCS, RESULTS, Record, fill, where
 from torch.utils.data import Subset
 
@@ -33,9 +42,18 @@ from unlearnable.evaluation.countermeasures.base import Countermeasure, NoCounte
 from unlearnable.evaluation.countermeasures.imagenet import FineTuningImageNet, LinearProbeImageNet
 
 PAGE = DOCS / "explanation" / "pretrained.md"
-FITS = ("clean", "EM", "BAIT", "BAIT, fresh weights", "TAP")
+FITS = ("clean", "EM", "EM, sample-wise", "BAIT", "BAIT, fresh weights", "BAIT, rows", "TAP")
 TAP = {"train_epochs": 3, "learning_rate": 0.01, "steps": 15, "shift": 3}
-TABLES = {"bait.py": "bait-gpu.json", "bait.py --learning-rate 0.01": "bait-cpu.json"}
+SHOWN = {
+    "EM": "EM, class-wise",
+    "BAIT": "BAIT, generator",
+    "BAIT, fresh weights": "BAIT, generator, fresh weights",
+}
+TABLES = {
+    "bait.py": "bait-gpu.json",
+    "bait.py --learning-rate 0.01": "bait-cpu.json",
+    "bait.py --learning-rate 0.01 --side 96": "bait-96-cpu.json",
+}
 VICTIMS = ("fine-tuning-imagenet", "linear-probe-imagenet", "none")
 CELLS = [f"{fit}, {victim}" for victim in VICTIMS for fit in FITS]
 
@@ -43,12 +61,17 @@ CELLS = [f"{fit}, {victim}" for victim in VICTIMS for fit in FITS]
 def method_of(name: str, args: argparse.Namespace) -> ue.Method:
     if name == "EM":
         return ue.EM.preset("fast", surrogate=args.network, granularity="class-wise", steps=1)
+    if name == "EM, sample-wise":
+        return ue.EM.preset("fast", surrogate=args.network)
     if name == "TAP":
-        return ue.TAP.preset("fast", surrogate=LITE0, pretrained_surrogate=True, **TAP)
-    kept = {} if name == "BAIT" else {"pretrained_surrogate": False, "surrogate": args.network}
+        steps = TAP if args.tap_steps is None else TAP | {"steps": args.tap_steps}
+        return ue.TAP.preset("fast", surrogate=LITE0, pretrained_surrogate=True, **steps)
     chosen = {"rounds": args.rounds, "round_steps": args.round_steps}
     given = {name: value for name, value in chosen.items() if value is not None}
-    return ue.BAIT.preset("fast", **kept, **given)
+    if name == "BAIT, rows":
+        return ue.BAIT.preset("fast", **given)
+    fresh = {"pretrained_surrogate": False, "surrogate": args.network}
+    return ue.BAIT(**GENERATOR | ({} if name == "BAIT" else fresh) | given)
 
 
 def counter_of(name: str, args: argparse.Namespace) -> Countermeasure:
@@ -57,6 +80,12 @@ def counter_of(name: str, args: argparse.Namespace) -> Countermeasure:
     if name == "linear-probe-imagenet":
         return LinearProbeImageNet()
     return FineTuningImageNet(learning_rate=args.learning_rate)
+
+
+def enlarged(dataset: Any, side: int) -> list[Any]:
+    """The images at another size, before anything protects them."""
+    size = (side, side)
+    return [(image.resize(size, Image.Resampling.BICUBIC), label) for image, label in dataset]
 
 
 def table(result: dict[str, Any]) -> str:
@@ -68,18 +97,26 @@ def table(result: dict[str, Any]) -> str:
         "none": f"{settings['network']}, fresh weights",
     }
     victims = [victim for victim in VICTIMS if any(f"{fit}, {victim}" in cells for fit in FITS)]
-    shown = " | ".join(heads[victim] for victim in victims)
-    lines = [f"| trained on | {shown} |", "|---" * (len(victims) + 1) + "|"]
+    names = " | ".join(heads[victim] for victim in victims)
+    lines = [f"| trained on | {names} |", "|---" * (len(victims) + 1) + "|"]
     for fit in FITS:
         found = [cells.get(f"{fit}, {victim}") for victim in victims]
         if any(found):
-            lines.append(f"| {' | '.join([fit, *map(last_shown, found)])} |")
+            shown = [
+                "" if cell is None else f"{accuracy_shown(cell)} / {accuracy_shown(cell, 'peak')}"
+                for cell in found
+            ]
+            lines.append(f"| {' | '.join([SHOWN.get(fit, fit), *shown])} |")
+    shortened = "BAIT, fine-tuning-imagenet" in cells
+    generator = f", {GENERATOR['rounds']} rounds of BAIT's generator" if shortened else ""
+    size = f" enlarged to {settings['side']} pixels" if "side" in settings else ""
     note = (
         f"Accuracy on {settings['test_images']:,} clean test images in percent after the last "
-        f"epoch, victims "
-        f"{settings['seeds']} each; CIFAR-10, {settings['images']:,} training images, epochs "
+        f"epoch / on {min(1_000, settings['test_images']):,} of them after the best one, victims "
+        f"{settings['seeds']} each; CIFAR-10{size}, {settings['images']:,} training images, epochs "
         f"{settings['epochs']}, fine-tuning at a learning rate of "
-        f"{settings['learning_rate']:g}; presets fast, surrogate of EM {settings['network']}. "
+        f"{settings['learning_rate']:g}; presets fast, surrogate of EM {settings['network']}"
+        f"{generator}. "
         f"{result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", note])
@@ -95,11 +132,14 @@ def main() -> None:
     parser.add_argument("--network", default="resnet9", help="of EM, and of victims from scratch")
     parser.add_argument("--rounds", type=int, help="of BAIT, in place of its preset's")
     parser.add_argument("--round-steps", type=int, help="of BAIT's surrogate, likewise")
+    parser.add_argument("--tap-steps", type=int, help=f"in place of {TAP['steps']}")
+    parser.add_argument("--side", type=int, help="enlarge all images to it before the fit")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=0.001, help="of fine-tuning")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
+    parser.add_argument("--fit-precision", choices=["auto", "float32", "bf16"], help="another one")
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "bait")
     parser.add_argument("--out", type=Path, default=RESULTS / "bait-gpu.json")
@@ -111,11 +151,14 @@ def main() -> None:
         return
     names = ("images", "test_images", "network", "rounds", "epochs", "learning_rate", "seeds")
     settings = {name: getattr(args, name) for name in names}
-    if args.round_steps is not None:
-        settings["round_steps"] = args.round_steps
+    for name in ("round_steps", "tap_steps", "side"):
+        if getattr(args, name) is not None:
+            settings[name] = getattr(args, name)
     record = Record(args.out, settings, args.device)
     train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
     test: Any = Subset(AnyCIFAR10(args.root, train=False), range(args.test_images))
+    if args.side is not None:
+        train, test = (enlarged(dataset, args.side) for dataset in (train, test))
     for name in args.only:
         if name in record.cells:
             continue
@@ -129,7 +172,7 @@ def main() -> None:
                 method.fit(
                     train,
                     device=args.device,
-                    precision=args.precision,
+                    precision=args.fit_precision or args.precision,
                     progress=False,
                     checkpoint=checkpoint,
                 )

@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, last_shown
+from cifar10 import AnyCIFAR10, accuracy_shown
 from fullsize import LEARNED, Photos, Resized
 from PIL import Image
 from record import DOCS, RESULTS, Record, fill, where
@@ -70,7 +70,7 @@ def table(result: dict[str, Any]) -> str:
     for name in (*ORDER, LASTING):
         found = [cells.get(f"{name}, {kind}") for kind in kinds]
         if any(found):
-            lines.append(f"| {name} | {' | '.join(map(last_shown, found))} |")
+            lines.append(f"| {name} | {' | '.join(map(accuracy_shown, found))} |")
     note = (
         f"Test accuracy on clean images in percent after the last epoch, mean and spread over "
         f"{settings['seeds']} victims; {settings['images']:,} {TRAINED_ON[settings['dataset']]}, "

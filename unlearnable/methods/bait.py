@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from ..engine.generator import ImageToImage
 from ..engine.models import LITE0
-from ..engine.random import global_seed
 from ..engine.run import Run
 from ..engine.sampler import Shards
-from ..engine.train import sgd, to_float, train
 from .base import Method
-from .parameters import count, flag, positive
+from .bound_generator import search_generator
+from .bound_rows import search_rows
+from .parameters import choice, count, flag, length, positive
 
 _STAGES = 3
 
@@ -28,18 +24,25 @@ class BAIT(Method):
 
     They target victims that start from pretrained weights: such a victim already knows what images
     show and needs no shortcut. So a class's row is searched on images of all other classes:
-    whatever a pretrained surrogate sees in them, the row should make it see the class. A generator
-    produces a perturbation for every image; a class's row is the mean over its images. The wrong
-    classes are first those that the surrogate finds most likely, then random ones, then the least
-    likely.
+    whatever a pretrained surrogate sees in them, the row should make it see the class. In the paper
+    a generator produces a perturbation for every image; a class's row is the mean over its images.
+    The wrong classes are first those that the surrogate finds most likely, then random ones, then
+    the least likely. Without the generator, which is our variant, rows are moved directly along the
+    sign of their gradient, the wrong classes are random, and each round has a surrogate that starts
+    anew, because the first steps decide what a victim looks at.
 
     Args:
         surrogate: Name of a network, or a module, which is copied.
         epsilon: Budget in [0, 1] units (Linf).
+        search: ``"generator"`` as in the paper, or ``"rows"`` without one.
         rounds: Rounds in all three stages together. A round consists of a look-ahead of one
-            surrogate step, an epoch of the generator, and the surrogate's own steps.
-        round_steps: Surrogate steps in a round.
+            surrogate step, an epoch of the generator, and the surrogate's own steps; with
+            ``search="rows"``, of the surrogate's steps and those of the search.
+        round_steps: Surrogate steps in a round; with ``search="rows"`` one in the first round, one
+            more in each, and after this number one again.
         learning_rate: Learning rate of the surrogate.
+        steps: Search steps in a round, of ``search="rows"``.
+        step_size: Length of its steps, which falls linearly to 0 over the rounds.
         generator_rate: Learning rate of the generator (Adam).
         generator_width: Channels of the generator at full size, a multiple of 4.
         generator_blocks: Residual blocks of the generator.
@@ -63,7 +66,13 @@ class BAIT(Method):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
-        "fast": {"rounds": 15, "round_steps": 4, "batch_size": 128, "generator_width": 16},
+        "fast": {
+            "search": "rows",
+            "rounds": 40,
+            "round_steps": 20,
+            "learning_rate": 0.01,
+            "batch_size": 32,
+        },
         "demo": {
             "surrogate": "tiny",
             "pretrained_surrogate": False,
@@ -75,14 +84,18 @@ class BAIT(Method):
         },
     }
     granularities = ("class-wise",)
+    later = ("search", "steps", "step_size")
     norm = "Linf"
 
     surrogate: str | nn.Module = LITE0
     _: KW_ONLY
     epsilon: float = 8 / 255
+    search: str = choice("generator", ("generator", "rows"))
     rounds: int = count(90)
     round_steps: int = count(1)
     learning_rate: float = positive(0.1)
+    steps: int = count(50)
+    step_size: float = length(0.5 / 255)
     generator_rate: float = positive(0.001)
     generator_width: int = count(32, least=4)
     generator_blocks: int = count(8)
@@ -102,116 +115,37 @@ class BAIT(Method):
         """Image passes, including those through the generator."""
         shards = Shards(num_images)
         a_batch = shards.per_shard(self.batch_size) * shards.count
+        if self.search == "rows":
+            learned = sum(1 + number % self.round_steps for number in range(self.rounds))
+            return a_batch * (learned + self.rounds * self.steps)
         seen = shards.batches_per_epoch(self.batch_size) * a_batch
         return self.rounds * ((1 + self.round_steps) * a_batch + 4 * seen + num_images)
 
     def _learn(self, run: Run) -> nn.Module:
-        surrogate = self._build_surrogate(run)
-        ahead = copy.deepcopy(surrogate)
-        with global_seed(run.weight_seed("generator")):
-            shape = run.images.shape[1:]
-            generator = ImageToImage(shape[0], self.generator_width, self.generator_blocks)
-        optimizer = sgd(surrogate, lr=self.learning_rate)
-        one_step = sgd(ahead, lr=self.learning_rate, momentum=0)
-        adam = torch.optim.Adam(generator.parameters(), lr=self.generator_rate)
-        rows, totals = (torch.zeros((run.num_classes, *shape), device=run.device) for _ in "ab")
-        run.track(surrogate=surrogate, ahead=ahead, generator=generator, rows=rows, totals=totals)
-        run.track(optimizer=optimizer, one_step=one_step, adam=adam)
-        counts = torch.zeros(run.num_classes, device=run.device)
-        counts.index_add_(0, run.labels, torch.ones_like(run.labels, dtype=counts.dtype))
-        counts = counts.clamp_min(1)[:, None, None, None]
-
-        def perturbed(index: Tensor) -> Tensor:
-            return (to_float(run.images[index]) + rows[run.labels[index]]).clamp(0, 1)
-
-        for number in run.steps(self.rounds, "rounds"):
-            for index in run.batches(1, self.batch_size, "ahead", "ahead"):
-                totals.zero_()
-                ahead.load_state_dict(surrogate.state_dict())
-                seen, labels = perturbed(index), run.labels[index]
-
-                def loss_fn(
-                    network: nn.Module, seen: Tensor = seen, labels: Tensor = labels
-                ) -> Tensor:
-                    return F.cross_entropy(network(seen), labels)
-
-                run.train_step(ahead, one_step, loss_fn, clip_norm=5.0)
-            steps = run.batches_per_epoch(self.batch_size)
-            for index in run.batches(steps, self.batch_size, "generator", "generator"):
-                stage = _STAGES * number // self.rounds
-                self._step(run, index, stage, ahead, generator, adam, rows)
-            for index in run.sweep(self.batch_size, title="perturbations"):
-                with run.frozen(generator) as network, torch.no_grad():
-                    made = self.epsilon * network(to_float(run.images[index])).float()
-                run.sum_into(totals, run.labels[index], made)
-            rows.copy_(totals / counts)
-            learned = train(
+        if self.search == "generator":
+            surrogate, rows = search_generator(
                 run,
-                surrogate,
-                optimizer,
-                steps=self.round_steps,
+                self._build_surrogate(run),
+                epsilon=self.epsilon,
+                rounds=self.rounds,
+                round_steps=self.round_steps,
+                learning_rate=self.learning_rate,
+                generator_rate=self.generator_rate,
+                width=self.generator_width,
+                blocks=self.generator_blocks,
                 batch_size=self.batch_size,
-                inputs=perturbed,
-                clip_norm=5.0,
             )
-            run.log(round=number, **learned)
+        else:
+            surrogate, rows = search_rows(
+                run,
+                lambda name: self._build_surrogate(run, name=name),
+                epsilon=self.epsilon,
+                rounds=self.rounds,
+                round_steps=self.round_steps,
+                steps=self.steps,
+                step_size=self.step_size,
+                learning_rate=self.learning_rate,
+                batch_size=self.batch_size,
+            )
         run.result("class-wise", rows=rows)
         return surrogate
-
-    def _step(
-        self,
-        run: Run,
-        index: Tensor,
-        stage: int,
-        ahead: nn.Module,
-        generator: nn.Module,
-        adam: torch.optim.Optimizer,
-        rows: Tensor,
-    ) -> None:
-        """One step of the generator, for the class means of a batch over all processes."""
-        images, labels = to_float(run.images[index]), run.labels[index]
-        members = F.one_hot(labels, run.num_classes).to(images.dtype)  # (B, K)
-        counts = run.sum(members.sum(0))
-        shares = members / counts.clamp_min(1)
-        with run.frozen(generator) as network, torch.no_grad():
-            made = network(images).float()
-        means = run.sum(torch.einsum("bk,bchw->kchw", shares, made))
-        # Classes that the batch does not hold have the row of the last round.
-        held = (counts > 0)[:, None, None, None]
-        means = torch.where(held, means, rows / self.epsilon).requires_grad_()
-        with run.frozen(ahead) as network:
-            with torch.no_grad():
-                logits = network(images).float()
-            if stage == 1:
-                drawn = run.rng("wrong classes").integers((len(index),), 1, run.num_classes)
-                targets = (labels + drawn) % run.num_classes
-            else:
-                targets = wrong_classes(logits, labels, largest=stage == 0)
-            # Not means[targets], whose gradient several threads add up in an order of chance.
-            seen = (images + self.epsilon * means.index_select(0, targets)).clamp(0, 1)
-            loss = F.cross_entropy(network(seen), targets, reduction="sum")
-            (slope,) = torch.autograd.grad(loss, means)
-        # The loss of all processes depends on each one's images: their slopes are added first.
-        total = counts.sum()
-        slope = run.sum(slope) / total
-        share = total / max(1, len(index))  # train_step takes means over a process's images
-
-        def loss_fn(network: nn.Module) -> Tensor:
-            own = torch.einsum("bk,bchw->kchw", shares, network(images).float())
-            return share * (slope * own).sum()
-
-        run.train_step(generator, adam, loss_fn)
-
-
-def wrong_classes(logits: Tensor, labels: Tensor, *, largest: bool) -> Tensor:
-    """For each image, the other class with the largest or smallest logit, int64 (B,).
-
-    Args:
-        logits: Float (B, K), K of at least 2.
-        labels: int64 (B,).
-        largest: Whether to take the largest or the smallest.
-    """
-    own = F.one_hot(labels, logits.shape[1]).bool()
-    if largest:
-        return logits.masked_fill(own, -torch.inf).argmax(1)
-    return logits.masked_fill(own, torch.inf).argmin(1)

@@ -32,8 +32,6 @@ class Expectation(Method):
 
     Attributes:
         crops: Probability of a crop and flip if ``augment`` has none.
-        later: Parameters that are not recorded at their defaults, so that what was fitted before
-            there were any keeps its bytes and digest.
     """
 
     crops: ClassVar[float] = 0.0
@@ -46,15 +44,6 @@ class Expectation(Method):
         if self.augment and self.augment.get(CROP_FLIP) == self.crops:
             others = {name: share for name, share in self.augment.items() if name != CROP_FLIP}
             self.augment = others or None
-
-    @property
-    def _identity(self) -> dict[str, Any]:
-        identity = super()._identity
-        params, defaults = identity["parameters"], self._defaults()
-        for name in self.later:
-            if not params[name] or params[name] == defaults[name]:
-                del params[name]
-        return identity
 
     def _draw(self, run: Run, count: int, purpose: str) -> Callable[[Tensor], Tensor]:
         """New draws for ``count`` images, by numbers of their own for the purpose.

@@ -100,6 +100,8 @@ class Parameters(Keywords):
         presets: Parameters by preset name; ``"paper"`` stands for the defaults.
         granularities: The granularities that the method supports.
         masked: Whether rows can be learned under a visibility mask, or do not depend on images.
+        later: Parameters that are not recorded at their defaults, so that what was fitted before
+            there were any keeps its bytes and digest.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
@@ -109,6 +111,7 @@ class Parameters(Keywords):
     seeded: ClassVar[bool] = True
     least_classes: ClassVar[int] = 2  # that images have to be of
     masked: ClassVar[bool] = False
+    later: ClassVar[tuple[str, ...]] = ()
 
     surrogate: str | nn.Module  # not in methods without one
     epsilon: float | None  # not in methods without a budget, nor norm
@@ -172,6 +175,10 @@ class Parameters(Keywords):
         params = self.get_params()
         if isinstance(surrogate := params.get("surrogate"), nn.Module):
             params["surrogate"] = type(surrogate).__qualname__
+        defaults = self._defaults()
+        for name in self.later:
+            if not params[name] or params[name] == defaults[name]:
+                del params[name]
         return {"method": type(self).__name__, "parameters": params}
 
     @property
