@@ -57,7 +57,8 @@ def search_rows(
 
     for number in run.steps(rounds, "rounds"):
         for _ in run.steps(1, "restart"):
-            surrogate.load_state_dict(build(f"surrogate {number}").state_dict())
+            anew = build(f"surrogate {number}").to(run.device)
+            surrogate.load_state_dict(anew.state_dict())
             optimizer.state.clear()
         learned = train(
             run,
