@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
-    parser.add_argument("--fit-precision", choices=["auto", "float32", "bf16"], help="another one")
+    parser.add_argument("--fit-precision", choices=["auto", "float32", "bf16"], help="of fits")
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "bait")
     parser.add_argument("--out", type=Path, default=RESULTS / "bait-gpu.json")
