@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leaderboard import COUNTERMEASURES, METHODS
-from patterns import CHANCE
 from published import published
 from record import RESULTS, where
 
 from unlearnable.evaluation.countermeasures import countermeasure
 
 PATTERNS = ("full-*.json", "leaderboard-*.json", "lasting-*.json")
+CLASSES = {"cifar10": 10, "cifar100": 100}
 SMALL = 5_000  # images up to which a result is a small trial, and stands last
 # Published under another name than measured.
 SAME = {"adversarial-training-4-steps-3": ("adversarial-training-4", "adversarial-training-8")}
@@ -88,12 +88,24 @@ def counts_for_worst(counter: str) -> bool:
     return not countermeasure(counter).needs_clean_images
 
 
-def known_figures(method: str, counter: str) -> list[float]:
+def known_figures(method: str, counter: str, dataset: str = "cifar10") -> list[float]:
     """What others published for a cell, in percent."""
     names = SAME.get(counter, (counter,))
     return [
-        f["accuracy"] for f in published() if f["method"] == method and f["countermeasure"] in names
+        f["accuracy"]
+        for f in published(dataset)
+        if f["method"] == method and f["countermeasure"] in names
     ]
+
+
+def dataset_of(result: dict[str, Any]) -> str:
+    """The set of images of a result, as leaderboard.py names it."""
+    return str(result["settings"].get("dataset", "cifar10"))
+
+
+def printed(dataset: str) -> str:
+    """As its authors write it."""
+    return dataset.upper().replace("CIFAR", "CIFAR-")
 
 
 def span(low: float, high: float, digits: int = 1) -> str:
@@ -108,9 +120,9 @@ def caption(result: dict[str, Any]) -> str:
     peak = settings.get("peak_images")
     recipe = f", recipe {settings['recipe']}" if settings.get("recipe") else ""
     return (
-        f"{settings['images']:,} training images of CIFAR-10, victim {settings['victim']}, "
-        f"{settings['epochs']} epochs{recipe}, one seed where there is no spread; methods with "
-        f"preset {settings['preset']}, surrogate {settings['surrogate']}"
+        f"{settings['images']:,} training images of {printed(dataset_of(result))}, victim "
+        f"{settings['victim']}, {settings['epochs']} epochs{recipe}, one seed where there is no "
+        f"spread; methods with preset {settings['preset']}, surrogate {settings['surrogate']}"
         + (f", {settings['train_steps']} surrogate steps" if settings.get("train_steps") else "")
         + (f"; peak on {peak:,} of the test images, spread over the set" if peak else "")
         + f". {result['date']}, {where(result)}."
@@ -136,6 +148,16 @@ class Board:
         return figures_of(self.result)
 
     @property
+    def dataset(self) -> str:
+        """As leaderboard.py names it."""
+        return dataset_of(self.result)
+
+    @property
+    def chance(self) -> float:
+        """What guessing reaches, in percent."""
+        return 100 / CLASSES[self.dataset]
+
+    @property
     def small(self) -> bool:
         """Whether it is a trial that stands for nothing larger."""
         return bool(self.settings["images"] <= SMALL)
@@ -149,7 +171,10 @@ class Board:
     def title(self) -> str:
         """Its size in a few words."""
         settings = self.settings
-        return f"{settings['images']:,} images, {settings['victim']}, {settings['epochs']} epochs"
+        of = "" if self.dataset == "cifar10" else f" of {printed(self.dataset)}"
+        return (
+            f"{settings['images']:,} images{of}, {settings['victim']}, {settings['epochs']} epochs"
+        )
 
     @property
     def heading(self) -> str:
@@ -160,9 +185,9 @@ class Board:
     def given_back(self, method: str, counter: str) -> float | None:
         """Share, beyond guessing, of what clean images give with the same countermeasure."""
         ours, clean = (self.figures.get((name, counter)) for name in (method, "clean"))
-        if ours is None or clean is None or clean.last <= CHANCE:
+        if ours is None or clean is None or clean.last <= self.chance:
             return None
-        return (ours.last - CHANCE) / (clean.last - CHANCE)
+        return (ours.last - self.chance) / (clean.last - self.chance)
 
 
 def boards(folder: Path = RESULTS) -> list[Board]:

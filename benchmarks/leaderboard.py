@@ -42,6 +42,17 @@ each row (--only), and --precision bf16 spares each the trial of it:
         adversarial-training-4-steps-3 orthogonal-projection ueraser-lite \
         channel-normalization cutout --out benchmarks/results/full-resnet9.json
 
+The same with other victims, and on CIFAR-100 from a folder with ``cifar-100-python`` or with its
+Parquet files:
+
+    python benchmarks/leaderboard.py ROOT --preset fast --surrogate resnet9 --victim resnet18 \
+        --recipe fast --peak-images 1000 --precision bf16 --only clean SEM SEP REM EM \
+        --countermeasures none --out benchmarks/results/full-resnet18.json
+    python benchmarks/leaderboard.py ROOT --dataset cifar100 --preset fast --surrogate resnet9 \
+        --victim resnet9 --recipe fast --peak-images 1000 --precision bf16 \
+        --only clean SEM SEP EM MIUE Lasting --countermeasures none jpeg-10 \
+        adversarial-training-4-steps-3 --out benchmarks/results/full-cifar100-resnet9.json
+
 On a GPU, the whole set with the papers' recipes:
 
     python benchmarks/leaderboard.py ROOT --device cuda --preset paper --victim resnet18 \
@@ -64,7 +75,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import DRAWS, AnyCIFAR10, fit_through, method_of
+from cifar10 import DRAWS, fit_through, method_of
+from cifar100 import opened
 from record import RESULTS, Record
 from torch.utils.data import Subset
 
@@ -165,10 +177,13 @@ def fill(record: Record, train: Any, test: Any, args: argparse.Namespace) -> Non
             idle = name == "clean" and countermeasure(counter).needs_clean_images
             if cell in record.cells or idle:
                 continue
-            dataset = train
+            dataset, fit = train, {}
             if name != "clean":
-                dataset = ue.ProtectedDataset(train, perturbation_of(name, train, args))
-            found = measure(dataset, test, counter, args)
+                perturbation = perturbation_of(name, train, args)
+                dataset = ue.ProtectedDataset(train, perturbation)
+                # Another start without the first one's --work fits anew.
+                fit = {"fit": perturbation.digest[:16]}
+            found = measure(dataset, test, counter, args) | fit
             record.put(cell, found)
             shown = f"{100 * found['peak']:.1f} % peak, {100 * found['last']:.1f} % last"
             print(f"{cell}: {shown}, {found['seconds']:.0f} s", flush=True)
@@ -178,7 +193,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", help="folder with cifar-10-batches-py")
+    parser.add_argument("root", help="folder with cifar-10-batches-py, or of CIFAR-100")
+    parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"])
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--preset", default="demo", choices=["paper", "fast", "demo"])
     parser.add_argument("--surrogate", default="tiny")
@@ -204,10 +220,11 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     settings = {name: getattr(args, name) for name in names}
     settings |= {} if args.recipe == "standard" else {"recipe": args.recipe}
+    settings |= {} if args.dataset == "cifar10" else {"dataset": args.dataset}
     record = Record(args.out, settings, args.device)
-    train: Any = AnyCIFAR10(args.root)
+    train = opened(args.dataset, args.root)
     train = Subset(train, range(args.images)) if args.images < len(train) else train
-    fill(record, train, AnyCIFAR10(args.root, train=False), args)
+    fill(record, train, opened(args.dataset, args.root, train=False), args)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from patterns import CHANCE
-
 from unlearnable.evaluation.countermeasures import countermeasure
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 50, 28, 14
@@ -44,7 +42,12 @@ def held_against_most(rows: Mapping[str, Mapping[str, float]]) -> set[str]:
     return {method for method, many in tried.items() if 2 * many > max(tried.values())}
 
 
-def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], text: str) -> str:
+def chart(
+    figures: Mapping[tuple[str, str], float],
+    counters: Sequence[str],
+    text: str,
+    chance: float,
+) -> str:
     """A heat map as SVG, light or dark as the page around it.
 
     Args:
@@ -53,6 +56,7 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
         counters: Columns, in this order; those that need clean images, or know the method, go last.
             Methods that were tried on few of them yet stand below the others, without a frame.
         text: What it shows, for those who cannot see it.
+        chance: What guessing reaches, in percent.
     """
     columns = sorted(counters, key=lambda c: not _anybodys(c))
     rows: dict[str, dict[str, float]] = {}
@@ -79,7 +83,7 @@ def chart(figures: Mapping[tuple[str, str], float], counters: Sequence[str], tex
             parts.append(f"<text {place}>{escape(method)}</text>")
             for counter in panel:
                 if counter in row:
-                    share = (row[counter] - CHANCE) / (clean["none"] - CHANCE)
+                    share = (row[counter] - chance) / (clean["none"] - chance)
                     framed = method in held and counter == worst[method]
                     parts += _cell(lefts[counter], top, row[counter], share, framed)
         down += (len(order) + 1) * _CELL_HEIGHT + _GAP

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boards import SMALL, columns, figures_of, known_figures, rows, span
+from boards import SMALL, columns, dataset_of, figures_of, known_figures, rows, span
 
 CAUSES = Path(__file__).parent / "causes.json"
 APART = 5  # points from which a difference is to be explained
@@ -49,7 +49,7 @@ def differences(result: dict[str, Any]) -> list[Difference]:
     far = []
     for counter in columns(figures):
         for method in rows(figures):
-            known = known_figures(method, counter)
+            known = known_figures(method, counter, dataset_of(result))
             if not known or (method, counter) not in figures:
                 continue
             figure = figures[method, counter]

@@ -33,7 +33,7 @@ def picture(board: Board) -> str | None:
     if ("clean", "none") not in peaks or all(method == "clean" for method, _ in peaks):
         return None
     text = f"Accuracy on clean test images: {caption(board.result)}"
-    return chart(peaks, columns(peaks), text)
+    return chart(peaks, columns(peaks), text, board.chance)
 
 
 def picture_lines(board: Board) -> list[str]:
@@ -55,10 +55,10 @@ def picture_lines(board: Board) -> list[str]:
 def section(board: Board, *, leads: bool) -> list[str]:
     """All about one result; the first one is not folded."""
     measured = f"{caption(board.result)} Measured by {board.source}."
-    patterns = patterns_section(
-        {key: figure.last for key, figure in board.figures.items()},
-        causes("patterns", board.settings["images"]),
-    )
+    patterns = []
+    if board.dataset == "cifar10":  # of which they are known
+        figures = {key: figure.last for key, figure in board.figures.items()}
+        patterns = patterns_section(figures, causes("patterns", board.settings["images"]))
     return [
         *([] if leads else [f"## {board.heading}", ""]),
         *conclusion(board),
@@ -97,9 +97,9 @@ def page(found: Sequence[Board]) -> str:
     lines = [
         "# Leaderboard",
         "",
-        "What networks reach on clean CIFAR-10 test images after training on protected images, "
-        "with {term}`countermeasures <countermeasure>` and without. Low figures mean a strong "
-        "protection.",
+        "What networks reach on clean test images after training on protected images, with "
+        "{term}`countermeasures <countermeasure>` and without: on CIFAR-10 unless it says "
+        "otherwise. Low figures mean a strong protection.",
         "",
     ]
     for number, board in enumerate(found):

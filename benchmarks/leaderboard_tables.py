@@ -7,7 +7,16 @@ import json
 import re
 from typing import Any
 
-from boards import Board, Figure, columns, counts_for_worst, known_figures, rows, span
+from boards import (
+    Board,
+    Figure,
+    columns,
+    counts_for_worst,
+    known_figures,
+    printed,
+    rows,
+    span,
+)
 from cifar10 import DRAWS, METHODS, method_of
 from leaderboard_differences import gap_of
 from method_facts import changed, million
@@ -115,7 +124,7 @@ def counter_table(board: Board, counter: str) -> list[str]:
             figure.shown("last"),
             figure.shown("peak"),
             "" if share is None or method == "clean" else _percent(share),
-            beside(figure, known_figures(method, counter)),
+            beside(figure, known_figures(method, counter, board.dataset)),
         )
         lines.append(f"| {' | '.join(columns_of)} |")
     return [*lines, ""]
@@ -205,7 +214,8 @@ def published_section() -> list[str]:
     marks = {source: number for number, source in enumerate(content["sources"], 1)}
     figures: dict[tuple[str, str], list[str]] = {}
     for entry in content["figures"]:
-        shown = f"{entry['accuracy']:.1f} [{marks[entry['source']]}]"
+        of = f" on {printed(entry['dataset'])}" if "dataset" in entry else ""
+        shown = f"{entry['accuracy']:.1f}{of} [{marks[entry['source']]}]"
         figures.setdefault((entry["method"], entry["countermeasure"]), []).append(shown)
     lines = []
     for method in rows(figures):

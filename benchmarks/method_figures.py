@@ -67,14 +67,16 @@ def reached(cls: type[ue.Method]) -> list[Reached]:
         for (row, counter), figure in board.figures.items():
             if counter == "none" and of_class(row, cls) and not (board.small and row in named):
                 clean, made = board.figures["clean", "none"], _made(board.result)
-                on_boards.add((row, board.settings["images"], board.settings["victim"]))
+                on_boards.add(
+                    (row, board.dataset, board.settings["images"], board.settings["victim"])
+                )
                 found.append((board.settings["images"], Reached(
                     row, board.title, clean, figure, f"{board.source}, {made}"
                 )))  # fmt: skip
     found += [
         (images, entry)
         for images, victim, entry in _of_strength(cls)
-        if (entry.row, images, victim) not in on_boards
+        if (entry.row, "cifar10", images, victim) not in on_boards
     ]
     found += _of_release(cls)
     found += [(_read(OURS)["settings"]["images"], entry) for entry in _of_trial(cls)]
@@ -168,8 +170,9 @@ def reached_section(cls: type[ue.Method]) -> list[str]:
     lines = []
     if found:
         lines += [
-            "Accuracy on clean CIFAR-10 test images, in percent; the lower, the stronger the "
-            "protection. The {term}`peak <last and peak>` is the best epoch.",
+            "Accuracy on clean test images in percent, of CIFAR-10 unless it says otherwise; the "
+            "lower, the stronger the protection. The {term}`peak <last and peak>` is the best "
+            "epoch.",
             "",
             "| victims | clean images | protected, last | peak |",
             "|---|---|---|---|",
@@ -232,7 +235,7 @@ def broken_section(cls: type[ue.Method]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for counter, share in sorted(shares.items(), key=lambda pair: (pair[0] != "none", -pair[1])):
-        known = known_figures(row, counter)
+        known = known_figures(row, counter, board.dataset)
         lines.append(
             f"| `{counter}` | {figures['clean', counter].shown('last')} | "
             f"{figures[row, counter].shown('last')} | {share:.0%} | "

@@ -1,4 +1,4 @@
-"""What others published, from published.json: accuracies on clean CIFAR-10, ResNet-18."""
+"""What others published, from published.json: accuracies on clean test images, ResNet-18."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 PUBLISHED = Path(__file__).parent / "published.json"
 
 
-def published() -> list[dict[str, Any]]:
+def published(dataset: str = "cifar10") -> list[dict[str, Any]]:
     """Every figure: method (a row of cifar10.py), countermeasure, accuracy in percent, source."""
     figures: list[dict[str, Any]] = json.loads(PUBLISHED.read_text(encoding="utf-8"))["figures"]
-    return figures
+    return [figure for figure in figures if figure.get("dataset", "cifar10") == dataset]
 
 
 def published_range(name: str) -> str:

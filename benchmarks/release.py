@@ -1,4 +1,4 @@
-"""Makes the pre-made perturbations of CIFAR-10, measures them, and lists them in the catalogue.
+"""Makes the pre-made perturbations of CIFAR-10 and 100, measures them, and lists them.
 
 Those that come with the package, on a CPU in about half an hour on one core:
 
@@ -18,6 +18,14 @@ Those with a row per image, as folders ready to be pushed:
     unlearnable push OUT/cifar10-sem OWNER/cifar10-sem --public
     python benchmarks/release.py --pushed OUT/cifar10-sem OWNER/cifar10-sem COMMIT
 
+Those of CIFAR-100, from a folder with ``cifar-100-python``:
+
+    python benchmarks/release.py ROOT --dataset cifar100 --only cifar100-lasting \
+        --victim resnet9 --epochs 12 --recipe fast --result benchmarks/results/release-cifar100.json
+    python benchmarks/release.py ROOT --dataset cifar100 --surrogates --only cifar100-em \
+        --preset fast --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
+        --result benchmarks/results/release-cifar100.json
+
 ROOT is a folder with ``cifar-10-batches-py``. Every perturbation is fitted on all 50,000 training
 images; its strength is measured with victims trained on the first --images of them. The command
 continues where it was stopped: what already exists is not fitted again, and what is in --result is
@@ -34,10 +42,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import CLASS_WISE, AnyCIFAR10
+from cifar10 import CLASS_WISE
+from cifar100 import opened
 from record import RESULTS, Record
 from torch.utils.data import Subset
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 import unlearnable as ue
 from unlearnable.hub.catalogue import FILE
@@ -56,15 +65,19 @@ SHIPPED: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-smooth-fields": (ue.SmoothFields, {"epsilon": 24 / 255}),
     "cifar10-gratings": (ue.Gratings, {}),
     "cifar10-lasting": (ue.Lasting, {}),
+    "cifar100-lasting": (ue.Lasting, {}),
 }
 SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-sem": (ue.SEM, {}),
-    "cifar10-sep": (ue.SEP, {}),
+    "cifar10-sep": (ue.SEP, {"checkpoints": 6}),  # each of them adds to the package
     "cifar10-em": (ue.EM, {}),
     "cifar10-tap": (ue.TAP, {}),
     "cifar10-rem": (ue.REM, {}),
     "cifar10-miue": (ue.MIUE, {}),
+    "cifar100-em": (ue.EM, {}),
+    "cifar100-sem": (ue.SEM, {}),
 }
+DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 def fitted(name: str, folder: Path, train: Any, args: argparse.Namespace) -> ue.Perturbation:
@@ -127,7 +140,7 @@ def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) 
         method.fit(train, device=args.device, precision=args.precision, checkpoint=checkpoint)
         method.save_pretrained(place)
     method = cls.from_pretrained(place)
-    method.perturbation_.config["source"]["name"] = CIFAR10.__name__
+    method.perturbation_.config["source"]["name"] = DATASETS[args.dataset].__name__
     if args.compare:
         own = ue.ProtectedDataset(train, method.perturbation_)
         accuracies(f"{name}, fitted rows", own, test, record, args)
@@ -184,6 +197,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument("--dataset", default="cifar10", choices=list(DATASETS))
     parser.add_argument("--sample-wise", type=Path, metavar="OUT")
     parser.add_argument("--surrogates", action="store_true")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "release")
@@ -210,19 +224,24 @@ def main() -> None:
 
     settings = {name: getattr(args, name) for name in ("images", "victim", "epochs", "seeds")}
     settings |= {} if args.recipe is None else {"recipe": args.recipe}
+    settings |= {} if args.dataset == "cifar10" else {"dataset": args.dataset}
     record = Record(args.result, settings, args.device)
-    train: Any = AnyCIFAR10(args.root)
-    train.__class__ = CIFAR10  # whose name the artefacts state
-    test = AnyCIFAR10(args.root, train=False)
+    train = opened(args.dataset, args.root)
+    train.__class__ = DATASETS[args.dataset]  # whose name the artefacts state
+    test = opened(args.dataset, args.root, train=False)
     if args.clean and "clean" not in record.cells:
         clean_from(args.clean, record)
     accuracies("clean", train, test, record, args)
+
+    def asked(chosen: Any) -> list[str]:
+        return args.only or [name for name in chosen if name.startswith(f"{args.dataset}-")]
+
     if args.surrogates:
-        for name in args.only or SAMPLE_WISE:
+        for name in asked(SAMPLE_WISE):
             with_surrogate(name, train, test, record, args)
         return
     chosen = SHIPPED if args.sample_wise is None else SAMPLE_WISE
-    for name in args.only or chosen:
+    for name in asked(chosen):
         folder = (args.sample_wise or FILE.parent / "pretrained") / name
         perturbation = fitted(name, folder, train, args)
         protected = accuracies(name, ue.ProtectedDataset(train, perturbation), test, record, args)

@@ -156,7 +156,8 @@ class MIUE(Expectation):
         return WithExamples(surrogate, *examples)
 
     def _restore_surrogate(self, network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
-        return WithExamples(network, state["features"].clone(), state["labels"].clone())
+        features = state["features"].to(torch.float32, copy=True)  # float16 in what is shipped
+        return WithExamples(network, features, state["labels"].clone())
 
     def _step_size_after(self, epoch: int) -> float:
         """Length of the steps after an epoch, from 1."""
