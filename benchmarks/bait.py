@@ -2,26 +2,24 @@
 
     python benchmarks/bait.py ROOT --seeds 3
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
-    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
-        --only "BAIT, rows, fine-tuning-imagenet" "TAP, fine-tuning-imagenet" \
-        "EM, fine-tuning-imagenet" "clean, fine-tuning-imagenet" \
-        --out benchmarks/results/bait-cpu.json
-    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
-        --side 96 --tap-steps 20 --only "BAIT, rows, fine-tuning-imagenet" \
-        "clean, fine-tuning-imagenet" --out benchmarks/results/bait-96-cpu.json
-    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 --precision float32 \
-        --side 96 --tap-steps 20 --fit-precision bf16 --only "EM, fine-tuning-imagenet" \
-        --out benchmarks/results/bait-96-cpu.json
+    python benchmarks/bait.py ROOT --seeds 3 --learning-rate 0.01 --test-images 2000 \
+        --precision bf16 --only "clean, fine-tuning-imagenet" "EM, fine-tuning-imagenet" \
+        "EM, sample-wise, fine-tuning-imagenet" "TAP, fine-tuning-imagenet" \
+        "BAIT, rows, fine-tuning-imagenet" --out benchmarks/results/bait-32-gpu.json
+    python benchmarks/bait.py ROOT --seeds 3 --learning-rate 0.01 --test-images 2000 \
+        --precision bf16 --side 96 --tap-steps 20 --only ... \
+        --out benchmarks/results/bait-96-gpu.json
     python benchmarks/bait.py --table
 
 The first images of CIFAR-10 are protected with EM class-wise and with BAIT and its generator, once
-more with BAIT on a surrogate without pretrained weights, with BAIT's rows moved directly (preset
-fast), and with TAP on the pretrained network. The victims are EfficientNet-Lite0 with ImageNet
-weights, which enlarges images to 96 pixels, fine-tuned or under a linear probe, and a network that
-starts from fresh weights. With --side the images are enlarged before the fit, so that perturbations
-have all the pixels that victims see. This needs the extra pretrained. ROOT is a folder with
-``cifar-10-batches-py``. Cells that already exist are not measured again, and a fit continues from
-its checkpoint in --work. --table writes the tables of docs/explanation/pretrained.md.
+more with EM sample-wise, with BAIT on a surrogate without pretrained weights, with BAIT's rows
+moved directly (preset fast), and with TAP on the pretrained network. The victims are
+EfficientNet-Lite0 with ImageNet weights, which enlarges images to 96 pixels, fine-tuned or under a
+linear probe, and a network that starts from fresh weights. With --side the images are enlarged
+before the fit, so that perturbations have all the pixels that victims see. This needs the extra
+pretrained. ROOT is a folder with ``cifar-10-batches-py``. Cells that already exist are not measured
+again, and a fit continues from its checkpoint in --work. --table writes the tables of
+docs/explanation/pretrained.md.
 """
 
 from __future__ import annotations
@@ -51,8 +49,8 @@ SHOWN = {
 }
 TABLES = {
     "bait.py": "bait-gpu.json",
-    "bait.py --learning-rate 0.01": "bait-cpu.json",
-    "bait.py --learning-rate 0.01 --side 96": "bait-96-cpu.json",
+    "bait.py --learning-rate 0.01": "bait-32-gpu.json",
+    "bait.py --learning-rate 0.01 --side 96": "bait-96-gpu.json",
 }
 VICTIMS = ("fine-tuning-imagenet", "linear-probe-imagenet", "none")
 CELLS = [f"{fit}, {victim}" for victim in VICTIMS for fit in FITS]

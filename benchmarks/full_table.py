@@ -1,8 +1,8 @@
-"""The README's table: methods on all of CIFAR-10, plain and with the commonest countermeasures.
+"""The README's tables: methods on all of CIFAR-10 and CIFAR-100, plain and with countermeasures.
 
     python benchmarks/full_table.py
 
-It is made from results/full-resnet9.json, which leaderboard.py measured.
+They are made from results that leaderboard.py measured.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from boards import Figure, figures_of
+from boards import Figure, dataset_of, figures_of, known_figures, printed, span
 from leaderboard import METHODS
-from published import published_range
 from record import RESULTS, fill, where
 
 PAGE = RESULTS.parent.parent / "README.md"
-RESULT = RESULTS / "full-resnet9.json"
+TABLES = {
+    "full_table.py": "full-resnet9.json",
+    "full_table.py, CIFAR-100": "full-cifar100-resnet9.json",
+}
 COLUMNS = {
     "none": "plain",
     "jpeg-10": "JPEG 10",
@@ -39,12 +41,16 @@ def table(result: dict[str, Any]) -> str:
     for name in ["clean", *sorted(methods, key=lambda name: figures[name, "none"].last)]:
         of_it = [_shown(figures.get((name, counter))) for counter in shown]
         title = "clean images" if name == "clean" else name
-        lines.append(f"| {' | '.join([title, *of_it, published_range(name)])} |")
+        known = known_figures(name, "none", dataset_of(result))
+        published = span(min(known), max(known)) if known else ""
+        lines.append(f"| {' | '.join([title, *of_it, published])} |")
     settings = result["settings"]
+    seeds = max(figure.seeds for figure in figures.values())
     note = (
-        f"Accuracy on the clean test images after the last epoch in percent, one fit and one "
-        f"victim each; CIFAR-10, {settings['images']:,} images, methods with preset "
-        f"{settings['preset']} and {settings['surrogate']}; victims {settings['victim']}, "
+        f"Accuracy on the clean test images after the last epoch in percent, mean and spread of "
+        f"{seeds} victims, one victim where there is no spread; {printed(dataset_of(result))}, "
+        f"{settings['images']:,} images, methods with preset {settings['preset']} and "
+        f"{settings['surrogate']}, {_fits(result)} each; victims {settings['victim']}, "
         f'{settings["epochs"]} epochs of `recipe="{settings["recipe"]}"`. Published figures are '
         f"for ResNet-18. {result['date']}, {where(result)}."
     )
@@ -55,8 +61,18 @@ def _shown(figure: Figure | None) -> str:
     return "" if figure is None else figure.shown("last")
 
 
+def _fits(result: dict[str, Any]) -> str:
+    """How many fits the victims of a method are of; cells of before these were told are of one."""
+    of: dict[str, set[str | None]] = {}
+    for name, cell in result["cells"].items():
+        of.setdefault(name.rsplit(", ", 2)[0], set()).add(cell.get("fit"))
+    most = max(map(len, of.values()))
+    return "one fit" if most == 1 else f"one or {most} fits"
+
+
 def main() -> None:
-    fill(PAGE, "full_table.py", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+    for command, name in TABLES.items():
+        fill(PAGE, command, table(json.loads((RESULTS / name).read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,13 @@ from unlearnable.engine.estimate import duration
 OURS, STRENGTH, PACE = (RESULTS / f"{name}-cpu.json" for name in ("methods", "strength", "engine"))
 RELEASES = [
     RESULTS / f"{name}.json"
-    for name in ("release-cpu", "release-surrogates-cpu", "release-surrogates-gpu")
+    for name in (
+        "release-cpu",
+        "release-surrogates-cpu",
+        "release-surrogates-gpu",
+        "release-cifar100-em-gpu",
+        "release-cifar100-lasting-gpu",
+    )
 ]
 
 
@@ -145,7 +151,7 @@ def _of_release(cls: type[ue.Method]) -> list[tuple[int, Reached]]:
     for path in RELEASES:
         result = _read(path)
         settings, cells = result["settings"], result["cells"]
-        title = f"{settings['images']:,} images, {settings['victim']}, {settings['epochs']} epochs"
+        title = Board(path.stem, result).title
         source = f"`release.py`, `results/{path.name}`, {_made(result)}"
         for name, (made, overrides) in (SHIPPED | SAMPLE_WISE).items():
             if made is cls and name in cells:

@@ -21,10 +21,11 @@ Those with a row per image, as folders ready to be pushed:
 Those of CIFAR-100, from a folder with ``cifar-100-python``:
 
     python benchmarks/release.py ROOT --dataset cifar100 --only cifar100-lasting \
-        --victim resnet9 --epochs 12 --recipe fast --result benchmarks/results/release-cifar100.json
+        --victim resnet9 --epochs 12 --recipe fast \
+        --result benchmarks/results/release-cifar100-lasting-gpu.json
     python benchmarks/release.py ROOT --dataset cifar100 --surrogates --only cifar100-em \
         --preset fast --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
-        --result benchmarks/results/release-cifar100.json
+        --result benchmarks/results/release-cifar100-em-gpu.json
 
 ROOT is a folder with ``cifar-10-batches-py``. Every perturbation is fitted on all 50,000 training
 images; its strength is measured with victims trained on the first --images of them. The command
@@ -75,9 +76,9 @@ SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-rem": (ue.REM, {}),
     "cifar10-miue": (ue.MIUE, {}),
     "cifar100-em": (ue.EM, {}),
-    "cifar100-sem": (ue.SEM, {}),
 }
 DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+_EXAMPLES = 10  # images whose rows are kept beside a network
 
 
 def fitted(name: str, folder: Path, train: Any, args: argparse.Namespace) -> ue.Perturbation:
@@ -144,7 +145,7 @@ def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) 
     if args.compare:
         own = ue.ProtectedDataset(train, method.perturbation_)
         accuracies(f"{name}, fitted rows", own, test, record, args)
-    firsts = [train.targets.index(label) for label in range(len(train.classes))]
+    firsts = [train.targets.index(label) for label in range(_EXAMPLES)]
     make_small(method, Subset(train, firsts))
     save_small(method, folder)
     listed_with_surrogate(method.perturbation_, name, folder)

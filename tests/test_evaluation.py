@@ -104,6 +104,23 @@ def test_victims_may_be_modules_and_are_not_changed():
     assert torch.equal(module[1].weight, before) and result.victim == "Sequential"
 
 
+class Diverging(nn.Linear):
+    """Whose logits are beyond all numbers from the second batch on."""
+
+    def forward(self, images):
+        seen, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + self.training
+        return super().forward(images.flatten(1)) * (1.0 if seen < 1 else float("inf"))
+
+
+@pytest.mark.parametrize(("recipe", "advice"), [("fast", "use 'standard'"), ("standard", "$")])
+def test_a_victim_whose_training_diverges_is_not_taken_for_protection(recipe, advice):
+    with pytest.raises(FloatingPointError, match=f"epoch 2 of 3.*diverged.*{recipe}'.*{advice}"):
+        ue.evaluate(
+            Shapes(size=16), Shapes(size=10, train=False), Diverging(3072, 10), recipe=recipe,
+            epochs=3, batch_size=16, seeds=1, device="cpu", precision="float32", progress=False,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

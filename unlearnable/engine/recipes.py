@@ -85,11 +85,13 @@ class Recipe:
         epochs: Default number of passes over the images.
         batch_size: Default number of images per update.
         learning_rate: Largest learning rate.
+        usual_rate: In its place where every BatchNorm has a scale, or None: rates for networks
+            made without them leave others with the same answer to all images.
         schedule: Function from an optimiser and the total number of updates to a scheduler.
         momentum: Momentum of SGD.
         nesterov: Whether to use Nesterov momentum.
         weight_decay: Weight decay of all weights.
-        norm_bias: Factor of the learning rate for BatchNorm biases.
+        norm_bias: Factor of the learning rate for the biases of BatchNorm without a scale.
         label_smoothing: Share of the target that is spread over all classes.
         padding: Pixels by which crops may extend beyond the image.
         mirrored: Whether the image is mirrored there, instead of black.
@@ -101,6 +103,7 @@ class Recipe:
     epochs: int = 60
     batch_size: int = 128
     learning_rate: float = 0.1
+    usual_rate: float | None = None
     schedule: Schedule = torch.optim.lr_scheduler.CosineAnnealingLR
     momentum: float = 0.9
     nesterov: bool = False
@@ -114,12 +117,14 @@ class Recipe:
 
     def optimizer(self, model: nn.Module, factor: float = 1.0) -> torch.optim.SGD:
         """SGD for a model's weights, with ``factor`` times the recipe's learning rate."""
-        rate = factor * self.learning_rate
         biases = [
             layer.bias
             for layer in model.modules()
-            if isinstance(layer, nn.BatchNorm2d) and layer.affine and self.norm_bias != 1
+            if isinstance(layer, nn.BatchNorm2d) and layer.affine and not layer.weight.requires_grad
         ]
+        usual = self.learning_rate if self.usual_rate is None else self.usual_rate
+        rate = factor * (self.learning_rate if biases else usual)
+        biases = biases if self.norm_bias != 1 else []
         known = {id(bias): bias for bias in biases}
         others = [weight for weight in model.parameters() if id(weight) not in known]
         groups = [{"params": others, "lr": rate, "weight_decay": self.weight_decay}]
@@ -160,6 +165,7 @@ FAST = Recipe(
     epochs=12,
     batch_size=1000,
     learning_rate=1.5,
+    usual_rate=0.2,
     schedule=triangle,
     momentum=0.85,
     nesterov=True,

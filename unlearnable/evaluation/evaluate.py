@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from ..data.raw import RawDataset
 from ..engine.estimate import Work
 from ..engine.models import build_model, check_model_name, check_network
 from ..engine.progress import Progress
-from ..engine.recipes import find_recipe
+from ..engine.recipes import STANDARD, find_recipe
 from ..engine.run import Run
 from ..engine.train import Batch, count_correct, train
 from ..protected.dataset import ProtectedDataset
@@ -114,8 +115,8 @@ def evaluate(
     schedule to zero, random crops (4 pixels of padding) and flips, for 60 epochs in batches of 128.
     The fast recipe follows the fastest public CIFAR-10 trainers: 12 epochs in batches of 1,000, a
     triangular schedule, label smoothing, crops by 2 pixels, alternating flips and a slow copy of
-    the weights (Lookahead). It is meant for the network ``"resnet9"``. Both datasets are read
-    without their own transforms.
+    the weights (Lookahead). It is meant for the network ``"resnet9"``; others get a lower rate.
+    Both datasets are read without their own transforms.
 
     Args:
         train: Training dataset, protected or not.
@@ -148,6 +149,7 @@ def evaluate(
         ValueError: An argument is out of range, the datasets do not match, all training images are
             of one class, the test set is protected, or the victim does not output one logit for
             each class. All of this is checked before training.
+        FloatingPointError: The loss is no longer finite: the training diverged.
     """
     training = Training.checked(
         find_recipe(recipe), epochs, seeds, batch_size, peak_images, device, precision
@@ -307,6 +309,12 @@ def _train_victim(
             scheduler=scheduler,
             label_smoothing=recipe.label_smoothing,
         )
+        if not math.isfinite(learned["loss"]):  # its accuracy would look like strong protection
+            raise FloatingPointError(
+                f"expected a finite loss, got {learned['loss']} in epoch {epoch + 1} of {epochs}: "
+                f"the training of {result.victim} diverged with recipe={recipe.name!r}"
+                + ("; use 'standard', for any network" if recipe.name != STANDARD.name else "")
+            )
         run.log(loss=learned["loss"], accuracy=accuracy(images[watched], labels[watched]))
     curve = [record["accuracy"] for record in run.history]
     curve = curve or [accuracy(images[watched], labels[watched])]
