@@ -100,7 +100,7 @@ def test_nothing_trains_the_whitening_or_the_norms_scales():
 
 
 def test_only_networks_whose_norms_have_no_scale_learn_so_fast():
-    for name, rates in (("resnet9", [1.5, 96.0]), ("resnet18", [0.2]), ("tiny", [0.2])):
+    for name, rates in (("resnet9", [1.5, 96.0]), ("resnet18", [0.1]), ("tiny", [0.1])):
         groups = FAST.optimizer(build_model(name, 10)).param_groups
         assert [group["lr"] for group in groups] == rates
         assert sum(len(group["params"]) for group in groups[1:]) == 6 * (name == "resnet9")
@@ -108,7 +108,7 @@ def test_only_networks_whose_norms_have_no_scale_learn_so_fast():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["tiny", "resnet18"])
+@pytest.mark.parametrize("victim", ["tiny", "tiny-resnet"])
 def test_other_networks_learn_by_the_fast_recipe_too(victim):
     found = ue.evaluate(
         Shapes(size=600), Shapes(train=False, size=200), victim,
