@@ -124,7 +124,7 @@ plt.show()
 # size that people train, such as ``"resnet18"``, and the protocol's 60 epochs.
 #
 # Rows for 50,000 images are too large to ship. For ``cifar10-sem``, ``cifar10-em``,
-# ``cifar10-rem`` and ``cifar10-tap`` the package has the networks that learned them
+# ``cifar10-tap`` and some others the package has the networks that learned them
 # instead, and ``from_pretrained("cifar10-sem", dataset=trainset)`` computes rows for
 # the images at hand. People who have made other perturbations can share them on the
 # Hugging Face Hub.
