@@ -21,6 +21,7 @@ RELEASES = [
     for name in (
         "release-cpu",
         "release-surrogates-cpu",
+        "release-miue-cpu",
         "release-surrogates-gpu",
         "release-cifar100-em-gpu",
         "release-cifar100-lasting-gpu",
