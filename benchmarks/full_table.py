@@ -62,12 +62,12 @@ def _shown(figure: Figure | None) -> str:
 
 
 def _fits(result: dict[str, Any]) -> str:
-    """How many fits the victims of a method are of; cells of before these were told are of one."""
+    """How many fits the victims of a method are of; older cells, which do not say, count as one."""
     of: dict[str, set[str | None]] = {}
     for name, cell in result["cells"].items():
         of.setdefault(name.rsplit(", ", 2)[0], set()).add(cell.get("fit"))
     most = max(map(len, of.values()))
-    return "one fit" if most == 1 else f"one or {most} fits"
+    return "one fit" if most == 1 else f"one or {'two' if most == 2 else most} fits"
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def section(board: Board, *, leads: bool) -> list[str]:
     """All about one result; the first one is not folded."""
     measured = f"{caption(board.result)} Measured by {board.source}."
     patterns = []
-    if board.dataset == "cifar10":  # of which they are known
+    if board.dataset == "cifar10":  # of which patterns are known
         figures = {key: figure.last for key, figure in board.figures.items()}
         patterns = patterns_section(figures, causes("patterns", board.settings["images"]))
     return [

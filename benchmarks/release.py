@@ -27,12 +27,12 @@ Those of CIFAR-100, from a folder with ``cifar-100-python``:
         --preset fast --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
         --result benchmarks/results/release-cifar100-em-gpu.json
 
-ROOT is a folder with ``cifar-10-batches-py``. Every perturbation is fitted on all 50,000 training
-images; its strength is measured with victims trained on the first --images of them. The command
-continues where it was stopped: what already exists is not fitted again, and what is in --result is
-not measured again. With --surrogates, fits continue from checkpoints in --work, which may hold fits
-of strength.py under the artefacts' names, victims get all images, and --compare also trains them on
-the fitted rows.
+ROOT is a folder with ``cifar-10-batches-py`` or ``cifar-100-python``. Every perturbation is fitted
+on all 50,000 training images; its strength is measured with victims trained on the first --images
+of them. The command continues where it was stopped: what already exists is not fitted again, and
+what is in --result is not measured again. With --surrogates, fits continue from checkpoints in
+--work, which may hold fits of strength.py under the artefacts' names, victims get all images, and
+--compare also trains them on the fitted rows.
 """
 
 from __future__ import annotations
@@ -197,7 +197,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument(
+        "root", nargs="?", help="folder with cifar-10-batches-py or cifar-100-python"
+    )
     parser.add_argument("--dataset", default="cifar10", choices=list(DATASETS))
     parser.add_argument("--sample-wise", type=Path, metavar="OUT")
     parser.add_argument("--surrogates", action="store_true")

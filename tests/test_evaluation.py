@@ -105,7 +105,7 @@ def test_victims_may_be_modules_and_are_not_changed():
 
 
 class Diverging(nn.Linear):
-    """Whose logits are beyond all numbers from the second batch on."""
+    """Gives infinite logits from the second batch on."""
 
     def forward(self, images):
         seen, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + self.training

@@ -104,6 +104,11 @@ def test_only_networks_whose_norms_have_no_scale_learn_so_fast():
         groups = FAST.optimizer(build_model(name, 10)).param_groups
         assert [group["lr"] for group in groups] == rates
         assert sum(len(group["params"]) for group in groups[1:]) == 6 * (name == "resnet9")
+        model = build_model(name, 10)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):  # as in fine-tuning
+                layer.requires_grad_(False)
+        assert [group["lr"] for group in FAST.optimizer(model).param_groups] == [0.1]
         assert FAST.optimizer(build_model(name, 10), 0.5).param_groups[0]["lr"] == rates[0] / 2
 
 

@@ -85,8 +85,8 @@ class Recipe:
         epochs: Default number of passes over the images.
         batch_size: Default number of images per update.
         learning_rate: Largest learning rate.
-        usual_rate: In its place where every BatchNorm has a scale, or None: rates for networks
-            made without them leave others with the same answer to all images.
+        usual_rate: In its place where no BatchNorm has a trained bias and a fixed scale, or None:
+            rates for such networks leave others with the same answer to all images.
         schedule: Function from an optimiser and the total number of updates to a scheduler.
         momentum: Momentum of SGD.
         nesterov: Whether to use Nesterov momentum.
@@ -120,7 +120,10 @@ class Recipe:
         biases = [
             layer.bias
             for layer in model.modules()
-            if isinstance(layer, nn.BatchNorm2d) and layer.affine and not layer.weight.requires_grad
+            if isinstance(layer, nn.BatchNorm2d)
+            and layer.affine
+            and layer.bias.requires_grad
+            and not layer.weight.requires_grad
         ]
         usual = self.learning_rate if self.usual_rate is None else self.usual_rate
         rate = factor * (self.learning_rate if biases else usual)
