@@ -22,6 +22,7 @@ RELEASES = [
         "release-cpu",
         "release-surrogates-cpu",
         "release-miue-cpu",
+        "release-sep-cpu",
         "release-surrogates-gpu",
         "release-cifar100-em-gpu",
         "release-cifar100-lasting-gpu",
