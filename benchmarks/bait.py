@@ -7,7 +7,9 @@
         "EM, sample-wise, fine-tuning-imagenet" "TAP, fine-tuning-imagenet" \
         "BAIT, rows, fine-tuning-imagenet" --out benchmarks/results/bait-32-gpu.json
     python benchmarks/bait.py ROOT --seeds 3 --learning-rate 0.01 --test-images 2000 \
-        --precision bf16 --side 96 --tap-steps 20 --only ... \
+        --precision bf16 --side 96 --tap-steps 20 --only "clean, fine-tuning-imagenet" \
+        "EM, fine-tuning-imagenet" "EM, sample-wise, fine-tuning-imagenet" \
+        "TAP, fine-tuning-imagenet" "BAIT, rows, fine-tuning-imagenet" \
         --out benchmarks/results/bait-96-gpu.json
     python benchmarks/bait.py --table
 

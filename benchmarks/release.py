@@ -10,6 +10,10 @@ are those of recipes.py, which are the same:
     python benchmarks/release.py ROOT --surrogates --work WORK --only cifar10-sem --preset fast \
         --victim resnet9 --epochs 12 --recipe fast --clean benchmarks/results/recipes-cpu.json \
         --result benchmarks/results/release-surrogates-cpu.json
+    python benchmarks/release.py ROOT --surrogates --work WORK --only cifar10-sep --preset fast \
+        --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
+        --clean benchmarks/results/recipes-cpu.json \
+        --result benchmarks/results/release-sep-cpu.json
 
 Those with a row per image, as folders ready to be pushed:
 
