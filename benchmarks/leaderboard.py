@@ -59,9 +59,9 @@ On a GPU, the whole set with the papers' recipes:
         --surrogate resnet18 --epochs 60 --out benchmarks/results/leaderboard-gpu.json
 
 ROOT is a folder with ``cifar-10-batches-py``. The result is written cell by cell, the most
-informative cells first, and a second start continues where the first one ended. Several starts may
-divide the rows with --only, and the columns with --countermeasures. Fitted perturbations are kept
-in --work, with a note of what made them.
+informative cells first, with the time that the rest is going to take, and a second start continues
+where the first one ended. Several starts may divide the rows with --only, and the columns with
+--countermeasures. Fitted perturbations are kept in --work, with a note of what made them.
 
 leaderboard_page.py writes docs/reference/leaderboard.md from the committed results, the published
 figures beside them.
@@ -81,6 +81,7 @@ from record import RESULTS, Record
 from torch.utils.data import Subset
 
 import unlearnable as ue
+from unlearnable.engine.estimate import duration
 from unlearnable.evaluation.countermeasures import countermeasure
 from unlearnable.io.files import locked, write_json
 
@@ -114,12 +115,18 @@ COUNTERMEASURES = (
 )
 
 
+def folder_of(name: str, args: argparse.Namespace) -> Path:
+    """Where --work has the fitted perturbation, or is going to."""
+    place: Path = args.work / args.out.stem / name.replace(" ", "-").replace("/", "-")
+    return place
+
+
 def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Perturbation:
     """The fitted perturbation, from --work where this or another start left it.
 
     A note beside it tells what it was made with; what was made with anything else is refused.
     """
-    folder = args.work / args.out.stem / name.replace(" ", "-").replace("/", "-")
+    folder = folder_of(name, args)
     beside = folder.with_name(f"{folder.name}-note")
     note = beside / "note.json"
     beside.mkdir(parents=True, exist_ok=True)
@@ -168,25 +175,49 @@ def key(method: str, counter: str, seed: int) -> str:
     return f"{method}, {counter}, seed {seed}"
 
 
+def missing(record: Record, args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Countermeasures and methods that are still to be measured, column by column."""
+    cells = record.cells
+    return [
+        (counter, name)
+        for counter in args.countermeasures
+        for name in args.only
+        # What is about unprotected images says nothing where none is protected.
+        if not (name == "clean" and countermeasure(counter).needs_clean_images)
+        and key(name, counter, args.seed) not in cells
+    ]
+
+
+def passes_of(cells: list[tuple[str, str]], train: Any, args: argparse.Namespace) -> float:
+    """Image passes of these cells and of the fits that they still need."""
+    unfitted = {name for _, name in cells if name != "clean"}
+    unfitted = {name for name in unfitted if not (folder_of(name, args) / "config.json").exists()}
+    fits = sum(method_of(name, args).passes(len(train)) for name in unfitted)
+    each = args.epochs * len(train)
+    return fits + sum(each * countermeasure(counter).passes for counter, _ in cells)
+
+
 def fill(record: Record, train: Any, test: Any, args: argparse.Namespace) -> None:
-    """Measures what is missing, column by column."""
-    for counter in args.countermeasures:
-        for name in args.only:
-            cell = key(name, counter, args.seed)
-            # What is about unprotected images says nothing where none is protected.
-            idle = name == "clean" and countermeasure(counter).needs_clean_images
-            if cell in record.cells or idle:
-                continue
-            dataset, fit = train, {}
-            if name != "clean":
-                perturbation = perturbation_of(name, train, args)
-                dataset = ue.ProtectedDataset(train, perturbation)
-                # Another start without the first one's --work fits anew.
-                fit = {"fit": perturbation.digest[:16]}
-            found = measure(dataset, test, counter, args) | fit
-            record.put(cell, found)
-            shown = f"{100 * found['peak']:.1f} % peak, {100 * found['last']:.1f} % last"
-            print(f"{cell}: {shown}, {found['seconds']:.0f} s", flush=True)
+    """Measures what is missing, column by column, and says how long the rest is going to take."""
+    start, done = time.monotonic(), 0.0
+    for counter, name in missing(record, args):
+        cell = key(name, counter, args.seed)
+        if cell in record.cells:  # another start was faster
+            continue
+        done += passes_of([(counter, name)], train, args)
+        dataset, fit = train, {}
+        if name != "clean":
+            perturbation = perturbation_of(name, train, args)
+            dataset = ue.ProtectedDataset(train, perturbation)
+            # Another start without the first one's --work fits anew.
+            fit = {"fit": perturbation.digest[:16]}
+        found = measure(dataset, test, counter, args) | fit
+        record.put(cell, found)
+        shown = f"{100 * found['peak']:.1f} % peak, {100 * found['last']:.1f} % last"
+        print(f"{cell}: {shown}, {found['seconds']:.0f} s", flush=True)
+        if rest := missing(record, args):
+            left = (time.monotonic() - start) * passes_of(rest, train, args) / done
+            print(f"  {len(rest)} more, about {duration(left)} for this start alone", flush=True)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """The heat map of a leaderboard result, the strongest protection on top.
 
 leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg. Many columns
-are divided into panels, one above the other, so that the chart stays legible on a narrow screen.
+are divided into panels, one above the other, so that the chart stays legible on a narrow screen;
+a panel has the methods that were tried on any of its columns.
 """
 
 from __future__ import annotations
@@ -69,14 +70,16 @@ def chart(
     order = sorted(known, key=lambda method: (method not in held, known[method]))
     parts = []
     down, right = 0, 0
-    for first in range(0, len(columns), _PANEL):
-        panel = columns[first : first + _PANEL]
+    panels = -(-len(columns) // _PANEL)
+    for start in range(panels):  # about as wide as each other
+        panel = columns[start * len(columns) // panels : (start + 1) * len(columns) // panels]
+        tried = [method for method in order if not rows[method].keys().isdisjoint(panel)]
         lefts = _lefts(panel)
         down += 28 + round(5.2 * max(map(len, panel)))  # labels rise as far
         for counter, left in lefts.items():
             place = f"translate({left + _CELL_WIDTH / 2 + 4:.0f} {down - 10}) rotate(-50)"
             parts.append(f'<text class="soft" transform="{place}">{escape(counter)}</text>')
-        for number, method in enumerate([*order, "clean"]):
+        for number, method in enumerate([*tried, "clean"]):
             row = rows.get(method, clean)
             top = down + number * _CELL_HEIGHT + _GAP * (method == "clean")
             place = f'x="{_LEFT - 10}" y="{top + _CELL_HEIGHT / 2 + 4.5}" text-anchor="end"'
@@ -86,10 +89,10 @@ def chart(
                     share = (row[counter] - chance) / (clean["none"] - chance)
                     framed = method in held and counter == worst[method]
                     parts += _cell(lefts[counter], top, row[counter], share, framed)
-        down += (len(order) + 1) * _CELL_HEIGHT + _GAP
+        down += (len(tried) + 1) * _CELL_HEIGHT + _GAP
         ends = (left + 45 + round(4.5 * len(counter)) for counter, left in lefts.items())
         right = max(right, *ends)  # labels lean out
-    width = max(right, _LEFT + len(columns[:_PANEL]) * _CELL_WIDTH + 110)
+    width = max(right, _LEFT + -(-len(columns) // panels) * _CELL_WIDTH + 110)
     height = down + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

@@ -5,7 +5,7 @@ Those that come with the package, on a CPU in about half an hour on one core:
     python benchmarks/release.py ROOT --images 10000 --victim tiny --epochs 12
 
 Those with a row per image that a network in the package computes where they are used; clean victims
-are those of recipes.py, which are the same:
+are those of recipes.py, which are the same, or those that another result of this command has:
 
     python benchmarks/release.py ROOT --surrogates --work WORK --only cifar10-sem --preset fast \
         --victim resnet9 --epochs 12 --recipe fast --clean benchmarks/results/recipes-cpu.json \
@@ -30,6 +30,10 @@ Those of CIFAR-100, from a folder with ``cifar-100-python``:
     python benchmarks/release.py ROOT --dataset cifar100 --surrogates --only cifar100-em \
         --preset fast --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
         --result benchmarks/results/release-cifar100-em-gpu.json
+    python benchmarks/release.py ROOT --dataset cifar100 --surrogates --only cifar100-sem \
+        --preset fast --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
+        --clean benchmarks/results/release-cifar100-em-gpu.json \
+        --result benchmarks/results/release-cifar100-cpu.json
 
 ROOT is a folder with ``cifar-10-batches-py`` or ``cifar-100-python``. Every perturbation is fitted
 on all 50,000 training images; its strength is measured with victims trained on the first --images
@@ -80,7 +84,10 @@ SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-tap": (ue.TAP, {}),
     "cifar10-rem": (ue.REM, {}),
     "cifar10-miue": (ue.MIUE, {}),
+    "cifar100-sem": (ue.SEM, {}),
     "cifar100-em": (ue.EM, {}),
+    "cifar100-tap": (ue.TAP, {}),
+    "cifar100-rem": (ue.REM, {}),
 }
 DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 _EXAMPLES = 10  # images whose rows are kept beside a network
@@ -168,13 +175,16 @@ def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) 
 
 
 def clean_from(path: Path, record: Record) -> None:
-    """Takes the clean victims of recipes.py, where these are the same."""
+    """Takes the clean victims of recipes.py or of another release, where these are the same."""
     result, settings = json.loads(path.read_text()), record.settings
-    known = result["settings"]
+    known, cells = result["settings"], result["cells"]
+    if known == settings:
+        record.put("clean", cells["clean"])
+        return
     same = {"network": "victim", "recipe": "recipe", "epochs": "epochs"}
-    if any(known[theirs] != settings.get(ours) for theirs, ours in same.items()):
+    if any(known.get(theirs) != settings.get(ours) for theirs, ours in same.items()):
         raise SystemExit(f"expected clean victims trained like {settings}, got {known} in {path}")
-    cells = [result["cells"][f"seed {seed}"] for seed in range(settings["seeds"])]
+    cells = [cells[f"seed {seed}"] for seed in range(settings["seeds"])]
     record.put("clean", {which: [cell[which] for cell in cells] for which in ("last", "peak")})
 
 
@@ -210,7 +220,7 @@ def main() -> None:
     parser.add_argument("--surrogates", action="store_true")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "release")
     parser.add_argument("--compare", action="store_true", help="measure the fitted rows, too")
-    parser.add_argument("--clean", type=Path, help="result of recipes.py")
+    parser.add_argument("--clean", type=Path, help="result of recipes.py, or of this command")
     parser.add_argument("--recipe", help="of victims; standard unless given")
     parser.add_argument("--pushed", nargs=3, metavar=("FOLDER", "REPO", "COMMIT"))
     parser.add_argument("--only", nargs="+", choices=list(SHIPPED | SAMPLE_WISE))

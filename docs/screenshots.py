@@ -1,6 +1,8 @@
-"""Takes screenshots of the app, for how-to/app.md, or of every page of the built site, to look at.
+"""Takes screenshots of the app, for how-to/app.md, of the top of an audit's report, for the README,
+or of every page of the built site, to look at.
 
     python docs/screenshots.py app
+    python docs/screenshots.py report unlearnable-demo-audit
     python docs/screenshots.py site docs/_build/html --out screenshots
 
 Of the site each page is shown at the width of a desktop and of a phone, light and dark; pages that
@@ -27,7 +29,7 @@ PHOTOS = {
     "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg"],
     "sklearn": ["datasets/images/flower.jpg"],
 }
-APP, DESKTOP, PHONE = 860, 1400, 390  # CSS pixels
+APP, DESKTOP, PHONE, REPORT = 860, 1400, 390, 1040  # CSS pixels
 # What lies beyond the window although it is in no box of its own that scrolls.
 BEYOND = """
 const width = document.documentElement.clientWidth, found = [];
@@ -46,6 +48,8 @@ def main():
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("app")
+    report = commands.add_parser("report")
+    report.add_argument("folder", type=Path, help="that an audit wrote")
     site = commands.add_parser("site")
     site.add_argument("html", type=Path, help="folder that sphinx-build wrote")
     site.add_argument("--out", type=Path, default=Path("screenshots"))
@@ -53,6 +57,8 @@ def main():
     args = parser.parse_args()
     if args.command == "app":
         app()
+    elif args.command == "report":
+        report_page(args.folder)
     elif wide := site_pages(args.html, args.out, args.pages):
         raise SystemExit("\n".join(["wider than the window:", *wide]))
 
@@ -81,6 +87,21 @@ def app():
                 page.wait_for_plan()
                 page.protect()
                 take(browser, HERE / "images" / f"app-{name}.webp")
+        finally:
+            browser.quit()
+
+
+def report_page(folder):
+    """A picture of a report down to the end of its first table."""
+    from browsing import open_browser
+
+    end = "return document.querySelector('table').getBoundingClientRect().bottom + 16"
+    with tempfile.TemporaryDirectory() as profile:
+        browser = open_browser(profile)
+        try:
+            look_like(browser, REPORT, "light")
+            browser.get((folder / "report.html").resolve().as_uri())
+            take(browser, HERE / "images" / "audit.webp", browser.execute_script(end))
         finally:
             browser.quit()
 
@@ -127,11 +148,11 @@ def look_like(browser, width, scheme):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def take(browser, path):
-    """The whole page, also below the window, as far as a WebP file reaches."""
+def take(browser, path, height=16_000):
+    """The page, also below the window, down to a height, or as far as a WebP file reaches."""
     size = "const page = document.documentElement; return [page.clientWidth, page.scrollHeight]"
-    width, height = browser.execute_script(size)
-    clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16_000), "scale": 1}
+    width, whole = browser.execute_script(size)
+    clip = {"x": 0, "y": 0, "width": width, "height": min(height, whole), "scale": 1}
     options = {"captureBeyondViewport": True, "clip": clip, "format": "webp", "quality": 80}
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
     path.write_bytes(base64.b64decode(shot))

@@ -192,6 +192,26 @@ def test_a_heat_map_of_many_columns_is_narrow(benchmarks):
     assert int(drawn.get("width")) < 640 and int(drawn.get("height")) > 600
     texts = [e.text for e in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert set(counters) <= set(texts) and texts.count("SEM") == 3
+    # A method that was tried on few columns stands only where these are.
+    figures["EM, none, seed 0"] = (0.5, 0.5)
+    drawn = ElementTree.fromstring(picture(board_of(figures)))
+    texts = [e.text for e in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("EM") == 1 and texts.count("clean") == texts.count("SEM") == 3
+
+
+@pytest.mark.parametrize("number", range(1, 14))
+def test_panels_of_a_heat_map_are_about_as_wide(benchmarks, number):
+    from xml.etree import ElementTree
+
+    from leaderboard import COUNTERMEASURES
+    from leaderboard_page import picture
+
+    counters = COUNTERMEASURES[:number]
+    figures = {f"{m}, {c}, seed 0": (0.5, 0.5) for m in ("clean", "SEM") for c in counters}
+    drawn = ElementTree.fromstring(picture(board_of(figures)))
+    tops = [e.get("y") for e in drawn.iter("{http://www.w3.org/2000/svg}text") if e.text == "50"]
+    wide = [tops.count(top) for top in dict.fromkeys(tops)]
+    assert max(wide) <= 6 and max(wide) - min(wide) <= 2 and len(wide) == 2 * -(-number // 6)
 
 
 def test_known_patterns_are_held_against_a_leaderboard(benchmarks):
@@ -211,3 +231,45 @@ def test_known_patterns_are_held_against_a_leaderboard(benchmarks):
     assert f"{why} The cause was not tested yet." in section(figures, {})
     causes = {order.pattern: {"text": "few steps"}}
     assert f"{why} few steps" in section(figures, causes)
+
+
+def test_a_start_says_how_long_the_rest_takes(benchmarks, monkeypatch, tmp_path, capsys):
+    import argparse
+
+    import leaderboard
+    from record import Record
+
+    from unlearnable.datasets import Shapes
+
+    args = argparse.Namespace(
+        only=["clean", "OPS", "SEM"], countermeasures=["none", "unprotected-20", "jpeg-10"], seed=0,
+        epochs=2, work=tmp_path, out=tmp_path / "x.json", preset="demo", surrogate="tiny",
+        train_steps=2, images=20, budget=None,
+    )  # fmt: skip
+    train, todo = Shapes(size=20), [("none", "clean"), ("none", "OPS"), ("none", "SEM")]
+    record = Record(args.out, {}, "cpu")
+    found = leaderboard.missing(record, args)
+    assert found[:3] == todo and ("unprotected-20", "clean") not in found and len(found) == 8
+    # A victim has an epoch's images twice, a fit comes once for all columns.
+    assert leaderboard.passes_of(todo[:2], train, args) == 2 * 20 * 2
+    fit = leaderboard.method_of("SEM", args).passes(20)
+    assert leaderboard.passes_of([*todo, ("jpeg-10", "SEM")], train, args) == 4 * 20 * 2 + fit
+
+    class Fitted:
+        digest = "0" * 32
+
+    clock = iter(range(0, 10**6, 60))
+    monkeypatch.setattr(leaderboard.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(leaderboard, "perturbation_of", lambda *_: Fitted())
+    monkeypatch.setattr(leaderboard.ue, "ProtectedDataset", lambda train, _: train)
+    cell = {"peak": 0.5, "last": 0.5, "seconds": 60}
+    monkeypatch.setattr(leaderboard, "measure", lambda *_: cell)
+    args.only, args.countermeasures = ["clean", "OPS"], ["none", "jpeg-10"]
+    leaderboard.fill(record, train, None, args)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert said == [
+        f"  {n} more, about {t} for this start alone"
+        for n, t in ((3, "3 min"), (2, "2 min"), (1, "60 s"))
+    ]
+    leaderboard.fill(record, train, None, args)
+    assert capsys.readouterr().out == ""

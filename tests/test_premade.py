@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import Subset
 
 import unlearnable as ue
@@ -157,10 +158,20 @@ def test_a_damaged_surrogate_is_refused(premade, trainset, monkeypatch, tmp_path
         load(trainset, cache_dir=tmp_path / "cache")
 
 
-def test_the_surrogate_takes_half_the_room(premade, fitted, trainset):
+def test_the_surrogate_takes_a_quarter_of_the_room(premade, fitted, trainset):
     file = premade[0].parent / "pretrained" / NAME / "surrogate.safetensors"
     weights = sum(weight.numel() for weight in fitted.surrogate_.state_dict().values())
-    assert file.stat().st_size < 2.2 * weights
+    assert file.stat().st_size < 1.1 * weights
+
+
+def test_a_surrogate_whose_scales_are_damaged_is_refused(premade, trainset, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(premade[0].parent / "pretrained" / NAME, folder)
+    state = load_file(folder / "surrogate.safetensors")
+    name = next(name for name in state if name.endswith(":scale"))
+    save_file(state | {name: state[name][:-1]}, folder / "surrogate.safetensors")
+    with pytest.raises(ue.ArtefactError, match=r"could not read .*scales for"):
+        ue.SEM.from_pretrained(folder)
 
 
 def test_its_weights_are_those_that_were_kept(premade, use):

@@ -112,7 +112,7 @@ for path in sorted(folder.iterdir()):
 print(*report.perturbation["who_can_undo"], sep="\n")
 
 # %%
-# .. figure:: /images/audit.png
+# .. figure:: /images/audit.webp
 #    :alt: The top of a report: the verdict, the worst case, a table of countermeasures
 #
 #    The top of such a page: an audit of what ``unlearnable demo`` learns.

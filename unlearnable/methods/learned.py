@@ -17,6 +17,7 @@ from ..data.raw import RawDataset
 from ..engine.checkpoint import save_tensors
 from ..engine.models import build_model, check_network, is_model_name, reset_weights
 from ..engine.pretrained import check_pretrained, pretrained_network, unfilled_network
+from ..engine.quantization import dequantized
 from ..engine.run import Run
 from ..errors import ArtefactError, NotFittedError
 from ..io.files import write_json
@@ -199,10 +200,10 @@ class Learned(Parameters):
         if (folder / SURROGATE).exists():
             model = self._empty_surrogate(perturbation.config)
             try:
-                state = safetensors.torch.load_file(folder / SURROGATE)
+                state = dequantized(safetensors.torch.load_file(folder / SURROGATE))
                 model = self._restore_surrogate(model, state)
                 model.load_state_dict(state)
-            except (RuntimeError, safetensors.SafetensorError) as error:
+            except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
                 raise ArtefactError(f"could not read {folder / SURROGATE}: {error}") from error
             self.surrogate_ = model.eval()
         self.history_ = history

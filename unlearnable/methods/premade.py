@@ -15,6 +15,7 @@ from .._version import __version__
 from ..data.fingerprint import digest_of_images
 from ..data.raw import RawDataset
 from ..engine.checkpoint import save_tensors
+from ..engine.quantization import dequantized, quantized
 from ..errors import ArtefactError
 from ..hub.catalogue import Pretrained, rows_cache
 from ..io.files import locked, make_folder
@@ -29,26 +30,25 @@ logger = logging.getLogger(__name__)
 def make_small(method: Method, examples: Any) -> None:
     """Reduces a fitted method to the little that :func:`rows_for` needs.
 
-    The weights of its surrogate are rounded to float16, and rows are kept only for a few images.
+    The weights of its surrogate are rounded to 8 bits, and rows are kept only for a few images.
 
     Args:
         method: A fitted method with rows per image.
         examples: A dataset of a few images of the fitted classes.
     """
     assert method.surrogate_ is not None
-    method.surrogate_ = method.surrogate_.half().float()
+    surrogate = method.surrogate_
+    surrogate.load_state_dict(dequantized(quantized(surrogate.state_dict())))
     source = method.perturbation_.config["source"]
     method.perturbation_ = method.extend(examples, progress=False)
     method.perturbation_.config["source"] = source  # what the surrogate was fitted on
 
 
 def save_small(method: Method, folder: str | Path) -> Path:
-    """Writes such a method, with weights as float16; an existing folder is replaced."""
+    """Writes such a method, with weights in 8 bits; an existing folder is replaced."""
     assert method.surrogate_ is not None
     folder = method.save_pretrained(folder, force=True)
-    weights = method.surrogate_.state_dict()
-    state = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
-    save_tensors(folder / SURROGATE, state)
+    save_tensors(folder / SURROGATE, quantized(method.surrogate_.state_dict()))
     return folder
 
 
