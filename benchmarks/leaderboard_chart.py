@@ -67,7 +67,7 @@ def chart(
     worst = {method: worst_case(row) for method, row in rows.items()}
     known = {method: rows[method][counter] for method, counter in worst.items() if counter}
     held = held_against_most(rows)
-    order = sorted(known, key=lambda method: (method not in held, known[method]))
+    order = sorted(rows, key=lambda method: (method not in held, known.get(method, 100.0)))
     parts = []
     down, right = 0, 0
     panels = -(-len(columns) // _PANEL)

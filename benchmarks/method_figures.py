@@ -26,6 +26,7 @@ RELEASES = [
         "release-surrogates-gpu",
         "release-cifar100-em-gpu",
         "release-cifar100-lasting-gpu",
+        "release-cifar100-cpu",
     )
 ]
 

@@ -193,10 +193,11 @@ def test_a_heat_map_of_many_columns_is_narrow(benchmarks):
     texts = [e.text for e in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert set(counters) <= set(texts) and texts.count("SEM") == 3
     # A method that was tried on few columns stands only where these are.
-    figures["EM, none, seed 0"] = (0.5, 0.5)
+    figures["EM, none, seed 0"] = figures["AR, unprotected-20, seed 0"] = (0.5, 0.5)
     drawn = ElementTree.fromstring(picture(board_of(figures)))
     texts = [e.text for e in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts.count("EM") == 1 and texts.count("clean") == texts.count("SEM") == 3
+    assert texts.count("EM") == texts.count("AR") == 1
+    assert texts.count("clean") == texts.count("SEM") == 3
 
 
 @pytest.mark.parametrize("number", range(1, 14))

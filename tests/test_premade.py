@@ -1,11 +1,13 @@
 """Pre-made rows per image, computed for your images by a surrogate of the package."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Subset
 
@@ -13,6 +15,7 @@ import unlearnable as ue
 from unlearnable.cli.main import main
 from unlearnable.datasets import Shapes
 from unlearnable.hub import catalogue
+from unlearnable.io.files import locked
 from unlearnable.methods.base import Method
 from unlearnable.methods.premade import make_small, save_small, surrogate_digest
 
@@ -167,9 +170,12 @@ def test_the_surrogate_takes_a_quarter_of_the_room(premade, fitted, trainset):
 def test_a_surrogate_whose_scales_are_damaged_is_refused(premade, trainset, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(premade[0].parent / "pretrained" / NAME, folder)
-    state = load_file(folder / "surrogate.safetensors")
+    file = folder / "surrogate.safetensors"
+    with safe_open(file, "pt") as opened:
+        mark = opened.metadata()
+    state = load_file(file)
     name = next(name for name in state if name.endswith(":scale"))
-    save_file(state | {name: state[name][:-1]}, folder / "surrogate.safetensors")
+    save_file(state | {name: state[name][:-1]}, file, mark)
     with pytest.raises(ue.ArtefactError, match=r"could not read .*scales for"):
         ue.SEM.from_pretrained(folder)
 
@@ -205,3 +211,136 @@ def test_commands_without_images_say_what_to_pass(use, tmp_path, capsys):
     assert code == 0 and "computed" in out
     code, out, _ = run(capsys, "list")
     assert code == 0 and out.startswith(NAME)
+
+
+def renamed(dataset, names):
+    """The same images and labels, in classes of other names."""
+    items = [{"image": image, "class": label} for image, label in dataset]
+    return ue.from_items(items, image="image", label="class", classes=names)
+
+
+def test_rows_are_of_the_class_that_a_label_names(use, trainset, tmp_path):
+    names, cache = trainset.classes, tmp_path / "cache"
+    reversed_, right = renamed(trainset, names[::-1]), renamed(trainset, names)
+    other = load(reversed_, cache_dir=cache)
+    assert other.config["strength"] is None  # of other rows
+    found = load(right, cache_dir=cache)
+    assert found.config["strength"] == STRENGTH
+    labels = [label for _, label in trainset]
+    assert found.tensors["labels"].tolist() == labels
+    assert other.tensors["labels"].tolist() == [len(names) - 1 - label for label in labels]
+    unnamed = load(list(trainset), cache_dir=cache)
+    assert np.array_equal(unnamed.tensors["rows"][:], found.tensors["rows"][:])
+    assert not np.array_equal(other.tensors["rows"][:], found.tensors["rows"][:])
+
+
+@pytest.mark.parametrize("names", [[f"x{n}" for n in range(10)], [f"x{n}" for n in range(12)]])
+def test_other_classes_are_refused_also_where_rows_are_cached(use, trainset, names):
+    load(trainset)
+    with pytest.raises(ValueError, match="classes"):
+        load(renamed(trainset, names))
+
+
+def test_more_classes_are_refused_where_they_have_no_names(use, trainset):
+    with pytest.raises(ValueError, match="expected 10 classes, got 11"):
+        load([(image, label + 1) for image, label in trainset])
+
+
+def test_rows_of_other_images_in_the_place_are_not_taken(use, trainset):
+    some = load(Subset(trainset, range(10)))
+    whole = load(trainset)
+    shutil.rmtree(whole.folder)
+    shutil.copytree(some.folder, whole.folder)
+    assert len(load(trainset)) == len(trainset)
+
+
+def test_clusters_are_not_taken_for_classes(use, trainset):
+    load(trainset)
+    with pytest.raises(ValueError, match="numbered at random"):
+        load(ue.clusters(trainset, 5))
+    with pytest.raises(ValueError, match="numbered at random"):
+        use.extend(ue.clusters(trainset, 5), progress=False)
+
+
+def test_grey_images_are_told_from_images_of_another_size(use, trainset):
+    with pytest.raises(ValueError, match=r'convert\("RGB"\)'):
+        load([(image.convert("L"), label) for image, label in trainset])
+
+
+def test_a_cache_that_is_read_only_is_read(use, trainset, monkeypatch):
+    load(trainset)
+
+    def refused(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("unlearnable.methods.premade.make_folder", refused)
+    monkeypatch.setattr(Method, "extend", None)
+    assert len(load(trainset)) == len(trainset)
+
+
+def test_a_cache_that_cannot_be_read_is_done_without(use, trainset, monkeypatch, caplog):
+    digest = load(trainset).digest
+
+    def refused(*_, **__):
+        raise PermissionError("of somebody else")
+
+    monkeypatch.setattr(ue.Perturbation, "verify", refused)
+    monkeypatch.setattr(ue.Perturbation, "save_pretrained", refused)
+    assert load(trainset).digest == digest
+    assert "not cached" in caplog.text
+
+
+def test_rows_are_made_while_another_process_makes_others(use, trainset):
+    cache = load(Subset(trainset, range(3))).folder.parent
+    with locked(cache, wait=False):  # as earlier releases did
+        assert len(load(Subset(trainset, range(4)))) == 4
+    held = next(path for path in (cache / ".locks").iterdir() if path.is_dir())
+    with locked(held, wait=False):
+        assert len(load(Subset(trainset, range(5)))) == 5
+
+
+def test_its_strength_is_known_before_rows_are_made(use, trainset, capsys):
+    (entry,) = ue.list_pretrained()
+    assert entry.strength == STRENGTH
+    code, out, _ = run(capsys, "info", NAME)
+    assert code == 0 and "protected 0.2" in out
+
+
+@pytest.fixture
+def photos(tmp_path):
+    dataset = Shapes(size=200)
+    for number in [dataset.targets.index(label) for label in range(10)]:
+        image, label = dataset[number]
+        folder = tmp_path / "photos" / dataset.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_commands_that_are_named_after_protecting_photos_work(
+    use, photos, monkeypatch, tmp_path, capsys, cached
+):
+    if not cached:
+        (tmp_path / "file").write_text("no folder")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "file"))
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "protect", photos, "out", "--perturbation", NAME, "--quiet")
+    assert code == 0, err
+    named = [
+        line.partition("unlearnable ")[2] for line in out.splitlines() if "unlearnable " in line
+    ]
+    assert [command.split()[0] for command in named] == ["preview", "verify"]
+    for command in named:
+        code, out, err = run(capsys, *shlex.split(command))
+        assert code == 0, err
+    assert "All 10 pictures are protected" in out
+
+
+def test_verifying_by_its_name_needs_the_originals(use, photos, tmp_path, capsys):
+    assert (
+        run(capsys, "protect", photos, tmp_path / "out", "--perturbation", NAME, "--quiet")[0] == 0
+    )
+    code, _, err = run(capsys, "verify", tmp_path / "out", NAME)
+    assert code == 1 and "expected --originals with shapes-sem" in err
+    assert run(capsys, "verify", tmp_path / "out", NAME, "--originals", photos)[0] == 0

@@ -15,13 +15,13 @@ _ORIGIN = ("device", "precision", "precision_reason")  # of a fit, as the config
 
 def print_info(args: argparse.Namespace) -> None:
     """Describe a saved perturbation."""
-    from ..hub.catalogue import premade
+    from ..hub.catalogue import computed
     from ..perturbation.perturbation import Perturbation
 
-    entry = premade(args.perturbation)
-    if entry is not None and entry.surrogate is not None:
+    if (entry := computed(args.perturbation)) is not None:
         told = {name: value for name, value in asdict(entry).items() if value is not None}
-        show(args, told | {"rows": "computed for your images when first used, then cached"})
+        told |= {"rows": "computed for your images when first used, then cached"}
+        show(args, told | {"strength": entry.strength})
         return
     perturbation = Perturbation.from_pretrained(args.perturbation)
     config = perturbation.config

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.export_marker import export_at
+from ..hub.catalogue import computed
 
 if TYPE_CHECKING:
     from ..photos.plan import Plan
@@ -48,7 +49,9 @@ def ending(
     if plan is not None and (weak := _weak(plan)) is not None:
         lines.append(weak)
     if args.format in ("png", "webp", "jpeg"):
-        lines.append(f"  Check the copies:  unlearnable verify {out} {key}")
+        uncached = computed(values["key"]) is not None
+        originals = f" --originals {place}" if uncached else ""
+        lines.append(f"  Check the copies:  unlearnable verify {out} {key}{originals}")
     from ..photos.words import measurable
 
     if plan is not None and measurable(plan) and plan.both is None:

@@ -121,9 +121,18 @@ def protect(args: argparse.Namespace) -> None:
             values = described(args, folder, protected) | noticed(survey)
             text = None
             if survey is not None and not args.json:
-                said = ending(args, protected, values | {"key": args.perturbation}, MEASURED)
+                key = _key(args, perturbation)
+                said = ending(args, protected, values | {"key": key}, MEASURED)
                 text = "\n".join([*survey.summary(), said])
             _finish(args, values, method, text)
+
+
+def _key(args: argparse.Namespace, perturbation: Perturbation) -> str:
+    """What other commands take as the key: of rows that were computed, the folder they are in."""
+    from ..hub.catalogue import computed
+
+    known = computed(args.perturbation) is None or perturbation.folder is None
+    return str(args.perturbation if known else perturbation.folder)
 
 
 @contextlib.contextmanager

@@ -56,8 +56,14 @@ def audit_perturbation(args: argparse.Namespace) -> None:
 
 def verify_folder(args: argparse.Namespace) -> int:
     """Check which pictures of a folder are protected, using their key."""
+    from ..hub.catalogue import computed
     from ..protected.verify import verify
 
+    if args.originals is None and computed(args.perturbation) is not None:
+        raise ValueError(
+            f"expected --originals with {args.perturbation}, because its rows are computed for "
+            f"your images, got none; pass the folder of the originals"
+        )
     originals = None if args.originals is None else open_dataset(args.originals)
     perturbation = loaded(args, originals)
     found = verify(args.folder, perturbation, originals, progress=args.progress)

@@ -137,9 +137,11 @@ def _random(pixels: Pixels, epsilon: float) -> tuple[Perturbation, str]:
 def _given(name: str, pixels: Pixels) -> tuple[Perturbation, Any, str]:
     """A saved perturbation, and what of it is shown on the photo."""
     from ..errors import UnknownImageError
+    from ..hub.catalogue import computed
     from ..perturbation.perturbation import Perturbation
 
-    perturbation = Perturbation.from_pretrained(name)
+    entry = computed(name)  # beside its network are a few rows
+    perturbation = Perturbation.from_pretrained(name if entry is None else entry.folder)
     perturbation.check_full_size()
     try:
         row = perturbation.find(pixels, 0)

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .class_names import class_index, composed
 
 _SHOWN = 5  # names that an error lists
@@ -66,6 +69,28 @@ def match_classes(expected: Sequence[str], found: Sequence[str], what: str) -> l
             f"{len(found)}: {_some(found)}{_difference(places, named)}"
         )
     return [places.index(name) for name in named]
+
+
+def matched_labels(
+    labels: NDArray[np.int64], classes: Sequence[str] | None, fitted: dict[str, Any]
+) -> NDArray[np.int64]:
+    """Labels of new images by the numbers of the classes that a perturbation was fitted on.
+
+    Args:
+        labels: Integers (N,).
+        classes: Names of their classes; without any, they are taken for the fitted ones.
+        fitted: The perturbation's configuration.
+
+    Raises:
+        ValueError: There are other classes, or more.
+    """
+    known, most = fitted["classes"], fitted["num_classes"]
+    if known is not None and classes is not None:
+        return np.array(match_classes(known, classes, "images"), dtype=np.int64)[labels]
+    number = len(classes) if classes is not None else int(labels.max(initial=-1)) + 1
+    if number > most:
+        raise ValueError(f"expected {most} classes, got {number}")
+    return labels
 
 
 def _difference(expected: Sequence[str], found: Sequence[str]) -> str:

@@ -80,6 +80,14 @@ class Pretrained:
         """The folder of one that is part of the package."""
         return FILE.parent / "pretrained" / self.name
 
+    @property
+    def strength(self) -> dict[str, Any] | None:
+        """What was measured of one that is part of the package, for all images of its dataset."""
+        if self.repo is not None:
+            return None
+        config: dict[str, Any] = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+        return config["strength"]
+
 
 def list_pretrained() -> list[Pretrained]:
     """The pre-made perturbations that can be loaded by name, from the package or the Hub."""
@@ -92,6 +100,12 @@ def premade(name: str | Path) -> Pretrained | None:
     if isinstance(name, Path) or Path(name).is_dir():
         return None
     return next((entry for entry in list_pretrained() if entry.name == name), None)
+
+
+def computed(name: str | Path) -> Pretrained | None:
+    """As :func:`premade`, if its rows are computed for the user's images."""
+    entry = premade(name)
+    return None if entry is None or entry.surrogate is None else entry
 
 
 def rows_cache(cache_dir: str | Path | None = None) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
-from ..data.class_matching import match_classes
+from ..data.class_matching import matched_labels
 from ..engine.device import pick_device
 from ..engine.numbers import number
 from ..engine.precision import as_fitted
@@ -149,7 +149,7 @@ class Method(Learned, ABC):
         if every < 0:
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         refuse_exports(dataset)
-        self._check_clusters(dataset)
+        self.check_clusters(dataset)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         options = FitOptions(
@@ -277,7 +277,7 @@ class Method(Learned, ABC):
             )
         self._validate()
         refuse_exports(dataset)
-        self._check_clusters(dataset, fitted)
+        self.check_clusters(dataset, fitted)
         images = self._read_more(dataset, fitted, progress)
         below, *on_top = fitted.parts
         shape = tuple(images.images.shape)
@@ -319,14 +319,15 @@ class Method(Learned, ABC):
         images = read_images(dataset, fitted.fit_size, progress=progress)
         config = fitted.config
         if list(images.images.shape[1:]) != config["image_shape"]:
+            found = tuple(images.images.shape[1:])
+            mode = "RGB" if config["image_shape"][0] == 3 else "L"
+            alike = list(found[1:]) == config["image_shape"][1:]
+            advice = f'convert them with convert("{mode}")' if alike else "resize them"
             raise ValueError(
                 f"expected images of the fitted shape {tuple(config['image_shape'])}, got "
-                f"{tuple(images.images.shape[1:])}; resize them"
+                f"{found}; {advice}"
             )
-        known = config["classes"]
-        if known is not None and images.classes is not None:
-            indices = match_classes(known, images.classes, "images")
-            images = images._replace(labels=torch.tensor(indices)[images.labels])
-        if images.num_classes > config["num_classes"]:
-            raise ValueError(f"expected {config['num_classes']} classes, got {images.num_classes}")
-        return images._replace(classes=known, num_classes=config["num_classes"])
+        labels = torch.from_numpy(matched_labels(images.labels.numpy(), images.classes, config))
+        return images._replace(
+            labels=labels, classes=config["classes"], num_classes=config["num_classes"]
+        )

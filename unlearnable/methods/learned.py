@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from ..data.raw import RawDataset
 from ..engine.checkpoint import save_tensors
 from ..engine.models import build_model, check_network, is_model_name, reset_weights
 from ..engine.pretrained import check_pretrained, pretrained_network, unfilled_network
-from ..engine.quantization import dequantized
+from ..engine.quantization import load_weights
 from ..engine.run import Run
 from ..errors import ArtefactError, NotFittedError
 from ..io.files import write_json
@@ -60,7 +60,7 @@ class Learned(Parameters):
                 f"where the labels are with unlearnable.from_items(dataset, label=…)"
             )
 
-    def _check_clusters(self, dataset: Any, fitted: Perturbation | None = None) -> None:
+    def check_clusters(self, dataset: Any, fitted: Perturbation | None = None) -> None:
         """Raises ``ValueError`` where clusters are to be learned, or extended, that cannot be."""
         clustered = RawDataset(dataset).holds(ClusteredDataset)
         if clustered and not (self._has_rows and self.kind == "additive"):
@@ -75,6 +75,12 @@ class Learned(Parameters):
                 "expected new images assigned to the learned clusters, got some with their own "
                 "labels; pass clustered.assign(new_images), where clustered is the result of "
                 "clusters()"
+            )
+        if clustered and source not in (None, ClusteredDataset.__name__):
+            raise ValueError(
+                f"expected new images of the fitted classes, got images in clusters, which are "
+                f"numbered at random; pass them with their own labels, or fit a new "
+                f"{type(self).__name__} on the clusters"
             )
 
     def _check_weights(self) -> None:
@@ -200,7 +206,7 @@ class Learned(Parameters):
         if (folder / SURROGATE).exists():
             model = self._empty_surrogate(perturbation.config)
             try:
-                state = dequantized(safetensors.torch.load_file(folder / SURROGATE))
+                state = load_weights(folder / SURROGATE)
                 model = self._restore_surrogate(model, state)
                 model.load_state_dict(state)
             except (RuntimeError, ValueError, safetensors.SafetensorError) as error:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from .._version import __version__
+from ..data.class_matching import matched_labels
 from ..data.fingerprint import digest_of_images
 from ..data.raw import RawDataset
-from ..engine.checkpoint import save_tensors
-from ..engine.quantization import dequantized, quantized
+from ..engine.quantization import dequantized, quantized, save_quantized
 from ..errors import ArtefactError
 from ..hub.catalogue import Pretrained, rows_cache
 from ..io.files import locked, make_folder
@@ -25,6 +25,7 @@ from .base import Method
 from .learned import SURROGATE
 
 logger = logging.getLogger(__name__)
+_LOCKS = ".locks"  # a folder of the cache
 
 
 def make_small(method: Method, examples: Any) -> None:
@@ -48,7 +49,7 @@ def save_small(method: Method, folder: str | Path) -> Path:
     """Writes such a method, with weights in 8 bits; an existing folder is replaced."""
     assert method.surrogate_ is not None
     folder = method.save_pretrained(folder, force=True)
-    save_tensors(folder / SURROGATE, quantized(method.surrogate_.state_dict()))
+    save_quantized(folder / SURROGATE, method.surrogate_.state_dict())
     return folder
 
 
@@ -81,12 +82,16 @@ def rows_for(
     method = _fitted(entry)
     raw = RawDataset(dataset)
     method.check_labelled(dataset)
-    images = digest_of_images(raw.keys, raw.labels)
+    method.check_clusters(dataset, method.perturbation_)
+    labels = matched_labels(raw.labels, raw.classes, method.perturbation_.config)
+    images = digest_of_images(raw.keys, labels)
     made_by = hashlib.blake2b(f"{entry.digest} {entry.surrogate} {__version__}".encode())
     cache = rows_cache(cache_dir)
     place = cache / f"{entry.name}-{made_by.hexdigest()[:16]}-{images}"
-    with _held(cache) as usable:
-        if usable and (found := _kept(place)) is not None:
+    if (found := _kept(place, images)) is not None:
+        return found
+    with _held(cache / _LOCKS / place.name) as usable:
+        if usable and (found := _kept(place, images)) is not None:  # made by another process
             return found
         logger.info("%s: computing rows for %s images, once", entry.name, f"{len(raw):,}")
         made = method.extend(dataset, device=device, progress=progress)
@@ -122,23 +127,23 @@ def _fitted(entry: Pretrained) -> Method:
 
 
 @contextlib.contextmanager
-def _held(cache: Path) -> Iterator[bool]:
-    """Holds the cache against other processes; false where it cannot be written."""
+def _held(lock: Path) -> Iterator[bool]:
+    """Holds rows against other processes that make the same; false where none can be kept."""
     with contextlib.ExitStack() as held:
         usable = True
         try:
-            held.enter_context(locked(make_folder(cache), wait=True))
+            held.enter_context(locked(make_folder(lock), wait=True))
         except OSError as error:
             logger.warning("rows are not cached: %s", error)
             usable = False
         yield usable
 
 
-def _kept(place: Path) -> Perturbation | None:
-    """What an earlier call left in the cache, checked; None where there is nothing sound."""
+def _kept(place: Path, images: str) -> Perturbation | None:
+    """What an earlier call left in the cache for these images; None where nothing sound is."""
     try:
         found = Perturbation.from_pretrained(place)
         found.verify()
-    except (ArtefactError, FileNotFoundError):
+    except (ArtefactError, OSError):
         return None
-    return found
+    return found if found.config["source"]["digest"] == images else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.image import Pixels
 from ..engine.lazy import from_above
-from ..hub.catalogue import premade
+from ..hub.catalogue import computed
 from ..io.json import as_json
 from . import serialization
 from .concat import concatenated
@@ -212,6 +212,7 @@ class Perturbation(SavedKind):
                 Hub; otherwise a pre-made perturbation from :func:`unlearnable.list_pretrained`.
             dataset: The images to protect, with labels, if rows have to be computed. They may be
                 some of the images that it was made for, or new ones of the same classes and size.
+                Without names of classes, labels are taken for the numbers of its classes.
                 Otherwise unused.
             device: Device on which rows are computed, as in :meth:`Method.fit`.
             progress: Show a progress bar meanwhile. The other arguments are for the Hub.
@@ -229,12 +230,12 @@ class Perturbation(SavedKind):
             HubError: The Hub could not deliver it; the message says what to do.
             ArtefactError: A file is missing, damaged, edited, or in a later format.
         """
-        entry = None if dataset is None or revision is not None else premade(name)
-        if entry is not None and entry.surrogate is not None:
+        entry = None if dataset is None or revision is not None else computed(name)
+        if entry is not None:
             compute = from_above("methods.premade", "rows_for")
             options = {"device": device, "progress": progress, "cache_dir": cache_dir}
-            computed: Perturbation = compute(entry, dataset, **options)
-            return computed
+            rows: Perturbation = compute(entry, dataset, **options)
+            return rows
         kind, folder = serialization.fetch(
             name,
             revision=revision,
