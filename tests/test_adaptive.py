@@ -269,6 +269,18 @@ def test_few_images_and_flat_ones_have_no_fixed_pixels(grey):
         assert torch.equal(countermeasure("pixel-repair").on_images(given.clone(), own), given)
 
 
+def test_a_background_that_all_classes_share_hides_no_fixed_pixel(grey):
+    images, labels = torch.zeros(40, 1, 28, 28, dtype=torch.uint8), grey[1]
+    images[:, :, 9:17, 9:17] = grey[0][:, :1]
+    protected = images.clone()
+    protected[labels == 1, :, 2, 3] = 255
+    protected[labels == 2, :, 12, 12] = 255
+    found = countermeasure("pixel-repair").on_images(protected.clone(), labels)
+    assert not found[labels == 1, :, 2, 3].any()
+    assert (found[labels == 2, :, 12, 12] < 255).any()
+    assert torch.equal(found[:, :, 20:], images[:, :, 20:])
+
+
 def test_the_pixel_of_ops_is_repaired(shapes):
     perturbation = ue.OPS().fit(shapes, device="cpu", progress=False).perturbation_
     clean = torch.from_numpy(shapes.data).permute(0, 3, 1, 2)

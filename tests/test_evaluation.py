@@ -231,3 +231,80 @@ def test_curves_are_left_out_with_a_hint_without_matplotlib(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     assert not plot_curves({"clean": evaluation}, tmp_path / "curves.png")
     assert "unlearnable[plot]" in caplog.text and not list(tmp_path.iterdir())
+
+
+class Grey(torch.utils.data.Dataset):
+    def __init__(self, base):
+        self.base, self.classes = base, base.classes
+
+    def __len__(self):
+        return len(self.base)
+
+    def __getitem__(self, index):
+        image, label = self.base[index]
+        return image.convert("L"), label
+
+
+def test_grey_images_that_a_perturbation_colours_have_grey_test_images():
+    train, test = Grey(Shapes(size=40)), Grey(Shapes(train=False, size=40))
+    perturbation = ue.SmoothFields().fit(Shapes(size=40), progress=False).perturbation_
+    options = {"epochs": 1, "progress": False, "precision": "float32", "device": "cpu"}
+    protected = ue.ProtectedDataset(train, perturbation)
+    found = ue.evaluate(protected, test, "tiny", seeds=1, **options)
+    assert 0 <= found.last[0] <= 1
+    audited = ue.audit(train, perturbation, victims="tiny", countermeasures=["none"], **options)
+    assert audited.complete
+    with pytest.raises(ValueError, match=r'convert\("L"\)'):
+        ue.evaluate(train, Shapes(train=False, size=40), "tiny", seeds=1, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrong(Countermeasure):
+    result: object = None
+    name = "wrong"
+    description = "a victim that does something else"
+
+    def on_images(self, images, labels):
+        return self.result(images)
+
+
+@pytest.mark.parametrize(
+    ("result", "got"),
+    [
+        (lambda images: images.float() / 255, r"torch.float32 of shape \(20, 3, 32, 32\)"),
+        (lambda images: images[:, :, :16, :16], r"torch.uint8 of shape \(20, 3, 16, 16\)"),
+        (lambda images: images[:-1], r".*of shape \(19, 3, 32, 32\)"),
+        (lambda images: None, "None"),
+        (lambda images: images.numpy(), "array"),
+    ],
+)
+def test_images_of_a_countermeasure_that_are_none_are_refused(monkeypatch, result, got):
+    data = Shapes(size=20)
+    monkeypatch.setattr(importlib.import_module("unlearnable.evaluation.evaluate"), "Run", None)
+    with pytest.raises(ValueError, match=rf"expected wrong to give uint8 .*32\), got {got}"):
+        ue.evaluate(data, data, "tiny", countermeasure=Wrong(result), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"victim": None}, "name of a network or a torch module, got None"),
+        ({"victim": nn.Flatten}, "name of a network or a torch module"),
+        ({"victim": lambda images: images}, "name of a network or a torch module"),
+        ({"countermeasure": 5}, "a countermeasure, its name, or None, got 5"),
+        ({"countermeasure": ["jpeg-10"]}, r"got \['jpeg-10'\]"),
+        ({"countermeasure": Wrong}, r"make one of it: Wrong\("),
+    ],
+)
+def test_arguments_of_other_kinds_are_explained(options, message):
+    data = Shapes(size=20)
+    with pytest.raises(ValueError, match=message):
+        ue.evaluate(data, data, **({"victim": "tiny", "progress": False} | options))
+
+
+def test_an_audit_takes_victims_by_name_alone():
+    data = Shapes(size=20)
+    perturbation = ue.OPS().fit(data, progress=False).perturbation_
+    for victims in (nn.Flatten(), [nn.Flatten()], 5):
+        with pytest.raises(ValueError, match="names of networks"):
+            ue.audit(data, perturbation, data, victims=victims, progress=False)

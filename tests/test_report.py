@@ -187,6 +187,27 @@ def test_a_victim_that_learns_nothing_is_no_worst_case():
     assert [made.says_little(row) for row in made.rows()] == [False, True]
 
 
+def test_what_a_weaker_victim_learns_is_compared_with_what_it_can_learn():
+    cells = [
+        cell(PROTECTED, "none", 0.1), cell(CLEAN, "none", 1.0),
+        cell(PROTECTED, "jpeg-10", 0.1), cell(CLEAN, "jpeg-10", 0.95),
+        cell(PROTECTED, "none", 0.1, victim="mlp"), cell(CLEAN, "none", 0.6, victim="mlp"),
+        cell(PROTECTED, "jpeg-10", 0.36, victim="mlp"), cell(CLEAN, "jpeg-10", 0.36, victim="mlp"),
+    ]  # fmt: skip
+    made = report(cells, victims=["tiny", "mlp"])
+    assert made.worst().victim == "mlp" and made.recovered(made.worst()) == pytest.approx(0.52)
+    assert not any(map(made.says_little, made.rows()))
+
+
+@pytest.mark.parametrize(
+    ("peak", "shown", "outcome"),
+    [(0.373, "30 %", "holds"), (0.378, "31 %", "weakened"), (0.728, "70 %", "broken")],
+)
+def test_a_share_at_a_limit_is_judged_as_it_is_shown(peak, shown, outcome):
+    made = report([cell(PROTECTED, "none", peak), cell(CLEAN, "none", 1.0)], ("none",))
+    assert made.outcome() == outcome and f"that is {shown} of" in made.verdict()
+
+
 def test_guessing_is_naming_the_most_frequent_class():
     made = report(BROKEN[:2], ("none",))
     often = dataclasses.replace(made, test=made.test | {"chance": 0.19})

@@ -155,6 +155,8 @@ def evaluate(
         find_recipe(recipe), epochs, seeds, batch_size, peak_images, device, precision
     )
     counter = find_countermeasure(countermeasure)
+    if not isinstance(victim, str | nn.Module):
+        raise ValueError(f"expected the name of a network or a torch module, got {victim!r}")
     if isinstance(victim, str):
         check_model_name(victim)
         counter.check_victim(victim)
@@ -198,7 +200,7 @@ def train_victims(
     train = _replaced(train, countermeasure)
     if countermeasure.test_images:
         images = countermeasure.on_test_images(test.images.clone(), test.labels.clone())
-        test = test._replace(images=images)
+        test = _with_images(test, images, countermeasure)
     result = Evaluation(
         name,
         training.epochs,
@@ -240,7 +242,19 @@ def with_pairs(
 ) -> ImageStore:
     """Applies a countermeasure that uses pairs of protected images and originals."""
     images = counter.on_pairs(protected.images, clean.images, protected.labels, device)
-    return protected._replace(images=images)
+    return _with_images(protected, images, counter)
+
+
+def _with_images(store: ImageStore, images: Any, counter: Countermeasure) -> ImageStore:
+    """A store with what a countermeasure made of its images; refuses what are none."""
+    shape = tuple(store.images.shape)
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape != shape:
+        tensor = isinstance(images, Tensor)
+        got = f"{images.dtype} of shape {tuple(images.shape)}" if tensor else repr(images)
+        raise ValueError(
+            f"expected {counter.name} to give uint8 images of shape {shape}, got {got}"
+        )
+    return store._replace(images=images)
 
 
 def check_victim(victim: str | nn.Module, learned: ImageStore) -> None:
@@ -254,7 +268,8 @@ def check_victim(victim: str | nn.Module, learned: ImageStore) -> None:
 def _replaced(store: ImageStore, counter: Countermeasure) -> ImageStore:
     if type(counter).on_images is Countermeasure.on_images:  # saves a copy of all images
         return store
-    return store._replace(images=counter.on_images(store.images.clone(), store.labels.clone()))
+    images = counter.on_images(store.images.clone(), store.labels.clone())
+    return _with_images(store, images, counter)
 
 
 def _train_victim(

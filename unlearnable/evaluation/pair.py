@@ -42,11 +42,16 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> ImageStore:
 
     Raises ``ValueError`` if they do not match.
     """
+    channels = learned.images.shape[1]
+    if tested.images.shape[1] == 1 < channels:  # as grey images among others
+        tested = tested._replace(images=tested.images.repeat(1, channels, 1, 1))
     shapes = [tuple(store.images.shape[1:]) for store in (learned, tested)]
     if shapes[0] != shapes[1]:
+        alike = shapes[0][1:] == shapes[1][1:]
+        advice = 'convert them with convert("L")' if alike else "pass image_size= (--image-size)"
         raise ValueError(
             f"expected test images of the training images' shape {shapes[0]}, got {shapes[1]}; "
-            f"pass image_size= (--image-size)"
+            f"{advice}"
         )
     if learned.classes is not None and tested.classes is not None:
         indices = match_classes(learned.classes, tested.classes, "a test set")

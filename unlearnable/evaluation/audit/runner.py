@@ -256,7 +256,11 @@ def _machine(place: torch.device) -> dict[str, Any]:
 
 
 def _victims(victims: str | Sequence[str]) -> list[str]:
-    names = [victims] if isinstance(victims, str) else list(dict.fromkeys(victims))
+    names = [victims] if isinstance(victims, str) else victims
+    named = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    if not named:
+        raise ValueError(f"expected names of networks as victims, got {victims!r}")
+    names = list(dict.fromkeys(names))
     if not names:
         raise ValueError(
             'expected names of victims, got none; pass at least one, such as "resnet18"'

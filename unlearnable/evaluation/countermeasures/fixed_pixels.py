@@ -33,18 +33,41 @@ class PixelRepair(Countermeasure):
             raise ValueError(f"expected a ratio between 0 and 1, got {self.ratio}")
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
+        spread = _spread(images)
         for label in labels.unique().tolist():
             mine = labels == label
             own = images[mine]
-            fixed = self.fixed(own)
+            fixed = self.fixed(own, spread)
             if fixed.any():
                 images[mine] = to_levels(repaired(own.double(), fixed))
         return images
 
-    def fixed(self, images: Tensor) -> Tensor:
-        """Which positions are fixed in images of one class, bool (H, W)."""
-        spread = images.double().var(0, correction=0).mean(0).sqrt()
-        return spread < self.ratio * spread.median()
+    def fixed(self, images: Tensor, spread: Tensor) -> Tensor:
+        """Which positions are fixed in images of one class, but not in those of all, bool (H, W).
+
+        Args:
+            images: Of one class, (B, C, H, W).
+            spread: Of each position among the images of all classes, (H, W).
+        """
+        own = _spread(images)
+        free = own[own > 0]
+        if not len(free):
+            return torch.zeros_like(own, dtype=torch.bool)
+        # Positions of a common background are as fixed, but in every class.
+        limit = self.ratio * free.median()
+        return (own < limit) & (spread >= limit)
+
+
+def _spread(images: Tensor) -> Tensor:
+    """The standard deviation of each position, over the channels, float64 (H, W)."""
+    total = torch.zeros(images.shape[1:], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in images.split(1000):  # no copy of all images as floats
+        levels = part.double()
+        total += levels.sum(0)
+        squares += levels.square().sum(0)
+    mean = total / len(images)
+    return (squares / len(images) - mean.square()).clamp_min(0).mean(0).sqrt()
 
 
 def repaired(images: Tensor, fixed: Tensor) -> Tensor:

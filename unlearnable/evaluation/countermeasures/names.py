@@ -112,6 +112,10 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
         return chosen
     if chosen is None:
         return NoCountermeasure()
+    if not isinstance(chosen, str):
+        made = isinstance(chosen, type) and issubclass(chosen, Countermeasure)
+        advice = f"; make one of it: {chosen.__name__}(…)" if made else ""
+        raise ValueError(f"expected a countermeasure, its name, or None, got {chosen!r}{advice}")
     chosen = chosen.replace("color", "colour")  # as it is written elsewhere
     if chosen in SETS or chosen == ADAPTIVE:
         raise ValueError(

@@ -131,11 +131,11 @@ class Findings:
         own = self.reached(CLEAN, "none", victim)
         if own is None:
             return None
-        return self.clean if self._little(own.peak) else own.peak
-
-    def _little(self, accuracy: float) -> bool:
         assert self.clean is not None
-        return accuracy - self.chance <= HOLDS * (self.clean - self.chance)
+        return self.clean if self._little(own.peak, self.clean) else own.peak
+
+    def _little(self, accuracy: float, clean: float) -> bool:
+        return accuracy - self.chance <= HOLDS * (clean - self.chance)
 
     def says_little(self, row: Row) -> bool:
         """Whether victims with the countermeasure also fail on clean images.
@@ -143,7 +143,12 @@ class Findings:
         They do if, on clean images, the countermeasure leaves no larger share of the accuracy than
         a protection that holds would. Then the countermeasure itself prevents learning.
         """
-        return row.clean is not None and self.clean is not None and self._little(row.clean.peak)
+        baseline = self._worth(row.victim) or self.clean
+        return (
+            row.clean is not None
+            and baseline is not None
+            and self._little(row.clean.peak, baseline)
+        )
 
     def waiting(self) -> list[Row]:
         """Rows measured on protected images whose victim has no clean baseline yet."""
@@ -168,6 +173,7 @@ class Findings:
         share = None if worst is None else self.recovered(worst)
         if share is None or not self.learnt:
             return "unknown"
+        share = round(share, 2)  # as it is shown
         if share > HOLDS:
             return "broken" if share >= BREAKS else "weakened"
         return "unknown" if self.waiting() else "holds"
