@@ -150,6 +150,11 @@ class Networks:
             network = self._parallel[id(model)]
         with self.autocast(), global_seed(seed, self._device):
             loss = loss_fn(network)
+        if not loss.requires_grad:
+            raise ValueError(
+                "expected a network with weights to train, got one whose weights are all frozen; "
+                "call requires_grad_(True) on those to train"
+            )
         optimizer.zero_grad(set_to_none=True)
         with self._kernels():
             # Gradients are averaged over processes, whatever the number of their images.

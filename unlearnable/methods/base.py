@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -276,6 +277,7 @@ class Method(Learned, ABC):
                 f"protect(new_images)"
             )
         self._validate()
+        self._check_unchanged(fitted)
         refuse_exports(dataset)
         self.check_clusters(dataset, fitted)
         images = self._read_more(dataset, fitted, progress)
@@ -313,6 +315,18 @@ class Method(Learned, ABC):
             "precision_reason": reason,
         }
         return Perturbation.from_fit(result, images, below.config | origin).below(on_top)
+
+    def _check_unchanged(self, fitted: Perturbation) -> None:
+        """Raises ``ValueError`` if parameters are no longer those of the fit."""
+        stated = fitted.parts[0].config["parameters"]
+        now = json.loads(json.dumps(self._identity["parameters"]))
+        then = json.loads(json.dumps(stated))
+        for name in now.keys() & then.keys() - {"batch_size"}:
+            if now[name] != then[name]:
+                raise ValueError(
+                    f"expected {name}={then[name]!r} as in the fit, got {now[name]!r}; new rows "
+                    f"are made like the others, so set it back, or fit again"
+                )
 
     def _read_more(self, dataset: Any, fitted: Perturbation, progress: bool) -> ImageStore:
         """New images to extend a fitted perturbation to; their classes are its own."""

@@ -105,6 +105,8 @@ class MIUE(Expectation):
     search_batch_size: int = count(512)
     seed: int = 0
 
+    _visit_step = "step_size= and first_step_size"
+
     @property
     def _visit(self) -> tuple[int, float] | None:
         return (self.steps, min(self.step_size, self.first_step_size))

@@ -248,6 +248,8 @@ class Parameters(Keywords):
         """
         return None
 
+    _visit_step: ClassVar[str] = "step_size"  # name of the parameter with their length
+
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
         """Epsilon and norm that the result keeps, refused where images (C, H, W) undo them."""
         return getattr(self, "epsilon", None), getattr(self, "norm", None)
@@ -268,7 +270,7 @@ class Parameters(Keywords):
         needed, hint = "0.5 / 255", ""
         if values > 1:
             needed = f"{0.5 / 255 * math.sqrt(values):.3g} for the norm L2 and {values:,} values"
-            hint = "; pass a larger step_size="
+            hint = f"; pass a larger {self._visit_step}="
         raise ValueError(
             f"expected steps * step_size above half a pixel level, {needed}, got {steps} * "
             f"{step_size * 255:g} / 255: rows are rounded after each visit and would stay "

@@ -49,6 +49,7 @@ class Additive(Kind):
             )
         self._order: NDArray[np.int64] | None = None
         self._verified = np.zeros(len(rows), bool)
+        self._learned: dict[int, bool] = {}  # of the classes met so far
 
     def __len__(self) -> int:
         return len(self.tensors["rows"])
@@ -60,8 +61,25 @@ class Additive(Kind):
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[RowRef]:
         if not self.keyed:
-            return super().find(images, labels, indices)
+            found = super().find(images, labels, indices)
+            self._refuse_empty(found)
+            return found
         return self.known(self.search(images, labels, indices), indices)
+
+    def _refuse_empty(self, found: Sequence[RowRef]) -> None:
+        """Raises ``UnknownImageError`` for a class without a change, where others have one."""
+        rows = self.tensors["rows"]
+        for row in set(found) - self._learned.keys():
+            self._learned[row] = bool(rows[row].any())
+        empty = [row for row in found if not self._learned[row]]
+        if empty and any(rows[row].any() for row in range(len(rows))):
+            classes = self.config["classes"]
+            name = empty[0] if classes is None else repr(classes[empty[0]])
+            raise UnknownImageError(
+                f"expected images of the classes that {self.config['method']} learned a change "
+                f"for, got one of class {name}, of which it saw no image; fit on images of every "
+                f"class"
+            )
 
     def known(self, found: list[int], indices: Sequence[int] | None) -> list[RowRef]:
         """The rows found; raises ``UnknownImageError`` if one is missing."""
@@ -79,13 +97,22 @@ class Additive(Kind):
     def search(
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[int]:
-        """The row of each image; -1 if there is none."""
+        """The row of each image; -1 if there is none.
+
+        For duplicates, that is the row at the image's own index if its label is the same too, then
+        the first with its label, the one at its own index, and the first.
+        """
         keys, wanted = self.tensors["keys"], image_keys(images)
         found = [-1] * len(wanted)
         if indices is not None and len(keys):
             same = zip(keys.take(indices, mode="clip").tolist(), wanted, indices, strict=True)
             found = [i if own == key and i < len(keys) else -1 for own, key, i in same]
-        rest = [place for place, number in enumerate(found) if number < 0]
+        own_labels = self.tensors["labels"]
+        rest = [
+            place
+            for place, number in enumerate(found)
+            if number < 0 or own_labels[number] != labels[place] >= 0
+        ]
         if not rest:
             return found
         if self._order is None:
@@ -95,10 +122,10 @@ class Additive(Kind):
         high = np.searchsorted(keys, left, "right", sorter=self._order).tolist()
         for place, first, end in zip(rest, low, high, strict=True):
             candidates = self._order[first:end]  # images of one key
-            if len(candidates) > 1:
-                same_label = candidates[self.tensors["labels"][candidates] == labels[place]]
-                candidates = same_label if len(same_label) else candidates
-            if len(candidates):
+            same_label = candidates[own_labels[candidates] == labels[place]]
+            if len(same_label):
+                found[place] = int(same_label[0])
+            elif len(candidates) and found[place] < 0:
                 found[place] = int(candidates[0])
         return found
 
