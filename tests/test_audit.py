@@ -31,6 +31,7 @@ from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraini
 from unlearnable.evaluation.countermeasures.leaked_pairs import LeakedPairs
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection
+from unlearnable.evaluation.countermeasures.unprotected import Unprotected
 from unlearnable.evaluation.evaluate import Training, train_victims
 from unlearnable.evaluation.report.figures import Cell
 from unlearnable.io.files import locked
@@ -746,3 +747,39 @@ def test_a_folder_in_use_or_damaged_is_refused(images, pixel, trained, tmp_path)
     (folder / "report.json").write_text("{}")
     with pytest.raises(ue.ArtefactError, match=r"report\.json"):
         ue.AuditReport.load(folder)
+
+
+def test_a_countermeasure_that_cannot_choose_is_refused_before_any_training(monkeypatch):
+    data = Shapes(size=20)
+    perturbation = ue.OPS().fit(data, progress=False).perturbation_
+    monkeypatch.setattr(module, "measure_cell", None)
+    with pytest.raises(ValueError, match="leave one unprotected"):
+        ue.audit(
+            data, perturbation, data, victims="tiny", countermeasures=["none", Unprotected(0.5)],
+            progress=False,
+        )  # fmt: skip
+
+
+def test_pairs_are_of_the_images_that_were_chosen():
+    found = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Reversed(Countermeasure):
+        name = "reversed"
+        description = "a victim that has pairs of some images"
+        takes_pairs = True
+
+        def on_dataset(self, dataset):
+            return Subset(dataset, list(reversed(range(16))))
+
+        def on_pairs(self, images, originals, labels, device):
+            found.append((images.int() - originals.int()).abs().max().item())
+            return images
+
+    data = Shapes(size=20)
+    perturbation = ue.RandomNoise().fit(data, progress=False).perturbation_
+    ue.audit(
+        data, perturbation, Shapes(train=False, size=20), victims="tiny", progress=False,
+        countermeasures=[Reversed()], epochs=1, precision="float32",
+    )  # fmt: skip
+    assert 0 < max(found) <= 8

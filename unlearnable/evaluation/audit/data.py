@@ -62,11 +62,18 @@ class AuditData(NamedTuple):
     ) -> ImageStore:
         """The ``"protected"`` or ``"clean"`` images that a victim trains on."""
         given = self.given if trained_on == PROTECTED else self.given.with_fraction(0)
-        found = self._images_of(counter.on_dataset(given))
+        chosen = counter.on_dataset(given)
+        found = self._images_of(chosen)
         if counter.takes_pairs:
-            found = with_pairs(found, self.clean, counter, device)
+            found = with_pairs(found, self._clean_of(chosen), counter, device)
         # The choice need not have an image of each class.
         return found._replace(num_classes=max(found.num_classes, self.clean.num_classes))
+
+    def _clean_of(self, dataset: Any) -> ImageStore:
+        """Images of the audited dataset, or of a part of it, without their perturbation."""
+        if type(dataset) is Subset:
+            return part_of(self._clean_of(dataset.dataset), dataset.indices)
+        return self.clean
 
     def _images_of(self, dataset: Any) -> ImageStore:
         """Images of a dataset; those of the audited one are not decoded again."""

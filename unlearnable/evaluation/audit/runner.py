@@ -108,6 +108,8 @@ def audit(
     )
     for name in names:
         check_victim(name, data.clean)
+    for counter in counters:
+        counter.on_dataset(data.given)  # refuses what it cannot choose from
     cells = plan(counters, names, training.seeds)
     settings = {
         "epochs": training.epochs,
