@@ -410,10 +410,11 @@ def test_indices_of_any_kind_in_a_batch(shapes, perturbation):
         protected.__getitems__([0, 1.0])
 
 
-def test_duplicates_in_a_batch_go_by_index_else_label_else_first_row(tensors, fit):
+def test_duplicates_in_a_batch_go_by_label_and_index_else_label_else_index_else_first(tensors, fit):
     perturbation = fit((tensors[0][[0, 1, 0, 0]], [0, 1, 2, 2]))
     same = np.stack([tensors[0][0].numpy()] * 4)
-    assert perturbation.find_batch(same, [0, 2, 9, 2], [3, 1, 1, 99]) == [3, 2, 0, 2]
+    assert perturbation.find_batch(same, [0, 2, 9, 2], [3, 1, 1, 99]) == [0, 2, 0, 2]
+    assert perturbation.find_batch(same, [2, 2, 9, 0], [3, 2, 3, 3]) == [3, 2, 3, 0]
     assert perturbation.find_batch(same, [0, 2, 9, 2]) == [0, 2, 0, 2]
     assert perturbation.find(same[0], 2, -1) == 2
 

@@ -176,12 +176,12 @@ def test_more_images_than_were_fitted_are_refused(perturbation):
         ProtectedDataset(Shapes(size=41), perturbation)
 
 
-def test_duplicates_go_by_index_else_label_else_first_row(tensors, fit):
+def test_duplicates_go_by_label_and_index_else_label_else_index_else_first(tensors, fit):
     images = tensors[0][[0, 1, 0, 0]]
     perturbation = fit((images, [0, 1, 2, 2]))
     assert len({row.tobytes() for row in perturbation.rows}) == 4
     pixels = images[0].numpy()
-    assert [perturbation.find(pixels, label, 3) for label in (0, 2, 9)] == [3, 3, 3]
+    assert [perturbation.find(pixels, label, 3) for label in (0, 2, 9)] == [0, 3, 3]
     assert [perturbation.find(pixels, label, 1) for label in (0, 2, 9)] == [0, 2, 0]
     assert perturbation.find(pixels, 2) == 2
     protected = ProtectedDataset((images, [0, 1, 2, 2]), perturbation)

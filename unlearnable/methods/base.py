@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -213,9 +214,20 @@ class Method(Learned, ABC):
     def _warn_if_zero(self, result: Result, images: ImageStore) -> None:
         if result.kind == "additive":
             rows = result.tensors["rows"]
+            if self._has_rows:
+                warn_if_zero(type(self).__name__, rows)
+                return
             # Classes without images have no row to learn.
-            present = slice(None) if self._has_rows else images.labels.unique().numpy()
+            present = images.labels.unique().numpy()
             warn_if_zero(type(self).__name__, rows[present])
+            others = sorted(set(range(images.num_classes)) - set(present.tolist()))
+            if unseen := [label for label in others if not rows[label].any()]:
+                names = [str(images.classes[c] if images.classes else c) for c in unseen]
+                warnings.warn(
+                    f"there are no images of: {', '.join(names)}; {type(self).__name__} learned "
+                    f"no change for these classes, and new images of them would stay clean",
+                    stacklevel=3,
+                )
 
     @final
     def protect(

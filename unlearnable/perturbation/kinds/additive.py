@@ -49,7 +49,6 @@ class Additive(Kind):
             )
         self._order: NDArray[np.int64] | None = None
         self._verified = np.zeros(len(rows), bool)
-        self._learned: dict[int, bool] = {}  # of the classes met so far
 
     def __len__(self) -> int:
         return len(self.tensors["rows"])
@@ -61,25 +60,8 @@ class Additive(Kind):
         self, images: Images, labels: Sequence[int], indices: Sequence[int] | None = None
     ) -> list[RowRef]:
         if not self.keyed:
-            found = super().find(images, labels, indices)
-            self._refuse_empty(found)
-            return found
+            return super().find(images, labels, indices)
         return self.known(self.search(images, labels, indices), indices)
-
-    def _refuse_empty(self, found: Sequence[RowRef]) -> None:
-        """Raises ``UnknownImageError`` for a class without a change, where others have one."""
-        rows = self.tensors["rows"]
-        for row in set(found) - self._learned.keys():
-            self._learned[row] = bool(rows[row].any())
-        empty = [row for row in found if not self._learned[row]]
-        if empty and any(rows[row].any() for row in range(len(rows))):
-            classes = self.config["classes"]
-            name = empty[0] if classes is None else repr(classes[empty[0]])
-            raise UnknownImageError(
-                f"expected images of the classes that {self.config['method']} learned a change "
-                f"for, got one of class {name}, of which it saw no image; fit on images of every "
-                f"class"
-            )
 
     def known(self, found: list[int], indices: Sequence[int] | None) -> list[RowRef]:
         """The rows found; raises ``UnknownImageError`` if one is missing."""
