@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +30,7 @@ from .learned import Learned
 from .masks import masks_of, warn_if_hidden
 from .one_class import check_classes, refuse_one_class
 from .results import on_top_of, result_of
-from .row_buffer import RowBuffer, warn_if_zero
+from .row_buffer import RowBuffer, warn_if_unseen, warn_if_zero
 
 Self = TypeVar("Self", bound="Method")
 
@@ -220,14 +218,7 @@ class Method(Learned, ABC):
             # Classes without images have no row to learn.
             present = images.labels.unique().numpy()
             warn_if_zero(type(self).__name__, rows[present])
-            others = sorted(set(range(images.num_classes)) - set(present.tolist()))
-            if unseen := [label for label in others if not rows[label].any()]:
-                names = [str(images.classes[c] if images.classes else c) for c in unseen]
-                warnings.warn(
-                    f"there are no images of: {', '.join(names)}; {type(self).__name__} learned "
-                    f"no change for these classes, and new images of them would stay clean",
-                    stacklevel=3,
-                )
+            warn_if_unseen(type(self).__name__, rows, present.tolist(), images.classes)
 
     @final
     def protect(
@@ -289,7 +280,7 @@ class Method(Learned, ABC):
                 f"protect(new_images)"
             )
         self._validate()
-        self._check_unchanged(fitted)
+        self.check_unchanged(fitted)
         refuse_exports(dataset)
         self.check_clusters(dataset, fitted)
         images = self._read_more(dataset, fitted, progress)
@@ -327,18 +318,6 @@ class Method(Learned, ABC):
             "precision_reason": reason,
         }
         return Perturbation.from_fit(result, images, below.config | origin).below(on_top)
-
-    def _check_unchanged(self, fitted: Perturbation) -> None:
-        """Raises ``ValueError`` if parameters are no longer those of the fit."""
-        stated = fitted.parts[0].config["parameters"]
-        now = json.loads(json.dumps(self._identity["parameters"]))
-        then = json.loads(json.dumps(stated))
-        for name in now.keys() & then.keys() - {"batch_size"}:
-            if now[name] != then[name]:
-                raise ValueError(
-                    f"expected {name}={then[name]!r} as in the fit, got {now[name]!r}; new rows "
-                    f"are made like the others, so set it back, or fit again"
-                )
 
     def _read_more(self, dataset: Any, fitted: Perturbation, progress: bool) -> ImageStore:
         """New images to extend a fitted perturbation to; their classes are its own."""

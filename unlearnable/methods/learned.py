@@ -83,6 +83,18 @@ class Learned(Parameters):
                 f"{type(self).__name__} on the clusters"
             )
 
+    def check_unchanged(self, fitted: Perturbation) -> None:
+        """Raises ``ValueError`` if parameters are no longer those of the fit."""
+        stated = fitted.parts[0].config["parameters"]
+        now = json.loads(json.dumps(self._identity["parameters"]))
+        then = json.loads(json.dumps(stated))
+        for name in now.keys() & then.keys() - {"batch_size"}:
+            if now[name] != then[name]:
+                raise ValueError(
+                    f"expected {name}={then[name]!r} as in the fit, got {now[name]!r}; new rows "
+                    f"are made like the others, so set it back, or fit again"
+                )
+
     def _check_weights(self) -> None:
         """Raises before the work where a named network's pretrained weights are not here."""
         surrogate = getattr(self, "surrogate", None)

@@ -7,6 +7,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +229,17 @@ def warn_if_zero(title: str, rows: Levels) -> None:
         f"not protected; use more or longer steps",
         stacklevel=4,
     )
+
+
+def warn_if_unseen(
+    title: str, rows: Levels, present: Sequence[int], classes: Sequence[str] | None
+) -> None:
+    """Warns of classes without images whose row (one for each class) is therefore zero."""
+    others = [label for label in range(len(rows)) if label not in set(present)]
+    if unseen := [label for label in others if not rows[label].any()]:
+        names = [str(label if classes is None else classes[label]) for label in unseen]
+        warnings.warn(
+            f"there are no images of: {', '.join(names)}; {title} learned no change for these "
+            f"classes, and new images of them would stay clean",
+            stacklevel=4,
+        )
