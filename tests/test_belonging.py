@@ -35,7 +35,9 @@ def test_classes_that_were_not_seen_are_named():
     ue.RandomNoise(granularity="class-wise").fit(seen, progress=False)  # has one for all classes
 
 
-@pytest.mark.parametrize("changed", [{"epsilon": 32 / 255}, {"steps": 7}, {"seed": 9}])
+@pytest.mark.parametrize(
+    "changed", [{"epsilon": 32 / 255}, {"steps": 7}, {"seed": 9}, {"augment": {"grayscale": 0.5}}]
+)
 def test_new_rows_are_made_as_the_others_were(changed, tmp_path):
     data, more = Shapes(size=40), Shapes(size=10, seed=5)
     method = ue.TAP.preset("demo", train_epochs=1, steps=2).fit(data, progress=False)

@@ -85,9 +85,12 @@ class Learned(Parameters):
 
     def check_unchanged(self, fitted: Perturbation) -> None:
         """Raises ``ValueError`` if parameters are no longer those of the fit."""
-        stated = fitted.parts[0].config["parameters"]
-        now = json.loads(json.dumps(self._identity["parameters"]))
-        then = json.loads(json.dumps(stated))
+        defaults = {name: self._defaults()[name] for name in self.later}  # not stated
+        stated = defaults | fitted.parts[0].config["parameters"]
+        then, now = (
+            json.loads(json.dumps(params))
+            for params in (stated, defaults | self._identity["parameters"])
+        )
         for name in now.keys() & then.keys() - {"batch_size"}:
             if now[name] != then[name]:
                 raise ValueError(

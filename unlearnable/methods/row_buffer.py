@@ -235,7 +235,7 @@ def warn_if_unseen(
     title: str, rows: Levels, present: Sequence[int], classes: Sequence[str] | None
 ) -> None:
     """Warns of classes without images whose row (one for each class) is therefore zero."""
-    others = [label for label in range(len(rows)) if label not in set(present)]
+    others = sorted(set(range(len(rows))) - set(present))
     if unseen := [label for label in others if not rows[label].any()]:
         names = [str(label if classes is None else classes[label]) for label in unseen]
         warnings.warn(
