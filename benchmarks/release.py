@@ -76,10 +76,11 @@ SHIPPED: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-lasting": (ue.Lasting, {}),
     "cifar100-lasting": (ue.Lasting, {}),
 }
+# Each checkpoint adds to the package, and small ones do little within the usual 2/255.
+_SMALL_SEP = {"checkpoints": 6, "epsilon": 8 / 255, "step_size": 2 / 255}
 SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar10-sem": (ue.SEM, {}),
-    # Each checkpoint adds to the package, and small ones do little within the usual 2/255.
-    "cifar10-sep": (ue.SEP, {"checkpoints": 6, "epsilon": 8 / 255, "step_size": 2 / 255}),
+    "cifar10-sep": (ue.SEP, _SMALL_SEP),
     "cifar10-em": (ue.EM, {}),
     "cifar10-tap": (ue.TAP, {}),
     "cifar10-rem": (ue.REM, {}),
@@ -88,6 +89,8 @@ SAMPLE_WISE: dict[str, tuple[type[ue.Method], dict[str, Any]]] = {
     "cifar100-em": (ue.EM, {}),
     "cifar100-tap": (ue.TAP, {}),
     "cifar100-rem": (ue.REM, {}),
+    "cifar100-sep": (ue.SEP, _SMALL_SEP),
+    "cifar100-miue": (ue.MIUE, {}),
 }
 DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 _EXAMPLES = 10  # images whose rows are kept beside a network

@@ -364,3 +364,29 @@ def test_a_transform_of_another_name_is_not_set_through_the_view():
         protected.augment = None
     base.augment = None
     assert isinstance(protected[0][0], Image.Image)
+
+
+@pytest.mark.parametrize("classes", [["dog", "cat"], ["cat", "dog", "bird"], None])
+def test_classes_that_are_renamed_after_wrapping_are_refused(classes):
+    base = Own()
+    protected = protect(base)
+    base.classes = classes
+    with pytest.raises(RuntimeError, match=r"keep its classes, \['cat', 'dog'\], got .* wrap it"):
+        protected[0]
+    with pytest.raises(RuntimeError, match="keep its classes"):
+        protected.targets  # noqa: B018
+    base.classes = ["cat", "dog"]
+    assert protected.targets == base.targets and protected[0][1] == 0
+
+
+@pytest.mark.parametrize("copied", [lambda x: x, copy.deepcopy, pickle.dumps])
+def test_a_fraction_follows_images_that_are_put_into_another_order(copied):
+    base = Own()
+    protected = protect(base, "sample-wise").with_fraction(0.5)
+    held = copied(protected)
+    held = pickle.loads(held) if isinstance(held, bytes) else held
+    shown = {item[0].tobytes() for item in held}
+    below = held.base
+    below.pixels, below.targets = below.pixels[::-1].copy(), below.targets[::-1]
+    assert {item[0].tobytes() for item in held} == shown
+    assert held.chosen.sum() == COUNT // 2

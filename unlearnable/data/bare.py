@@ -15,8 +15,9 @@ from torch.utils.data import TensorDataset
 from torchvision.datasets.folder import DatasetFolder, default_loader
 from torchvision.datasets.vision import StandardTransform
 
-from .calls import Call, Calls, Log, Off, Path, StandIn, calls_in, other_keys, standard_calls
+from .calls import Call, Calls, Log, Off, Path, StandIn, calls_in, standard_calls
 from .compare import alike, random_state, same, watched_draws
+from .copies import copy_of
 from .following import moved_by_reading
 from .huggingface import HuggingFaceImages, HuggingFaceRows
 from .image import pixels_of
@@ -201,19 +202,20 @@ class _Trial:
             image = self._field(item, layout.image, "an image", index)
             if is_key(layout.label):
                 self._field(item, layout.label, "a label", index)
+            again = None
             try:
                 pixels_of(image)
+                # Where nothing is applied, what else is in an item is the owner's choice.
+                again = copy_of(image, item, layout.image) if self._held else None
             except TypeError as error:
                 raise Refused(f"{self._name}: {error}", 1) from error
             except ValueError:
                 pass  # said when it is read, with its file
-            others = other_keys(item, [layout.image]) if self._held else []
-            again = [key for key in others if same(field_of(item, key), image)]
-            if again:
+            if again is not None:
                 raise Refused(
                     f"expected {self._name} to have each image only once in an item, got it at "
-                    f"{layout.image!r} and again at {again[0]!r}, where it would stay clean; make "
-                    f"both views in one transform that returns a list of them",
+                    f"{layout.image!r} and again at {again!r}, where it would stay clean; leave "
+                    f"it out, or make both views in one transform that returns a list of them",
                     4,
                 )
 
@@ -307,9 +309,9 @@ class _Trial:
 def _others(name: str, index: int) -> str:
     return (
         f"expected {name} to apply the same transforms to all items, got different ones for items "
-        f"{index} and 0; it chooses them by item, or caches transformed items. Let a single "
-        f"transform choose, or protect the parts with one transform each separately and "
-        f"concatenate them"
+        f"{index} and 0; it chooses them by item, or caches transformed items. If it caches, wrap "
+        f"it before any item is read. Otherwise let a single transform choose, or protect the "
+        f"parts with one transform each separately and concatenate them"
     )
 
 

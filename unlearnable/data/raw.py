@@ -96,8 +96,8 @@ class RawDataset:
         self._alone = {number for number, bare in enumerate(self._taken) if bare.draws}
         self._holds = list(map(_holds, self._taken))
         self.holds_arrays = all(self._holds)
-        named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
-        self.classes: list[str] | None = common_names(self.originals, named)
+        self._named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
+        self.classes: list[str] | None = common_names(self.originals, self._named)
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
 
     def __len__(self) -> int:
@@ -125,7 +125,7 @@ class RawDataset:
             leaves: Which may have been changed; None for all.
 
         Raises:
-            RuntimeError: One of them has another length now.
+            RuntimeError: One of them has another length or other class names now.
         """
         for number in range(len(self.originals)) if leaves is None else leaves:
             found = set_since(self._seen[number], self._taken[number].moved)
@@ -138,6 +138,12 @@ class RawDataset:
                     f"{len(leaf):,} since it was wrapped; wrap it again, after another fit if "
                     f"there are new images"
                 )
+            before, names = self._named[number], _names(leaf, self._said[number])
+            if names != before:
+                raise RuntimeError(
+                    f"expected {type(leaf).__name__} to keep its classes, {_some(before)}, got "
+                    f"{_some(names)} since it was wrapped; wrap it again"
+                )
             seen, bare = look_at(leaf), self._take(number)
             copies = list(self._bare)
             copies[number] = own_copy(bare.dataset)
@@ -147,7 +153,7 @@ class RawDataset:
             self._opened = (os.getpid(), copies)
             self._seen = [*self._seen[:number], seen, *self._seen[number + 1 :]]
             if not all(map(is_simple, found.values())):
-                for known in ("_labels", "keys"):
+                for known in ("_labels", "_keys"):
                     self.__dict__.pop(known, None)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -317,9 +323,14 @@ class RawDataset:
             found = [self._label(index) for index in range(len(self))]
         return check_labels(found, self.classes)
 
-    @functools.cached_property
+    @property
     def keys(self) -> NDArray[np.uint64]:
         """Keys of all images, before any resize, uint64 of shape (N,); computed once."""
+        self._follow()
+        return self._keys
+
+    @functools.cached_property
+    def _keys(self) -> NDArray[np.uint64]:
         keys = np.empty(len(self), np.uint64)
         for batch in self.batches(range(len(self))):
             keys[batch.indices] = image_keys(batch.pixels)
@@ -328,7 +339,7 @@ class RawDataset:
     def with_keys(self, keys: NDArray[np.uint64]) -> RawDataset:
         """The same dataset with :attr:`keys` known from an earlier reading."""
         known = copy.copy(self)
-        known.keys = keys
+        known._keys = keys
         return known
 
     def stated_labels(self) -> list[Any] | None:
@@ -352,6 +363,10 @@ class RawDataset:
 def _holds(bare: Bare) -> bool:
     """Whether images are in arrays that can be read without the dataset."""
     return bare.layout.is_pair and gives_what_it_holds(bare.dataset)
+
+
+def _some(names: list[str] | None) -> str:
+    return "none" if names is None else f"{names!r:.80}"
 
 
 def _names(leaf: Any, said: ItemDataset | None) -> list[str] | None:

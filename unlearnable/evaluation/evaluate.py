@@ -43,11 +43,11 @@ class Evaluation:
         precisions: Precision of each victim's network passes, ``"float32"`` or ``"bf16"``.
         last: Clean-test accuracy after the last epoch.
         peak: The best clean-test accuracy of any epoch, as with early stopping; measured on
-            ``peak_images`` test images if that was given.
+            ``peak_images`` test images if that was given, and at least ``last``.
         train: Accuracy on the training images after the last epoch, either as given or as replaced
             by a countermeasure before training.
-        curves: Clean-test accuracy after each epoch, one list per seed, measured on the same images
-            as the peak.
+        curves: Clean-test accuracy after each epoch, one list per seed, measured on
+            ``peak_images`` test images if that was given.
         losses: Mean training loss of each epoch, one list per seed.
     """
 
@@ -338,5 +338,5 @@ def _train_victim(
     result.curves.append(curve)
     result.losses.append([record["loss"] for record in run.history])
     result.last.append(curve[-1] if count == len(labels) else accuracy(images, labels))
-    result.peak.append(max(curve))
+    result.peak.append(max(*curve, result.last[-1]))
     result.train.append(accuracy(run.images[every], run.labels))

@@ -119,7 +119,7 @@ class ProtectedDataset(PublishedView):
         for batch in raw.batches(sample.tolist()):
             self._alignment.rows(batch)
             self._from_arrays |= any(restore is not to_pil for restore in batch.restores)
-        self._chosen = select(raw, self.fraction, self.seed)
+        self._select()
         self._changes = {}
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
@@ -148,7 +148,7 @@ class ProtectedDataset(PublishedView):
         """What becomes of a batch's images, which were prepared for it."""
         if self._chosen is None:
             return self._apply(batch, prepared)
-        places = np.flatnonzero(self._chosen[batch.indices]).tolist()
+        places = np.flatnonzero(self.chosen[batch.indices]).tolist()
         if not places:
             return prepared
         images = prepared.copy()
@@ -200,9 +200,9 @@ class ProtectedDataset(PublishedView):
 
     def with_fraction(self, fraction: float) -> ProtectedDataset:
         """The same images with a different share protected, by the same ranking."""
-        fraction = check_fraction(fraction)
-        chosen = select(self._raw, fraction, self.seed)
-        return self._with(fraction=fraction, _chosen=chosen, _changes={})
+        other = self._with(fraction=check_fraction(fraction), _changes={})
+        other._select()
+        return other
 
     def with_keys(self, keys: NDArray[np.uint64]) -> ProtectedDataset:
         """The same images with known keys, so that :meth:`with_fraction` need not read them.
@@ -212,6 +212,10 @@ class ProtectedDataset(PublishedView):
         """
         return self._with(_raw=self._raw.with_keys(keys))
 
+    def _select(self) -> None:
+        self._chosen = select(self._raw, self.fraction, self.seed)
+        self._chosen_by = None if self._chosen is None else self._raw.keys
+
     def _with(self, **changed: Any) -> ProtectedDataset:
         other = object.__new__(ProtectedDataset)
         other.__dict__.update(self.__dict__, **changed)
@@ -220,7 +224,11 @@ class ProtectedDataset(PublishedView):
     @property
     def chosen(self) -> NDArray[np.bool_]:
         """Which images are protected, bool of shape (N,)."""
-        return np.ones(len(self), dtype=bool) if self._chosen is None else self._chosen.copy()
+        if self._chosen is None:
+            return np.ones(len(self), dtype=bool)
+        if self._raw.keys is not self._chosen_by:  # images were set on the wrapped dataset since
+            self._select()
+        return self._chosen.copy()
 
     @property
     def targets(self) -> list[int]:
