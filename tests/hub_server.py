@@ -340,6 +340,8 @@ class Handler(BaseHTTPRequestHandler):
         files = dict(repo.commits[start])
         for line in self.body.splitlines():
             key, value = (item := json.loads(line))["key"], item["value"]
+            if key == "header" and value.get("parentCommit") not in (None, start):
+                raise Refusal(412, message="A commit has happened since")
             if key == "file":
                 files[value["path"]] = _small(base64.b64decode(value["content"]))
             elif key == "lfsFile":

@@ -659,3 +659,130 @@ def test_a_shard_without_rows_is_refused(rows, sharded):
 def test_a_name_that_occurs_twice_is_told():
     with pytest.raises(ArtefactError, match="'kind' occurs twice"):
         parse_json(b'{"kind": 1, "other": 2, "kind": 1}', "a file")
+
+
+# --- What comes between --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_an_interrupt_after_any_rename_leaves_the_old_or_the_new_one(
+    shards, perturbation, tmp_path, monkeypatch
+):
+    size = {"max_shard_size": 15 * ROW + 1} if shards == 3 else {}
+    other = perturbation.with_visibility("low")
+    rename, count = Path.replace, 0
+    for stop in range(1, 20):
+        folder = perturbation.save_pretrained(tmp_path / str(stop))
+        count = 0
+
+        def replace(self, target, stop=stop):
+            nonlocal count
+            moved = rename(self, target)
+            count += 1
+            if count == stop:
+                raise KeyboardInterrupt
+            return moved
+
+        monkeypatch.setattr(Path, "replace", replace)
+        interrupted = False
+        try:
+            other.save_pretrained(folder, **size)
+        except KeyboardInterrupt:
+            interrupted = True
+        monkeypatch.setattr(Path, "replace", rename)
+        loaded = Perturbation.from_pretrained(folder)
+        loaded.verify()
+        assert loaded.digest in (perturbation.digest, other.digest)
+        other.save_pretrained(folder, **size)
+        assert Perturbation.from_pretrained(folder).digest == other.digest
+        assert not any(name.startswith(".") for name in names(folder))
+        if not interrupted:
+            break
+    assert not interrupted and stop > 4
+
+
+def test_a_perturbation_is_not_saved_into_protected_images_nor_they_into_its_folder(
+    shapes, perturbation, tmp_path
+):
+    protected = ProtectedDataset(shapes, perturbation)
+    export = protected.export(tmp_path / "export", progress=False)
+    for place in (export / "key", export / "deep" / "key"):
+        with pytest.raises(ValueError, match="apart from protected images"):
+            perturbation.save_pretrained(place)
+    with pytest.raises(ValueError, match="apart from protected images"):
+        perturbation.save_pretrained(export, force=True)
+    key = perturbation.save_pretrained(tmp_path / "key")
+    perturbation.save_pretrained(tmp_path / "around" / "deep" / "key")
+    for place in (key, key / "images", tmp_path / "around"):
+        with pytest.raises(ValueError, match=r"separate from any perturbation's"):
+            protected.export(place, force=True, progress=False)
+    assert not (key / "unlearnable.json").exists()
+    protected.export(tmp_path / "around-it", progress=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "unlearnable.json"])
+def test_deeply_nested_json_is_of_no_perturbation_and_of_no_export(
+    name, shapes, perturbation, tmp_path
+):
+    (tmp_path / name).write_text("[" * 200_000)
+    with pytest.raises(FileExistsError, match="with other files in it"):
+        perturbation.save_pretrained(tmp_path)
+    perturbation.save_pretrained(tmp_path / "p")
+    with pytest.raises(FileExistsError, match=r"expected a (new or empty )?folder"):
+        ProtectedDataset(shapes, perturbation).export(tmp_path, progress=False)
+
+
+EDITED = [
+    {"parts": 5},
+    {"parameters": [1]},
+    {"epsilon": True},
+]
+
+
+@pytest.mark.parametrize("edit", EDITED, ids=str)
+def test_a_config_of_other_values_is_refused(edit, perturbation):
+    with pytest.raises(ValueError, match="expected a valid config"):
+        Perturbation.of_kind(perturbation.tensors, perturbation.config | edit)
+
+
+@pytest.mark.parametrize("change", [-1, 10])
+def test_labels_beyond_the_classes_are_refused(change, perturbation):
+    tensors = {**perturbation.tensors, "labels": perturbation.labels + change}
+    with pytest.raises(ValueError, match="expected labels from 0 to 9"):
+        Perturbation.of_kind(tensors, perturbation.config)
+
+
+def test_rows_beyond_the_stated_budget_are_found(shapes, perturbation, tmp_path):
+    levels = round(perturbation.config["epsilon"] * 255)
+    config = perturbation.config | {"epsilon": (levels - 1) / 255}
+    wrong = Perturbation.of_kind(perturbation.tensors, config)
+    folder = wrong.save_pretrained(tmp_path / "p")
+    for one in (wrong, Perturbation.from_pretrained(folder)):
+        with pytest.raises(ArtefactError, match=f"budget of {levels - 1} levels, got {levels}"):
+            one.verify()
+    with pytest.raises(ArtefactError, match=r"0\.rows"):
+        wrong.then(perturbation).verify()
+    perturbation.then(perturbation).verify()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_names_that_no_folder_can_have(name, shapes, perturbation, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((OSError, ValueError), match=r"could not write|expected the path"):
+        perturbation.save_pretrained(name)
+    with pytest.raises(FileNotFoundError, match="which does not exist"):
+        Perturbation.from_pretrained(name)
+    if "\0" not in name:
+        with pytest.raises(OSError, match="could not write to"):
+            ProtectedDataset(shapes, perturbation).export(name)
+
+
+def test_anything_else_than_a_perturbation_is_named(perturbation, tmp_path):
+    assert Perturbation.concat(perturbation) is perturbation
+    for wrong in (None, "a path", tmp_path):
+        with pytest.raises(TypeError, match="expected a Perturbation, got"):
+            Perturbation.concat([perturbation, wrong])
+        with pytest.raises(TypeError, match="expected a Perturbation, got"):
+            perturbation.then(wrong)
+    with pytest.raises(ValueError, match="expected a config with"):
+        Perturbation(perturbation.rows, {})

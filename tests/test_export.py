@@ -682,3 +682,41 @@ def test_a_photo_that_a_dataset_has_twice_keeps_its_metadata_twice(fit, photos, 
     for name, number in {"0": 0, "0 (2)": 0, "1": 1, "0 (3)": 0}.items():
         with Image.open(folder / "class" / f"{name}.png") as image:
             assert image.getexif()[ExifTags.Base.Make] == f"Maker {number}"
+
+
+def test_jpg_with_a_quality_is_told_its_name(protected, tmp_path):
+    with pytest.raises(ValueError, match="got 'jpg'; did you mean \"jpeg\""):
+        protected.export(tmp_path / "out", "jpg", quality=95)
+    with pytest.raises(ValueError, match="needs a quality"):
+        protected.export(tmp_path / "out", "JPEG")
+    with pytest.raises(ValueError, match="got None"):
+        protected.export(tmp_path / "out", None)
+
+
+def test_what_another_loader_read_is_not_taken_over(photos, tmp_path):
+    def mirrored(path):
+        return Image.open(path).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+    class Stop(Exception):
+        pass
+
+    def stop(share):
+        if share > 0.5:
+            raise Stop
+
+    method = RandomNoise(granularity="class-wise")
+    method.fit(photos, device="cpu", image_size=16, progress=False)
+    whole = {}
+    for name, options in (("plain", {}), ("mirrored", {"loader": mirrored})):
+        protected = method.protect(ImageFolder(photos.root, **options))
+        out = tmp_path / name
+        protected.export(out, progress=False)
+        whole[name] = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.png")}
+        if name == "plain":
+            with pytest.raises(Stop):
+                protected.export(tmp_path / "both", progress=stop, resume=True)
+        else:
+            protected.export(tmp_path / "both", progress=False, resume=True)
+    both = tmp_path / "both"
+    assert {p.relative_to(both): p.read_bytes() for p in both.rglob("*.png")} == whole["mirrored"]
+    assert whole["plain"] != whole["mirrored"]

@@ -230,6 +230,51 @@ told["both"] = attempt(push, "owner/b", branch="draft", create_pr=True)
 # --- What is refused ------------------------------------------------------------------------------
 
 
+RACE = f"""
+from unlearnable.datasets import Shapes
+from unlearnable.hub import client
+dataset = Shapes(size=12)
+method = ue.RandomNoise().fit(dataset, progress=False)
+def after(function):
+    def called(*args, **options):
+        gave = function(*args, **options)
+        if "other" not in told:
+            told["other"] = None
+            told["other"] = other()
+        return gave
+    return called
+def push(content):
+    return attempt(content.push_to_hub, "owner/race", token="{WRITER}")
+"""
+
+
+def test_images_are_refused_where_their_perturbation_came_meanwhile(server, client):
+    code = """
+other = lambda: push(method.perturbation_)
+ue.ProtectedDataset.export = after(ue.ProtectedDataset.export)
+told["images"] = push(method.protect(dataset))
+"""
+    told = client(server, RACE + code)
+    assert "gave" in told["other"]
+    said(told["images"], "owner/race, which has perturbation.safetensors")
+    assert not any(name.startswith("data/") for name in server.files("owner/race"))
+
+
+def test_of_two_pushes_at_once_one_is_refused(server, client):
+    code = """
+first = method.perturbation_.save_pretrained("few", max_shard_size=9999)
+first, second = ue.Perturbation.from_pretrained(first), method.perturbation_
+other = lambda: push(second)
+client._check_apart = after(client._check_apart)
+told["first"] = push(first)
+"""
+    told = client(server, RACE + code)
+    assert "gave" in told["other"]
+    said(told["first"], "owner/race was changed by somebody else meanwhile; try again")
+    names = [name for name in server.files("owner/race") if name.endswith(".safetensors")]
+    assert names == [DATA]
+
+
 def test_what_cannot_be_read(server, client, saved, tmp_path):
     server.put("owner/open", saved)
     server.put("owner/private", saved, private=True)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import math
 import pickle
 import struct
 import tracemalloc
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
 
 import unlearnable as ue
@@ -944,3 +946,65 @@ def test_parts_and_classes_on_the_command_line(tmp_path):
     assert main([*arguments, "--class-to-row", *classes]) == 0
     shifted = ue.Perturbation.from_pretrained(tmp_path / "q")
     np.testing.assert_array_equal(shifted.rows, np.roll(rows[:10], -1, axis=0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.bool_, np.complex64])
+def test_safetensors_of_other_types_are_refused_as_other_files_are(dtype, dataset, tmp_path):
+    path = write(tmp_path / "rows", save_arrays({"x": np.ones((20, 3, *SIZE), dtype)}))
+    with pytest.raises(ValueError, match="integers or floats"):
+        load(path, dataset)
+
+
+def test_integers_of_small_norm_are_not_excused_by_rounding(dataset, tmp_path):
+    rows = np.random.default_rng(0).choice([-1, 1], (20, 3, *SIZE)).astype(np.int8)
+    norm = math.sqrt(rows[0].size) / 255
+    path = write(tmp_path / "rows", npy(rows))
+    assert load(path, dataset, epsilon=norm, norm="L2").rows.any()
+    with pytest.raises(ValueError, match="20 of 20 beyond it"):
+        load(path, dataset, epsilon=norm / 2, norm="L2")
+
+
+def test_an_array_of_objects_that_unpacks_to_far_more_than_its_file_is_refused(dataset, tmp_path):
+    header = io.BytesIO()
+    described = {"descr": "|O", "fortran_order": False, "shape": ()}
+    np.lib.format.write_array_header_1_0(header, described)
+    path = tmp_path / "rows.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", header.getvalue() + b"\x80\x04\x8e" + bytes(1 << 24))
+    with pytest.raises(ArtefactError, match="unpacks to at most"):
+        load(path, dataset)
+
+
+@pytest.mark.parametrize("count", ["-1", "True", "0"])
+def test_counts_that_are_no_numbers_of_rows(count, dataset, tmp_path):
+    header = f"{{'descr': '|i1', 'fortran_order': False, 'shape': ({count}, 3, 8, 6), }}"
+    header += " " * ((64 - (len(header) + 11) % 64) % 64) + "\n"
+    content = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header.encode()
+    path = write(tmp_path / "rows", content + bytes(5000))
+    with pytest.raises(ValueError, match=r"with N from 1 to"):
+        load(path, dataset, class_to_row=[0] * CLASSES)
+
+
+def test_an_empty_part_is_named(dataset, after, tmp_path):
+    whole, empty = write(tmp_path / "p0", npy(after)), write(tmp_path / "p1", npy(after[:0]))
+    with pytest.raises(ValueError, match=r"got \(0, "):
+        load([whole, empty], dataset)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, np.zeros((20, 3, *SIZE), np.int8)], ids=type)
+def test_what_is_no_path_is_refused(wrong, dataset):
+    with pytest.raises(TypeError, match="expected the path of a file or a folder"):
+        load(wrong, dataset)
+
+
+def test_a_name_that_no_file_can_have(dataset):
+    for name in ("", "a" * 5000):
+        with pytest.raises(FileNotFoundError, match="which does not exist"):
+            load(name, dataset)
+
+
+def test_class_to_row_of_another_kind(dataset, rows, tmp_path):
+    path = write(tmp_path / "rows", npy(rows))
+    for wrong in (1, "012"):
+        with pytest.raises(TypeError, match="expected class_to_row to be a list"):
+            load(path, dataset, class_to_row=wrong)

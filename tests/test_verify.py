@@ -321,3 +321,50 @@ def test_the_list_of_files_tells_keys_alone(photos, tmp_path):
     assert len(hashes) == 24 and {len(sealed) for sealed in hashes} == {16}
     assert str(photos.root) not in (folder / FILES).read_text()
     assert str(photos.root) not in (folder / "unlearnable.json").read_text()
+
+
+def test_anything_else_than_a_perturbation_is_refused(photos, artefact, tmp_path):
+    out = export(photos, artefact, tmp_path / "out")
+    with pytest.raises(TypeError, match="expected a Perturbation, got str"):
+        verify(out, str(tmp_path / "key"))
+
+
+def test_a_list_that_was_cut_at_the_end_of_a_line_is_damaged(photos, artefact, tmp_path):
+    out = export(photos, artefact, tmp_path / "out")
+    lines = (out / FILES).read_text().splitlines(keepends=True)
+    (out / FILES).write_text("".join(lines[:5]))
+    with pytest.raises(ValueError, match="all 8 images in the list of files, got 4"):
+        verify(out, artefact, progress=False)
+
+
+LOSSY = [
+    {},
+    [],
+    {"format": "jpeg", "quality": 95, "share_left": 1e9},
+    {"format": "jpeg", "quality": 95, "share_left": -0.1},
+    {"format": "jpeg", "quality": [], "share_left": 0.5},
+    {"format": None, "quality": 95, "share_left": 0.5},
+]
+
+
+@pytest.mark.parametrize("stated", LOSSY, ids=str)
+def test_what_is_stated_of_a_lossy_export_is_checked(stated, photos, tmp_path):
+    artefact = KINDS["sample-wise"].fit(photos, device="cpu", image_size=16, progress=False)
+    artefact = artefact.perturbation_
+    out = ue.ProtectedDataset(photos, artefact).export(
+        tmp_path / "out", "jpeg", quality=95, progress=False
+    )
+    assert verify(out, artefact, progress=False).whole
+    marker = out / "unlearnable.json"
+    described = json.loads(marker.read_text())
+    marker.write_text(json.dumps(described | {"lossy": stated}))
+    with pytest.raises(ValueError, match="a quality and the share left"):
+        verify(out, artefact, progress=False)
+    marker.write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="as written by an export"):
+        verify(out, artefact, progress=False)
+    marker.write_text(json.dumps(described))
+    with (out / FILES).open("a") as file:
+        file.write("a" * 200_000)
+    with pytest.raises(ValueError, match="as written by an export"):
+        verify(out, artefact, progress=False)

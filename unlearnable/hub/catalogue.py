@@ -97,9 +97,17 @@ def list_pretrained() -> list[Pretrained]:
 
 def premade(name: str | Path) -> Pretrained | None:
     """The pre-made perturbation with this name, unless a folder has the same name."""
-    if isinstance(name, Path) or Path(name).is_dir():
+    if isinstance(name, Path) or _is(name, "dir"):
         return None
     return next((entry for entry in list_pretrained() if entry.name == name), None)
+
+
+def _is(name: str | Path, kind: str) -> bool:
+    """Whether a name is that of a file or a folder; not if it is too long for one."""
+    try:
+        return Path(name).is_dir() if kind == "dir" else Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def computed(name: str | Path) -> Pretrained | None:
@@ -145,8 +153,10 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         FileNotFoundError: Nothing has this name.
         HubError: The Hub could not deliver it.
     """
+    if revision is not None and not (isinstance(revision, str) and revision):
+        raise ValueError(f"expected a branch, a tag or a commit as revision, got {revision!r}")
     entry = premade(name)
-    is_folder = bool(str(name)) and Path(name).is_dir()
+    is_folder = bool(str(name)) and _is(name, "dir")
     if (is_folder or entry is not None) and revision is not None:
         raise ValueError(
             f"expected no revision with {str(name)!r}, got {revision!r}; only a repository "
@@ -154,7 +164,7 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
         )
     if is_folder:
         return Source(Path(name).absolute())
-    if bool(str(name)) and Path(name).is_file():
+    if bool(str(name)) and _is(name, "file"):
         raise FileNotFoundError(
             f"expected a folder with a saved perturbation (a key), got the file {name}; pass the "
             f"folder that it is in"

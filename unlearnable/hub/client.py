@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import (
@@ -142,9 +142,7 @@ def upload(
         raise ValueError(
             "expected either branch or create_pr, got both; pull requests are always for main"
         )
-    if not re.fullmatch(REPO, repo_id):
-        # The client would prepend the user's name, and the card would name another repository.
-        raise HubError(f"expected a repository as owner/name, got {repo_id!r}")
+    check_repo(repo_id)
     call = _Call(repo_id, branch, token, endpoint, writing=True)
     with call.explained():
         api = call.api
@@ -158,10 +156,14 @@ def upload(
     with call.explained():
         if branch is not None:
             api.create_branch(repo_id, branch=branch, repo_type=_KIND, exist_ok=True)
-        there = api.list_repo_files(repo_id, repo_type=_KIND, revision=branch)
+        head = api.repo_info(repo_id, repo_type=_KIND, revision=branch).sha
+        there = api.list_repo_files(repo_id, repo_type=_KIND, revision=head)
         everywhere = _names(api, repo_id)
     _check_apart(content, everywhere, repo_id)
     made = files()
+    with call.explained():
+        everywhere = _names(api, repo_id)  # others may have pushed since
+    _check_apart(content, everywhere, repo_id)
     with call.explained():
         gone = [name for name in there if re.fullmatch(content.own, name) and name not in made]
         done = api.create_commit(
@@ -174,8 +176,18 @@ def upload(
             repo_type=_KIND,
             revision=branch,
             create_pr=create_pr,
+            parent_commit=head,
         )
     return Pushed(repo_id, done.oid, done.pr_url or done.commit_url)
+
+
+def check_repo(repo_id: Any) -> None:
+    """Raises ``HubError`` for anything but owner/name.
+
+    To a name alone the client would prepend the user's, and the card would name another repository.
+    """
+    if not isinstance(repo_id, str) or not re.fullmatch(REPO, repo_id):
+        raise HubError(f"expected a repository as owner/name, got {repo_id!r}")
 
 
 def _names(api: HfApi, repo_id: str) -> set[str]:
@@ -318,6 +330,8 @@ class _Call(NamedTuple):
             return (
                 f"{answer}: the token does not allow you to {need} {self.repo_id}; use another one"
             )
+        if status == 412:
+            return f"{answer}: {self.repo_id} was changed by somebody else meanwhile; try again"
         if status == 429 or status >= 500:
             return f"{answer} when asked for {self.what}: try again later"
         return f"{answer} when asked for {self.what}"

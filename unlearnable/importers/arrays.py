@@ -25,6 +25,7 @@ from .gather import Accept, by_index, gather, joining, one_type, only
 from .pickles import DTYPES, read_pickle, read_pickled
 
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # its magic number, pickled
+_INFLATED = 100  # rows of few levels take a tenth of their size
 _Header: TypeAlias = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
@@ -51,7 +52,9 @@ def read_array(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     if start[8:9] == b"{":
         with _expecting("an intact safetensors file", path):
             found = load_file(path)
-        return gather(found, accept, path)
+        array = gather(found, accept, path)
+        _dtype(array.dtype, path)
+        return array
     return gather(read_pickle(path, most), accept, path)
 
 
@@ -124,6 +127,12 @@ def _read_zip(path: Path, accept: Accept, most: int) -> NDArray[Any]:
     name = only(fitting, list(headers), path)
     shape, _, found = headers[name]
     if found.hasobject:
+        packed = next(entry for entry in entries if entry.filename == name)
+        if packed.file_size > _INFLATED * path.stat().st_size:
+            raise ArtefactError(
+                f"expected an archive that unpacks to at most {_INFLATED} times its size in "
+                f"{path}, got {packed.file_size:,} bytes; save the array with numpy.save"
+            )
         with zipfile.ZipFile(path) as archive, archive.open(name) as file:
             _header(file)
             return gather(read_pickled(file, path, most), accept, path)

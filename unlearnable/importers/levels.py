@@ -118,7 +118,9 @@ def _sizes(delta: NDArray[Any], epsilon: float, norm: str, values: str) -> _Size
         lost = 1.0 if values == "images" else 0.5
         return _Sizes(size, size > limit, (above > limit + 0.5) | (below > limit + lost))
     if exact:
-        limit += 0.5 * np.sqrt((flat != 0).sum(axis=1))  # what rounding can have added
+        # Rounding adds up to half a level to each value, but in directions of its own.
+        count = (flat != 0).sum(axis=1)
+        limit = limit + np.minimum(np.sqrt(count) / 2, 2 + count / (8 * limit))
     size = np.linalg.norm(flat.astype(np.float64), axis=1)
     return _Sizes(size, size > limit, size > limit)
 
@@ -133,6 +135,8 @@ def _advice(largest: float, norm: str, values: str) -> str:
     advice = "pass the epsilon that they were made with"
     if norm == "L2" or largest <= 127:
         advice += f": {_fitting(largest, norm)} would fit"
+    if norm == "Linf" and largest > 127 and values != "images":
+        return 'pass format="images" if these are protected images, not what was added to them'
     if values == "images":
         advice += ", or pass the dataset that the images were made from, in the same order"
     return advice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,10 @@ def rows_of_classes(given: Sequence[int] | Mapping[Any, int], images: ImageStore
                 f"a key exactly once; check {', '.join(wrong[:5]) or 'names that occur twice'}"
             )
         given = [given[name] for name in names]
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"expected class_to_row to be a list of rows or a dict by class, got {given!r:.60}"
+        )
     chosen = [integer("a row in class_to_row", row, least=0) for row in given]
     if len(chosen) != images.num_classes:
         raise ValueError(
@@ -212,9 +216,10 @@ def _check_shape(
     known: list[tuple[int, ...]] = [(channels, height, width), (height, width, channels)]
     if channels == 1:
         known.append((height, width))
-    fits = bool(shape) and (shape[0] in counts if counts else shape[0] <= most)
+    fits = bool(shape) and (shape[0] in counts if counts else 1 <= shape[0] <= most)
+    fits = fits and all(type(side) is int for side in shape)
     if not fits or shape[1:] not in known:
-        number = f"N up to {most:,}"
+        number = f"N from 1 to {most:,}"
         if counts:
             number = (
                 f"N the {len(images.images):,} images or {images.num_classes:,} classes of the "

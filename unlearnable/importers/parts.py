@@ -20,12 +20,21 @@ def ordered_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
     differ in more than numbers. Raises ``ValueError`` if the order is ambiguous, and
     ``FileNotFoundError`` if a file does not exist.
     """
+    if not isinstance(path, (str, Path, list, tuple)):
+        raise TypeError(
+            f"expected the path of a file or a folder, or a list of paths, got "
+            f"{type(path).__name__}; save an array with numpy.save first"
+        )
     if isinstance(path, (str, Path)):
-        path = Path(path)
-        if not path.exists():
+        there, path = bool(str(path)), Path(path)
+        try:
+            there = there and path.exists()
+        except OSError:  # a name that is too long
+            there = False
+        if not there:
             raise FileNotFoundError(
-                f"expected a file or a folder of PNGs, got {path}, which does not exist; "
-                f"check the path"
+                f"expected a file or a folder of PNGs, got {path}, which does not exist; check the "
+                f"path"
             )
         return _numbered(path) if path.is_dir() else [path]
     paths = [Path(part) for part in path]

@@ -81,11 +81,13 @@ def _free(place: Path) -> int:
 def make_folder(folder: str | Path) -> Path:
     """Creates a folder and its parents unless it exists."""
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(
-            f"expected a folder to write to, got the file {folder}; choose another name"
-        )
+    if "\0" in str(folder):
+        raise ValueError(f"expected the path of a folder, got {str(folder)!r:.60}")
     with writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(
+                f"expected a folder to write to, got the file {folder}; choose another name"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -117,7 +119,8 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        with writing(folder):
+            lock.acquire(timeout=0)
     except Timeout:
         if not wait:
             raise RuntimeError(
@@ -139,7 +142,7 @@ def is_ours(folder: Path, marker: str) -> bool:
     """Whether this package wrote the folder's marker file."""
     try:
         found = json.loads((folder / marker).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and str(found.get("format", "")).startswith("unlearnable-")
 

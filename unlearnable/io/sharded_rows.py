@@ -58,6 +58,8 @@ class JoinedRows:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Int8Rows:
+        if isinstance(index, (bool, tuple)):
+            raise IndexError(f"expected an integer, a slice or an array of rows, got {index!r:.60}")
         try:
             number = operator.index(index)
         except TypeError:

@@ -20,7 +20,7 @@ SHIFT_VERSION = 3  # of the kind "shift", which readers of version 2 do not know
 LAST_READERS: dict[int, str] = {}  # older format versions, and the last release that reads each
 OF_THE_FILE = ("format", "format_version", "digest")  # beside the config in config.json
 _SIDE = 1 << 14  # pixels
-_OPTIONAL: dict[str, Any] = {"settings": {}, "parts": None}
+_OPTIONAL: dict[str, Any] = {"settings": {}, "parameters": None, "parts": None}
 # What is sound under each name, given the value and the whole config.
 _SOUND: dict[str, Callable[[Any, Mapping[str, Any]], bool]] = {
     "kind": lambda kind, _: isinstance(kind, str) and kind in KINDS,
@@ -43,10 +43,11 @@ _SOUND: dict[str, Callable[[Any, Mapping[str, Any]], bool]] = {
         and _is_shape(config["image_shape"]) and fit == config["image_shape"][1:]
     ),
     "epsilon": lambda epsilon, _: epsilon is None or (
-        isinstance(epsilon, int | float) and 0 <= epsilon <= 1e6
+        type(epsilon) in (int, float) and 0 <= epsilon <= 1e6
     ),
     "settings": lambda settings, _: isinstance(settings, dict),
-    "parts": lambda parts, config: config["kind"] != "stack" or (
+    "parameters": lambda parameters, _: parameters is None or isinstance(parameters, dict),
+    "parts": lambda parts, config: parts is None if config["kind"] != "stack" else (
         isinstance(parts, list) and len(parts) >= 2
     ),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from ..hub.catalogue import computed
 from ..io.json import as_json
 from . import serialization
 from .concat import concatenated
-from .config import OF_THE_FILE
+from .config import OF_THE_FILE, check_config
 from .fitted import fitted, of_rows
 from .kinds.base import Kind
 from .kinds.shift import Shift
@@ -64,6 +64,8 @@ class Perturbation(SavedKind):
         labels: NDArray[np.int64] | None = None,
         thumbnails: Pixels | None = None,
     ) -> None:
+        check_config({"kind": "additive", **config})
+        rows = np.asarray(rows) if isinstance(rows, list) or hasattr(rows, "numpy") else rows
         tensors = of_rows(rows, config, keys, labels, thumbnails)
         self._take(tensors, config)
 
@@ -126,8 +128,7 @@ class Perturbation(SavedKind):
         Raises:
             ValueError: Image shape, number of classes or class names differ.
         """
-        if not isinstance(other, Perturbation):
-            raise TypeError(f"expected a Perturbation, got {type(other).__name__} {other!r:.60}")
+        check_perturbation(other)
         return self.below(other.parts)
 
     def with_visibility(self, visibility: str | None) -> Perturbation:
@@ -178,9 +179,11 @@ class Perturbation(SavedKind):
         Raises:
             ValueError: They do not match, or an image has rows in two of them.
         """
-        parts = list(perturbations)
+        parts = [perturbations] if isinstance(perturbations, Perturbation) else list(perturbations)
         if not parts:
             raise ValueError("expected at least one perturbation, got none")
+        for part in parts:
+            check_perturbation(part)
         if len(parts) == 1:
             return parts[0]
         kinds = [part._kind for part in parts]
@@ -264,3 +267,12 @@ class Perturbation(SavedKind):
             self._set(serialization.build(serialization.unshare(state["tensors"]), config))
         else:
             self._set(serialization.load_again(path, config, state["digest"]), path)
+
+
+def check_perturbation(found: Any) -> None:
+    """Raises ``TypeError`` for anything but a perturbation, such as the path of one or a method."""
+    if not isinstance(found, Perturbation):
+        raise TypeError(
+            f"expected a Perturbation, got {type(found).__name__} {found!r:.60}; load a saved one "
+            f"with Perturbation.from_pretrained(…), or pass the perturbation_ of a fitted method"
+        )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ..data.export_marker import export_at
 from ..engine.numbers import integer
 from ..errors import ArtefactError, FormatVersionError
 from ..hub import CONFIG
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY = "the perturbation"  # what one that lies in no folder is called
 _LEFT = re.compile(  # also of a method that was saved beside it
-    r"\.+(perturbation.*\.safetensors(\.index\.json)?|surrogate\.safetensors|method\.json)"
+    r"\.+(perturbation.*\.safetensors(\.index\.json)?|surrogate\.safetensors|(method|config)\.json)"
     r"\.(partial|before)(\.partial)?"
 )
 _PER_IMAGE = ("checksums", "keys", "labels", "thumbnails")
@@ -100,6 +102,13 @@ def save(
     max_shard_size = integer("max_shard_size", max_shard_size, least=1)
     config = as_json(kind.config)  # callers may have changed it
     build(kind.tensors, config)
+    export = next(filter(export_at, (p := Path(folder).absolute(), *p.parents)), None)
+    if export is not None:
+        raise ValueError(
+            f"expected a folder apart from protected images, got {folder} in the export {export}; "
+            f"choose another place, because anyone who has both can remove the perturbation from "
+            f"the images"
+        )
     folder = make_folder(folder)
     # All processes of a fit end with the same result, and may all save it. The folder is inspected
     # under the lock: while another process saves, it holds tensors without their config.
@@ -171,36 +180,41 @@ def _save(
             if write is not None:
                 with writing(folder):
                     write(_hidden(folder, "partial", name))
-        with _exchanged(folder, new, beside):
-            write_json(folder / CONFIG, config_file(tensors, config))
+        write_json(_hidden(folder, "partial", CONFIG), config_file(tensors, config))
+        with writing(folder):
+            _exchange(folder, new, beside)
     finally:
-        for name in new:
+        for name in [*new, CONFIG]:
             _hidden(folder, "partial", name).unlink(missing_ok=True)
     for path in folder.iterdir():  # also what a killed process left
         if _LEFT.fullmatch(path.name):
             path.unlink()
 
 
-@contextmanager
-def _exchanged(folder: Path, new: list[str], beside: Beside) -> Iterator[None]:
-    """The new files in place of the earlier ones, which come back if anything fails."""
-    moved: list[str] = []
-    placed: list[str] = []
+def _exchange(folder: Path, new: list[str], beside: Beside) -> None:
+    """Puts new files in place of the earlier ones, then the new config, or changes nothing.
+
+    What was done is told by what is where: an interrupt may fall between a step and any note of it.
+    """
+    known = [*present_files(folder), *beside]
+    earlier = [name for name in known if (folder / name).exists()]
+    for name in earlier:  # what a killed process left
+        _hidden(folder, "before", name).unlink(missing_ok=True)
     try:
-        for name in [*present_files(folder), *(n for n in beside if (folder / n).exists())]:
+        for name in earlier:
             (folder / name).replace(_hidden(folder, "before", name))
-            moved.append(name)
-        for name in new:
+        for name in [*new, CONFIG]:
             _hidden(folder, "partial", name).replace(folder / name)
-            placed.append(name)
-        yield
     except BaseException:
-        for name in placed:
-            (folder / name).unlink()
-        for name in moved:
-            _hidden(folder, "before", name).replace(folder / name)
+        if _hidden(folder, "partial", CONFIG).exists():  # else it is complete
+            for name in new:
+                if not _hidden(folder, "partial", name).exists():
+                    (folder / name).unlink(missing_ok=True)
+            for name in earlier:
+                if _hidden(folder, "before", name).exists():
+                    _hidden(folder, "before", name).replace(folder / name)
         raise
-    for name in moved:
+    for name in earlier:
         _hidden(folder, "before", name).unlink()
 
 
@@ -272,10 +286,17 @@ def verify_checksums(kind: Kind, folder: Path | None) -> None:
     for name in filter(is_rows, kind.tensors):
         checksums = kind.tensors[f"{name.removesuffix('rows')}checksums"]
         rows = kind.tensors[name]
+        most = _most(kind.config, name)
         damaged = [
             number for number, checksum in enumerate(checksums.tolist())
             if zlib.crc32(rows[number].tobytes()) != checksum
         ]  # fmt: skip
+        largest = max(int(np.abs(rows[n].astype(np.int16)).max()) for n in range(len(rows)))
+        if not damaged and largest > most:
+            raise ArtefactError(
+                f"expected {name} of {kind.where} within the budget of {most} levels, got "
+                f"{largest}; do not use it"
+            )
         if damaged:
             listed = ", ".join(map(str, damaged[:_NAMED]))
             more = f" and {len(damaged) - _NAMED:,} more" if len(damaged) > _NAMED else ""
@@ -285,12 +306,23 @@ def verify_checksums(kind: Kind, folder: Path | None) -> None:
             )
 
 
+def _most(config: Mapping[str, Any], name: str) -> int:
+    """The largest level that rows of this name may have, by the budget of their config."""
+    own = config["parts"][int(name.split(".")[0])] if "." in name else config
+    if own["epsilon"] is None or own["norm"] != "Linf":
+        return 127
+    return math.floor(own["epsilon"] * 255 + 1e-6)
+
+
 def publish(
     kind: Kind, folder: Path | None, repo_id: str, *, license: str | None, **options: Any
 ) -> Pushed:
     """See :meth:`Perturbation.push_to_hub`; for perturbations loaded from a folder or in memory."""
     from ..hub import client
 
+    client.check_repo(repo_id)
+    if license is not None and not isinstance(license, str):
+        raise TypeError(f"expected the name of a license or None, got {license!r:.60}")
     verify_checksums(kind, folder)
     digest = digest_of(kind.tensors, kind.config)
     preview = preview_of(kind)

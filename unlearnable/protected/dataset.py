@@ -18,7 +18,7 @@ from ..data.photo import PhotoReader
 from ..data.raw import RawDataset
 from ..engine.numbers import integer
 from ..io.png import html_image
-from ..perturbation.perturbation import Perturbation
+from ..perturbation.perturbation import Perturbation, check_perturbation
 from .alignment import Alignment, check_fraction, select
 from .exported import refuse_exports
 from .figures import comparison
@@ -89,12 +89,7 @@ class ProtectedDataset(PublishedView):
         full_size: bool = False,
         check: int = 64,
     ) -> None:
-        if not isinstance(perturbation, Perturbation):
-            raise TypeError(
-                f"expected a Perturbation, got {type(perturbation).__name__} {perturbation!r:.60}; "
-                f"load a saved one with Perturbation.from_pretrained(…), or pass the perturbation_ "
-                f"of a fitted method"
-            )
+        check_perturbation(perturbation)
         raw = RawDataset(dataset)
         if raw.holds(ProtectedDataset):
             raise ValueError(

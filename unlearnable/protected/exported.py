@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.export_marker import EXPORT_FORMAT, MARKER, is_copy
+from ..data.export_marker import MARKER, export_at, is_copy
 from ..data.huggingface import HuggingFaceImages, HuggingFaceRows, is_hf_dataset
 from ..data.raw import RawDataset
 from ..data.transforms import datasets_in
@@ -139,12 +138,8 @@ def _export_of(path: Path, known: dict[Path, _Described]) -> Path | None:
 
 
 def _described(marker: Path) -> _Described:
-    try:
-        described = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    ours = isinstance(described, dict) and described.get("format") == EXPORT_FORMAT
-    return described if ours and described.get("fraction") != 0 else None
+    described = export_at(marker.parent)
+    return described if described is not None and described.get("fraction") != 0 else None
 
 
 def _is_beside(path: Path, folder: Path, described: dict[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from ..perturbation.serialization import digest_of
 
 EXPORT_FORMAT_VERSION = 2
 FILES = "unlearnable-files.csv"
+_MOST_LEFT = 10.0  # of the change; recompression may also add to it
 _COLUMNS = ("file", "key", "state", "origin")
 
 
@@ -148,12 +149,29 @@ def read_manifest(folder: Path, seal: Seal) -> tuple[dict[str, Any], bool, list[
         listed = (folder / FILES).is_file()
         own = listed and described.get("perturbation_id") == seal.perturbation_id
         entries = list(_read_entries(folder / FILES, seal)) if own else []
-    except ValueError as error:
+        images = described.get("images")
+        if own and len(entries) != images:
+            raise ValueError(
+                f"expected all {images!r:.20} images in the list of files, got {len(entries):,}"
+            )
+        _check_lossy(described.get("lossy"))
+    except (ValueError, RecursionError, csv.Error) as error:
         raise ValueError(
             f"expected {marker} and {FILES} as written by an export: {error}; export again, or "
             f"delete both to verify without them"
         ) from error
     return described, listed, entries
+
+
+def _check_lossy(stated: Any) -> None:
+    """Raises ``ValueError`` unless an export's entry about its lossy format can be one."""
+    if stated is None:
+        return
+    left = stated.get("share_left") if isinstance(stated, dict) else -1
+    sound = left is None or (type(left) in (int, float) and 0 <= left <= _MOST_LEFT)
+    named = sound and isinstance(stated.get("format"), str)
+    if not named or not isinstance(stated.get("quality"), (int, str)):
+        raise ValueError(f"expected a format, a quality and the share left, got {stated!r:.80}")
 
 
 def _read_entries(path: Path, seal: Seal) -> Iterator[Entry]:

@@ -16,7 +16,7 @@ from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumb
 from ..data.image import Images, Pixels, pixels_of
 from ..data.image_folder import files_below, is_foreign, is_picture
 from ..data.photo import load_photo
-from ..perturbation.perturbation import Perturbation
+from ..perturbation.perturbation import Perturbation, check_perturbation
 from .dataset import ProtectedDataset
 from .export.encoding import ORIGINAL
 from .lossy_files import LossyFiles
@@ -129,6 +129,7 @@ def verify(
         ValueError: There are no pictures, or the folder's list of files is damaged.
         UnknownImageError: ``originals`` are not the images of the perturbation.
     """
+    check_perturbation(perturbation)
     folder = Path(folder)
     pictures, others = _contents(folder)
     known = _Known(perturbation)

@@ -42,6 +42,12 @@ class Additive(Kind):
         if self.keyed:
             self._expect("keys", np.uint64, (len(rows),))
             self._expect("labels", np.int64, (len(rows),))
+            labels = self.tensors["labels"]
+            if labels.min() < 0 or labels.max() >= self.num_classes:
+                raise ValueError(
+                    f"expected labels from 0 to {self.num_classes - 1}, got {labels.min()} to "
+                    f"{labels.max()}"
+                )
             self._expect("thumbnails", np.uint8, (len(rows), 3, 4, 4))
         elif len(rows) != self.num_classes:
             raise ValueError(

@@ -63,11 +63,14 @@ def check_target(
     :meth:`ProtectedDataset.export`.
     """
     if format not in EXPORT_FORMATS and (format not in IMAGE_FILES or quality is None):
-        hint = '; JPEG also changes what was added, so "jpeg" needs a quality (--quality 95)'
+        name = str(format)
+        hint = suggestion(name, EXPORT_FORMATS)
+        if name.lower() in ("jpg", "jpeg"):
+            hint = '; JPEG also changes what was added, so "jpeg" needs a quality (--quality 95)'
+            hint = hint if quality is None else '; did you mean "jpeg"?'
         raise ValueError(
             f"expected a lossless format, one of {', '.join(EXPORT_FORMATS)}, or jpeg with a "
-            f"quality, got {format!r}"
-            + (hint if format.lower() in ("jpg", "jpeg") else suggestion(format, EXPORT_FORMATS))
+            f"quality, got {format!r}{hint}"
         )
     encoding = Encoding.of(format, quality)
     if metadata and format not in IMAGE_FILES:
@@ -134,7 +137,8 @@ def export_images(
     encoding = Encoding.of(format, quality)
     encoding.check(raw)
     settings = None
-    if resume is not None and format in IMAGE_FILES and raw.path(0) is not None:
+    # What a reader of another's own makes of a file may differ from start to start.
+    if resume is not None and format in IMAGE_FILES and raw.reads_photos:
         settings = _settings(manifest, encoding, resume, described)
     with written_apart(folder, settings) as partial:
         bar = _bar(len(raw), progress)

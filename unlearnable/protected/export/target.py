@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ...data.export_marker import EXPORT_FORMAT, MARKER
-from ...io.files import WriteError, is_full, write_error
+from ...data.export_marker import MARKER, export_at
+from ...hub import CONFIG
+from ...io.files import WriteError, is_full, is_ours, write_error, writing
 from .staging import failed, is_staging, kept, thrown_away
 
 
@@ -25,10 +25,13 @@ def check_folder(
 ) -> Path:
     """The absolute folder; raises the errors of writing there, as in ``check_target``."""
     folder = Path(folder).absolute()
-    if folder.is_symlink():
-        raise FileExistsError(
-            f"expected a folder, got the symbolic link {folder}; pass the folder that it points to"
-        )
+    with writing(folder):
+        if folder.is_symlink():
+            raise FileExistsError(
+                f"expected a folder, got the symbolic link {folder}; pass the folder that it "
+                f"points to"
+            )
+        folder.exists()  # raises where the name is too long
     for source in sources:
         if source and Path(source).is_dir() and overlap(source, folder):
             raise ValueError(
@@ -42,6 +45,8 @@ def check_folder(
                 f"choose another place, because anyone who has both can remove the perturbation "
                 f"from the images"
             )
+    with writing(folder):
+        _refuse_keys(folder, inside=force)
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir():
         raise NotADirectoryError(
@@ -59,6 +64,20 @@ def check_folder(
     if folder.exists():
         _earlier(folder)
     return folder
+
+
+def _refuse_keys(folder: Path, *, inside: bool) -> None:
+    """Refuses a folder that lies in that of a perturbation or, where asked, contains one."""
+    keys = [place for place in (folder, *folder.parents) if is_ours(place, CONFIG)]
+    if inside and not keys and folder.is_dir():
+        found = (path.parent for path in folder.rglob(CONFIG))
+        keys = [place for place in found if is_ours(place, CONFIG)]
+    if keys:
+        raise ValueError(
+            f"expected a folder separate from any perturbation's (key's), got {folder} with one in "
+            f"{keys[0]}; choose another place, because anyone who has both can remove the "
+            f"perturbation from the images"
+        )
 
 
 def _is_empty(folder: Path) -> bool:
@@ -131,11 +150,8 @@ def _earlier(folder: Path) -> list[Path]:
             f"expected a folder to write to, got the file {folder}; choose another name"
         )
     marker = folder / MARKER
-    try:
-        described = None if marker.is_symlink() else json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    if not isinstance(described, dict) or described.get("format") != EXPORT_FORMAT:
+    described = None if marker.is_symlink() else export_at(folder)
+    if described is None:
         return []
     names = described.get("files")
     if not isinstance(names, list):
