@@ -180,3 +180,15 @@ def test_unknown_parts_raise_with_the_list(name):
 )  # fmt: skip
 def test_the_command_line_reads_compositions_and_sets_without_regard_to_case(typed, name):
     assert choices.countermeasure_name(typed) == name
+
+
+def test_a_description_is_in_the_order_of_what_happens():
+    for name in ("colour-jitter+jpeg-10", "jpeg-10+colour-jitter"):
+        assert countermeasure(name).description.startswith("a victim that first saves its training")
+    together = countermeasure("jpeg-10+adversarial-training-4")
+    assert together.needs_one_draw and not countermeasure("jpeg-10+cutout").needs_one_draw
+
+
+def test_names_are_no_parts():
+    with pytest.raises(TypeError, match="expected countermeasures to compose, got 'grayscale'"):
+        Composition((JPEG(10), "grayscale"))

@@ -21,22 +21,34 @@ from unlearnable.engine.train import Batch, cross_entropy, sgd, to_float, train
 from unlearnable.evaluation import COUNTERMEASURES, Countermeasure, countermeasure
 from unlearnable.evaluation.countermeasures import NAMES, automatic, operations, projection
 from unlearnable.evaluation.countermeasures import pretrained as pretraining
-from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
+from unlearnable.evaluation.countermeasures.adversarial import (
+    AdversarialTraining,
+    ShiftAdversarialTraining,
+)
 from unlearnable.evaluation.countermeasures.automatic import RandAugment
+from unlearnable.evaluation.countermeasures.channels import ChannelNormalization
+from unlearnable.evaluation.countermeasures.colours import ShiftNoise
 from unlearnable.evaluation.countermeasures.displacement import Displacement, displaced
+from unlearnable.evaluation.countermeasures.imagenet import (
+    FineTuningImageNet,
+    LinearProbeImageNet,
+)
 from unlearnable.evaluation.countermeasures.images import (
     JPEG,
     BitDepth,
     GaussianBlur,
+    Grayscale,
     MeanFilter,
     MedianFilter,
 )
 from unlearnable.evaluation.countermeasures.leaked_pairs import LeakedPairs
+from unlearnable.evaluation.countermeasures.lowpass import LowPass
 from unlearnable.evaluation.countermeasures.mixing import CutMix, Cutout, MixUp
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning, Start, pretrained
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection, without
 from unlearnable.evaluation.countermeasures.ueraser import UEraser, plasma
 from unlearnable.evaluation.countermeasures.unprotected import Unprotected
+from unlearnable.evaluation.countermeasures.within_budget import WithinBudget
 
 
 @pytest.fixture(scope="module")
@@ -754,3 +766,71 @@ def test_grey_images_can_be_evaluated_under_all(tensors):
             device="cpu", progress=False,
         )  # fmt: skip
         assert found.losses[0][0] > 0
+
+
+NAMED = [
+    JPEG(10, test_images=True),
+    Grayscale(),
+    BitDepth(3, test_images=True),
+    GaussianBlur(7, 1.5),
+    MedianFilter(5),
+    MeanFilter(7, test_images=True),
+    LowPass(0.25),
+    ChannelNormalization(test_images=False),
+    UEraser(3, 1),
+    UEraser(5, 0.5),
+    WithinBudget(MedianFilter(5), 4),
+    WithinBudget(GaussianBlur(), 4),
+    Unprotected(12.5),
+    ShiftNoise(2.5),
+    ShiftAdversarialTraining(4, shift=12.5),
+    AdversarialTraining(2_000_000),
+    AdversarialTraining(5e-5, "L2", 3),
+    AdversarialTraining(0.12345678, "L2"),
+]
+
+
+@pytest.mark.parametrize("counter", NAMED, ids=str)
+def test_names_say_all_that_differs(counter):
+    assert countermeasure(counter.name) == counter
+    usual = counter.name.removesuffix("-everywhere").removesuffix("-training-only")
+    assert usual == counter.name or countermeasure(usual) != counter
+    every = getattr(counter, "test_images", False) and not counter.name.startswith("channel")
+    assert ("that it sees" in counter.description) == every
+
+
+@pytest.mark.parametrize("name", ["cutmix-everywhere", "ueraser-within-4", "-everywhere"])
+def test_only_filters_are_of_all_images_or_within_a_budget(name):
+    with pytest.raises(ValueError, match="expected a countermeasure out of"):
+        countermeasure(name)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FineTuning(learning_rate=0),
+        lambda: FineTuning(learning_rate=-1),
+        lambda: FineTuningImageNet(learning_rate=-0.1),
+        lambda: LinearProbeImageNet(weight_decay=-1e-3),
+    ],
+)
+def test_rates_and_decays_that_learn_nothing_are_refused(make):
+    with pytest.raises(ValueError, match=r"expected a (learning rate above|weight decay of)"):
+        make()
+
+
+def test_grey_stays_as_it_is_in_grey(pixels):
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    assert torch.equal(Grayscale().on_images(levels.contiguous(), torch.zeros(1)), levels)
+    found = Grayscale().on_images(pixels[0].clone(), pixels[1])
+    for image, grey in zip(pixels[0], found, strict=True):
+        expected = np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L"))
+        assert np.array_equal(grey.numpy(), np.stack([expected] * 3))
+
+
+@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("name", ["randaugment", "ueraser", "ueraser-lite"])
+def test_augmentations_of_tiny_images(name, side):
+    images = torch.rand(6, 3, side, side)
+    found, _ = on_batch(countermeasure(name), images, torch.arange(6) % 3)
+    assert found.images.shape[1:] == images.shape[1:] and found.images.isfinite().all()

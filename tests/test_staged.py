@@ -1,5 +1,6 @@
 """Staged training against its definition: which weights move in which epoch."""
 
+import itertools
 import math
 
 import pytest
@@ -128,3 +129,26 @@ def test_a_victim_in_stages_is_evaluated_as_any_other(monkeypatch):
 def test_numbers_out_of_range_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         StagedTraining(**wrong)
+
+
+def test_held_layers_stay_as_they_are_with_a_slow_copy_of_the_weights(monkeypatch):
+    weights = []
+
+    class Spy(StagedTraining):
+        def on_epoch(self, model, run):
+            if run.history:
+                run.history[-1]["loss"] = 0.0
+            super().on_epoch(model, run)
+            layers = [layer[0] for layer in layers_of(model)]
+            weights.append([(w.detach().clone(), w.requires_grad) for w in layers])
+
+    evaluate(
+        Shapes(size=40), Shapes(train=False, size=20), "tiny", countermeasure=Spy(), epochs=5,
+        recipe="fast", batch_size=16, seeds=1, precision="float32", device="cpu", progress=False,
+    )  # fmt: skip
+    still = 0
+    for before, after in itertools.pairwise(weights):
+        for (old, learns), (new, _) in zip(before, after, strict=True):
+            assert torch.equal(old, new) == (not learns)
+            still += not learns
+    assert still

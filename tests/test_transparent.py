@@ -881,3 +881,211 @@ def test_batches_never_come_from_the_base(perturbation, reference):
     protected.transform = ToTensor()
     images, _ = next(iter(DataLoader(protected, 4)))
     assert torch.equal(images[3], F.to_tensor(reference[3][0]))
+
+
+# --- Copies of an image within its item ----------------------------------------------------------
+
+
+class Copied(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        shown = image if self.transform is None else self.transform(image)
+        return {"image": shown, "label": label, "extra": self.extra(np.asarray(image))}
+
+
+CLEAN_COPIES = {
+    "float": lambda pixels: pixels.astype(np.float32) / 255,
+    "normalised": lambda pixels: (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - 0.4) / 0.2,
+    "nested": lambda pixels: {"views": [0, Image.fromarray(pixels)]},
+    "batch of one": lambda pixels: torch.from_numpy(pixels.copy())[None],
+}
+
+
+@pytest.mark.parametrize("kind", CLEAN_COPIES)
+def test_a_clean_copy_within_an_item_is_found_in_any_units(kind, perturbation):
+    dataset = Copied(RandomHorizontalFlip(0.5), extra=CLEAN_COPIES[kind])
+    with pytest.raises(TypeError, match=r"only once in an item, got it at 'image' and again at"):
+        ProtectedDataset(dataset, perturbation)
+
+
+@pytest.mark.parametrize(
+    "extra", [lambda pixels: pixels[..., 0] > 99, lambda pixels: pixels.mean(2)]
+)
+def test_masks_and_maps_are_no_copies(extra, perturbation, reference):
+    protected = ProtectedDataset(Copied(RandomHorizontalFlip(0), extra=extra), perturbation)
+    assert np.array_equal(protected[3]["image"], reference[3][0])
+
+
+# --- Several steps, and steps that are set later -------------------------------------------------
+
+
+class Steps(Own):
+    def __getitem__(self, index):
+        image, label = self.read(index)
+        for step in self.steps:
+            image = step(image)
+        return image, label
+
+
+def shrunk(side):
+    return v2.Resize(side)
+
+
+@pytest.mark.parametrize("name", ["steps", "transforms"])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ([shrunk(16), shrunk(12)], [shrunk(16), shrunk(12), shrunk(8)]),
+        ([shrunk(16), shrunk(12)], [shrunk(20)]),
+        ([shrunk(16)], []),
+        ([], [ToTensor(), shrunk(9)]),
+    ],
+)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_list_of_steps_may_become_longer_or_shorter(name, first, then, in_place, perturbation):
+    class Named(Own):
+        def __getitem__(self, index):
+            image, label = self.read(index)
+            for step in getattr(self, name):
+                image = step(image)
+            return image, label
+
+    dataset = Named(**{name: list(first)})
+    protected = ProtectedDataset(dataset, perturbation)
+    assert type(protected[3][0]) is type(dataset[3][0])
+    if in_place:
+        getattr(dataset, name)[:] = then
+    else:
+        setattr(dataset, name, then)
+    for found, clean in zip(protected[3], dataset[3], strict=True):
+        assert type(found) is type(clean)
+    shape = np.asarray(dataset[3][0]).shape
+    assert np.asarray(protected[3][0]).shape == shape
+    assert not np.array_equal(np.asarray(protected[3][0]), np.asarray(dataset[3][0]))
+
+
+def test_a_transform_of_another_name_may_be_set_later_and_taken_off_again(perturbation):
+    class Augmented(Own):
+        def __getitem__(self, index):
+            image, label = self.read(index)
+            return (image if self.augment is None else self.augment(image)), label
+
+    dataset = Augmented(augment=None)
+    protected = ProtectedDataset(dataset, perturbation)
+    for augment, side in ((None, 32), (shrunk(8), 8), (shrunk(9), 9), (None, 32), (shrunk(8), 8)):
+        dataset.augment = augment
+        assert protected[0][0].size == dataset[0][0].size == (side, side)
+
+
+def test_setting_the_transform_to_itself_changes_nothing(perturbation):
+    dataset = Steps(steps=[RandomHorizontalFlip(0), ToTensor(), v2.Normalize([0.5], [0.5])])
+    protected = ProtectedDataset(dataset, perturbation)
+    before = protected[0][0]
+    protected.transform = protected.transform
+    assert torch.equal(protected[0][0], before) and before.min() < 0
+    protected.transform = Compose([protected.transform, v2.Resize(8)])
+    assert protected[0][0].shape == (3, 8, 8)
+
+
+# --- Caches --------------------------------------------------------------------------------------
+
+
+class OwnDict(dict):
+    pass
+
+
+CACHES = {
+    "array": lambda: np.empty(40, object),
+    "deque": lambda: collections.deque([None] * 40),
+    "own dict": OwnDict,
+    "ordered": collections.OrderedDict,
+}
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_wrapping_leaves_nothing_in_a_cache(kind, perturbation, reference):
+    class Caching(Own):
+        def __getitem__(self, index):
+            held = self.cache.get(index) if isinstance(self.cache, dict) else self.cache[index]
+            if held is None:
+                image, label = self.read(index)
+                held = (image if self.transform is None else self.transform(image)), label
+                self.cache[index] = held
+            return held
+
+    dataset = Caching(PILToTensor(), cache=CACHES[kind]())
+    protected = ProtectedDataset(dataset, perturbation)
+    assert all(isinstance(dataset[index][0], torch.Tensor) for index in range(40))
+    for _ in range(2):
+        assert torch.equal(protected[20][0], PILToTensor()(reference[20][0]))
+
+
+# --- Labels --------------------------------------------------------------------------------------
+
+
+def test_labels_are_one_list_that_nobody_changes(shapes, perturbation):
+    protected = ProtectedDataset(shapes, perturbation)
+    assert protected.targets is protected.targets and protected.targets == shapes.targets
+    for change in (
+        lambda targets: targets.__setitem__(0, 7),
+        lambda targets: targets.append(7),
+        lambda targets: targets.sort(),
+    ):
+        with pytest.raises(AttributeError, match="set on the wrapped dataset before"):
+            change(protected.targets)
+    again = pickle.loads(pickle.dumps(protected))
+    assert again.targets == copy.deepcopy(protected).targets == shapes.targets
+    assert type(again.targets) is type(protected.targets)
+    copied = list(protected.targets)
+    copied[0] = 7
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_labels_have_the_form_that_the_dataset_has_them_in(kind, perturbation):
+    class Held(Own):
+        def __getitem__(self, index):
+            return self.read(index)
+
+    dataset = Held(targets=kind(Shapes(size=40).targets))
+    protected = ProtectedDataset(dataset, perturbation)
+    assert type(protected.targets) is type(dataset.targets)
+    assert bool((protected.targets == dataset.targets).all())
+    protected.targets[0] = 7
+    assert protected.targets[0] == dataset.targets[0] != 7
+    assert isinstance(ProtectedDataset(Subset(dataset, range(9)), perturbation).targets, list)
+
+
+# --- Ways to clean images ------------------------------------------------------------------------
+
+
+def test_readers_by_other_names_give_no_clean_images(shapes, perturbation):
+    class Graph(Shapes):
+        def get(self, index):
+            return self[index]
+
+        def example(self):
+            return self[0]
+
+        def num_samples(self):
+            return len(self)
+
+    dataset = Graph(size=40)
+    dataset.reader = dataset
+    protected = ProtectedDataset(dataset, perturbation)
+    for name in ("get", "example", "reader"):
+        with pytest.raises(AttributeError, match="clean images"):
+            getattr(protected, name)
+    assert protected.num_samples() == 40
+
+
+def test_iterable_datasets_are_refused_by_name(perturbation):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield 0
+
+        def __len__(self):
+            return 1
+
+    for dataset in (Stream(), torch.utils.data.ChainDataset([Stream()])):
+        with pytest.raises(TypeError, match="got the IterableDataset"):
+            ProtectedDataset(dataset, perturbation)

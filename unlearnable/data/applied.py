@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from torchvision.datasets.vision import StandardTransform
+from torchvision.transforms import Compose
 
 from .bare import Bare
 from .calls import Call, standard_calls
@@ -51,14 +52,12 @@ def _is_plain(call: Call) -> bool:
 
 def applied(bare: Bare, dataset: Any, chosen: Chosen, name: str) -> Any:
     """The current transform under one of the three names; None if there is none."""
-    if bare.calls is None:
+    if bare.calls is None or "transforms" in chosen:
         joint, transform, target_transform = _parts(bare, dataset, chosen)
-    elif "transforms" in chosen:
-        joint, transform, target_transform = _divided(chosen["transforms"])
     else:
         steps = _steps(bare, dataset, chosen)
         transform, target_transform = (
-            next((steps[place][1] for place in _places(steps, bare, which)), None)
+            _together([steps[place][1] for place in _places(steps, bare, which)])
             for which in ("transform", "target_transform")
         )
         joint = next((value for call, value in steps if call.path[-1] == "transforms"), None)
@@ -72,6 +71,13 @@ def applied(bare: Bare, dataset: Any, chosen: Chosen, name: str) -> Any:
     ):
         return whole
     return StandardTransform(transform, target_transform)
+
+
+def _together(transforms: list[Any]) -> Any:
+    """One transform that does what several do, one after the other; None for none."""
+    if len(transforms) < 2:
+        return transforms[0] if transforms else None
+    return Compose(transforms)
 
 
 def _divided(transforms: Any) -> tuple[Any, Any, Any]:

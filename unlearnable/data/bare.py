@@ -174,7 +174,7 @@ class _Trial:
         values |= photo_loaders(self._dataset) | {path: StandIn(path, noted) for path in off}
         bare = rebuilt(self._dataset, {**emptied_caches(self._dataset, probe), **values})
         watched = noted if off else None
-        moved = moved_by_reading(self._dataset, probe)
+        moved = moved_by_reading(self._dataset, probe, off)
         return Bare(bare, layout, tuple(made), None, watched, expected, self._draws, moved)
 
     def _read(self, probe: Any, log: Log) -> tuple[dict[int, Any], dict[int, Log]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .transforms import CONTAINERS, TRANSFORM_NAMES, attributes, datasets_in, is_dataset
+from .calls import Path
+from .transforms import SHORT, TRANSFORM_NAMES, attributes, datasets_in, is_dataset, may_cache
 
 _MISSING = object()
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes, np.generic)
@@ -17,12 +20,22 @@ class Seen(NamedTuple):
 
     dataset: Any
     values: dict[str, Any]
+    lengths: dict[str, int]  # of those that are lists of transforms, which may change in place
 
 
 def look_at(dataset: Any) -> list[Seen]:
     """The present attributes of a dataset and of those inside it."""
     each = {id(inner): inner for inner in datasets_in(dataset)}
-    return [Seen(inner, dict(attributes(inner))) for inner in each.values()]
+    return [_seen(inner, attributes(inner)) for inner in each.values()]
+
+
+def _seen(dataset: Any, own: dict[str, Any]) -> Seen:
+    return Seen(dataset, dict(own), {name: len(v) for name, v in own.items() if _steps(v)})
+
+
+def _steps(value: Any) -> bool:
+    """Whether it is a list of what can be called."""
+    return isinstance(value, list) and len(value) <= SHORT and all(map(callable, value))
 
 
 def set_since(seen: list[Seen], moved: frozenset[str]) -> dict[str, Any]:
@@ -33,14 +46,25 @@ def set_since(seen: list[Seen], moved: frozenset[str]) -> dict[str, Any]:
         moved: Names that reading items changes, from :func:`moved_by_reading`; these do not count.
     """
     found: dict[str, Any] = {}
-    for dataset, values in seen:
+    for dataset, values, lengths in seen:
         for name, value in list(attributes(dataset).items()):
             old = values.get(name, _MISSING)
-            if old is value or name in moved or name in TRANSFORM_NAMES:
+            if old is value:
+                if name in lengths and lengths[name] != len(value):
+                    found[name] = value
                 continue
-            if not callable(value) and not callable(old) and not _equal(value, old):
+            if name in moved or (name in TRANSFORM_NAMES and _single(value) and _single(old)):
+                continue
+            # One transform in place of another is looked up; one in place of none is called anew.
+            replaced = callable(value) and (callable(old) or name in TRANSFORM_NAMES)
+            if not replaced and not (callable(old) and value is None) and not _equal(value, old):
                 found[name] = value
     return found
+
+
+def _single(value: Any) -> bool:
+    """Whether it is a transform, or none."""
+    return value is None or value is _MISSING or callable(value)
 
 
 def is_simple(value: Any) -> bool:
@@ -50,17 +74,21 @@ def is_simple(value: Any) -> bool:
     return isinstance(value, _SIMPLE)
 
 
-def moved_by_reading(dataset: Any, read: Any) -> frozenset[str]:
+def moved_by_reading(dataset: Any, read: Any, taken: Iterable[Path] = ()) -> frozenset[str]:
     """Names of attributes that differ in a copy from which items were read.
 
-    Such are positions in files, opened files, the last item, and counts.
+    Such are positions in files, opened files, the last item, and counts; what holds the transforms
+    that were ``taken`` off the copy does not count.
     """
     moved: set[str] = set()
+    off = {step for path in taken for step in path}
     for one, other in zip(datasets_in(dataset), datasets_in(read), strict=False):
         own, copied = attributes(one), attributes(other)
         for name in {*own, *copied}:
             value, found = own.get(name, _MISSING), copied.get(name, _MISSING)
-            if not (is_dataset(value) or callable(value) or _shared(value, found)):
+            if name in off or is_dataset(value) or callable(value):
+                continue
+            if not _shared(value, found):
                 moved.add(name)
     return frozenset(moved)
 
@@ -74,8 +102,10 @@ def _shared(value: Any, other: Any) -> bool:
     """Whether a copy has the same value, or a copy of the same list or dict."""
     if value is other or _equal(value, other):
         return True
-    if type(value) is not type(other) or type(value) not in CONTAINERS or len(value) != len(other):
+    if type(value) is not type(other) or not may_cache(value) or len(value) != len(other):
         return False
+    if isinstance(value, np.ndarray):
+        return value.shape == other.shape and all(map(operator.is_, value.flat, other.flat))
     if isinstance(value, set):
         return value == other
     if isinstance(value, dict):

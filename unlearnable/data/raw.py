@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
@@ -64,6 +64,11 @@ class RawDataset:
         if isinstance(dataset, tuple) and len(dataset) == 2:
             dataset = Pairs(*dataset)
         refuse_collections(dataset)
+        if isinstance(dataset, IterableDataset):
+            raise TypeError(
+                f"expected a map-style dataset with __getitem__ and __len__, got the "
+                f"IterableDataset {type(dataset).__name__}; list its items first: list(dataset)"
+            )
         readable = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
         others = isinstance(dataset, (str, bytes, type))
         if not readable or others or (isinstance(dataset, Mapping) and 0 not in dataset):

@@ -7,6 +7,7 @@ that holds another, ``("subset", "dataset", "transform")``.
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import functools
 import inspect
@@ -14,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import default_loader
 from torchvision.datasets.vision import StandardTransform
@@ -28,8 +30,7 @@ _LIKELY = re.compile(
     re.I,
 )
 _LIBRARIES = ("torchvision.transforms", "albumentations", "kornia", "timm.data", "imgaug")
-CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict)
-_SHORT = 64  # parts of a list or dict that are looked at
+SHORT = 64  # parts of a list or dict that are looked at
 _METHODS = (
     *TRANSFORM_NAMES,
     "augment",
@@ -132,9 +133,9 @@ def _inner(own: Mapping[str, Any]) -> list[tuple[Path, Any]]:
 
 def _parts_of(value: Any) -> list[tuple[int | str, Any]]:
     """What a short list or dict holds."""
-    if isinstance(value, (list, tuple)) and len(value) <= _SHORT:
+    if isinstance(value, (list, tuple)) and len(value) <= SHORT:
         return list(enumerate(value))
-    if isinstance(value, dict) and len(value) <= _SHORT:
+    if isinstance(value, dict) and len(value) <= SHORT:
         return [(name, part) for name, part in value.items() if isinstance(name, str)]
     return []
 
@@ -175,8 +176,9 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any], depth: int = 8) -> Any:
     held = isinstance(dataset, (list, tuple, dict))
     other: Any = list(dataset) if isinstance(dataset, tuple) else shallow(dataset)
     for name, value in () if held else attributes(other).items():
-        if type(value) in CONTAINERS:  # it may be a cache, which is not to hold bare items
-            vars(other)[name] = copy.copy(value)
+        if may_cache(value):  # which is not to hold bare items
+            with contextlib.suppress(Exception):  # code of a class of the caller's own
+                vars(other)[name] = copy.copy(value)
     steps: dict[str | int, dict[Path, Any]] = {}
     for path, value in values.items():
         steps.setdefault(path[0], {})[path[1:]] = value
@@ -196,6 +198,12 @@ def rebuilt(dataset: Any, values: Mapping[Path, Any], depth: int = 8) -> Any:
     return other
 
 
+def may_cache(value: Any) -> bool:
+    """Whether items can be put into it: a container, or an array of objects."""
+    held = (dict, list, set, collections.deque)
+    return isinstance(value, held) or (isinstance(value, np.ndarray) and value.dtype == object)
+
+
 def own_copy(dataset: Any) -> Any:
     """A copy of a dataset that may open files when it is read; those known here keep none open."""
     known = is_known(getattr(type(dataset), "__getitem__", None))
@@ -206,12 +214,18 @@ def emptied_caches(dataset: Any, read: Any) -> dict[Path, Any]:
     """A dataset's caches, emptied: containers that change when a copy is read."""
     found: dict[Path, Any] = {}
     for name, value in attributes(dataset).items():
-        if type(value) not in CONTAINERS or isinstance(value, set):
+        if not may_cache(value) or isinstance(value, set):
             continue
         other = vars(read)[name]
+        if isinstance(value, np.ndarray):
+            if any(one is not two for one, two in zip(value.flat, other.flat, strict=True)):
+                found[(name,)] = np.full_like(value, None)
+            continue
         if isinstance(value, dict) and len(value) != len(other):
             found[(name,)] = copy.copy(value)
             found[(name,)].clear()
+        if isinstance(value, collections.deque) and len(value) != len(other):
+            found[(name,)] = type(value)(maxlen=value.maxlen)
         filled = isinstance(value, list) and len(value) == len(other) == len(dataset)
         if filled and any(one is not two for one, two in zip(value, other, strict=True)):
             found[(name,)] = [None] * len(value)

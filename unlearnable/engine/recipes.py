@@ -33,8 +33,9 @@ class Lookahead:
 
     Every few updates the copy, including running statistics, moves part of the way towards the
     model, which continues from there; the parts become smaller, and at the end the model is the
-    copy. If there are fewer updates than that, there is no copy. (Zhang et al., NeurIPS 2019,
-    1907.08610; the schedule is Jordan's, 2404.00498)
+    copy. Weights that are held at that time (``requires_grad=False``) stay as they are. If there
+    are fewer updates than that, there is no copy. (Zhang et al., NeurIPS 2019, 1907.08610; the
+    schedule is Jordan's, 2404.00498)
 
     Args:
         scheduler: Scheduler stepped after every update.
@@ -47,10 +48,9 @@ class Lookahead:
 
     def __init__(self, scheduler: LRScheduler, model: nn.Module, updates: int) -> None:
         self._scheduler, self._updates, self._done = scheduler, updates, 0
-        self._fast = [
-            tensor for tensor in model.state_dict().values() if tensor.is_floating_point()
-        ]
-        self._slow = [tensor.clone() for tensor in self._fast]
+        held = model.state_dict(keep_vars=True).values()
+        self._fast = [tensor for tensor in held if tensor.is_floating_point()]
+        self._slow = [tensor.detach().clone() for tensor in self._fast]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -61,8 +61,15 @@ class Lookahead:
         if (self._done % self.every and not last) or self._updates < self.every:
             return
         part = 1 - self.decay**self.every * (self._done / self._updates) ** 3
-        torch._foreach_lerp_(self._slow, self._fast, 0.0 if last else part)
-        torch._foreach_copy_(self._fast, self._slow)
+        slow, fast = [], []
+        for copied, tensor in zip(self._slow, self._fast, strict=True):
+            if isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
+                copied.copy_(tensor)
+            else:
+                slow.append(copied)
+                fast.append(tensor)
+        torch._foreach_lerp_(slow, fast, 0.0 if last else part)
+        torch._foreach_copy_(fast, slow)
 
     def state_dict(self) -> dict[str, Any]:
         """The state, for :meth:`load_state_dict`."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
 
 from ..data.batches import RawBatch
 from ..data.image import Images, Pixels, to_pil
@@ -24,6 +25,7 @@ from .exported import refuse_exports
 from .figures import comparison
 from .metrics import Distortion, compare, spread, together
 from .publish import PublishedView
+from .targets import targets_like
 
 
 class ProtectedDataset(PublishedView):
@@ -115,6 +117,7 @@ class ProtectedDataset(PublishedView):
             self._alignment.rows(batch)
             self._from_arrays |= any(restore is not to_pil for restore in batch.restores)
         self._select()
+        self._listed: tuple[Any, Any] = (None, None)  # labels, and what shows them
         self._changes = {}
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
@@ -226,11 +229,22 @@ class ProtectedDataset(PublishedView):
         return self._chosen.copy()
 
     @property
-    def targets(self) -> list[int]:
-        """Class indices of all images, before any ``target_transform``."""
+    def targets(self) -> Any:
+        """Class indices of all images, before any ``target_transform``.
+
+        A list that cannot be changed; a tensor or an array where the dataset's own ``targets``
+        are one.
+        """
         if not self.labelled:
             raise AttributeError("expected a dataset with labels, got one with label=None")
-        return self._raw.labels.tolist()
+        labels = self._raw.labels
+        if self._listed[0] is not labels:
+            below = self._below()
+            one = not isinstance(below, (tuple, Subset, ConcatDataset))
+            own = getattr(below, "targets", None) if one else None
+            self._listed = (labels, targets_like(labels, own))
+        found = self._listed[1]
+        return found if isinstance(found, list) else found + 0  # of others, each gets a copy
 
     @property
     def labelled(self) -> bool:

@@ -21,11 +21,14 @@ from ..data.raw import RawDataset
 
 # What leads to clean images or their files by these names; by others, if it is seen to do so.
 _CLEAN = re.compile(
-    r"_?(samples|imgs?|images?|data|tensors|pictures?|photos?|pixels|files?|paths?|loader|"
+    r"_?(samples|readers?|imgs?|images?|data|tensors|pictures?|photos?|pixels|files?|paths?|loader|"
     r"file_?names?|(train|test)_data|(image|img|file|sample)_?(files?|paths?|names?)|rows)"
 )
 _LABELS = ("targets", "labels", "_labels", "classes", "class_to_idx")
-_READS = re.compile(r"load|read|open|fetch|decode|raw|item|image|img|sample|photo|picture")
+_READS = re.compile(
+    r"(?!_?(n|num|number|count)_)(.*(load|read|open|fetch|decode|raw|item|image|img|sample|photo"
+    r"|picture|example)|_?get$)"
+)
 _PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|ppm|pgm|avif|heic|npy|npz|h5)$", re.I)
 
 
@@ -140,7 +143,7 @@ def _leads_to_images(value: Any, name: str, base: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_is_picture(part) or _leads_to_images(part, name, base) for part in value[:4])
     if callable(value) and getattr(value, "__self__", None) is base:
-        return is_hf_dataset(base) or bool(_READS.search(name))
+        return is_hf_dataset(base) or bool(_READS.match(name))
     return isinstance(value, (Image.Image, bytes))
 
 

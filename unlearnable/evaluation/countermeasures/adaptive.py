@@ -8,6 +8,7 @@ import numpy as np
 
 from ...perturbation.kinds.base import Kind
 from ...perturbation.perturbation import Perturbation
+from .adversarial import AdversarialTraining
 from .base import Countermeasure
 from .composition import Composition
 from .names import countermeasure
@@ -145,12 +146,11 @@ def _knowing_budget(kind: Kind) -> list[Countermeasure]:
     epsilon, norm = kind.config["epsilon"], kind.config["norm"]
     if not epsilon:
         return []
-    steps = f"steps-{_ADVERSARY_STEPS}"
     if norm != "Linf":
-        return [countermeasure(f"adversarial-training-l2-{epsilon:g}-{steps}")]
+        return [AdversarialTraining(epsilon, norm, _ADVERSARY_STEPS)]
     levels = max(1, round(255 * epsilon))
     return [
-        countermeasure(f"adversarial-training-{levels}-{steps}"),
+        AdversarialTraining(levels, steps=_ADVERSARY_STEPS),
         countermeasure(f"jpeg-10-within-{levels}"),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +48,8 @@ class AdversarialTraining(Countermeasure):
     def name(self) -> str:
         norm = "l2-" if self.norm == "L2" else ""
         steps = "" if self.steps == 10 else f"-steps-{self.steps}"
-        return f"adversarial-training-{norm}{self.radius:g}{steps}"
+        radius = np.format_float_positional(self.radius, trim="-")
+        return f"adversarial-training-{norm}{radius}{steps}"
 
     @property
     def description(self) -> str:
@@ -99,7 +101,7 @@ class ShiftAdversarialTraining(AdversarialTraining):
 
     @property
     def name(self) -> str:
-        return f"{super().name}-shift-{self.shift:g}"
+        return f"{super().name}-shift-{np.format_float_positional(self.shift, trim='-')}"
 
     @property
     def description(self) -> str:

@@ -26,6 +26,15 @@ class _Statistics(Filter):
 
     test_images: bool = field(default=True, kw_only=True)
 
+    @property
+    def name(self) -> str:
+        return self._name if self.test_images else f"{self._name}-training-only"
+
+    @property
+    def description(self) -> str:
+        which = "" if self.test_images else ", of its training images only"
+        return self._description + which
+
 
 @dataclass(frozen=True)
 class ChannelNormalization(_Statistics):
@@ -40,8 +49,8 @@ class ChannelNormalization(_Statistics):
     mean: float = 0.5
     spread: float = 0.25
 
-    name = "channel-normalization"
-    description = "a victim that gives each channel of each image the same mean and spread"
+    _name = "channel-normalization"
+    _description = "a victim that gives each channel of each image the same mean and spread"
 
     def __post_init__(self) -> None:
         self._numbers("mean", "spread")
@@ -62,8 +71,8 @@ class ChannelNormalization(_Statistics):
 class HistogramEqualization(_Statistics):
     """Equalizes the histogram of each channel of each image, like Pillow and torchvision."""
 
-    name = "histogram-equalization"
-    description = "a victim that equalizes the histogram of each channel of each image"
+    _name = "histogram-equalization"
+    _description = "a victim that equalizes the histogram of each channel of each image"
 
     def _filter(self, images: Tensor) -> Tensor:
         return v2.equalize(images)
@@ -86,8 +95,8 @@ class ColourWhitening(_Statistics):
     luma: float = 0.25
     chroma: float = 0.06
 
-    name = "colour-whitening"
-    description = "a victim that whitens the colours of each image (YUV)"
+    _name = "colour-whitening"
+    _description = "a victim that whitens the colours of each image (YUV)"
 
     def __post_init__(self) -> None:
         self._numbers("luma", "chroma")

@@ -13,6 +13,11 @@ from ...engine.run import Run
 from ...engine.train import Batch
 from .base import Countermeasure, NoCountermeasure
 
+_HOOKS = (  # in the order in which they are called
+    "on_dataset", "on_pairs", "on_images", "build_victim", "on_start", "on_epoch", "on_batch",
+    "on_step",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Composition(Countermeasure):
@@ -35,6 +40,8 @@ class Composition(Countermeasure):
     def __post_init__(self) -> None:
         flat: list[Countermeasure] = []
         for part in self.parts:
+            if not isinstance(part, Countermeasure):
+                raise TypeError(f"expected countermeasures to compose, got {part!r:.60}")
             flat += part.parts if isinstance(part, Composition) else [part]
         object.__setattr__(self, "parts", tuple(flat))
         if len(flat) < 2:
@@ -51,7 +58,8 @@ class Composition(Countermeasure):
 
     @property
     def description(self) -> str:
-        does = [part.description.removeprefix("a victim that ") for part in self.parts]
+        acting = sorted(self.parts, key=_stage)
+        does = [part.description.removeprefix("a victim that ") for part in acting]
         return f"a victim that first {', then '.join(does)}"
 
     @property
@@ -83,6 +91,10 @@ class Composition(Countermeasure):
     @property
     def several_draws(self) -> bool:  # type: ignore[override]
         return any(part.several_draws for part in self.parts)
+
+    @property
+    def needs_one_draw(self) -> bool:  # type: ignore[override]
+        return any(part.needs_one_draw for part in self.parts)
 
     @property
     def trains(self) -> bool:  # type: ignore[override]
@@ -157,6 +169,11 @@ class Composition(Countermeasure):
 
 def _overrides(part: Countermeasure, hook: str) -> bool:
     return getattr(type(part), hook) is not getattr(Countermeasure, hook)
+
+
+def _stage(part: Countermeasure) -> int:
+    """The first stage at which a part acts, as a number."""
+    return next((place for place, hook in enumerate(_HOOKS) if _overrides(part, hook)), 0)
 
 
 def _changes_rate(part: Countermeasure) -> bool:

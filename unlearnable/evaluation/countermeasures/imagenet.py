@@ -64,6 +64,8 @@ class FineTuningImageNet(_OwnNetwork):
 
     def __post_init__(self) -> None:
         self._numbers("learning_rate")
+        if self.learning_rate <= 0:
+            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
         self._integers(least_side=32)
 
     @property
@@ -101,6 +103,8 @@ class LinearProbeImageNet(_OwnNetwork):
 
     def __post_init__(self) -> None:
         self._numbers("weight_decay")
+        if self.weight_decay < 0:
+            raise ValueError(f"expected a weight decay of at least 0, got {self.weight_decay}")
         self._integers(least_side=32)
 
     @property

@@ -29,6 +29,27 @@ class Filter(Countermeasure):
 
     test_images: bool = field(default=False, kw_only=True)
 
+    @property
+    @abstractmethod
+    def _name(self) -> str:
+        """The name with test images as they are."""
+
+    @property
+    @abstractmethod
+    def _description(self) -> str:
+        """The victim in plain words, with its "training images"."""
+
+    @property
+    def name(self) -> str:
+        return f"{self._name}-everywhere" if self.test_images else self._name
+
+    @property
+    def description(self) -> str:
+        if not self.test_images:
+            return self._description
+        every = self._description.replace("its training images' pixels", "all pixels that it sees")
+        return every.replace("its training images", "every image that it sees")
+
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         return torch.cat([self._filter(part) for part in images.split(_CHUNK)])
 
@@ -45,17 +66,16 @@ class Grayscale(Filter):
     reason alone. A trainer who converts all images to grey avoids that: ``grayscale-everywhere``.
     """
 
-    @property
-    def name(self) -> str:
-        return "grayscale-everywhere" if self.test_images else "grayscale"
-
-    @property
-    def description(self) -> str:
-        which = "every image that it sees" if self.test_images else "its training images"
-        return f"a victim that removes the colour from {which}"
+    _name = "grayscale"
+    _description = "a victim that removes the colour from its training images"
 
     def _filter(self, images: Tensor) -> Tensor:
-        return images if images.shape[1] == 1 else v2.rgb_to_grayscale(images, images.shape[1])
+        if images.shape[1] == 1:
+            return images
+        # As Pillow does it: torchvision's own cuts decimals off, which darkens grey by a level.
+        red, green, blue = images.int().unbind(1)
+        grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+        return grey.to(torch.uint8)[:, None].expand_as(images).contiguous()
 
 
 @dataclass(frozen=True)
@@ -74,11 +94,11 @@ class JPEG(Filter):
             raise ValueError(f"expected a JPEG quality from 1 to 100, got {self.quality}")
 
     @property
-    def name(self) -> str:
+    def _name(self) -> str:
         return f"jpeg-{self.quality}"
 
     @property
-    def description(self) -> str:
+    def _description(self) -> str:
         return f"a victim that saves its training images as JPEG at quality {self.quality}"
 
     def _filter(self, images: Tensor) -> Tensor:
@@ -106,11 +126,11 @@ class BitDepth(Filter):
             raise ValueError(f"expected a bit depth from 1 to 8, got {self.bits}")
 
     @property
-    def name(self) -> str:
+    def _name(self) -> str:
         return f"bit-depth-{self.bits}"
 
     @property
-    def description(self) -> str:
+    def _description(self) -> str:
         return f"a victim that keeps {self.bits} of the 8 bits of its training images' pixels"
 
     def _filter(self, images: Tensor) -> Tensor:
@@ -153,8 +173,12 @@ class GaussianBlur(_Neighbourhood):
     kernel_size: int = 5
     sigma: float = 1.0
 
-    name = "gaussian-blur"
-    description = "a victim that blurs its training images (Gaussian)"
+    @property
+    def _name(self) -> str:
+        own = (self.kernel_size, self.sigma)
+        return "gaussian-blur" + (f"-{own[0]}-sigma-{own[1]:g}" if own != (5, 1) else "")
+
+    _description = "a victim that blurs its training images (Gaussian)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,8 +194,11 @@ class GaussianBlur(_Neighbourhood):
 class MedianFilter(_Neighbourhood):
     """The median of the square around each pixel."""
 
-    name = "median-filter"
-    description = "a victim that applies a median filter to its training images"
+    @property
+    def _name(self) -> str:
+        return "median-filter" + (f"-{self.kernel_size}" if self.kernel_size != 3 else "")
+
+    _description = "a victim that applies a median filter to its training images"
 
     def _filter(self, images: Tensor) -> Tensor:
         return self._squares(images).median(-1).values.to(torch.uint8)
@@ -181,8 +208,11 @@ class MedianFilter(_Neighbourhood):
 class MeanFilter(_Neighbourhood):
     """The mean of the square around each pixel."""
 
-    name = "mean-filter"
-    description = "a victim that applies a mean filter to its training images"
+    @property
+    def _name(self) -> str:
+        return "mean-filter" + (f"-{self.kernel_size}" if self.kernel_size != 3 else "")
+
+    _description = "a victim that applies a mean filter to its training images"
 
     def _filter(self, images: Tensor) -> Tensor:
         return self._squares(images).mean(-1).round().to(torch.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ from .composition import Composition
 from .displacement import Displacement
 from .fixed_pixels import PixelRepair
 from .imagenet import FineTuningImageNet, LinearProbeImageNet
-from .images import JPEG, BitDepth, GaussianBlur, Grayscale, MeanFilter, MedianFilter
+from .images import JPEG, BitDepth, Filter, GaussianBlur, Grayscale, MeanFilter, MedianFilter
 from .leaked_pairs import LeakedPairs
 from .lowpass import LowPass
 from .mixing import CutMix, Cutout, MixUp
@@ -33,7 +34,7 @@ from .ueraser import UEraser
 from .unprotected import CleanPartOnly, Unprotected
 from .within_budget import WithinBudget
 
-# Capital letters stand for a number, an argument of what is called; only a radius has decimals.
+# Capital letters stand for a number, an argument of what is called, with decimals if _DECIMAL.
 NAMES: dict[str, Callable[..., Countermeasure]] = {
     "none": NoCountermeasure,
     "grayscale": Grayscale,
@@ -94,6 +95,15 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "unprotected-PERCENT": Unprotected,
     "clean-part-only-PERCENT": CleanPartOnly,
 }
+# Of objects with other parameters than those above.
+_FURTHER: dict[str, Callable[..., Countermeasure]] = {
+    "gaussian-blur-SIZE-sigma-SIGMA": GaussianBlur,
+    "median-filter-SIZE": MedianFilter,
+    "mean-filter-SIZE": MeanFilter,
+    "low-pass-PERCENT": lambda percent: LowPass(percent / 100),
+    "ueraser-draws-DRAWS-until-PERCENT": lambda draws, percent: UEraser(draws, percent / 100),
+}
+_DECIMAL = ("RADIUS", "SHIFT", "LEVELS", "PERCENT", "SIGMA")
 
 
 def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
@@ -124,10 +134,32 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
         )
     if "+" in chosen:
         return Composition(tuple(map(countermeasure, chosen.split("+"))))
-    for template, make in NAMES.items():
-        pattern = template.replace("RADIUS", r"(\d+(?:\.\d+)?)")
-        if found := re.fullmatch(re.sub("[A-Z]+", r"(\\d+)", pattern), chosen):
+    for template, make in (NAMES | _FURTHER).items():
+        if found := re.fullmatch(re.sub("[A-Z]+", _number, template), chosen):
             numbers = found.groups()
             return make(*(float(number) if "." in number else int(number) for number in numbers))
+    if (made := _of_filter(chosen)) is not None:
+        return made
     near = suggestion(chosen, [*STRONG_SET, *NAMES])
     raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}{near}")
+
+
+def _number(placeholder: re.Match[str]) -> str:
+    """The pattern of a number."""
+    return r"(\d+(?:\.\d+)?)" if placeholder[0] in _DECIMAL else r"(\d+)"
+
+
+def _of_filter(chosen: str) -> Countermeasure | None:
+    """A filter of all or only of training images, or one within a budget, by its name."""
+    found = re.fullmatch(r"(.+)-(everywhere|training-only|within-(\d+))", chosen)
+    if found is None:
+        return None
+    try:
+        inner = countermeasure(found[1])
+    except ValueError:
+        return None
+    if not isinstance(inner, Filter):
+        return None
+    if found[3] is None:
+        return dataclasses.replace(inner, test_images=found[2] == "everywhere")
+    return WithinBudget(inner, int(found[3]))

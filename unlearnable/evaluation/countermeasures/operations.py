@@ -126,6 +126,8 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """Multiplies the difference from a smoothed image; the outermost pixels do not change."""
+    if min(images.shape[2:]) < 3:
+        return images
     kernel = torch.ones(3, 3, device=images.device)
     kernel[1, 1] = 5
     channels = images.shape[1]

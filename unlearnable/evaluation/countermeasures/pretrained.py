@@ -60,6 +60,8 @@ class FineTuning(Countermeasure):
     def __post_init__(self) -> None:
         self._integers(epochs=1)
         self._numbers("learning_rate")
+        if self.learning_rate <= 0:
+            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
         if self.dataset is not None:
             raw = RawDataset(self.dataset)
             object.__setattr__(self, "digest", digest_of_images(raw.keys, raw.labels))

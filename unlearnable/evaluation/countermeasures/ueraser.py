@@ -55,7 +55,9 @@ class UEraser(Countermeasure):
     def name(self) -> str:
         if self.draws == 1:
             return "ueraser-lite"
-        return "ueraser-max" if self.until == 1 else "ueraser"
+        if self.draws == 5 and self.until in (0.3, 1):
+            return "ueraser-max" if self.until == 1 else "ueraser"
+        return f"ueraser-draws-{self.draws}-until-{100 * self.until:g}"
 
     @property
     def description(self) -> str:
@@ -100,7 +102,7 @@ def plasma(shape: torch.Size, roughness: Tensor, draws: Draws) -> Tensor:
 
     spread = torch.ones_like(columns(roughness))
     grid = noise(2, 2)
-    for _ in range(max(1, math.ceil(math.log2(max(height, width) - 1)))):
+    for _ in range(max(1, math.ceil(math.log2(max(height, width, 2) - 1)))):
         spread = spread * columns(roughness)
         n = grid.shape[2] - 1
         corners = grid[:, :, :-1] + grid[:, :, 1:]
