@@ -392,3 +392,33 @@ def test_time_that_is_left_is_said_in_minutes():
     assert words.time_left(70) == "about a minute left"
     assert words.time_left(400) == "about 7 minutes left"
     assert words.time_left(float("nan")) == ""
+
+
+def test_names_in_an_archive_may_be_utf8_without_a_mark(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+        for number, name in enumerate(["日本/é.png", "cats/ü.png"]):
+            content = photo(tmp_path / f"{number}.png", number).read_bytes()
+            archive.writestr(zipfile.ZipInfo(name), content)
+    unmarked = bytearray((tmp_path / "x").read_bytes())
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = unmarked.find(mark)
+        while at >= 0:
+            unmarked[at + place + 1] &= ~0x08 & 0xFF
+            at = unmarked.find(mark, at + 4)
+    (tmp_path / "x").write_bytes(unmarked)
+    with zipfile.ZipFile(tmp_path / "x") as archive:
+        assert not any(member.flag_bits & 0x800 for member in archive.infolist())
+    collect([Dropped(tmp_path / "x", "photos.zip")], tmp_path / "out")
+    assert below(tmp_path / "out") == ["cats/ü.png", "日本/é.png"]
+
+
+@pytest.mark.parametrize(
+    "host", ["[", "[::1", "evil.example@127.0.0.1", "127.0.0.1:", "127.0.0.1:x"]
+)
+def test_a_host_that_is_none_is_refused(host):
+    assert answer(host=host)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1"])
+def test_other_ways_to_write_our_own_host(host):
+    assert answer(host=host)[0] == 200

@@ -378,7 +378,7 @@ def test_what_fails_before_the_learning_leaves_nothing(flat, tmp_path, capsys, c
     path = flat / "0.png"
     path.write_bytes(path.read_bytes()[:-2000])
     code, _, said = run(capsys, caplog, "protect", "flat", "out", "--quiet")
-    assert code == 1 and "a damaged one: flat/0.png; replace it" in plain(said)
+    assert code == 1 and "a damaged one: flat/0.png repair it" in plain(said)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "photos"]
 
 
@@ -513,3 +513,55 @@ def test_help_keeps_what_experts_want_apart(command, capsys):
 )  # fmt: skip
 def test_sizes_are_said_for_people(count, said):
     assert readable_size(count) == said
+
+
+def test_the_same_folder_written_in_another_way_is_continued(
+    photos, tmp_path, capsys, caplog, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
+        assert run(capsys, caplog, "protect", "photos", "out", *FEW, "--quiet")[0] == 130
+    monkeypatch.setattr(plans, "Choice", None)  # nothing is planned again
+    for number, written in enumerate(["photos/", "./photos", str(photos), "."]):
+        with monkeypatch.context() as patch:
+            if written == ".":
+                patch.chdir(photos)
+            if number < 3:
+                patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
+            out = tmp_path / "out"
+            code, _, said = run(capsys, caplog, "protect", written, out, *FEW, "--quiet")
+        assert "Starting over" not in said
+        assert code == (130 if number < 3 else 0), said
+
+
+@pytest.mark.parametrize("method", ["lasting", "lsp", "randomnoise"])
+def test_all_damaged_photos_are_named_before_a_plan_that_learns_nothing(
+    method, photos, capsys, caplog
+):
+    for name in ("cat/0.png", "dog/1.png"):
+        content = (photos / name).read_bytes()
+        (photos / name).write_bytes(content[: len(content) // 2])
+    code, _, said = run(capsys, caplog, "protect", "photos", "out", "--method", method)
+    assert code == 1 and "expected 12 photos, got 10 and 2 bad files" in said
+    assert "cat/0.png" in said and "dog/1.png" in said
+    assert "untouched" not in said and not Path("out").exists()
+
+
+def test_a_panorama_too_wide_for_the_format_is_refused_before_the_work(photos, capsys, caplog):
+    Image.new("RGB", (17_000, 8)).save(photos / "cat" / "wide.png")
+    code, _, said = run(capsys, caplog, "protect", "photos", "out", *NOISE, "--format", "webp")
+    assert code == 1 and "got one of 17,000x8; use the format png" in plain(said)
+    assert not Path("out-key").exists() and not Path("out-unfinished").exists()
+    arguments = ("protect", "photos", "out", *NOISE, "--format", "webp", "--resize", "--quiet")
+    assert run(capsys, caplog, *arguments, "--image-size", "32")[0] == 0
+
+
+def test_a_key_that_copies_need_is_not_replaced_by_one_of_more_photos(photos, capsys, caplog):
+    assert run(capsys, caplog, "protect", "photos", "out", *NOISE, "--quiet")[0] == 0
+    Path("out").rename("published")
+    Image.effect_noise((32, 32), 90).convert("RGB").save(photos / "cat" / "new.png")
+    arguments = ("protect", "photos", "out", *NOISE, "--quiet")
+    code, _, said = run(capsys, caplog, *arguments)
+    assert code == 1 and "12 other images" in plain(said) and "--force" in said
+    assert run(capsys, caplog, "verify", "published", "out-key", "--quiet")[0] == 0
+    assert run(capsys, caplog, *arguments, "--force")[0] == 0

@@ -1,6 +1,8 @@
 """AVIF and HEIC photos: as other photos, and what is said where they cannot be read."""
 
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -193,3 +195,91 @@ def test_a_hidden_file_in_a_folder_of_torchvisions_own(tmp_path):
     (tmp_path / "a" / "._0.png").write_bytes(b"of macOS")
     with pytest.raises(ValueError, match=r"hidden file .*_0\.png; leave it out.*is_valid_file"):
         ue.RandomNoise().fit(ImageFolder(tmp_path), progress=False)
+
+
+class Utf8(str):
+    """Pillow writes only ASCII by itself."""
+
+    def encode(self, *_):
+        return str.encode(self, "utf-8")
+
+
+def tagged(path, **options):
+    """A photo with text outside ASCII in all parts of its EXIF, as cameras write it: UTF-8."""
+    words = {name: Utf8(text) for name, text in WORDS.items()}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist], exif[ExifTags.Base.Copyright] = words["artist"], words["rights"]
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = words["lens"]
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSSatellites] = words["place"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture().save(path, exif=exif, **options)
+
+
+WORDS = {"artist": "Jörg Müller", "rights": "© 2026 Jörg", "lens": "Objektiv ½", "place": "日本"}
+
+
+@pytest.mark.parametrize("options", [("png", None), ("webp", None), ("jpeg", 95)], ids=str)
+def test_exif_keeps_text_in_any_language(options, fit, tmp_path):
+    tagged(tmp_path / "photos" / "a" / "x.jpg")
+    dataset = open_folder(tmp_path / "photos")
+    protected = ue.ProtectedDataset(dataset, fit(dataset))
+    out = protected.export(
+        tmp_path / "out", options[0], quality=options[1], metadata=True, gps=True, progress=False
+    )
+    (copy,) = (path for path in out.rglob("x.*"))
+    with Image.open(copy) as image:
+        exif = image.getexif()
+        place = exif.get_ifd(ExifTags.IFD.GPSInfo)
+        lens = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel]
+        found = {
+            "artist": exif[ExifTags.Base.Artist],
+            "rights": exif[ExifTags.Base.Copyright],
+            "lens": lens,
+            "place": place[ExifTags.GPS.GPSSatellites],
+        }
+    assert {name: text.encode("latin-1").decode() for name, text in found.items()} == WORDS
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_level_of_grey_of_few_bits(bits, tmp_path):
+    levels = np.arange(1 << bits, dtype=np.uint8)[None] if bits > 1 else np.uint8([[0, 1]])
+    packed = np.packbits(np.unpackbits(levels[..., None], axis=2)[..., -bits:].reshape(1, -1), 1)
+    transparent = levels.size // 2
+
+    def chunk(kind, content):
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", levels.size, 1, bits, 0, 0, 0, 0)
+    path = tmp_path / "grey.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"tRNS", struct.pack(">H", transparent))
+        + chunk(b"IDAT", zlib.compress(b"\0" + packed.tobytes()))
+        + chunk(b"IEND", b"")
+    )
+    expected = (levels.astype(int) * 255 // ((1 << bits) - 1))[0]
+    expected[transparent] = 255
+    assert np.array_equal(np.asarray(load_photo(path))[0, :, 0], expected)
+
+
+def test_an_unused_fourth_channel_is_no_transparency(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 4), dtype=np.uint8)
+    Image.frombytes("RGBX", (6, 5), pixels.tobytes()).save(tmp_path / "x.tif")
+    with Image.open(tmp_path / "x.tif") as image:
+        assert image.mode in ("RGBX", "RGB")
+    assert np.array_equal(np.asarray(load_photo(tmp_path / "x.tif")), pixels[..., :3])
+
+
+@pytest.mark.parametrize(("format", "side"), [("webp", 16384), ("jpeg", 65501)])
+def test_images_too_large_for_a_format_are_refused_by_name(format, side, fit, tmp_path):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    Image.new("RGB", (side, 2)).save(tmp_path / "photos" / "a" / "wide.png")
+    dataset = open_folder(tmp_path / "photos")
+    rows = fit(dataset, image_size=8)
+    protected = ue.ProtectedDataset(dataset, rows, full_size=True)
+    quality = {"quality": 90} if format == "jpeg" else {}
+    with pytest.raises(ValueError, match=rf"at most .* a side .* got wide.* of {side:,}x2"):
+        protected.export(tmp_path / "out", format, progress=False, **quality)
+    assert not (tmp_path / "out").exists()

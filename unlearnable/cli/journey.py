@@ -92,6 +92,8 @@ class Journey:
                 ) from error
         datasets = [dataset] if self._others is None else [dataset, self._others]
         asked = {name: vars(args)[name] for name in _ASKED}
+        for name in ("dataset", "others"):  # however their paths are written
+            asked[name] = None if asked[name] is None else str(Path(asked[name]).resolve())
         self._unfinished = Unfinished(args.out, asked, datasets)
         self._planned = False
 
@@ -131,11 +133,15 @@ class Journey:
 
     def _protect(self) -> None:
         from ..protected.export import ONE_SIZE
+        from ..protected.export.encoding import Encoding
 
         args = self._args
         with plain_words(verbose=args.verbose), self._interrupts():
             survey = survey_of(args, self._dataset, decode=False)
             resize = args.resize or args.format in ONE_SIZE
+            if not resize and survey is not None:
+                for size in survey.sizes:
+                    Encoding.of(args.format, args.quality).check_side(size)
             plan = self._plan(survey)
             options = {"resize": resize, "replace": self._replaces_key()}
             check_fit(args, self._dataset, plan.method, plan.image_size, **options)
@@ -156,6 +162,8 @@ class Journey:
                 resumed = values is not None
                 if values is None:
                     plan = self._new_plan(survey)
+                    if plan.method.passes(1) == 0:  # nothing else decodes them all beforehand
+                        survey_of(self._args, self._dataset)
                     values = plan.to_dict()
                     if self._args.checkpoint is not None:
                         self._unfinished.keep(plan)

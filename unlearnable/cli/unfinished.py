@@ -140,9 +140,10 @@ def _digest_of_files(datasets: list[ImageFolder]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for dataset in datasets:
         for path, label in dataset.samples:
+            name = os.path.relpath(path, dataset.root)
             stamp = ""
             with contextlib.suppress(OSError):  # the survey names the files that are not there
                 found = Path(path).stat()
                 stamp = f"{found.st_size} {found.st_mtime_ns}"
-            digest.update(f"{path}\0{label}\0{stamp}\n".encode(errors="surrogateescape"))
+            digest.update(f"{name}\0{label}\0{stamp}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

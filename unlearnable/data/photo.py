@@ -66,8 +66,10 @@ def standard(image: Image.Image) -> Image.Image:
     Raises ``ValueError`` for more than 8 bits per channel or an unknown mode.
     """
     check_mode(image)
-    original = image
+    original, scale = image, _scale_of_grey(image)
     image.load()  # before its EXIF is asked for: Pillow turns TIFFs on its own then
+    if scale is not None and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= scale
     turn = _TURNS.get(orientation(image))
     image = image if turn is None else image.transpose(turn)
     profile = image.info.get("icc_profile") or b""
@@ -89,6 +91,12 @@ def standard(image: Image.Image) -> Image.Image:
     image = image.copy() if image is original else image
     image.info = {}  # so that no profile or orientation is applied twice
     return image
+
+
+def _scale_of_grey(image: Image.Image) -> int | None:
+    """By what Pillow multiplies levels of 2 or 4 bits, but not the one that is transparent."""
+    tiles = getattr(image, "tile", None) or [(None,)]
+    return {"L;2": 85, "L;4": 17}.get(tiles[0][-1]) if image.mode == "L" else None
 
 
 def orientation(image: Image.Image) -> int:
@@ -340,10 +348,26 @@ def _kept(found: Image.Exif, gps: bool) -> bytes | None:
         details[ExifTags.Base.ColorSpace] = 1  # sRGB
         kept.get_ifd(ExifTags.IFD.Exif).update(details)
     if place:
-        kept.get_ifd(ExifTags.IFD.GPSInfo).update(place)
+        kept.get_ifd(ExifTags.IFD.GPSInfo).update({tag: _whole(v) for tag, v in place.items()})
     return kept.tobytes() if len(kept) or details or place else None
 
 
 def _named_tags(found: Mapping[int, Any], names: Iterable[str]) -> dict[int, Any]:
     tags = (ExifTags.Base[name] for name in names)
-    return {tag: found[tag] for tag in tags if tag in found}
+    return {tag: _whole(found[tag]) for tag in tags if tag in found}
+
+
+class _Text(str):
+    """Text of EXIF, written as the bytes that it was read from, most often UTF-8.
+
+    Pillow reads each byte as a character, and writes question marks for those outside of ASCII.
+    """
+
+    __slots__ = ()
+
+    def encode(self, *_: Any, **__: Any) -> bytes:
+        return str.encode(self, "latin-1", "replace")
+
+
+def _whole(value: Any) -> Any:
+    return _Text(value) if isinstance(value, str) else value

@@ -166,7 +166,7 @@ def plan_photos(
     if clusters is not None and clusters > len(dataset):
         raise ValueError(
             f"expected no more groups with --clusters than the {len(dataset):,} photos, got "
-            f"{clusters:,}; ask for fewer, such as --clusters 10"
+            f"{clusters:,}; ask for fewer"
         )
     _check_rows(method, params or {}, others, clusters)
     groups = None if clusters is None else group_photos(dataset, clusters, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -76,10 +77,11 @@ def _unpack(dropped: Iterable[Dropped], folder: Path) -> Iterator[Dropped]:
             with zipfile.ZipFile(path) as archive:
                 members = [member for member in archive.infolist() if not member.is_dir()]
                 for index, member in enumerate(members):
-                    if not is_foreign(Path(_safe(member.filename))):
+                    own = _name_of(member)
+                    if not is_foreign(Path(_safe(own))):
                         target = folder / f"{number}-{index}"
                         _extract(archive, member, target)
-                        yield Dropped(target, member.filename)
+                        yield Dropped(target, own)
         except Exception as error:  # of any type, by what the files are compressed with
             known = isinstance(error, (ValueError, MemoryError))
             if known or getattr(error, "errno", None) is not None:
@@ -88,6 +90,14 @@ def _unpack(dropped: Iterable[Dropped], folder: Path) -> Iterator[Dropped]:
             raise ValueError(
                 f"{name} cannot be unpacked: {why}. Unpack it yourself and drop the folder."
             ) from error
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """A file's name, which some programs write in UTF-8 without saying so."""
+    if not member.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return member.filename.encode("cp437").decode("utf-8")
+    return member.filename
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:

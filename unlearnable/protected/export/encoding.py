@@ -27,6 +27,7 @@ _JPEG: dict[str, Any] = {"subsampling": 0, "optimize": True, "progressive": True
 _WEBP: dict[str, Any] = {"lossless": True, "exact": True, "quality": 20}
 # Method 0 needs less memory, for somewhat larger files.
 _LARGE, _LARGE_WEBP = 8_000_000, _WEBP | {"method": 0}  # pixels, and options of more than these
+_SIDES = {"webp": 16383, "jpeg": 65500}  # pixels of the longest side that Pillow writes
 _LONGEST_EXIF = 65533  # bytes that a JPEG takes
 
 
@@ -75,8 +76,19 @@ class Encoding(NamedTuple):
                 f"it does not list its files as ImageFolder does, so their quality is unknown"
             )
 
+    def check_side(self, size: tuple[int, int], name: str = "one") -> None:
+        """Raises ``ValueError`` for an image that is too large for the format."""
+        most = _SIDES.get(self.format)
+        if most is not None and max(size) > most:
+            raise ValueError(
+                f"expected photos of at most {most:,} pixels a side with the format "
+                f"{self.format!r}, got {name} of {size[0]:,}x{size[1]:,}; use the format png, or "
+                f"make it smaller"
+            )
+
     def save(self, image: Image.Image, path: Path | BinaryIO, info: PhotoInfo | None) -> None:
         """Writes a file with the EXIF data kept in ``info``."""
+        self.check_side(image.size, getattr(path, "name", "one"))
         exif = None if info is None else info.exif
         if self.format == "png":
             save_png(image, path, exif)
