@@ -378,7 +378,7 @@ def test_what_fails_before_the_learning_leaves_nothing(flat, tmp_path, capsys, c
     path = flat / "0.png"
     path.write_bytes(path.read_bytes()[:-2000])
     code, _, said = run(capsys, caplog, "protect", "flat", "out", "--quiet")
-    assert code == 1 and "a damaged one: flat/0.png repair it" in plain(said)
+    assert code == 1 and "a damaged one: flat/0.png\nrepair it" in plain(said)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "photos"]
 
 
