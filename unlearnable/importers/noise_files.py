@@ -71,9 +71,12 @@ def import_perturbation(
             that would run code are refused without running it.
         ValueError: Count, shape or values do not fit the dataset and the budget, or are ambiguous.
 
+    Integers of an L2 budget stay as they are where rounding explains what is beyond it.
+
     Warns:
-        UserWarning: Integers exceed the budget by no more than rounding or truncation explains: up
-            to half a level, or in images less than a level downwards. They are clipped to it.
+        UserWarning: Integers exceed an L-inf budget by no more than rounding or truncation
+            explains: up to half a level, or in images less than a level downwards. They are clipped
+            to it.
 
     Example:
         >>> import numpy as np, tempfile

@@ -86,9 +86,9 @@ class PublishedView(View):
                 files. By default nothing is kept. Colours are always sRGB.
             gps: Keep the location, too.
             mapping: CSV file that records which original became which file; do not publish it.
-            resume: If both images and copies are files: keep finished copies in a hidden folder
-                next to the destination if the export is interrupted or killed, and reuse those left
-                by an earlier run of the same export.
+            resume: If both images and copies are files, and this package opens the images itself:
+                keep finished copies in a hidden folder next to the destination if the export is
+                interrupted or killed, and reuse those left by an earlier run of the same export.
             measure: Number of images whose change is measured while they are written, so that
                 :meth:`change` of as many images need not read them again.
             progress: Show a progress bar, or a function to call with the share of images written.
