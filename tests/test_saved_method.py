@@ -13,6 +13,7 @@ from torch import nn
 import unlearnable as ue
 from unlearnable.datasets import Shapes
 from unlearnable.engine import checkpoint as checkpoint_module
+from unlearnable.engine.checkpoint import Checkpoint
 
 
 class Full(OSError):
@@ -145,3 +146,27 @@ def test_every_file_is_readable_by_whom_the_umask_lets(tmp_path):
         os.umask(old)
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
     assert "surrogate.safetensors" in modes and set(modes.values()) == {0o640}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_checkpoint_wants_the_weights_of_a_network_only_where_they_are_kept(
+    kept, shapes, tmp_path, monkeypatch
+):
+    def network(seed):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+
+    def fit(surrogate, **options):
+        own = {"surrogate": surrogate, "pretrained_surrogate": kept}
+        method = ue.SEM.preset("demo", **own, train_steps=2, batch_size=16)
+        return method.fit(shapes, device="cpu", progress=False, **options).perturbation_
+
+    whole = fit(network(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "wanted", lambda self: (True, True))
+        with pytest.raises(KeyboardInterrupt):
+            fit(network(0), checkpoint=tmp_path / "c")
+    if kept:
+        with pytest.raises((ValueError, FileExistsError)):
+            fit(network(1), checkpoint=tmp_path / "c")
+    assert fit(network(0 if kept else 1), checkpoint=tmp_path / "c").digest == whole.digest

@@ -176,10 +176,11 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         if self._options.checkpoint is None:
             return None
         folder, images = Path(self._options.checkpoint), self.images
+        kept = getattr(self._method, "pretrained_surrogate", True)
         described = {
             "format": "unlearnable-checkpoint",
             **self._method._identity,
-            "surrogate": fingerprint_of(getattr(self._method, "surrogate", None)),
+            "surrogate": fingerprint_of(getattr(self._method, "surrogate", None), kept=kept),
             "version": __version__,
             "dataset": images.digest,
             "shape": list(images.images.shape),

@@ -232,10 +232,16 @@ class Learned(Parameters):
         return self
 
 
-def fingerprint_of(surrogate: Any) -> str | None:
-    """A fingerprint of a caller's network: names, shapes and values of its state."""
+def fingerprint_of(surrogate: Any, *, kept: bool) -> str | None:
+    """A fingerprint of a caller's network: names, shapes and values of its state.
+
+    Unless its weights are ``kept``, they are as after their reset: another start is the same.
+    """
     if not isinstance(surrogate, nn.Module):
         return None
+    if not kept:
+        surrogate = copy.deepcopy(surrogate)
+        reset_weights(surrogate)
     digest = hashlib.blake2b(digest_size=16)
     for name, value in surrogate.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
