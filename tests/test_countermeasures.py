@@ -36,6 +36,7 @@ from unlearnable.evaluation.countermeasures.imagenet import (
 from unlearnable.evaluation.countermeasures.images import (
     JPEG,
     BitDepth,
+    Filter,
     GaussianBlur,
     Grayscale,
     MeanFilter,
@@ -834,3 +835,16 @@ def test_augmentations_of_tiny_images(name, side):
     images = torch.rand(6, 3, side, side)
     found, _ = on_batch(countermeasure(name), images, torch.arange(6) % 3)
     assert found.images.shape[1:] == images.shape[1:] and found.images.isfinite().all()
+
+
+def test_a_filter_of_ones_own_may_name_itself():
+    class Inverted(Filter):
+        name = "inverted"
+        description = "a victim that inverts its training images"
+
+        def _filter(self, images):
+            return 255 - images
+
+    counter = Inverted()
+    assert (str(counter), counter.description[:15]) == ("inverted", "a victim that i")
+    assert int(counter.on_images(torch.full((2, 1, 3, 3), 5, dtype=torch.uint8), None).max()) == 250

@@ -30,14 +30,14 @@ class Filter(Countermeasure):
     test_images: bool = field(default=False, kw_only=True)
 
     @property
-    @abstractmethod
     def _name(self) -> str:
-        """The name with test images as they are."""
+        """The name with test images as they are; subclasses define it, or a ``name``."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def _description(self) -> str:
-        """The victim in plain words, with its "training images"."""
+        """The victim in plain words, with "its training images"; or they define a description."""
+        raise NotImplementedError
 
     @property
     def name(self) -> str:
