@@ -771,6 +771,7 @@ def test_grey_images_can_be_evaluated_under_all(tensors):
 
 NAMED = [
     JPEG(10, test_images=True),
+    Displacement(test_images=True),
     Grayscale(),
     BitDepth(3, test_images=True),
     GaussianBlur(7, 1.5),
@@ -829,12 +830,28 @@ def test_grey_stays_as_it_is_in_grey(pixels):
         assert np.array_equal(grey.numpy(), np.stack([expected] * 3))
 
 
-@pytest.mark.parametrize("side", [1, 2])
-@pytest.mark.parametrize("name", ["randaugment", "ueraser", "ueraser-lite"])
-def test_augmentations_of_tiny_images(name, side):
-    images = torch.rand(6, 3, side, side)
-    found, _ = on_batch(countermeasure(name), images, torch.arange(6) % 3)
-    assert found.images.shape[1:] == images.shape[1:] and found.images.isfinite().all()
+# Others start from weights, or need a set of images.
+ANY_SIZE = [
+    name
+    for name in sorted(examples())
+    if not name.startswith(("fine-tuning", "linear-probe", "leaked", "unprotected", "clean-part"))
+]
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 2, 2), (3, 1, 9), (3, 2, 5)], ids=str)
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_images_may_be_tiny(name, shape):
+    counter = countermeasure(name)
+    images = torch.randint(0, 256, (6, *shape), dtype=torch.uint8)
+    found = counter.on_images(images.clone(), labels := torch.arange(6) % 3)
+    assert found.shape == images.shape and found.dtype == torch.uint8
+    seen, _ = on_batch(counter, found, labels)
+    assert seen.images.shape[1:] == images.shape[1:] and seen.images.isfinite().all()
+
+
+def test_a_distance_below_0_is_refused():
+    with pytest.raises(ValueError, match="a distance of at least 0, got -1"):
+        Displacement(-1)
 
 
 def test_a_filter_of_ones_own_may_name_itself():

@@ -26,12 +26,20 @@ class Displacement(Countermeasure):
     seed: int = 0
     test_images: bool = field(default=False, kw_only=True)
 
-    name = "displacement"
-    description = "a victim that moves every pixel of its training images at random (COIN)"
-
     def __post_init__(self) -> None:
         self._numbers("distance")
         self._integers(seed=None)
+        if self.distance < 0:
+            raise ValueError(f"expected a distance of at least 0, got {self.distance}")
+
+    @property
+    def name(self) -> str:
+        return "displacement-everywhere" if self.test_images else "displacement"
+
+    @property
+    def description(self) -> str:
+        which = "all images that it sees" if self.test_images else "its training images"
+        return f"a victim that moves every pixel of {which} at random (COIN)"
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         rng = torch.Generator().manual_seed(self.seed)

@@ -141,6 +141,8 @@ class BitDepth(Filter):
 class _Neighbourhood(Filter):
     """A function of the square around each pixel; images are mirrored at their edges.
 
+    Edge pixels of images smaller than that are repeated instead.
+
     Args:
         kernel_size: Odd side of the square in pixels.
     """
@@ -155,8 +157,11 @@ class _Neighbourhood(Filter):
     def _squares(self, images: Tensor) -> Tensor:
         """The values around each pixel, float (B, C, H, W, kernel_size ** 2)."""
         size, edge = self.kernel_size, self.kernel_size // 2
-        padded = F.pad(images.float(), [edge] * 4, mode="reflect")
+        padded = F.pad(images.float(), [edge] * 4, mode=self._padding(images))
         return padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
+
+    def _padding(self, images: Tensor) -> str:
+        return "reflect" if min(images.shape[2:]) > self.kernel_size // 2 else "replicate"
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,11 @@ class GaussianBlur(_Neighbourhood):
             raise ValueError(f"expected a sigma above 0, got {self.sigma}")
 
     def _filter(self, images: Tensor) -> Tensor:
-        return v2.gaussian_blur(images, [self.kernel_size] * 2, [self.sigma] * 2)
+        edge = self.kernel_size // 2 if self._padding(images) == "replicate" else 0
+        padded = F.pad(images.float(), [edge] * 4, mode="replicate").to(torch.uint8)
+        blurred = v2.gaussian_blur(padded, [self.kernel_size] * 2, [self.sigma] * 2)
+        height, width = images.shape[2:]
+        return blurred[..., edge : edge + height, edge : edge + width]
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,8 @@ def _of_filter(chosen: str) -> Countermeasure | None:
         inner = countermeasure(found[1])
     except ValueError:
         return None
-    if not isinstance(inner, Filter):
+    if found[3] is not None:
+        return WithinBudget(inner, int(found[3])) if isinstance(inner, Filter) else None
+    if not isinstance(inner, (Filter, Displacement)):
         return None
-    if found[3] is None:
-        return dataclasses.replace(inner, test_images=found[2] == "everywhere")
-    return WithinBudget(inner, int(found[3]))
+    return dataclasses.replace(inner, test_images=found[2] == "everywhere")
