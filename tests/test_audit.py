@@ -28,6 +28,7 @@ from unlearnable.evaluation.audit.data import AuditData, read_audit_data, split
 from unlearnable.evaluation.audit.timing import Clock, probe
 from unlearnable.evaluation.countermeasures import Countermeasure, countermeasure, projection
 from unlearnable.evaluation.countermeasures.adversarial import AdversarialTraining
+from unlearnable.evaluation.countermeasures.images import JPEG
 from unlearnable.evaluation.countermeasures.leaked_pairs import LeakedPairs
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection
@@ -286,6 +287,11 @@ def test_a_victim_that_cannot_be_fine_tuned_is_refused_before_anything_is_traine
     assert not trained
 
 
+@dataclasses.dataclass(frozen=True)
+class Twice(JPEG):
+    times: int = 2
+
+
 def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):
     folder = tmp_path / "a"
     run(images, pixel, folder=folder)
@@ -304,12 +310,8 @@ def test_another_audits_folder_is_refused(images, pixel, trained, tmp_path):
         run((images[0], Shapes(train=False, size=20)), pixel, folder=folder)
     with pytest.raises(ValueError, match="dataset"):
         run((Shapes(size=50), images[1]), pixel, folder=folder)
-    parameters = countermeasure("jpeg-10")
     with pytest.raises(ValueError, match="jpeg-10"):
-        run(
-            images, pixel, folder=folder,
-            countermeasures=[dataclasses.replace(parameters, test_images=True)],
-        )  # fmt: skip
+        run(images, pixel, folder=folder, countermeasures=[Twice(10)])
     assert (folder / "audit.json").read_bytes() == kept
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("keep")
@@ -434,12 +436,10 @@ def test_photos_of_a_perturbation_with_a_size_are_resized_alike(
 
 
 def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):
-    jpeg = countermeasure("jpeg-10")
-    assert run(images, pixel, countermeasures=["jpeg-10", jpeg]).planned == 4
+    sharper = countermeasure("sharpening")
+    assert run(images, pixel, countermeasures=["sharpening", sharper]).planned == 4
     with pytest.raises(ValueError, match="countermeasures with different names"):
-        run(
-            images, pixel, countermeasures=[jpeg, dataclasses.replace(jpeg, test_images=True)]
-        )  # fmt: skip
+        run(images, pixel, countermeasures=[sharper, dataclasses.replace(sharper, centre=3)])
 
 
 def looked_at(reads):

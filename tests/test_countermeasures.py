@@ -43,7 +43,6 @@ from unlearnable.evaluation.countermeasures.images import (
     MedianFilter,
 )
 from unlearnable.evaluation.countermeasures.leaked_pairs import LeakedPairs
-from unlearnable.evaluation.countermeasures.lowpass import LowPass
 from unlearnable.evaluation.countermeasures.mixing import CutMix, Cutout, MixUp
 from unlearnable.evaluation.countermeasures.pretrained import FineTuning, Start, pretrained
 from unlearnable.evaluation.countermeasures.projection import OrthogonalProjection, without
@@ -774,14 +773,9 @@ NAMED = [
     Displacement(test_images=True),
     Grayscale(),
     BitDepth(3, test_images=True),
-    GaussianBlur(7, 1.5),
-    MedianFilter(5),
-    MeanFilter(7, test_images=True),
-    LowPass(0.25),
+    MeanFilter(test_images=True),
     ChannelNormalization(test_images=False),
-    UEraser(3, 1),
-    UEraser(5, 0.5),
-    WithinBudget(MedianFilter(5), 4),
+    WithinBudget(MedianFilter(), 4),
     WithinBudget(GaussianBlur(), 4),
     Unprotected(12.5),
     ShiftNoise(2.5),
@@ -793,7 +787,7 @@ NAMED = [
 
 
 @pytest.mark.parametrize("counter", NAMED, ids=str)
-def test_names_say_all_that_differs(counter):
+def test_names_say_what_is_processed_and_by_how_much(counter):
     assert countermeasure(counter.name) == counter
     usual = counter.name.removesuffix("-everywhere").removesuffix("-training-only")
     assert usual == counter.name or countermeasure(usual) != counter

@@ -1040,19 +1040,21 @@ def test_labels_are_one_list_that_nobody_changes(shapes, perturbation):
     copied[0] = 7
 
 
-@pytest.mark.parametrize("kind", [torch.tensor, np.array])
-def test_labels_have_the_form_that_the_dataset_has_them_in(kind, perturbation):
+def test_labels_of_a_tensor_give_masks_as_it_does(perturbation):
     class Held(Own):
         def __getitem__(self, index):
             return self.read(index)
 
-    dataset = Held(targets=kind(Shapes(size=40).targets))
+    dataset = Held(targets=torch.tensor(Shapes(size=40).targets))
     protected = ProtectedDataset(dataset, perturbation)
-    assert type(protected.targets) is type(dataset.targets)
-    assert bool((protected.targets == dataset.targets).all())
-    protected.targets[0] = 7
-    assert protected.targets[0] == dataset.targets[0] != 7
-    assert isinstance(ProtectedDataset(Subset(dataset, range(9)), perturbation).targets, list)
+    assert protected.targets == dataset.targets.tolist() and protected.targets != [0]
+    for number in (3, np.int64(3), torch.tensor(3)):
+        assert torch.equal(protected.targets == number, dataset.targets == number)
+        assert torch.equal(protected.targets != number, dataset.targets != number)
+    again = copy.deepcopy(protected)
+    assert int((again.targets == 3).sum()) == int((dataset.targets == 3).sum())
+    part = ProtectedDataset(Subset(dataset, range(9)), perturbation)
+    assert part.targets == dataset.targets[:9].tolist() and (part.targets == 3) is False
 
 
 # --- Ways to clean images ------------------------------------------------------------------------

@@ -145,10 +145,28 @@ class Journey:
             plan = self._plan(survey)
             options = {"resize": resize, "replace": self._replaces_key()}
             check_fit(args, self._dataset, plan.method, plan.image_size, **options)
-            method = self._learn(plan)
-            with self._group.rank_zero_first() as first:
-                if first:
-                    self._write(plan, method, survey, resize=resize)
+            try:
+                method = self._learn(plan)
+                with self._group.rank_zero_first() as first:
+                    if first:
+                        self._write(plan, method, survey, resize=resize)
+            except ValueError as error:
+                raise self._of_all(error) from error
+
+    def _of_all(self, error: ValueError) -> ValueError:
+        """An error of a damaged photo as one that names all of them, where there are several.
+
+        Methods that learn nothing from photos find each of them only when it is its turn.
+        """
+        from ..data.image_folder import survey_folder
+        from ..data.many_photos import BadPhotosError
+
+        if "an intact photo" in str(error) and not isinstance(error, BadPhotosError):
+            try:
+                survey_folder(self._dataset, progress=self._args.progress)
+            except BadPhotosError as found:
+                return found if found.count > 1 else error
+        return error
 
     def _plan(self, survey: Survey | None) -> Plan:
         """What is going to be done, as an interrupted command began it or as it is planned now."""
@@ -162,8 +180,6 @@ class Journey:
                 resumed = values is not None
                 if values is None:
                     plan = self._new_plan(survey)
-                    if plan.method.passes(1) == 0:  # nothing else decodes them all beforehand
-                        survey_of(self._args, self._dataset)
                     values = plan.to_dict()
                     if self._args.checkpoint is not None:
                         self._unfinished.keep(plan)

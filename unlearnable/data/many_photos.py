@@ -30,13 +30,21 @@ def few_at_once(size: tuple[int, int]) -> Iterator[None]:
             _turn.notify_all()
 
 
-def bad_photos(count: int, bad: Sequence[str]) -> ValueError:
+class BadPhotosError(ValueError):
+    """Several photos cannot be used; ``count`` says how many."""
+
+    count = 0
+
+
+def bad_photos(count: int, bad: Sequence[str]) -> BadPhotosError:
     """The error for ``count`` photos of which some are bad, with what is wrong with each."""
     listed = [text.removesuffix(f"; {LEAVE_OUT}").removesuffix(f"; {REPLACE}") for text in bad]
     some = "\n  ".join(listed[:_SHOWN])
     more = f"\n  … and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
-    return ValueError(
+    error = BadPhotosError(
         f"expected {count:,} photos, got {count - len(bad):,} and {len(bad):,} bad "
         f"{'file' if len(bad) == 1 else 'files'}:\n  {some}{more}\n"
         f"repair {'it, or move it' if len(bad) == 1 else 'them, or move them'} out of the folder"
     )
+    error.count = len(bad)
+    return error

@@ -117,7 +117,7 @@ class ProtectedDataset(PublishedView):
             self._alignment.rows(batch)
             self._from_arrays |= any(restore is not to_pil for restore in batch.restores)
         self._select()
-        self._listed: tuple[Any, Any] = (None, None)  # labels, and what shows them
+        self._listed: tuple[Any, list[int]] = (None, [])  # labels, and what shows them
         self._changes = {}
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
@@ -229,11 +229,10 @@ class ProtectedDataset(PublishedView):
         return self._chosen.copy()
 
     @property
-    def targets(self) -> Any:
-        """Class indices of all images, before any ``target_transform``.
+    def targets(self) -> list[int]:
+        """Class indices of all images, before any ``target_transform``, in a list that stays.
 
-        A list that cannot be changed; a tensor or an array where the dataset's own ``targets``
-        are one.
+        Where the dataset's own are a tensor, ``targets == 3`` is a mask as it is there.
         """
         if not self.labelled:
             raise AttributeError("expected a dataset with labels, got one with label=None")
@@ -243,8 +242,7 @@ class ProtectedDataset(PublishedView):
             one = not isinstance(below, (tuple, Subset, ConcatDataset))
             own = getattr(below, "targets", None) if one else None
             self._listed = (labels, targets_like(labels, own))
-        found = self._listed[1]
-        return found if isinstance(found, list) else found + 0  # of others, each gets a copy
+        return self._listed[1]
 
     @property
     def labelled(self) -> bool:

@@ -1,4 +1,4 @@
-"""Labels of a protected dataset as training code reads them: in its dataset's form, read-only."""
+"""Labels of a protected dataset as training code reads them: a list that stays as it is."""
 
 from __future__ import annotations
 
@@ -23,14 +23,26 @@ class Targets(list[int]):
     append = extend = insert = pop = remove = clear = sort = reverse = _refuse
 
     def __reduce__(self) -> Any:
-        return Targets, (list(self),)
+        return type(self), (list(self),)
 
 
-def targets_like(labels: NDArray[np.int64], own: Any) -> Any:
-    """Labels as the tensor or array that a dataset's own are, in a copy, or else as a list."""
-    alike = getattr(own, "shape", None) == labels.shape
-    if alike and isinstance(own, Tensor):
-        return torch.from_numpy(labels.copy())
-    if alike and isinstance(own, np.ndarray):
-        return labels.copy()
-    return Targets(labels.tolist())
+class TensorTargets(Targets):
+    """Of a dataset whose own are a tensor: compared with a number, they give a mask as it does."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> Any:
+        return torch.tensor(self) == other if _is_number(other) else super().__eq__(other)
+
+    def __ne__(self, other: object) -> Any:
+        return torch.tensor(self) != other if _is_number(other) else super().__ne__(other)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) or (isinstance(value, Tensor) and value.ndim == 0)
+
+
+def targets_like(labels: NDArray[np.int64], own: Any) -> Targets:
+    """Labels as a list, for a dataset with its ``own``."""
+    alike = isinstance(own, Tensor) and own.shape == labels.shape
+    return (TensorTargets if alike else Targets)(labels.tolist())

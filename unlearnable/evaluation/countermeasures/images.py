@@ -178,11 +178,7 @@ class GaussianBlur(_Neighbourhood):
     kernel_size: int = 5
     sigma: float = 1.0
 
-    @property
-    def _name(self) -> str:
-        own = (self.kernel_size, self.sigma)
-        return "gaussian-blur" + (f"-{own[0]}-sigma-{own[1]:g}" if own != (5, 1) else "")
-
+    _name = "gaussian-blur"
     _description = "a victim that blurs its training images (Gaussian)"
 
     def __post_init__(self) -> None:
@@ -203,10 +199,7 @@ class GaussianBlur(_Neighbourhood):
 class MedianFilter(_Neighbourhood):
     """The median of the square around each pixel."""
 
-    @property
-    def _name(self) -> str:
-        return "median-filter" + (f"-{self.kernel_size}" if self.kernel_size != 3 else "")
-
+    _name = "median-filter"
     _description = "a victim that applies a median filter to its training images"
 
     def _filter(self, images: Tensor) -> Tensor:
@@ -217,10 +210,7 @@ class MedianFilter(_Neighbourhood):
 class MeanFilter(_Neighbourhood):
     """The mean of the square around each pixel."""
 
-    @property
-    def _name(self) -> str:
-        return "mean-filter" + (f"-{self.kernel_size}" if self.kernel_size != 3 else "")
-
+    _name = "mean-filter"
     _description = "a victim that applies a mean filter to its training images"
 
     def _filter(self, images: Tensor) -> Tensor:

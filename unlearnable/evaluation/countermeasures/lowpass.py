@@ -23,10 +23,7 @@ class LowPass(Filter):
 
     share: float = 0.5
 
-    @property
-    def _name(self) -> str:
-        return "low-pass" + (f"-{100 * self.share:g}" if self.share != 0.5 else "")
-
+    _name = "low-pass"
     _description = "a victim that removes the fine detail from its training images"
 
     def __post_init__(self) -> None:

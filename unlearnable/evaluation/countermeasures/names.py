@@ -95,15 +95,7 @@ NAMES: dict[str, Callable[..., Countermeasure]] = {
     "unprotected-PERCENT": Unprotected,
     "clean-part-only-PERCENT": CleanPartOnly,
 }
-# Of objects with other parameters than those above.
-_FURTHER: dict[str, Callable[..., Countermeasure]] = {
-    "gaussian-blur-SIZE-sigma-SIGMA": GaussianBlur,
-    "median-filter-SIZE": MedianFilter,
-    "mean-filter-SIZE": MeanFilter,
-    "low-pass-PERCENT": lambda percent: LowPass(percent / 100),
-    "ueraser-draws-DRAWS-until-PERCENT": lambda draws, percent: UEraser(draws, percent / 100),
-}
-_DECIMAL = ("RADIUS", "SHIFT", "LEVELS", "PERCENT", "SIGMA")
+_DECIMAL = ("RADIUS", "SHIFT", "LEVELS", "PERCENT")
 
 
 def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
@@ -134,7 +126,7 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
         )
     if "+" in chosen:
         return Composition(tuple(map(countermeasure, chosen.split("+"))))
-    for template, make in (NAMES | _FURTHER).items():
+    for template, make in NAMES.items():
         if found := re.fullmatch(re.sub("[A-Z]+", _number, template), chosen):
             numbers = found.groups()
             return make(*(float(number) if "." in number else int(number) for number in numbers))

@@ -55,9 +55,7 @@ class UEraser(Countermeasure):
     def name(self) -> str:
         if self.draws == 1:
             return "ueraser-lite"
-        if self.draws == 5 and self.until in (0.3, 1):
-            return "ueraser-max" if self.until == 1 else "ueraser"
-        return f"ueraser-draws-{self.draws}-until-{100 * self.until:g}"
+        return "ueraser-max" if self.until == 1 else "ueraser"
 
     @property
     def description(self) -> str:

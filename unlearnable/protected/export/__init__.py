@@ -67,7 +67,7 @@ def check_target(
         hint = suggestion(name, EXPORT_FORMATS)
         if name.lower() in ("jpg", "jpeg"):
             hint = '; JPEG also changes what was added, so "jpeg" needs a quality (--quality 95)'
-            hint = hint if quality is None else '; did you mean "jpeg"?'
+            hint = hint if quality is None else f'; did you mean "jpeg"{hint.replace(";", "?")}'
         raise ValueError(
             f"expected a lossless format, one of {', '.join(EXPORT_FORMATS)}, or jpeg with a "
             f"quality, got {format!r}{hint}"
