@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -147,15 +148,16 @@ def check_network(
             share memory; it fails on such images, for example because it is too deep for their
             size; or it does not output one logit for each class.
     """
-    _check_weights(network, role)
+    check_state(network, role)
     place = torch.device(device)
     with global_seed(0, place):
         copied = copy.deepcopy(network).to(place)
         images = torch.rand(2, *shape, device=place)
         for mode in ("evaluation", "training"):
             copied.train(mode == "training")
+            seen = images.clone()
             try:
-                logits = copied(images.clone())
+                logits = copied(seen)
             except Exception as error:
                 side = _side_that_does(copied, shape, place)
                 fails = f"fails in {mode} mode ({_summary(error)})"
@@ -171,6 +173,13 @@ def check_network(
                     f"larger images (image_size=)"
                 ) from error
             _check_logits(logits, (2, num_classes), role, mode)
+            if not torch.equal(seen, images):
+                raise ValueError(
+                    f"expected a {role} that leaves its images as they are, got one that changes "
+                    f"them in place in {mode} mode; write x = x - …, for example, and not x -= …"
+                )
+            if mode == "evaluation" and role == "surrogate":
+                _check_slope(copied, images)
         if not any(weight.requires_grad for weight in copied.parameters()):
             return
         try:
@@ -180,6 +189,19 @@ def check_network(
                 f"expected a {role} with a gradient from its logits back to its weights, got none "
                 f"({_summary(error)}); remove detach(), no_grad() and in-place operations"
             ) from error
+
+
+def _check_slope(network: nn.Module, images: Tensor) -> None:
+    """Raises ``ValueError`` where a surrogate gives no gradient back to its images."""
+    seen = images.clone().requires_grad_()
+    found = None
+    with contextlib.suppress(RuntimeError):
+        (found,) = torch.autograd.grad(network(seen).sum(), [seen], allow_unused=True)
+    if found is None:
+        raise ValueError(
+            "expected a surrogate with a gradient from its logits back to the images in evaluation "
+            "mode, got none; remove detach() and no_grad()"
+        )
 
 
 def _side_that_does(network: nn.Module, shape: Sequence[int], place: torch.device) -> int | None:
@@ -193,9 +215,13 @@ def _side_that_does(network: nn.Module, shape: Sequence[int], place: torch.devic
     return None
 
 
-def _check_weights(network: nn.Module, role: str) -> None:
-    """Raises ``ValueError`` for parameters that a run cannot train and keep."""
+def check_state(network: nn.Module, role: str = "surrogate") -> None:
+    """Raises ``ValueError`` for parameters that a run cannot train, copy and keep."""
     at: dict[int, str] = {}  # address -> name
+    if next(network.parameters(), None) is None:
+        raise ValueError(
+            f"expected a {role} with weights to train, got a {type(network).__name__} without any"
+        )
     for name, weight in network.named_parameters():
         if isinstance(weight, nn.UninitializedParameter) or weight.is_meta:
             raise ValueError(
@@ -215,6 +241,20 @@ def _check_weights(network: nn.Module, role: str) -> None:
                 f"parameters in the same memory, {other} and {name}; assign the same parameter to "
                 f"both layers"
             )
+    objects = [n for n, value in network.state_dict().items() if not isinstance(value, Tensor)]
+    if objects:
+        raise ValueError(
+            f"expected a {role} whose state is only tensors, got {objects[0]}; leave out "
+            f"get_extra_state()"
+        )
+    try:
+        copy.deepcopy(network)
+    except Exception as error:
+        raise ValueError(
+            f"expected a {role} that can be copied, got an error ({_summary(error)}); in place of "
+            f"torch.nn.utils.weight_norm or spectral_norm use those of "
+            f"torch.nn.utils.parametrizations, with pretrained_surrogate=True for a surrogate"
+        ) from error
 
 
 def _check_logits(logits: Any, expected: tuple[int, int], role: str, mode: str) -> None:
@@ -259,7 +299,7 @@ def reset_weights(model: nn.Module, *, seed: int = 0, role: str = "surrogate") -
                 held = itertools.chain(layer.parameters(), layer.buffers())
                 device = next((tensor.device for tensor in held), CPU)
                 layer.to(CPU)
-                reset()
+                _reset_all(layer, reset, name, role)
                 layer.to(device)
             elif own is not None:
                 kept = ", or pass pretrained_surrogate=True to keep its weights"
@@ -268,6 +308,26 @@ def reset_weights(model: nn.Module, *, seed: int = 0, role: str = "surrogate") -
                     f"{name or 'the module itself'} ({type(layer).__name__}) has weights and no "
                     f"such method; add one{kept if role == 'surrogate' else ''}"
                 )
+
+
+def _reset_all(layer: nn.Module, reset: Callable[[], None], name: str, role: str) -> None:
+    """Calls a layer's reset; raises ``ValueError`` where some of its own weights are left."""
+    own = {
+        n: w
+        for n, w in layer.named_parameters(recurse=False)
+        if w.is_floating_point() and not w.is_meta
+    }
+    with torch.no_grad():
+        for weight in own.values():
+            weight.fill_(math.nan)
+    reset()
+    left = [n for n, weight in own.items() if weight.numel() and weight.isnan().any()]
+    if left:
+        raise ValueError(
+            f"expected reset_parameters() of every layer of the {role} to reset all its weights, "
+            f"but that of {name or 'the module itself'} ({type(layer).__name__}) leaves "
+            f"{', '.join(left)}; write one that does"
+        )
 
 
 def last_linear(model: nn.Module) -> str:

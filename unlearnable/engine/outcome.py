@@ -49,6 +49,8 @@ class Outcome:
         self._mask = mask
         self._progress = progress
         self._callback = callback
+        self._outer = 0  # records outside of loops, which a resumed run comes to again
+        self._known = 0  # how many of these were restored
 
     @property
     def rows(self) -> RowStore:
@@ -115,11 +117,15 @@ class Outcome:
     def log(self, **values: float | Tensor) -> None:
         """Adds a record to :attr:`history` and shows it next to the progress bar."""
         self._loops.act()
+        if not self._loops.depth:
+            self._outer += 1
+            if self._outer <= self._known:
+                return
         record = {name: float(value) for name, value in values.items()}
         self.history.append(record)
         self._progress.note(record)
         if self._callback is not None:
-            self._callback(record)
+            self._callback(dict(record))
 
     def seconds(self, whole: float) -> dict[str, float]:
         """How ``whole`` seconds were spent, by part; requires a profiling progress display."""

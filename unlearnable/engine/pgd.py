@@ -131,6 +131,7 @@ def projected_steps(
         return project(delta, images, epsilon, norm)
 
     delta = nearest(delta.detach())
+    slope = torch.zeros(())
     if norm != "Linf" or shared or mask is not None:
         for _ in range(steps):
             slope = gradient_fn(protected(images, delta, mask))
@@ -138,14 +139,19 @@ def projected_steps(
             linf = norm == "Linf"
             direction = slope.sign() if linf else slope / _norms(slope).clamp_min(1e-12)
             delta = nearest(delta + signed_step * direction)
-        return delta
+        return _unless_broken(delta, slope)
     # The box around each image, inside the valid pixels, once: three operations a step then do.
     low, high = (images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1)
     perturbed = images + delta
     for _ in range(steps):
         slope = gradient_fn(perturbed)
         perturbed = perturbed.add(slope.sign(), alpha=signed_step).clamp_(low, high)
-    return perturbed - images
+    return _unless_broken(perturbed - images, slope)
+
+
+def _unless_broken(delta: Tensor, slope: Tensor) -> Tensor:
+    """A perturbation, or NaN where the last gradient was, whose sign is 0 as if it were known."""
+    return torch.where(slope.isnan(), slope, delta) if slope.ndim else delta
 
 
 def variance_reduced(

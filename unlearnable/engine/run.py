@@ -167,6 +167,7 @@ class Run(Batching, Outcome):
                     "precision": (self._networks.precision, self._networks.precision_reason),
                     "passes": self.all_passes(),
                     "history": self.history,
+                    "outer": self._outer,
                     "positions": self._batches.positions,
                     "draws": self._seeds.asked,
                     "tallies": self._tallies.state(),
@@ -180,6 +181,7 @@ class Run(Batching, Outcome):
         self._networks.precision, self._networks.precision_reason = state["precision"]
         self._networks.passes = state["passes"] if self._group.rank == 0 else 0
         self.history = state["history"]
+        self._known = state.get("outer", 0)
         self._batches.positions = state["positions"]
         self._seeds.asked = state["draws"]
         self._tallies.restore(state["tallies"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -222,6 +223,11 @@ def train_surrogate(
             inputs=inputs,
             scheduler=scheduler,
         )
+        if not math.isfinite(learned["loss"]):
+            raise ValueError(
+                f"expected a finite loss, got {learned['loss']} in epoch {epoch + 1} of {epochs}: "
+                f'the surrogate diverged; lower its learning rate, or use precision="float32"'
+            )
         if after is not None:
             after(epoch + 1)
         run.log(epoch=epoch + 1, **learned)

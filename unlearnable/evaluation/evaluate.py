@@ -15,6 +15,7 @@ from ..data.cache import ImageStore, read_images
 from ..data.raw import RawDataset
 from ..engine.estimate import Work
 from ..engine.models import build_model, check_model_name, check_network
+from ..engine.modes import usual_modes
 from ..engine.progress import Progress
 from ..engine.recipes import STANDARD, find_recipe
 from ..engine.run import Run
@@ -93,6 +94,7 @@ class Evaluation:
         )
 
 
+@usual_modes()
 def evaluate(
     train: Any,
     test: Any,

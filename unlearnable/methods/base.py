@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from .._version import __version__
 from ..data.cache import ImageStore, read_images
 from ..data.class_matching import matched_labels
 from ..engine.device import pick_device
+from ..engine.modes import usual_modes
 from ..engine.numbers import number
 from ..engine.precision import as_fitted
 from ..engine.progress import Progress
@@ -67,6 +69,7 @@ class Method(Learned, ABC):
         )
 
     @final
+    @usual_modes()
     def fit(
         self: Self,
         dataset: Any,
@@ -150,8 +153,15 @@ class Method(Learned, ABC):
             raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
         refuse_exports(dataset)
         self.check_clusters(dataset)
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
+        self._check_surrogate()
+        if callback is not None and not callable(callback):
+            raise TypeError(f"expected a function as the callback, got {callback!r:.60}")
+        if not isinstance(progress, bool) and not callable(progress):
+            raise TypeError(f"expected progress to be a bool or a function, got {progress!r:.60}")
+        if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+            raise TypeError(f"expected the checkpoint's folder, got {checkpoint!r:.60}")
+        for name in [*Learned.__annotations__, "seconds_"]:
+            vars(self).pop(name, None)
         options = FitOptions(
             image_size=image_size,
             visibility=level,
@@ -249,6 +259,7 @@ class Method(Learned, ABC):
         )
 
     @final
+    @usual_modes()
     def extend(
         self,
         dataset: Any,

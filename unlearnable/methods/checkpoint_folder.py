@@ -37,7 +37,8 @@ def claimed_checkpoint(
     with locked(folder, wait=False):
         partial.unlink(missing_ok=True)
         claim_folder(folder, _MARKER)
-        if (folder / _MARKER).exists():
+        kept = (folder / STATE).exists() or any(folder.glob("once-*"))
+        if kept and (folder / _MARKER).exists():
             _compare(json.loads((folder / _MARKER).read_text()), described, folder)
         else:
             write_json(folder / _MARKER, described)

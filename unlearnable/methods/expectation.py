@@ -38,12 +38,16 @@ class Expectation(Method):
     later: ClassVar[tuple[str, ...]] = ("augment",)
     augment: Mapping[str, float] | None
 
-    def _validate(self) -> None:
-        super()._validate()
+    @property
+    def _identity(self) -> dict[str, Any]:
         # What is drawn anyway is not named, so that the same draws have one digest.
-        if self.augment and self.augment.get(CROP_FLIP) == self.crops:
-            others = {name: share for name, share in self.augment.items() if name != CROP_FLIP}
-            self.augment = others or None
+        identity = super()._identity
+        augment = dict(identity["parameters"].pop("augment", None) or {})
+        if augment.get(CROP_FLIP) == self.crops:
+            del augment[CROP_FLIP]
+        if augment:
+            identity["parameters"]["augment"] = augment
+        return identity
 
     def _draw(self, run: Run, count: int, purpose: str) -> Callable[[Tensor], Tensor]:
         """New draws for ``count`` images, by numbers of their own for the purpose.

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from ..data.clusters import ClusteredDataset
 from ..data.raw import RawDataset
 from ..engine.checkpoint import save_tensors
-from ..engine.models import build_model, check_network, is_model_name, reset_weights
+from ..engine.models import (
+    build_model,
+    check_network,
+    check_state,
+    is_model_name,
+    reset_weights,
+)
 from ..engine.pretrained import check_pretrained, pretrained_network, unfilled_network
 from ..engine.quantization import load_weights
 from ..engine.run import Run
@@ -51,6 +57,12 @@ class Learned(Parameters):
     def needs_labels(self) -> bool:
         """Whether the method needs labels."""
         return True
+
+    def _check_surrogate(self) -> None:
+        """Raises ``ValueError`` for a network of the caller's that no fit can use."""
+        surrogate = getattr(self, "surrogate", None)
+        if isinstance(surrogate, nn.Module):
+            check_state(surrogate)
 
     def check_labelled(self, dataset: Any) -> None:
         """Raises ``ValueError`` if a dataset has no labels but the method needs them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ..perturbation.quantize import Result, encode
 from .fit_session import FitSession
 from .parameters import Parameters
@@ -23,7 +25,29 @@ def result_of(method: Parameters, session: FitSession) -> Result:
         )
     if method._has_rows:
         return Result("additive", {"rows": session.levels()}, {})
+    if kind == "class-wise":
+        _check_rows_of_classes(method, session)
     return encode(kind, results[kind], *session.budget)
+
+
+def _check_rows_of_classes(method: Parameters, session: FitSession) -> None:
+    images = session.images
+    expected = (images.num_classes, *images.images.shape[1:])
+    parts = session.run.results["class-wise"]
+    rows = parts.get("rows")
+    sound = isinstance(rows, Tensor) and rows.is_floating_point() and tuple(rows.shape) == expected
+    if not sound or len(parts) > 1:
+        got = ", ".join(f"{n}={_described(value)}" for n, value in parts.items()) or "nothing"
+        raise RuntimeError(
+            f"expected {type(method).__name__}._learn to pass rows, a float tensor of shape "
+            f"{expected} in [0, 1] units, to run.result('class-wise', …), got {got}"
+        )
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
 
 
 def on_top_of(method: Parameters, session: FitSession) -> list[Result]:
