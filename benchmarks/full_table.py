@@ -67,7 +67,8 @@ def _fits(result: dict[str, Any]) -> str:
     for name, cell in result["cells"].items():
         of.setdefault(name.rsplit(", ", 2)[0], set()).add(cell.get("fit"))
     most = max(map(len, of.values()))
-    return "one fit" if most == 1 else f"one or {'two' if most == 2 else most} fits"
+    words = {1: "one fit", 2: "one or two fits", 3: "one to three fits"}
+    return words.get(most, f"one to {most} fits")
 
 
 def main() -> None:
