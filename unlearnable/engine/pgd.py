@@ -151,7 +151,7 @@ def projected_steps(
 
 def _unless_broken(delta: Tensor, slope: Tensor) -> Tensor:
     """A perturbation, or NaN where the last gradient was, whose sign is 0 as if it were known."""
-    return torch.where(slope.isnan(), slope, delta) if slope.ndim else delta
+    return delta.masked_fill(slope.isnan(), math.nan) if slope.ndim else delta  # in its own layout
 
 
 def variance_reduced(
