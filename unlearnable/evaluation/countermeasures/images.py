@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,15 +30,10 @@ class Filter(Countermeasure):
 
     test_images: bool = field(default=False, kw_only=True)
 
-    @property
-    def _name(self) -> str:
-        """The name with test images as they are; subclasses define it, or a ``name``."""
-        raise NotImplementedError
-
-    @property
-    def _description(self) -> str:
-        """The victim in plain words, with "its training images"; or they define a description."""
-        raise NotImplementedError
+    # Of a subclass: its name with test images as they are, and its victim in plain words, with "its
+    # training images"; or it defines name and description.
+    _name: ClassVar[Any] = ""
+    _description: ClassVar[Any] = ""
 
     @property
     def name(self) -> str:
