@@ -62,6 +62,24 @@ def set_since(seen: list[Seen], moved: frozenset[str]) -> dict[str, Any]:
     return found
 
 
+def check_kept(
+    dataset: Any, length: int, names: list[str] | None, before: list[str] | None
+) -> None:
+    """Raises ``RuntimeError`` if a changed dataset has another length or other class names now."""
+    kind = type(dataset).__name__
+    if len(dataset) != length:
+        raise RuntimeError(
+            f"expected {kind} to keep its {length:,} images, got {len(dataset):,} since it was "
+            f"wrapped; wrap it again, after another fit if there are new images"
+        )
+    if names != before:
+        old, new = ("none" if n is None else f"{n!r:.80}" for n in (before, names))
+        raise RuntimeError(
+            f"expected {kind} to keep its classes, {old}, got {new} since it was wrapped; wrap it "
+            f"again"
+        )
+
+
 def _single(value: Any) -> bool:
     """Whether it is a transform, or none."""
     return value is None or value is _MISSING or callable(value)

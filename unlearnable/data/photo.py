@@ -10,12 +10,14 @@ import contextlib
 import functools
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from .exif import kept_exif
 
 HEIC_EXTENSIONS = (".heic", ".heif", ".hif")
 HEIC_HINT = "to read HEIC photos, install pillow-heif: pip install 'unlearnable[heic]'"
@@ -42,22 +44,6 @@ UPRIGHT = "turned upright according to EXIF"
 ON_WHITE = "transparency replaced with white"
 TO_SRGB = "colours converted to sRGB"
 FIRST_FRAME = "only the first frame or page read"
-# What is kept of EXIF when it is asked for, and nothing else. Not there: thumbnails and makers'
-# notes, which may hold the unprotected photo in small; the orientation, which has been applied;
-# where pixels lie; free comments, owners, serial numbers and identifiers; time zones and the place.
-_KEPT = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright")
-_KEPT_DETAILS = (
-    "ExifVersion", "DateTimeOriginal", "DateTimeDigitized",
-    "SubsecTime", "SubsecTimeOriginal", "SubsecTimeDigitized",
-    "ExposureTime", "FNumber", "ExposureProgram", "ExposureMode", "ExposureBiasValue",
-    "ISOSpeedRatings", "SensitivityType", "StandardOutputSensitivity",
-    "RecommendedExposureIndex", "ISOSpeed", "GainControl",
-    "ShutterSpeedValue", "ApertureValue", "MaxApertureValue", "BrightnessValue",
-    "MeteringMode", "LightSource", "Flash", "WhiteBalance", "SubjectDistance",
-    "FocalLength", "FocalLengthIn35mmFilm", "DigitalZoomRatio",
-    "SceneCaptureType", "Contrast", "Saturation", "Sharpness",
-    "LensSpecification", "LensMake", "LensModel",
-)  # fmt: skip
 
 
 def standard(image: Image.Image) -> Image.Image:
@@ -327,7 +313,7 @@ class PhotoReader:
         exif = None
         if self._exif:
             try:
-                exif = _kept(image.getexif(), self._gps)
+                exif = kept_exif(image.getexif(), gps=self._gps)
             except Exception:  # of any type, on values that make no sense
                 warnings.warn(f"could not keep the damaged EXIF of {path}", stacklevel=2)
         return PhotoInfo(notes_of(image), exif, _tables(image))
@@ -337,37 +323,3 @@ def _tables(image: Image.Image) -> list[list[int]] | None:
     """A JPEG's tables of quantisation, for luminance first; None for other formats."""
     found = getattr(image, "quantization", None) if image.format in ("JPEG", "MPO") else None
     return [list(found[place]) for place in sorted(found)] if found else None
-
-
-def _kept(found: Image.Exif, gps: bool) -> bytes | None:
-    kept = Image.Exif()
-    kept.update(_named_tags(found, _KEPT))
-    details = _named_tags(found.get_ifd(ExifTags.IFD.Exif), _KEPT_DETAILS)
-    place = found.get_ifd(ExifTags.IFD.GPSInfo) if gps else {}
-    if details:
-        details[ExifTags.Base.ColorSpace] = 1  # sRGB
-        kept.get_ifd(ExifTags.IFD.Exif).update(details)
-    if place:
-        kept.get_ifd(ExifTags.IFD.GPSInfo).update({tag: _whole(v) for tag, v in place.items()})
-    return kept.tobytes() if len(kept) or details or place else None
-
-
-def _named_tags(found: Mapping[int, Any], names: Iterable[str]) -> dict[int, Any]:
-    tags = (ExifTags.Base[name] for name in names)
-    return {tag: _whole(found[tag]) for tag in tags if tag in found}
-
-
-class _Text(str):
-    """Text of EXIF, written as the bytes that it was read from, most often UTF-8.
-
-    Pillow reads each byte as a character, and writes question marks for those outside of ASCII.
-    """
-
-    __slots__ = ()
-
-    def encode(self, *_: Any, **__: Any) -> bytes:
-        return str.encode(self, "latin-1", "replace")
-
-
-def _whole(value: Any) -> Any:
-    return _Text(value) if isinstance(value, str) else value

@@ -9,14 +9,13 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset
 
 from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
@@ -24,20 +23,15 @@ from .bare import Bare, take_off
 from .batches import Item, RawBatch, Read, read_batches
 from .class_names import class_names, common_names
 from .fingerprint import image_keys
-from .following import Seen, is_simple, look_at, set_since
-from .huggingface import (
-    HuggingFaceRows,
-    from_hf,
-    is_hf_dataset,
-    refuse_collections,
-    replaced_columns,
-)
+from .following import Seen, check_kept, is_simple, look_at, set_since
+from .huggingface import HuggingFaceRows, from_hf, is_hf_dataset, replaced_columns
 from .image import Pixels, canonical, is_plain, to_pil
 from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
 from .leaves import Leaves, Pairs
 from .photo import load_photo, named
+from .readable import refuse_unreadable
 from .transforms import datasets_in, has_own, own_copy
 
 
@@ -63,26 +57,7 @@ class RawDataset:
     def __init__(self, dataset: Any) -> None:
         if isinstance(dataset, tuple) and len(dataset) == 2:
             dataset = Pairs(*dataset)
-        refuse_collections(dataset)
-        if isinstance(dataset, IterableDataset):
-            raise TypeError(
-                f"expected a map-style dataset with __getitem__ and __len__, got the "
-                f"IterableDataset {type(dataset).__name__}; list its items first: list(dataset)"
-            )
-        readable = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
-        others = isinstance(dataset, (str, bytes, type))
-        if not readable or others or (isinstance(dataset, Mapping) and 0 not in dataset):
-            hint = "; pass its .dataset" if isinstance(dataset, DataLoader) else ""
-            if isinstance(dataset, (str, Path)):
-                hint = "; open a folder of photos with torchvision.datasets.ImageFolder"
-            raise TypeError(
-                f"expected a map-style dataset with __getitem__ and __len__, got "
-                f"{type(dataset).__name__}{hint}"
-            )
-        if len(dataset) == 0:
-            raise ValueError(
-                f"expected a dataset with images, got an empty {type(dataset).__name__}"
-            )
+        refuse_unreadable(dataset)
         leaves = Leaves()
         self._leaf_of, self._index_in = leaves.add(dataset)
         self.originals: list[Any] = leaves.datasets
@@ -136,19 +111,9 @@ class RawDataset:
             found = set_since(self._seen[number], self._taken[number].moved)
             if not found:
                 continue
-            leaf, length = self.originals[number], self._lengths[number]
-            if len(leaf) != length:
-                raise RuntimeError(
-                    f"expected {type(leaf).__name__} to keep its {length:,} images, got "
-                    f"{len(leaf):,} since it was wrapped; wrap it again, after another fit if "
-                    f"there are new images"
-                )
-            before, names = self._named[number], _names(leaf, self._said[number])
-            if names != before:
-                raise RuntimeError(
-                    f"expected {type(leaf).__name__} to keep its classes, {_some(before)}, got "
-                    f"{_some(names)} since it was wrapped; wrap it again"
-                )
+            leaf = self.originals[number]
+            names = _names(leaf, self._said[number])
+            check_kept(leaf, self._lengths[number], names, self._named[number])
             seen, bare = look_at(leaf), self._take(number)
             copies = list(self._bare)
             copies[number] = own_copy(bare.dataset)
@@ -368,10 +333,6 @@ class RawDataset:
 def _holds(bare: Bare) -> bool:
     """Whether images are in arrays that can be read without the dataset."""
     return bare.layout.is_pair and gives_what_it_holds(bare.dataset)
-
-
-def _some(names: list[str] | None) -> str:
-    return "none" if names is None else f"{names!r:.80}"
 
 
 def _names(leaf: Any, said: ItemDataset | None) -> list[str] | None:

@@ -13,7 +13,7 @@ from ..data.image import Pixels
 from ..engine.lazy import from_above
 from ..hub.catalogue import computed
 from ..io.json import as_json
-from . import serialization
+from . import serialization, sharing
 from .concat import concatenated
 from .config import OF_THE_FILE, check_config
 from .fitted import fitted, of_rows
@@ -92,7 +92,7 @@ class Perturbation(SavedKind):
     def _set(self, kind: Kind, path: Path | None = None) -> None:
         self._kind = kind
         self._path = path
-        self._shared: serialization.Shared | None = None
+        self._shared: sharing.Shared | None = None
 
     @classmethod
     def from_fit(
@@ -258,15 +258,15 @@ class Perturbation(SavedKind):
             return {"config": self.config, "path": self._path, "digest": self.digest}
         if self._shared is None:
             # Kept: shared memory is gone with its tensor, and may be opened long after this.
-            self._shared = serialization.share(self.tensors)
+            self._shared = sharing.share(self.tensors)
         return {"config": self.config, "path": None, "tensors": self._shared}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         config, path = state["config"], state["path"]
         if path is None:
-            self._set(serialization.build(serialization.unshare(state["tensors"]), config))
+            self._set(serialization.build(sharing.unshare(state["tensors"]), config))
         else:
-            self._set(serialization.load_again(path, config, state["digest"]), path)
+            self._set(sharing.load_again(path, config, state["digest"]), path)
 
 
 def check_perturbation(found: Any) -> None:

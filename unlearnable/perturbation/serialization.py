@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from ..hub.catalogue import locate
 from ..io.files import claim_folder, json_bytes, locked, make_folder, write_json, writing
 from ..io.json import as_json
 from ..io.safetensors import write_tensors
-from ..io.sharded_rows import JoinedRows, arrays_of
 from .card import write_card
 from .config import FORMAT, MissingError, check_config, read_config, version_of
 from .kinds.base import Kind, Tensors
@@ -45,8 +44,6 @@ from .shards import (
 from .summary import info
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..hub.client import Pushed
 
 IN_MEMORY = "the perturbation"  # what one that lies in no folder is called
@@ -102,7 +99,8 @@ def save(
     max_shard_size = integer("max_shard_size", max_shard_size, least=1)
     config = as_json(kind.config)  # callers may have changed it
     build(kind.tensors, config)
-    export = next(filter(export_at, (p := Path(folder).absolute(), *p.parents)), None)
+    place = Path(folder).absolute()
+    export = next(filter(export_at, (place, *place.parents)), None)
     if export is not None:
         raise ValueError(
             f"expected a folder apart from protected images, got {folder} in the export {export}; "
@@ -337,41 +335,3 @@ def publish(
         if preview is not None:
             files[PREVIEW] = preview.content
         return client.upload(lambda: files, client.PERTURBATION, repo_id, **options)
-
-
-Shared: TypeAlias = "dict[str, tuple[str, list[Tensor]]]"
-
-
-def share(tensors: Mapping[str, Any]) -> Shared:
-    """Converts arrays to torch tensors, which torch's multiprocessing passes in shared memory.
-
-    Gives the dtype and the bytes for each name, in several parts for joined rows. Read-only arrays
-    are copied.
-    """
-    import torch
-
-    shared: Shared = {}
-    for name, array in tensors.items():
-        parts = [np.require(part, requirements=["C", "W"]) for part in arrays_of(array)]
-        shared[name] = (array.dtype.str, [torch.from_numpy(p.view(np.uint8)) for p in parts])
-    return shared
-
-
-def unshare(shared: Shared) -> Tensors:
-    """Restores the arrays passed to :func:`share`."""
-    tensors: Tensors = {}
-    for name, (dtype, parts) in shared.items():
-        arrays = [part.numpy().view(dtype) for part in parts]
-        tensors[name] = JoinedRows(arrays) if len(arrays) > 1 else arrays[0]
-    return tensors
-
-
-def load_again(folder: Path, config: dict[str, Any], digest: str) -> Kind:
-    """Loads again what another process loaded from a folder, which must be unchanged."""
-    tensors = read_tensors(folder)
-    if digest_of(tensors, config) != digest:
-        raise ArtefactError(
-            f"expected {folder} unchanged since it was loaded, got a different artefact; load it "
-            f"again"
-        )
-    return build(tensors, config, str(folder))
