@@ -114,6 +114,31 @@ def test_one_of_the_same_images_is_replaced(tmp_path):
     assert ue.Perturbation.from_pretrained(folder).digest == other.perturbation_.digest
 
 
+def test_one_that_copies_need_is_not_replaced_by_another(tmp_path, capsys, monkeypatch):
+    key, words = tmp_path / "key", ("shapes:16", tmp_path / "out", "--save-perturbation")
+    assert run(capsys, "protect", *words, key, *NOISE)[0] == 0
+    before, same = files(key), ue.Perturbation.from_pretrained(key)
+    other = noise(Shapes(size=16), seed=3)
+    for made in (other, other.perturbation_, noise(Shapes(size=16)).perturbation_.then(same)):
+        with pytest.raises(FileExistsError, match=r"copies listed in .*out\.csv"):
+            made.save_pretrained(key)
+    with monkeypatch.context() as patch:
+        patch.setattr(ue.RandomNoise, "_learn", full)  # is not reached
+        for command in (
+            ("fit", "shapes:16", key),
+            ("protect", "shapes:16", tmp_path / "more", "--save-perturbation", key),
+        ):
+            code, out, err = run(capsys, *command, *NOISE, "--set", "seed=3")
+            assert (code, out) == (1, "") and "out.csv" in err and "--force" in err
+    assert files(key) == before
+    same.save_pretrained(key)  # no other one
+    words = ("protect", "shapes:16", tmp_path / "more", "--save-perturbation", key)
+    assert run(capsys, *words, *NOISE)[0] == 0  # learned again, the same
+    assert run(capsys, "verify", tmp_path / "out", key)[0] == 0
+    other.save_pretrained(key, force=True)
+    assert ue.Perturbation.from_pretrained(key).digest == other.perturbation_.digest
+
+
 def test_rows_of_more_images_replace_those_that_they_hold(tmp_path):
     first, more = (noise(Shapes(size=16, seed=seed)).perturbation_ for seed in (0, 5))
     folder = first.save_pretrained(tmp_path / "p")

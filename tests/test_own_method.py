@@ -64,6 +64,66 @@ def test_a_method_of_ones_own_is_like_any_other(cls, tmp_path):
             cls(**wrong).fit(dataset, progress=False)
 
 
+class Bare(ue.Method):
+    """Without parameters."""
+
+    def _learn(self, run):
+        return None
+
+
+@dataclass(kw_only=True)
+class WithoutSeed(Bare):
+    granularity: str = "sample-wise"
+
+
+@dataclass(kw_only=True)
+class WithoutBudget(WithoutSeed):
+    seed: int = 0
+
+
+class Keyed(Bare):
+    """Takes any keyword and stores a few."""
+
+    def __init__(self, **options):
+        self.epsilon, self.granularity, self.seed = 8 / 255, "sample-wise", options.get("seed", 0)
+
+    def _learn(self, run):
+        for index in run.sweep(8):
+            run.rows[index] = torch.full(run.images[index].shape, self.seed / 255)
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (Bare, "declare granularity='sample-wise' and seed=0"),
+        (WithoutSeed, "declare seed=0"),
+        (WithoutBudget, "WithoutBudget to have the parameter epsilon"),
+    ],
+)
+def test_what_every_method_needs_is_asked_for(cls, message):
+    assert repr(cls()).startswith(cls.__name__)
+    with pytest.raises(TypeError, match=message):
+        cls().fit(Shapes(size=20), progress=False)
+
+
+def test_keywords_of_any_name_are_no_parameters():
+    method = Keyed(seed=3, anything=1).fit(Shapes(size=20), progress=False)
+    assert method.get_params() == {} and set(np.unique(method.perturbation_.rows)) == {3}
+
+
+def test_parameters_of_no_dataclass_are_refused():
+    class Steps(ue.SEM):
+        steps: int = 3
+
+    @dataclass(kw_only=True, repr=False, eq=False)
+    class Below(Steps):
+        seed: int = 1
+
+    for cls in (Steps, Below):
+        with pytest.raises(TypeError, match=r"@dataclass\(kw_only=True\) above class Steps, "):
+            cls()
+
+
 def test_what_is_declared_is_checked():
     with pytest.raises(ValueError, match="expected level to be an integer >= 1, got 0"):
         Declared(level=0).fit(Shapes(size=20), progress=False)

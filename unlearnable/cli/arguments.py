@@ -172,13 +172,14 @@ def check_out(out: str, *, force: bool, apart: Sequence[str | Path] = ()) -> Non
 
 
 def check_replaced(out: str, dataset: Any, *, force: bool, method: Method | None = None) -> None:
-    """Refuses, before the work, to replace a perturbation of other images than a dataset's.
+    """Refuses, before the work, to replace a perturbation of other images, or that copies need.
 
     The ``method`` is what is going to be fitted, or None where that is not known.
     """
     from ..data.fingerprint import digest_of_images
     from ..data.raw import RawDataset
-    from ..perturbation.serialization import check_same_images
+    from ..io.json import as_json
+    from ..perturbation.replacing import check_copies, check_same_images
 
     folder = Path(out)
     if not force and (folder / CONFIG).is_file():
@@ -186,3 +187,5 @@ def check_replaced(out: str, dataset: Any, *, force: bool, method: Method | None
         source = {"digest": digest_of_images(raw.keys, raw.labels)}
         rows = method is None or method._has_rows  # which may hold those that are there
         check_same_images(folder, source, raw.keys if rows else None)
+        if method is not None:
+            check_copies(folder, as_json(method._identity))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ class Keywords:
 
     def __new__(cls: type[Self], *args: Any, **params: Any) -> Self:
         """Checks the names of keyword arguments before ``__init__``."""
+        _refuse_undeclared(cls)
         known = inspect.signature(cls).parameters
         if any(p.kind is p.VAR_KEYWORD for p in known.values()):
             return super().__new__(cls)
@@ -45,6 +47,21 @@ class Keywords:
             if name not in known:
                 raise TypeError(unknown_parameter(cls.__name__, name, known))
         return super().__new__(cls)
+
+
+def _refuse_undeclared(cls: type) -> None:
+    """Refuses attributes that would be parameters if their class were a dataclass."""
+    for owner in cls.__mro__:
+        if {"__dataclass_fields__", "__init__"} & set(vars(owner)):
+            continue
+        with contextlib.suppress(NameError):  # of a type that only type checkers import
+            for name, kind in inspect.get_annotations(owner).items():
+                if name in vars(owner) and "ClassVar" not in str(kind):
+                    raise TypeError(
+                        f"expected @dataclass(kw_only=True) above class {owner.__name__}, without "
+                        f"which {name} is not one of its parameters; or give the class an __init__ "
+                        f"that stores them, or annotate {name} as ClassVar"
+                    )
 
 
 def unknown_parameter(owner: str, name: str, known: Iterable[str]) -> str:

@@ -168,7 +168,7 @@ class Learned(Parameters):
         Args:
             folder: As in :meth:`Perturbation.save_pretrained`; ``Perturbation.from_pretrained``
                 reads the same folder.
-            force: Write even into a folder with other files or a perturbation of other images.
+            force: As in :meth:`Perturbation.save_pretrained`.
 
         Raises:
             NotFittedError: ``fit`` was not called.

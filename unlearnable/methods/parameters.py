@@ -144,9 +144,7 @@ class Parameters(Keywords):
         Args:
             deep: Has no effect, because no parameter has parameters itself.
         """
-        return {
-            name: _plain(getattr(self, name)) for name in inspect.signature(type(self)).parameters
-        }
+        return {name: _plain(getattr(self, name)) for name in self._defaults()}
 
     def set_params(self: Self, **params: Any) -> Self:
         """Replaces parameters by name; fitted results are kept until the next fit.
@@ -208,14 +206,23 @@ class Parameters(Keywords):
             for name, field in declared.items()
             if field.default_factory is not dataclasses.MISSING
         }
-        parameters = inspect.signature(cls).parameters.values()
-        return {p.name: made.get(p.name, p.default) for p in parameters}
+        return {
+            name: made.get(name, parameter.default)
+            for name, parameter in inspect.signature(cls).parameters.items()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        }
 
     def _validate(self) -> None:
         """Makes every number a Python one; raises ``ValueError`` for parameters out of range.
 
         Subclasses add checks of several parameters together after ``super()._validate()``.
         """
+        needed = {"granularity": self.granularities[0], "seed": 0}
+        if missing := [f"{name}={needed[name]!r}" for name in needed if not hasattr(self, name)]:
+            raise TypeError(
+                f"expected {type(self).__name__} to have the parameters {' and '.join(needed)}, as "
+                f"every method does; declare {' and '.join(missing)}"
+            )
         norm = check_choice("norm", getattr(self, "norm", NORMS[0]), NORMS)
         declared: dict[str, Any] = getattr(self, "__dataclass_fields__", {})
         parameters = inspect.signature(type(self)).parameters
@@ -252,7 +259,13 @@ class Parameters(Keywords):
 
     def _budget(self, shape: Sequence[int]) -> tuple[float | None, str | None]:
         """Epsilon and norm that the result keeps, refused where images (C, H, W) undo them."""
-        return getattr(self, "epsilon", None), getattr(self, "norm", None)
+        epsilon = getattr(self, "epsilon", None)
+        if epsilon is None and self._has_rows:
+            raise TypeError(
+                f"expected {type(self).__name__} to have the parameter epsilon, within which rows "
+                f"of images are kept; declare it with a default, such as epsilon=8 / 255"
+            )
+        return epsilon, getattr(self, "norm", None if epsilon is None else NORMS[0])
 
     def _check_moves(self, shape: Sequence[int] | None = None) -> None:
         """Raises ``ValueError`` for visits that do not reach the next pixel level.

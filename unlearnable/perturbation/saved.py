@@ -31,8 +31,9 @@ class SavedKind(AppliedKind):
             folder: Created if missing. Files are written atomically; shards of an earlier save are
                 removed.
             force: Write even into a folder with other files, which are kept, or with a perturbation
-                of other images, which is replaced. A perturbation of the same images, or of a
-                subset of them, is replaced even without it.
+                of other images or of protected copies that were written with it, which is
+                replaced. A perturbation of the same images, or of a subset of them, that no copies
+                were written with is replaced even without it.
             max_shard_size: Largest number of bytes of rows per file. The first file also holds all
                 other tensors.
 
@@ -41,7 +42,7 @@ class SavedKind(AppliedKind):
 
         Raises:
             FileExistsError: The folder contains files that this package did not write, or a
-                perturbation of other images.
+                perturbation of other images or of copies.
             OSError: The disk is full or read-only; existing files are left intact.
         """
         return serialization.save(folder, self._kind, force=force, max_shard_size=max_shard_size)

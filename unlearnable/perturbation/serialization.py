@@ -9,7 +9,6 @@ import re
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from .config import FORMAT, MissingError, check_config, read_config, version_of
 from .kinds.base import Kind, Tensors
 from .kinds.stack import KINDS
 from .preview import PREVIEW, preview_of
+from .replacing import check_copies, check_same_images, keys_of
 from .shards import (
     INDEX,
     MAX_SHARD_SIZE,
@@ -113,47 +113,10 @@ def save(
     with locked(folder, wait=True):
         claim_folder(folder, CONFIG, force=force)
         if not force:
-            check_same_images(folder, config["source"], _keys_of(kind.tensors))
+            check_same_images(folder, config["source"], keys_of(kind.tensors))
+            check_copies(folder, {"digest": digest_of(kind.tensors, config)})
         _save(folder, kind.tensors, config, max_shard_size, beside)
     return folder
-
-
-def _keys_of(tensors: Mapping[str, Any]) -> Any:
-    """Keys of the clean images, or None; in a stack, its first part has them."""
-    return tensors.get("keys", tensors.get("0.keys"))
-
-
-def check_same_images(folder: Path, source: Mapping[str, Any], keys: Any) -> None:
-    """Refuses a folder with a perturbation of images other than those of a source or its keys.
-
-    A perturbation of the same images, or of a subset of them, may be replaced.
-    """
-    if not (folder / CONFIG).is_file():
-        return
-    try:
-        earlier = read_config(folder / CONFIG)
-    except ArtefactError as error:
-        raise FileExistsError(_occupied(folder, f"one that cannot be read ({error})")) from error
-    there = earlier.get("source")
-    there = there if isinstance(there, dict) else {}
-    digest = there.get("digest")
-    if there == source or (digest is not None and digest == source.get("digest")):
-        return
-    with suppress(ArtefactError):  # of a save that was killed
-        held = _keys_of(read_tensors(folder))
-        subset = held is not None and keys is not None and np.isin(held, keys).all()
-        if subset and not any((folder / "exports").glob("*.csv")):  # copies that need it
-            return
-    count = there.get("images")
-    images = f"{count:,} other images" if type(count) is int else "other images"
-    raise FileExistsError(_occupied(folder, f"{earlier.get('method')} of {images}"))
-
-
-def _occupied(folder: Path, found: str) -> str:
-    return (
-        f"expected a folder without a perturbation of other images, got {folder} with {found}; "
-        f"choose another folder, or pass force=True (--force) to replace it"
-    )
 
 
 def config_file(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...io.files import make_folder, write_bytes
+from ...perturbation.replacing import EXPORTS
 from .folder_names import LONGEST, shortened
 
 _COLUMNS = ["original", "folder", "file"]
-_PLACE = "exports"
 _ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # names need not be Unicode
 
 
@@ -25,7 +25,7 @@ def mapping_beside(perturbation: str | Path, folder: str | Path) -> Path:
     name = shortened(Path(folder).resolve().name, LONGEST - 16)
     for number in itertools.count(1):
         numbered = name if number == 1 else f"{name} ({number})"
-        path = Path(perturbation) / _PLACE / f"{numbered}.csv"
+        path = Path(perturbation) / EXPORTS / f"{numbered}.csv"
         if not os.path.lexists(path) or _mapped(path) in (str(Path(folder).absolute()), ""):
             return path
     raise AssertionError
