@@ -3,7 +3,13 @@
     python benchmarks/presets.py ROOT
 
 On a CPU: SEM on 2,000 CIFAR-10 images with the tiny surrogate, comparing the paper's recipe at 300
-steps with cheaper ones. On a GPU: the whole set, ResNet-18 and the presets as they are:
+steps with cheaper ones. AUE and MIUE, whose short presets are much weaker than what was published,
+between the preset and the paper's recipe:
+
+    python benchmarks/presets.py ROOT --method AUE --images 5000 --epochs 15
+    python benchmarks/presets.py ROOT --method MIUE --images 5000 --epochs 15
+
+On a GPU: SEM on the whole set, ResNet-18 and the presets as they are:
 
     python benchmarks/presets.py ROOT --device cuda --images 50000 --surrogate resnet18 \
         --victim resnet18 --epochs 60 --out benchmarks/results/presets-gpu.json
@@ -27,12 +33,15 @@ from torch.utils.data import Subset
 import unlearnable as ue
 
 PAGE = DOCS / "explanation" / "engine.md"
+PAGES = {"SEM": PAGE} | {
+    name: DOCS / "reference" / "methods" / f"{name}.md" for name in ("AUE", "MIUE")
+}
 PAPER = {"train_steps": 300, "robust_epsilon": 2 / 255, "robust_step_size": 0.4 / 255}
 CHEAP = {**PAPER, "warm_start": True, "final_steps": 5}
 ONE_STEP = {"robust_steps": 1, "robust_step_size": 2 / 255}
 
 # Row -> what differs from the paper's defaults. The radius of the adversary is the tiny network's.
-ON_CPU: dict[str, dict[str, Any]] = {
+SEM: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "fast": {**CHEAP, **ONE_STEP, "steps": 2, "step_size": 4 / 255, "eot_samples": 1},
     "2 samples": {**CHEAP, **ONE_STEP, "steps": 2, "step_size": 4 / 255, "eot_samples": 2},
@@ -49,7 +58,21 @@ ON_CPU: dict[str, dict[str, Any]] = {
         **CHEAP, **ONE_STEP, "train_steps": 600, "steps": 2, "step_size": 4 / 255, "eot_samples": 1,
     },
 }  # fmt: skip
-ON_GPU: dict[str, dict[str, Any]] = {"paper": {}, "fast": ue.SEM.presets["fast"]}
+
+
+def between(method: type[ue.Method]) -> dict[str, dict[str, Any]]:
+    """The short preset, either half of what it shortens as the paper has it, and the paper's."""
+    short = {k: v for k, v in method.presets["fast"].items() if k != "surrogate"}
+    epochs = {"train_epochs": short["train_epochs"]}
+    return {
+        "fast": short,
+        "as many epochs as the paper": {k: v for k, v in short.items() if k not in epochs},
+        "as many steps as the paper": epochs,
+        "paper": {},
+    }
+
+
+ON_CPU = {"SEM": SEM, "AUE": between(ue.AUE), "MIUE": between(ue.MIUE)}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -57,7 +80,10 @@ def table(result: dict[str, Any]) -> str:
     settings, machine = result["settings"], result["machine"]
     done = {name: cell for name, cell in result["cells"].items() if "victims" in cell}
     cells = sorted(done.items(), key=lambda item: -item[1].get("fit", {}).get("passes", 1 << 60))
-    lines = ["| SEM | image passes | test accuracy, last | peak |", "|---|---|---|---|"]
+    lines = [
+        f"| {settings['method']} | image passes | test accuracy, last | peak |",
+        "|---|---|---|---|",
+    ]
     for name, cell in cells:
         passes = f"{cell['fit']['passes']:,}" if "fit" in cell else ""
         victims = [
@@ -75,11 +101,17 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", caption])
 
 
+def result_of(method: str) -> str:
+    """The file with what a CPU gave."""
+    return "presets-cpu.json" if method == "SEM" else f"presets-{method.lower()}-cpu.json"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
+    parser.add_argument("--method", default="SEM", choices=list(ON_CPU))
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--surrogate", default="tiny")
     parser.add_argument("--victim", default="tiny")
@@ -90,27 +122,32 @@ def main() -> None:
     parser.add_argument("--budget", type=float, help="seconds after which to stop")
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
-    parser.add_argument("--out", type=Path, default=RESULTS / "presets-cpu.json")
+    parser.add_argument("--out", type=Path, help="results/presets-cpu.json, or of another method")
     parser.add_argument("--table", action="store_true", help="make the table of --out and end")
     args = parser.parse_args()
+    own = RESULTS / result_of(args.method)
+    args.out = args.out or own
     if args.table:
         made = table(json.loads(args.out.read_text()))
         print(made)
-        if args.out == RESULTS / "presets-cpu.json":
-            fill(PAGE, "presets.py", made)
+        if args.out == own:
+            fill(PAGES[args.method], "presets.py", made)
         return
     args.started = time.monotonic()
-    names = ("images", "surrogate", "victim", "epochs", "seeds")
+    names = ("method", "images", "surrogate", "victim", "epochs", "seeds")
     record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
     train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
     test = AnyCIFAR10(args.root, train=False)
-    settings = ON_CPU if args.surrogate == "tiny" else ON_GPU
+    cls = getattr(ue, args.method)
+    settings = ON_CPU[args.method]
+    if args.surrogate != "tiny":
+        settings = {"paper": {}, "fast": cls.presets["fast"]}
     for name in args.only or ["clean", *settings]:
         cell: dict[str, Any] = record.cells.get(name, {})
         folder = args.work / args.out.stem / name.replace(" ", "-")
         dataset = train
         if name != "clean":
-            method = ue.SEM(args.surrogate, **settings[name])
+            method = cls(**{"surrogate": args.surrogate} | settings[name])
             if "fit" not in cell:
                 taken = fit_through(
                     method, train, folder.with_name(f"{folder.name}-checkpoint"), args
