@@ -296,6 +296,21 @@ def test_with_transform_before_the_protection(said, hf, perturbation, by_hand):
     assert batch["labels"].tolist() == hf["label"] == protected.targets
 
 
+def test_with_transform_that_adds_columns_and_keeps_the_image(hf, perturbation, by_hand):
+    def add(batch):
+        return {**batch, **pixel_values(batch)}
+
+    rows = hf.with_transform(add)
+    protected = ProtectedDataset(rows, perturbation)
+    assert list(protected[0]) == list(rows[0]) == ["image", "label", "pixel_values", "labels"]
+    for index in (0, 7):
+        row = protected[index]
+        assert torch.equal(row["pixel_values"], by_hand[index])
+        assert torch.equal(PILToTensor()(row["image"]), by_hand[index])
+    batch = next(iter(DataLoader(protected, 40, collate_fn=lambda rows: rows)))
+    assert [row["labels"] for row in batch] == hf["label"] == protected.targets
+
+
 def test_a_random_with_transform_leaves_the_random_state_as_it_was(hf, perturbation):
     rows = hf.with_transform(lambda batch: {"pixels": [torch.rand(3) for _ in batch["image"]]})
     torch.manual_seed(0)

@@ -221,16 +221,17 @@ def _file_names(rows: Any, column: str) -> list[str]:
     return [name for name in named if name]
 
 
-def replaced_columns(dataset: Any) -> tuple[str, str] | None:
-    """Columns of image and label if the dataset's transform replaces them by others, else None.
+def columns_of_rows(dataset: Any) -> tuple[str, str] | None:
+    """Columns of image and label if the dataset's transform makes others, else None.
 
-    Such rows, as used by trainers, are not pairs (image, label).
+    Such rows, as used by trainers, are not pairs (image, label), even if they keep the image.
     """
     if _check_format(dataset)["type"] is None:
         return None
     image, label = (_column(dataset.features, None, what) for what in ("image", "label"))
     with random_state(1):
-        return None if image in dataset[0] else (image, label)
+        made = set(dataset[0])
+    return (image, label) if image not in made or made.difference(dataset.features) else None
 
 
 def _formatted_row(

@@ -24,7 +24,7 @@ from .batches import Item, RawBatch, Read, read_batches
 from .class_names import class_names, common_names
 from .fingerprint import image_keys
 from .following import Seen, check_kept, is_simple, look_at, set_since
-from .huggingface import HuggingFaceRows, from_hf, is_hf_dataset, replaced_columns
+from .huggingface import HuggingFaceRows, columns_of_rows, from_hf, is_hf_dataset
 from .image import Pixels, canonical, is_plain, to_pil
 from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
@@ -65,7 +65,7 @@ class RawDataset:
         self._in_order = self.originals[0] is dataset
         for place, (leaf, said) in enumerate(zip(self.originals, self._said, strict=True)):
             if is_hf_dataset(leaf):
-                columns = replaced_columns(leaf) if said is None else None
+                columns = columns_of_rows(leaf) if said is None else None
                 if columns is not None:
                     said = self._said[place] = ItemDataset(leaf, *columns, None)
                 self.originals[place] = from_hf(leaf) if said is None else HuggingFaceRows(leaf)
