@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision.datasets import VisionDataset
 from torchvision.transforms import ToTensor
 
@@ -344,8 +344,36 @@ def test_what_a_subclass_or_a_subset_holds_is_its_own():
     assert (noted.epoch, base.epoch) == ("mine", 0)
     part = Subset(base, [3, 5])
     over = ProtectedDataset(part, protected.perturbation)
-    over.indices = [0]
-    assert (part.indices, len(over)) == ([3, 5], 2)
+    with pytest.raises(AttributeError, match="'indices' to be set on the wrapped dataset before"):
+        over.indices = [0]
+    assert (part.indices, over.indices, len(over)) == ([3, 5], [3, 5], 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda part, whole: setattr(part, "indices", [5, 3]), "Subset to keep its indices"),
+        (lambda part, whole: part.indices.append(1), "Subset to keep its indices"),
+        (lambda part, whole: setattr(part, "dataset", copy.copy(part.dataset)), "its dataset"),
+        (lambda part, whole: setattr(whole, "datasets", [part]), "ConcatDataset to keep its d"),
+        (lambda part, whole: whole.datasets.append(part), "ConcatDataset to keep its datasets"),
+        (lambda part, whole: whole.datasets.reverse(), "ConcatDataset to keep its datasets"),
+    ],
+)
+def test_other_parts_of_a_subset_or_concatenation_are_refused(change, what):
+    base = Own()
+    part = Subset(Subset(base, list(range(10))), [3, 5])
+    whole = ConcatDataset([base, part])
+    perturbation = protect(base).perturbation
+    protected = ProtectedDataset(from_items(whole, 0, 1), perturbation)
+    copied = pickle.loads(pickle.dumps(protected))
+    change(part, whole)
+    for read in (lambda: protected[0], lambda: protected.targets, lambda: protected.to_tensors()):
+        with pytest.raises(RuntimeError, match=f"{what}.* wrap it again"):
+            read()
+    assert len(copied.targets) == 14 and copied[13][1] == base.targets[5]
+    again = ProtectedDataset(base, perturbation)
+    assert np.array_equal(again[0][0], copied[0][0])
 
 
 def test_a_transform_of_another_name_is_not_set_through_the_view():

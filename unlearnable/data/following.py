@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch.utils.data import ConcatDataset, Subset
 
 from .calls import Path
 from .transforms import SHORT, TRANSFORM_NAMES, attributes, datasets_in, is_dataset, may_cache
@@ -21,6 +22,33 @@ class Seen(NamedTuple):
     dataset: Any
     values: dict[str, Any]
     lengths: dict[str, int]  # of those that are lists of transforms, which may change in place
+
+
+class Parts(NamedTuple):
+    """A ``Subset`` or ``ConcatDataset``, and what it consisted of."""
+
+    dataset: Any
+    held: tuple[Any, ...]
+    size: int  # of indices or datasets, which may be added to a list
+
+    @classmethod
+    def of(cls, dataset: Subset[Any] | ConcatDataset[Any]) -> Parts:
+        """What it consists of now."""
+        if isinstance(dataset, Subset):
+            return cls(dataset, (dataset.dataset, dataset.indices), len(dataset.indices))
+        return cls(dataset, tuple(dataset.datasets), len(dataset.datasets))
+
+    def check(self) -> None:
+        """Raises ``RuntimeError`` if it consists of something else now."""
+        now = Parts.of(self.dataset)
+        if now.size != self.size or not all(map(operator.is_, now.held, self.held)):
+            kind, what = type(self.dataset).__name__, "datasets"
+            if isinstance(self.dataset, Subset):
+                what = "indices" if now.held[0] is self.held[0] else "dataset"
+            raise RuntimeError(
+                f"expected {kind} to keep its {what}, got others since it was wrapped; wrap it "
+                f"again, or protect the whole dataset and take a {kind} of that"
+            )
 
 
 def look_at(dataset: Any) -> list[Seen]:

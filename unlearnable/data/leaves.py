@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from .following import Parts
 from .items import ItemDataset
 
 
@@ -34,11 +35,13 @@ class Leaves:
     Attributes:
         datasets: Each of them once.
         said: For each, where ``from_items`` says what is where in its items, or None.
+        parts: What each ``Subset`` and ``ConcatDataset`` above them consists of.
     """
 
     def __init__(self) -> None:
         self.datasets: list[Any] = []
         self.said: list[ItemDataset | None] = []
+        self.parts: list[Parts] = []
 
     def add(
         self, dataset: Any, said: ItemDataset | None = None
@@ -49,10 +52,12 @@ class Leaves:
         if isinstance(dataset, ItemDataset):
             return self.add(dataset.dataset, said or dataset)
         if isinstance(dataset, Subset) and read is Subset.__getitem__:
+            self.parts.append(Parts.of(dataset))
             leaf_of, index_in = self.add(dataset.dataset, said)
             chosen = np.asarray(dataset.indices, dtype=np.int64)
             return leaf_of[chosen], index_in[chosen]
         if isinstance(dataset, ConcatDataset) and read is ConcatDataset.__getitem__:
+            self.parts.append(Parts.of(dataset))
             parts = [self.add(part, said) for part in dataset.datasets]
             return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
         leaves = list(zip(self.datasets, self.said, strict=True))

@@ -62,6 +62,7 @@ class RawDataset:
         self._leaf_of, self._index_in = leaves.add(dataset)
         self.originals: list[Any] = leaves.datasets
         self._said: list[ItemDataset | None] = leaves.said
+        self._parts = leaves.parts
         self._in_order = self.originals[0] is dataset
         for place, (leaf, said) in enumerate(zip(self.originals, self._said, strict=True)):
             if is_hf_dataset(leaf):
@@ -105,8 +106,10 @@ class RawDataset:
             leaves: Which may have been changed; None for all.
 
         Raises:
-            RuntimeError: One of them has another length or other class names now.
+            RuntimeError: One has another length or class names now, or one above has other parts.
         """
+        for parts in self._parts:
+            parts.check()
         for number in range(len(self.originals)) if leaves is None else leaves:
             found = set_since(self._seen[number], self._taken[number].moved)
             if not found:

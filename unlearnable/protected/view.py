@@ -25,6 +25,7 @@ _CLEAN = re.compile(
     r"file_?names?|(train|test)_data|(image|img|file|sample)_?(files?|paths?|names?)|rows)"
 )
 _LABELS = ("targets", "labels", "_labels", "classes", "class_to_idx")
+_PARTS = ("indices", "dataset", "datasets")  # of a Subset or ConcatDataset
 _READS = re.compile(
     r"(?!_?(n|num|number|count)_)(.*(load|read|open|fetch|decode|raw|item|image|img|sample|photo"
     r"|picture|example)|_?get$)"
@@ -78,7 +79,8 @@ class View(VisionDataset):
         self._chosen_transforms = {**kept, name: transform}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "base" in self.__dict__ and (_CLEAN.fullmatch(name) or name in _LABELS):
+        fixed = _CLEAN.fullmatch(name) or name in _LABELS or self._is_part_of_base(name)
+        if "base" in self.__dict__ and fixed:
             raise AttributeError(
                 f"expected {name!r} to be set on the wrapped dataset before it is protected, "
                 f"because a protected dataset reads its images and labels from there"
@@ -93,12 +95,20 @@ class View(VisionDataset):
         else:
             setattr(self._below(), name, value)
 
+    def _is_part_of_base(self, name: str) -> bool:
+        """Whether the images of a wrapped ``Subset`` or ``ConcatDataset`` depend on it."""
+        parted = isinstance(self._below(), (Subset, ConcatDataset))
+        return name in _PARTS and parted and not self._adds_its_own()
+
+    def _adds_its_own(self) -> bool:
+        return not type(self).__module__.startswith("unlearnable.")
+
     def _is_of_base(self, name: str) -> bool:
         """Whether the wrapped dataset has an attribute that this one, once made, does not."""
         own, below = self.__dict__, self._below()
         if "_changes" not in own or name in own or hasattr(type(self), name):
             return False
-        if not type(self).__module__.startswith("unlearnable."):  # it may add its own
+        if self._adds_its_own():
             return False
         return not isinstance(below, (tuple, Subset, ConcatDataset)) and hasattr(below, name)
 
