@@ -4,6 +4,7 @@ import collections
 import copy
 import functools
 import io
+import operator
 import os
 import pickle
 import random
@@ -24,6 +25,7 @@ from torchvision.transforms import functional as F
 import unlearnable as ue
 from unlearnable import ProtectedDataset
 from unlearnable.data.cache import read_images
+from unlearnable.data.compare import same
 from unlearnable.datasets import Shapes
 
 
@@ -1040,21 +1042,60 @@ def test_labels_are_one_list_that_nobody_changes(shapes, perturbation):
     copied[0] = 7
 
 
-def test_labels_of_a_tensor_give_masks_as_it_does(perturbation):
+def of_targets(kind, perturbation):
     class Held(Own):
         def __getitem__(self, index):
             return self.read(index)
 
-    dataset = Held(targets=torch.tensor(Shapes(size=40).targets))
-    protected = ProtectedDataset(dataset, perturbation)
-    assert protected.targets == dataset.targets.tolist() and protected.targets != [0]
-    for number in (3, np.int64(3), torch.tensor(3)):
-        assert torch.equal(protected.targets == number, dataset.targets == number)
-        assert torch.equal(protected.targets != number, dataset.targets != number)
+    dataset = Held(targets=kind(Shapes(size=40).targets))
+    return dataset, ProtectedDataset(dataset, perturbation)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_labels_of_a_tensor_or_an_array_give_masks_as_it_does(kind, perturbation):
+    dataset, protected = of_targets(kind, perturbation)
+    own, found = dataset.targets, protected.targets
+    assert found == own.tolist() and found != [0]
+    for number in (3, 3.0, np.int64(3), *([torch.tensor(3)] if kind is torch.tensor else [])):
+        for compare in (
+            operator.eq,
+            operator.ne,
+            operator.lt,
+            operator.le,
+            operator.gt,
+            operator.ge,
+        ):
+            assert same(compare(found, number), compare(own, number))
+    assert same(found == kind([3] * 40), own == kind([3] * 40))
     again = copy.deepcopy(protected)
-    assert int((again.targets == 3).sum()) == int((dataset.targets == 3).sum())
+    assert int((again.targets == 3).sum()) == int((own == 3).sum())
     part = ProtectedDataset(Subset(dataset, range(9)), perturbation)
-    assert part.targets == dataset.targets[:9].tolist() and (part.targets == 3) is False
+    assert part.targets == own[:9].tolist() and (part.targets == 3) is False
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_labels_of_a_tensor_or_an_array_have_its_parts_and_methods(kind, perturbation):
+    dataset, protected = of_targets(kind, perturbation)
+    own, found = dataset.targets, protected.targets
+    for chosen in (own == 3, own < 4, kind([5, 3, 5]), [5, 3], slice(2, 9), slice(None, None, 2)):
+        assert same(found[chosen], own[chosen])
+    assert [found[3], found[-1], found[np.int64(3)]] == [own[3], own[-1], own[3]]
+    assert found.shape == own.shape and found.dtype == own.dtype and found.tolist() == own.tolist()
+    assert same(found.max(), own.max()) and same((found == 3).nonzero(), (own == 3).nonzero())
+    assert torch.equal(torch.as_tensor(found), torch.as_tensor(own))
+    assert np.array_equal(np.asarray(found), own) and sorted(found) == sorted(own.tolist())
+    assert list(found) == own.tolist() and len(found) == 40
+    assert found.count(3) == int((own == 3).sum())
+    changes = {torch.tensor: lambda x: x.fill_(0), np.array: lambda x: x.fill(0)}
+    with pytest.raises((AttributeError, ValueError), match=r"set on the wrapped|read-only"):
+        changes[kind](found)
+    part = found[:5]
+    part[:] = 7
+    if kind is torch.tensor:
+        found.numpy()[:] = 7
+    assert found == own.tolist() and int((found == 7).sum()) == int((own == 7).sum())
+    assert not hasattr(found, "no_such_name") and not hasattr(found, "_hidden")
+    assert pickle.loads(pickle.dumps(found)) == own.tolist()
 
 
 # --- Ways to clean images ------------------------------------------------------------------------

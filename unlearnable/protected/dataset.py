@@ -232,7 +232,8 @@ class ProtectedDataset(PublishedView):
     def targets(self) -> list[int]:
         """Class indices of all images, before any ``target_transform``, in a list that stays.
 
-        Where the dataset's own are a tensor, ``targets == 3`` is a mask as it is there.
+        Where the dataset's own are a tensor or an array, masks such as ``targets == 3``, parts and
+        methods are as they are there.
         """
         if not self.labelled:
             raise AttributeError("expected a dataset with labels, got one with label=None")

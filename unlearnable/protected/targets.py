@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,23 +29,65 @@ class Targets(list[int]):
         return type(self), (list(self),)
 
 
-class TensorTargets(Targets):
-    """Of a dataset whose own are a tensor: compared with a number, they give a mask as it does."""
+def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[ArrayTargets, object], Any]:
+    def made(self: ArrayTargets, other: object) -> Any:
+        elementwise = isinstance(other, (int, float, np.generic, np.ndarray, Tensor))
+        return compare(self._values if elementwise else list(self), other)
+
+    return made
+
+
+class ArrayTargets(Targets):
+    """Of a dataset whose own are an array: masks, parts and methods give what its own give."""
 
     __hash__ = None  # type: ignore[assignment]
+    __eq__ = _compared(operator.eq)
+    __ne__ = _compared(operator.ne)
+    __lt__ = _compared(operator.lt)
+    __le__ = _compared(operator.le)
+    __gt__ = _compared(operator.gt)
+    __ge__ = _compared(operator.ge)
 
-    def __eq__(self, other: object) -> Any:
-        return torch.tensor(self) == other if _is_number(other) else super().__eq__(other)
+    @functools.cached_property
+    def _values(self) -> Any:
+        values = np.array(list(self), np.int64)
+        values.flags.writeable = False
+        return values
 
-    def __ne__(self, other: object) -> Any:
-        return torch.tensor(self) != other if _is_number(other) else super().__ne__(other)
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice) and np.ndim(index) == 0:
+            return super().__getitem__(index)
+        part = self._values[index]
+        return part.clone() if isinstance(part, Tensor) else part.copy()
+
+    def copy(self) -> Any:
+        return self._values.copy()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._values, name)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) or (isinstance(value, Tensor) and value.ndim == 0)
+class TensorTargets(ArrayTargets):
+    """The same for a dataset whose own are a tensor."""
+
+    copy = list.copy
+
+    @functools.cached_property
+    def _values(self) -> Any:
+        return torch.tensor(list(self), dtype=torch.int64)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_") and not name.startswith("_"):  # would change a copy in place
+            return self._refuse
+        found = super().__getattr__(name)
+        return getattr(self._values.clone(), name) if callable(found) else found
 
 
 def targets_like(labels: NDArray[np.int64], own: Any) -> Targets:
     """Labels as a list, for a dataset with its ``own``."""
-    alike = isinstance(own, Tensor) and own.shape == labels.shape
-    return (TensorTargets if alike else Targets)(labels.tolist())
+    kind = Targets
+    if isinstance(own, (np.ndarray, Tensor)) and own.shape == labels.shape:
+        kind = ArrayTargets if isinstance(own, np.ndarray) else TensorTargets
+    return kind(labels.tolist())
