@@ -26,6 +26,7 @@ import unlearnable as ue
 from unlearnable import ProtectedDataset
 from unlearnable.data.cache import read_images
 from unlearnable.data.compare import same
+from unlearnable.data.raw import RawDataset
 from unlearnable.datasets import Shapes
 
 
@@ -507,6 +508,28 @@ def test_transforms_below_and_above_are_applied_in_order(perturbation, reference
     assert inner[3][0].dtype == torch.uint8
     with pytest.raises(ValueError, match="not protected yet"):
         ProtectedDataset(Around(ProtectedDataset(inner, perturbation)), perturbation)
+
+
+@pytest.mark.parametrize("set_", ["base", "view", "joint on the base", "joint on the view"])
+def test_a_dataset_around_a_protected_one_is_read_without_transforms(set_, perturbation, reference):
+    augment = Compose([RandomHorizontalFlip(), ToTensor()])
+    base = Shapes(size=40, transform=augment if set_ == "base" else None)
+    if set_ == "joint on the base":
+        base.transforms = joint
+    protected = ProtectedDataset(base, perturbation)
+    if set_ == "view":
+        protected.transform = augment
+    if set_ == "joint on the view":
+        protected.transforms = joint
+    for dataset in (Around(protected), Around(Subset(protected, range(40)), lambda image: image)):
+        raw = RawDataset(dataset)
+        for index, (image, label) in enumerate(reference):
+            found = raw[index]
+            np.testing.assert_array_equal(found.pixels, PILToTensor()(image))
+            assert found.label == label
+        fitted = ue.RandomNoise().fit(dataset, progress=False)
+        assert len(perturbation.then(fitted.perturbation_).parts) == 2
+    assert isinstance(protected[0][0], torch.Tensor)
 
 
 def test_transform_whose_randomness_is_its_own(perturbation, reference):

@@ -55,6 +55,8 @@ def value_at(dataset: Any, path: Path) -> Any:
 def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Path, Any]:
     """All transforms in a dataset and in the datasets that it contains, by path."""
     found: dict[Path, Any] = {}
+    if hasattr(type(dataset), "without_transforms"):
+        return {(*prefix, name): getattr(dataset, name) for name in _shown(dataset)}
     own = attributes(dataset)
     for path, inner in _inner(own):
         if depth and inner is not dataset:
@@ -79,6 +81,14 @@ def find_transforms(dataset: Any, prefix: Path = (), depth: int = 8) -> dict[Pat
         if callable(value) and not (isinstance(static, property) and known):
             found |= {(*prefix, name): value}
     return found
+
+
+def _shown(dataset: Any) -> tuple[str, ...]:
+    """The names of the transforms of a protected dataset, which stand for those below it."""
+    joint = dataset.transforms
+    if joint is not None and not isinstance(joint, StandardTransform):
+        return ("transforms",)
+    return tuple(name for name in TRANSFORM_NAMES[:2] if callable(getattr(dataset, name)))
 
 
 def find_unset(dataset: Any, prefix: Path = (), depth: int = 8) -> list[Path]:
