@@ -741,6 +741,46 @@ def test_second_view_of_an_image_is_not_left_clean(perturbation):
         ProtectedDataset(dataset, perturbation)
 
 
+def weak_and_strong(weak, strong, label, index):
+    return index, weak, strong, label
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [
+        (lambda weak, strong, label, index: (weak, strong, label), "0", "1"),
+        (weak_and_strong, "1", "2"),
+        (lambda weak, strong, label, index: (weak, strong), "0", "1"),
+        (lambda weak, strong, label, index: ([weak, strong], label), r"\(0, 0\)", r"\(0, 1\)"),
+        (lambda weak, strong, label, index: ((weak, strong), label), r"\(0, 0\)", r"\(0, 1\)"),
+        (
+            lambda weak, strong, label, index: {"weak": weak, "strong": strong, "label": label},
+            "'weak'",
+            "'strong'",
+        ),
+        (
+            lambda weak, strong, label, index: {"image": weak, "strong": strong, "label": label},
+            "'image'",
+            "'strong'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("strong", [None, Compose([RandomHorizontalFlip(0.9), ToTensor()])])
+def test_two_views_are_refused_with_what_to_do(form, first, second, strong, perturbation):
+    class Views(Own):
+        def __getitem__(self, index):
+            image, label = self.read(index)
+            weak = image if self.transform is None else self.transform(image)
+            strong = self.transform if self.strong_transform is None else self.strong_transform
+            return form(weak, image if strong is None else strong(image), label, index)
+
+    dataset = Views(Compose([RandomHorizontalFlip(), ToTensor()]), strong_transform=strong)
+    with pytest.raises(
+        TypeError, match=f"each image only once.*at {first} and again at {second},.*one transform"
+    ):
+        ProtectedDataset(dataset, perturbation)
+
+
 class RarelyTwice(Own):
     def __getitem__(self, index):
         image, label = self.read(index)

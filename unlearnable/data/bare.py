@@ -17,7 +17,7 @@ from torchvision.datasets.vision import StandardTransform
 
 from .calls import Call, Calls, Log, Off, Path, StandIn, calls_in, standard_calls
 from .compare import alike, random_state, same, watched_draws
-from .copies import copy_of
+from .copies import copy_of, twice_in
 from .following import moved_by_reading
 from .huggingface import HuggingFaceImages, HuggingFaceRows
 from .image import pixels_of
@@ -155,9 +155,7 @@ class _Trial:
                 3,
             ) from error
         items, logs = self._read(probe, log)
-        layout = self._given or find_layout(self._name, items, _listed(self._dataset))
-        layout = layout.counted(items[self._samples[0]])
-        self._check_images(items, layout)
+        layout = self._layout(items)
         if stubs:
             calls = [calls_in(logs[index], items[index], layout) for index in items]
         else:
@@ -197,6 +195,20 @@ class _Trial:
         check_steady(self._dataset, probe, self._samples, items, (log, logs), draws=self._draws)
         return items, logs
 
+    def _layout(self, items: Mapping[int, Any]) -> Layout:
+        """Where image and label are, after a look at the images there."""
+        first = items[self._samples[0]]
+        try:
+            layout = self._given or find_layout(self._name, items, _listed(self._dataset))
+            layout = layout.counted(first)
+            self._check_images(items, layout)
+        except TypeError as error:
+            found = twice_in(first) if self._held else None
+            if found is None or getattr(error, "weight", 1) > 1:
+                raise
+            raise self._twice(*found) from error
+        return layout
+
     def _check_images(self, items: Mapping[int, Any], layout: Layout) -> None:
         for index, item in items.items():
             image = self._field(item, layout.image, "an image", index)
@@ -212,12 +224,15 @@ class _Trial:
             except ValueError:
                 pass  # said when it is read, with its file
             if again is not None:
-                raise Refused(
-                    f"expected {self._name} to have each image only once in an item, got it at "
-                    f"{layout.image!r} and again at {again!r}, where it would stay clean; leave "
-                    f"it out, or make both views in one transform that returns a list of them",
-                    4,
-                )
+                raise self._twice(layout.image, again)
+
+    def _twice(self, key: Any, again: Any) -> Refused:
+        return Refused(
+            f"expected {self._name} to have each image only once in an item, got it at {key!r} and "
+            f"again at {again!r}, where it would stay clean; leave it out, or make both views in "
+            f"one transform that returns a list of them",
+            4,
+        )
 
     def _field(self, item: Any, key: Any, what: str, index: int) -> Any:
         try:

@@ -36,6 +36,20 @@ def copy_of(image: Any, item: Any, key: Any) -> Any | None:
     return None
 
 
+def twice_in(item: Any) -> tuple[Any, Any] | None:
+    """Two places of one image in an item, at most one level inside; None if there are none."""
+    keys: list[Any] = fields_of(item)
+    inner = [Within((key, deeper)) for key in keys for deeper in fields_of(field_of(item, key))]
+    for key in [*keys, *inner]:
+        try:
+            again = copy_of(field_of(item, key), item, key)
+        except (TypeError, ValueError):  # no image
+            continue
+        if again is not None:
+            return tuple(key) if isinstance(key, Within) else key, again
+    return None
+
+
 def _shows(value: Any, pixels: Pixels) -> bool:
     if isinstance(value, Image.Image):
         try:
