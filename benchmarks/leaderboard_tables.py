@@ -21,7 +21,7 @@ from cifar10 import DRAWS, METHODS, method_of
 from leaderboard_differences import gap_of
 from method_facts import changed, million
 from published import PUBLISHED
-from record import RESULTS
+from record import RESULTS, where
 
 from unlearnable.engine.estimate import duration
 from unlearnable.evaluation.countermeasures import countermeasure
@@ -166,39 +166,55 @@ def fits_table(board: Board) -> list[str]:
     """What was fitted, in how many passes, and how long it took where that is recorded."""
     settings = board.settings
     given = {"train_steps": None} | settings
-    found = []
+    found, sources = [], []
     for name in rows(board.figures):
         if not (METHODS | DRAWS).get(name):
             continue
         method = method_of(name, argparse.Namespace(**given))
-        taken = recorded(repr(method), settings["images"])
+        source, taken = recorded(repr(method), settings["images"], board.dataset)
         passes = taken["passes"] if taken else method.passes(settings["images"])
         seconds = duration(taken["cpu_seconds"]) if taken else ""
         found.append(f"| {name} | {million(passes)} | {seconds} | {changed(method)} |")
+        sources += [source] if taken else []
     if not found:
         return []
+    elsewhere = (
+        [
+            f"Processor times, and the passes beside them, are of other fits with these parameters "
+            f"on as many images: {'; '.join(dict.fromkeys(sources))}.",
+            "",
+        ]
+        if sources
+        else []
+    )
     return [
         ":::{dropdown} What was fitted, in how many image passes",
         "",
         "| trained on | image passes | processor time | parameters |",
         "|---|---|---|---|",
         *found,
+        "",
+        *elsewhere,
         ":::",
         "",
     ]
 
 
-def recorded(method: str, images: int) -> dict[str, Any] | None:
-    """A fit of so many images with the same parameters, from cifar10.py or strength.py."""
-    for path in (RESULTS / "strength-cpu.json", RESULTS / "methods-cpu.json"):
+def recorded(method: str, images: int, dataset: str) -> tuple[str, dict[str, Any]]:
+    """A fit of so many images with the same parameters, from cifar10.py or strength.py.
+
+    With where and when it ran; empty where there is none.
+    """
+    paths = (RESULTS / "strength-cpu.json", RESULTS / "methods-cpu.json")
+    for path in paths if dataset == "cifar10" else ():
         result = json.loads(path.read_text(encoding="utf-8"))
         for name, cell in result["cells"].items():
             _, size, *_ = (*name.split(", "), str(result["settings"].get("images")))
             fit = cell.get("fit", {})
             usual = fit.get("precision") != "float32" or "auto" not in name
             if fit.get("method") == method and size == str(images) and usual:
-                return dict(fit)
-    return None
+                return f"`results/{path.name}`, {result['date']}, {where(result)}", dict(fit)
+    return "", {}
 
 
 def _linked(where: str) -> str:

@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 
 from unlearnable.evaluation.report.figures import whole_percent
 
-# Perturbations that are added to the pixels and bounded in L-infinity or L2.
-ADDITIVE = ("SEM", "EM", "TAP", "SEP 8/255", "LSP", "PILNoise", "AR", "REM")
+# Noise that is added to the pixels and bounded in L-infinity or L2, with nothing on top.
+ADDITIVE = (
+    "SEM", "EM", "TAP", "SEP 8/255", "LSP", "PILNoise", "AR", "REM", "MIUE", "SEP", "AUE", "AAP",
+    "HYPO", "BAIT",
+)  # fmt: skip
+_FEWEST = 4  # of these, from which on something is said about them
 ADVERSARIAL = "adversarial-training-4-steps-3"
 CHANCE = 10.0  # percent, of ten classes
 MOST = 0.5  # from this share of what clean images give on, a countermeasure undoes most
@@ -37,7 +41,7 @@ def recovered(figures: Figures, method: str, counter: str) -> float:
 
 def _undoes(counter: str, figures: Figures) -> Finding:
     shares = {m: recovered(figures, m, counter) for m in ADDITIVE if (m, counter) in figures}
-    if 2 * len(shares) < len(ADDITIVE):
+    if len(shares) < _FEWEST:
         raise KeyError("too few are measured yet")
     return _most(f"{counter} undoes most additive noise", "additive methods", shares)
 

@@ -99,6 +99,31 @@ def test_what_holds_against_all_countermeasures_is_said_as_measured(benchmarks):
     assert set(jpeg) - set(undone) == {"Lasting"} and len(undone) > 5
 
 
+def test_how_far_lasting_changes_values_is_said_as_it_is(shapes):
+    change = ue.Lasting().fit(shapes, device="cpu", progress=False).protect(shapes).change(20)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"`Lasting`, whose change is larger (up to {change.linf}/255)" in readme
+
+
+def test_the_memory_of_workers_is_said_as_measured():
+    path = ROOT / "benchmarks" / "results" / "loading-cpu.json"
+    measured = json.loads(path.read_text())["cells"]["memory"]["megabytes"]
+    plain = measured.pop("plain")
+
+    def more(name):
+        found = sorted(memory[name] - plain[name] for memory in measured.values())
+        return found[0], found[-1]
+
+    page = " ".join((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").split())
+    for name, said in (
+        ("own, at first", "starts with {1:.1f} MB more memory of its own"),
+        ("resident, at first", "and {0:.0f} to {1:.0f} MB more resident."),
+        ("own", "it has {1:.1f} MB more of its own"),
+        ("resident", "and {0:.0f} to {1:.0f} MB more resident, from rows"),
+    ):
+        assert said.format(*more(name)) in page
+
+
 def test_results_continued_elsewhere_say_which_cells_come_from_there(
     benchmarks, tmp_path, monkeypatch
 ):

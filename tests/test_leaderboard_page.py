@@ -234,6 +234,31 @@ def test_known_patterns_are_held_against_a_leaderboard(benchmarks):
     assert f"{why} few steps" in section(figures, causes)
 
 
+def test_no_additive_noise_is_left_out_of_the_count(benchmarks):
+    from boards import boards, rows
+    from cifar10 import METHODS
+    from patterns import ADDITIVE
+
+    others = {"SmoothFields", "RandomNoise"}  # fields, and the control
+    for board in boards():
+        for name in rows(board.figures):
+            row = METHODS.get(name)
+            if row and row.method().kind == "additive" and row.method.__name__ not in others:
+                assert name in ADDITIVE
+
+
+def test_times_of_fits_are_of_the_same_dataset_and_say_whose_they_are(benchmarks):
+    from leaderboard_tables import fits_table
+
+    settings = {"images": 50_000, "preset": "fast", "surrogate": "resnet9"}
+    figures = {"SEM, none, seed 0": (0.2, 0.2), "MIUE, none, seed 0": (0.2, 0.2)}
+    ours = "\n".join(fits_table(board_of(figures, **settings)))
+    assert "| SEM | 1.0 million | 26 min |" in ours and "| MIUE | 4.0 million |  |" in ours
+    assert "are of other fits" in ours and "`results/strength-cpu.json`, 2026-" in ours
+    other = "\n".join(fits_table(board_of(figures, **settings, dataset="cifar100")))
+    assert "| SEM | 1.0 million |  |" in other and "are of other fits" not in other
+
+
 def test_a_start_says_how_long_the_rest_takes(benchmarks, monkeypatch, tmp_path, capsys):
     import argparse
 
