@@ -442,6 +442,36 @@ def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):
         run(images, pixel, countermeasures=[sharper, dataclasses.replace(sharper, centre=3)])
 
 
+@dataclasses.dataclass(frozen=True)
+class Namesake(HalfOfThem):
+    """Copied from another one, whose name it still has."""
+
+
+class Undecorated(Countermeasure):
+    name, description = "plain", "a victim with something that is no field"
+
+    def __init__(self, something):
+        self.something = something
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ([HalfOfThem(), Namesake()], r"half as HalfOfThem\(\) and as Namesake\(\)"),
+        ([Undecorated(1), Undecorated(2)], "different names, got plain"),
+        ([type("Own", (HalfOfThem,), {"name": "none"})()], 'another name than "none"'),
+    ],
+)
+def test_no_countermeasure_of_ones_own_is_left_out_in_silence(
+    images, pixel, trained, chosen, message
+):
+    assert run(images, pixel, countermeasures=[HalfOfThem(), HalfOfThem()]).planned == 4
+    trained.clear()
+    with pytest.raises(ValueError, match=message):
+        run(images, pixel, countermeasures=chosen)
+    assert not trained
+
+
 def looked_at(reads):
     """Items that are read besides, to see whether they are the same each time."""
     return [0, len(reads) // 2, len(reads) - 1]

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder, LFWPeople, OxfordIIITPet
 
-from unlearnable import ProtectedDataset, RandomNoise, evaluate
+from unlearnable import ProtectedDataset, RandomNoise, evaluate, from_items
 from unlearnable.data.cache import read_images
 from unlearnable.data.class_matching import distinct, match_classes
 from unlearnable.data.class_names import class_names
@@ -256,6 +256,37 @@ def test_new_images_of_an_extension_go_by_name(numbered):
     labels = extended.tensors["labels"].tolist()
     assert labels == [int(text.classes[label]) for label in text.targets]
     assert extended.config["classes"] == [str(name) for name in range(12)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_folders_called_by_numbers_and_labels_without_names_are_not_mixed_up_in_silence(numbered):
+    text = ImageFolder(numbered)
+    numbers = [(image, int(text.classes[label])) for image, label in text]
+    said = r"called 0, 1, 10, 11, 2, …, in this order.* its label 2 is taken for the class '10'"
+    stores = read_images(text), read_images(numbers)
+    for pair in (stores, stores[::-1]):
+        with pytest.warns(UserWarning, match=said):
+            check_pair(*pair)
+    named = from_items(numbers, classes=[str(name) for name in range(12)])
+    tested = check_pair(stores[0], read_images(named))
+    assert tested.labels.tolist() == text.targets
+
+    options = {"device": "cpu", "progress": False}
+    class_wise = RandomNoise(granularity="class-wise").fit(text, **options).perturbation_
+    with pytest.warns(UserWarning, match=said):
+        ProtectedDataset(numbers, class_wise)
+    ProtectedDataset(named, class_wise)
+    sample_wise = RandomNoise().fit(text, **options)
+    ProtectedDataset(numbers, sample_wise.perturbation_)  # found by content
+    with pytest.warns(UserWarning, match=said):
+        sample_wise.extend(numbers, **options)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("names", [["0", "1", "2"], ["00", "01", "10"], ["b", "2", "1"], None])
+def test_names_in_the_order_of_their_numbers_and_other_words_are_taken_as_they_are(names):
+    one, other = read_images(Stated(classes=names)), read_images(Stated())
+    assert check_pair(one, other).labels.tolist() == other.labels.tolist()
 
 
 # --- two datasets --------------------------------------------------------------------------------

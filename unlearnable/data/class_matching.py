@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -90,7 +91,33 @@ def matched_labels(
     number = len(classes) if classes is not None else int(labels.max(initial=-1)) + 1
     if number > most:
         raise ValueError(f"expected {most} classes, got {number}")
+    warn_of_numbers(known, classes)
     return labels
+
+
+def warn_of_numbers(one: Sequence[str] | None, other: Sequence[str] | None) -> None:
+    """Warns where labels without names may be the numbers that the other dataset's classes have.
+
+    Folders are in the order of their names: ``10`` comes before ``2`` and has the class index 2.
+
+    Args:
+        one: Class names of a dataset, or None.
+        other: Those of another one, whose labels are taken for indices of the same classes.
+    """
+    named = one if other is None else other if one is None else None
+    if named is None or not all(name.isascii() and name.isdigit() for name in named):
+        return
+    numbers = list(map(int, named))
+    if numbers == sorted(numbers):
+        return
+    label = next(index for index, number in enumerate(numbers) if number != index)
+    warnings.warn(
+        f"the classes of one dataset are called {_some(named)}, in this order, and those of the "
+        f"other have no names: its label {label} is taken for the class {named[label]!r}. If its "
+        f"labels are the numbers in the names, name its classes in their order: "
+        f"unlearnable.from_items(dataset, classes=[…])",
+        stacklevel=3,
+    )
 
 
 def _difference(expected: Sequence[str], found: Sequence[str]) -> str:

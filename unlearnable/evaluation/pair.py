@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..data.cache import ImageStore
-from ..data.class_matching import match_classes, only_class
+from ..data.class_matching import match_classes, only_class, warn_of_numbers
 from ..data.raw import RawDataset
 from ..protected.dataset import ProtectedDataset
 from ..protected.exported import exported_copies
@@ -40,7 +40,7 @@ def refuse_single_class(labels: Sequence[Any], classes: Sequence[str] | None) ->
 def check_pair(learned: ImageStore, tested: ImageStore) -> ImageStore:
     """The test images with the training images' class numbers, matched by name if both have names.
 
-    Raises ``ValueError`` if they do not match.
+    Raises ``ValueError`` if they do not match, and warns if that may be by chance.
     """
     channels = learned.images.shape[1]
     if tested.images.shape[1] == 1 < channels:  # as grey images among others
@@ -63,4 +63,5 @@ def check_pair(learned: ImageStore, tested: ImageStore) -> ImageStore:
             f"expected test images of the training images' {learned.num_classes} classes, got "
             f"labels up to {highest}; remove the other classes"
         )
+    warn_of_numbers(learned.classes, tested.classes)
     return tested

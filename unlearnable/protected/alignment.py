@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import RawBatch
-from ..data.class_matching import match_classes
+from ..data.class_matching import match_classes, warn_of_numbers
 from ..data.labels import check_labels
 from ..data.raw import RawDataset
 from ..engine.numbers import number
@@ -113,6 +113,7 @@ def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | N
         found = raw.num_classes
         if found > count or (raw.classes is not None and found != count):
             raise ValueError(f"expected a dataset with {count} classes, got {found}")
+        warn_of_numbers(expected, raw.classes)
     return None
 
 

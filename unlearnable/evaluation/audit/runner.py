@@ -25,7 +25,7 @@ from ...engine.recipes import STANDARD
 from ...perturbation.perturbation import Perturbation
 from ...protected.dataset import ProtectedDataset
 from ..countermeasures.adaptive import adaptive_countermeasures, who_can_undo
-from ..countermeasures.base import Countermeasure
+from ..countermeasures.base import Countermeasure, NoCountermeasure
 from ..countermeasures.names import countermeasure
 from ..countermeasures.sets import ADAPTIVE, SETS, STANDARD_SET
 from ..evaluate import check_victim, train_victims
@@ -289,10 +289,15 @@ def _counters(
             continue
         counter = countermeasure(name)
         known = own.setdefault(counter.name, counter)
-        if known.parameters != counter.parameters:
+        if known != counter:
             raise ValueError(
-                f"expected countermeasures with different names, got {counter.name} with "
-                f"{known.parameters} and with {counter.parameters}; keep one of them"
+                f"expected countermeasures with different names, got {counter.name} as {known!r} "
+                f"and as {counter!r}; keep one of them, or give one another name"
+            )
+        if counter.name == "none" and not isinstance(counter, NoCountermeasure):
+            raise ValueError(
+                f'expected another name than "none", with which the others are compared, for '
+                f"{counter!r}"
             )
         counters[counter.name] = counter  # before one of a set
     return list(counters.values())
