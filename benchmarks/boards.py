@@ -182,12 +182,16 @@ class Board:
         methods = [method for method in rows(self.figures) if method != "clean"]
         return f"{', '.join(methods)}: {self.title}" if len(methods) < 4 else self.title
 
-    def given_back(self, method: str, counter: str) -> float | None:
-        """Share, beyond guessing, of what clean images give with the same countermeasure."""
-        ours, clean = (self.figures.get((name, counter)) for name in (method, "clean"))
-        if ours is None or clean is None or clean.last <= self.chance:
+    def given_back(self, method: str, counter: str, which: str = "last") -> float | None:
+        """Share, beyond guessing, of what clean images give with the same countermeasure.
+
+        After the ``"last"`` epoch, or the best one (``"peak"``).
+        """
+        found = (self.figures.get((name, counter)) for name in (method, "clean"))
+        ours, clean = (None if figure is None else getattr(figure, which) for figure in found)
+        if ours is None or clean is None or clean <= self.chance:
             return None
-        return (ours.last - self.chance) / (clean.last - self.chance)
+        return float((ours - self.chance) / (clean - self.chance))
 
 
 def boards(folder: Path = RESULTS) -> list[Board]:

@@ -38,8 +38,8 @@ def conclusion(board: Board) -> list[str]:
         best = min(plain, key=lambda m: plain[m].last)
         who = f"**{best}** protects best: victims" if len(plain) > 1 else f"victims of **{best}**"
         said.append(
-            f"Without a countermeasure {who} reach {plain[best].last:.1f} % on clean test images, "
-            f"and {clean.last:.1f} % after training on clean images."
+            f"Without a countermeasure {who} reach {plain[best].last:.1f} % on clean test images "
+            f"after the last epoch, and {clean.last:.1f} % after training on clean images."
         )
     worst = worst_cases(board)
     if worst:
@@ -51,7 +51,7 @@ def conclusion(board: Board) -> list[str]:
             who = f"Only one countermeasure was tried against **{best}** here"
         said.append(
             f"{who}: `{counter}` gives back {_percent(share)} of what clean images give beyond "
-            f"guessing."
+            f"guessing{_by_the_best_epoch(board, best, counter)}."
         )
     knowing = worst_cases(board, adaptive=True)
     if len(knowing) == len(worst) == 1:
@@ -70,14 +70,26 @@ def conclusion(board: Board) -> list[str]:
     return [" ".join(said), ""] if said else []
 
 
-def worst_cases(board: Board, *, adaptive: bool = False) -> dict[str, tuple[str, float]]:
+def _by_the_best_epoch(board: Board, method: str, counter: str) -> str:
+    """What gives back most then, where that is another countermeasure or more."""
+    other, share = worst_cases(board, which="peak")[method]
+    if other != counter:
+        return f", and by the best epoch `{other}` {_percent(share)}"
+    same = _percent(share) == _percent(board.given_back(method, counter) or 0)
+    return "" if same else f", and {_percent(share)} by the best epoch"
+
+
+def worst_cases(
+    board: Board, *, adaptive: bool = False, which: str = "last"
+) -> dict[str, tuple[str, float]]:
     """By method that was held against most columns: what gives back most, and how much.
 
-    Of countermeasures that know nothing of the method, or of those that do.
+    Of countermeasures that know nothing of the method, or of those that do; by the ``"last"``
+    epoch, or the best one (``"peak"``).
     """
     tried: dict[str, dict[str, float]] = {}
     for method, counter in board.figures:
-        share = board.given_back(method, counter)
+        share = board.given_back(method, counter, which)
         if method == "clean" or counter == "none" or not counts_for_worst(counter):
             continue
         if share and countermeasure(counter).knows_method is adaptive:

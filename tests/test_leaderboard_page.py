@@ -124,6 +124,25 @@ def test_the_largest_result_leads_and_small_ones_are_folded(benchmarks, tmp_path
     assert "small trial" not in head and "small trial" in page(read[2:])
 
 
+@pytest.mark.parametrize(
+    ("jpeg", "cutout", "said"),
+    [
+        (0.3, 0.1, "gives back 25 % of what clean images give beyond guessing."),
+        (0.5, 0.1, "beyond guessing, and 50 % by the best epoch."),
+        (0.3, 0.4, "beyond guessing, and by the best epoch `cutout` 38 %."),
+    ],
+)
+def test_a_worst_case_is_that_of_the_last_epoch_and_of_the_best(benchmarks, jpeg, cutout, said):
+    from leaderboard_tables import conclusion
+
+    figures = {f"clean, {counter}, seed 0": (0.9, 0.9) for counter in ("none", "jpeg-10", "cutout")}
+    figures |= {"SEM, none, seed 0": (0.1, 0.1), "SEM, jpeg-10, seed 0": (jpeg, 0.3)}
+    figures["SEM, cutout, seed 0"] = (cutout, 0.1)
+    text = "\n".join(conclusion(board_of(figures)))
+    assert "after the last epoch, and 90.0 % after training on clean images" in text
+    assert "`jpeg-10` gives back 25 %" in text and said in text
+
+
 def test_an_unfinished_result_makes_a_page(benchmarks):
     from leaderboard_page import page, picture
 

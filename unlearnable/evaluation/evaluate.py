@@ -329,7 +329,8 @@ def _train_victim(
         if not math.isfinite(learned["loss"]):  # its accuracy would look like strong protection
             raise FloatingPointError(
                 f"expected a finite loss, got {learned['loss']} in epoch {epoch + 1} of {epochs}: "
-                f"the training of {result.victim} diverged with recipe={recipe.name!r}"
+                f"the training of {result.victim} (countermeasure {counter.name}, seed "
+                f"{run.seed}) diverged with recipe={recipe.name!r}"
                 + ("; use 'standard', for any network" if recipe.name != STANDARD.name else "")
             )
         run.log(loss=learned["loss"], accuracy=accuracy(images[watched], labels[watched]))
