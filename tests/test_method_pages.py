@@ -76,3 +76,26 @@ def test_what_breaks_a_method_is_of_the_largest_result_that_has_it(benchmarks, m
     assert method_figures.broken_by(ue.MIUE) is None
     (first, *_) = method_figures.reached(ue.SEM)
     assert first.title == "50,000 images, resnet9, 12 epochs" and first.figure.last == 13
+
+
+def test_what_undoes_a_method_is_said_as_measured(benchmarks):
+    from boards import boards
+    from method_facts import undone_by
+    from methods_page import page_of
+
+    board = boards()[0]
+    undone = {
+        (method, counter): board.given_back(method, counter)
+        for method, counter in board.figures
+        if method in ("AR", "TAP")
+    }
+    who = " ".join(undone_by(ue.AR)[0])
+    for said, counter in (
+        ("low-quality JPEGs", "jpeg-10"),
+        ("trains adversarially", "adversarial-training-4-steps-3"),
+    ):
+        assert said in who and undone["AR", counter] > 0.9
+    assert "medians of neighbouring pixels without fine detail do so in part" in who
+    assert undone["AR", "median-filter"] < 0.1 < 0.3 < undone["AR", "median-filter+low-pass"] < 0.7
+    assert "less than half of it" in page_of(ue.TAP).read_text(encoding="utf-8")
+    assert undone["TAP", "grayscale-everywhere"] < 0.5

@@ -60,10 +60,11 @@ _WHO: dict[str, str] = {
         "knowledge. Anyone who knows the seed can compute the centres of all rows."
     ),
     "processes": (
-        "Anyone who saves the images as low-quality JPEGs, or takes medians of neighbouring "
-        "pixels, undoes much of it without knowing the processes. Anyone who has the labels sees "
-        "the processes in the average spectrum of each class, mixed with the spectrum of the class "
-        "itself. Anyone who knows the seed can compute them."
+        "Anyone who saves the images as low-quality JPEGs, or trains adversarially, undoes it "
+        "without knowing the processes; medians of neighbouring pixels without fine detail do so "
+        "in part. Anyone who has the labels sees the processes in the average spectrum of each "
+        "class, mixed with the spectrum of the class itself. Anyone who knows the seed can compute "
+        "them."
     ),
     "periods": (
         "Anyone who has the labels sees the periods of a class in its average spectrum, and "
