@@ -435,6 +435,29 @@ def test_photos_of_a_perturbation_with_a_size_are_resized_alike(
         run((varying_folder, varying_folder), perturbation, folder=tmp_path / "a")
 
 
+class Cranes(Dataset):
+    """Of ImageNet's classes two are called crane."""
+
+    classes = ("crane", "dog", "crane")
+
+    def __init__(self, base):
+        self.base = base
+
+    def __len__(self):
+        return len(self.base)
+
+    def __getitem__(self, index):
+        return self.base[index][0], index % 3
+
+
+def test_the_change_of_classes_with_one_name_is_shown_for_each(images, fit, trained):
+    train, test = map(Cranes, images)
+    report = run((train, test), fit(train))
+    assert list(report.change_by_class) == ["crane", "dog", "crane (2)"]
+    assert [example["label"] for example in report.examples] == ["crane", "dog", "crane (2)"]
+    assert sum(change["images"] for change in report.change_by_class.values()) == len(train)
+
+
 def test_countermeasures_of_one_name_must_be_the_same(images, pixel, trained):
     sharper = countermeasure("sharpening")
     assert run(images, pixel, countermeasures=["sharpening", sharper]).planned == 4

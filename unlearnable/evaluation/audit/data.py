@@ -15,6 +15,7 @@ from torch.utils.data import Subset
 
 from ...data.batches import RawBatch
 from ...data.cache import ImageStore, read_images
+from ...data.class_matching import distinct
 from ...data.fingerprint import image_keys, thumbnail
 from ...data.image import Pixels, ResizeCrop, to_pil
 from ...data.raw import RawDataset
@@ -113,7 +114,7 @@ class AuditData(NamedTuple):
 
     def _class_name(self, label: int) -> str:
         classes = self.dataset["classes"]
-        return f"class {label}" if classes is None else str(classes[label])
+        return f"class {label}" if classes is None else distinct(classes)[label]
 
     def _pairs(self, indices: Sequence[int]) -> Iterator[tuple[Pixels, Pixels]]:
         """Clean and protected pixels, of the size at which they are published."""
