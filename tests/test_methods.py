@@ -235,6 +235,16 @@ def test_the_stated_number_of_image_passes_is_the_number_made(cls, robust_epsilo
     assert method.perturbation_.config["history"]["passes"] == method.passes(20)
 
 
+@pytest.mark.parametrize("batch_size", [1, 12, 100])
+def test_a_batch_counts_as_the_images_that_it_has(batch_size):
+    sem = ue.SEM("tiny", steps=1, eot_samples=1, train_steps=2, batch_size=batch_size)
+    sem.fit(Shapes(size=20), progress=False)
+    assert sem.perturbation_.config["history"]["passes"] == sem.passes(20)
+    em = ue.EM("tiny", steps=1, round_steps=2, max_rounds=1, stop_error=1.0, batch_size=batch_size)
+    em.fit(Shapes(size=20), progress=False)
+    assert 10 * em.perturbation_.config["history"]["passes"] == em.passes(20)
+
+
 def test_the_papers_schedules_need_the_passes_that_are_documented():
     assert ue.SEM().passes(50_000) == pytest.approx(41.5e6, rel=0.01)
     assert ue.REM().passes(50_000) == pytest.approx(386e6, rel=0.01)

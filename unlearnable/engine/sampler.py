@@ -30,15 +30,20 @@ def dealt(shards: int, rank: int, size: int) -> range:
 
 def images_per_epoch(num_images: int, batch_size: int) -> int:
     """Number of images in the complete batches of an epoch, with up to 8 processes."""
+    batches = Shards(num_images).batches_per_epoch(batch_size)
+    return batches * images_per_batch(num_images, batch_size)
+
+
+def images_per_batch(num_images: int, batch_size: int, among: int | None = None) -> int:
+    """Number of images in a shuffled batch, with up to 8 processes."""
     shards = Shards(num_images)
-    return shards.batches_per_epoch(batch_size) * shards.per_shard(batch_size) * shards.count
+    return shards.per_shard(batch_size, among) * shards.count
 
 
 def batches_for(visits: float, num_images: int, batch_size: int, among: int | None = None) -> int:
     """Number of shuffled batches, at least 1, that visit each image this often."""
-    shards = Shards(num_images)
-    batch = shards.per_shard(batch_size, among) * shards.count
-    return max(1, round(visits * shards.images_among(among) / batch))
+    batch = images_per_batch(num_images, batch_size, among)
+    return max(1, round(visits * images_among(num_images, among) / batch))
 
 
 def images_among(num_images: int, among: int | None) -> int:

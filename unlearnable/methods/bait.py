@@ -9,7 +9,7 @@ from torch import nn
 
 from ..engine.models import LITE0
 from ..engine.run import Run
-from ..engine.sampler import Shards
+from ..engine.sampler import images_per_batch, images_per_epoch
 from .base import Method
 from .bound_generator import search_generator
 from .bound_rows import search_rows
@@ -113,12 +113,11 @@ class BAIT(Method):
 
     def passes(self, num_images: int) -> int:
         """Image passes, including those through the generator."""
-        shards = Shards(num_images)
-        a_batch = shards.per_shard(self.batch_size) * shards.count
+        a_batch = images_per_batch(num_images, self.batch_size)
         if self.search == "rows":
             learned = sum(1 + number % self.round_steps for number in range(self.rounds))
             return a_batch * (learned + self.rounds * self.steps)
-        seen = shards.batches_per_epoch(self.batch_size) * a_batch
+        seen = images_per_epoch(num_images, self.batch_size)
         return self.rounds * ((1 + self.round_steps) * a_batch + 4 * seen + num_images)
 
     def _learn(self, run: Run) -> nn.Module:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..engine.mask import protected
 from ..engine.pgd import crossing, pgd
 from ..engine.run import Run
-from ..engine.sampler import images_among
+from ..engine.sampler import images_among, images_per_batch
 from ..engine.train import sgd, to_float, train
 from .class_rows import ClassRows
 from .expectation import Expectation, transformations
@@ -108,7 +108,8 @@ class EM(Expectation):
     def passes(self, num_images: int) -> int:
         """Image passes of ten rounds, because the number of rounds is not known beforehand."""
         searched = images_among(num_images, self.search_images)
-        rounds = 10 * (self.round_steps * self.batch_size + (self._steps + 1) * searched)
+        batch = images_per_batch(num_images, self.batch_size, self.search_images)
+        rounds = 10 * (self.round_steps * batch + (self._steps + 1) * searched)
         visited_at_last = num_images if self._has_rows and searched < num_images else 0
         return rounds + self._last_steps * visited_at_last
 

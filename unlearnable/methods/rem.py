@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..engine.mask import protected
 from ..engine.pgd import crossing, pgd, random_start
 from ..engine.run import Run
-from ..engine.sampler import batches_for
+from ..engine.sampler import batches_for, images_per_batch
 from ..engine.train import adversary, sgd, to_float, train
 from .expectation import Expectation, transformations
 from .parameters import budget, count, flag, length, positive
@@ -161,7 +161,8 @@ class REM(Expectation):
         search = self.eot_samples * self._search_passes
         a_step = self.steps * search + adversary + 1
         final = num_images * self._sweep_steps(num_images) * search
-        return self._updates(num_images) * self.batch_size * a_step + final
+        batch = images_per_batch(num_images, self.batch_size, self.search_images)
+        return self._updates(num_images) * batch * a_step + final
 
     def _learn(self, run: Run) -> nn.Module:
         surrogate = self._build_surrogate(run)
