@@ -22,7 +22,7 @@ from unlearnable.evaluation.countermeasures import countermeasure
 PATTERNS = ("full-*.json", "leaderboard-*.json", "lasting-*.json")
 CLASSES = {"cifar10": 10, "cifar100": 100}
 SMALL = 5_000  # images up to which a result is a small trial, and stands last
-# Published under another name than measured.
+# Published under another name than measured: the first of these that there are figures of.
 SAME = {"adversarial-training-4-steps-3": ("adversarial-training-4", "adversarial-training-8")}
 
 
@@ -90,12 +90,11 @@ def counts_for_worst(counter: str) -> bool:
 
 def known_figures(method: str, counter: str, dataset: str = "cifar10") -> list[float]:
     """What others published for a cell, in percent."""
-    names = SAME.get(counter, (counter,))
-    return [
-        f["accuracy"]
-        for f in published(dataset)
-        if f["method"] == method and f["countermeasure"] in names
-    ]
+    of_it = [f for f in published(dataset) if f["method"] == method]
+    for name in SAME.get(counter, (counter,)):
+        if found := [f["accuracy"] for f in of_it if f["countermeasure"] == name]:
+            return found
+    return []
 
 
 def dataset_of(result: dict[str, Any]) -> str:

@@ -191,6 +191,13 @@ def test_published_figures_name_their_source(benchmarks):
     assert not any(figure in published() for figure in published("cifar100"))
 
 
+def test_the_largest_published_figure_is_of_any_radius(benchmarks):
+    from method_figures import best_published
+
+    assert "70.6 % after adversarial-training-8 (MIUE;" in best_published(ue.MIUE)
+    assert "57.5 % after ECLIPSE (DUNE;" in best_published(ue.DUNE)
+
+
 def _percent(share):
     return f"{100 * share:.1f} %"
 

@@ -78,16 +78,29 @@ def test_figures_of_another_dataset_have_its_own_guessing_and_publications(bench
     from leaderboard_differences import differences
     from leaderboard_tables import counter_table
 
-    # Published for EM on CIFAR-100: 2.1 to 3.0; clean: 74.3.
+    # Published for EM on CIFAR-100: 1.6 to 6.7; clean: 72.7 to 76.3.
     figures = {"clean, none, seed 0": (0.71, 0.71), "EM, none, seed 0": (0.15, 0.15)}
     board = board_of(figures, images=50_000, dataset="cifar100")
     assert board.title == "50,000 images of CIFAR-100, tiny, 1 epochs"
     assert counter_table(board, "none")[2:-1] == [
-        "| clean | 71.0 | 71.0 |  | 74.3, -3.3 |",
-        "| EM | 15.0 | 15.0 | 20 % | 2.1 to 3.0, +12.0 |",
+        "| clean | 71.0 | 71.0 |  | 72.7 to 76.3, -1.7 |",
+        "| EM | 15.0 | 15.0 | 20 % | 1.6 to 6.7, +8.3 |",
     ]
     assert [d.method for d in differences(board.result)] == ["EM"]
     assert board_of(figures, images=50_000).given_back("EM", "none") == pytest.approx(5 / 61)
+
+
+def test_figures_of_the_same_radius_are_compared_where_there_are_any(benchmarks):
+    from leaderboard_tables import counter_table
+
+    # Published for REM at radius 4: 39.5 and 48.2, at 8: 77.5 to 86.0; for OPS only at radius 8.
+    counter = "adversarial-training-4-steps-3"
+    figures = {f"{m}, {counter}, seed 0": (0.8, 0.8) for m in ("clean", "REM", "OPS")}
+    figures["clean, none, seed 0"] = (0.9, 0.9)
+    assert counter_table(board_of(figures), counter)[3:-1] == [
+        "| REM | 80.0 | 80.0 | 100 % | 39.5 to 48.2, +31.8 |",
+        "| OPS | 80.0 | 80.0 | 100 % | 9.6 to 14.9, +65.0 |",
+    ]
 
 
 def test_the_largest_result_leads_and_small_ones_are_folded(benchmarks, tmp_path):
