@@ -720,3 +720,43 @@ def test_what_another_loader_read_is_not_taken_over(photos, tmp_path):
     both = tmp_path / "both"
     assert {p.relative_to(both): p.read_bytes() for p in both.rglob("*.png")} == whole["mirrored"]
     assert whole["plain"] != whole["mirrored"]
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_images_that_nothing_changes_are_named(tmp_path, format):
+    if format == "parquet":
+        pytest.importorskip("datasets")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    images = Arrays(pixels, [index % 2 for index in range(40)])
+    fitted = RandomNoise().fit(images, progress=False).perturbation_
+    chosen = ProtectedDataset(images, fitted, fraction=0.5).chosen
+    rows = fitted.rows.copy()
+    rows[[np.argmax(chosen), np.argmin(chosen)]] = 0
+    known = {name: fitted.tensors[name] for name in ("keys", "labels", "thumbnails")}
+    protected = ProtectedDataset(images, type(fitted)(rows, fitted.config, **known))
+    with pytest.warns(UserWarning, match="2 of 40 copies are not protected") as told:
+        protected.export(tmp_path / "out", format, progress=False)
+    assert len(told) == 1
+    few = protected.with_fraction(0.5)  # one of them is not to be protected
+    with pytest.warns(UserWarning, match="1 of 40 copies is not protected"):
+        few.export(tmp_path / "few", format, progress=False)
+
+
+def test_a_resumed_export_names_images_that_nothing_changes(photos, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(share):
+        if share > 0.5:
+            raise Stop
+
+    method = RandomNoise(granularity="class-wise")
+    made = method.fit(photos, device="cpu", image_size=16, progress=False).perturbation_
+    rows = made.rows.copy()
+    rows[0] = 0
+    protected = ProtectedDataset(photos, type(made)(rows, made.config), full_size=True)
+    with pytest.raises(Stop):
+        protected.export(tmp_path / "out", progress=stop, resume=True)
+    count, name = photos.targets.count(0), Path(photos.samples[0][0]).stem
+    with pytest.warns(UserWarning, match=f"{count} of {len(photos)} copies .*{name}"):
+        protected.export(tmp_path / "out", progress=False, resume=True)

@@ -114,11 +114,42 @@ def test_every_kind_of_file_is_told_apart(photos, artefact, tmp_path, given):
     assert "  notes.txt" in lines and lines[-1].startswith("Replace them with the copies")
 
 
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_class_folder_of_an_export_is_checked_by_its_list(
+    photos, artefact, tmp_path, monkeypatch, given, lossy
+):
+    options = {"format": "jpeg", "quality": 90} if lossy else {}
+    protected = ue.ProtectedDataset(photos, artefact, full_size=True)
+    folder = protected.export(tmp_path / "out", progress=False, **options)
+    ending = ".jpg" if lossy else ".png"
+    (folder / "class0" / f"0{ending}").unlink()
+    (folder / "class1" / f"1{ending}").unlink()
+    for at, place in ((folder, folder / "class0"), (folder, "class0"), (folder / "class0", ".")):
+        monkeypatch.chdir(at)
+        found = check(place, artefact, *([photos] if given else []))
+        assert found.whole and found.missing == [f"0{ending}"]
+        assert list(found.files) == [f"{name}{ending}" for name in (2, 4, 6)]
+        if lossy and given:
+            assert set(found.lossy["files"]) == set(found.files)
+
+
+def test_without_a_list_a_copy_is_not_said_to_be_edited(photos, artefact, tmp_path):
+    folder = export(photos, artefact, tmp_path / "out", full_size=True)
+    (folder / "class0").rename(tmp_path / "published")
+    found = check(tmp_path / "published", artefact)
+    assert not found.whole and not found.counts["protected"]
+    assert "edited" not in str(found).replace("protected or edited", "")
+    assert "the key alone" in str(found) and "pass the originals" in str(found)
+    assert check(tmp_path / "published", artefact, photos).whole
+
+
 def test_unprotected_shares_are_found(photos, artefact, tmp_path):
     folder = export(photos, artefact, tmp_path / "out", fraction=0.5, full_size=True)
     for originals in ([], [photos]):
         found = check(folder, artefact, *originals)
         assert found.counts == {"protected": 4, "clean": 4, "changed": 0, "unknown": 0}
+        assert "4 clean pictures are as written: 50% of the pictures were to be" in str(found)
     folder = export(photos, artefact, tmp_path / "small", fraction=0.5)
     assert check(folder, artefact).counts["clean"] == 4  # resized, and still clean
 
@@ -186,10 +217,12 @@ def test_rows_of_zeros_protect_nothing(photos, tmp_path, full_size, given, granu
         extra = {"keys": made.keys, "labels": made.labels}
         thumbnails = made.tensors["thumbnails"]
         artefact, still = ue.Perturbation(rows, made.config, **extra, thumbnails=thumbnails), 7
-    folder = export(photos, artefact, tmp_path / "out", full_size=full_size)
+    with pytest.warns(UserWarning, match=f"{8 - still} of 8 copies .* not protected.*class0/0.png"):
+        folder = export(photos, artefact, tmp_path / "out", full_size=full_size)
     found = check(folder, artefact, *([photos] if given else []))
     assert found.counts == {"protected": still, "clean": 8 - still, "changed": 0, "unknown": 0}
     assert not found.whole and not found.missing
+    assert "as written: the key changes no pixel there" in str(found)
 
 
 def test_an_original_is_clean_whatever_an_older_export_says(photos, tmp_path):

@@ -51,6 +51,12 @@ class Exported:
     among_protected: bool  # whether any image of the export does
     info: PhotoInfo | None  # what its file says, where Pillow can read it
 
+    @property
+    def protected(self) -> bool:
+        """Whether it differs from the clean image by its perturbation."""
+        # A perturbation may be zero, or be lost where values are clipped.
+        return self.chosen and bool((self.pixels != self.unchanged).any())
+
 
 class Manifest:
     """Collects what an export records about its images while they are written.
@@ -62,6 +68,7 @@ class Manifest:
         perturbation: The perturbation of the images.
         keeps_metadata: Whether files keep their EXIF data.
         keeps_grey: Whether grey photos are written as grey files.
+        bare: Indices of the images that are written without their perturbation.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class Manifest:
         self.keeps_metadata, self._gps = metadata, gps
         self.keeps_grey = any(part.mask is not None for part in perturbation.parts)
         self.perturbation, self._seal = perturbation, Seal(perturbation)
+        self.bare: list[int] = []
         self._entries: list[Entry] = []
         self._notes: Counter[str] = Counter()
 
@@ -91,14 +99,14 @@ class Manifest:
 
     def entry(self, image: Exported, file: str, written: Pixels | None = None) -> Entry:
         """The entry of an image's file; ``written`` are its pixels if the format changes them."""
-        # A perturbation may be zero, or be lost where values are clipped.
-        protected = image.chosen and bool((image.pixels != image.unchanged).any())
         key = self._seal.key(image_key(image.pixels if written is None else written))
         origin = self._seal.origin(image_key(image.clean))
-        return Entry(file, key, origin, protected)
+        return Entry(file, key, origin, image.protected)
 
     def add(self, entry: Entry, notes: Iterable[str] = ()) -> None:
         """Adds a file; ``notes`` are those of a photo that did not pass :meth:`noted`."""
+        if not entry.protected:
+            self.bare.append(len(self._entries))
         self._entries.append(entry)
         self._notes.update(notes)
 

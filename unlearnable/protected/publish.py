@@ -115,6 +115,7 @@ class PublishedView(View):
             format,
             manifest=Manifest(self.perturbation, metadata=metadata, gps=gps),
             described={"fraction": self.fraction, "full_size": self.full_size},
+            chosen=self.chosen,
             quality=quality,
             mapping=mapping,
             resume=Resumed(self.chosen, self.align, images.changes) if resume else None,

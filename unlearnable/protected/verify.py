@@ -29,6 +29,13 @@ _MEANT = {
     "changed": "changed since the copy was written, for example recompressed or edited",
     "unknown": "unknown: not a photo of this key, or not readable",
 }
+# Where there is neither a list of this key nor the originals: protected copies are among them.
+_BY_KEY = "only the key (perturbation), because "
+_MEANT_BY_KEY = {
+    "clean": _MEANT["clean"],
+    "changed": "like photos of this key, but protected or edited, which the key alone cannot tell",
+    "unknown": "unknown, which the key alone does not recognise",
+}
 
 
 @dataclass(frozen=True)
@@ -73,9 +80,10 @@ class Verification:
 
     def __str__(self) -> str:
         lines = [self._verdict()]
+        meant = _MEANT_BY_KEY if self.basis.startswith(_BY_KEY) else _MEANT
         for status in STATES[1:]:
             files = (file for file, found in self.files.items() if found == status)
-            lines += _named(_MEANT[status], files)
+            lines += _named(meant[status], files)
         # Those that are there, but not protected, were named: also under another format's ending.
         named = {_stem(file) for file, found in self.files.items() if found != "protected"}
         missing = (file for file in self.missing if _stem(file) not in named)
@@ -87,7 +95,8 @@ class Verification:
             lines.append(self._left(self.lossy))
         if not self.whole:
             lines.append(
-                "Replace them with the copies as they were written, or protect the photos again."
+                "Replace them with the copies as they were written, leave them out, or protect the "
+                "photos again."
             )
         return "\n".join(lines)
 
@@ -115,12 +124,12 @@ def verify(
     """Checks every picture in a folder by its pixels.
 
     Args:
-        folder: A folder written by :meth:`ProtectedDataset.export`, or what became of one. Links
-            are followed, as by ``ImageFolder``.
+        folder: A folder written by :meth:`ProtectedDataset.export`, one inside of it, or what
+            became of one. Links are followed, as by ``ImageFolder``.
         perturbation: The perturbation that should protect the pictures.
         originals: The clean dataset. With it, the protected images are computed again and compared.
             Without it, a file counts as protected if its pixels are those that the export recorded
-            in the folder's ``unlearnable-files.csv`` for this perturbation. Files of a lossy export
+            in its ``unlearnable-files.csv`` for this perturbation. Files of a lossy export
             are always checked in this way; with the originals, the share of the change that is left
             is also measured.
         progress: Show a progress bar.
@@ -133,9 +142,11 @@ def verify(
     folder = Path(folder)
     pictures, others = _contents(folder)
     known = _Known(perturbation)
-    described, listed, entries = read_manifest(folder, known.seal)
+    root = _export_around(folder)
+    described, listed, entries = read_manifest(root, known.seal)
+    below = _entries_below(entries, folder, root)
     stated = described.get("lossy") if entries else None
-    lossy = LossyFiles(folder, stated, entries, known.seal) if isinstance(stated, dict) else None
+    lossy = LossyFiles(folder, stated, below, known.seal) if isinstance(stated, dict) else None
     if originals is not None:
         full_size = described.get("full_size") if entries else None
         known.add_originals(originals, perturbation, full_size, progress, lossy)
@@ -143,18 +154,19 @@ def verify(
     elif entries:
         basis = f"{FILES}, the list written with the copies"
     elif listed:
-        basis = "only the key (perturbation), because the copies were written with another one"
+        basis = f"{_BY_KEY}the copies were written with another one"
     else:
         basis = (
-            f"only the key (perturbation), because there is no {FILES} next to the pictures; pass "
-            f"the originals (--originals) to recognise protected ones"
+            f"{_BY_KEY}there is no {FILES} next to the pictures; pass the originals (--originals) "
+            f"to recognise protected ones"
         )
     known.add_entries(entries, trusted=originals is None)
     known.add_entries([] if lossy is None else lossy.given, trusted=True)
-    names = {_stem(entry.file) for entry in entries}
+    names = {_stem(entry.file) for entry in below}
     files: dict[str, str] = {}
     keys: set[str] = set()
     written, unproven = {entry.key for entry in entries if entry.protected}, 0
+    bare, left_clean = {entry.key for entry in entries if not entry.protected}, 0
     for path in tqdm(pictures, desc="verifying", disable=None if progress else True, delay=2):
         file = path.relative_to(folder)
         status, key = known.judge(path)
@@ -163,16 +175,44 @@ def verify(
         files[file.as_posix()] = status
         if status == "protected" and key is not None:
             keys.add(key)
-        elif status in ("changed", "unknown"):
+        elif status == "clean":
+            left_clean += key in bare
+        else:
             unproven += key in written
     if unproven:
         which = "picture is as it was written, but its original is"
         if unproven > 1:
             which = "pictures are as they were written, but their originals are"
         basis += f"; {unproven:,} {which} not among those: pass all originals, or omit --originals"
-    missing = [entry.file for entry in entries if entry.protected and entry.key not in keys]
+    if left_clean:
+        basis += _left_clean(left_clean, described.get("fraction"))
+    missing = [entry.file for entry in below if entry.protected and entry.key not in keys]
     found = None if lossy is None else lossy.described(keys)
     return Verification(files, missing, others, basis, found)
+
+
+def _left_clean(count: int, fraction: Any) -> str:
+    """Why pictures are clean that nobody changed since the export."""
+    which = "the clean picture is" if count == 1 else f"{count:,} clean pictures are"
+    why = "the key changes no pixel there, which a higher visibility may do"
+    if isinstance(fraction, (int, float)) and fraction < 1:
+        why = f"{fraction:.0%} of the pictures were to be protected"
+    return f"; {which} as written: {why}"
+
+
+def _export_around(folder: Path) -> Path:
+    """The export that a folder lies in, such as a class folder; the folder itself if in none."""
+    around = [folder, *folder.resolve().parents]
+    return next((place for place in around if export_at(place) is not None), folder)
+
+
+def _entries_below(entries: list[Entry], folder: Path, root: Path) -> list[Entry]:
+    """The entries of files in a folder of the export, with their paths below that folder."""
+    if root == folder:
+        return entries
+    way = f"{folder.resolve().relative_to(root.resolve()).as_posix()}/"
+    inside = (entry for entry in entries if entry.file.startswith(way))
+    return [entry._replace(file=entry.file.removeprefix(way)) for entry in inside]
 
 
 def _contents(folder: Path) -> tuple[list[Path], list[str]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..._version import __version__
@@ -36,6 +39,7 @@ _WRITERS: dict[str, Callable[[RawDataset, Iterable[Exported], Path], dict[str, A
     "webdataset": write_webdataset,
 }
 _CARD = "README.md"
+_SHOWN = 5  # files that a warning names
 _FOLDERS = ("png", "webp")  # a file per image, which may have metadata and is listed
 ONE_SIZE = ("cifar", "npz")  # these hold arrays
 EXPORT_FORMATS = tuple(sorted([*_WRITERS, *_FOLDERS]))  # lossless ones
@@ -104,6 +108,7 @@ def export_images(
     *,
     manifest: Manifest,
     described: Mapping[str, Any],
+    chosen: NDArray[np.bool_],
     quality: int | str | None = None,
     mapping: str | Path | None = None,
     resume: Resumed | None = None,
@@ -119,6 +124,7 @@ def export_images(
         format: One of ``EXPORT_FORMATS`` or, with a ``quality``, a lossy one.
         manifest: Records each image.
         described: Further information for the folder's ``unlearnable.json``.
+        chosen: Which images are to be protected, bool (N,).
         quality: Quality of lossy files.
         mapping: File that records which original became which copy.
         resume: Reuse files of an unfinished export, and keep them if this one does not finish.
@@ -152,7 +158,7 @@ def export_images(
         else:
             with bar:
                 images = manifest.noted(read(range(len(raw))))
-                about = _WRITERS[format](raw, _counted(images, bar), partial)
+                about = _WRITERS[format](raw, _counted(images, bar, manifest), partial)
         content = {
             "format": EXPORT_FORMAT,
             "format_version": EXPORT_FORMAT_VERSION,
@@ -167,6 +173,7 @@ def export_images(
             (partial / _CARD).write_text(card, encoding="utf-8", newline="\n")
         content["files"] = paths_of(partial)
         write_json(partial / MARKER, content)
+    _warn_of_bare(manifest, chosen)
     if mapping is not None:
         write_mapping(Path(mapping), folder, map(raw.path, range(len(raw))), manifest.files)
     return folder
@@ -190,8 +197,26 @@ def _bar(count: int, progress: bool | Callable[[float], None]) -> tqdm[Any]:
     return tqdm(total=count, desc="writing copies", disable=None if progress else True)
 
 
-def _counted(images: Iterable[Exported], bar: tqdm[Any]) -> Iterator[Exported]:
+def _warn_of_bare(manifest: Manifest, chosen: NDArray[np.bool_]) -> None:
+    """Warns where images that were to be protected are written as they were."""
+    bare = [index for index in manifest.bare if chosen[index]]
+    if not bare:
+        return
+    files = manifest.files or [f"image {index}" for index in range(len(chosen))]
+    some = ", ".join(files[index] for index in bare[:_SHOWN]) + ", …" * (len(bare) > _SHOWN)
+    are, their, them = ("is", "its", "it") if len(bare) == 1 else ("are", "their", "them")
+    warnings.warn(
+        f"{len(bare):,} of {len(chosen):,} copies {are} not protected, because the perturbation "
+        f"changes none of {their} pixels: {some}; leave {them} out of what you publish, or choose "
+        f"a higher visibility or a larger epsilon",
+        stacklevel=3,
+    )
+
+
+def _counted(images: Iterable[Exported], bar: tqdm[Any], manifest: Manifest) -> Iterator[Exported]:
     for image in images:
+        if not image.protected:
+            manifest.bare.append(image.index)
         yield image
         bar.update()
 
