@@ -313,9 +313,12 @@ told["odd"] = attempt(load, "owner/open", token="hf_" + "wrong" * 5 + "\\nwrong"
 
 def test_what_cannot_be_written(server, client, saved):
     server.put("owner/public", saved)
+    server.put("owner/hidden", saved, private=True)
     told = client(
         server,
         f"""
+import warnings
+
 push = ue.Perturbation.from_pretrained({str(saved)!r}).push_to_hub
 reader, writer = {READER[:9]!r} + {READER[9:]!r}, {WRITER[:9]!r} + {WRITER[9:]!r}
 told["nobody"] = attempt(push, "owner/x")
@@ -324,7 +327,11 @@ told["reader"] = attempt(push, "owner/x", token=reader)
 told["public"] = attempt(push, "owner/public", token=writer)
 told["name"] = attempt(push, "owner/a/b", token=writer)
 told["bare"] = attempt(push, "bare", token=writer)
-told["shown"] = push("owner/public", token=writer, private=False)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    told["shown"] = push("owner/public", token=writer, private=False)
+    told["hidden"] = push("owner/hidden", token=writer, private=False)
+told["stays"] = [str(w.message) for w in caught if "stays so" in str(w.message)]
 """,
     )
     assert "owner/x" not in server.repos
@@ -335,6 +342,9 @@ told["shown"] = push("owner/public", token=writer, private=False)
     said(told["name"], "owner/name", "owner/a/b")
     said(told["bare"], "owner/name", "'bare'")
     assert told["shown"][1] == server.repos["owner/public"].refs["main"]
+    assert told["hidden"][1] == server.repos["owner/hidden"].refs["main"]
+    assert server.repos["owner/hidden"].private and len(told["stays"]) == 1
+    assert told["stays"][0].startswith("owner/hidden is private")
 
 
 def test_a_measured_strength_is_pushed_without_a_copy_of_the_rows(server, client, saved, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +96,7 @@ def download(
     """Downloads only a perturbation's files from a dataset repository into the cache.
 
     Takes the same arguments as :meth:`Perturbation.from_pretrained
-    <unlearnable.Perturbation.from_pretrained>`, returns the folder in the cache, and raises only
-    ``HubError``.
+    <unlearnable.Perturbation.from_pretrained>`, and raises only ``HubError``.
     """
     call = _Call(repo_id, revision, token, endpoint, local_files_only, cache_dir)
     with call.explained():
@@ -147,8 +147,8 @@ def upload(
     with call.explained():
         api = call.api
         repo_id = api.create_repo(repo_id, repo_type=_KIND, private=private, exist_ok=True).repo_id
-        public = private and not api.repo_info(repo_id, repo_type=_KIND).private
-    if public:
+        found = api.repo_info(repo_id, repo_type=_KIND)
+    if private and not found.private:
         raise HubError(
             f"expected {repo_id} to be private, got an existing public repository; pass "
             f"private=False (--public) to publish there, or choose another name"
@@ -158,12 +158,9 @@ def upload(
             api.create_branch(repo_id, branch=branch, repo_type=_KIND, exist_ok=True)
         head = api.repo_info(repo_id, repo_type=_KIND, revision=branch).sha
         there = api.list_repo_files(repo_id, repo_type=_KIND, revision=head)
-        everywhere = _names(api, repo_id)
-    _check_apart(content, everywhere, repo_id)
+    _check_apart(content, call, repo_id)
     made = files()
-    with call.explained():
-        everywhere = _names(api, repo_id)  # others may have pushed since
-    _check_apart(content, everywhere, repo_id)
+    _check_apart(content, call, repo_id)  # others may have pushed since
     with call.explained():
         gone = [name for name in there if re.fullmatch(content.own, name) and name not in made]
         done = api.create_commit(
@@ -178,6 +175,8 @@ def upload(
             create_pr=create_pr,
             parent_commit=head,
         )
+    if found.private and not private:
+        warnings.warn(f"{repo_id} is private and stays so: see its settings", stacklevel=3)
     return Pushed(repo_id, done.oid, done.pr_url or done.commit_url)
 
 
@@ -203,7 +202,9 @@ def _names(api: HfApi, repo_id: str) -> set[str]:
     }
 
 
-def _check_apart(content: Content, names: set[str], repo_id: str) -> None:
+def _check_apart(content: Content, call: _Call, repo_id: str) -> None:
+    with call.explained():
+        names = _names(call.api, repo_id)
     because = content.because
     found = [name for name in names if re.fullmatch(content.apart, name)]
     if not found and content.marker is not None and content.marker not in names:

@@ -67,7 +67,8 @@ class SavedKind(AppliedKind):
 
         Args:
             repo_id: ``"owner/name"``; created if it does not exist.
-            private: Make the repository private, and refuse to push to a public one.
+            private: Make the repository private, and refuse to push to a public one. An existing
+                private one stays so.
             license: Licence named in the card, such as ``"cc-by-4.0"``, or None.
             branch: Branch to push to instead of ``main``; created if it does not exist.
             create_pr: Open a pull request instead of pushing.
