@@ -209,8 +209,8 @@ def tagged(path, **options):
     words = {name: Utf8(text) for name, text in WORDS.items()}
     exif = Image.Exif()
     exif[ExifTags.Base.Artist], exif[ExifTags.Base.Copyright] = words["artist"], words["rights"]
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = words["lens"]
-    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSSatellites] = words["place"]
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.LensModel: words["lens"]}
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSSatellites: words["place"]}
     path.parent.mkdir(parents=True, exist_ok=True)
     picture().save(path, exif=exif, **options)
 

@@ -293,23 +293,22 @@ def camera_exif():
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Make] = "Maker"
     exif[ExifTags.Base.Artist] = "Somebody"
-    exif.get_ifd(ExifTags.IFD.Exif).update(
-        {
-            ExifTags.Base.DateTimeOriginal: "2024:01:02 03:04:05",
-            ExifTags.Base.MakerNote: b"secret serial number",
-            ExifTags.Base.UserComment: b"ASCII\0\0\0secret comment",
-            ExifTags.Base.CameraOwnerName: "secret owner",
-            ExifTags.Base.BodySerialNumber: "secret 42",
-            ExifTags.Base.OffsetTimeOriginal: "+02:00",
-            0xFDE8: "secret of a tag that nobody knows",
-            ExifTags.Base.FNumber: 2.8,
-            ExifTags.Base.LensModel: "Lens",
-            ExifTags.Base.ColorSpace: 0xFFFF,
-        }
-    )
-    exif.get_ifd(ExifTags.IFD.GPSInfo).update(
-        {ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: (47.0, 33.0, 12.0)}
-    )
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.DateTimeOriginal: "2024:01:02 03:04:05",
+        ExifTags.Base.MakerNote: b"secret serial number",
+        ExifTags.Base.UserComment: b"ASCII\0\0\0secret comment",
+        ExifTags.Base.CameraOwnerName: "secret owner",
+        ExifTags.Base.BodySerialNumber: "secret 42",
+        ExifTags.Base.OffsetTimeOriginal: "+02:00",
+        0xFDE8: "secret of a tag that nobody knows",
+        ExifTags.Base.FNumber: 2.8,
+        ExifTags.Base.LensModel: "Lens",
+        ExifTags.Base.ColorSpace: 0xFFFF,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {
+        ExifTags.GPS.GPSLatitudeRef: "N",
+        ExifTags.GPS.GPSLatitude: (47.0, 33.0, 12.0),
+    }
     return exif
 
 

@@ -38,10 +38,10 @@ def kept_exif(found: Image.Exif, *, gps: bool) -> bytes | None:
     place = found.get_ifd(ExifTags.IFD.GPSInfo) if gps else {}
     if details:
         details[ExifTags.Base.ColorSpace] = 1  # sRGB
-        kept.get_ifd(ExifTags.IFD.Exif).update(details)
+        kept[ExifTags.IFD.Exif] = details  # Pillow before 11.1 writes no get_ifd()
     if place:
-        kept.get_ifd(ExifTags.IFD.GPSInfo).update({tag: _whole(v) for tag, v in place.items()})
-    return kept.tobytes() if len(kept) or details or place else None
+        kept[ExifTags.IFD.GPSInfo] = {tag: _whole(v) for tag, v in place.items()}
+    return kept.tobytes() if len(kept) else None
 
 
 def _named_tags(found: Mapping[int, Any], names: Iterable[str]) -> dict[int, Any]:
