@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from .._version import __version__
 from ..io.files import claim_folder, write_json
 from .arguments import chosen
-from .terminal import show
+from .terminal import quoted, show
 
 RESULT = "result.json"
 VICTIM = "tiny"
@@ -104,7 +103,7 @@ def demo_table(result: dict[str, Any]) -> str:
     folder = Path(result["folder"])
     lines += ["", f"Took {result['seconds']:.0f} s. Results:"]
     lines += [f"  {folder / file}" for file in result["files"]]
-    saved, out = (shlex.quote(str(f)) for f in (folder / "sem", f"{folder}-audit"))
+    saved, out = (quoted(str(f)) for f in (folder / "sem", f"{folder}-audit"))
     lines += ["", "To try countermeasures against it, which takes a few minutes, run:"]
     audit = f"unlearnable audit shapes --perturbation {saved} --test shapes --quick --out {out}"
     return "\n".join([*lines, f"  {audit}"])

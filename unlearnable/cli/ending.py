@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.export_marker import export_at
 from ..hub.catalogue import computed
+from .terminal import quoted
 
 if TYPE_CHECKING:
     from ..photos.plan import Plan
@@ -34,11 +34,11 @@ def ending(
         compared: Number of photos whose change the export measured, so that none is read again.
         plan: The plan, if the perturbation was learned by this command.
     """
-    out, key, place = map(shlex.quote, (args.out, values["key"], args.dataset))
+    out, key, place = map(quoted, (args.out, values["key"], args.dataset))
     lines = [_written(args, out, values["images"]), _changed(protected, compared)]
     if (kept := _kept(Path(args.out))) is not None:
         lines.append(kept)
-    photo = shlex.quote(str(protected.base.samples[0][0]))
+    photo = quoted(str(protected.base.samples[0][0]))
     if args.fraction > 0:
         lines.append(f"  See the change:  unlearnable preview {photo} --perturbation {key}")
     if plan is not None:

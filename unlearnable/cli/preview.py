@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ def preview(args: argparse.Namespace) -> None:
     from ..data.image import pixels_of
     from ..data.photo import load_photo
     from ..protected.metrics import compare
-    from .terminal import aligned, show
+    from .terminal import aligned, quoted, show
 
     out = Path(args.out)
     if not Path(args.photo).is_file():
@@ -80,7 +79,7 @@ def preview(args: argparse.Namespace) -> None:
     picture.save(encoded, "png", pnginfo=info)
     write_bytes(out, encoded.getvalue())
     said = (
-        f"Open {shlex.quote(str(out))}: it shows part of the photo before, after, and the change "
+        f"Open {quoted(str(out))}: it shows part of the photo before, after, and the change "
         f"(amplified {_AMPLIFY} times), for each --visibility.\n"
         f"The change shown is {what}.\n"
         + aligned([[f"  {name}", text] for name, text in words.items()])

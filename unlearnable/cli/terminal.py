@@ -8,6 +8,8 @@ import io
 import json
 import logging
 import os
+import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -93,6 +95,15 @@ def aligned(lines: list[list[str]]) -> str:
     """Aligns lines of words in columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def quoted(word: str) -> str:
+    """A word of a command as it is typed: Windows' own shell knows no single quotes."""
+    if os.name != "nt":
+        return shlex.quote(word)
+    if re.fullmatch(r"[\w:./\\-]+", word):
+        return word
+    return f'"{word}{chr(92) * word.endswith(chr(92))}"'  # else the last one is of the quote
 
 
 def put_out(text: str) -> None:
