@@ -63,8 +63,6 @@ class Unfinished:
                 yield
         finally:
             with contextlib.suppress(OSError):
-                if os.name != "posix":  # where the lock's file could not be deleted before
-                    (self._folder / LOCK).unlink(missing_ok=True)
                 self._folder.rmdir()
 
     def planned(self) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ..errors import ArtefactError
 from ..io.files import claim_folder, is_ours, locked, write_json
+from ..io.mapped import map_file
 from ..io.safetensors import map_tensors, write_tensors
 from .batches import RawBatch
 from .fingerprint import digest_of_images, image_keys, thumbnail
@@ -315,7 +316,7 @@ def _open_store(decoder: _Decoder, folder: Path) -> ImageStore:
     if decoder.raw.labelled and decoder.raw.stated_labels() not in (None, labels.tolist()):
         raise another("labels differ")
     # Copy-on-write, because torch wants to be able to write; nothing does.
-    pixels = np.memmap(folder / _IMAGES, np.uint8, "c", shape=shape).view(np.ndarray)
+    pixels = map_file(folder / _IMAGES, np.uint8, "c", shape)
     for number in np.unique(np.linspace(0, shape[0] - 1, _PEEK).astype(int)).tolist():
         item = decoder[number]
         if item.keys != [keys[number]] or decoder.check(item.labels) != [labels[number]]:

@@ -97,7 +97,9 @@ def load_tree(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             described = json.loads(file.metadata()["tree"])
-            return _rebuild(described, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            # Copies: the file would stay mapped, and Windows would not replace it any more.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return _rebuild(described, tensors)
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected a complete checkpoint file at {path}, got a damaged one ({error}); delete "

@@ -136,6 +136,9 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
             # While it is held: a process that waits sees that it is gone, and makes another one.
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+        if os.name != "posix":
+            with contextlib.suppress(OSError):  # another process has it open
+                Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def is_ours(folder: Path, marker: str) -> bool:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import ArtefactError
 from .files import new_file
 from .json import MAX_BYTES, parse_json
+from .mapped import map_file
 from .sharded_rows import JoinedRows, arrays_of
 
 _DTYPES = {"I8": "i1", "U8": "u1", "I64": "<i8", "U64": "<u8", "U32": "<u4"}
@@ -70,7 +71,7 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
             with safe_open(path, framework="numpy"):
                 pass  # shapes, offsets and size agree
             # One map for all, because each map holds a file open.
-            data = np.memmap(file, np.uint8, "r")
+            data = map_file(file, np.uint8, "r")
             return {
                 name: _tensor(data[8 + length :], entry)
                 for name, entry in header.items()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..engine.checkpoint import STATE
 from ..io.files import LOCK, claim_folder, locked, write_json
+from ..io.mapped import delete
 
 ROW_FILE = "rows.bin"
 _MARKER = "checkpoint.json"
@@ -39,7 +40,7 @@ def claimed_checkpoint(
         claim_folder(folder, _MARKER)
         kept = (folder / STATE).exists() or any(folder.glob("once-*"))
         if kept and (folder / _MARKER).exists():
-            _compare(json.loads((folder / _MARKER).read_text()), described, folder)
+            _compare(json.loads((folder / _MARKER).read_text("utf-8")), described, folder)
         else:
             write_json(folder / _MARKER, described)
         _check_rows(folder, row_bytes)
@@ -52,7 +53,7 @@ def remove_checkpoint(folder: str | Path) -> None:
     # The marker last: until then the folder is still known as a checkpoint.
     for pattern in (STATE, "once-*", f"{ROW_FILE}*", ".*.partial", LOCK, _MARKER):
         for file in folder.glob(pattern):
-            file.unlink()
+            delete(file)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -28,6 +28,7 @@ from ..engine.precision import check_precision
 from ..engine.prefetch import ImageSource, StreamedImages
 from ..engine.progress import Progress
 from ..engine.run import Run
+from ..io.mapped import delete
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Levels
 from ..perturbation.visibility import with_mask
@@ -152,7 +153,8 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             return None
         folder = None
         if self._group.rank == 0:
-            folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-"))
+            folder = tempfile.mkdtemp(prefix="unlearnable-")
+            self._cleanup.callback(_remove_own, folder, os.getpid())
         return Path(self._group.share(folder))
 
     def _read(self, dataset: Any) -> ImageStore:
@@ -277,7 +279,12 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         folder = self._options.checkpoint
         if folder is not None and self._group.rank == 0 and not self._options.keep_checkpoint:
             self._lock.close()
-            remove_checkpoint(folder)
+            if self._file is not None:
+                self._file.close()
+            try:
+                remove_checkpoint(folder)
+            except OSError as error:  # what was learned is worth more
+                logger.warning("%s: %s stays, delete it (%s)", self._title, folder, error)
         return perturbation
 
     def _own(self, perturbation: Perturbation) -> Perturbation:
@@ -305,5 +312,6 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
 
 
 def _remove_own(folder: str, process: int) -> None:
-    if os.getpid() == process:  # forked workers hold copies of the perturbation
-        shutil.rmtree(folder, ignore_errors=True)
+    if os.getpid() == process:  # forked workers hold copies of what it belongs to
+        with contextlib.suppress(OSError):
+            delete(Path(folder))

@@ -15,8 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..io.mapped import map_file
 from ..perturbation.quantize import Levels, not_finite, quantize
 
+# Else Windows writes two bytes for each that is a line feed, as a level of 10 is.
+_BINARY = getattr(os, "O_BINARY", 0)
 _CHUNK = 256  # rows that are read at once
 _RECORD = struct.Struct("<QI")  # a journal record: row number, CRC-32 of the bytes that follow
 
@@ -50,7 +53,7 @@ class RowFile:
         self._path = path
         self._row_bytes = math.prod(shape[1:])
         size = shape[0] * self._row_bytes
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._file, 0, size)
@@ -66,7 +69,7 @@ class RowFile:
         self._rank = rank
         self._journal: int | None = None
         self._noted = np.zeros(shape[0], dtype=bool)
-        self.rows: Levels = np.memmap(path, np.int8, "r", shape=shape).view(np.ndarray)
+        self.rows: Levels = map_file(path, np.int8, "r", shape)
 
     def write(self, index: NDArray[np.int64], levels: Levels) -> None:
         """Replaces rows; ``levels`` is (B, C, H, W)."""
@@ -95,7 +98,8 @@ class RowFile:
         for old in self._journals(rank=self._rank):
             old.unlink()
         path = self._path.with_name(f"{self._path.name}.journal-{number}-{self._rank}")
-        self._journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _BINARY
+        self._journal = os.open(path, flags, 0o644)
 
     def roll_back(self, number: int) -> None:
         """Restores the rows of checkpoint ``number``, whichever process wrote them."""
@@ -124,11 +128,12 @@ class RowFile:
             self._journal = None
 
     def close(self) -> None:
-        """Closes the file for writing; :attr:`rows` can still be read."""
+        """Closes the file; what was taken from :attr:`rows` can still be read."""
         self._close_journal()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        self.rows = np.empty((0, *self.rows.shape[1:]), np.int8)
 
 
 class RowBuffer:

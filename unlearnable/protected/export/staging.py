@@ -60,7 +60,7 @@ def kept(folder: Path, place: Path, settings: str) -> Iterator[Path]:
         if staging.is_symlink():
             staging.unlink()
         staging.mkdir(mode=0o700, exist_ok=True)
-    with locked(staging, wait=False):
+    with _alone(staging):
         files = staging / _FILES
         with writing(folder):
             files.mkdir(exist_ok=True)
@@ -79,8 +79,19 @@ def kept(folder: Path, place: Path, settings: str) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _alone(staging: Path) -> Iterator[None]:
+    """Locks the folder, and removes it if it is empty in the end."""
+    try:
+        with locked(staging, wait=False):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # on Windows, the lock kept it
+            staging.rmdir()
+
+
 def _delete(staging: Path) -> None:
-    with contextlib.suppress(RuntimeError), locked(staging, wait=False):
+    with contextlib.suppress(RuntimeError), _alone(staging):
         shutil.rmtree(staging, ignore_errors=True)
         logger.info("deleted the remains of an unfinished export with other settings: %s", staging)
 
