@@ -376,6 +376,25 @@ def test_other_parts_of_a_subset_or_concatenation_are_refused(change, what):
     assert np.array_equal(again[0][0], copied[0][0])
 
 
+def test_indices_that_a_property_makes_anew_are_the_same_as_long_as_they_are_equal():
+    class Fold(Subset):
+        first = 3
+
+        def __init__(self, dataset):
+            self.dataset = dataset
+
+        @property
+        def indices(self):
+            return [self.first, 5]
+
+    fold = Fold(Own())
+    protected = ProtectedDataset(fold, protect(fold.dataset).perturbation)
+    assert np.array_equal(protected[0][0], protect(fold.dataset)[3][0])
+    fold.first = 4
+    with pytest.raises(RuntimeError, match="Fold to keep its indices"):
+        protected[0]
+
+
 def test_a_transform_of_another_name_is_not_set_through_the_view():
     class Named(Own):
         def __init__(self):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from .calls import Path
 from .transforms import SHORT, TRANSFORM_NAMES, attributes, datasets_in, is_dataset, may_cache
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
     def check(self) -> None:
         """Raises ``RuntimeError`` if it consists of something else now."""
         now = Parts.of(self.dataset)
-        if now.size != self.size or not all(map(operator.is_, now.held, self.held)):
+        if now.size != self.size or not all(map(_as_before, now.held, self.held)):
             kind, what = type(self.dataset).__name__, "datasets"
             if isinstance(self.dataset, Subset):
                 what = "indices" if now.held[0] is self.held[0] else "dataset"
@@ -49,6 +49,14 @@ class Parts(NamedTuple):
                 f"expected {kind} to keep its {what}, got others since it was wrapped; wrap it "
                 f"again, or protect the whole dataset and take a {kind} of that"
             )
+
+
+def _as_before(now: Any, before: Any) -> bool:
+    """Whether a part is the same, or indices that a property makes anew are."""
+    if now is before:
+        return True
+    indices = not any(isinstance(part, Dataset) for part in (now, before))
+    return indices and np.array_equal(now, before)
 
 
 def look_at(dataset: Any) -> list[Seen]:
