@@ -122,6 +122,22 @@ def test_a_victim_whose_training_diverges_is_not_taken_for_protection(recipe, ad
         )  # fmt: skip
 
 
+class OnlyInTraining(nn.Linear):
+    """Gives no numbers for a whole batch of test images."""
+
+    def forward(self, images):
+        broken = not self.training and len(images) == 10
+        return super().forward(images.flatten(1)) * (float("nan") if broken else 1.0)
+
+
+def test_a_victim_that_gives_no_numbers_when_it_is_tested_is_not_taken_for_protection():
+    with pytest.raises(FloatingPointError, match="finite logits, got nan in epoch 1 of 2"):
+        ue.evaluate(
+            Shapes(size=16), Shapes(size=10, train=False), OnlyInTraining(3072, 10), epochs=2,
+            batch_size=16, seeds=1, device="cpu", precision="float32", progress=False,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -235,11 +235,15 @@ def train_surrogate(
 
 @torch.no_grad()
 def count_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Number of images that a network in its current mode classifies correctly, int64 scalar.
+    """Number of images that a network in its current mode classifies correctly, float32 scalar.
+
+    It is NaN if any of the logits is, whose largest would be that of the first class.
 
     Args:
         model: Network from (B, C, H, W) in [0, 1] to logits.
         images: uint8, (B, C, H, W).
         labels: int64, (B,).
     """
-    return (model(to_float(images)).argmax(1) == labels).sum()
+    logits = model(to_float(images))
+    correct = (logits.argmax(1) == labels).sum()
+    return torch.where(logits.isnan().any(), math.nan, correct.float())

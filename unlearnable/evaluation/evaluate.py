@@ -151,7 +151,7 @@ def evaluate(
         ValueError: An argument is out of range, the datasets do not match, all training images are
             of one class, the test set is protected, or the victim does not output one logit for
             each class. All of this is checked before training.
-        FloatingPointError: The loss is no longer finite: the training diverged.
+        FloatingPointError: The loss or a logit is no longer finite: the training diverged.
     """
     training = Training.checked(
         find_recipe(recipe), epochs, seeds, batch_size, peak_images, device, precision
@@ -297,12 +297,22 @@ def _train_victim(
     count = min(training.peak_images or len(labels), len(labels))
     watched = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).long().to(run.device)
 
+    def finite(value: float, what: str) -> float:
+        if math.isfinite(value):
+            return value
+        raise FloatingPointError(  # its accuracy would look like strong protection
+            f"expected {what}, got {value} in epoch {min(len(run.history) + 1, epochs)} of "
+            f"{epochs}: the training of {result.victim} (countermeasure {counter.name}, seed "
+            f"{run.seed}) diverged with recipe={recipe.name!r}"
+            + ("; use 'standard', for any network" if recipe.name != STANDARD.name else "")
+        )
+
     def accuracy(images: Tensor, labels: Tensor) -> float:
-        correct = torch.zeros((), dtype=torch.int64, device=run.device)
+        correct = torch.zeros((), device=run.device)
         with run.frozen(model) as network:
             for x, y in zip(images.split(_TEST_BATCH), labels.split(_TEST_BATCH), strict=True):
                 correct += count_correct(network, x, y)
-        return correct.item() / len(images)
+        return finite(correct.item(), "finite logits") / len(images)
 
     for epoch in run.steps(epochs if counter.trains else 0, "epochs"):
         counter.on_epoch(model, run)
@@ -326,14 +336,8 @@ def _train_victim(
             scheduler=scheduler,
             label_smoothing=recipe.label_smoothing,
         )
-        if not math.isfinite(learned["loss"]):  # its accuracy would look like strong protection
-            raise FloatingPointError(
-                f"expected a finite loss, got {learned['loss']} in epoch {epoch + 1} of {epochs}: "
-                f"the training of {result.victim} (countermeasure {counter.name}, seed "
-                f"{run.seed}) diverged with recipe={recipe.name!r}"
-                + ("; use 'standard', for any network" if recipe.name != STANDARD.name else "")
-            )
-        run.log(loss=learned["loss"], accuracy=accuracy(images[watched], labels[watched]))
+        loss = finite(learned["loss"], "a finite loss")
+        run.log(loss=loss, accuracy=accuracy(images[watched], labels[watched]))
     curve = [record["accuracy"] for record in run.history]
     curve = curve or [accuracy(images[watched], labels[watched])]
     every = torch.arange(len(run.labels), device=run.device)
