@@ -5,7 +5,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from unlearnable.cli.main import main
-from unlearnable.data.image_folder import is_picture, open_folder, survey_folder
+from unlearnable.data.extensions import is_picture
+from unlearnable.data.image_folder import open_folder, survey_folder
 from unlearnable.data.photo import ON_WHITE, UPRIGHT
 
 
@@ -264,5 +265,16 @@ def test_size_to_learn_at(root, sizes, expected):
 
 
 def test_names_of_pictures(tmp_path):
-    names = ["a.JPG", "a.heic", "a.gif", "a.nef", "a.avif", "a.hif", "a.txt", "a", "a.json"]
-    assert [is_picture(tmp_path / name) for name in names] == [True] * 6 + [False] * 3
+    names = ["a.JPG", "a.heic", "a.gif", "a.nef", "a.PEF", "a.avif", "a.hif", "a.psd", "a.eps"]
+    assert all(is_picture(tmp_path / name) for name in names)
+    others = ["a.txt", "a", "a.json", "licence.pdf", "clip.mpg", "clip.MPEG", "a.h5", "a.grib"]
+    assert not any(is_picture(tmp_path / name) for name in others)
+
+
+def test_documents_videos_and_raw_files_are_told_apart(root):
+    for name in ("licence.pdf", "clip.mpg", "clip.webm", "raw.pef", "raw.GPR"):
+        (root / "cat" / name).write_bytes(b"...")
+    said = "; ".join(survey_folder(open_folder(root)).summary())
+    assert "left out (format not supported): 2 pictures (cat/raw.GPR, cat/raw.pef)" in said
+    assert "left out (not photos): 2 videos (cat/clip.mpg, cat/clip.webm)" in said
+    assert "left out (not photos): 1 file (cat/licence.pdf)" in said and "raw converter" in said

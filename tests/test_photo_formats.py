@@ -11,7 +11,8 @@ from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
 from unlearnable.cli.main import main
-from unlearnable.data.image_folder import open_folder, photo_extensions, survey_folder
+from unlearnable.data.extensions import photo_extensions
+from unlearnable.data.image_folder import open_folder, survey_folder
 from unlearnable.data.photo import TO_SRGB, UPRIGHT, load_photo
 
 AVIF = pytest.param(

@@ -401,3 +401,14 @@ def test_what_is_stated_of_a_lossy_export_is_checked(stated, photos, tmp_path):
         file.write("a" * 200_000)
     with pytest.raises(ValueError, match="as written by an export"):
         verify(out, artefact, progress=False)
+
+
+def test_a_document_beside_the_copies_is_no_unprotected_picture(photos, tmp_path):
+    artefact = ue.RandomNoise().fit(photos, image_size=16, progress=False).perturbation_
+    folder = export(photos, artefact, tmp_path / "out")
+    for name in ("licence.pdf", "clip.mpg"):
+        (folder / name).write_bytes(b"...")
+    found = check(folder, artefact)
+    assert found.whole and found.others == ["clip.mpg", "licence.pdf"]
+    (folder / "raw.pef").write_bytes(b"...")
+    assert check(folder, artefact).files["raw.pef"] == "unknown"

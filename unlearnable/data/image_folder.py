@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import re
 import statistics
@@ -14,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
 from torchvision import datasets
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm.auto import tqdm
 
+from .extensions import RAW, VIDEOS, is_picture, photo_extensions
 from .links import check_links
 from .many_photos import bad_photos, few_at_once
 from .photo import (
@@ -44,13 +42,9 @@ _SPLIT = re.compile(
     r"([-_ ]?(set|data|images|\d+))*",
     re.IGNORECASE,
 )
-# Endings of pictures that Pillow may not read.
-_RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
-_PICTURES = (*HEIC_EXTENSIONS, ".avif", ".jxl", ".jfif", ".svg", *_RAW)
 _RAW_HINT = (
     "Camera raw files cannot be read: export them as JPEG, PNG or TIFF from your raw converter"
 )
-_VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mts", ".mkv", ".3gp")
 FLAT_CLASS = "photos"  # of all photos of a folder without class folders
 
 
@@ -79,7 +73,7 @@ class Survey(NamedTuple):
         lines = [f"{what}: {count:,} of {whole}" for what, count in self.notes.items()]
         hidden = [file for file in self.left_out if is_foreign(Path(file))]
         shown = [file for file in self.left_out if not is_foreign(Path(file))]
-        videos = [file for file in shown if Path(file).suffix.lower() in _VIDEOS]
+        videos = [file for file in shown if Path(file).suffix.lower() in VIDEOS]
         known = photo_extensions()
         beside = [file for file in shown if file.lower().endswith(known)]
         unread = [file for file in shown if file not in beside and is_picture(Path(file))]
@@ -96,21 +90,6 @@ class Survey(NamedTuple):
                 count = f"1 {what}" if len(files) == 1 else f"{len(files):,} {what}s"
                 lines.append(f"left out ({reason}): {count} ({_some(files)})")
         return [*lines, *_hints(unread)]
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file has the extension of a picture, even one that cannot be read."""
-    return path.suffix.lower() in _PICTURES or path.suffix.lower() in Image.registered_extensions()
-
-
-def photo_extensions() -> tuple[str, ...]:
-    """Extensions of the files that are read as photos, in lower case.
-
-    Torchvision's extensions; AVIF if Pillow reads it (from 11.3), HEIC if pillow-heif is installed.
-    """
-    avif = (".avif",) if ".avif" in Image.registered_extensions() else ()
-    heic = HEIC_EXTENSIONS if importlib.util.find_spec("pillow_heif") else ()
-    return (*IMG_EXTENSIONS, *avif, *heic)
 
 
 def is_foreign(path: Path) -> bool:
@@ -205,7 +184,7 @@ def _hints(unread: Iterable[str | Path]) -> list[str]:
     """What to do with pictures that are not read."""
     endings = {Path(file).suffix.lower() for file in unread}
     hints = [HEIC_HINT] if endings & set(HEIC_EXTENSIONS) else []
-    return [*hints, _RAW_HINT] if endings & set(_RAW) else hints
+    return [*hints, _RAW_HINT] if endings & set(RAW) else hints
 
 
 def _refuse_splits(root: Path, classes: list[Path]) -> None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.export_marker import MARKER, export_at
+from ..data.extensions import is_picture
 from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumbnail
 from ..data.image import Images, Pixels, pixels_of
-from ..data.image_folder import files_below, is_foreign, is_picture
+from ..data.image_folder import files_below, is_foreign
 from ..data.photo import load_photo
 from ..perturbation.perturbation import Perturbation, check_perturbation
 from .dataset import ProtectedDataset

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ...data.image_folder import is_foreign, is_picture, photo_extensions
+from ...data.extensions import is_picture, photo_extensions
+from ...data.image_folder import is_foreign
 from ...data.photo import HEIC_EXTENSIONS, HEIC_HINT
 
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*]' if os.name == "nt" else r"[\x00]")
