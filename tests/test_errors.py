@@ -629,6 +629,16 @@ def test_a_terminal_of_another_encoding_gets_escapes(latin, monkeypatch):
     assert (stream.errors, sys.stderr.errors) == ("strict", "strict")
 
 
+def test_help_reaches_a_terminal_of_another_encoding(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(SystemExit) as ended:
+        main(["protect", "--help"])
+    stream.flush()
+    assert ended.value.code == 0 and stream.errors == "strict"
+    assert "--perturbation" in stream.buffer.getvalue().decode("latin-1")
+
+
 def load_bgr(path):
     return np.ascontiguousarray(np.asarray(Image.open(path).convert("RGB"))[..., ::-1])
 

@@ -21,7 +21,7 @@ from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
 from .parser import Command, Parser
 from .preview import preview
-from .terminal import drop_output, own_words_only, sentence
+from .terminal import any_character, drop_output, own_words_only, sentence
 
 _PERTURBATION_HELP = (
     "folder of a saved perturbation (the key), owner/name on the Hugging Face Hub, or a name "
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success; 1 for an error, which is explained, or a folder that is not fully protected;
         130 for Ctrl-C; 143 for SIGTERM.
     """
-    args, unknown = make_parser().parse_known_args(argv)
+    with any_character(sys.stdout):  # of the help
+        args, unknown = make_parser().parse_known_args(argv)
     if unknown:
         args.parser.refuse(unknown)
     with own_words_only(debug=args.debug), sigterm_raises():

@@ -46,7 +46,7 @@ def own_words_only(*, debug: bool) -> Iterator[None]:
     own.setLevel(logging.INFO)
     if debug:
         root.setLevel(logging.INFO)
-    with warnings.catch_warnings(), _any_character(sys.stdout), _any_character(sys.stderr):
+    with warnings.catch_warnings(), any_character(sys.stdout), any_character(sys.stderr):
         if not debug and not sys.warnoptions:
             warnings.showwarning = _show_warning
         try:
@@ -68,7 +68,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 @contextlib.contextmanager
-def _any_character(stream: TextIO) -> Iterator[None]:
+def any_character(stream: TextIO) -> Iterator[None]:
     """File names need not be Unicode, and not every terminal has every sign."""
     if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
         yield
