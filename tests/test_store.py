@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import random
 import threading
@@ -57,6 +58,33 @@ def test_images_are_decoded_by_workers_in_order_and_without_the_global_generator
     found = read_images(Shapes(size=40), folder=tmp_path / "store")
     assert torch.equal(torch.get_rng_state(), state)
     assert_same(found, read_images(Shapes(size=40)))
+
+
+@pytest.fixture
+def forkserver():
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize("forks", [False, store_module._FORKS])
+def test_datasets_that_cannot_be_pickled_are_read_where_processes_are_not_forked(
+    forkserver, tmp_path, monkeypatch, forks
+):
+    monkeypatch.setattr(store_module, "_MANY", 1)
+    monkeypatch.setattr(store_module, "_FORKS", forks)
+    shapes = Shapes(size=20)
+
+    class Local:
+        def __len__(self):
+            return len(shapes)
+
+        def __getitem__(self, index):
+            return shapes[index]
+
+    found = read_images(Local(), folder=tmp_path / "store")
+    assert torch.equal(found.images, read_images(shapes).images)
 
 
 def test_two_processes_do_not_build_the_same_store(tmp_path):

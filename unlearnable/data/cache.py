@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ _BUILDING = ".unlearnable-building"
 _FORMAT = "unlearnable-images"
 _PEEK = 64  # images that are compared when a store is used again
 _MANY = 2000  # images from which decoding them in worker processes pays
+# Processes that are not forked run the caller's script again, and get what can be pickled.
+_FORKS = sys.platform == "linux"
 _PARALLEL = min(8, os.cpu_count() or 1)  # threads or processes
 _AHEAD = 32  # photos that threads may have decoded before they are taken
 
@@ -99,6 +102,7 @@ class _Decoder(Dataset[_Decoded]):
                 num_workers=workers,
                 collate_fn=list,
                 generator=torch.Generator(),  # else it draws from the global one
+                multiprocessing_context="fork",
             )
             yield from itertools.chain.from_iterable(loader)
         else:
@@ -261,7 +265,7 @@ def _write_images(
     """Writes all images to a new file; what is kept of them besides, as arrays by name."""
     count = math.prod(shape)  # bytes
     checksums = np.empty(shape[0], dtype=np.uint32)
-    workers = _PARALLEL if shape[0] >= _MANY else 0
+    workers = _PARALLEL if _FORKS and shape[0] >= _MANY else 0
     with path.open("wb") as file:
 
         def keep(index: int, pixels: Images) -> None:
