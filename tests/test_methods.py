@@ -345,6 +345,20 @@ def test_l2_steps_that_are_not_undone_are_taken():
     assert method.fit(Shapes(size=16), progress=False).perturbation_.rows.any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize("cls", [ue.REM, ue.SEM])
+def test_l2_steps_that_leave_rows_as_random_as_they_start_are_refused(cls):
+    images = Shapes(size=16)
+    with pytest.raises(ValueError, match=r"half of epsilon=1 .* 10 \* 0\.00627: .* step_size="):
+        cls("tiny", norm="L2", epsilon=1.0).fit(images, progress=False)
+    enough = {"norm": "L2", "epsilon": 1.0, "steps": 2, "step_size": 0.25}
+    with pytest.raises(ValueError, match=r"2 \* 0\.2: .* final_step_size="):
+        cls("tiny", **enough, final_step_size=0.2).fit(images, progress=False)
+    with pytest.raises(ValueError, match=r"1 \* 0\.25: .* step_size="):
+        cls("tiny", **enough, final_steps=1).fit(images, progress=False)
+    few = {"train_steps": 1, "eot_samples": 1, "robust_steps": 1}
+    assert cls("tiny", **enough, **few).fit(images, progress=False).perturbation_.rows.any()
+
+
 def test_the_default_step_of_aue_reaches_the_next_level():
     assert ue.AUE()._step_size == ue.AUE(granularity="class-wise")._step_size == 8 / 255 / 10
     assert ue.AUE(epsilon=1 / 255, granularity="class-wise")._step_size == 1 / 255 / 10

@@ -44,8 +44,9 @@ class MIUE(Expectation):
             its features are the inputs of the Linear layer called last.
         epsilon: Budget in [0, 1] units.
         norm: ``"Linf"`` or ``"L2"``.
-        step_size: Length of a perturbation step after the last epoch.
-        first_step_size: Length of a step after the first epoch; in between it changes linearly.
+        step_size: What the length of a perturbation step changes to: after the last epoch, it is
+            one epoch's change away from it.
+        first_step_size: Length of a step after the first epoch; it changes linearly.
         steps: Steps per perturbation after each epoch. ``steps`` times the shorter length must
             exceed 0.5/255, half a pixel level, and for L2 that times the square root of C * H * W.
         temperature: Divisor of the cosines between features.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -83,7 +83,9 @@ class REM(Expectation):
         final_step_size: Length of these steps; None means ``step_size``.
         warm_start: Start from the image's last perturbation instead of a random one, so that very
             few steps are enough. Then ``steps * step_size`` must exceed 0.5/255, half a pixel
-            level, and for L2 that times the square root of C * H * W.
+            level, and for L2 that times the square root of C * H * W. For L2 without it, that
+            product, also of the last sweep, must be at least half of ``epsilon``: the default
+            lengths are for Linf.
         granularity: ``"sample-wise"``; the method has no other.
         pretrained_surrogate: Keep the weights of a surrogate given as a module, or start from those
             of a named network (:func:`unlearnable.pretrained_network`).
@@ -140,6 +142,20 @@ class REM(Expectation):
     @property
     def _visit(self) -> tuple[int, float] | None:
         return (self.steps, self.step_size) if self.warm_start else None
+
+    def _check_moves(self, shape: Sequence[int] | None = None) -> None:
+        super()._check_moves(shape)
+        if self.warm_start or self.norm == "Linf":
+            return
+        last = "final_step_size" if self.final_step_size else "step_size"
+        for steps, name in ((self.steps, "step_size"), (self._final_steps, last)):
+            step_size = getattr(self, name)
+            if steps * step_size < self.epsilon / 2:
+                raise ValueError(
+                    f"expected steps that reach at least half of epsilon={self.epsilon:g} with the "
+                    f"norm L2, got {steps} * {step_size:.3g}: rows start at random without "
+                    f"warm_start=True, and would stay almost as random; pass a larger {name}="
+                )
 
     @property
     def _final_steps(self) -> int:
