@@ -696,6 +696,16 @@ def test_shapes_of_numbers_that_are_refused(name):
         ("photos/cat.jpg", "got str, a path; open it with PIL.Image.open"),
         (Path("photos/cat.jpg"), "got .*Path, a path; open it"),
         (3, r"got int\. Perturbations"),
+        (torch.zeros(8, 8, dtype=torch.uint8), r"shape \(8, 8\); image\[None\] adds the channel"),
+        (
+            torch.zeros(3, 8, 8, dtype=torch.int64),
+            r"; to\(torch\.uint8\) converts it if its levels",
+        ),
+        (np.zeros((8, 8, 3), np.int64), r"; astype\(np\.uint8\) converts it if its levels are 0"),
+        (np.zeros((8, 8), np.uint16), r"; astype\(np\.uint8\) converts it"),
+        (np.zeros((8, 8), bool), r"shape \(8, 8\)\. Perturbations"),
+        (torch.zeros(3, 8, 8, dtype=torch.bool), r"shape \(3, 8, 8\)\. Perturbations"),
+        (torch.zeros(3, 8, 8), r"shape \(3, 8, 8\)\. Perturbations"),
     ],
 )
 def test_what_is_no_image_yet_is_refused_with_what_to_do(image, hint):

@@ -162,6 +162,11 @@ def canonical(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
             hint = "; permute(2, 0, 1) puts the channels first"
         if isinstance(image, np.ndarray) and is_uint8 and ndim == 3 and len(image) in (1, 3):
             hint = "; transpose(1, 2, 0) puts the channels last"
+        if first and is_uint8 and ndim == 2:
+            hint = "; image[None] adds the channel"
+        if "int" in str(image.dtype) and not is_uint8 and ndim in (2, 3):
+            to_uint8 = "to(torch.uint8)" if first else "astype(np.uint8)"
+            hint = f"; {to_uint8} converts it if its levels are 0 to 255"
     elif isinstance(image, Mapping) and "bytes" in image:
         hint = ", an encoded file; decode the column with cast_column(name, datasets.Image())"
     elif isinstance(image, (bytes, bytearray)):
