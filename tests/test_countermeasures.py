@@ -109,6 +109,14 @@ def test_unknown_names_raise_with_the_list(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "near"), [("jpg-10", "jpeg-10"), ("standrd", "standard"), ("adaptve", "adaptive")]
+)
+def test_a_near_countermeasure_or_set_is_suggested(name, near):
+    with pytest.raises(ValueError, match=rf"got '{name}'; did you mean '{near}'\?"):
+        countermeasure(name)
+
+
+@pytest.mark.parametrize(
     "name",
     ["jpeg-0", "jpeg-101", "bit-depth-9", "adversarial-training-0", "unprotected-0",
      "clean-part-only-101", "adversarial-training-4-steps-0"],

@@ -623,6 +623,6 @@ told["json"] = run("list", "--json")
     assert "snapshots" in told["cached"][1]
     assert told["mine"][0] == 1 and "--force" in told["mine"][2]
     assert told["missing"][0] == 1 and told["missing"][2].startswith("unlearnable: found no")
-    listed = "there  RandomNoise  Shapes  Linf 8/255  125.6 kB  owner/open@"
+    listed = "there  RandomNoise  Shapes  Linf 8/255  126 kB  owner/open@"
     assert told["list"][1].startswith(listed)
     assert json.loads(told["json"][1])[0]["where"] == "owner/open@" + "a" * 40

@@ -31,14 +31,14 @@ def print_info(args: argparse.Namespace) -> None:
 
 def print_names(args: argparse.Namespace) -> None:
     """List the pre-made perturbations that can be loaded by name."""
+    from ..engine.sizes import readable_size
     from ..hub.catalogue import list_pretrained
 
     entries, lines = [], []
     for entry in list_pretrained():
         entries.append(asdict(entry) | {"where": entry.where})
         budget = f"{entry.norm} {entry.epsilon}" if entry.epsilon else ""
-        large = entry.bytes >= 1e6
-        size = f"{entry.bytes / 1e6:.1f} MB" if large else f"{entry.bytes / 1e3:.1f} kB"
+        size = readable_size(entry.bytes)
         lines.append([entry.name, entry.method, entry.dataset, budget, size, entry.where])
     show(args, entries, aligned(lines) or "No pre-made perturbations come with this release.")
 

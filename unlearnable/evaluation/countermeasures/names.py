@@ -132,7 +132,7 @@ def countermeasure(chosen: str | Countermeasure | None) -> Countermeasure:
             return make(*(float(number) if "." in number else int(number) for number in numbers))
     if (made := _of_filter(chosen)) is not None:
         return made
-    near = suggestion(chosen, [*STRONG_SET, *NAMES])
+    near = suggestion(chosen, [*SETS, ADAPTIVE, *STRONG_SET, *NAMES])
     raise ValueError(f"expected a countermeasure out of {', '.join(NAMES)}; got {chosen!r}{near}")
 
 
