@@ -31,8 +31,8 @@ Those of CIFAR-100, from a folder with ``cifar-100-python``:
         --preset fast --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
         --result benchmarks/results/release-cifar100-em-gpu.json
     python benchmarks/release.py ROOT --dataset cifar100 --surrogates \
-        --only cifar100-sem cifar100-tap cifar100-rem --preset fast --surrogate tiny \
-        --victim resnet9 --epochs 12 --recipe fast \
+        --only cifar100-sem cifar100-tap cifar100-rem cifar100-sep cifar100-miue \
+        --preset fast --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
         --clean benchmarks/results/release-cifar100-em-gpu.json \
         --result benchmarks/results/release-cifar100-cpu.json
 
