@@ -24,9 +24,7 @@ def test_the_table_of_the_tiny_network_is_made_from_the_committed_result(benchma
         assert row in page, f"run benchmarks/cifar10.py --table: {row}"
 
 
-@pytest.mark.parametrize(
-    "command", ["fullsize", "photos", "presets", "processes", "recipes", "strength"]
-)
+@pytest.mark.parametrize("command", ["fullsize", "photos", "processes", "recipes", "strength"])
 def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchmarks):
     from record import RESULTS, filled
 
@@ -35,6 +33,16 @@ def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchma
     arguments = [json.loads(result.read_text())] if result.exists() else []
     page = filled(made.PAGE, f"{command}.py", made.table(*arguments))
     assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
+
+
+@pytest.mark.parametrize("method", ["SEM", "AUE", "MIUE"])
+def test_tables_of_presets_are_made_from_the_committed_results(method, benchmarks):
+    from presets import PAGES, result_of, table
+    from record import RESULTS, filled
+
+    result = json.loads((RESULTS / result_of(method)).read_text())
+    page = filled(PAGES[method], "presets.py", table(result))
+    assert page == PAGES[method].read_text(encoding="utf-8"), f"run presets.py --method {method}"
 
 
 @pytest.mark.parametrize(
