@@ -693,16 +693,18 @@ def test_jpg_with_a_quality_is_told_its_name(protected, tmp_path):
         protected.export(tmp_path / "out", None)
 
 
+class Stop(Exception):
+    pass
+
+
+def stop(share):
+    if share > 0.5:
+        raise Stop
+
+
 def test_what_another_loader_read_is_not_taken_over(photos, tmp_path):
     def mirrored(path):
         return Image.open(path).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-    class Stop(Exception):
-        pass
-
-    def stop(share):
-        if share > 0.5:
-            raise Stop
 
     method = RandomNoise(granularity="class-wise")
     method.fit(photos, device="cpu", image_size=16, progress=False)
@@ -743,13 +745,6 @@ def test_images_that_nothing_changes_are_named(tmp_path, format):
 
 
 def test_a_resumed_export_names_images_that_nothing_changes(photos, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(share):
-        if share > 0.5:
-            raise Stop
-
     method = RandomNoise(granularity="class-wise")
     made = method.fit(photos, device="cpu", image_size=16, progress=False).perturbation_
     rows = made.rows.copy()
