@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlearnable import RandomNoise
 from unlearnable.photos.app import intake, start, words
 from unlearnable.photos.app.intake import Dropped, collect
 from unlearnable.photos.app.local import OnlyThisPage
@@ -189,6 +190,46 @@ def test_copies_verify_with_what_is_in_the_key(visit, tmp_path):
         tmp_path / "copies", Perturbation.from_pretrained(tmp_path / "key" / "perturbation")
     )
     assert found.whole and found.files.keys() == set(done.names)
+
+
+class Planned:
+    """A plan whose method changes no pixel of photos of the first kind."""
+
+    seconds, writing = 60.0, 1.0
+
+    def fit(self, dataset, progress):
+        self.method = RandomNoise(granularity="class-wise").fit(dataset, image_size=32)
+        self.method.history_ = [{"accuracy": 0.25}]
+        made = self.method.perturbation_
+        rows = made.rows.copy()
+        rows[0] = 0
+        self.method.perturbation_ = type(made)(rows, made.config)
+        return self.method
+
+
+@pytest.mark.filterwarnings("ignore:2 of 4 copies", "ignore:only .* of the change is left")
+@pytest.mark.parametrize("format", ["png", "jpeg"])
+def test_what_is_wrong_with_the_copies_is_said(visit, tmp_path, format):
+    for n in range(4):
+        smooth = Image.linear_gradient("L").resize((64, 48)).rotate(40 * n).convert("RGB")
+        smooth.save(tmp_path / f"{n}.jpg", quality=4)
+    names = ["a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg"]
+    visit.look([Dropped(tmp_path / f"{n}.jpg", name) for n, name in enumerate(names)], [], "low")
+    visit._plan = Planned()
+    done, _ = finished(visit, format)
+    bare, *lossy, weak = done.cautions
+    assert "2 of 4 copies are not protected" in bare and done.names[0] in bare
+    assert "do not publish them" in bare.lower() and done.names[3] not in bare
+    assert weak.startswith("The protection may be weak") and weak.endswith("More photos help.")
+    assert ["hardly protected" in text for text in lossy] == [True] * (format == "jpeg")
+
+
+def test_copies_that_are_as_they_should_be_need_no_caution():
+    assert words.cautions([], 3, None) == words.cautions([], 3, 0.5) == []
+    (one,) = words.cautions(["a.png"], 3, 0.9)
+    assert "1 of 3 copies is not protected" in one and "publish it" in one
+    (many,) = words.cautions(list("abcdefg"), 9, None)
+    assert "a, b, c, d, e, …" in many
 
 
 class Endless:

@@ -208,6 +208,43 @@ def untimed(report):
     return dataclasses.replace(report, cells=cells, date="")
 
 
+@dataclasses.dataclass(frozen=True)
+class TooFast(Countermeasure):
+    """A trainer whose victim of one seed diverges."""
+
+    name = "too-fast"
+    description = "a victim that learns too fast"
+
+    def on_batch(self, batch, run, done):
+        return batch._replace(images=batch.images * float("nan" if run.seed == 1 else "1"))
+
+
+def test_a_victim_that_diverges_is_left_out_and_said(images, pixel, tmp_path, caplog):
+    small = {"epochs": 1, "batch_size": 32, "seeds": 2, "folder": tmp_path / "a"}
+    report = run(images, pixel, countermeasures=[TooFast()], **small)
+    lost = [f"{kind}, too-fast, tiny, seed 1" for kind in (PROTECTED, CLEAN)]
+    assert list(report.diverged) == lost and "seed 1) diverged" in report.diverged[lost[0]]
+    assert len(report.cells) == 6 and report.planned == 8 and not report.complete
+    assert all(any(key in record.getMessage() for record in caplog.records) for key in lost)
+    assert report.reached(PROTECTED, "too-fast", "tiny").seeds == 1
+    said = f"Left out, because the training diverged: {'; '.join(lost)}."
+    for text in (report.verdict(), report.to_markdown(), report.to_html()):
+        assert said in text.replace("\\", "") and "so far" not in text
+    assert "6 of 8, 2 diverged" in report.to_markdown()
+    assert ue.AuditReport.load(tmp_path / "a") == report
+    again = run(images, pixel, countermeasures=[TooFast()], **small)
+    assert again == report  # they were tried again, and nothing else was
+
+
+def test_an_audit_in_which_every_victim_diverges_says_why(images, pixel, monkeypatch, trained):
+    def diverge(planned, *_, **__):
+        raise FloatingPointError(f"{planned.key} diverged")
+
+    monkeypatch.setattr(module, "measure_cell", diverge)
+    with pytest.raises(FloatingPointError, match="protected, none, tiny, seed 0 diverged"):
+        run(images, pixel)
+
+
 def test_a_folder_takes_more_countermeasures_and_seeds(images, pixel, trained, tmp_path):
     run(images, pixel, folder=tmp_path / "a")
     first = list(trained)

@@ -293,7 +293,7 @@ def test_fit_plans_likewise(photos, tmp_path, capsys, caplog):
 
 def test_a_weak_result_is_said(photos, capsys, caplog, monkeypatch):
     arguments = ("protect", "photos", "out", "--set", "visits=1", "--quiet")
-    monkeypatch.setattr("unlearnable.cli.ending._WEAK", 2.0)
+    monkeypatch.setattr("unlearnable.photos.words._WEAK", 2.0)
     out = run(capsys, caplog, *arguments)[1]
     assert "The protection may be weak" in out
 

@@ -250,6 +250,20 @@ def test_unfinished_audits_say_so():
     assert "–" in nothing.to_markdown() and str(nothing)
 
 
+def test_what_holds_but_for_a_victim_that_diverged_is_inconclusive():
+    lost = {"protected, jpeg-10, tiny, seed 0": "expected a finite loss, got nan"}
+    held = [cell(PROTECTED, "none", 0.2), cell(PROTECTED, "grayscale", 0.2), BROKEN[1], BROKEN[3]]
+    made = report(held, ("none", "jpeg-10", "grayscale"), planned=5, diverged=lost)
+    assert made.headline().endswith("but some tests are inconclusive")
+    assert "Left out, because the training diverged: protected, jpeg-10" in made.verdict()
+    assert "so far" not in made.verdict() and "next to nothing" not in made.verdict()
+    nothing = report([], planned=1, diverged=lost)
+    assert nothing.verdict().startswith("Nothing has been measured yet. Left out")
+    old = made.to_dict()
+    del old["diverged"]
+    assert ue.AuditReport.from_dict(old) == dataclasses.replace(made, diverged={})
+
+
 def test_seeds_are_averaged_with_their_spread():
     cells = [
         cell(PROTECTED, "none", 0.2), cell(PROTECTED, "none", 0.4, seed=1), cell(CLEAN, "none", 0.9)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from .terminal import quoted
 if TYPE_CHECKING:
     from ..photos.plan import Plan
     from ..protected.dataset import ProtectedDataset
-
-_WEAK = 0.6  # share of the photos whose pattern its own network reads, below which it is weak
 
 
 def ending(
@@ -34,6 +31,8 @@ def ending(
         compared: Number of photos whose change the export measured, so that none is read again.
         plan: The plan, if the perturbation was learned by this command.
     """
+    from ..photos.words import measurable, weak
+
     out, key, place = map(quoted, (args.out, values["key"], args.dataset))
     lines = [_written(args, out, values["images"]), _changed(protected, compared)]
     if (kept := _kept(Path(args.out))) is not None:
@@ -46,14 +45,12 @@ def ending(
             f"The key is in {key}. Keep it, and do not publish it: anyone who has it can remove "
             f"the protection, and you need it to check the copies."
         )
-    if plan is not None and (weak := _weak(plan)) is not None:
-        lines.append(weak)
+    if plan is not None and (warning := weak(plan)) is not None:
+        lines.append(f"{warning}; --set visits=100 takes longer and may also help.")
     if args.format in ("png", "webp", "jpeg"):
         uncached = computed(values["key"]) is not None
         originals = f" --originals {place}" if uncached else ""
         lines.append(f"  Check the copies:  unlearnable verify {out} {key}{originals}")
-    from ..photos.words import measurable
-
     if plan is not None and measurable(plan) and plan.both is None:
         full = " --full-size" if protected.full_size else ""
         audit = f"unlearnable audit {place} --perturbation {key}{full} --quick"
@@ -92,16 +89,3 @@ def _kept(folder: Path) -> str | None:
     if found["size"] is not None:
         text += f"; the files are {found['size']:.2f} times as large as the photos"
     return f"{text}."
-
-
-def _weak(plan: Plan) -> str | None:
-    """A warning where the network that was learned does not even read its own patterns."""
-    history = plan.method.history_
-    accuracy = history[-1].get("accuracy", math.nan) if history else math.nan
-    if not accuracy < _WEAK:
-        return None
-    return (
-        f"The protection may be weak: little was learned in the time available, and only "
-        f"{accuracy:.0%} of the photos can be recognised by the change. More photos help; --set "
-        f"visits=100 takes longer and may also help."
-    )

@@ -11,6 +11,7 @@ from ..methods.lasting import Lasting
 
 _USUAL = 8 / 255  # what the levels below belong to
 ENOUGH = 100  # photos of a class from which on an audit may say something, as a rule of thumb
+_WEAK = 0.6  # share of the photos whose pattern its own network reads, below which it is weak
 _LOOKS = {
     "low": "The copies will look untouched",
     "medium": "The copies will look almost untouched",
@@ -204,3 +205,15 @@ def measurable(plan: Planned) -> bool:
     """Whether there are enough photos for an audit to be meaningful."""
     filled = [images for images in plan.classes.values() if images]
     return len(filled) > 1 and sum(filled) >= ENOUGH * len(filled)
+
+
+def weak(plan: Planned) -> str | None:
+    """A warning where the network that was learned does not even read its own patterns."""
+    history = plan.method.history_
+    accuracy = history[-1].get("accuracy", math.nan) if history else math.nan
+    if not accuracy < _WEAK:
+        return None
+    return (
+        f"The protection may be weak: little was learned in the time available, and only "
+        f"{accuracy:.0%} of the photos can be recognised by the change. More photos help"
+    )

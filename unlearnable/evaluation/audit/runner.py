@@ -64,6 +64,8 @@ def audit(
     The time and memory needed are estimated and logged before it starts, and the remaining time
     after each cell. All arguments are checked before the first victim trains. Both datasets are
     read once and kept in memory; without ``test``, the dataset is read twice, first to split it.
+    A victim whose training diverges is left out of the figures, and the report says so; the next
+    start with the same folder tries it again.
 
     Args:
         dataset: The clean dataset, or a :class:`ProtectedDataset`, which carries its perturbation.
@@ -94,6 +96,7 @@ def audit(
         ValueError: An argument is out of range, the datasets do not match, or the folder contains
             another audit.
         UnknownImageError: The perturbation does not belong to the dataset.
+        FloatingPointError: The training of every victim diverged.
     """
     known = dataset.perturbation if isinstance(dataset, ProtectedDataset) else perturbation
     knowing = adaptive_countermeasures(known) if isinstance(known, Perturbation) else ()
@@ -121,10 +124,13 @@ def audit(
     with open_ledger(folder, data.identity | settings, counters) as ledger:
         report = _empty_report(data, counters, names, training, settings, len(cells))
         todo = [cell for cell in cells if cell not in ledger]
-        for measured in _measured(todo, cells, ledger, data, training, progress):
-            if folder is not None and measured is not todo[-1]:
-                _with_cells(report, cells, ledger).save(folder)
-        report = _with_cells(report, cells, ledger)
+        diverged: dict[str, str] = {}
+        for tried in _measured(todo, cells, ledger, diverged, data, training, progress):
+            if folder is not None and tried is not todo[-1]:
+                _with_cells(report, cells, ledger, diverged).save(folder)
+        report = _with_cells(report, cells, ledger, diverged)
+        if diverged and not report.cells:
+            raise FloatingPointError(next(iter(diverged.values())))
         if folder is not None:
             report.save(folder)
     return report
@@ -134,11 +140,15 @@ def _measured(
     todo: Sequence[PlannedCell],
     cells: Sequence[PlannedCell],
     ledger: Ledger,
+    diverged: dict[str, str],
     data: AuditData,
     training: Training,
     progress: bool,
 ) -> Iterator[PlannedCell]:
-    """Measures one cell after the other, and gives each when it is in the ledger."""
+    """Measures one cell after the other, and gives each when it is in the ledger.
+
+    If the training of one diverges, what was wrong is in ``diverged`` instead.
+    """
     if not todo:
         return
     clock = Clock(cells, ledger)
@@ -148,7 +158,13 @@ def _measured(
     for done, planned in enumerate(todo, 1):
         counter = planned.countermeasure
         train = data.training_images(planned.trained_on, counter, training.device)
-        cell = measure(planned, train, data.test, training.epochs, progress=progress)
+        try:
+            cell = measure(planned, train, data.test, training.epochs, progress=progress)
+        except FloatingPointError as error:
+            diverged[planned.key] = str(error)
+            logger.warning(f"{planned.key}: {error}; the audit goes on without it")
+            yield planned
+            continue
         place = _machine(training.device) | cell.machine
         ledger.put(planned, dataclasses.replace(cell, machine=place))
         clock.took(planned, cell.seconds)
@@ -240,9 +256,11 @@ def _empty_report(
     )
 
 
-def _with_cells(report: AuditReport, cells: Sequence[PlannedCell], ledger: Ledger) -> AuditReport:
+def _with_cells(
+    report: AuditReport, cells: Sequence[PlannedCell], ledger: Ledger, diverged: dict[str, str]
+) -> AuditReport:
     measured = [ledger[cell] for cell in cells if cell in ledger]
-    return dataclasses.replace(report, cells=measured, date=ledger.date)
+    return dataclasses.replace(report, cells=measured, diverged=diverged, date=ledger.date)
 
 
 def _machine(place: torch.device) -> dict[str, Any]:

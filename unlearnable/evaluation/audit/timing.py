@@ -68,10 +68,13 @@ def probe(
             continue
         counter = cell.countermeasure.for_timing(few, count)
         plain = cell._replace(trained_on=CLEAN, countermeasure=counter)
-        if not warm:
-            measure(plain, train, test, 1)
-            warm = True
-        once = measure(plain, train, test, 1).seconds
-        # What is done once, such as compression, is in the time of the first epoch only.
-        more = min(once, max(0.0, measure(plain, train, test, 2).seconds - once))
+        try:
+            if not warm:
+                measure(plain, train, test, 1)
+                warm = True
+            once = measure(plain, train, test, 1).seconds
+            # What is done once, such as compression, is in the time of the first epoch only.
+            more = min(once, max(0.0, measure(plain, train, test, 2).seconds - once))
+        except FloatingPointError:  # it diverges this early, and is likely to end soon
+            once = more = 0.0
         clock.expect(cell.kind, (once + (epochs - 1) * more) * count / few)

@@ -27,6 +27,7 @@ class Findings:
     change: dict[str, Any] = field(default_factory=dict)
     change_by_class: dict[str, dict[str, Any]] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
+    diverged: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     date: str = ""
 
@@ -184,5 +185,6 @@ class Findings:
         return self.clean is not None and self.clean >= self.chance + _LEARNS * (1 - self.chance)
 
     def held_by_default(self) -> bool:
-        """Whether the protection held, but some countermeasures tried were uninformative."""
-        return self.outcome() == "holds" and any(map(self.says_little, self.rows()))
+        """Whether the protection held, but some of what was tried was uninformative."""
+        little = bool(self.diverged) or any(map(self.says_little, self.rows()))
+        return self.outcome() == "holds" and little

@@ -45,6 +45,8 @@ class AuditReport(Findings):
         change_by_class: The same for each class name.
         examples: Example images: ``label``, ``psnr``, ``ssim``, and ``clean``, ``change`` and
             ``protected`` as base64-encoded PNG.
+        diverged: What was wrong, for each victim whose training diverged: ``"protected, jpeg-10,
+            tiny, seed 0"``, … They are in no figure (absent in reports of earlier releases).
         machine: Processor, threads and versions of the last start; cells also record the precision.
         date: Date of the last cell, in ISO format.
     """
@@ -93,6 +95,7 @@ class AuditReport(Findings):
             raise ArtefactError(
                 f"expected a report of format {REPORT_FORMAT}, got a different file"
             )
+        content = {"diverged": {}, **content}
         values = {f.name: content[f.name] for f in dataclasses.fields(cls)}
         return cls(**values | {"cells": [Cell(**cell) for cell in content["cells"]]})
 

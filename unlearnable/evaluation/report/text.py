@@ -62,8 +62,13 @@ def headline(findings: Findings) -> str:
 def verdict(report: Findings) -> str:
     """The findings, worst case first."""
     worst, without = report.worst(), report.without()
+    left_out = (
+        [f"Left out, because the training diverged: {'; '.join(report.diverged)}"]
+        if report.diverged
+        else []
+    )
     if worst is None:
-        return "Nothing has been measured yet."
+        return ". ".join(["Nothing has been measured yet", *left_out]) + "."
     who = report.describe(worst.countermeasure)
     network = f" ({worst.victim})" if len(report.victims) > 1 else ""
     first = f"{who[0].upper()}{who[1:]}{network} reaches {percent(worst.peak)} accuracy at best"
@@ -87,12 +92,13 @@ def verdict(report: Findings) -> str:
         f"has not been measured yet"
         for row in report.waiting()
     ]
-    if report.held_by_default():
-        little = [_name(report, row) for row in report.rows() if report.says_little(row)]
+    little = [_name(report, row) for row in report.rows() if report.says_little(row)]
+    if little and report.held_by_default():
         said.append(
             f"With {_listed(little)}, victims learn next to nothing from clean images either"
         )
-    if not report.complete:
+    said += left_out
+    if len(report.cells) + len(report.diverged) != report.planned:
         said.append(f"Only {len(report.cells)} of {report.planned} cells have been measured so far")
     return ". ".join(said) + "."
 
@@ -227,7 +233,8 @@ def facts(report: Findings) -> dict[str, str]:
         ),
         "Peak": "on all test images" if peak is None else f"on {peak:,} of the test images",
         "Seeds" if len(report.seeds) > 1 else "Seed": ", ".join(map(str, report.seeds)),
-        "Cells": f"{len(report.cells)} of {report.planned}",
+        "Cells": f"{len(report.cells)} of {report.planned}"
+        + (f", {len(report.diverged)} diverged" if report.diverged else ""),
         "Time taken": duration(report.seconds),
         "Date": report.date,
         "Machine": _all(

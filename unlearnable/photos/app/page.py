@@ -72,6 +72,7 @@ def make_page(folder: Path) -> gr.Blocks:
         progress = gr.HTML(elem_id="progress", padding=False)
         with gr.Column(visible=False, elem_id="result") as result:
             _text(f"<h2>3. Your copies</h2><p>{NEXT}</p>")
+            cautions = gr.HTML(elem_id="cautions", padding=False)
             with gr.Row():
                 copies = gr.DownloadButton(variant="primary", elem_id="copies")
                 key = gr.DownloadButton(elem_id="key")
@@ -133,6 +134,7 @@ def make_page(folder: Path) -> gr.Blocks:
             return {
                 progress: "",
                 result: gr.update(visible=True),
+                cautions: "".join(map(_notice, done.cautions)),
                 copies: _download("Download the copies", done.copies),
                 key: _download("Download the private key", done.key),
                 which: gr.update(choices=[(name, i) for i, name in enumerate(done.names)], value=0),
@@ -152,10 +154,11 @@ def make_page(folder: Path) -> gr.Blocks:
         looked = [visit, result, progress, plan, start]
         for change in (photos.change, others.change, visibility.input):
             change(look, [photos, others, visibility, visit], looked, show_progress="hidden")
+        shown = [result, cautions, copies, key, which, zoom, slider]
         start.click(
             protect,
             [visit, kind],
-            [start, stop, visibility, kind, progress, result, copies, key, which, zoom, slider],
+            [start, stop, visibility, kind, progress, *shown],
             show_progress="hidden",
             concurrency_limit=None,  # who has to wait is told so
         )

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...data.image_folder import ImageFolder, Survey, open_folder, survey_folder
 from ...data.photo import load_photo
+from ...protected.manifest import Seal, read_manifest
 from ..plan import Plan, plan_photos
-from ..words import GROUPS_TOO, HINDERS, NOT_HINDERED
+from ..words import GROUPS_TOO, HINDERS, NOT_HINDERED, weak
 from .intake import Dropped, collect
-from .words import KEY_README, LOOKS, plain, time_left, time_needed
+from .words import KEY_README, LOOKS, cautions, plain, time_left, time_needed
 
 if TYPE_CHECKING:
     from ...methods.base import Method
@@ -58,6 +59,7 @@ class Done(NamedTuple):
     copies: Path  # an archive to publish
     key: Path  # another one, to be kept
     names: list[str]  # of the copies, in the order of the photos
+    cautions: list[str]  # what is wrong with them
 
 
 class Stopped(Exception):
@@ -244,7 +246,15 @@ class Visit:
         told.begin("Writing the copies", self._plan.writing)
         copies, names = self._export(method, format, out, told)
         told.begin("Packing the files")
-        return Done(*self._pack(method, copies, out), names)
+        return Done(*self._pack(method, copies, out), names, self._cautions(method, copies))
+
+    def _cautions(self, method: Method, copies: Path) -> list[str]:
+        assert self._plan is not None
+        described, _, entries = read_manifest(copies, Seal(method.perturbation_))
+        bare = [entry.file for entry in entries if not entry.protected]
+        left = described.get("lossy", {}).get("share_left")
+        warning = weak(self._plan)
+        return cautions(bare, len(entries), left) + ([f"{warning}."] if warning else [])
 
     def _export(
         self, method: Method, format: str, out: Path, told: _Teller

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...engine.estimate import duration
@@ -55,6 +56,33 @@ To check whether copies are still protected:
 
     unlearnable verify COPIES perturbation --originals PHOTOS
 """
+
+_SHOWN = 5  # copies that a caution names
+_HALF = 0.5  # of the change, below which copies are hardly protected
+
+
+def cautions(bare: Sequence[str], count: int, left: float | None) -> list[str]:
+    """What is wrong with finished copies.
+
+    Args:
+        bare: Names of the copies in which no pixel changed.
+        count: Number of all copies.
+        left: The share of the change that is left in JPEG files, if it is known.
+    """
+    found = []
+    if bare:
+        some = ", ".join(bare[:_SHOWN]) + ", …" * (len(bare) > _SHOWN)
+        are, them = ("is", "it") if len(bare) == 1 else ("are", "them")
+        found.append(
+            f"{len(bare):,} of {count:,} copies {are} not protected, because the change leaves "
+            f"every pixel as it was: {some}. Do not publish {them}, or choose a stronger change."
+        )
+    if left is not None and left < _HALF:
+        found.append(
+            f"Only {left:.0%} of the change is left in these JPEG files, so the copies are hardly "
+            f"protected. Choose PNG."
+        )
+    return found
 
 
 def time_needed(seconds: float) -> str:
