@@ -277,12 +277,28 @@ def test_photos_are_planned_and_fitted(folder):
     plan = plan_photos(photos, survey_folder(photos), **options)
     assert type(plan.method) is ue.Lasting
     said = plan.sentences()[1]
-    assert f"by up to about {FIELD + GRATING} of 255 brightness levels, least" in said
+    most = int(FIELD + 1.125**2 * GRATING)  # checks overshoot where they are enlarged
+    assert f"by up to about {most} of 255 brightness levels, least" in said
     open_to_see = plan_photos(photos, survey_folder(photos), visibility="full", **options)
     assert open_to_see.sentences()[1].endswith("where it shows.")
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())), photos)
     assert again.to_dict() == plan.to_dict()
     assert plan.fit(photos, progress=False).perturbation_.parts[0].mask.level == "low"
+
+
+def test_large_photos_change_by_about_as_much_as_the_plan_says(tmp_path):
+    for index in range(10):
+        place = tmp_path / "photos" / f"class{index}"
+        place.mkdir(parents=True)
+        Image.new("RGB", (500, 400), (128, 128, 128)).save(place / "grey.png")
+    photos = open_folder(tmp_path / "photos")
+    options = {"device": "cpu", "method": ue.Lasting, "visibility": "full"}
+    plan = plan_photos(photos, survey_folder(photos), **options)
+    said = int(plan.sentences()[1].partition("up to about ")[2].split()[0])
+    made = plan.fit(photos, progress=False).perturbation_
+    protected = ue.ProtectedDataset(photos, made, full_size=True)
+    most = max(abs(np.asarray(image, int) - 128).max() for image, _ in protected)
+    assert FIELD + GRATING < said and most <= said + 4
 
 
 def test_others_are_nothing_to_it_and_rows_of_dune_keep_what_lies_on_top(folder):

@@ -124,7 +124,12 @@ def _difference(expected: Sequence[str], found: Sequence[str]) -> str:
     missing = [name for name in expected if name not in set(found)]
     more = [name for name in found if name not in set(expected)]
     said = f"; missing: {_some(missing)}" if missing else ""
-    return said + (f"; not expected: {_some(more)}" if more else "")
+    if more or not missing:
+        return said + (f"; not expected: {_some(more)}" if more else "")
+    return said + (
+        "; name them although there are no images of them: for class folders, make an empty "
+        "folder for each and read them with torchvision's ImageFolder(folder, allow_empty=True)"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

