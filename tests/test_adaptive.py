@@ -388,7 +388,7 @@ def test_only_filters_of_training_images_have_a_budget():
     [
         (ue.OPS(), "pixel-repair"), (ue.ClassConvolution(), "sharpening"),
         (ue.LSP(), "patch-erasure-8"), (ue.LSP(cell=4), "patch-erasure-4"),
-        (ue.AR(), "median-filter"), (ue.Gratings(), "spectrum-matching"),
+        (ue.AR(), "median-filter+low-pass"), (ue.Gratings(), "spectrum-matching"),
         (ue.SmoothFields(), "class-mean-subtraction"), (ue.ColourShift(), "shift-removal"),
         (ue.RandomNoise(), "class-mean-subtraction"),
         (ue.RandomNoise(granularity="class-wise"), "class-mean-subtraction"),
@@ -451,15 +451,14 @@ def test_the_documentation_says_who_can_undo_each_kind_and_lists_what_knows_it()
             assert f"`{name}`" in row or name.startswith("patch-erasure")
 
 
-def test_what_is_first_against_processes_was_measured_to_undo_them():
-    """Every victim of the committed leaderboard that took medians, beside those that just train."""
-    path = Path(__file__).parent.parent / "benchmarks" / "results" / "leaderboard-cpu.json"
+def test_what_is_first_against_processes_was_measured_to_undo_most():
+    """Of the committed leaderboard with a network that is not tiny, as far as it goes."""
+    path = Path(__file__).parent.parent / "benchmarks" / "results" / "leaderboard-resnet9.json"
     cells = json.loads(path.read_text("utf-8"))["cells"]
-    first = adaptive._BY_NAME["processes"][0]
-    plain, undone, clean = (
-        cells[f"{name}, seed 0"]["last"] for name in ("AR, none", f"AR, {first}", f"clean, {first}")
-    )
-    assert undone > plain + 0.2 and undone > clean - 0.02
+    first, *others = adaptive._BY_NAME["processes"]
+    plain, undone = (cells[f"AR, {name}, seed 0"]["last"] for name in ("none", first))
+    less = [cells[key]["last"] for name in others if (key := f"AR, {name}, seed 0") in cells]
+    assert less and undone > plain + 0.2 and undone > max(less)
 
 
 # --- leaked pairs --------------------------------------------------------------------------------

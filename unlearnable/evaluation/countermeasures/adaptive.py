@@ -23,7 +23,7 @@ _BY_NAME: dict[str, tuple[str, ...]] = {
     "pixels": ("pixel-repair", "median-filter"),
     "kernels": ("sharpening", "sharpening+channel-normalization", "spectrum-matching"),
     "cells": ("patch-erasure", f"{_MEANS}-low", "patch-erasure+grayscale"),
-    "processes": ("median-filter", "median-filter+low-pass", "spectrum-matching+low-pass"),
+    "processes": ("median-filter+low-pass", "median-filter", "spectrum-matching+low-pass"),
     "periods": (
         "spectrum-matching",
         "spectrum-matching+channel-normalization",
