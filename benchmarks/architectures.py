@@ -1,8 +1,8 @@
 """Whether a protection learned with one network holds against other kinds of victims.
 
-    python benchmarks/architectures.py ROOT --seeds 3
+    python benchmarks/architectures.py ROOT
     python benchmarks/architectures.py ROOT --only "MIUE, vit" "SEM, vit"
-    python benchmarks/architectures.py ROOT --longer
+    python benchmarks/architectures.py ROOT --longer --seeds 1
     python benchmarks/architectures.py --table
     python benchmarks/architectures.py --longer --table
 
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar10 import AnyCIFAR10, accuracy_shown
+from cifar import AnyCIFAR10, first
+from cifar10 import accuracy_shown
 from leaderboard import perturbation_of
 from record import DOCS, RESULTS, Record, fill, where
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 import unlearnable as ue
 from unlearnable.evaluation.countermeasures.base import NoCountermeasure
@@ -113,7 +113,7 @@ def main() -> None:
     )
     parser.add_argument("root", nargs="?", help="folder with cifar-10-batches-py")
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS)
@@ -132,7 +132,7 @@ def main() -> None:
     epochs = LONGER if args.longer else EPOCHS
     settings = {"images": args.images, "seeds": args.seeds, "epochs": epochs}
     record = Record(args.out, settings, args.device)
-    train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
+    train: Any = first(AnyCIFAR10(args.root), args.images)
     test = AnyCIFAR10(args.root, train=False)
     fits = argparse.Namespace(
         images=args.images, preset="fast", surrogate="resnet9", train_steps=None, budget=None,

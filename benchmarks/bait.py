@@ -1,12 +1,12 @@
 """What victims that start from ImageNet weights learn from images that EM, BAIT and TAP protect.
 
-    python benchmarks/bait.py ROOT --seeds 3
+    python benchmarks/bait.py ROOT
     python benchmarks/bait.py ROOT --only "BAIT, fine-tuning-imagenet"
-    python benchmarks/bait.py ROOT --seeds 3 --learning-rate 0.01 --test-images 2000 \
+    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 \
         --precision bf16 --only "clean, fine-tuning-imagenet" "EM, fine-tuning-imagenet" \
         "EM, sample-wise, fine-tuning-imagenet" "TAP, fine-tuning-imagenet" \
         "BAIT, rows, fine-tuning-imagenet" --out benchmarks/results/bait-32-gpu.json
-    python benchmarks/bait.py ROOT --seeds 3 --learning-rate 0.01 --test-images 2000 \
+    python benchmarks/bait.py ROOT --learning-rate 0.01 --test-images 2000 \
         --precision bf16 --side 96 --tap-steps 20 --only "clean, fine-tuning-imagenet" \
         "EM, fine-tuning-imagenet" "EM, sample-wise, fine-tuning-imagenet" \
         "TAP, fine-tuning-imagenet" "BAIT, rows, fine-tuning-imagenet" \
@@ -31,10 +31,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cifar10 import GENERATOR, AnyCIFAR10, accuracy_shown
+from cifar import AnyCIFAR10, first
+from cifar10 import GENERATOR, accuracy_shown
 from PIL import Image
 from record import DOCS, RESULTS, Record, fill, where
-from torch.utils.data import Subset
 
 import unlearnable as ue
 from unlearnable.engine.models import LITE0
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, help="enlarge all images to it before the fit")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=0.001, help="of fine-tuning")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--fit-precision", choices=["auto", "float32", "bf16"], help="of fits")
@@ -155,8 +155,8 @@ def main() -> None:
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
     record = Record(args.out, settings, args.device)
-    train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
-    test: Any = Subset(AnyCIFAR10(args.root, train=False), range(args.test_images))
+    train: Any = first(AnyCIFAR10(args.root), args.images)
+    test: Any = first(AnyCIFAR10(args.root, train=False), args.test_images)
     if args.side is not None:
         train, test = (enlarged(dataset, args.side) for dataset in (train, test))
     for name in args.only:

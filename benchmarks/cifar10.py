@@ -35,10 +35,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from cifar import AnyCIFAR10, first
 from published import published_range
 from record import RESULTS, Record, where
-from torch.utils.data import Subset
-from torchvision.datasets import CIFAR10
 
 import unlearnable as ue
 
@@ -118,15 +117,6 @@ DRAWS = {
 }
 
 
-class AnyCIFAR10(CIFAR10):
-    """CIFAR-10 from any copy of its files, whatever their checksums."""
-
-    meta = {**CIFAR10.meta, "md5": None}  # noqa: RUF012
-
-    def _check_integrity(self) -> bool:
-        return True
-
-
 def method_of(name: str, args: argparse.Namespace) -> ue.Method:
     row = (METHODS | DRAWS)[name]
     assert row is not None
@@ -181,14 +171,12 @@ def perturbation_of(
     taken = fit_through(method, onto, folder.with_name(f"{folder.name}-checkpoint"), args)
     perturbation = method.perturbation_ if below is None else below.then(method.perturbation_)
     perturbation.save_pretrained(folder, force=True)
-    cell["fit"] = {
-        "method": repr(method),
-        **taken,
-        "passes": method.perturbation_.config["history"]["passes"],
-    }
+    passes = method.perturbation_.config["history"]["passes"]
     change = ue.ProtectedDataset(train, perturbation).change(1000)._asdict()
-    cell["change"] = {name: round(value, 4) for name, value in change.items()}
-    record.put(name, cell)
+    change = {name: round(value, 4) for name, value in change.items()}
+    cell = record.cells.get(name, cell)  # with the victims that other starts added meanwhile
+    fit = {"method": repr(method), **taken, "passes": passes}
+    record.put(name, cell | {"fit": fit, "change": change})
     return perturbation
 
 
@@ -291,7 +279,7 @@ def main() -> None:
     chosen = ("images", "preset", "surrogate", "train_steps", "epochs", "peak_images")
     record = Record(args.out, {name: getattr(args, name) for name in chosen}, args.device)
     train: Any = AnyCIFAR10(args.root)
-    train = Subset(train, range(args.images)) if args.images < len(train) else train
+    train = train if args.images == len(train) else first(train, args.images)
     test = AnyCIFAR10(args.root, train=False)
 
     # Fits and first seeds of all methods come before second seeds of any.

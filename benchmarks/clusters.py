@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cifar import first, opened
 from cifar10 import mean_and_spread
-from cifar100 import opened
 from record import DOCS, RESULTS, Record, fill, where
-from torch.utils.data import Subset
 
 import unlearnable as ue
 
@@ -96,8 +95,8 @@ def main() -> None:
     parser.add_argument("dataset", choices=("cifar10", "cifar100"))
     parser.add_argument("root", nargs="?", help="folder with the dataset's files")
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--surrogate", default="resnet9")
-    parser.add_argument("--victim", default="resnet9")
+    parser.add_argument("--surrogate", default="tiny")
+    parser.add_argument("--victim", default="tiny")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="auto")
@@ -113,7 +112,7 @@ def main() -> None:
         return
     names = ("dataset", "images", "surrogate", "victim", "epochs", "seeds")
     record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
-    train = Subset(opened(args.dataset, args.root), range(args.images))
+    train = first(opened(args.dataset, args.root), args.images)
     test = opened(args.dataset, args.root, train=False)
     for name in args.only:
         if name in record.cells:

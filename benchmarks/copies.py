@@ -20,11 +20,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, accuracy_shown
+from cifar import AnyCIFAR10, first
+from cifar10 import accuracy_shown
 from fullsize import LEARNED, Photos, Resized
 from PIL import Image
 from record import DOCS, RESULTS, Record, fill, where
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 import unlearnable as ue
 from unlearnable.perturbation.visibility import VISIBILITIES
@@ -104,7 +105,7 @@ def main() -> None:
     settings = {name: getattr(args, name) for name in ("dataset", "victim", "epochs", "seeds")}
     settings |= {"images": count, "train_steps": STEPS[args.dataset]}
     record = Record(args.out, settings)
-    train: Any = Photos(count) if is_photos else Subset(AnyCIFAR10(args.root), range(count))
+    train: Any = Photos(count) if is_photos else first(AnyCIFAR10(args.root), count)
     test: Any = Photos(1_000, train=False) if is_photos else AnyCIFAR10(args.root, train=False)
 
     for kind in args.kinds:

@@ -13,9 +13,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10
+from cifar import AnyCIFAR10, first
 from record import RESULTS, Record
-from torch.utils.data import Subset
 
 import unlearnable as ue
 
@@ -53,7 +52,7 @@ def main() -> None:
             last, peak = 100 * cell["last"], 100 * cell["peak"]
             print(f"| {name} | {last:.1f} | {peak:.1f} | {cell['rounds']} |")
         return
-    train: Any = Subset(AnyCIFAR10(args.root), range(IMAGES))
+    train: Any = first(AnyCIFAR10(args.root), IMAGES)
     test = AnyCIFAR10(args.root, train=False)
     for name in args.only:
         if name in record.cells:

@@ -1,6 +1,6 @@
 """How much of the bare network's speed remains in a fit, and what low precision gains.
 
-    python benchmarks/engine.py --repeats 3 --out benchmarks/results/engine-cpu.json
+    python benchmarks/engine.py --out benchmarks/results/engine-cpu.json
     python benchmarks/engine.py --device cuda --surrogate resnet18 --compile \
         --out benchmarks/results/engine-gpu.json
 
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--surrogate", nargs="+", default=["resnet9", "resnet18"])
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "engine-cpu.json")
     args = parser.parse_args()
     device = pick_device(args.device)

@@ -75,10 +75,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cifar import first, opened
 from cifar10 import DRAWS, fit_through, method_of
-from cifar100 import opened
 from record import RESULTS, Record
-from torch.utils.data import Subset
 
 import unlearnable as ue
 from unlearnable.engine.estimate import duration
@@ -248,13 +247,13 @@ def main() -> None:
     for counter in args.countermeasures:
         countermeasure(counter)
     names = (*FIT_SETTINGS, "victim", "epochs", "peak_images")
-    args.work.mkdir(parents=True, exist_ok=True)
     settings = {name: getattr(args, name) for name in names}
     settings |= {} if args.recipe == "standard" else {"recipe": args.recipe}
     settings |= {} if args.dataset == "cifar10" else {"dataset": args.dataset}
     record = Record(args.out, settings, args.device)
     train = opened(args.dataset, args.root)
-    train = Subset(train, range(args.images)) if args.images < len(train) else train
+    train = train if args.images == len(train) else first(train, args.images)
+    args.work.mkdir(parents=True, exist_ok=True)
     fill(record, train, opened(args.dataset, args.root, train=False), args)
 
 

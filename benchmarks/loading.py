@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar10 import AnyCIFAR10
+from cifar import AnyCIFAR10
 from PIL import Image
 from record import RESULTS, Record
 from torch import multiprocessing
@@ -140,7 +140,7 @@ def main() -> None:
     )
     parser.add_argument("root", help="folder with cifar-10-batches-py")
     parser.add_argument("--images", type=int, default=20_000, help="of an epoch")
-    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--only", nargs="+", choices=[*METHODS, ITEMS, "memory"])

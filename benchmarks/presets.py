@@ -26,9 +26,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, fit_through, mean_and_spread
-from record import DOCS, RESULTS, Record, fill
-from torch.utils.data import Subset
+from cifar import AnyCIFAR10, first
+from cifar10 import fit_through, mean_and_spread
+from record import DOCS, RESULTS, Record, fill, where
 
 import unlearnable as ue
 
@@ -77,7 +77,7 @@ ON_CPU = {"SEM": SEM, "AUE": between(ue.AUE), "MIUE": between(ue.MIUE)}
 
 def table(result: dict[str, Any]) -> str:
     """Victim accuracy against image passes, from the committed JSON."""
-    settings, machine = result["settings"], result["machine"]
+    settings = result["settings"]
     done = {name: cell for name, cell in result["cells"].items() if "victims" in cell}
     cells = sorted(done.items(), key=lambda item: -item[1].get("fit", {}).get("passes", 1 << 60))
     lines = [
@@ -96,7 +96,7 @@ def table(result: dict[str, Any]) -> str:
     caption = (
         f"{settings['images']:,} CIFAR-10 images, surrogate and victim {settings['victim']}, "
         f"{settings['epochs']} epochs, one fit and {settings['seeds']} victims each, in percent: "
-        f"mean and spread. {result['date']}, {machine['device']}, torch {machine['torch']}."
+        f"mean and spread. {result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", caption])
 
@@ -134,21 +134,26 @@ def main() -> None:
             fill(PAGES[args.method], "presets.py", made)
         return
     args.started = time.monotonic()
-    names = ("method", "images", "surrogate", "victim", "epochs", "seeds")
-    record = Record(args.out, {name: getattr(args, name) for name in names}, args.device)
-    train: Any = Subset(AnyCIFAR10(args.root), range(args.images))
+    chosen = ("method", "images", "surrogate", "victim", "epochs", "seeds")
+    record = Record(args.out, {name: getattr(args, name) for name in chosen}, args.device)
+    train: Any = first(AnyCIFAR10(args.root), args.images)
     test = AnyCIFAR10(args.root, train=False)
     cls = getattr(ue, args.method)
     settings = ON_CPU[args.method]
     if args.surrogate != "tiny":
         settings = {"paper": {}, "fast": cls.presets["fast"]}
-    for name in args.only or ["clean", *settings]:
+    names = ["clean", *settings]
+    if unknown := set(args.only or ()) - set(names):
+        parser.error(f"expected --only from {', '.join(names)}, got {', '.join(sorted(unknown))}")
+    for name in args.only or names:
         cell: dict[str, Any] = record.cells.get(name, {})
+        if "victims" in cell:
+            continue
         folder = args.work / args.out.stem / name.replace(" ", "-")
         dataset = train
         if name != "clean":
             method = cls(**{"surrogate": args.surrogate} | settings[name])
-            if "fit" not in cell:
+            if "fit" not in cell or not folder.is_dir():  # another --work has what was fitted
                 taken = fit_through(
                     method, train, folder.with_name(f"{folder.name}-checkpoint"), args
                 )
@@ -159,15 +164,14 @@ def main() -> None:
                 }  # fmt: skip
                 record.put(name, cell)
             dataset = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
-        if "victims" not in cell:
-            evaluation = ue.evaluate(
-                dataset, test, args.victim, epochs=args.epochs, seeds=args.seeds, device=args.device
-            )
-            cell["victims"] = evaluation.to_dict()
-            cell["last"] = round(evaluation.mean("last"), 4)
-            cell["peak"] = round(evaluation.mean("peak"), 4)
-            record.put(name, cell)
-            print(f"{name}: {cell.get('fit', {}).get('passes', 0):,} passes, {evaluation}")
+        evaluation = ue.evaluate(
+            dataset, test, args.victim, epochs=args.epochs, seeds=args.seeds, device=args.device
+        )
+        cell["victims"] = evaluation.to_dict()
+        cell["last"] = round(evaluation.mean("last"), 4)
+        cell["peak"] = round(evaluation.mean("peak"), 4)
+        record.put(name, cell)
+        print(f"{name}: {cell.get('fit', {}).get('passes', 0):,} passes, {evaluation}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10
+from cifar import AnyCIFAR10
 from record import DOCS, RESULTS, Record, fill, where
 
 import unlearnable as ue

@@ -52,8 +52,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cifar import first, opened
 from cifar10 import CLASS_WISE
-from cifar100 import opened
 from record import RESULTS, Record
 from torch.utils.data import Subset
 from torchvision.datasets import CIFAR10, CIFAR100
@@ -113,7 +113,7 @@ def accuracies(name: str, dataset: Any, test: Any, record: Record, args: Any) ->
     settings = record.settings
     cell = record.cells.get(name)
     if cell is None:
-        dataset = Subset(dataset, range(settings["images"]))
+        dataset = first(dataset, settings["images"])
         evaluation = ue.evaluate(
             dataset,
             test,

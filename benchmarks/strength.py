@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import AnyCIFAR10, fit_through, mean_and_spread
+from cifar import AnyCIFAR10, first
+from cifar10 import fit_through, mean_and_spread
 from record import DOCS, RESULTS, Record, fill, where
-from torch.utils.data import Subset
 
 import unlearnable as ue
 
@@ -105,13 +105,15 @@ def main() -> None:
     test: Any = AnyCIFAR10(args.root, train=False)
     for name in args.only or CELLS:
         title, images, *precision = name.split(", ")
-        train: Any = Subset(whole, range(int(images)))
+        train: Any = first(whole, int(images))
         cell: dict[str, Any] = record.cells.get(name, {})
+        if "victims" in cell:
+            continue
         folder = args.work / args.out.stem / name.replace(", ", "-")
         dataset = train
         if precision:
             (args.precision,) = precision
-            if "fit" not in cell:
+            if "fit" not in cell or not folder.is_dir():  # another --work has what was fitted
                 method = METHODS[title].preset("fast", surrogate=args.network)
                 checkpoint = folder.with_name(f"{folder.name}-checkpoint")
                 continued = checkpoint.exists()
@@ -128,13 +130,10 @@ def main() -> None:
                 record.put(name, cell)
                 print(f"{name}: {cell['fit']}", flush=True)
             dataset = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
-        if "victims" not in cell:
-            found = ue.evaluate(
-                dataset, test, args.network, device=args.device, **VICTIMS[int(images)]
-            )
-            cell["victims"] = found.to_dict()
-            record.put(name, cell)
-            print(f"{name}: {found}", flush=True)
+        found = ue.evaluate(dataset, test, args.network, device=args.device, **VICTIMS[int(images)])
+        cell["victims"] = found.to_dict()
+        record.put(name, cell)
+        print(f"{name}: {found}", flush=True)
 
 
 if __name__ == "__main__":
