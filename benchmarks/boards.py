@@ -88,13 +88,29 @@ def counts_for_worst(counter: str) -> bool:
     return not countermeasure(counter).needs_clean_images
 
 
+def _known(method: str, counter: str, dataset: str) -> tuple[str, list[float]]:
+    """The name under which others published figures for a cell, and these, in percent."""
+    names = SAME.get(counter, (counter,))
+    of_it = [f for f in published(dataset) if f["method"] == method]
+    for name in names:
+        if found := [f["accuracy"] for f in of_it if f["countermeasure"] == name]:
+            return name, found
+    return names[0], []
+
+
 def known_figures(method: str, counter: str, dataset: str = "cifar10") -> list[float]:
     """What others published for a cell, in percent."""
-    of_it = [f for f in published(dataset) if f["method"] == method]
-    for name in SAME.get(counter, (counter,)):
-        if found := [f["accuracy"] for f in of_it if f["countermeasure"] == name]:
-            return found
-    return []
+    return _known(method, counter, dataset)[1]
+
+
+def known_shown(method: str, counter: str, dataset: str = "cifar10") -> str:
+    """What others published for a cell, with the radius of their adversary if it is not ours."""
+    name, known = _known(method, counter, dataset)
+    if not known:
+        return ""
+    ours, theirs = (getattr(countermeasure(c), "radius", None) for c in (counter, name))
+    radius = f" at {theirs:g}/255" if theirs != ours else ""
+    return f"{span(min(known), max(known))}{radius}"
 
 
 def dataset_of(result: dict[str, Any]) -> str:

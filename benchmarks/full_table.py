@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from boards import Figure, dataset_of, figures_of, known_figures, printed, span
+from boards import Figure, dataset_of, figures_of, known_shown, printed
 from leaderboard import METHODS
+from patterns import ADVERSARIAL
 from record import RESULTS, fill, where
+
+from unlearnable.evaluation.countermeasures import countermeasure
 
 PAGE = RESULTS.parent.parent / "README.md"
 TABLES = {
@@ -23,7 +26,7 @@ COLUMNS = {
     "none": "plain",
     "jpeg-10": "JPEG 10",
     "adversarial-training-4-steps-3": "adversarial training",
-    "ueraser-lite": "UEraser",
+    "ueraser-lite": "UEraser-lite",
     "orthogonal-projection": "projection",
     "channel-normalization": "colours normalised",
     "cutout": "Cutout",
@@ -41,8 +44,7 @@ def table(result: dict[str, Any]) -> str:
     for name in ["clean", *sorted(methods, key=lambda name: figures[name, "none"].last)]:
         of_it = [_shown(figures.get((name, counter))) for counter in shown]
         title = "clean images" if name == "clean" else name
-        known = known_figures(name, "none", dataset_of(result))
-        published = span(min(known), max(known)) if known else ""
+        published = known_shown(name, "none", dataset_of(result))
         lines.append(f"| {' | '.join([title, *of_it, published])} |")
     settings = result["settings"]
     seeds = max(figure.seeds for figure in figures.values())
@@ -51,8 +53,9 @@ def table(result: dict[str, Any]) -> str:
         f"{seeds} victims, one victim where there is no spread; {printed(dataset_of(result))}, "
         f"{settings['images']:,} images, methods with preset {settings['preset']} and "
         f"{settings['surrogate']}, {_fits(result)} each; victims {settings['victim']}, "
-        f'{settings["epochs"]} epochs of `recipe="{settings["recipe"]}"`. Published figures are '
-        f"for ResNet-18. {result['date']}, {where(result)}."
+        f'{settings["epochs"]} epochs of `recipe="{settings["recipe"]}"`; adversarial training: '
+        f"{countermeasure(ADVERSARIAL).description.partition(', ')[2]}. Published figures are for "
+        f"ResNet-18. {result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", note])
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boards import SMALL, columns, dataset_of, figures_of, known_figures, rows, span
+from boards import SMALL, columns, dataset_of, figures_of, known_figures, known_shown, rows, span
 
 CAUSES = Path(__file__).parent / "causes.json"
 APART = 5  # points from which a difference is to be explained
@@ -85,6 +85,7 @@ def causes(of: str, images: int = 0) -> dict[str, Any]:
 def differences_section(result: dict[str, Any]) -> list[str]:
     """A table of what is far apart, and its causes, behind a line to click on."""
     found, images = differences(result), result["settings"]["images"]
+    dataset = dataset_of(result)
     if not found:
         return []
     texts = causes("differences", images)
@@ -102,7 +103,8 @@ def differences_section(result: dict[str, Any]) -> list[str]:
     ]
     for d in found:
         lines.append(
-            f"| {d.method}, `{d.countermeasure}` | {span(*d.ours)} | {span(*d.published)} | "
-            f"{d.gap:+.1f} | {cause_of(d, images)} |"
+            f"| {d.method}, `{d.countermeasure}` | {span(*d.ours)} | "
+            f"{known_shown(d.method, d.countermeasure, dataset)} | {d.gap:+.1f} | "
+            f"{cause_of(d, images)} |"
         )
     return [*lines, ":::", ""]

@@ -83,8 +83,8 @@ _EXPLAINED = (
     "Accuracy on clean test images in percent after the {term}`last and the best epoch <last and "
     "peak>`, the strongest protection first. *Given back* is the share, beyond guessing, of what "
     "clean images give with the same countermeasure. Published figures are for a ResNet-18 and the "
-    "whole set; the difference is how many points our range, from last to peak, lies above (+) or "
-    "below (-) theirs."
+    "whole set, and for our radius of adversarial training unless they name theirs; the difference "
+    "is how many points our range, from last to peak, lies above (+) or below (-) theirs."
 )
 
 

@@ -13,6 +13,7 @@ from boards import (
     columns,
     counts_for_worst,
     known_figures,
+    known_shown,
     printed,
     rows,
     span,
@@ -54,11 +55,11 @@ def conclusion(board: Board) -> list[str]:
             f"guessing{_by_the_best_epoch(board, best, counter)}."
         )
     knowing = worst_cases(board, adaptive=True)
-    if len(knowing) == len(worst) == 1:
-        counter, share = next(iter(knowing.values()))
+    if worst and best in knowing:
+        counter, share = knowing[best]
         said.append(
             f"Of the countermeasures that know the method ({{term}}`adaptive`), `{counter}` gives "
-            f"back most, {_percent(share)}."
+            f"back most of what **{best}** protects, {_percent(share)}."
         )
     undone = most_undone(board)
     if undone and len(worst) > 2:
@@ -136,18 +137,20 @@ def counter_table(board: Board, counter: str) -> list[str]:
             figure.shown("last"),
             figure.shown("peak"),
             "" if share is None or method == "clean" else _percent(share),
-            beside(figure, known_figures(method, counter, board.dataset)),
+            beside(figure, method, counter, board.dataset),
         )
         lines.append(f"| {' | '.join(columns_of)} |")
     return [*lines, ""]
 
 
-def beside(figure: Figure, known: list[float]) -> str:
+def beside(figure: Figure, method: str, counter: str, dataset: str) -> str:
     """Published figures and by how many points ours are above or below them."""
+    known = known_figures(method, counter, dataset)
     if not known:
         return ""
     gap = gap_of((figure.last, figure.peak), known)
-    return f"{span(min(known), max(known))}, {f'{gap:+.1f}' if gap else 'within'}"
+    shown = known_shown(method, counter, dataset)
+    return f"{shown}, {f'{gap:+.1f}' if gap else 'within'}"
 
 
 def counter_sections(board: Board, *, folded: bool) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import statistics
 from typing import Any, NamedTuple
 
-from boards import Board, Figure, boards, columns, counts_for_worst, figure_of, known_figures, span
+from boards import Board, Figure, boards, columns, counts_for_worst, figure_of, known_shown
 from method_facts import IMAGES, PRESETS, changed, million, presets, surrogate
 from published import PUBLISHED, published
 from record import RESULTS, where
@@ -167,8 +167,7 @@ def _of_release(cls: type[ue.Method]) -> list[tuple[int, Reached]]:
 
 def published_plain(row: str) -> str:
     """What others published for a row without countermeasure."""
-    known = known_figures(row, "none")
-    return span(min(known), max(known)) if known else ""
+    return known_shown(row, "none")
 
 
 def reached_section(cls: type[ue.Method]) -> list[str]:
@@ -238,17 +237,17 @@ def broken_section(cls: type[ue.Method]) -> list[str]:
     lines = [
         f"{row}, {board.title}; last epoch. *Given back* is the share, beyond guessing, of what "
         f"clean images give with the same {{term}}`countermeasure`; published figures are for a "
-        f"ResNet-18 and the whole set.",
+        f"ResNet-18 and the whole set, and for our radius of adversarial training unless they name "
+        f"theirs.",
         "",
         "| countermeasure | clean images | protected | given back | published |",
         "|---|---|---|---|---|",
     ]
     for counter, share in sorted(shares.items(), key=lambda pair: (pair[0] != "none", -pair[1])):
-        known = known_figures(row, counter, board.dataset)
         lines.append(
             f"| `{counter}` | {figures['clean', counter].shown('last')} | "
             f"{figures[row, counter].shown('last')} | {share:.0%} | "
-            f"{span(min(known), max(known)) if known else ''} |".replace("%", " %")
+            f"{known_shown(row, counter, board.dataset)} |".replace("%", " %")
         )
     return [*lines, "", *_sources([f"{board.source}, {_made(board.result)}"])]
 

@@ -99,7 +99,7 @@ def test_figures_of_the_same_radius_are_compared_where_there_are_any(benchmarks)
     figures["clean, none, seed 0"] = (0.9, 0.9)
     assert counter_table(board_of(figures), counter)[3:-1] == [
         "| REM | 80.0 | 80.0 | 100 % | 39.5 to 48.2, +31.8 |",
-        "| OPS | 80.0 | 80.0 | 100 % | 9.6 to 14.9, +65.0 |",
+        "| OPS | 80.0 | 80.0 | 100 % | 9.6 to 14.9 at 8/255, +65.0 |",
     ]
 
 
@@ -154,6 +154,19 @@ def test_a_worst_case_is_that_of_the_last_epoch_and_of_the_best(benchmarks, jpeg
     text = "\n".join(conclusion(board_of(figures)))
     assert "after the last epoch, and 90.0 % after training on clean images" in text
     assert "`jpeg-10` gives back 25 %" in text and said in text
+
+
+def test_a_conclusion_names_what_knows_the_strongest_method(benchmarks):
+    from leaderboard_tables import conclusion
+
+    counters = ("none", "jpeg-10", "class-mean-subtraction")
+    figures = {f"clean, {counter}, seed 0": (0.9, 0.9) for counter in counters}
+    for method, reached in (("SEM", (0.1, 0.3, 0.5)), ("EM", (0.1, 0.8, 0.1))):
+        for counter, accuracy in zip(counters, reached, strict=True):
+            figures[f"{method}, {counter}, seed 0"] = (accuracy, accuracy)
+    text = "\n".join(conclusion(board_of(figures)))
+    assert "**SEM** has the best {term}`worst case` of 2 methods: `jpeg-10` gives back 25 %" in text
+    assert "`class-mean-subtraction` gives back most of what **SEM** protects, 50 %." in text
 
 
 def test_an_unfinished_result_makes_a_page(benchmarks):
