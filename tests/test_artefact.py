@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 from torchvision.transforms import PILToTensor
 
-from unlearnable import ArtefactError, Perturbation, ProtectedDataset
+from unlearnable import ArtefactError, Perturbation, ProtectedDataset, RandomNoise
 from unlearnable.datasets import Shapes
 from unlearnable.io.json import parse_json
 from unlearnable.io.safetensors import header_of
@@ -664,12 +664,14 @@ def test_a_name_that_occurs_twice_is_told():
 # --- What comes between --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize(("shards", "rows", "renames"), [(1, 1, 4), (3, 1, 8), (1, 0, 2)])
 def test_an_interrupt_after_any_rename_leaves_the_old_or_the_new_one(
-    shards, perturbation, tmp_path, monkeypatch
+    shards, rows, renames, shapes, perturbation, tmp_path, monkeypatch
 ):
     size = {"max_shard_size": 15 * ROW + 1} if shards == 3 else {}
-    other = perturbation.with_visibility("low")
+    other = perturbation.with_visibility("low")  # whose rows stay where they are
+    if rows:
+        other = RandomNoise(seed=9).fit(shapes, device="cpu", progress=False).perturbation_
     rename, count = Path.replace, 0
     for stop in range(1, 20):
         folder = perturbation.save_pretrained(tmp_path / str(stop))
@@ -698,7 +700,7 @@ def test_an_interrupt_after_any_rename_leaves_the_old_or_the_new_one(
         assert not any(name.startswith(".") for name in names(folder))
         if not interrupted:
             break
-    assert not interrupted and stop > 4
+    assert not interrupted and stop == renames + 1
 
 
 def test_a_perturbation_is_not_saved_into_protected_images_nor_they_into_its_folder(

@@ -154,6 +154,32 @@ def test_rows_and_their_journal_are_no_texts(tmp_path, monkeypatch):
 
 
 @linux
+def test_a_loaded_perturbation_is_saved_over_its_own_files(kept, shapes, tmp_path):
+    noise(shapes).save_pretrained(tmp_path / "key")
+    loaded = ue.Perturbation.from_pretrained(tmp_path / "key")
+    loaded.save_pretrained(tmp_path / "key")
+    loaded.with_visibility("low").save_pretrained(tmp_path / "key")
+    again = ue.Perturbation.from_pretrained(tmp_path / "key")
+    again.verify()
+    assert again.config["visibility"]["level"] == "low"
+    assert len(list((tmp_path / "key").iterdir())) == 2
+
+
+@linux
+def test_files_of_a_perturbation_that_is_loaded_are_not_replaced_by_others(kept, shapes, tmp_path):
+    folder = noise(shapes).save_pretrained(tmp_path / "key")
+    protected = ue.ProtectedDataset(shapes, ue.Perturbation.from_pretrained(folder))
+    other = ue.RandomNoise(seed=1).fit(shapes, device="cpu", progress=False).perturbation_
+    with pytest.raises(OSError, match=r"not in use.*delete the loaded perturbation") as caught:
+        other.save_pretrained(folder)
+    del caught
+    assert ue.Perturbation.from_pretrained(folder).digest == noise(shapes).digest
+    del protected
+    other.save_pretrained(folder)
+    assert ue.Perturbation.from_pretrained(folder).digest == other.digest
+
+
+@linux
 def test_an_export_that_can_be_continued_leaves_nothing(kept, shapes, tmp_path):
     for index in range(4):
         folder = tmp_path / "photos" / "ab"[index % 2]

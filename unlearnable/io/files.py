@@ -17,6 +17,7 @@ from ..engine.sizes import readable_size
 
 LOCK = ".unlearnable-lock"
 _LEFT = re.compile(r"\..+\.(partial|before)")  # what a killed process leaves
+_PART = 1 << 20  # bytes that are compared at once
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 logger = logging.getLogger(__name__)
 
@@ -162,6 +163,19 @@ def new_file(path: Path, *, needed: int | None = None) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether both are files, no links, with the same content."""
+    if any(path.is_symlink() or not path.is_file() for path in (one, other)):
+        return False
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as here, other.open("rb") as there:
+        while part := here.read(_PART):
+            if part != there.read(_PART):
+                return False
+    return True
 
 
 def json_bytes(content: Any) -> bytes:

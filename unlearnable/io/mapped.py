@@ -27,6 +27,11 @@ def map_file(
     return data.view(np.ndarray)
 
 
+def is_mapped(path: Path) -> bool:
+    """Whether this process maps a file."""
+    return path.absolute() in _MAPS.values()
+
+
 def delete(place: Path) -> None:
     """Deletes a file, or a folder with all that is in it.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,18 @@ from ..engine.numbers import integer
 from ..errors import ArtefactError, FormatVersionError
 from ..hub import CONFIG
 from ..hub.catalogue import locate
-from ..io.files import claim_folder, json_bytes, locked, make_folder, write_json, writing
+from ..io.files import (
+    WriteError,
+    claim_folder,
+    json_bytes,
+    locked,
+    make_folder,
+    same_bytes,
+    write_json,
+    writing,
+)
 from ..io.json import as_json
+from ..io.mapped import is_mapped
 from ..io.safetensors import write_tensors
 from .card import write_card
 from .config import FORMAT, MissingError, check_config, read_config, version_of
@@ -144,7 +155,9 @@ def _save(
                     write(_hidden(folder, "partial", name))
         write_json(_hidden(folder, "partial", CONFIG), config_file(tensors, config))
         with writing(folder):
-            _exchange(folder, new, beside)
+            # Windows does not replace files that are mapped, as those of a loaded perturbation are.
+            kept = [n for n in new if same_bytes(folder / n, _hidden(folder, "partial", n))]
+            _exchange(folder, new, beside, kept)
     finally:
         for name in [*new, CONFIG]:
             _hidden(folder, "partial", name).unlink(missing_ok=True)
@@ -153,18 +166,21 @@ def _save(
             path.unlink()
 
 
-def _exchange(folder: Path, new: list[str], beside: Beside) -> None:
+def _exchange(folder: Path, new: list[str], beside: Beside, kept: list[str]) -> None:
     """Puts new files in place of the earlier ones, then the new config, or changes nothing.
 
     What was done is told by what is where: an interrupt may fall between a step and any note of it.
+    ``kept`` are names of files that would not change; they stay where they are.
     """
+    new = [name for name in new if name not in kept]
     known = [*present_files(folder), *beside]
-    earlier = [name for name in known if (folder / name).exists()]
+    earlier = [name for name in known if (folder / name).exists() and name not in kept]
     for name in earlier:  # what a killed process left
         _hidden(folder, "before", name).unlink(missing_ok=True)
     try:
         for name in earlier:
-            (folder / name).replace(_hidden(folder, "before", name))
+            with _said_if_mapped(folder / name):
+                (folder / name).replace(_hidden(folder, "before", name))
         for name in [*new, CONFIG]:
             _hidden(folder, "partial", name).replace(folder / name)
     except BaseException:
@@ -178,6 +194,23 @@ def _exchange(folder: Path, new: list[str], beside: Beside) -> None:
         raise
     for name in earlier:
         _hidden(folder, "before", name).unlink()
+
+
+@contextlib.contextmanager
+def _said_if_mapped(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        if not is_mapped(path):
+            raise
+        raise WriteError(
+            error.errno,
+            f"expected a folder whose perturbation is not in use, got {path.parent}: {path.name} "
+            f"cannot be replaced while this program holds the perturbation that it loaded there; "
+            f"choose another folder, or delete the loaded perturbation and the datasets protected "
+            f"with it before saving",
+            str(path),
+        ) from error
 
 
 def _hidden(folder: Path, state: str, name: str) -> Path:
