@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
 
@@ -626,7 +627,8 @@ def call(function, *arguments):
     return function + b"(" + b"".join(arguments) + b"tR"
 
 
-RECONSTRUCT, NDARRAY = name("numpy._core.multiarray", "_reconstruct"), name("numpy", "ndarray")
+CORE = np.zeros(1).__reduce__()[0].__module__  # numpy._core.multiarray, and another name before 2
+RECONSTRUCT, NDARRAY = name(CORE, "_reconstruct"), name("numpy", "ndarray")
 EMPTY = call(RECONSTRUCT, NDARRAY, b"K\x00\x85", b"C\x01b")
 INT8 = call(name("numpy", "dtype"), text("i1"), b"\x89\x88") + (
     b"(K\x03" + text("|") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
@@ -950,7 +952,11 @@ def test_parts_and_classes_on_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint64, np.bool_, np.complex64])
 def test_safetensors_of_other_types_are_refused_as_other_files_are(dtype, dataset, tmp_path):
-    path = write(tmp_path / "rows", save_arrays({"x": np.ones((20, 3, *SIZE), dtype)}))
+    try:
+        content = save_arrays({"x": np.ones((20, 3, *SIZE), dtype)})
+    except SafetensorError:
+        pytest.skip("this version of safetensors writes no such files")
+    path = write(tmp_path / "rows", content)
     with pytest.raises(ValueError, match="integers or floats"):
         load(path, dataset)
 
