@@ -412,3 +412,22 @@ def test_a_document_beside_the_copies_is_no_unprotected_picture(photos, tmp_path
     assert found.whole and found.others == ["clip.mpg", "licence.pdf"]
     (folder / "raw.pef").write_bytes(b"...")
     assert check(folder, artefact).files["raw.pef"] == "unknown"
+
+
+@pytest.mark.parametrize("ending", ["png", "apart.png", "webp", "tif"])
+def test_every_frame_must_be_protected(photos, tmp_path, ending):
+    noise = ue.RandomNoise().fit(photos, device="cpu", image_size=16, progress=False)
+    folder = export(photos, noise.perturbation_, tmp_path / "out", full_size=True)
+    copies = {path.name: path for path in sorted(folder.rglob("[0-9].png"))}
+    first, same, other = (Image.open(copies[f"{n}.png"]).convert("RGB") for n in (0, 0, 3))
+    original = Image.open(photos.samples[3][0]).convert("RGB")
+    options = {"webp": {"lossless": True}, "apart.png": {"default_image": True}}.get(ending, {})
+    path = folder / f"0.{ending}"
+    for frames, status in (
+        ([same, other], "protected"),
+        ([same, original], "clean"),
+        ([same, Image.new("RGB", first.size, "red")], "changed"),
+    ):
+        first.save(path, save_all=True, append_images=frames, **options)
+        found = check(folder, noise.perturbation_, photos)
+        assert found.files[path.name] == status and found.whole == (status == "protected")

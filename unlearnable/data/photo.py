@@ -217,6 +217,15 @@ def load_opened(image: Image.Image, path: str | Path) -> Image.Image:
     return found if found.mode == "RGB" else found.convert("RGB")
 
 
+def load_frames(path: str | Path) -> Iterator[Image.Image]:
+    """Every frame or page of a file, in turn, as :func:`load_photo` gives the first."""
+    with open_photo(path) as image:
+        yield standard(image).convert("RGB")
+        for number in range(1, getattr(image, "n_frames", 1)):
+            image.seek(number)
+            yield standard(image).convert("RGB")
+
+
 @contextlib.contextmanager
 def open_photo(path: str | Path) -> Iterator[Image.Image]:
     """Opens a file; errors raised in the block name it and say what to do."""

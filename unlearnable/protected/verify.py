@@ -16,7 +16,7 @@ from ..data.extensions import is_picture
 from ..data.fingerprint import THUMBNAIL_TOLERANCE, image_key, image_keys, thumbnail
 from ..data.image import Images, Pixels, pixels_of
 from ..data.image_folder import files_below, is_foreign
-from ..data.photo import load_photo
+from ..data.photo import load_frames, load_photo
 from ..perturbation.perturbation import Perturbation, check_perturbation
 from .dataset import ProtectedDataset
 from .export.encoding import ORIGINAL
@@ -289,11 +289,21 @@ class _Known:
                     bar.update(len(images))
 
     def judge(self, path: Path) -> tuple[str, str | None]:
-        """What a file is, and the sealed key of its pixels."""
+        """What a file is, and the sealed key of its pixels.
+
+        Of several frames or pages, the first that is not protected decides.
+        """
+        found: tuple[str, str | None] = ("unknown", None)
         try:
-            pixels = pixels_of(load_photo(path))
+            for number, frame in enumerate(load_frames(path)):
+                found = self._judged(pixels_of(frame))
+                if found[0] != "protected":
+                    return ("changed", found[1]) if number and found[0] == "unknown" else found
         except (OSError, ValueError):
             return "unknown", None
+        return found
+
+    def _judged(self, pixels: Pixels) -> tuple[str, str | None]:
         key = image_key(pixels)
         sealed = self.seal.key(key)
         listed = self._listed.get(sealed)
