@@ -15,6 +15,7 @@ from torchvision.datasets import VisionDataset
 from torchvision.transforms import ToTensor
 
 from unlearnable import ProtectedDataset, RandomNoise, UnknownImageError, from_items
+from unlearnable.datasets import Shapes
 
 COUNT = 12
 
@@ -354,6 +355,7 @@ def test_what_a_subclass_or_a_subset_holds_is_its_own():
     [
         (lambda part, whole: setattr(part, "indices", [5, 3]), "Subset to keep its indices"),
         (lambda part, whole: part.indices.append(1), "Subset to keep its indices"),
+        (lambda part, whole: part.indices.reverse(), "Subset to keep its indices"),
         (lambda part, whole: setattr(part, "dataset", copy.copy(part.dataset)), "its dataset"),
         (lambda part, whole: setattr(whole, "datasets", [part]), "ConcatDataset to keep its d"),
         (lambda part, whole: whole.datasets.append(part), "ConcatDataset to keep its datasets"),
@@ -374,6 +376,18 @@ def test_other_parts_of_a_subset_or_concatenation_are_refused(change, what):
     assert len(copied.targets) == 14 and copied[13][1] == base.targets[5]
     again = ProtectedDataset(base, perturbation)
     assert np.array_equal(again[0][0], copied[0][0])
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_indices_that_are_shuffled_in_place_are_refused(kind):
+    whole = Shapes(size=400)
+    part = Subset(whole, kind(list(range(300, 20, -1))))
+    protected = ProtectedDataset(part, protect(whole).perturbation)
+    assert len(protected.targets) == 280 and protected[7][1] == whole[293][1]
+    part.indices[:] = kind(np.random.default_rng(0).permutation(280).tolist())
+    for read in (lambda: protected[0], lambda: protected.targets, lambda: protected.to_tensors()):
+        with pytest.raises(RuntimeError, match=r"Subset to keep its indices.* wrap it again"):
+            read()
 
 
 def test_indices_that_a_property_makes_anew_are_the_same_as_long_as_they_are_equal():

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from .calls import Path
 from .transforms import SHORT, TRANSFORM_NAMES, attributes, datasets_in, is_dataset, may_cache
 
 _MISSING = object()
+_PROBES = 16  # indices, at least, that are compared at each reading
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes, np.generic)
 
 
@@ -30,18 +32,22 @@ class Parts(NamedTuple):
     dataset: Any
     held: tuple[Any, ...]
     size: int  # of indices or datasets, which may be added to a list
+    some: Any = None  # of the indices, spread evenly, since a list can be shuffled in place
 
     @classmethod
     def of(cls, dataset: Subset[Any] | ConcatDataset[Any]) -> Parts:
         """What it consists of now."""
         if isinstance(dataset, Subset):
-            return cls(dataset, (dataset.dataset, dataset.indices), len(dataset.indices))
+            indices = dataset.indices
+            size = len(indices)
+            return cls(dataset, (dataset.dataset, indices), size, _some(indices, size))
         return cls(dataset, tuple(dataset.datasets), len(dataset.datasets))
 
     def check(self) -> None:
         """Raises ``RuntimeError`` if it consists of something else now."""
         now = Parts.of(self.dataset)
-        if now.size != self.size or not all(map(_as_before, now.held, self.held)):
+        kept = (now.size, now.some) == (self.size, self.some)
+        if not kept or not all(map(_as_before, now.held, self.held)):
             kind, what = type(self.dataset).__name__, "datasets"
             if isinstance(self.dataset, Subset):
                 what = "indices" if now.held[0] is self.held[0] else "dataset"
@@ -49,6 +55,15 @@ class Parts(NamedTuple):
                 f"expected {kind} to keep its {what}, got others since it was wrapped; wrap it "
                 f"again, or protect the whole dataset and take a {kind} of that"
             )
+
+
+def _some(indices: Any, size: int) -> list[Any]:
+    """At least ``_PROBES`` of the indices, or all if there are fewer."""
+    step = max(1, size // _PROBES)
+    if not isinstance(indices, (list, tuple, range, np.ndarray, Tensor)):
+        return [indices[place] for place in range(0, size, step)]
+    part: Any = indices[::step]
+    return part.tolist() if isinstance(part, (np.ndarray, Tensor)) else list(part)
 
 
 def _as_before(now: Any, before: Any) -> bool:
