@@ -9,6 +9,7 @@ from torch import nn
 
 import unlearnable as ue
 from unlearnable.datasets import Shapes
+from unlearnable.engine.models import build_model
 from unlearnable.methods.parameters import Untrained
 
 SHAPES = Shapes(size=16, side=16)
@@ -149,6 +150,28 @@ def test_another_default_dtype_decides_nothing():
     finally:
         torch.set_default_dtype(torch.float32)
     assert found.digest == usual.digest
+
+
+def test_another_default_device_decides_nothing():
+    new, tests = Shapes(size=8, side=16, seed=3), Shapes(train=False, size=10, side=16)
+    usual = ue.TAP("tiny", **FEW).fit(SHAPES, **QUICK)
+    rows, smooth = usual.extend(new, progress=False), ue.SmoothFields().fit(SHAPES, **QUICK)
+    network = build_model("tiny", 10)
+    groups = ue.clusters(SHAPES, 2, network=network, **QUICK).targets
+    try:
+        torch.set_default_device("meta")
+        found = ue.TAP("tiny", **FEW).fit(SHAPES, **QUICK)
+        assert found.extend(new, progress=False).digest == rows.digest
+        assert ue.SmoothFields().fit(SHAPES, **QUICK).perturbation_.digest == (
+            smooth.perturbation_.digest
+        )
+        clustered = ue.clusters(SHAPES, 2, network=network, **QUICK)
+        assert clustered.targets == groups and len(clustered.assign(new)) == 8
+        assert len(ue.evaluate(SHAPES, tests, "tiny", epochs=1, seeds=1, **QUICK).last) == 1
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert found.perturbation_.digest == usual.perturbation_.digest
 
 
 def test_a_callback_changes_nothing(tmp_path):

@@ -85,6 +85,20 @@ def test_rows_are_kept_and_not_computed_again(use, trainset, monkeypatch, tmp_pa
     assert load(trainset).digest == first.digest
 
 
+@pytest.mark.parametrize("setting", [torch.float64, torch.bfloat16, "meta"])
+def test_the_callers_defaults_of_torch_do_not_decide_the_rows(use, trainset, tmp_path, setting):
+    usual = load(trainset)
+    change, before = torch.set_default_device, None
+    if isinstance(setting, torch.dtype):
+        change, before = torch.set_default_dtype, torch.float32
+    change(setting)
+    try:
+        found = load(trainset, cache_dir=tmp_path / "other")
+    finally:
+        change(before)
+    assert found.digest == usual.digest
+
+
 def test_a_cache_of_ones_own(use, trainset, tmp_path):
     assert load(trainset, cache_dir=tmp_path / "mine").folder.parent.parent == tmp_path / "mine"
 

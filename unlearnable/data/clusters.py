@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from ..engine.device import pick_device
 from ..engine.kmeans import kmeans, nearest
 from ..engine.models import LITE0
+from ..engine.modes import usual_modes
 from ..engine.numbers import integer
 from ..engine.pretrained import check_pretrained, features, pretrained_network, without_head
 from ..engine.progress import Progress
@@ -59,6 +60,7 @@ class ClusteredDataset(Dataset[Any]):
         """Returns itself, because it has no transforms."""
         return self
 
+    @usual_modes()
     def assign(self, dataset: Any) -> ClusteredDataset:
         """Assigns other images to the clusters with the nearest centres, for :meth:`Method.extend`.
 
@@ -99,6 +101,7 @@ class _Features:
         return F.normalize(found.cpu(), dim=1)
 
 
+@usual_modes()
 def clusters(
     dataset: Any,
     count: int = 10,

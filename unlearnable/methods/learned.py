@@ -22,6 +22,7 @@ from ..engine.models import (
     is_model_name,
     reset_weights,
 )
+from ..engine.modes import usual_modes
 from ..engine.pretrained import check_pretrained, pretrained_network, unfilled_network
 from ..engine.quantization import load_weights
 from ..engine.run import Run
@@ -195,6 +196,7 @@ class Learned(Parameters):
         return serialization.save(folder, learned._kind, force=force, beside=beside)
 
     @classmethod
+    @usual_modes()
     def from_pretrained(
         cls: type[Self], folder: str | Path, *, surrogate: nn.Module | None = None
     ) -> Self:
