@@ -301,6 +301,9 @@ def test_names_in_the_order_of_their_numbers_and_other_words_are_taken_as_they_a
         (["x", "y", "x"], ["x", "x (2)", "y"], [0, 2, 1]),  # as Parquet has them
         (["x", "x (2)", "y"], ["x", "y", "x"], [0, 2, 1]),
         (["Ame\u0301lie", "b"], ["b", "Am\u00e9lie"], [1, 0]),  # one accent, spelled in two ways
+        (["crab", "fox"], ["fox", "cra"], [1, 0]),  # CIFAR-100 on the Hugging Face Hub
+        (["cra", "fox"], ["crab", "fox"], [0, 1]),
+        (["crab", "cra"], ["cra", "crab"], [1, 0]),
     ],
 )
 def test_matches(expected, found, indices):
@@ -316,6 +319,7 @@ def test_matches(expected, found, indices):
         (["x", "y", "x"], ["x", "x", "y"], "same order, because several are called 'x'"),
         (["x", "y"], ["x", "x", "y"], "got 3: x, x, y; not expected: x .1."),
         (["x", "x", "y"], ["y", "x"], "missing: x .1."),
+        (["crab", "fox"], ["cra", "crab"], "missing: fox; not expected: cra"),
     ],
 )
 def test_what_does_not_match(expected, found, message):

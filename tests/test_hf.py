@@ -168,6 +168,21 @@ def test_columns_that_are_not_clear_are_named():
         from_hf(make(), image="picture")
 
 
+def test_cifar100_of_the_hub_has_the_classes_of_torchvisions(shapes):
+    lasting = ue.Perturbation.from_pretrained("cifar100-lasting")
+    names = ["cra" if name == "crab" else name for name in lasting.config["classes"]]
+    features = datasets.Features(
+        img=datasets.Image(),
+        fine_label=datasets.ClassLabel(names=names),
+        coarse_label=datasets.ClassLabel(num_classes=20),
+    )
+    number = names.index("cra")
+    row = {"img": shapes[0][0].resize((32, 32)), "fine_label": number, "coarse_label": 0}
+    images = from_hf(datasets.Dataset.from_list([row], features=features), label="fine_label")
+    usual = ProtectedDataset([(row["img"], number)], lasting)
+    assert np.array_equal(ProtectedDataset(images, lasting)[0][0], usual[0][0])
+
+
 def test_labels_and_images_of_other_types_are_refused(hf):
     strings = hf.cast_column("label", datasets.Value("string"))
     with pytest.raises(ValueError, match="class_encode_column"):
