@@ -9,6 +9,11 @@ between the preset and the paper's recipe:
     python benchmarks/presets.py ROOT --method AUE --images 5000 --epochs 15
     python benchmarks/presets.py ROOT --method MIUE --images 5000 --epochs 15
 
+REM, whose short preset has an adversary of one step, under adversarial training:
+
+    python benchmarks/presets.py ROOT --method REM --images 5000 --epochs 15 \
+        --countermeasure adversarial-training-4-steps-3
+
 On a GPU: SEM on the whole set, ResNet-18 and the presets as they are:
 
     python benchmarks/presets.py ROOT --device cuda --images 50000 --surrogate resnet18 \
@@ -34,7 +39,7 @@ import unlearnable as ue
 
 PAGE = DOCS / "explanation" / "engine.md"
 PAGES = {"SEM": PAGE} | {
-    name: DOCS / "reference" / "methods" / f"{name}.md" for name in ("AUE", "MIUE")
+    name: DOCS / "reference" / "methods" / f"{name}.md" for name in ("AUE", "MIUE", "REM")
 }
 PAPER = {"train_steps": 300, "robust_epsilon": 2 / 255, "robust_step_size": 0.4 / 255}
 CHEAP = {**PAPER, "warm_start": True, "final_steps": 5}
@@ -72,7 +77,16 @@ def between(method: type[ue.Method]) -> dict[str, dict[str, Any]]:
     }
 
 
-ON_CPU = {"SEM": SEM, "AUE": between(ue.AUE), "MIUE": between(ue.MIUE)}
+def adversaries() -> dict[str, dict[str, Any]]:
+    """REM's short preset, whose adversary takes one step, and one nearer to the paper's ten."""
+    short = {k: v for k, v in ue.REM.presets["fast"].items() if k != "surrogate"}
+    nearer = {"robust_steps": 3, "robust_step_size": 2 / 255}
+    return {"fast": short, "adversary of three steps": short | nearer}
+
+
+ON_CPU = {
+    "SEM": SEM, "AUE": between(ue.AUE), "MIUE": between(ue.MIUE), "REM": adversaries()
+}  # fmt: skip
 
 
 def table(result: dict[str, Any]) -> str:
@@ -93,10 +107,12 @@ def table(result: dict[str, Any]) -> str:
         last, peak = (mean_and_spread(victims, which) for which in ("last", "peak"))
         title = "clean images" if name == "clean" else name
         lines.append(f"| {title} | {passes} | {last} | {peak} |")
+    counter = settings.get("countermeasure")
+    against = f"countermeasure `{counter}`, " if counter else ""
     caption = (
         f"{settings['images']:,} CIFAR-10 images, surrogate and victim {settings['victim']}, "
-        f"{settings['epochs']} epochs, one fit and {settings['seeds']} victims each, in percent: "
-        f"mean and spread. {result['date']}, {where(result)}."
+        f"{against}{settings['epochs']} epochs, one fit and {settings['seeds']} victims each, in "
+        f"percent: mean and spread. {result['date']}, {where(result)}."
     )
     return "\n".join([*lines, "", caption])
 
@@ -116,6 +132,7 @@ def main() -> None:
     parser.add_argument("--surrogate", default="tiny")
     parser.add_argument("--victim", default="tiny")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--countermeasure", default="none", help="of the victims")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true")
@@ -135,7 +152,9 @@ def main() -> None:
         return
     args.started = time.monotonic()
     chosen = ("method", "images", "surrogate", "victim", "epochs", "seeds")
-    record = Record(args.out, {name: getattr(args, name) for name in chosen}, args.device)
+    known = {name: getattr(args, name) for name in chosen}
+    known |= {} if args.countermeasure == "none" else {"countermeasure": args.countermeasure}
+    record = Record(args.out, known, args.device)
     train: Any = first(AnyCIFAR10(args.root), args.images)
     test = AnyCIFAR10(args.root, train=False)
     cls = getattr(ue, args.method)
@@ -165,7 +184,13 @@ def main() -> None:
                 record.put(name, cell)
             dataset = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
         evaluation = ue.evaluate(
-            dataset, test, args.victim, epochs=args.epochs, seeds=args.seeds, device=args.device
+            dataset,
+            test,
+            args.victim,
+            countermeasure=args.countermeasure,
+            epochs=args.epochs,
+            seeds=args.seeds,
+            device=args.device,
         )
         cell["victims"] = evaluation.to_dict()
         cell["last"] = round(evaluation.mean("last"), 4)
