@@ -351,6 +351,19 @@ def test_commands_that_are_named_after_protecting_photos_work(
     assert "All 10 pictures are protected" in out
 
 
+def test_a_folder_that_hides_it_is_named(use, photos, trainset, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "protect", photos, f"./{NAME}/", "--perturbation", NAME)
+    assert code == 1 and "folder with a name of its own" in err
+    assert not (tmp_path / NAME).exists()
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(FileNotFoundError, match="rename this folder"):
+        load(trainset)
+    (tmp_path / NAME / "perturbation.safetensors").touch()
+    with pytest.raises(ue.ArtefactError, match=r"config\.json"):
+        load(trainset)
+
+
 def test_verifying_by_its_name_needs_the_originals(use, photos, tmp_path, capsys):
     assert (
         run(capsys, "protect", photos, tmp_path / "out", "--perturbation", NAME, "--quiet")[0] == 0

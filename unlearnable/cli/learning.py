@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -191,8 +192,15 @@ def _refuse_one_class(args: argparse.Namespace, dataset: Any) -> None:
 
 def _check_ready(args: argparse.Namespace) -> None:
     """Refuses options of a fit where a saved perturbation is to be applied."""
+    from ..hub.catalogue import premade
+
     if args.perturbation is None:
         return
+    if args.perturbation == os.path.normpath(args.out) and premade(args.perturbation) is not None:
+        raise ValueError(
+            f"expected copies in a folder with a name of its own, got that of the perturbation, "
+            f"{args.out}, which later commands would look for in the folder; choose another name"
+        )
     others = ("others", "clusters")
     fitting = (*PARAMETERS, "set", "image_size", "save_perturbation", "visibility", *others)
     ignored = [

@@ -110,6 +110,12 @@ def _is(name: str | Path, kind: str) -> bool:
         return False
 
 
+def _hides(name: str) -> bool:
+    """Whether a folder without any file of a perturbation has the name of a pre-made one."""
+    saved = (Path(name) / CONFIG).exists() or any(Path(name).glob("perturbation*"))
+    return not saved and any(entry.name == name for entry in list_pretrained())
+
+
 def computed(name: str | Path) -> Pretrained | None:
     """As :func:`premade`, if its rows are computed for the user's images."""
     entry = premade(name)
@@ -163,6 +169,11 @@ def locate(name: str | Path, *, revision: str | None = None, **options: Any) -> 
             f"(owner/name) has revisions, so omit it"
         )
     if is_folder:
+        if isinstance(name, str) and _hides(name):
+            raise FileNotFoundError(
+                f"expected a saved perturbation in the folder {name}, found none; for the pre-made "
+                f"one of that name, rename this folder, or work in another (looked in {Path.cwd()})"
+            )
         return Source(Path(name).absolute())
     if bool(str(name)) and _is(name, "file"):
         raise FileNotFoundError(
