@@ -96,6 +96,21 @@ def test_two_ranks_of_a_distributed_sampler_share_the_protected_images(protected
     assert epochs[0] != epochs[1]
 
 
+class Asked(Shapes):
+    """A dataset that has an answer of its own."""
+
+    def get_labels(self):
+        return [label % 2 for label in self.targets]
+
+
+def test_a_sampler_that_asks_for_labels_gets_them(protected, perturbation):
+    assert protected.get_labels() == protected.targets == Shapes(size=40).targets
+    asked = ProtectedDataset(Asked(size=40), perturbation)
+    assert asked.get_labels() == [label % 2 for label in protected.targets]
+    part = ProtectedDataset(Subset(Shapes(size=40), range(3, 9)), perturbation)
+    assert part.get_labels() == protected.targets[3:9]
+
+
 def test_samplers_that_repeat_images_give_them_protected(protected, by_hand):
     for sampler in (
         RandomSampler(protected, replacement=True, num_samples=60),

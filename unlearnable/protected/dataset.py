@@ -245,6 +245,11 @@ class ProtectedDataset(PublishedView):
             self._listed = (labels, targets_like(labels, own))
         return self._listed[1]
 
+    def get_labels(self) -> Any:
+        """The labels for samplers that ask for them: the dataset's own answer, or ``targets``."""
+        own = getattr(self._below(), "get_labels", None)
+        return self.targets if own is None else own()
+
     @property
     def labelled(self) -> bool:
         """Whether the images have labels."""
