@@ -82,12 +82,13 @@ def test_what_undoes_a_method_is_said_as_measured(benchmarks):
     from boards import boards
     from method_facts import undone_by
     from methods_page import page_of
+    from record import DOCS
 
     board = boards()[0]
     undone = {
         (method, counter): board.given_back(method, counter)
         for method, counter in board.figures
-        if method in ("AR", "TAP")
+        if method in ("AR", "TAP", "REM", "SEM")
     }
     who = " ".join(undone_by(ue.AR)[0])
     for said, counter in (
@@ -99,3 +100,19 @@ def test_what_undoes_a_method_is_said_as_measured(benchmarks):
     assert undone["AR", "median-filter"] < 0.1 < 0.3 < undone["AR", "median-filter+low-pass"] < 0.7
     assert "less than half of it" in page_of(ue.TAP).read_text(encoding="utf-8")
     assert undone["TAP", "grayscale-everywhere"] < 0.5
+    # What a page recommends against adversarial training, by all results of the preset fast.
+    adversarial = "adversarial-training-4-steps-3"
+    shares = [
+        {method: found.given_back(method, adversarial) for method in ("REM", "SEM")}
+        for found in boards()
+        if found.name in ("leaderboard-resnet9", "full-resnet9", "full-cifar100-resnet9")
+    ]
+    assert "did not withstand adversarial training" in page_of(ue.REM).read_text(encoding="utf-8")
+    assert all(share["REM"] > 0.8 for share in shares if share["REM"] is not None)
+    ten, whole, hundred = (share["SEM"] for share in shares)
+    assert whole < ten < 0.7 and hundred > 0.9  # in part on CIFAR-10, not on CIFAR-100
+    photos = (DOCS / "how-to" / "photos.md").read_text(encoding="utf-8")
+    assert "for a small network and a quarter for a larger one" in photos
+    small = next(found for found in boards() if found.name == "leaderboard-cpu")
+    assert small.given_back("SEM", "grayscale") > 0.7
+    assert 0.2 < undone["SEM", "grayscale-everywhere"] < 0.3 and undone["SEM", "jpeg-10"] > 0.95

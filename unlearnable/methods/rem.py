@@ -50,7 +50,7 @@ class REM(Expectation):
     """Robust error-minimising noise. (Fu et al., ICLR 2022, arXiv:2203.14533)
 
     The perturbation minimises the loss after a random crop and flip and an adversary of radius
-    ``robust_epsilon``, which raises it. So it still misleads a victim that trains adversarially.
+    ``robust_epsilon``, which raises it, in order to mislead victims that train adversarially, too.
 
     Args:
         surrogate: Name of a network or a module, which is copied and starts from fresh weights.
