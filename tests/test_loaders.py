@@ -11,6 +11,7 @@ from torch.utils.data import (
     Dataset,
     DistributedSampler,
     RandomSampler,
+    Subset,
     WeightedRandomSampler,
     default_collate,
 )
