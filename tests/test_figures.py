@@ -120,6 +120,24 @@ def test_what_holds_against_all_countermeasures_is_said_as_measured(benchmarks):
     assert set(jpeg) - set(undone) == {"Lasting"} and len(undone) > 5
 
 
+def test_what_holds_on_cifar_100_is_said_as_measured(benchmarks):
+    from boards import boards
+
+    board = next(board for board in boards() if board.name == "full-cifar100-resnet9")
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    jpeg, adversarial = "jpeg-10", "adversarial-training-4-steps-3"
+    for counter in (jpeg, adversarial):
+        held = [m for m, c in board.figures if c == counter and board.given_back(m, c) < 0.5]
+        assert [m for m in held if m != "clean"] == ["Lasting"]
+    assert board.given_back("SEM", adversarial) > 0.9
+    ours, clean = (
+        board.figures[m, "channel-normalization+jpeg-10"].last for m in ("Lasting", "clean")
+    )
+    assert f"victims of `Lasting` reach {ours:.1f} %, and those of clean images {clean:.1f} %" in (
+        readme
+    )
+
+
 def test_how_far_lasting_changes_values_is_said_as_it_is(shapes):
     change = ue.Lasting().fit(shapes, device="cpu", progress=False).protect(shapes).change(20)
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
