@@ -218,6 +218,18 @@ def test_commands_take_its_name(use, trainset, tmp_path, capsys):
     assert ue.verify(tmp_path / "out", pulled, trainset, progress=False).whole
 
 
+def test_a_folder_of_its_name_is_not_pulled_onto_itself(
+    use, trainset, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    load(trainset).save_pretrained(NAME)
+    kept = ue.Perturbation.from_pretrained(tmp_path / NAME).digest
+    options = ("--dataset", "shapes:30", "--force", "--quiet")
+    code, _, err = run(capsys, "pull", NAME, NAME, *options)
+    assert code == 1 and f"other than {NAME}" in err and "choose another folder" in err
+    assert ue.Perturbation.from_pretrained(tmp_path / NAME).digest == kept
+
+
 def test_commands_without_images_say_what_to_pass(use, tmp_path, capsys):
     code, _, err = run(capsys, "pull", NAME, tmp_path / "kept")
     assert code == 1 and "--dataset" in err
