@@ -211,23 +211,41 @@ def _sources(sources: Any) -> list[str]:
     return [f"From {'; '.join(shown)}.", ""]
 
 
-def broken_by(cls: type[ue.Method]) -> tuple[Board, str] | None:
-    """The largest result that holds it against two countermeasures or more, and its row there."""
+def broken_by(cls: type[ue.Method]) -> list[tuple[Board, str]]:
+    """Results with two countermeasures against it or more, and its row: most images, most cells."""
+    found = []
     for board in boards():
         rows = dict.fromkeys(row for row, _ in board.figures if of_class(row, cls))
         for row in rows:
             tried = [c for r, c in board.figures if r == row and c != "none"]
             if sum(board.given_back(row, c) is not None for c in tried) >= 2:
-                return board, row
-    return None
+                found.append((board, row))
+                break
+    largest = max(found, key=lambda pair: pair[0].settings["images"], default=None)
+    return found[:1] if largest is None or largest is found[0] else [largest, found[0]]
 
 
 def broken_section(cls: type[ue.Method]) -> list[str]:
     """What undoes it, the worst first, as Markdown; empty where nothing was measured."""
     found = broken_by(cls)
-    if found is None:
+    if not found:
         return []
-    board, row = found
+    (board, row), *more = found
+    lines = [
+        f"{row}, {board.title}; last epoch. *Given back* is the share, beyond guessing, of what "
+        f"clean images give with the same {{term}}`countermeasure`; published figures are for a "
+        f"ResNet-18 and the whole set, and for our radius of adversarial training unless they name "
+        f"theirs.",
+        "",
+        *_broken_table(board, row),
+    ]
+    for board, row in more:
+        lines += [f":::{{dropdown}} More countermeasures: {row}, {board.title}", ""]
+        lines += [*_broken_table(board, row), ":::", ""]
+    return lines
+
+
+def _broken_table(board: Board, row: str) -> list[str]:
     figures = board.figures
     shares = {
         counter: share
@@ -235,11 +253,6 @@ def broken_section(cls: type[ue.Method]) -> list[str]:
         if (share := board.given_back(row, counter)) is not None and counts_for_worst(counter)
     }
     lines = [
-        f"{row}, {board.title}; last epoch. *Given back* is the share, beyond guessing, of what "
-        f"clean images give with the same {{term}}`countermeasure`; published figures are for a "
-        f"ResNet-18 and the whole set, and for our radius of adversarial training unless they name "
-        f"theirs.",
-        "",
         "| countermeasure | clean images | protected | given back | published |",
         "|---|---|---|---|---|",
     ]

@@ -66,14 +66,23 @@ def test_what_breaks_a_method_is_of_the_largest_result_that_has_it(benchmarks, m
     small |= {"SEM_grayscale": 0.4, "SEM_cutout": 0.2}
     large = board(50_000, clean_none=0.93, clean_grayscale=0.9, SEM_none=0.13, SEM_grayscale=0.5)
     monkeypatch.setattr(method_figures, "boards", lambda: [large, board(10_000, **small)])
-    found, row = method_figures.broken_by(ue.SEM)
+    ((found, row),) = method_figures.broken_by(ue.SEM)
     assert (found.settings["images"], row) == (10_000, "SEM")  # one countermeasure is too few
     lines = method_figures.broken_section(ue.SEM)
     assert [line.split(" |")[0] for line in lines if line.startswith("| ")] == [
         "| countermeasure", "| `none`", "| `grayscale`", "| `cutout`",
     ]  # fmt: skip
     assert any("| 50.0 | 40.0 | 75 % | 31.9 |" in line for line in lines)
-    assert method_figures.broken_by(ue.MIUE) is None
+    assert method_figures.broken_by(ue.MIUE) == []
+    whole = {"clean_none": 0.93, "clean_grayscale": 0.9, "clean_jpeg-10": 0.8, "SEM_none": 0.13}
+    whole |= {"SEM_grayscale": 0.5, "SEM_jpeg-10": 0.7}
+    both = [board(10_000, **small), board(50_000, **whole)]
+    monkeypatch.setattr(method_figures, "boards", lambda: both)
+    assert [found for found, _ in method_figures.broken_by(ue.SEM)] == both[::-1]
+    page = "\n".join(method_figures.broken_section(ue.SEM))
+    assert (
+        page.index("SEM, 50,000 images") < page.index(":::{dropdown} More") < page.index("cutout")
+    )
     (first, *_) = method_figures.reached(ue.SEM)
     assert first.title == "50,000 images, resnet9, 12 epochs" and first.figure.last == 13
 
