@@ -47,7 +47,8 @@ def table(result: dict[str, Any]) -> str:
         published = known_shown(name, "none", dataset_of(result))
         lines.append(f"| {' | '.join([title, *of_it, published])} |")
     settings = result["settings"]
-    seeds = max(figure.seeds for figure in figures.values())
+    in_table = [f for (_, counter), f in figures.items() if counter in shown]
+    seeds = " or ".join(map(str, sorted({figure.seeds for figure in in_table} - {1})))
     note = (
         f"Accuracy on the clean test images after the last epoch in percent, mean and spread of "
         f"{seeds} victims, one victim where there is no spread; {printed(dataset_of(result))}, "
