@@ -35,7 +35,7 @@ def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchma
     assert page == made.PAGE.read_text(encoding="utf-8"), f"run benchmarks/{command}.py"
 
 
-@pytest.mark.parametrize("method", ["SEM", "AUE", "MIUE"])
+@pytest.mark.parametrize("method", ["SEM", "AUE", "MIUE", "REM"])
 def test_tables_of_presets_are_made_from_the_committed_results(method, benchmarks):
     from presets import PAGES, result_of, table
     from record import RESULTS, filled
