@@ -11,6 +11,8 @@ from ..data.image import Pixels
 
 _STRIP = 1 << 18  # values of an image that are compared at once: memory does not grow with it
 
+HARDLY = 0.5  # of the change, below which files are hardly protected
+
 
 class ShareLeft:
     """Sums over images: the regression of what is left on what was added, and the residual error.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...engine.estimate import duration
 from ...io.files import is_full
+from ...protected.share_left import HARDLY
 
 TITLE = "Protect photos before you publish them"
 PRIVATE = (
@@ -58,7 +59,6 @@ To check whether copies are still protected:
 """
 
 _SHOWN = 5  # copies that a caution names
-_HALF = 0.5  # of the change, below which copies are hardly protected
 
 
 def cautions(bare: Sequence[str], count: int, left: float | None) -> list[str]:
@@ -77,7 +77,7 @@ def cautions(bare: Sequence[str], count: int, left: float | None) -> list[str]:
             f"{len(bare):,} of {count:,} copies {are} not protected, because the change leaves "
             f"every pixel as it was: {some}. Do not publish {them}, or choose a stronger change."
         )
-    if left is not None and left < _HALF:
+    if left is not None and left < HARDLY:
         found.append(
             f"Only {left:.0%} of the change is left in these JPEG files, so the copies are hardly "
             f"protected. Choose PNG."

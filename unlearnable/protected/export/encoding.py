@@ -14,7 +14,7 @@ from ...data.photo import PhotoInfo
 from ...data.raw import RawDataset
 from ...engine.numbers import integer
 from ...io.png import save_png
-from ..share_left import ShareLeft
+from ..share_left import HARDLY, ShareLeft
 
 _LOSSY = ("jpeg", "webp")
 _ENDINGS = {"jpeg": "jpg"}  # where it is not the format's name
@@ -122,7 +122,7 @@ class Encoding(NamedTuple):
             written: Bytes of the files whose originals are known.
             originals: Bytes of these originals.
         """
-        if left.share is not None and left.share < 0.5:
+        if left.share is not None and left.share < HARDLY:
             warnings.warn(
                 f"only {left.share:.0%} of the change is left in these {self.format} files at "
                 f"quality {self.quality}, so they are hardly protected; use a higher quality, or "
