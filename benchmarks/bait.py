@@ -33,6 +33,7 @@ from typing import Any
 
 from cifar import AnyCIFAR10, first
 from cifar10 import GENERATOR, accuracy_shown
+from kept import kept
 from PIL import Image
 from record import DOCS, RESULTS, Record, fill, where
 
@@ -72,6 +73,25 @@ def method_of(name: str, args: argparse.Namespace) -> ue.Method:
         return ue.BAIT.preset("fast", **given)
     fresh = {"pretrained_surrogate": False, "surrogate": args.network}
     return ue.BAIT(**GENERATOR | ({} if name == "BAIT" else fresh) | given)
+
+
+def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Perturbation:
+    """The fitted perturbation, from --work where an earlier start left it."""
+    method = method_of(name, args)
+
+    def fit(checkpoint: Path) -> ue.Perturbation:
+        method.fit(
+            train,
+            device=args.device,
+            precision=args.fit_precision or args.precision,
+            progress=False,
+            checkpoint=checkpoint,
+        )
+        return method.perturbation_
+
+    folder = args.work / f"{args.out.stem}-{name.replace(', ', '-').replace(' ', '-')}"
+    made_with = {"method": repr(method), "images": args.images, "side": args.side}
+    return kept(folder, made_with, fit)
 
 
 def counter_of(name: str, args: argparse.Namespace) -> Countermeasure:
@@ -165,19 +185,7 @@ def main() -> None:
         fit, victim = name.rsplit(", ", 1)
         images = train
         if fit != "clean":
-            folder = args.work / f"{args.out.stem}-{fit.replace(', ', '-').replace(' ', '-')}"
-            if not folder.exists():
-                checkpoint = folder.with_name(f"{folder.name}-checkpoint")
-                method = method_of(fit, args)
-                method.fit(
-                    train,
-                    device=args.device,
-                    precision=args.fit_precision or args.precision,
-                    progress=False,
-                    checkpoint=checkpoint,
-                )
-                method.perturbation_.save_pretrained(folder)
-            images = ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder))
+            images = ue.ProtectedDataset(train, perturbation_of(fit, train, args))
         found = ue.evaluate(
             images,
             test,

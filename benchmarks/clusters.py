@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from cifar import first, opened
 from cifar10 import mean_and_spread
+from kept import kept
 from record import DOCS, RESULTS, Record, fill, where
 
 import unlearnable as ue
@@ -75,17 +76,20 @@ def protected(name: str, train: Any, args: argparse.Namespace) -> tuple[Any, dic
         classes = [train.dataset.targets[index] for index in train.indices]
         known["purity"] = purity(learned.targets, classes)
     folder = args.work / f"{args.dataset}-{args.images}-{args.surrogate}-{name.replace(' ', '-')}"
-    if not folder.exists():
-        method = ue.SEM.preset("fast", surrogate=args.surrogate)
+    method = ue.SEM.preset("fast", surrogate=args.surrogate)
+
+    def fit(checkpoint: Path) -> ue.Perturbation:
         method.fit(
             learned,
             device=args.device,
             precision=args.precision,
             progress=False,
-            checkpoint=folder.with_name(f"{folder.name}-checkpoint"),
+            checkpoint=checkpoint,
         )
-        method.perturbation_.save_pretrained(folder)
-    return ue.ProtectedDataset(train, ue.Perturbation.from_pretrained(folder)), known
+        return method.perturbation_
+
+    made_with = {"method": repr(method), "dataset": args.dataset, "images": args.images}
+    return ue.ProtectedDataset(train, kept(folder, made_with | {"labels": name}, fit)), known
 
 
 def main() -> None:

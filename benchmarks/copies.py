@@ -23,6 +23,7 @@ from typing import Any
 from cifar import AnyCIFAR10, first
 from cifar10 import accuracy_shown
 from fullsize import LEARNED, Photos, Resized
+from kept import kept
 from PIL import Image
 from record import DOCS, RESULTS, Record, fill, where
 from torch.utils.data import Dataset
@@ -61,6 +62,21 @@ class Copies(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return self.images[index], self.targets[index]
+
+
+def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Perturbation:
+    """Of a visibility, from --work where an earlier start left it."""
+    method: ue.Method = ue.SEM.preset("demo", train_steps=STEPS[args.dataset])
+    method = ue.Lasting() if name == LASTING else method
+    level = name.removeprefix("Lasting, ")
+    made_with = {
+        "method": repr(method), "visibility": level, "dataset": args.dataset, "images": len(train)
+    }  # fmt: skip
+    return kept(
+        args.work / f"{args.dataset}-{len(train)}-{name.replace(', ', '-')}",
+        made_with,
+        lambda _: method.fit(train, visibility=level, progress=False, image_size=LEARNED),
+    )
 
 
 def table(result: dict[str, Any]) -> str:
@@ -114,14 +130,7 @@ def main() -> None:
                 continue
             dataset = train
             if name != "clean":
-                folder = args.work / f"{args.dataset}-{count}-{name.replace(', ', '-')}"
-                if not folder.exists():
-                    method: ue.Method = ue.SEM.preset("demo", train_steps=STEPS[args.dataset])
-                    method = ue.Lasting() if name == LASTING else method
-                    level = name.removeprefix("Lasting, ")
-                    method.fit(train, visibility=level, progress=False, image_size=LEARNED)
-                    method.save_pretrained(folder)
-                perturbation = ue.Perturbation.from_pretrained(folder)
+                perturbation = perturbation_of(name, train, args)
                 dataset = ue.ProtectedDataset(train, perturbation, full_size=is_photos)
             copies: Any = Copies(dataset, test.classes, QUALITIES[kind])
             if is_photos:

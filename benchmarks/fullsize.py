@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import kept
 from PIL import Image, ImageOps
 from record import DOCS, RESULTS, Record, fill, where
 from torch.utils.data import Dataset
@@ -174,16 +175,16 @@ def main() -> None:
 
     measure("clean", photos)
     for name in args.only:
-        work = map(str, (args.images, args.rounds, args.train_steps, *masked.values()))
-        folder = args.work / "-".join(work) / name.replace(" ", "-")
         method = METHODS[name](args)
         if masked and not method.masked:
             continue
-        if not folder.exists():
-            options = {"image_size": LEARNED, "device": args.device, **masked}
-            method.fit(photos, progress=False, **options)
-            method.save_pretrained(folder)
-        perturbation = ue.Perturbation.from_pretrained(folder)
+        work = map(str, (args.images, args.rounds, args.train_steps, *masked.values()))
+        options = {"image_size": LEARNED, "device": args.device, **masked}
+        perturbation = kept(
+            args.work / "-".join(work) / name.replace(" ", "-"),
+            {"method": repr(method), "images": args.images} | masked,
+            lambda _, method=method, options=options: method.fit(photos, progress=False, **options),
+        )
         learned = ue.ProtectedDataset(photos, perturbation)
         measure(f"{name}, at {LEARNED}", learned)
         full = ue.ProtectedDataset(photos, perturbation, full_size=True)

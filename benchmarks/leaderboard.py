@@ -70,19 +70,18 @@ figures beside them.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from cifar import first, opened
 from cifar10 import DRAWS, fit_through, method_of
+from kept import kept
 from record import RESULTS, Record
 
 import unlearnable as ue
 from unlearnable.engine.estimate import duration
 from unlearnable.evaluation.countermeasures import countermeasure
-from unlearnable.io.files import locked, write_json
 
 HERE = Path(__file__).parent
 
@@ -121,28 +120,15 @@ def folder_of(name: str, args: argparse.Namespace) -> Path:
 
 
 def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Perturbation:
-    """The fitted perturbation, from --work where this or another start left it.
-
-    A note beside it tells what it was made with; what was made with anything else is refused.
-    """
-    folder = folder_of(name, args)
-    beside = folder.with_name(f"{folder.name}-note")
-    note = beside / "note.json"
-    beside.mkdir(parents=True, exist_ok=True)
+    """The fitted perturbation, from --work where this or another start left it."""
     method = method_of(name, args)
+
+    def fit(checkpoint: Path) -> ue.Perturbation:
+        fit_through(method, train, checkpoint, args)
+        return method.perturbation_
+
     made_with = {"settings": {s: getattr(args, s) for s in FIT_SETTINGS}, "method": repr(method)}
-    with locked(beside, wait=True):  # starts that share rows fit each once
-        if not (folder / "config.json").exists():
-            fit_through(method, train, folder.with_name(f"{folder.name}-checkpoint"), args)
-            write_json(note, made_with)  # first: what lies there without one is of another start
-            method.perturbation_.save_pretrained(folder)
-        found = json.loads(note.read_text()) if note.exists() else "unknown settings"
-        if found != made_with:
-            raise SystemExit(
-                f"expected in {folder} what {made_with} gives, found what was made with {found}; "
-                f"delete that folder, or choose another --work"
-            )
-        return ue.Perturbation.from_pretrained(folder)
+    return kept(folder_of(name, args), made_with, fit)
 
 
 def measure(dataset: Any, test: Any, counter: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -14,6 +14,14 @@ are those of recipes.py, which are the same, or those that another result of thi
         --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
         --clean benchmarks/results/recipes-cpu.json \
         --result benchmarks/results/release-sep-cpu.json
+    python benchmarks/release.py ROOT --surrogates --work WORK --only cifar10-miue --preset fast \
+        --surrogate tiny --victim resnet9 --epochs 12 --recipe fast \
+        --clean benchmarks/results/recipes-cpu.json \
+        --result benchmarks/results/release-miue-cpu.json
+    python benchmarks/release.py ROOT --surrogates --work WORK \
+        --only cifar10-em cifar10-rem cifar10-tap --preset fast --surrogate tiny \
+        --victim resnet9 --epochs 12 --recipe fast \
+        --result benchmarks/results/release-surrogates-gpu.json
 
 Those with a row per image, as folders ready to be pushed:
 
@@ -97,12 +105,26 @@ DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 _EXAMPLES = 10  # images whose rows are kept beside a network
 
 
+def check_same(found: ue.Perturbation, method: ue.Method, folder: Path) -> None:
+    """Refuses what an earlier start left if it was fitted with anything else."""
+    given = found.config["method"]
+    if found.config["method"] == type(method).__name__:
+        given = repr(type(method)(**found.config["parameters"]))
+    if given != repr(method):
+        raise SystemExit(
+            f"expected in {folder} what {method!r} gives, found what is of {given}; delete that "
+            f"folder, or choose another one"
+        )
+
+
 def fitted(name: str, folder: Path, train: Any, args: argparse.Namespace) -> ue.Perturbation:
     """From its folder where an earlier start left it."""
-    if folder.is_dir():
-        return ue.Perturbation.from_pretrained(folder)
     cls, overrides = (SHIPPED | SAMPLE_WISE)[name]
     method = cls.preset(args.preset, **overrides)
+    if folder.is_dir():
+        found = ue.Perturbation.from_pretrained(folder)
+        check_same(found, method, folder)
+        return found
     method.fit(train, device=args.device, checkpoint=folder.with_name(f"{name}-checkpoint"))
     method.perturbation_.save_pretrained(folder)
     return method.perturbation_
@@ -150,13 +172,14 @@ def with_surrogate(name: str, train: Any, test: Any, record: Record, args: Any) 
     """Fits one of SAMPLE_WISE, puts its network into the package, and measures what that gives."""
     place, folder = args.work / name, FILE.parent / "pretrained" / name
     cls, overrides = SAMPLE_WISE[name]
+    network = {} if args.surrogate is None else {"surrogate": args.surrogate}
+    asked = cls.preset(args.preset, **overrides, **network)
     if not place.is_dir():
-        network = {} if args.surrogate is None else {"surrogate": args.surrogate}
-        method = cls.preset(args.preset, **overrides, **network)
         checkpoint = args.work / f"{name}-checkpoint"
-        method.fit(train, device=args.device, precision=args.precision, checkpoint=checkpoint)
-        method.save_pretrained(place)
+        asked.fit(train, device=args.device, precision=args.precision, checkpoint=checkpoint)
+        asked.save_pretrained(place)
     method = cls.from_pretrained(place)
+    check_same(method.perturbation_, asked, place)
     method.perturbation_.config["source"]["name"] = DATASETS[args.dataset].__name__
     if args.compare:
         own = ue.ProtectedDataset(train, method.perturbation_)

@@ -1,5 +1,6 @@
 """Commands of benchmarks/ continue the committed results, and refuse what would spoil them."""
 
+import argparse
 import ast
 import json
 import re
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import unlearnable as ue
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 COMMAND = re.compile(r"^ *python (benchmarks/(\w+)\.py.*)$", re.MULTILINE)
@@ -91,3 +94,27 @@ def test_rows_that_are_done_need_no_fit_to_continue(benchmarks, cifar10, tmp_pat
     assert json.loads(out.read_text())["cells"]["fast"]["victims"]["last"] == first["last"]
     with pytest.raises(SystemExit):
         started(monkeypatch, *words, "--only", "fsat")
+
+
+def test_what_was_fitted_with_anything_else_is_not_released(benchmarks, shapes, tmp_path):
+    from release import check_same
+
+    found = ue.LSP(cell=4).fit(shapes, device="cpu", progress=False).perturbation_
+    check_same(found, ue.LSP(cell=4), tmp_path)
+    for other in (ue.LSP(cell=8), ue.RandomNoise()):
+        with pytest.raises(SystemExit, match=r"what .* gives, found what is of LSP.*delete that"):
+            check_same(found, other, tmp_path)
+
+
+def test_copies_are_not_made_with_an_earlier_fit_of_other_steps(
+    benchmarks, shapes, tmp_path, monkeypatch
+):
+    import copies
+
+    args = argparse.Namespace(dataset="cifar10", work=tmp_path)
+    monkeypatch.setattr(copies, "STEPS", {"cifar10": 2})
+    made = copies.perturbation_of("low", shapes, args)
+    assert copies.perturbation_of("low", shapes, args).digest == made.digest
+    monkeypatch.setattr(copies, "STEPS", {"cifar10": 3})
+    with pytest.raises(SystemExit, match="choose another --work"):
+        copies.perturbation_of("low", shapes, args)
