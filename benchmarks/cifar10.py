@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import threading
 import time
@@ -115,6 +116,15 @@ DRAWS = {
         {"resize": 0.2, "jpeg": 0.2, "grayscale": 0.3},
     )
 }
+
+
+def title_of(name: str) -> str:
+    """A row's name, with the radius where other rows differ in it: ``"SEP"`` is "SEP 2/255"."""
+    row = METHODS.get(name)
+    others = [other for other in METHODS if re.fullmatch(rf"{re.escape(name)} \d+/255", other)]
+    if row is None or not others:
+        return name
+    return f"{name} {255 * row.method(**row.overrides).get_params()['epsilon']:g}/255"
 
 
 def method_of(name: str, args: argparse.Namespace) -> ue.Method:

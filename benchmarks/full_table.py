@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from boards import Figure, dataset_of, figures_of, known_shown, printed
+from cifar10 import title_of
 from leaderboard import METHODS
 from patterns import ADVERSARIAL
 from record import RESULTS, fill, where
@@ -43,7 +44,7 @@ def table(result: dict[str, Any]) -> str:
     methods = [name for name in METHODS if name in found and name != "clean"]
     for name in ["clean", *sorted(methods, key=lambda name: figures[name, "none"].last)]:
         of_it = [_shown(figures.get((name, counter))) for counter in shown]
-        title = "clean images" if name == "clean" else name
+        title = "clean images" if name == "clean" else title_of(name)
         published = known_shown(name, "none", dataset_of(result))
         lines.append(f"| {' | '.join([title, *of_it, published])} |")
     settings = result["settings"]

@@ -18,7 +18,7 @@ from boards import (
     rows,
     span,
 )
-from cifar10 import DRAWS, METHODS, method_of
+from cifar10 import DRAWS, METHODS, method_of, title_of
 from leaderboard_differences import gap_of
 from method_facts import changed, million
 from published import PUBLISHED
@@ -133,7 +133,7 @@ def counter_table(board: Board, counter: str) -> list[str]:
     for method in methods:
         figure, share = figures[method], board.given_back(method, counter)
         columns_of = (
-            method,
+            title_of(method),
             figure.shown("last"),
             figure.shown("peak"),
             "" if share is None or method == "clean" else _percent(share),
@@ -189,7 +189,7 @@ def fits_table(board: Board) -> list[str]:
         source, taken = recorded(repr(method), settings["images"], board.dataset)
         passes = taken["passes"] if taken else method.passes(settings["images"])
         seconds = duration(taken["cpu_seconds"]) if taken else ""
-        found.append(f"| {name} | {million(passes)} | {seconds} | {changed(method)} |")
+        found.append(f"| {title_of(name)} | {million(passes)} | {seconds} | {changed(method)} |")
         sources += [source] if taken else []
     if not found:
         return []

@@ -184,7 +184,7 @@ class Checkpoint:
 
     def _interrupt(self) -> KeyboardInterrupt:
         return self._agreed(
-            f"{in_words(self._agreed)}; the work so far is kept: run the same fit with "
+            f"{in_words(self._agreed)}; the work so far is kept: run the same again with "
             f"checkpoint={str(self.folder)!r} to continue"
         )
 

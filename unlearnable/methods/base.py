@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,25 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from .._version import __version__
-from ..data.cache import ImageStore, read_images
-from ..data.class_matching import matched_labels
-from ..engine.device import pick_device
+from ..data.cache import ImageStore
 from ..engine.modes import usual_modes
-from ..engine.numbers import number
-from ..engine.precision import as_fitted
-from ..engine.progress import Progress
 from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Result
 from ..perturbation.visibility import check_visibility, with_mask
 from ..protected.dataset import ProtectedDataset
 from ..protected.exported import refuse_exports
+from .checkpoint_folder import checked_every, checked_folder
+from .extension import ExtensionOptions, extension
 from .fit_session import FitOptions, FitSession
 from .learned import Learned
-from .masks import masks_of, warn_if_hidden
+from .masks import warn_if_hidden
 from .one_class import check_classes, refuse_one_class
 from .results import on_top_of, result_of
-from .row_buffer import RowBuffer, warn_if_unseen, warn_if_zero
+from .row_buffer import warn_if_unseen, warn_if_zero
 
 Self = TypeVar("Self", bound="Method")
 
@@ -148,9 +143,7 @@ class Method(Learned, ABC):
                 f"expected no visibility with {type(self).__name__}, got {visibility!r}; its "
                 f"result cannot be learned under a visibility mask, so omit it (--visibility full)"
             )
-        every = number("checkpoint_every", checkpoint_every, finite=False)
-        if every < 0:
-            raise ValueError(f"expected checkpoint_every >= 0 seconds, got {checkpoint_every}")
+        every = checked_every(checkpoint_every)
         refuse_exports(dataset)
         self.check_clusters(dataset)
         self._check_surrogate()
@@ -158,8 +151,7 @@ class Method(Learned, ABC):
             raise TypeError(f"expected a function as the callback, got {callback!r:.60}")
         if not isinstance(progress, bool) and not callable(progress):
             raise TypeError(f"expected progress to be a bool or a function, got {progress!r:.60}")
-        if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
-            raise TypeError(f"expected the checkpoint's folder, got {checkpoint!r:.60}")
+        checkpoint = checked_folder(checkpoint)
         for name in [*Learned.__annotations__, "seconds_"]:
             vars(self).pop(name, None)
         options = FitOptions(
@@ -266,6 +258,8 @@ class Method(Learned, ABC):
         *,
         device: str | torch.device = "auto",
         precision: str = "auto",
+        checkpoint: str | Path | None = None,
+        checkpoint_every: float = 300.0,
         progress: bool = True,
     ) -> Perturbation:
         """Makes a perturbation for new images of the same classes, with the fitted surrogate.
@@ -274,6 +268,9 @@ class Method(Learned, ABC):
             dataset: New images, resized and cropped like those of ``fit``.
             device: As in :meth:`fit`.
             precision: As in :meth:`fit`.
+            checkpoint: Folder for the rows made so far; the same call continues from them, as in
+                :meth:`fit`.
+            checkpoint_every: As in :meth:`fit`.
             progress: Show progress bars.
 
         Returns:
@@ -281,7 +278,9 @@ class Method(Learned, ABC):
 
         Raises:
             NotFittedError: ``fit`` was not called.
-            ValueError: The method has no rows per image, or the images or classes do not match.
+            ValueError: The method has no rows per image, the images or classes do not match, or
+                the checkpoint belongs to something else.
+            OSError: A disk is full; the last checkpoint is intact.
         """
         fitted = self.perturbation_
         if not fitted.keyed:
@@ -294,56 +293,13 @@ class Method(Learned, ABC):
         self.check_unchanged(fitted)
         refuse_exports(dataset)
         self.check_clusters(dataset, fitted)
-        images = self._read_more(dataset, fitted, progress)
-        below, *on_top = fitted.parts
-        shape = tuple(images.images.shape)
-        epsilon, norm = self._budget(shape[1:])
-        assert epsilon is not None and norm is not None
-        place = pick_device(device)
-        rows = RowBuffer(shape, epsilon, norm, place)
-        run = Run(
-            images.images.to(place),
-            images.labels.to(place),
-            images.num_classes,
-            rows=rows,
-            mask=masks_of(below.config, images.images, place, resident=True),
-            # New images get draws of their own, not those of the first fitted ones.
-            seed=(self.seed, images.digest),
-            precision=as_fitted(precision, fitted.config.get("precision", precision), place),
-            progress=Progress(show=progress, title=type(self).__name__),
+        options = ExtensionOptions(
+            device=device,
+            precision=precision,
+            checkpoint=checked_folder(checkpoint),
+            checkpoint_every=checked_every(checkpoint_every),
+            progress=progress,
         )
-        surrogate = copy.deepcopy(self.surrogate_)
-        try:
-            if surrogate is not None:
-                run.track(surrogate=surrogate)
-            for index in run.sweep(self.batch_size, title="extend"):
-                run.rows[index] = self._perturb(run, index, surrogate)
-        finally:
-            run.close()
-        result = Result("additive", {"rows": rows.levels()}, {})
+        made, result, images = extension(self, self._perturb, dataset, options)
         self._warn_if_zero(result, images)
-        reason = run.precision_reason if precision != "auto" else "that of the fit, where it can be"
-        origin = {
-            "device": run.device.type,
-            "precision": run.precision,
-            "precision_reason": reason,
-        }
-        return Perturbation.from_fit(result, images, below.config | origin).below(on_top)
-
-    def _read_more(self, dataset: Any, fitted: Perturbation, progress: bool) -> ImageStore:
-        """New images to extend a fitted perturbation to; their classes are its own."""
-        images = read_images(dataset, fitted.fit_size, progress=progress)
-        config = fitted.config
-        if list(images.images.shape[1:]) != config["image_shape"]:
-            found = tuple(images.images.shape[1:])
-            mode = "RGB" if config["image_shape"][0] == 3 else "L"
-            alike = list(found[1:]) == config["image_shape"][1:]
-            advice = f'convert them with convert("{mode}")' if alike else "resize them"
-            raise ValueError(
-                f"expected images of the fitted shape {tuple(config['image_shape'])}, got "
-                f"{found}; {advice}"
-            )
-        labels = torch.from_numpy(matched_labels(images.labels.numpy(), images.classes, config))
-        return images._replace(
-            labels=labels, classes=config["classes"], num_classes=config["num_classes"]
-        )
+        return made

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..engine.checkpoint import STATE
+from ..engine.numbers import number
 from ..io.files import LOCK, claim_folder, locked, write_json
 from ..io.mapped import delete
 
@@ -45,6 +47,23 @@ def claimed_checkpoint(
             write_json(folder / _MARKER, described)
         _check_rows(folder, row_bytes)
         yield
+
+
+def checked_folder(checkpoint: Any) -> str | Path | None:
+    """A checkpoint's folder as it was given; raises ``TypeError`` if it is none."""
+    if checkpoint is None or isinstance(checkpoint, (str, Path)):
+        return checkpoint
+    if isinstance(checkpoint, os.PathLike):
+        return Path(checkpoint)
+    raise TypeError(f"expected the checkpoint's folder, got {checkpoint!r:.60}")
+
+
+def checked_every(seconds: Any) -> float:
+    """Seconds between checkpoints; raises ``ValueError`` if they are negative."""
+    every = number("checkpoint_every", seconds, finite=False)
+    if every < 0:
+        raise ValueError(f"expected checkpoint_every >= 0 seconds, got {seconds}")
+    return every
 
 
 def remove_checkpoint(folder: str | Path) -> None:

@@ -15,6 +15,8 @@ from .._version import __version__
 from ..data.class_matching import matched_labels
 from ..data.fingerprint import digest_of_images
 from ..data.raw import RawDataset
+from ..engine.checkpoint import STATE
+from ..engine.interrupts import in_words
 from ..engine.quantization import dequantized, quantized, save_quantized
 from ..errors import ArtefactError
 from ..hub.catalogue import Pretrained, rows_cache
@@ -26,6 +28,7 @@ from .learned import SURROGATE
 
 logger = logging.getLogger(__name__)
 _LOCKS = ".locks"  # a folder of the cache
+_EVERY = 60.0  # seconds between checkpoints
 
 
 def make_small(method: Method, examples: Any) -> None:
@@ -94,7 +97,7 @@ def rows_for(
         if usable and (found := _kept(place, images)) is not None:  # made by another process
             return found
         logger.info("%s: computing rows for %s images, once", entry.name, f"{len(raw):,}")
-        made = method.extend(dataset, device=device, progress=progress)
+        made = _made(method, dataset, place if usable else None, device, progress)
         source, strength = (method.perturbation_.config[name] for name in ("source", "strength"))
         if images == source["digest"]:  # it was measured on these very images
             made.config["strength"] = strength
@@ -124,6 +127,31 @@ def _fitted(entry: Pretrained) -> Method:
             f"{method.perturbation_.digest} in {entry.folder}; reinstall the package"
         )
     return method
+
+
+def _made(
+    method: Method, dataset: Any, place: Path | None, device: str | torch.device, progress: bool
+) -> Perturbation:
+    """Rows for images; what was made when it was interrupted lies beside their place."""
+    if place is None:
+        return method.extend(dataset, device=device, progress=progress)
+    beside = place.with_name(f"{place.name}-checkpoint")
+    try:
+        return method.extend(
+            dataset, device=device, progress=progress, checkpoint=beside, checkpoint_every=_EVERY
+        )
+    except OSError as error:
+        if not str(error.filename or "").startswith(str(beside)):
+            raise  # of the images
+        logger.warning("what is computed is not kept meanwhile (%s)", error)
+        return method.extend(dataset, device=device, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        if (beside / STATE).exists():
+            came = in_words(type(interrupt))
+            interrupt.args = (
+                f"{came}; the rows made so far are kept: run the same again to continue",
+            )
+        raise
 
 
 @contextlib.contextmanager

@@ -208,7 +208,7 @@ class Perturbation(SavedKind):
 
         Downloads are verified against their checksums before first use. Pre-made perturbations with
         a row per image are computed for your images by a network that is part of the package; the
-        rows are cached next to the Hub client's cache.
+        rows are cached next to the Hub client's cache, and what was interrupted is continued.
 
         Args:
             name: A folder; otherwise ``"owner/name"``, a dataset repository on the Hugging Face

@@ -72,6 +72,10 @@ _WHO: dict[str, str] = {
         "out, together with what the pictures themselves contain at these frequencies."
     ),
 }
+_NOISE = (
+    "There is nothing to undo: noise that says nothing about the class does not keep anyone from "
+    "learning."
+)
 # What the bottom of a stack is tried with, once the parts above are undone: else its own first.
 _BELOW = {"rows of images": (_MEANS, "jpeg-10", "grayscale")}
 _STACK = (
@@ -106,8 +110,13 @@ def adaptive_countermeasures(perturbation: Perturbation) -> tuple[Countermeasure
 
 def who_can_undo(perturbation: Perturbation) -> list[str]:
     """Who can undo a perturbation of this kind, and with what knowledge: one text per part."""
-    texts = list(dict.fromkeys(_WHO[what_is_known(part)] for part in perturbation.parts))
+    texts = list(dict.fromkeys(map(_who, perturbation.parts)))
     return [_STACK, *texts] if len(perturbation.parts) > 1 else texts
+
+
+def _who(kind: Kind) -> str:
+    noise = kind.config["method"] == "RandomNoise" and kind.config["granularity"] == "sample-wise"
+    return _NOISE if noise else _WHO[what_is_known(kind)]
 
 
 def what_is_known(kind: Kind) -> str:

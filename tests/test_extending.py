@@ -1,0 +1,173 @@
+"""Rows for new images whose making was stopped are continued, and are the same in the end."""
+
+import errno
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import unlearnable as ue
+from unlearnable.datasets import Shapes
+from unlearnable.methods.sem import SEM
+
+BATCHES = 3
+
+
+class Killed(Exception):
+    """The process ended without a word."""
+
+
+@pytest.fixture(scope="module")
+def new():
+    return Shapes(size=40, seed=5)
+
+
+@pytest.fixture(scope="module")
+def method():
+    made = ue.SEM.preset("demo", train_steps=2, batch_size=16)
+    return made.fit(Shapes(size=40), device="cpu", progress=False)
+
+
+@pytest.fixture
+def before(monkeypatch):
+    """A function to be called before a batch; returns how often rows were made since."""
+
+    def counted(number, act):
+        calls, perturb = [], SEM._perturb
+
+        def make(self, *arguments):
+            calls.append(0)
+            if len(calls) == number:
+                act()
+            return perturb(self, *arguments)
+
+        monkeypatch.setattr(SEM, "_perturb", make)
+        return calls
+
+    yield counted
+
+
+def fail(error):
+    def act():
+        raise error
+
+    return act
+
+
+def extend(method, new, folder=None, every=0, **options):
+    return method.extend(
+        new, device="cpu", progress=False, checkpoint=folder, checkpoint_every=every, **options
+    )
+
+
+def rows(perturbation):
+    return np.array(perturbation.tensors["rows"])
+
+
+@pytest.mark.parametrize("stopped", range(1, BATCHES + 1))
+def test_what_was_killed_is_continued_with_the_same_bytes(
+    method, new, tmp_path, before, monkeypatch, stopped
+):
+    whole, folder = extend(method, new), tmp_path / "checkpoint"
+    with monkeypatch.context(), pytest.raises(Killed):
+        before(stopped, fail(Killed()))
+        extend(method, new, folder)
+    monkeypatch.undo()
+    calls = before(0, None)
+    found = extend(method, new, folder)
+    assert len(calls) == BATCHES + 1 - stopped
+    assert found.digest == whole.digest and np.array_equal(rows(found), rows(whole))
+    assert not folder.exists()
+
+
+def test_an_interrupt_waits_for_the_batch_and_says_how_to_continue(method, new, tmp_path, before):
+    folder = tmp_path / "checkpoint"
+    calls = before(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted; .* run the same again .*checkpoint"):
+        extend(method, new, folder, every=float("inf"))
+    assert len(calls) == 2
+    extend(method, new, folder)
+    assert len(calls) == BATCHES
+
+
+def test_a_checkpoint_of_other_images_or_of_a_fit_is_refused(method, new, tmp_path, before):
+    folder = tmp_path / "checkpoint"
+    before(2, fail(Killed()))
+    with pytest.raises(Killed):
+        extend(method, new, folder)
+    with pytest.raises(ValueError, match=r"checkpoint of the same fit .*dataset"):
+        extend(method, Shapes(size=40, seed=6), folder)
+    with pytest.raises(ValueError, match="checkpoint of the same fit"):
+        ue.SEM(**method.get_params()).fit(new, device="cpu", progress=False, checkpoint=folder)
+    with pytest.raises(ValueError, match=r"checkpoint of the same fit .*precision"):
+        extend(method, new, folder, precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"checkpoint": 3}, TypeError),
+        ({"checkpoint_every": -1}, ValueError),
+        ({"checkpoint_every": "often"}, ValueError),
+    ],
+)
+def test_wrong_options_are_refused_before_the_work(method, new, before, options, error):
+    calls = before(0, None)
+    with pytest.raises(error, match="checkpoint"):
+        method.extend(new, progress=False, **options)
+    assert not calls
+
+
+# Pre-made rows
+
+
+@pytest.fixture
+def premade(method, tmp_path, monkeypatch):
+    """A function that loads rows of this method as pre-made ones, whose cache is a folder."""
+    from unlearnable.hub.catalogue import Pretrained
+    from unlearnable.methods import premade
+
+    monkeypatch.setattr(premade, "_fitted", lambda entry: method)
+    monkeypatch.setattr(premade, "_EVERY", 0.0)
+    entry = Pretrained.__new__(Pretrained)
+    for name in ("name", "digest", "surrogate"):
+        object.__setattr__(entry, name, name)
+
+    def load(dataset):
+        return premade.rows_for(entry, dataset, progress=False, cache_dir=tmp_path / "cache")
+
+    return load
+
+
+def test_pre_made_rows_that_were_interrupted_are_continued(method, new, premade, before):
+    calls = before(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match=r"are kept: run the same again to continue$"):
+        premade(new)
+    found = premade(new)
+    assert len(calls) == BATCHES
+    assert np.array_equal(rows(found), rows(extend(method, new)))
+    assert sorted(path.name for path in found.folder.parent.iterdir()) == [
+        ".locks",
+        found.folder.name,
+    ]
+
+
+def test_a_full_disk_does_not_prevent_pre_made_rows(new, premade, monkeypatch, caplog):
+    from unlearnable.methods import extension
+
+    def full(path, shape):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(extension, "RowFile", full)
+    with caplog.at_level(logging.WARNING):
+        assert len(premade(new)) == len(new)
+    assert "not kept meanwhile" in caplog.text
+
+
+def test_an_image_that_cannot_be_read_is_no_full_disk(new, premade, before):
+    calls = before(1, fail(OSError(errno.EIO, "Input/output error", "photo.png")))
+    with pytest.raises(OSError, match=r"photo\.png"):
+        premade(new)
+    assert len(calls) == 1
