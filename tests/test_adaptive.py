@@ -390,7 +390,7 @@ def test_only_filters_of_training_images_have_a_budget():
         (ue.LSP(), "patch-erasure-8"), (ue.LSP(cell=4), "patch-erasure-4"),
         (ue.AR(), "median-filter+low-pass"), (ue.Gratings(), "spectrum-matching"),
         (ue.SmoothFields(), "class-mean-subtraction"), (ue.ColourShift(), "shift-removal"),
-        (ue.RandomNoise(), "class-mean-subtraction"),
+        (ue.TAP.preset("demo", train_epochs=1), "class-mean-subtraction"),
         (ue.RandomNoise(granularity="class-wise"), "class-mean-subtraction"),
     ],
 )  # fmt: skip
@@ -417,6 +417,13 @@ def test_every_kind_has_those_who_know_it(shapes, method, first):
 def test_the_budget_of_rows_is_known(shapes, fit, options, names):
     found = {counter.name for counter in adaptive_countermeasures(fit(shapes, **options))}
     assert found == {"class-mean-subtraction", *names}
+
+
+def test_there_is_nothing_to_undo_in_noise_that_does_not_depend_on_the_class(shapes, fit):
+    (said,) = who_can_undo(fit(shapes))
+    assert said.startswith("There is nothing to undo")
+    (said,) = who_can_undo(fit(shapes, granularity="class-wise"))
+    assert said.startswith("Anyone who has the labels")
 
 
 def test_shifts_are_known_by_the_name_of_their_kind():
