@@ -92,6 +92,12 @@ def test_an_interrupt_waits_for_the_batch_and_says_how_to_continue(method, new, 
     assert len(calls) == BATCHES
 
 
+def test_an_interrupt_without_a_checkpoint_says_that_nothing_was_kept(method, new, before):
+    before(2, fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt, match="interrupted, and nothing was kept; pass checkp"):
+        extend(method, new)
+
+
 def test_a_checkpoint_of_other_images_or_of_a_fit_is_refused(method, new, tmp_path, before):
     folder = tmp_path / "checkpoint"
     before(2, fail(Killed()))
@@ -152,6 +158,15 @@ def test_pre_made_rows_that_were_interrupted_are_continued(method, new, premade,
         ".locks",
         found.folder.name,
     ]
+
+
+def test_pre_made_rows_that_were_interrupted_without_a_cache_are_lost(
+    new, premade, before, tmp_path
+):
+    (tmp_path / "cache").write_text("no folder")
+    before(2, fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted; nothing was kept$"):
+        premade(new)
 
 
 def test_a_full_disk_does_not_prevent_pre_made_rows(new, premade, monkeypatch, caplog):

@@ -19,6 +19,7 @@ from ..data.class_matching import matched_labels
 from ..engine.checkpoint import Checkpoint
 from ..engine.device import pick_device
 from ..engine.distributed import Group
+from ..engine.interrupts import in_words
 from ..engine.precision import as_fitted
 from ..engine.progress import Progress
 from ..engine.run import Run
@@ -90,6 +91,11 @@ def extension(
             run.finish()
             if checkpoint is not None:
                 checkpoint.end_if_asked(run.save)
+        except KeyboardInterrupt as interrupt:
+            if not str(interrupt):  # it comes without words
+                came = in_words(type(interrupt))
+                interrupt.args = (f"{came}, and nothing was kept; pass checkpoint= to extend",)
+            raise
         finally:
             run.close()
         levels: Levels = np.array(rows.levels())  # not a map of a file that goes

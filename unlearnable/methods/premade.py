@@ -133,24 +133,20 @@ def _made(
     method: Method, dataset: Any, place: Path | None, device: str | torch.device, progress: bool
 ) -> Perturbation:
     """Rows for images; what was made when it was interrupted lies beside their place."""
-    if place is None:
-        return method.extend(dataset, device=device, progress=progress)
-    beside = place.with_name(f"{place.name}-checkpoint")
+    beside = None if place is None else place.with_name(f"{place.name}-checkpoint")
     try:
         return method.extend(
             dataset, device=device, progress=progress, checkpoint=beside, checkpoint_every=_EVERY
         )
     except OSError as error:
-        if not str(error.filename or "").startswith(str(beside)):
+        if beside is None or not str(error.filename or "").startswith(str(beside)):
             raise  # of the images
         logger.warning("what is computed is not kept meanwhile (%s)", error)
         return method.extend(dataset, device=device, progress=progress)
     except KeyboardInterrupt as interrupt:
-        if (beside / STATE).exists():
-            came = in_words(type(interrupt))
-            interrupt.args = (
-                f"{came}; the rows made so far are kept: run the same again to continue",
-            )
+        kept = beside is not None and (beside / STATE).exists()
+        rest = "the rows made so far are kept: run the same again to continue"
+        interrupt.args = (f"{in_words(type(interrupt))}; {rest if kept else 'nothing was kept'}",)
         raise
 
 
