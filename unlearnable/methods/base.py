@@ -269,7 +269,7 @@ class Method(Learned, ABC):
             device: As in :meth:`fit`.
             precision: As in :meth:`fit`.
             checkpoint: Folder for the rows made so far; the same call continues from them, as in
-                :meth:`fit`.
+                :meth:`fit`. Processes do not share this work, so each needs a folder of its own.
             checkpoint_every: As in :meth:`fit`.
             progress: Show progress bars.
 
