@@ -390,6 +390,22 @@ def test_indices_that_are_shuffled_in_place_are_refused(kind):
             read()
 
 
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_two_indices_that_are_exchanged_in_place_are_refused_within_an_epoch(kind):
+    whole = Shapes(size=400)
+    part = Subset(whole, kind(list(range(300, 20, -1))))
+    perturbation = protect(whole).perturbation
+    protected = ProtectedDataset(part, perturbation)
+    half = ProtectedDataset(Subset(part, range(140)), perturbation)
+    part.indices[130], part.indices[131] = kind([160, 161])
+    for wrapped in (protected, half):
+        with pytest.raises(RuntimeError, match=r"Subset to keep its indices.* wrap it again"):
+            wrapped.to_tensors()
+        with pytest.raises(RuntimeError, match=r"Subset to keep its indices.* wrap it again"):
+            for index in range(len(wrapped)):
+                wrapped[index]
+
+
 def test_indices_that_a_property_makes_anew_are_the_same_as_long_as_they_are_equal():
     class Fold(Subset):
         first = 3

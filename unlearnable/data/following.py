@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
@@ -14,7 +16,7 @@ from .calls import Path
 from .transforms import SHORT, TRANSFORM_NAMES, attributes, datasets_in, is_dataset, may_cache
 
 _MISSING = object()
-_PROBES = 16  # indices, at least, that are compared at each reading
+_PROBES = 16  # indices that are compared at each reading, twice: spread evenly, and in turn
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes, np.generic)
 
 
@@ -26,44 +28,65 @@ class Seen(NamedTuple):
     lengths: dict[str, int]  # of those that are lists of transforms, which may change in place
 
 
-class Parts(NamedTuple):
+@dataclass
+class Parts:
     """A ``Subset`` or ``ConcatDataset``, and what it consisted of."""
 
     dataset: Any
     held: tuple[Any, ...]
     size: int  # of indices or datasets, which may be added to a list
-    some: Any = None  # of the indices, spread evenly, since a list can be shuffled in place
+    chosen: NDArray[np.int64] | None = None  # the indices, since a list can be changed in place
+    start: int = 0  # of the indices that are looked at next
 
     @classmethod
     def of(cls, dataset: Subset[Any] | ConcatDataset[Any]) -> Parts:
         """What it consists of now."""
-        if isinstance(dataset, Subset):
-            indices = dataset.indices
-            size = len(indices)
-            return cls(dataset, (dataset.dataset, indices), size, _some(indices, size))
-        return cls(dataset, tuple(dataset.datasets), len(dataset.datasets))
+        held, size = _held(dataset)
+        if not isinstance(dataset, Subset):
+            return cls(dataset, held, size)
+        return cls(dataset, held, size, np.asarray(dataset.indices, dtype=np.int64).copy())
 
-    def check(self) -> None:
-        """Raises ``RuntimeError`` if it consists of something else now."""
-        now = Parts.of(self.dataset)
-        kept = (now.size, now.some) == (self.size, self.some)
-        if not kept or not all(map(_as_before, now.held, self.held)):
+    def check(self, count: int) -> None:
+        """Raises ``RuntimeError`` if it consists of something else now.
+
+        Args:
+            count: Number of images that are read: at least as many indices are compared, others
+                each time, so that an epoch compares them all.
+        """
+        held, size = _held(self.dataset)
+        kept = size == self.size and self._as_chosen(held[-1], max(count, _PROBES))
+        if not kept or not all(map(_as_before, held, self.held)):
             kind, what = type(self.dataset).__name__, "datasets"
             if isinstance(self.dataset, Subset):
-                what = "indices" if now.held[0] is self.held[0] else "dataset"
+                what = "indices" if held[0] is self.held[0] else "dataset"
             raise RuntimeError(
                 f"expected {kind} to keep its {what}, got others since it was wrapped; wrap it "
                 f"again, or protect the whole dataset and take a {kind} of that"
             )
 
+    def _as_chosen(self, indices: Any, count: int) -> bool:
+        if self.chosen is None:
+            return True
+        step = max(1, self.size // _PROBES)  # what is shuffled is seen at once
+        start = self.start if self.start < self.size else 0
+        self.start = start + count
+        return all(
+            np.array_equal(_part(indices, part, self.size), self.chosen[part])
+            for part in (slice(None, None, step), slice(start, start + count))
+        )
 
-def _some(indices: Any, size: int) -> list[Any]:
-    """At least ``_PROBES`` of the indices, or all if there are fewer."""
-    step = max(1, size // _PROBES)
-    if not isinstance(indices, (list, tuple, range, np.ndarray, Tensor)):
-        return [indices[place] for place in range(0, size, step)]
-    part: Any = indices[::step]
-    return part.tolist() if isinstance(part, (np.ndarray, Tensor)) else list(part)
+
+def _held(dataset: Subset[Any] | ConcatDataset[Any]) -> tuple[tuple[Any, ...], int]:
+    """The dataset and the indices of a ``Subset``, or the datasets; and the number of either."""
+    if isinstance(dataset, Subset):
+        return (dataset.dataset, dataset.indices), len(dataset.indices)
+    return tuple(dataset.datasets), len(dataset.datasets)
+
+
+def _part(indices: Any, part: slice, size: int) -> Any:
+    if isinstance(indices, (list, tuple, range, np.ndarray, Tensor)):
+        return indices[part]
+    return [indices[place] for place in range(*part.indices(size))]
 
 
 def _as_before(now: Any, before: Any) -> bool:

@@ -99,17 +99,18 @@ class RawDataset:
             self._opened = (os.getpid(), [own_copy(bare.dataset) for bare in self._taken])
         return self._opened[1]
 
-    def _follow(self, leaves: Iterable[int] | None = None) -> None:
+    def _follow(self, leaves: Iterable[int] | None = None, count: int = 0) -> None:
         """Takes those datasets apart anew that were changed since: an epoch, other labels, …
 
         Args:
             leaves: Which may have been changed; None for all.
+            count: Number of images that are about to be read.
 
         Raises:
             RuntimeError: One has another length or class names now, or one above has other parts.
         """
         for parts in self._parts:
-            parts.check()
+            parts.check(count)
         for number in range(len(self.originals)) if leaves is None else leaves:
             found = set_since(self._seen[number], self._taken[number].moved)
             if not found:
@@ -218,7 +219,7 @@ class RawDataset:
         if not self._in_order:
             leaves, places = self._leaf_of[indices].tolist(), self._index_in[indices].tolist()
         needed = set(leaves)
-        self._follow(needed)
+        self._follow(needed, len(indices))
         copies = self._bare
         found = {leaf: held_by(copies[leaf]) for leaf in needed if self._holds[leaf]}
         held = {leaf: arrays for leaf, arrays in found.items() if arrays is not None}
