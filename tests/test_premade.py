@@ -218,6 +218,16 @@ def test_commands_take_its_name(use, trainset, tmp_path, capsys):
     assert ue.verify(tmp_path / "out", pulled, trainset, progress=False).whole
 
 
+def test_what_cannot_be_cached_is_still_pulled_to_its_folder(use, tmp_path, capsys, caplog):
+    (tmp_path / "home").write_text("no folder")
+    code, out, err = run(
+        capsys, "pull", NAME, tmp_path / "kept", "--dataset", "shapes:40", "--quiet"
+    )
+    assert code == 0 and "not cached" in caplog.text, err
+    digest = ue.Perturbation.from_pretrained(tmp_path / "kept").digest
+    assert digest in out and str(tmp_path / "kept") in out
+
+
 def test_a_folder_of_its_name_is_not_pulled_onto_itself(
     use, trainset, tmp_path, capsys, monkeypatch
 ):

@@ -55,14 +55,14 @@ def pull(args: argparse.Namespace) -> None:
         options["dataset"] = open_originals(args.dataset)
     perturbation = Perturbation.from_pretrained(args.name, **options)
     source = folder = perturbation.folder
-    if args.out is not None and source is not None:
-        if source.resolve() == Path(args.out).resolve():
+    if args.out is not None:
+        if source is not None and source.resolve() == Path(args.out).resolve():
             raise ValueError(
                 f"expected a folder to write other than {args.out}: {args.name} means the folder "
                 f"of that name, which is there and comes first; choose another folder, or rename it"
             )
         folder = perturbation.save_pretrained(args.out, force=args.force)
-        if (source / "README.md").is_file():
+        if source is not None and (source / "README.md").is_file():
             shutil.copyfile(source / "README.md", folder / "README.md")
     show(args, perturbation.info() | {"folder": str(folder)})
 
