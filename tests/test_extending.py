@@ -56,6 +56,10 @@ def fail(error):
     return act
 
 
+def fail_with_full_disk(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def extend(method, new, folder=None, every=0, **options):
     return method.extend(
         new, device="cpu", progress=False, checkpoint=folder, checkpoint_every=every, **options
@@ -96,6 +100,31 @@ def test_an_interrupt_without_a_checkpoint_says_that_nothing_was_kept(method, ne
     before(2, fail(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt, match="interrupted, and nothing was kept; pass checkp"):
         extend(method, new)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "said"),
+    [(1, "before the first checkpoint in .*checkpoint; start again"), (2, "checkpoint 1 is kept")],
+)
+def test_a_second_interrupt_comes_at_once_and_says_what_is_kept(
+    method, new, tmp_path, before, stopped, said
+):
+    before(stopped, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt, match=said):
+        extend(method, new, tmp_path / "checkpoint")
+
+
+def test_rows_that_are_complete_need_no_room_on_the_disk(method, new, tmp_path, monkeypatch):
+    from unlearnable.methods import row_buffer
+
+    whole, forever = extend(method, new), float("inf")
+    monkeypatch.setattr(row_buffer, "_write", fail_with_full_disk)
+    assert extend(method, new, tmp_path / "extend", every=forever).digest == whole.digest
+    again = ue.SEM(**method.get_params())
+    options = {"checkpoint": tmp_path / "fit", "checkpoint_every": forever}
+    again.fit(Shapes(size=40), device="cpu", progress=False, **options)
+    assert again.perturbation_.digest == method.perturbation_.digest
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_other_images_or_of_a_fit_is_refused(method, new, tmp_path, before):
@@ -169,16 +198,56 @@ def test_pre_made_rows_that_were_interrupted_without_a_cache_are_lost(
         premade(new)
 
 
-def test_a_full_disk_does_not_prevent_pre_made_rows(new, premade, monkeypatch, caplog):
-    from unlearnable.methods import extension
+def other_precision(folder):
+    path = folder / "checkpoint.json"
+    path.write_text(path.read_text().replace('"precision": "', '"precision": "another '))
 
-    def full(path, shape):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(extension, "RowFile", full)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "state.safetensors").write_bytes(b""),
+        lambda folder: (folder / "state.safetensors").write_bytes(
+            (folder / "state.safetensors").read_bytes().replace(b"path", b'pa"h', 1)
+        ),
+        lambda folder: (folder / "checkpoint.json").write_bytes(b""),
+        lambda folder: (folder / "rows.bin").unlink(),
+        other_precision,
+    ],
+)
+def test_pre_made_rows_that_cannot_be_continued_begin_again(
+    method, new, premade, before, tmp_path, damage, caplog
+):
+    calls = before(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        premade(new)
+    damage(next((tmp_path / "cache").rglob("*-checkpoint")))
+    with caplog.at_level(logging.WARNING):
+        found = premade(new)
+    assert "begin again" in caplog.text and len(calls) == 3 + BATCHES
+    assert np.array_equal(rows(found), rows(extend(method, new)))
+    assert not list((tmp_path / "cache").rglob("*-checkpoint"))
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Room for the file of rows, but none for what is written to it."""
+    from unlearnable.methods import row_buffer
+
+    monkeypatch.setattr(row_buffer, "_write", fail_with_full_disk)
+
+
+def test_a_full_disk_does_not_prevent_pre_made_rows(new, premade, full_disk, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(premade(new)) == len(new)
     assert "not kept meanwhile" in caplog.text
+    assert not list((tmp_path / "cache").rglob("*-checkpoint"))  # takes room, and is no more needed
+
+
+def test_an_interrupt_on_a_full_disk_does_not_ask_for_a_checkpoint(new, premade, full_disk, before):
+    before(3, fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt, match=r"^interrupted; nothing was kept$"):
+        premade(new)
 
 
 def test_an_image_that_cannot_be_read_is_no_full_disk(new, premade, before):

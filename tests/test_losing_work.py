@@ -12,7 +12,7 @@ import unlearnable as ue
 from unlearnable.cli import rescue
 from unlearnable.cli.main import main
 from unlearnable.datasets import Shapes
-from unlearnable.engine.checkpoint import Checkpoint
+from unlearnable.engine.checkpoint import STATE, Checkpoint
 from unlearnable.engine.distributed import Group
 from unlearnable.engine.interrupts import Deferred, sigterm_raises
 from unlearnable.errors import Terminated
@@ -317,12 +317,15 @@ def test_ctrl_c_in_python_has_words_too(monkeypatch, tmp_path):
         patch.setattr(REM, "_search", sends(signal.SIGINT, REM._search, 1))
         with pytest.raises(KeyboardInterrupt, match=r"nothing was kept; pass checkpoint="):
             ue.SEM.preset("demo", **small).fit(Shapes(size=16), device="cpu", progress=False)
-    monkeypatch.setattr(
-        "unlearnable.methods.fit_session.read_images", sends(signal.SIGINT, full, 1)
-    )
-    with pytest.raises(KeyboardInterrupt, match="before the first checkpoint in"):
-        options = {"device": "cpu", "progress": False, "checkpoint": tmp_path / "c"}
-        ue.SEM.preset("demo", **small).fit(Shapes(size=16), **options)
+    options = {"device": "cpu", "progress": False, "checkpoint": tmp_path / "c"}
+    for words in ("before the first checkpoint in", "is kept: run the same again"):
+        monkeypatch.setattr(
+            "unlearnable.methods.fit_session.read_images", sends(signal.SIGINT, full, 1)
+        )
+        with pytest.raises(KeyboardInterrupt, match=words):
+            ue.SEM.preset("demo", **small).fit(Shapes(size=16), **options)
+        (tmp_path / "c").mkdir(exist_ok=True)
+        (tmp_path / "c" / STATE).touch()  # for the second time, of an earlier call
 
 
 def test_an_interrupt_after_the_last_step_keeps_the_checkpoint(tmp_path, monkeypatch):

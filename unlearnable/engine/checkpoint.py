@@ -27,6 +27,10 @@ STATE = "state.safetensors"
 _GRACE = 5.0  # seconds in which several processes may get one Ctrl-C twice
 
 
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or belongs to something else."""
+
+
 class RowStore(Protocol):
     """Where a run writes perturbations, in [0, 1] units, to be rounded and clipped."""
 
@@ -92,7 +96,7 @@ def load_tree(path: Path) -> Any:
     """Reads a file written by :func:`save_tree`; tensors are on the CPU.
 
     Raises:
-        ValueError: The file is damaged.
+        CheckpointError: The file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -100,8 +104,8 @@ def load_tree(path: Path) -> Any:
             # Copies: the file would stay mapped, and Windows would not replace it any more.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return _rebuild(described, tensors)
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(
             f"expected a complete checkpoint file at {path}, got a damaged one ({error}); delete "
             f"{path.parent} to start again"
         ) from error
@@ -186,6 +190,16 @@ class Checkpoint:
         return self._agreed(
             f"{in_words(self._agreed)}; the work so far is kept: run the same again with "
             f"checkpoint={str(self.folder)!r} to continue"
+        )
+
+    @property
+    def what_is_kept(self) -> str:
+        """What an interrupt leaves that came at once, for a message."""
+        if not self.number:
+            return f", before the first checkpoint in {self.folder}; start again"
+        return (
+            f"; checkpoint {self.number} is kept: run the same again with "
+            f"checkpoint={str(self.folder)!r} to continue from there"
         )
 
     def wanted(self) -> tuple[bool, bool]:

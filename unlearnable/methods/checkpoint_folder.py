@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..engine.checkpoint import STATE
+from ..engine.checkpoint import STATE, CheckpointError
 from ..engine.numbers import number
 from ..io.files import LOCK, claim_folder, locked, write_json
 from ..io.mapped import delete
@@ -32,7 +32,7 @@ def claimed_checkpoint(
     Raises:
         FileExistsError: The folder contains other files.
         RuntimeError: Another process is using it.
-        ValueError: It belongs to another fit, or its rows are damaged.
+        CheckpointError: It belongs to another fit, or its rows are damaged.
     """
     partial = folder / f".{_MARKER}.partial"
     if not partial.exists():
@@ -85,19 +85,19 @@ def _check_rows(folder: Path, row_bytes: int | None) -> None:
     elif row_bytes is not None:
         size = (folder / ROW_FILE).stat().st_size if (folder / ROW_FILE).exists() else 0
         if size != row_bytes:
-            raise ValueError(
+            raise CheckpointError(
                 f"expected complete rows in {folder / ROW_FILE}, got a damaged or missing file; "
                 f"delete {folder} to start again"
             )
 
 
 def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
-    """Raises ``ValueError`` unless a checkpoint belongs to this fit."""
+    """Raises ``CheckpointError`` unless a checkpoint belongs to this fit."""
     there, here = _flat(found), _flat(json.loads(json.dumps(expected)))
     names = [n for n in sorted(there.keys() | here.keys()) if there.get(n) != here.get(n)]
     differences = [f"{n}: {there.get(n)!r} there, {here.get(n)!r} here" for n in names]
     if differences:
-        raise ValueError(
+        raise CheckpointError(
             f"expected a checkpoint of the same fit in {folder}, found that of another one "
             f"({'; '.join(differences)}); choose another folder, or delete this one"
         )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from ..engine.precision import as_fitted
 from ..engine.progress import Progress
 from ..engine.run import Run
 from ..perturbation.perturbation import Perturbation
-from ..perturbation.quantize import Levels, Result
+from ..perturbation.quantize import Result
 from .checkpoint_folder import ROW_FILE, claimed_checkpoint, remove_checkpoint
 from .learned import Learned, fingerprint_of
 from .masks import masks_of
@@ -93,12 +92,13 @@ def extension(
                 checkpoint.end_if_asked(run.save)
         except KeyboardInterrupt as interrupt:
             if not str(interrupt):  # it comes without words
-                came = in_words(type(interrupt))
-                interrupt.args = (f"{came}, and nothing was kept; pass checkpoint= to extend",)
+                kept = ", and nothing was kept; pass checkpoint= to extend"
+                kept = kept if checkpoint is None else checkpoint.what_is_kept
+                interrupt.args = (f"{in_words(type(interrupt))}{kept}",)
             raise
         finally:
             run.close()
-        levels: Levels = np.array(rows.levels())  # not a map of a file that goes
+        levels = rows.levels(from_file=False)
     if options.checkpoint is not None:
         try:
             remove_checkpoint(options.checkpoint)

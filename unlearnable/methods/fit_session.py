@@ -18,7 +18,7 @@ import torch
 
 from .._version import __version__
 from ..data.cache import ImageStore, bytes_of_images, read_images
-from ..engine.checkpoint import Checkpoint
+from ..engine.checkpoint import STATE, Checkpoint
 from ..engine.device import pick_device
 from ..engine.distributed import Group
 from ..engine.estimate import duration
@@ -119,16 +119,16 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
             return
         after = f"{in_words(type(error))} after {duration(time.monotonic() - self._start)}"
         folder = self._options.checkpoint
-        if folder is None:
+        if self._checkpoint is not None:
+            error.args = (f"{after}{self._checkpoint.what_is_kept}",)
+        elif folder is None:
             error.args = (
                 f"{after}, and nothing was kept; pass checkpoint= (--checkpoint FOLDER) next time "
                 f"to be able to continue",
             )
-        elif self._checkpoint is not None and self._checkpoint.number:
-            error.args = (
-                f"{after}; checkpoint {self._checkpoint.number} is kept: run the same fit with "
-                f"checkpoint={str(folder)!r} to continue from there",
-            )
+        elif (Path(folder) / STATE).exists():
+            again = "run the same again to continue from there"
+            error.args = (f"{after}; the checkpoint in {folder} is kept: {again}",)
         else:
             error.args = (f"{after}, before the first checkpoint in {folder}; start again",)
 
@@ -265,9 +265,10 @@ class FitSession(contextlib.AbstractContextManager["FitSession"]):
         missed = len(self.images.images) - int(self.run.sum(self._rows.written.sum()))
         if missed:
             raise RuntimeError(f"{self._title} left {missed} images without a row")
-        levels = self._rows.levels()
-        self._group.wait()  # the others' rows are in the file too
-        return np.array(levels) if self._file is not None and self._resident else levels
+        alone = self._resident and self._group.size == 1  # else others' rows are in the file too
+        levels = self._rows.levels(from_file=not alone)
+        self._group.wait()
+        return np.array(levels) if self._resident and not alone else levels
 
     def keep(self, perturbation: Perturbation) -> Perturbation:
         """Moves the perturbation's rows to where they can stay and ends the checkpoint."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ from .._version import __version__
 from ..data.class_matching import matched_labels
 from ..data.fingerprint import digest_of_images
 from ..data.raw import RawDataset
-from ..engine.checkpoint import STATE
+from ..engine.checkpoint import STATE, CheckpointError
 from ..engine.interrupts import in_words
 from ..engine.quantization import dequantized, quantized, save_quantized
 from ..errors import ArtefactError
 from ..hub.catalogue import Pretrained, rows_cache
 from ..io.files import locked, make_folder
+from ..io.mapped import delete
 from ..perturbation.perturbation import Perturbation
 from . import METHODS
 from .base import Method
@@ -97,12 +100,14 @@ def rows_for(
         if usable and (found := _kept(place, images)) is not None:  # made by another process
             return found
         logger.info("%s: computing rows for %s images, once", entry.name, f"{len(raw):,}")
-        made = _made(method, dataset, place if usable else None, device, progress)
+        beside = place.with_name(f"{place.name}-checkpoint") if usable else None
+        made = _made(method, dataset, beside, device, progress)
         source, strength = (method.perturbation_.config[name] for name in ("source", "strength"))
         if images == source["digest"]:  # it was measured on these very images
             made.config["strength"] = strength
-        if not usable:
+        if beside is None:
             return made
+        shutil.rmtree(beside, ignore_errors=True)  # is there if the disk was full meanwhile
         try:
             made.save_pretrained(place, force=True)
         except OSError as error:
@@ -130,24 +135,44 @@ def _fitted(entry: Pretrained) -> Method:
 
 
 def _made(
-    method: Method, dataset: Any, place: Path | None, device: str | torch.device, progress: bool
+    method: Method, dataset: Any, beside: Path | None, device: str | torch.device, progress: bool
 ) -> Perturbation:
-    """Rows for images; what was made when it was interrupted lies beside their place."""
-    beside = None if place is None else place.with_name(f"{place.name}-checkpoint")
+    """Rows for images; a folder beside their place, if any, keeps them should they be stopped."""
+    rows_in = functools.partial(_rows, method, dataset, device, progress)
     try:
-        return method.extend(
-            dataset, device=device, progress=progress, checkpoint=beside, checkpoint_every=_EVERY
-        )
-    except OSError as error:
-        if beside is None or not str(error.filename or "").startswith(str(beside)):
-            raise  # of the images
-        logger.warning("what is computed is not kept meanwhile (%s)", error)
-        return method.extend(dataset, device=device, progress=progress)
+        if beside is None:
+            return rows_in(None)
+        try:
+            return rows_in(beside)
+        except OSError as error:
+            if not str(error.filename or "").startswith(str(beside)):
+                raise  # of the images
+            logger.warning("what is computed is not kept meanwhile (%s)", error)
+            return rows_in(None)
     except KeyboardInterrupt as interrupt:
         kept = beside is not None and (beside / STATE).exists()
         rest = "the rows made so far are kept: run the same again to continue"
         interrupt.args = (f"{in_words(type(interrupt))}; {rest if kept else 'nothing was kept'}",)
         raise
+
+
+def _rows(
+    method: Method, dataset: Any, device: str | torch.device, progress: bool, beside: Path | None
+) -> Perturbation:
+    """Rows for images, continued or, where that cannot be, from the start."""
+    options: dict[str, Any] = {"device": device, "progress": progress}
+    if beside is not None:
+        options |= {"checkpoint": beside, "checkpoint_every": _EVERY}
+    try:
+        return method.extend(dataset, **options)
+    except (CheckpointError, FileExistsError) as error:
+        if beside is None:
+            raise
+        # Damaged, or made in another precision on another machine: a cache heals itself.
+        logger.warning("rows that an earlier call began cannot be continued, and begin again")
+        logger.info("%s", error)
+        delete(beside)
+        return method.extend(dataset, **options)
 
 
 @contextlib.contextmanager

@@ -187,9 +187,7 @@ class RowBuffer:
 
     def flush(self) -> None:
         """Flushes all rows to disk; raises ``ValueError`` if some were not finite."""
-        # Not where they are given: on a GPU, asking would wait for it at every step.
-        if self._broken:
-            raise ValueError(not_finite(int(self._broken)))
+        self._check_finite()
         if self._file is None:
             return
         if self._levels is not None:
@@ -197,6 +195,11 @@ class RowBuffer:
                 self._file.write(index.cpu().numpy(), self._levels[index].cpu().numpy())
             self._dirty.zero_()
         self._file.sync()
+
+    def _check_finite(self) -> None:
+        # Not where they are given: on a GPU, asking would wait for it at every step.
+        if self._broken:
+            raise ValueError(not_finite(int(self._broken)))
 
     def load(self) -> None:
         """Loads rows from the file."""
@@ -213,11 +216,16 @@ class RowBuffer:
         if self._file is not None:
             self._file.roll_back(number)
 
-    def levels(self) -> Levels:
-        """All rows, int8 of shape (N, C, H, W), from the file if there is one."""
-        self.flush()
-        if self._file is not None:
+    def levels(self, *, from_file: bool = True) -> Levels:
+        """All rows, int8 of shape (N, C, H, W), from the file if there is one.
+
+        Resident rows that no other process wrote need not come ``from_file``, whose disk may be
+        full.
+        """
+        if self._file is not None and from_file:
+            self.flush()
             return self._file.rows
+        self._check_finite()
         assert self._levels is not None
         return self._levels.cpu().numpy()
 
