@@ -77,13 +77,13 @@ def method_of(name: str, args: argparse.Namespace) -> ue.Method:
 
 def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Perturbation:
     """The fitted perturbation, from --work where an earlier start left it."""
-    method = method_of(name, args)
+    method, precision = method_of(name, args), args.fit_precision or args.precision
 
     def fit(checkpoint: Path) -> ue.Perturbation:
         method.fit(
             train,
             device=args.device,
-            precision=args.fit_precision or args.precision,
+            precision=precision,
             progress=False,
             checkpoint=checkpoint,
         )
@@ -91,7 +91,7 @@ def perturbation_of(name: str, train: Any, args: argparse.Namespace) -> ue.Pertu
 
     folder = args.work / f"{args.out.stem}-{name.replace(', ', '-').replace(' ', '-')}"
     made_with = {"method": repr(method), "images": args.images, "side": args.side}
-    return kept(folder, made_with, fit)
+    return kept(folder, made_with | {"precision": precision}, fit)
 
 
 def counter_of(name: str, args: argparse.Namespace) -> Countermeasure:
