@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -127,6 +128,23 @@ def test_rows_that_are_complete_need_no_room_on_the_disk(method, new, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+def test_finished_rows_can_be_kept(method, new, tmp_path, before):
+    folder = tmp_path / "checkpoint"
+    calls = before(0, None)
+    whole = extend(method, new, folder, every=float("inf"), keep_checkpoint=True)
+    again = extend(method, new, folder)
+    assert again.digest == whole.digest and len(calls) == BATCHES
+    assert not folder.exists()
+
+
+def test_finished_rows_that_cannot_be_kept_are_not_lost(method, new, tmp_path, monkeypatch, caplog):
+    from unlearnable.methods import row_buffer
+
+    monkeypatch.setattr(row_buffer, "_write", fail_with_full_disk)
+    found = extend(method, new, tmp_path / "c", every=float("inf"), keep_checkpoint=True)
+    assert len(found) == len(new) and "not kept in the checkpoint" in caplog.text
+
+
 def test_a_checkpoint_of_other_images_or_of_a_fit_is_refused(method, new, tmp_path, before):
     folder = tmp_path / "checkpoint"
     before(2, fail(Killed()))
@@ -189,6 +207,32 @@ def test_pre_made_rows_that_were_interrupted_are_continued(method, new, premade,
     ]
 
 
+@pytest.mark.parametrize("step", ["from_fit", "save_pretrained"])
+def test_pre_made_rows_that_are_complete_are_not_made_again(
+    new, premade, before, monkeypatch, step
+):
+    calls = before(0, None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ue.Perturbation, step, lambda *_, **__: fail(KeyboardInterrupt())())
+        premade(new)
+    assert len(premade(new)) == len(new)
+    assert len(calls) == BATCHES
+
+
+def test_pre_made_rows_are_cached_where_their_checkpoint_takes_the_room(
+    method, new, premade, monkeypatch, tmp_path
+):
+    save = ue.Perturbation.save_pretrained
+
+    def save_if_there_is_room(self, *arguments, **options):
+        if list((tmp_path / "cache").rglob("*-checkpoint")):
+            fail_with_full_disk()
+        return save(self, *arguments, **options)
+
+    monkeypatch.setattr(ue.Perturbation, "save_pretrained", save_if_there_is_room)
+    assert premade(new).folder is not None
+
+
 def test_pre_made_rows_that_were_interrupted_without_a_cache_are_lost(
     new, premade, before, tmp_path
 ):
@@ -196,6 +240,11 @@ def test_pre_made_rows_that_were_interrupted_without_a_cache_are_lost(
     before(2, fail(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt, match=r"interrupted; nothing was kept$"):
         premade(new)
+
+
+def file_in_its_place(folder):
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
 
 
 def other_precision(folder):
@@ -213,6 +262,7 @@ def other_precision(folder):
         lambda folder: (folder / "checkpoint.json").write_bytes(b""),
         lambda folder: (folder / "rows.bin").unlink(),
         other_precision,
+        file_in_its_place,
     ],
 )
 def test_pre_made_rows_that_cannot_be_continued_begin_again(

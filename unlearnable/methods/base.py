@@ -260,6 +260,7 @@ class Method(Learned, ABC):
         precision: str = "auto",
         checkpoint: str | Path | None = None,
         checkpoint_every: float = 300.0,
+        keep_checkpoint: bool = False,
         progress: bool = True,
     ) -> Perturbation:
         """Makes a perturbation for new images of the same classes, with the fitted surrogate.
@@ -271,6 +272,7 @@ class Method(Learned, ABC):
             checkpoint: Folder for the rows made so far; the same call continues from them, as in
                 :meth:`fit`. Processes do not share this work, so each needs a folder of its own.
             checkpoint_every: As in :meth:`fit`.
+            keep_checkpoint: As in :meth:`fit`.
             progress: Show progress bars.
 
         Returns:
@@ -298,6 +300,7 @@ class Method(Learned, ABC):
             precision=precision,
             checkpoint=checked_folder(checkpoint),
             checkpoint_every=checked_every(checkpoint_every),
+            keep_checkpoint=keep_checkpoint,
             progress=progress,
         )
         made, result, images = extension(self, self._perturb, dataset, options)

@@ -39,6 +39,7 @@ class ExtensionOptions(NamedTuple):
     precision: str
     checkpoint: str | Path | None
     checkpoint_every: float
+    keep_checkpoint: bool
     progress: bool
 
 
@@ -89,6 +90,8 @@ def extension(
                 run.rows[index] = perturb(run, index, surrogate)
             run.finish()
             if checkpoint is not None:
+                if options.keep_checkpoint:
+                    _keep(run)
                 checkpoint.end_if_asked(run.save)
         except KeyboardInterrupt as interrupt:
             if not str(interrupt):  # it comes without words
@@ -99,7 +102,7 @@ def extension(
         finally:
             run.close()
         levels = rows.levels(from_file=False)
-    if options.checkpoint is not None:
+    if options.checkpoint is not None and not options.keep_checkpoint:
         try:
             remove_checkpoint(options.checkpoint)
         except OSError as error:  # what was made is worth more
@@ -113,6 +116,13 @@ def extension(
     }
     made = Perturbation.from_fit(result, images, below.config | origin).below(on_top)
     return made, result, images
+
+
+def _keep(run: Run) -> None:
+    try:
+        run.save()
+    except OSError as error:  # what was made is worth more
+        logger.warning("the finished rows are not kept in the checkpoint (%s)", error)
 
 
 @contextlib.contextmanager

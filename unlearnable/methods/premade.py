@@ -107,13 +107,7 @@ def rows_for(
             made.config["strength"] = strength
         if beside is None:
             return made
-        shutil.rmtree(beside, ignore_errors=True)  # is there if the disk was full meanwhile
-        try:
-            made.save_pretrained(place, force=True)
-        except OSError as error:
-            logger.warning("%s: its rows are not cached (%s)", entry.name, error)
-            return made
-        return Perturbation.from_pretrained(place)
+        return _cached(made, place, beside)
 
 
 def _fitted(entry: Pretrained) -> Method:
@@ -162,10 +156,10 @@ def _rows(
     """Rows for images, continued or, where that cannot be, from the start."""
     options: dict[str, Any] = {"device": device, "progress": progress}
     if beside is not None:
-        options |= {"checkpoint": beside, "checkpoint_every": _EVERY}
+        options |= {"checkpoint": beside, "checkpoint_every": _EVERY, "keep_checkpoint": True}
     try:
         return method.extend(dataset, **options)
-    except (CheckpointError, FileExistsError) as error:
+    except (CheckpointError, FileExistsError, NotADirectoryError) as error:
         if beside is None:
             raise
         # Damaged, or made in another precision on another machine: a cache heals itself.
@@ -173,6 +167,21 @@ def _rows(
         logger.info("%s", error)
         delete(beside)
         return method.extend(dataset, **options)
+
+
+def _cached(made: Perturbation, place: Path, beside: Path) -> Perturbation:
+    """The same rows, read from the cache; what stood beside them until they are there goes."""
+    try:
+        try:
+            made.save_pretrained(place, force=True)
+        except OSError:
+            delete(beside)  # there may be room for one of both
+            made.save_pretrained(place, force=True)
+    except OSError as error:
+        logger.warning("rows are not cached (%s)", error)
+        return made
+    shutil.rmtree(beside, ignore_errors=True)
+    return Perturbation.from_pretrained(place)
 
 
 @contextlib.contextmanager
