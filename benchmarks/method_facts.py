@@ -141,22 +141,22 @@ def presets(cls: type[ue.Method]) -> dict[str, str]:
 
 
 @cache
-def _stand_in(kind: str, granularity: str, name: str) -> ue.Perturbation:
-    """A perturbation of the same kind that takes no training."""
-    shapes = Shapes(size=20)
+def _stand_in(cls: type[ue.Method]) -> ue.Perturbation:
+    """A perturbation of the same kind, name and budget that takes no training."""
+    shapes, method = Shapes(size=20), cls()
 
     def fitted(method: ue.Method) -> ue.Perturbation:
         return method.fit(shapes, device="cpu", progress=False).perturbation_
 
-    if name in ON_TOP:
-        return fitted(ue.RandomNoise()).then(fitted(ON_TOP[name]()))
-    if kind == "additive":
-        return fitted(ue.RandomNoise(granularity=granularity))
-    return fitted(getattr(ue, name)())
+    if method.kind != "additive" and cls.__name__ not in ON_TOP:
+        return fitted(method)
+    noise: type[ue.RandomNoise] = type(cls.__name__, (ue.RandomNoise,), {})
+    rows = fitted(noise(epsilon=method.epsilon, granularity=cls.granularities[0]))
+    on_top = ON_TOP.get(cls.__name__)
+    return rows if on_top is None else rows.then(fitted(on_top()))
 
 
 def undone_by(cls: type[ue.Method]) -> tuple[list[str], list[str]]:
     """Who can undo it, as sentences, and countermeasures that know its kind, by name."""
-    method = cls()
-    found = _stand_in(method.kind, cls.granularities[0], cls.__name__)
+    found = _stand_in(cls)
     return who_can_undo(found), [counter.name for counter in adaptive_countermeasures(found)]

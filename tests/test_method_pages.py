@@ -87,6 +87,19 @@ def test_what_breaks_a_method_is_of_the_largest_result_that_has_it(benchmarks, m
     assert first.title == "50,000 images, resnet9, 12 epochs" and first.figure.last == 13
 
 
+def test_a_page_says_what_undoes_its_own_method_within_its_own_budget(benchmarks):
+    from method_facts import undone_by
+
+    for cls in ue.METHODS:
+        (who, names), method = undone_by(cls), cls()
+        is_noise = any("nothing to undo" in said for said in who)
+        assert is_noise == (cls is ue.RandomNoise), cls
+        levels = round(255 * (getattr(method, "epsilon", None) or 0))
+        within = {name for name in names if "-within-" in name}
+        assert within <= {f"jpeg-10-within-{levels}"}, cls
+    assert "adversarial-training-2-steps-3" in undone_by(ue.SEP)[1]
+
+
 def test_what_undoes_a_method_is_said_as_measured(benchmarks):
     from boards import boards
     from method_facts import undone_by
