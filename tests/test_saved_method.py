@@ -170,3 +170,15 @@ def test_a_checkpoint_wants_the_weights_of_a_network_only_where_they_are_kept(
         with pytest.raises((ValueError, FileExistsError)):
             fit(network(1), checkpoint=tmp_path / "c")
     assert fit(network(0 if kept else 1), checkpoint=tmp_path / "c").digest == whole.digest
+
+
+@pytest.mark.parametrize("name", ["owner/name", "cifar10-sem", Path("moved")])
+def test_a_method_that_is_no_folder_is_not_looked_for_as_a_perturbation(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as raised:
+        ue.SEM.from_pretrained(name)
+    said = str(raised.value)
+    assert f"save_pretrained of a fitted SEM wrote, got {str(name)!r}, which does not" in said
+    assert str(tmp_path) in said and "the Hub and pre-made names have no fitted methods" in said

@@ -208,10 +208,17 @@ class Learned(Parameters):
 
         Raises:
             ArtefactError: The folder contains another method or a damaged one.
+            FileNotFoundError: There is no such folder.
         """
+        hint = "; to read only the perturbation, use Perturbation.from_pretrained"
+        if not Path(folder).exists():
+            raise FileNotFoundError(
+                f"expected a folder that save_pretrained of a fitted {cls.__name__} wrote, got "
+                f"{str(folder)!r}, which does not exist (looked in {Path.cwd()}); the Hub and "
+                f"pre-made names have no fitted methods{hint}"
+            )
         folder = Path(folder)
         perturbation = Perturbation.from_pretrained(folder)
-        hint = "; to read only the perturbation, use Perturbation.from_pretrained"
         try:
             saved = json.loads((folder / _METHOD).read_text(encoding="utf-8"))
             found, params = saved["method"], saved["parameters"]
