@@ -1161,6 +1161,46 @@ def test_labels_of_a_tensor_or_an_array_have_its_parts_and_methods(kind, perturb
     assert pickle.loads(pickle.dumps(found)) == own.tolist()
 
 
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_labels_of_a_tensor_or_an_array_are_computed_with_as_it_is(kind, perturbation):
+    dataset, protected = of_targets(kind, perturbation)
+    own, found = dataset.targets, protected.targets
+    for other in (2, 2.5, kind([3] * 40)):
+        for compute in (
+            operator.add,
+            operator.sub,
+            operator.mul,
+            operator.truediv,
+            operator.floordiv,
+            operator.mod,
+            operator.pow,
+        ):
+            assert same(compute(found, other), compute(own, other))
+        for compute in (operator.add, operator.sub, operator.mul):
+            assert same(compute(other, found), compute(other, own))
+    assert same(-found, -own) and same(found + found, own + own)
+    assert operator.add(found, [7]) == [*own.tolist(), 7]
+    assert found == own.tolist()
+
+
+def test_functions_of_torch_take_the_labels_of_a_tensor(perturbation):
+    dataset, protected = of_targets(torch.tensor, perturbation)
+    own, found = dataset.targets, protected.targets
+    for function in (
+        torch.bincount,
+        lambda targets: torch.unique(targets, return_counts=True),
+        lambda targets: torch.isin(targets, torch.tensor([1, 2])),
+        lambda targets: torch.cat([targets, targets]),
+        lambda targets: torch.ones(10)[targets],
+        lambda targets: torch.zeros_like(input=targets),
+        torch.nn.functional.one_hot,
+        torch.tensor,
+    ):
+        assert same(function(found), function(own))
+    torch.ravel(found)[:] = 7
+    assert found == own.tolist() and int((found == 7).sum()) == int((own == 7).sum())
+
+
 # --- Ways to clean images ------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -29,16 +29,38 @@ class Targets(list[int]):
         return type(self), (list(self),)
 
 
+_ELEMENTWISE = (int, float, np.generic, np.ndarray, Tensor)
+
+
 def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[ArrayTargets, object], Any]:
     def made(self: ArrayTargets, other: object) -> Any:
-        elementwise = isinstance(other, (int, float, np.generic, np.ndarray, Tensor))
-        return compare(self._values if elementwise else list(self), other)
+        return compare(self._values if isinstance(other, _ELEMENTWISE) else list(self), other)
 
     return made
 
 
+def _computed(
+    compute: Callable[[Any, Any], Any], *, swapped: bool = False
+) -> Callable[[ArrayTargets, Any], Any]:
+    def made(self: ArrayTargets, other: Any) -> Any:
+        other = _values_of(other)
+        own = self._values if isinstance(other, _ELEMENTWISE) else list(self)
+        return compute(other, own) if swapped else compute(own, other)
+
+    return made
+
+
+def _values_of(value: Any) -> Any:
+    """A value with copies of the arrays in place of such lists."""
+    if isinstance(value, ArrayTargets):
+        return value[:]
+    if isinstance(value, Mapping):
+        return {name: _values_of(part) for name, part in value.items()}
+    return type(value)(map(_values_of, value)) if type(value) in (list, tuple) else value
+
+
 class ArrayTargets(Targets):
-    """Of a dataset whose own are an array: masks, parts and methods give what its own give."""
+    """Of a dataset whose own are an array: what is computed from them is what its own give."""
 
     __hash__ = None  # type: ignore[assignment]
     __eq__ = _compared(operator.eq)
@@ -47,6 +69,19 @@ class ArrayTargets(Targets):
     __le__ = _compared(operator.le)
     __gt__ = _compared(operator.gt)
     __ge__ = _compared(operator.ge)
+    __add__ = _computed(operator.add)
+    __radd__ = _computed(operator.add, swapped=True)
+    __sub__ = _computed(operator.sub)
+    __rsub__ = _computed(operator.sub, swapped=True)
+    __mul__ = _computed(operator.mul)
+    __rmul__ = _computed(operator.mul, swapped=True)
+    __truediv__ = _computed(operator.truediv)
+    __floordiv__ = _computed(operator.floordiv)
+    __mod__ = _computed(operator.mod)
+    __pow__ = _computed(operator.pow)
+
+    def __neg__(self) -> Any:
+        return -self._values
 
     @functools.cached_property
     def _values(self) -> Any:
@@ -73,6 +108,12 @@ class TensorTargets(ArrayTargets):
     """The same for a dataset whose own are a tensor."""
 
     copy = list.copy
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], _: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return function(*_values_of(args), **_values_of(kwargs or {}))
 
     @functools.cached_property
     def _values(self) -> Any:
