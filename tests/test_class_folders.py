@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from unlearnable import ProtectedDataset, RandomNoise, audit, evaluate, verify
+from unlearnable import Perturbation, ProtectedDataset, RandomNoise, audit, evaluate, verify
 from unlearnable.cli.main import main
 from unlearnable.data.class_names import class_names
 from unlearnable.data.image_folder import open_folder
@@ -29,6 +29,14 @@ class Named:
 
     def __getitem__(self, index):
         return Image.fromarray(self.data[index]), index // 2
+
+
+class Labelled(list):
+    """Images of the first class."""
+
+    def __init__(self, images, classes):
+        super().__init__((image, 0) for image in images)
+        self.classes = classes
 
 
 def exported(dataset, folder, fraction=0.0):
@@ -187,8 +195,38 @@ def test_an_export_with_fewer_folders_keeps_its_names(tmp_path):
     (tmp_path / "out" / "1_b").rmdir()
     read = ImageFolder(tmp_path / "out")
     assert class_names(read) == ["c", "a"]
-    with pytest.raises(ValueError, match="3 classes c, b, a, got 2: c, a; missing: b"):
-        ProtectedDataset(read, perturbation)
+    for (image, label), (copy, _) in zip(read, ProtectedDataset(read, perturbation), strict=True):
+        row = perturbation.rows[[0, 2][label]].transpose(1, 2, 0)
+        expected = np.clip(np.asarray(image).astype(int) + row, 0, 255)
+        np.testing.assert_array_equal(np.asarray(copy), expected)
+
+
+def test_new_photos_of_some_kinds_are_protected_with_the_key_of_all(tmp_path, capsys):
+    for part, names in (("photos", ["bird", "cat", "dog"]), ("more", ["dog"]), ("odd", ["cow"])):
+        for number, (image, label) in enumerate(Named(names)):
+            (tmp_path / part / names[label]).mkdir(parents=True, exist_ok=True)
+            image.resize((16, 16)).save(tmp_path / part / names[label] / f"{number}.png")
+
+    def run(*arguments):
+        code = main([*map(str, arguments), "--quiet"])
+        return code, capsys.readouterr().err
+
+    photos, more, odd, out, key = (
+        tmp_path / name for name in ("photos", "more", "odd", "out", "key")
+    )
+    code, err = run("fit", photos, key, "--method", "lasting")
+    assert code == 0, err
+    code, err = run("protect", more, out, "--perturbation", key)
+    assert code == 0, err
+    assert run("verify", out, key, "--originals", more)[0] == 0
+    code, err = run("protect", odd, tmp_path / "out2", "--perturbation", key)
+    assert code == 1 and "name the folders alike" in err
+    perturbation = Perturbation.from_pretrained(key)
+    whole = ProtectedDataset(ImageFolder(photos), perturbation)
+    among = whole.base.samples.index((str(photos / "dog" / "4.png"), 2))
+    image = whole.base[among][0]
+    (again, _), *_ = ProtectedDataset(Labelled([image], ["dog"]), perturbation)
+    np.testing.assert_array_equal(np.asarray(again), np.asarray(whole[among][0]))
 
 
 def test_classes_without_names_have_none_again(tmp_path):

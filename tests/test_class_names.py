@@ -258,6 +258,15 @@ def test_new_images_of_an_extension_go_by_name(numbered):
     assert extended.config["classes"] == [str(name) for name in range(12)]
 
 
+def test_new_images_of_some_classes_are_extended_to_by_name(numbered, tmp_path):
+    method = RandomNoise().fit(ByNumber(numbered), device="cpu", progress=False)
+    (tmp_path / "some").mkdir()
+    for name in ("10", "7"):
+        (numbered / name).rename(tmp_path / "some" / name)
+    extended = method.extend(ImageFolder(tmp_path / "some"), device="cpu", progress=False)
+    assert extended.tensors["labels"].tolist() == [10, 10, 7, 7]
+
+
 @pytest.mark.filterwarnings("error")
 def test_folders_called_by_numbers_and_labels_without_names_are_not_mixed_up_in_silence(numbered):
     text = ImageFolder(numbered)
@@ -325,6 +334,34 @@ def test_matches(expected, found, indices):
 def test_what_does_not_match(expected, found, message):
     with pytest.raises(ValueError, match=message):
         match_classes(expected, found, "a dataset")
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "indices"),
+    [
+        (ABC, ["b"], [1]),
+        (ABC, ["c", "a"], [2, 0]),
+        (ABC, ["c", "b", "a"], [2, 1, 0]),
+        (["Ame\u0301lie", "b"], ["Am\u00e9lie"], [0]),
+        (["crab", "fox"], ["cra"], [0]),
+    ],
+)
+def test_matches_where_some_classes_suffice(expected, found, indices):
+    assert match_classes(expected, found, "a dataset", some=True) == indices
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "message"),
+    [
+        (ABC, ["a", "d"], "got 2: a, d; missing: b, c; not expected: d"),
+        (ABC, ["a", "a"], "not expected: a .1."),
+        (["x", "x", "y"], ["x"], "3 classes x, x, y, got 1: x; missing"),
+        (["x", "x", "y"], ["y"], "3 classes x, x, y, got 1: y; missing"),
+    ],
+)
+def test_what_does_not_match_where_some_classes_suffice(expected, found, message):
+    with pytest.raises(ValueError, match=message):
+        match_classes(expected, found, "a dataset", some=True)
 
 
 def test_several_classes_of_one_name_are_never_mixed_up(fit):

@@ -378,6 +378,14 @@ def test_rows_of_more_and_of_fewer_classes(dataset, rows, tmp_path):
     np.testing.assert_array_equal(load(both, dataset, class_to_row=[5, 0, 1]).rows, rows[[5, 0, 1]])
 
 
+def test_rows_per_image_are_not_taken_for_those_of_classes(dataset, rows, tmp_path):
+    path = write(tmp_path / "file", npy(rows))
+    with pytest.raises(ValueError, match="rows of classes with class_to_row, got"):
+        load(path, dataset, class_to_row=[1, 2, 0])
+    found = load(path, dataset, class_to_row=[1, 2, 0], granularity="class-wise")
+    np.testing.assert_array_equal(found.rows, rows[[1, 2, 0]])
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [

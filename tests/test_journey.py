@@ -288,7 +288,13 @@ def test_mistakes_are_explained_before_the_work(photos, capsys, caplog, argument
 def test_fit_plans_likewise(photos, tmp_path, capsys, caplog):
     code, out, said = run(capsys, caplog, "fit", "photos", "key", *FEW)
     assert code == 0 and "12 photos in 2 folders" in said and "SEM" in out
+    assert "It takes about" in said and "write the copies" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "photos"]
+
+
+def test_fit_of_what_learns_nothing_takes_some_time(photos, capsys, caplog):
+    said = run(capsys, caplog, "fit", "photos", "key", "--method", "lasting")[2]
+    assert "It takes about 1 s and" in said and "write the copies" not in said
 
 
 def test_a_weak_result_is_said(photos, capsys, caplog, monkeypatch):

@@ -241,7 +241,7 @@ class Journey:
             plan = dataclasses.replace(plan, image_size=args.image_size)
         if args.visibility is not None:
             plan = dataclasses.replace(plan, visibility=args.visibility)
-        return plan
+        return plan if hasattr(args, "format") else plan.without_copies()
 
     def _learn(self, plan: Plan) -> Method:
         options = fit_options(self._args, plan.method)

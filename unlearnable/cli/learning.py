@@ -159,7 +159,7 @@ def _check_folders(args: argparse.Namespace, dataset: Any, perturbation: Perturb
     if names is None or not perturbation.by_class:
         return
     try:
-        match_classes(names, dataset.classes, "a dataset")
+        match_classes(names, dataset.classes, "a dataset", some=True)
     except ValueError as error:
         raise ValueError(
             f"expected photos in the folders that {args.perturbation} was made for, "

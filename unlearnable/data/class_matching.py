@@ -44,13 +44,16 @@ def only_class(labels: Sequence[Any], classes: Sequence[str] | None) -> str | No
     return repr(classes[index])
 
 
-def match_classes(expected: Sequence[str], found: Sequence[str], what: str) -> list[int]:
+def match_classes(
+    expected: Sequence[str], found: Sequence[str], what: str, *, some: bool = False
+) -> list[int]:
     """The index of each of the ``found`` classes among the ``expected`` ones, by name.
 
     Args:
         expected: Names by index.
         found: Names by index, in any order.
         what: Description for errors, such as ``"a dataset"``.
+        some: Whether some of the expected ones may be missing.
 
     Raises:
         ValueError: Names differ or do not distinguish two classes.
@@ -65,7 +68,8 @@ def match_classes(expected: Sequence[str], found: Sequence[str], what: str) -> l
             f"expected {what} with classes in the same order, because several are called "
             f"{several!r}, got {_some(found)}; give each class a different name"
         )
-    if Counter(places) != Counter(named):
+    missing = Counter(places) - Counter(named)
+    if Counter(named) - Counter(places) or (missing and not (some and wanted == places)):
         raise ValueError(
             f"expected {what} with the {len(expected)} classes {_some(expected)}, got "
             f"{len(found)}: {_some(found)}{_difference(places, named)}"
@@ -86,7 +90,8 @@ def matched_labels(
 
     Args:
         labels: Integers (N,).
-        classes: Names of their classes; without any, they are taken for the fitted ones.
+        classes: Names of their classes, which may be some of the fitted ones; without any, they
+            are taken for the fitted ones.
         fitted: The perturbation's configuration.
 
     Raises:
@@ -94,7 +99,7 @@ def matched_labels(
     """
     known, most = fitted["classes"], fitted["num_classes"]
     if known is not None and classes is not None:
-        return np.array(match_classes(known, classes, "images"), dtype=np.int64)[labels]
+        return np.array(match_classes(known, classes, "images", some=True), dtype=np.int64)[labels]
     number = len(classes) if classes is not None else int(labels.max(initial=-1)) + 1
     if number > most:
         raise ValueError(f"expected {most} classes, got {number}")

@@ -152,6 +152,12 @@ def _read(
     _check_parts(arrays, paths)
     count = sum(map(len, arrays))
     if chosen is not None:
+        if granularity is None and count == len(images.images) != images.num_classes:
+            raise ValueError(
+                f"expected rows of classes with class_to_row, got {count:,} rows for {count:,} "
+                f"images of {images.num_classes:,} classes; omit class_to_row if each image has "
+                f'a row of its own, or pass granularity="class-wise"'
+            )
         granularity = "class-wise"
         if max(chosen) >= count:
             raise ValueError(

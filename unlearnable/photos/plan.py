@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data.image_folder import LEARNED_AT, FlatFolder, ImageFolder, Survey
@@ -64,6 +64,10 @@ class Plan:
     def sentences(self) -> list[str]:
         """The plan in words: what is done, how it looks, what it takes, what it hinders."""
         return sentences(self)
+
+    def without_copies(self) -> Plan:
+        """The same where only a key is made."""
+        return replace(self, seconds=self.seconds - self.writing, writing=0.0, disk=0)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values, for :meth:`from_dict`."""

@@ -169,8 +169,9 @@ def _takes(plan: Planned) -> str:
     if math.isnan(plan.seconds):
         return f"{how}. It takes {memory}; how long it takes is not known."
     parts = f"{duration(learning)} to learn, {duration(plan.writing)} to write the copies"
-    parts = f" ({parts})" if learning else ""
-    return f"{how}. It takes about {duration(plan.seconds)}{parts} and {memory} on this computer."
+    parts = f" ({parts})" if learning and plan.writing else ""
+    whole = duration(max(1.0, plan.seconds))  # photos that nothing is learned from are read
+    return f"{how}. It takes about {whole}{parts} and {memory} on this computer."
 
 
 def _reduced(size: int | Sequence[int] | None) -> str:

@@ -107,7 +107,7 @@ def _match_classes(raw: RawDataset, perturbation: Perturbation) -> list[int] | N
     expected: list[str] | None = perturbation.config["classes"]
     count = perturbation.config["num_classes"]
     if expected is not None and raw.classes is not None:
-        indices = match_classes(expected, raw.classes, "a dataset")
+        indices = match_classes(expected, raw.classes, "a dataset", some=True)
         return None if indices == list(range(len(expected))) else indices
     if perturbation.by_class:
         found = raw.num_classes
