@@ -263,7 +263,7 @@ class Method(Learned, ABC):
         keep_checkpoint: bool = False,
         progress: bool = True,
     ) -> Perturbation:
-        """Makes a perturbation for new images of the same classes, with the fitted surrogate.
+        """Makes a perturbation for new images of the fitted classes, with the fitted surrogate.
 
         Args:
             dataset: New images, resized and cropped like those of ``fit``.

@@ -214,7 +214,7 @@ class Perturbation(SavedKind):
             name: A folder; otherwise ``"owner/name"``, a dataset repository on the Hugging Face
                 Hub; otherwise a pre-made perturbation from :func:`unlearnable.list_pretrained`.
             dataset: The images to protect, with labels, if rows have to be computed. They may be
-                some of the images that it was made for, or new ones of the same classes and size.
+                some of the images that it was made for, or new ones of its classes and size.
                 Without names of classes, labels are taken for the numbers of its classes.
                 Otherwise unused.
             device: Device on which rows are computed, as in :meth:`Method.fit`.
