@@ -196,7 +196,7 @@ def test_duplicates_go_by_label_and_index_else_label_else_index_else_first(tenso
 @pytest.mark.parametrize("which", ["perturbation", "class_wise"])
 def test_other_classes_are_refused(which, request, shapes):
     perturbation = request.getfixturevalue(which)
-    for classes in (shapes.classes[:9], [*shapes.classes[:9], "zebra"], [*shapes.classes, "zebra"]):
+    for classes in ([*shapes.classes[:8], "zebra"], [*shapes.classes, "zebra"]):
         dataset = Arrays(shapes.data, [0] * 40, classes)
         with pytest.raises(
             ValueError, match=f"10 classes arrow, circle.*got {len(classes)}: arrow"
