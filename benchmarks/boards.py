@@ -35,7 +35,7 @@ class Figure(NamedTuple):
         peak_std: Spread over seeds, 0 of one seed.
         last_std: Likewise.
         seeds: How many victims were trained.
-        hours: What training one of them took, of processor time where that is known.
+        seconds: The least and the most that one took, of processor time where that is known.
     """
 
     peak: float
@@ -43,7 +43,7 @@ class Figure(NamedTuple):
     peak_std: float
     last_std: float
     seeds: int
-    hours: float = 0.0
+    seconds: tuple[float, float] = (0.0, 0.0)
 
     def shown(self, which: str) -> str:
         """Mean, and spread where there are several seeds."""
@@ -59,7 +59,7 @@ def figure_of(cells: Sequence[dict[str, Any]]) -> Figure:
         means.append(statistics.fmean(values))
         spreads.append(statistics.stdev(values) if len(values) > 1 else 0.0)
     seconds = [cell.get("cpu_seconds", cell.get("seconds", 0.0)) for cell in cells]
-    return Figure(*means, *spreads, len(cells), statistics.fmean(seconds) / 3600)
+    return Figure(*means, *spreads, len(cells), (min(seconds), max(seconds)))
 
 
 def figures_of(result: dict[str, Any]) -> dict[tuple[str, str], Figure]:

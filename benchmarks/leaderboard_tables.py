@@ -172,7 +172,8 @@ def effort(board: Board, counter: str) -> str:
     """Seeds, and what a victim took."""
     found = [figure for (_, c), figure in board.figures.items() if c == counter]
     seeds = span(min(f.seeds for f in found), max(f.seeds for f in found), 0)
-    least, most = (duration(3600 * of(f.hours for f in found)) for of in (min, max))
+    least = duration(min(f.seconds[0] for f in found))
+    most = duration(max(f.seconds[1] for f in found))
     times = least if least == most else f"{least} to {most}"
     return f"{seeds} seed{'s' * (seeds != '1')}, {times} of processor time each"
 
