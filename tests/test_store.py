@@ -5,6 +5,9 @@ import json
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -85,6 +88,23 @@ def test_datasets_that_cannot_be_pickled_are_read_where_processes_are_not_forked
 
     found = read_images(Local(), folder=tmp_path / "store")
     assert torch.equal(found.images, read_images(shapes).images)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be taken away")
+def test_no_more_processes_read_images_than_cores_may_be_used():
+    code = (
+        "import os, warnings; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "from unlearnable.data import cache; cache._MANY, cache._FORKS = 1, True\n"
+        "from unlearnable.datasets import Shapes\n"
+        "import sys; warnings.simplefilter('error')\n"
+        "class Own(list): pass\n"
+        "print(len(cache.read_images(Own(Shapes(size=20)), folder=sys.argv[1]).images))"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        ran = subprocess.run(
+            [sys.executable, "-c", code, f"{folder}/store"], capture_output=True, text=True
+        )
+    assert ran.returncode == 0 and ran.stdout == "20\n", ran.stderr
 
 
 def test_two_processes_do_not_build_the_same_store(tmp_path):

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from ..engine.device import usable_cores
 from ..errors import ArtefactError
 from ..io.files import claim_folder, is_ours, locked, write_json
 from ..io.mapped import map_file
@@ -41,7 +42,7 @@ _PEEK = 64  # images that are compared when a store is used again
 _MANY = 2000  # images from which decoding them in worker processes pays
 # Processes that are not forked run the caller's script again, and get what can be pickled.
 _FORKS = sys.platform == "linux"
-_PARALLEL = min(8, os.cpu_count() or 1)  # threads or processes
+_PARALLEL = min(8, usable_cores())  # threads or processes
 _AHEAD = 32  # photos that threads may have decoded before they are taken
 
 

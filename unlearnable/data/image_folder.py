@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torchvision import datasets
 from tqdm.auto import tqdm
 
+from ..engine.device import usable_cores
 from .extensions import RAW, VIDEOS, is_picture, photo_extensions
 from .links import check_links
 from .many_photos import bad_photos, few_at_once
@@ -262,7 +263,7 @@ def survey_folder(
     sizes, notes = Counter[tuple[int, int]](), Counter[str]()
     examine = functools.partial(_examine, decode=decode)
     with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(min(8, usable_cores())) as pool,
         tqdm(total=len(paths), desc="checking photos", disable=shown, delay=2) as bar,
     ):
         # A few at a time: what waits for its turn takes memory, too.

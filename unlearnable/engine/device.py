@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
 
 _INSTEAD = 'pass device="cpu" or "auto" (--device), which uses a GPU if there is one'
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: clusters and containers may allow only some of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def pick_device(device: str | torch.device) -> torch.device:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from ..data.cache import read_images
 from ..data.image import pixels_of, to_pil
 from ..data.image_folder import Survey, file_of, survey_folder
 from ..data.photo import load_photo
-from ..engine.device import pick_device
+from ..engine.device import pick_device, usable_cores
 from ..engine.memory import bytes_per_image
 from ..engine.models import build_model
 from ..engine.precision import choose_precision, measure_pace
@@ -135,7 +134,7 @@ def measure_writing(dataset: Any, survey: Survey, visibility: str | None) -> Wri
     largest = max(width * height for width, height in survey.sizes)
     both = read + changed + written
     if whole[0].size in BESIDE:
-        both = max(read + changed, written, both / (os.cpu_count() or 1))
+        both = max(read + changed, written, both / usable_cores())
     # Each photo is read twice: to learn, and to write its copy.
     disk = file.tell() * whole_set // pixels[0].size
     return Writing((read + both) * whole_set, int(PROGRAM + _OPEN * largest), disk)
