@@ -21,7 +21,7 @@ from unlearnable.evaluation.countermeasures import countermeasure
 
 PATTERNS = ("full-*.json", "leaderboard-*.json", "lasting-*.json")
 CLASSES = {"cifar10": 10, "cifar100": 100}
-SMALL = 5_000  # images up to which a result is a small trial, and stands last
+SMALL = 5_000  # images up to which a result is a small trial, which has a page of its own
 # Published under another name than measured: the first of these that there are figures of.
 SAME = {"adversarial-training-4-steps-3": ("adversarial-training-4", "adversarial-training-8")}
 
@@ -210,17 +210,16 @@ class Board:
 
 
 def boards(folder: Path = RESULTS) -> list[Board]:
-    """Every committed one, that with most cells first, small trials after all others."""
+    """Every committed one: most images first, CIFAR-10 before other sets, then most cells."""
     paths = {path for pattern in PATTERNS for path in folder.glob(pattern)}
     found = [Board(p.stem, json.loads(p.read_text(encoding="utf-8"))) for p in sorted(paths)]
     found = [board for board in found if board.result["cells"]]
     return sorted(
         found,
         key=lambda b: (
-            b.small,
+            -b.settings["images"],
             b.dataset != "cifar10",
             b.settings["epochs"] > 12,
             -len(b.result["cells"]),
-            -b.settings["images"],
         ),
     )

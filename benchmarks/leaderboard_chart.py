@@ -1,6 +1,6 @@
 """The heat map of a leaderboard result, the strongest protection on top.
 
-leaderboard_page.py writes it beside the page, as docs/reference/leaderboard-cpu.svg. Many columns
+leaderboard_page.py writes it beside the page, as docs/reference/full-resnet9.svg. Many columns
 are divided into panels, one above the other, so that the chart stays legible on a narrow screen;
 a panel has the methods that were tried on any of its columns.
 """
@@ -14,7 +14,7 @@ from unlearnable.evaluation.countermeasures import countermeasure
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 50, 28, 14
 _LEFT, _MARGIN = 128, 16
-_PANEL = 6  # columns side by side, at most
+_PANEL = 7  # columns side by side, at most
 _STYLE = (
     "svg { --ground: #fbfaf8; --ink: #1d1d1f; --soft: #5d5d66; --heat: #d65420; --worst: #b3261e }"
     "@media (prefers-color-scheme: dark) { svg { --ground: #131417; --ink: #ececee;"

@@ -2,14 +2,16 @@
 
     python benchmarks/leaderboard_page.py
 
-The result with most cells comes first: its conclusion, its heat map, and a table for each
-countermeasure. The others follow, folded. Results may be unfinished: what has not been measured yet
-is left out. If a measured figure and the published ones are far apart, or a known pattern does not
-appear, the page says so and gives the reason from causes.json.
+The result of most images comes first: its conclusion, its heat map, and a table for each
+countermeasure. The others follow, folded. Small trials have a page of their own beside their
+results. Results may be unfinished: what has not been measured yet is left out. If a measured figure
+and the published ones are far apart, or a known pattern does not appear, the page says so and gives
+the reason from causes.json.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +21,10 @@ from leaderboard_chart import chart
 from leaderboard_differences import causes, differences_section
 from leaderboard_tables import conclusion, counter_sections, fits_table, published_section
 from patterns import section as patterns_section
-from record import DOCS, unbroken
+from record import DOCS, RESULTS, unbroken
 
 PAGE = DOCS / "reference" / "leaderboard.md"
+TRIALS = RESULTS / "small_trials.md"
 
 
 def picture(board: Board) -> str | None:
@@ -62,7 +65,6 @@ def section(board: Board, *, leads: bool) -> list[str]:
     return [
         *([] if leads else [f"## {board.heading}", ""]),
         *conclusion(board),
-        *([_TRIAL, ""] if leads and board.small else []),
         *picture_lines(board),
         measured,
         "",
@@ -75,10 +77,6 @@ def section(board: Board, *, leads: bool) -> list[str]:
     ]
 
 
-_TRIAL = (
-    "This is a small trial, with part of the set and small networks: it shows what undoes what, "
-    "not how strong a method is on the whole set."
-)
 _EXPLAINED = (
     "Accuracy on clean test images in percent after the {term}`last and the best epoch <last and "
     "peak>`, the strongest protection first. *Given back* is the share, beyond guessing, of what "
@@ -112,17 +110,46 @@ def page(found: Sequence[Board]) -> str:
         "Published and measured figures are not directly comparable: networks, numbers of images, "
         "budgets and schedules differ, and so do the published figures of a single method. "
         "`benchmarks/leaderboard.py` measures the figures, and `benchmarks/leaderboard_page.py` "
-        "writes this page.",
+        "writes this page. Small trials, some of them with other countermeasures, are in "
+        f"`benchmarks/results/{TRIALS.name}`.",
     ]
     return unbroken("\n".join(lines)) + "\n"
 
 
+def trials_page(found: Sequence[Board]) -> str:
+    """Small trials, for readers of the repository."""
+    lines = [
+        "# Small trials",
+        "",
+        "Methods against countermeasures on a part of CIFAR-10, with small networks. They show "
+        "what undoes what, not how strong a method is on the whole set, which is what the "
+        "leaderboard in `docs/` is for. `benchmarks/leaderboard_page.py` writes this page.",
+        "",
+    ]
+    for board in found:
+        lines += section(board, leads=False)
+    return unbroken(_plain("\n".join(lines))) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Markdown without what only the site can show."""
+    text = re.sub(r"\{term\}`([^`<]*?)(?: <[^`]*>)?`", r"\1", text)
+    text = re.sub(r":::\{dropdown\} (.*)\n+", _summary, text)
+    return re.sub(r"\n+:::(?=\n|$)", r"\n\n</details>", text)
+
+
+def _summary(line: re.Match[str]) -> str:
+    title = re.sub(r"`([^`]*)`", r"<code>\1</code>", line[1])
+    return f"<details><summary>{title}</summary>\n\n"
+
+
 def files(found: Sequence[Board]) -> dict[Path, str]:
-    """The page and its pictures, by path."""
-    made = {PAGE: page(found)}
+    """The pages and their pictures, by path."""
+    large, small = ([b for b in found if b.small is kind] for kind in (False, True))
+    made = {PAGE: page(large), TRIALS: trials_page(small)}
     for board in found:
         if svg := picture(board):
-            made[PAGE.with_name(f"{board.name}.svg")] = svg
+            made[(TRIALS if board.small else PAGE).with_name(f"{board.name}.svg")] = svg
     return made
 
 

@@ -119,7 +119,7 @@ def most_undone(board: Board) -> tuple[str, int, int] | None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{round(100 * share)} %"
 
 
 def counter_table(board: Board, counter: str) -> list[str]:

@@ -214,15 +214,15 @@ def _sources(sources: Any) -> list[str]:
 def broken_by(cls: type[ue.Method]) -> list[tuple[Board, str]]:
     """Results with two countermeasures against it or more, and its row: most images, most cells."""
     found = []
-    for board in boards():
+    for board in sorted(boards(), key=lambda board: -board.settings["images"]):
         rows = dict.fromkeys(row for row, _ in board.figures if of_class(row, cls))
         for row in rows:
             tried = [c for r, c in board.figures if r == row and c != "none"]
             if sum(board.given_back(row, c) is not None for c in tried) >= 2:
                 found.append((board, row))
                 break
-    largest = max(found, key=lambda pair: pair[0].settings["images"], default=None)
-    return found[:1] if largest is None or largest is found[0] else [largest, found[0]]
+    most = max(found, key=lambda pair: len(pair[0].figures), default=None)
+    return found[:1] if most is None or most is found[0] else [found[0], most]
 
 
 def broken_section(cls: type[ue.Method]) -> list[str]:
