@@ -1,5 +1,6 @@
 """Files of other programs become perturbations, and nothing that they ask for is run."""
 
+import argparse
 import contextlib
 import io
 import itertools
@@ -9,6 +10,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
+from torch.utils.data import Subset
+from torchvision.datasets import ImageFolder
 
 import unlearnable as ue
 from unlearnable import ArtefactError, ProtectedDataset, import_perturbation
@@ -72,9 +76,9 @@ def npy(array):
     return file.getvalue()
 
 
-def npz(compress=False, **arrays):
+def npz(*parts, compress=False, **arrays):
     file = io.BytesIO()
-    (np.savez_compressed if compress else np.savez)(file, **arrays)
+    (np.savez_compressed if compress else np.savez)(file, *parts, **arrays)
     return file.getvalue()
 
 
@@ -144,8 +148,8 @@ DELTAS = {
     "pickled array of objects": lambda r: pickle.dumps(objects(r)),
     "npy of objects": lambda r: npy(objects(r)),
     "npy of a dict": lambda r: npy({"noise": r, "labels": np.arange(20)}),
-    "npz of objects": lambda r: npz(True, noise=objects(r), labels=np.arange(20)),
-    "npz of arrays": lambda r: npz(False, **{f"arr_{i}": r[i] for i in shuffled(r)}),
+    "npz of objects": lambda r: npz(compress=True, noise=objects(r), labels=np.arange(20)),
+    "npz of arrays": lambda r: npz(**{f"arr_{i}": r[i] for i in shuffled(r)}),
     "npy levels": npy,
     "npy int16": lambda r: npy(r.astype(np.int16)),
     "npy float levels": lambda r: npy(r.astype(np.float32)),
@@ -153,7 +157,7 @@ DELTAS = {
     "npy Fortran": lambda r: npy(np.asfortranarray(r)),
     "npy NHWC": lambda r: npy(nhwc(r)),
     "npz": lambda r: npz(noise=r, labels=np.arange(20)),
-    "npz compressed NHWC": lambda r: npz(True, delta=nhwc(r / 255)),
+    "npz compressed NHWC": lambda r: npz(compress=True, delta=nhwc(r / 255)),
 }
 
 
@@ -175,7 +179,9 @@ IMAGES = {
     "uint8 NCHW": lambda a: npy(a),
     "uint8 NHWC": lambda a: npy(nhwc(a)),
     "pickle": lambda a: pickle.dumps(a),
-    "npz": lambda a: npz(True, images=nhwc(a), labels=np.arange(20), classes=np.array(["a"])),
+    "npz": lambda a: npz(
+        compress=True, images=nhwc(a), labels=np.arange(20), classes=np.array(["a"])
+    ),
     "tensor": lambda a: saved(torch.from_numpy(a)),
     "list of tensors": lambda a: saved(list(torch.from_numpy(a))),
     "dict of arrays NHWC": lambda a: pickle.dumps(dict(enumerate(nhwc(a)))),
@@ -1022,3 +1028,234 @@ def test_class_to_row_of_another_kind(dataset, rows, tmp_path):
     for wrong in (1, "012"):
         with pytest.raises(TypeError, match="expected class_to_row to be a list"):
             load(path, dataset, class_to_row=wrong)
+
+
+# --- names of files and classes ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(dataset, tmp_path_factory):
+    """The images as class folders, in another order than the dataset's."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index, (pixels, label) in enumerate(zip(dataset.data, dataset.targets, strict=True)):
+        path = folder / "abc"[label] / f"n_{index * 7 % 20}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return ImageFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def files(photos):
+    return [Path(path).relative_to(photos.root).as_posix() for path, _ in photos.samples]
+
+
+SPELLINGS = {
+    "from the folder on": str,
+    "alone": lambda file: file[2:],
+    "without ending": lambda file: file[:-4],
+    "alone without ending": lambda file: file[2:-4],
+    "with another ending": lambda file: f"{file[:-4]}.JPEG",
+    "of another machine": lambda file: f"/home/x/train/{file}",
+    "of Windows": lambda file: f"C:\\train\\{file[0]}\\{file[2:]}",
+}
+CONTAINERS = {
+    "pickle": pickle.dumps,
+    "torch": lambda found: saved({k: torch.from_numpy(v) for k, v in found.items()}),
+    "npz": lambda found: npz(**found),
+    "safetensors": save_arrays,
+    "under a key": lambda found: pickle.dumps({"noise": found, "eps": np.float32(EIGHT)}),
+    "NHWC": lambda found: pickle.dumps({k: v.transpose(1, 2, 0) for k, v in found.items()}),
+    "rows of one": lambda found: pickle.dumps({k: v[None] for k, v in found.items()}),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_arrays_by_the_names_of_files(spelling, photos, files, rows, tmp_path):
+    found = {SPELLINGS[spelling](files[index]): rows[index] for index in shuffled(rows)}
+    path = write(tmp_path / "file", pickle.dumps(found))
+    np.testing.assert_array_equal(load(path, photos).rows, rows)
+    some = shuffled(rows)[:12]
+    found = {SPELLINGS[spelling](files[index]): rows[index] for index in sorted(some)}
+    path = write(tmp_path / "file", pickle.dumps(found))
+    np.testing.assert_array_equal(load(path, Subset(photos, some)).rows, rows[some])
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_any_file_of_arrays_by_names(container, photos, files, rows, tmp_path):
+    found = {files[index]: np.ascontiguousarray(rows[index]) for index in shuffled(rows)}
+    path = write(tmp_path / "file", CONTAINERS[container](found))
+    np.testing.assert_array_equal(load(path, photos).rows, rows)
+
+
+def changed_names(files, rows):
+    found = dict(zip(files, rows, strict=True))
+    return {
+        "got none for a/n_0.png;": {k: v for k, v in found.items() if k != "a/n_0.png"},
+        "arrays of other names: a/other.png;": found | {"a/other.png": rows[0]},
+        "'a/n_0.png' and 'a/n_0' for a/n_0.png": found | {"a/n_0": rows[0]},
+        "none for b/n_.*: c/n_": {k.replace("b/", "c/"): v for k, v in found.items()},
+        "names of all its files, such as a/n_0.png, got xa/": {f"x{k}": found[k] for k in found},
+        "one row for each file": {k: v[None] for k, v in found.items()}
+        | {files[0]: rows[:2], files[1]: rows[:0]},
+    }
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_names_that_are_not_those_of_all_files(number, photos, files, rows, tmp_path):
+    message, found = list(changed_names(files, rows).items())[number]
+    with pytest.raises(ValueError, match=message):
+        load(write(tmp_path / "file", pickle.dumps(found)), photos)
+
+
+def test_names_without_files_say_what_is_needed(dataset, files, rows, tmp_path):
+    found = dict(zip(files, rows, strict=True))
+    for content in (pickle.dumps(found), npz(**found)):
+        with pytest.raises(ValueError, match=r"\(it lists none\), got a/.*numpy\.save"):
+            load(write(tmp_path / "file", content), dataset)
+
+
+def test_a_name_of_several_files_is_refused(rows, tmp_path):
+    data = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
+    for name, pixels in zip("ab", data, strict=True):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name / "1.png")
+    photos = ImageFolder(tmp_path / "photos")
+    path = write(tmp_path / "file", pickle.dumps({"1.png": rows[0], "x/1.png": rows[1]}))
+    with pytest.raises(ValueError, match="several files"):
+        load(path, photos, granularity="sample-wise")
+    path = write(tmp_path / "file", pickle.dumps({"b/1.png": rows[0], "x/a/1.png": rows[1]}))
+    found = load(path, photos, granularity="sample-wise")
+    np.testing.assert_array_equal(found.rows, rows[[1, 0]])
+
+
+def test_indices_that_are_also_names_of_files_in_another_order(dataset, rows, tmp_path):
+    for index, pixels in enumerate(dataset.data):
+        (tmp_path / "photos" / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / "ab"[index % 2] / f"{index:02}.png")
+    photos = ImageFolder(tmp_path / "photos")
+    order = [*range(0, 20, 2), *range(1, 20, 2)]
+    for found in ({f"{i:02}.png": rows[i] for i in range(20)}, dict(enumerate(rows[order]))):
+        path = write(tmp_path / "file", pickle.dumps(found))
+        np.testing.assert_array_equal(load(path, photos).rows, rows[order])
+    (tmp_path / "parts").mkdir()
+    for index in range(20):
+        np.save(tmp_path / "parts" / f"{index:02}.npy", rows[index])
+    both = {f"{index:02}": rows[index] for index in range(20)}
+    for path in (
+        write(tmp_path / "file", pickle.dumps(both)),
+        write(tmp_path / "file.npz", npz(**both)),
+        tmp_path / "parts",
+    ):
+        with pytest.raises(ValueError, match="either indices or names of files, got '00'"):
+            load(path, photos)
+        np.testing.assert_array_equal(load(path, dataset).rows, rows)
+
+
+def test_a_file_per_image_is_found_by_its_name(photos, files, rows, tmp_path):
+    # Sorted as numbers, n_2 would come before n_10, and so before the file that ImageFolder has.
+    for name, row in zip(files, rows, strict=True):
+        np.save(tmp_path / f"{name[2:-4]}.npy", row)
+    np.testing.assert_array_equal(load(tmp_path, photos).rows, rows)
+    (tmp_path / "n_0.npy").rename(tmp_path / "n_77.npy")
+    with pytest.raises(ValueError, match=r"none for a/n_0\.png"):
+        load(tmp_path, photos)
+    (tmp_path / "deep").mkdir()
+    for path in list(tmp_path.glob("*.npy")):
+        path.rename(tmp_path / "deep" / path.name)
+    with pytest.raises(ValueError, match="in folders below it, such as"):
+        load(tmp_path, photos)
+
+
+def test_a_folder_of_images_with_the_names_of_the_datasets(photos, files, after, tmp_path):
+    order = [int(Path(file).stem[2:]) * 3 % 20 for file in files]  # 7 * 3 = 1 mod 20
+    for name, index in zip(files, order, strict=True):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(after[index].transpose(1, 2, 0)).save(path)
+    protected = ProtectedDataset(photos, load(tmp_path, photos))
+    np.testing.assert_array_equal(protected.to_tensors()[0].numpy(), after[order])
+    (tmp_path / files[0]).unlink()
+    with pytest.raises(ValueError, match=rf"none for {files[0]}"):
+        load(tmp_path, photos)
+
+
+def test_rows_of_classes_by_their_names(photos, rows, tmp_path):
+    path = write(tmp_path / "file", pickle.dumps({name: rows["abc".index(name)] for name in "cab"}))
+    np.testing.assert_array_equal(load(path, photos, granularity="class-wise").rows, rows[:3])
+    path = write(tmp_path / "file", pickle.dumps(dict.fromkeys("ca", rows[0])))
+    with pytest.raises(ValueError, match="got none for b"):
+        load(path, photos, granularity="class-wise")
+
+
+class Named(Arrays):
+    classes = ("a", "b", "c")
+
+
+def by_class(dataset, rows):
+    return [rows[np.array(dataset.targets) == label] for label in range(CLASSES)]
+
+
+def test_rows_of_images_by_the_names_of_their_classes(dataset, rows, tmp_path):
+    named = Named(dataset.data, dataset.targets)
+    found = dict(zip("abc", by_class(dataset, rows), strict=True))
+    for content in (pickle.dumps({name: found[name] for name in "cab"}), npz(**found)):
+        np.testing.assert_array_equal(load(write(tmp_path / "f", content), named).rows, rows)
+    other = found | {"a": found["a"][1:], "c": np.concatenate([found["c"], rows[:1]])}
+    with pytest.raises(ValueError, match=r"each of the 7 images of a .*, got 6"):
+        load(write(tmp_path / "f", pickle.dumps(other)), named)
+
+
+def test_rows_of_each_class_are_not_joined_as_if_they_were_in_order(
+    dataset, photos, rows, tmp_path
+):
+    parts = by_class(dataset, rows)
+    tensors = list(map(torch.from_numpy, parts))
+    for content in (pickle.dumps(parts), saved(dict(enumerate(tensors))), npz(*parts)):
+        with pytest.raises(ValueError, match="may be those of each class"):
+            load(write(tmp_path / "file", content), dataset)
+    parts = [rows[:7], rows[7:14], rows[14:]]  # the same numbers, but in the dataset's order
+    found = load(write(tmp_path / "file", pickle.dumps(parts)), photos)
+    np.testing.assert_array_equal(found.rows, rows)
+
+
+@pytest.mark.parametrize("names", [["class_0", "class_1", "class_2"], ["of a", "of b", "of c"]])
+def test_files_of_each_class_are_not_joined_as_if_they_were_in_order(
+    names, dataset, rows, tmp_path
+):
+    found = [tmp_path / f"{name}.npy" for name in names]
+    for path, part in zip(found, by_class(dataset, rows), strict=True):
+        np.save(path, part)
+    with pytest.raises(ValueError, match="as many rows as the classes have images"):
+        load(found, Named(dataset.data, dataset.targets))
+
+
+def test_labels_in_another_order_are_reported(dataset, rows, tmp_path):
+    order, ours = shuffled(rows), np.array(dataset.targets)
+    theirs = ours[order]
+    for labels, reported in ((ours, False), (theirs, True)):
+        for content in (
+            saved((torch.from_numpy(rows), torch.from_numpy(labels))),
+            pickle.dumps({"noise": rows, "y": labels.tolist(), "index": np.arange(20)}),
+            npz(noise=rows, labels=labels),
+        ):
+            warned = pytest.warns(UserWarning, match="rows are in another order")
+            with warned if reported else contextlib.nullcontext():
+                load(write(tmp_path / "file", content), dataset)
+
+
+@pytest.mark.parametrize("std", [0.25, 0.3])
+def test_normalised_images_are_not_taken_for_levels(std, dataset, after, tmp_path):
+    images = ((after / 255 - 0.5) / std).astype(np.float32)
+    path = write(tmp_path / "file", npy(images))
+    with pytest.raises(ValueError, match="normalised images"):
+        load(path, dataset)
+    load(path, dataset, format="levels")
+    np.save(path.with_suffix(".npy"), images * std + 0.5)
+    protected = ProtectedDataset(dataset, load(path.with_suffix(".npy"), dataset, format="images"))
+    np.testing.assert_array_equal(protected.to_tensors()[0].numpy(), after)
+
+
+def test_what_else_a_torch_file_names_is_said(dataset, rows, tmp_path):
+    content = saved({"noise": torch.from_numpy(rows), "args": argparse.Namespace(eps=8)})
+    with pytest.raises(ArtefactError, match=r"it names argparse\.Namespace; none of its code"):
+        load(write(tmp_path / "file", content), dataset)

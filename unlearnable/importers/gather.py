@@ -5,48 +5,54 @@ Nothing is guessed: what is left out is said, and of several that fit none is ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Accept: TypeAlias = Callable[[tuple[int, ...]], None]  # raises ValueError for a wrong shape
+from .places import Join, Places
+
 Value = TypeVar("Value")
 _SHOWN = 5  # names that an error lists
 _DEEPEST = 3
 
 
-def gather(found: Any, accept: Accept, path: Path) -> NDArray[Any]:
-    """The single array (N, …) in a file's content, whose shape was passed to ``accept``.
+def gather(found: Any, places: Places, path: Path) -> NDArray[Any]:
+    """The single array (N, …) in a file's content, whose shape ``places`` accept.
 
     Rows may be an array; a list or tuple of one array per image (…) or of parts (n, …); a dict of
-    these, keyed by index in any order; or one of these as the only such value of a dict or list.
-    Raises ``ValueError`` for anything else, and for a dict that lacks an index, before anything is
-    copied.
+    these, keyed by index in any order, by the names of the dataset's files, or by its classes; or
+    one of these as the only such value of a dict or list. Raises ``ValueError`` for anything else,
+    and for a dict that lacks an index or a name, before anything is copied.
     """
-    return _gather(found, accept, path, _DEEPEST)
+    return _gather(found, places, path, _DEEPEST)
 
 
-def _gather(found: Any, accept: Accept, path: Path, depth: int) -> NDArray[Any]:
+def _gather(found: Any, places: Places, path: Path, depth: int) -> NDArray[Any]:
     if isinstance(found, (Tensor, np.ndarray)):
-        accept(tuple(found.shape))
+        places.accept(tuple(found.shape))
         return _array(found, path)
-    parts = _parts(found, path)
+    parts = _parts(found, places, path)
     if parts is not None:
-        return _joined(parts, accept, path)
+        return _joined(parts, places, path)
     if isinstance(found, (list, tuple)):
         found = dict(enumerate(found))
     if not isinstance(found, dict) or not depth:
         raise ValueError(f"expected a plain tensor in {path}, got a {type(found).__name__}")
-    fitting = [name for name, value in found.items() if _may_be_rows(value, path)]
+    fitting = [name for name, value in found.items() if _may_be_rows(value, places, path)]
     inner = [name for name, value in found.items() if isinstance(value, dict) and value]
     if not fitting and len(inner) == 1:
-        return _gather(found[inner[0]], accept, path, depth - 1)
-    return _gather(found[only(fitting, list(found), path)], accept, path, depth - 1)
+        return _gather(found[inner[0]], places, path, depth - 1)
+    values = list(found.values())
+    if len(fitting) > 1 and _are_alike(values) and are_of_one_image([v.shape for v in values]):
+        raise places.unknown(list(found), path)
+    chosen = only(fitting, list(found), path)
+    places.check_labels((value for name, value in found.items() if name != chosen), path)
+    return _gather(found[chosen], places, path, depth - 1)
 
 
 def only(chosen: Sequence[Any], names: Sequence[Any], path: Path) -> Any:
@@ -55,27 +61,51 @@ def only(chosen: Sequence[Any], names: Sequence[Any], path: Path) -> Any:
         some = ", ".join(f"{name!s:.80}" for name in names[:_SHOWN])
         more = ", …" if len(names) > _SHOWN else ""
         several = f"{len(chosen)} among {some}{more}" if names else "none"
+        advice = "save only that one"
+        if not chosen:
+            advice = "stack those of all images in the dataset's order, and save that one"
         raise ValueError(
-            f"expected one array of images or perturbations in {path}, got {several}; save "
-            f"only that one with numpy.save"
+            f"expected one array of images or perturbations in {path}, got {several}; {advice} "
+            f"with numpy.save"
         )
     return chosen[0]
 
 
-def _may_be_rows(found: Any, path: Path) -> bool:
+def _may_be_rows(found: Any, places: Places, path: Path) -> bool:
     if isinstance(found, (Tensor, np.ndarray)):
         return found.ndim > 2
-    return _parts(found, path) is not None
+    return _parts(found, places, path) is not None
 
 
-def _parts(found: Any, path: Path) -> list[Any] | None:
-    """The arrays of a list, or of a dict of indices in their order; None where it is neither."""
+class Ordered(NamedTuple):
+    """Arrays in the order of ``by``: ``"index"``, the dataset's ``"file"`` names or ``"class"``."""
+
+    arrays: list[Any]
+    by: str
+
+
+def _parts(found: Any, places: Places, path: Path) -> Ordered | None:
+    """The arrays of a list, or of a dict in their order; None where it is neither."""
     if isinstance(found, (list, tuple)):
-        return list(found) if _are_alike(list(found)) else None
-    if not isinstance(found, dict):
+        return Ordered(list(found), "index") if _are_alike(list(found)) else None
+    if not isinstance(found, dict) or not _are_alike(list(found.values())):
         return None
-    ordered = by_index(found, path) if _are_alike(list(found.values())) else None
-    return None if ordered is None else list(ordered.values())
+    return ordered_values(found, places, path)
+
+
+def ordered_values(found: Mapping[Any, Any], places: Places, path: Path) -> Ordered | None:
+    """The values of a dict in the order of its keys: indices, names of classes or of files."""
+    indexed = by_index(found, path)
+    if indexed is not None:
+        if all(isinstance(key, str) for key in found):
+            keys = by_index({key: key for key in found}, path) or {}
+            places.check_indices(list(keys.values()), path)
+        return Ordered(list(indexed.values()), "index")
+    names, values = list(found), list(found.values())
+    for by, order in (("class", places.classes), ("file", places.files)):
+        if (chosen := order(names, path)) is not None:
+            return Ordered([values[place] for place in chosen], by)
+    return None
 
 
 def by_index(found: Mapping[Any, Value], path: Path) -> dict[int, Value] | None:
@@ -107,6 +137,11 @@ def _index(key: Any) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
+def are_of_one_image(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether these may be the shapes of single images."""
+    return all(len(shape) in (2, 3) or (len(shape) == 4 and shape[0] == 1) for shape in shapes)
+
+
 def _are_alike(arrays: list[Any]) -> bool:
     """Whether they are arrays of two dimensions or more, as many in each."""
     if not arrays or not all(isinstance(array, (Tensor, np.ndarray)) for array in arrays):
@@ -114,11 +149,11 @@ def _are_alike(arrays: list[Any]) -> bool:
     return {array.ndim for array in arrays} in ({2}, {3}, {4})
 
 
-def _joined(parts: list[Any], accept: Accept, path: Path) -> NDArray[Any]:
+def _joined(parts: Ordered, places: Places, path: Path) -> NDArray[Any]:
     """Images' arrays one upon the other, or parts of several images one after the other."""
-    one_type([str(part.dtype) for part in parts], path)
-    join = joining([tuple(part.shape) for part in parts], accept, path)
-    return join([_array(part, path) for part in parts])
+    one_type([str(array.dtype) for array in parts.arrays], path)
+    join = joining(parts.by, [tuple(array.shape) for array in parts.arrays], places, path)
+    return join([_array(array, path) for array in parts.arrays])
 
 
 def one_type(dtypes: Sequence[str], path: Path) -> None:
@@ -127,24 +162,23 @@ def one_type(dtypes: Sequence[str], path: Path) -> None:
         raise ValueError(f"expected arrays of one type in {path}, got {' and '.join(kinds)}")
 
 
-def joining(
-    shapes: Sequence[tuple[int, ...]], accept: Accept, path: Path
-) -> Callable[[list[NDArray[Any]]], NDArray[Any]]:
-    """Whether ``numpy.stack`` or ``concatenate`` makes an accepted array of these shapes."""
+def joining(by: str, shapes: Sequence[tuple[int, ...]], places: Places, path: Path) -> Join:
+    """What makes an accepted array of arrays of these shapes, in the order ``by`` something."""
     place = next((number for number, shape in enumerate(shapes) if shape != shapes[0]), None)
     wrong: ValueError | None = None
     if place is None:
         try:
-            accept((len(shapes), *shapes[0]))
+            places.accept((len(shapes), *shapes[0]))
             return np.stack
         except ValueError as error:
             wrong = error
     if len({shape[1:] for shape in shapes}) == 1 and len(shapes[0]) > 2:
         try:
-            accept((sum(shape[0] for shape in shapes), *shapes[0][1:]))
-            return np.concatenate
+            places.accept((sum(shape[0] for shape in shapes), *shapes[0][1:]))
         except ValueError as error:
             wrong = wrong or error
+        else:
+            return places.concatenation(by, [shape[0] for shape in shapes], path)
     raise wrong or ValueError(
         f"expected arrays of one shape in {path}, got {shapes[0]} for 0 and "
         f"{shapes[place or 0]} for {place}"

@@ -19,6 +19,7 @@ Deltas: TypeAlias = Iterator[NDArray[Any]]  # levels, (B, C, H, W): integers whe
 # Floats up to the one can only be in [0, 1] units, since as levels they would round to nothing;
 # floats above the other can only be levels.
 _UNIT, _LEVELS = 0.5, 1.0
+_ALIKE = 0.9  # correlation with the images beyond that of any perturbation
 
 
 def value_format(arrays: Sequence[NDArray[Any]], given: str | None) -> str:
@@ -44,6 +45,23 @@ def value_format(arrays: Sequence[NDArray[Any]], given: str | None) -> str:
             f'"unit" or, for protected images, "images"'
         )
     return given or ("unit" if most <= _UNIT else "levels")
+
+
+def check_not_images(rows: NDArray[Any], images: NDArray[Any]) -> None:
+    """Raises ``ValueError`` for normalised images, whose values may be as small as a budget's."""
+    if rows.dtype.kind != "f":
+        return
+    shape = (rows.shape[0] * rows.shape[1], -1)
+    pairs = [array.reshape(shape).astype(np.float64) for array in (rows, images)]
+    one, other = (array - array.mean(axis=1, keepdims=True) for array in pairs)
+    sizes = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    alike = (one * other).sum(axis=1)[sizes > 0] / sizes[sizes > 0]
+    if len(alike) and np.median(alike) > _ALIKE:
+        raise ValueError(
+            "expected perturbations, got values that follow the images themselves: they seem to "
+            "be normalised images. Undo that (images * std + mean), save them with numpy.save and "
+            'pass format="images"; pass format="levels" if they are perturbations'
+        )
 
 
 class _Sizes(NamedTuple):

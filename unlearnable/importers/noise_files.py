@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._version import __version__
 from ..data.cache import ImageStore, read_images
+from ..data.raw import RawDataset
 from ..engine import NORMS
 from ..engine.numbers import integer
 from ..methods.parameter_checks import check_epsilon
@@ -19,9 +20,10 @@ from ..perturbation import GRANULARITIES
 from ..perturbation.perturbation import Perturbation
 from ..perturbation.quantize import Result
 from . import VALUE_FORMATS
-from .arrays import read_array, read_indexed_images
-from .levels import ROWS, Deltas, checked_rows, value_format
+from .arrays import read_array, read_image_files
+from .levels import ROWS, Deltas, check_not_images, checked_rows, value_format
 from .parts import ordered_files
+from .places import Places
 
 _MOST_CLASSES = 1 << 16  # rows of which those of the dataset's classes may be chosen
 
@@ -42,9 +44,10 @@ def import_perturbation(
 
     Reads ``.npy`` and ``.npz`` files, torch files (EM's ``perturbation.pt``), safetensors, pickles
     of arrays (those of REM and SEM), and folders of PNGs named by index; arrays are NCHW or NHWC.
-    Instead of one array there may be a list with one array per image, or a dict of arrays by index.
-    Nothing in a file is executed. Such files do not say which images they belong to: row ``i`` is
-    assigned to image ``i`` of the dataset, whose key is stored.
+    Instead of one array there may be a list with one array per image, or a dict of arrays by index,
+    by the names of the dataset's files, or by its classes. Nothing in a file is executed. Files
+    without names do not say which images they belong to: row ``i`` is assigned to image ``i`` of
+    the dataset, whose key is stored.
 
     Args:
         path: The file or folder. Several files, or a folder of numbered ones (SEP's), are joined in
@@ -76,7 +79,7 @@ def import_perturbation(
     Warns:
         UserWarning: Integers exceed an L-inf budget by no more than rounding or truncation
             explains: up to half a level, or in images less than a level downwards. They are clipped
-            to it.
+            to it. Labels beside the rows differ from the dataset's, as in another order.
 
     Example:
         >>> import numpy as np, tempfile
@@ -103,7 +106,8 @@ def import_perturbation(
         raise ValueError(
             "expected class_to_row only with class-wise rows, got sample-wise ones; omit it"
         )
-    granularity, values, deltas = _read(paths, images, granularity, format, chosen)
+    raw = RawDataset(dataset)
+    granularity, values, deltas = _read(paths, raw, images, granularity, format, chosen)
     count = len(images.images) if granularity == "sample-wise" else images.num_classes
     rows = checked_rows(deltas, (count, *images.images.shape[1:]), epsilon, norm, values)
     imported: dict[str, Any] = {"file": paths[0].name, "format": values}
@@ -128,6 +132,7 @@ def import_perturbation(
 
 def _read(
     paths: list[Path],
+    dataset: RawDataset,
     images: ImageStore,
     granularity: str | None,
     format: str | None,
@@ -141,15 +146,20 @@ def _read(
                 f"expected a file, got the folder {paths[0]}, whose PNGs are protected images; "
                 f'omit format, or pass format="images"'
             )
-        found = read_indexed_images(paths[0], len(images.images), shape)
+        places = Places(dataset, lambda _: None)
+        found = read_image_files(paths[0], len(images.images), shape, places)
         return "sample-wise", "images", _deltas((p[None] for p in found), "images", 1, images)
     # Of several files, and where rows are chosen, each may hold any number of rows.
     known = {len(images.images), images.num_classes}
     counts = known if len(paths) == 1 and chosen is None else None
     most = max(*known, 0 if chosen is None else _MOST_CLASSES)
-    accept = partial(_check_shape, images=images, counts=counts, most=most)
-    arrays = [read_array(path, accept, most) for path in paths]
+    single = len(paths) > 1  # a file may be of one image
+    accept = partial(_check_shape, images=images, counts=counts, most=most, single=single)
+    places = Places(dataset, accept)
+    arrays = [_rows(read_array(path, places, most), images) for path in paths]
     _check_parts(arrays, paths)
+    if single:
+        arrays = _in_order(arrays, paths, places)
     count = sum(map(len, arrays))
     if chosen is not None:
         if granularity is None and count == len(images.images) != images.num_classes:
@@ -167,6 +177,9 @@ def _read(
     else:
         granularity = _granularity(count, images, granularity)
     values = value_format(arrays, format)
+    if format is None and granularity == "sample-wise" and values == "levels":
+        first = next(_deltas(iter([arrays[0][:ROWS]]), values, 1, images))
+        check_not_images(first, images.images[: len(first)].numpy())
     scale = 255 if values == "unit" else 1
     if values == "images":
         if granularity == "class-wise":
@@ -217,14 +230,48 @@ def _check_parts(arrays: list[NDArray[Any]], paths: list[Path]) -> None:
             )
 
 
-def _check_shape(
-    shape: tuple[int, ...], images: ImageStore, counts: set[int] | None, most: int
-) -> None:
-    """Refuses a shape that is not one of images, or has other ``counts`` of rows than are known."""
+def _in_order(arrays: list[NDArray[Any]], paths: list[Path], places: Places) -> list[NDArray[Any]]:
+    """Files by their numbers, as they are, or where each is of one image by the images' names."""
+    lengths = list(map(len, arrays))
+    if set(lengths) == {1}:
+        folder, stems = paths[0].parent, [path.with_suffix("") for path in paths]
+        if all(stem.name.isdecimal() for stem in stems):
+            places.check_indices([stem.name for stem in stems], folder)
+            return arrays
+        order = places.files([stem.as_posix() for stem in stems], folder)
+        order = places.files([stem.name for stem in stems], folder) if order is None else order
+        return arrays if order is None else [arrays[place] for place in order]
+    if places.named_by_class([path.stem for path in paths]) and places.may_be_classes(lengths):
+        raise ValueError(
+            f"expected files that follow one another in the dataset's order, got {paths[0]} and "
+            f"others with as many rows as the classes have images; save them as one dict by the "
+            f"names of classes, with pickle.dump"
+        )
+    return arrays
+
+
+def _shapes_of_images(images: ImageStore) -> list[tuple[int, ...]]:
     channels, height, width = images.images.shape[1:]
     known: list[tuple[int, ...]] = [(channels, height, width), (height, width, channels)]
-    if channels == 1:
-        known.append((height, width))
+    return [*known, (height, width)] if channels == 1 else known
+
+
+def _rows(array: NDArray[Any], images: ImageStore) -> NDArray[Any]:
+    """Rows as they are; one image as a row."""
+    return array[None] if array.shape in _shapes_of_images(images) else array
+
+
+def _check_shape(
+    shape: tuple[int, ...], images: ImageStore, counts: set[int] | None, most: int, single: bool
+) -> None:
+    """Refuses a shape that is not one of images, or has other ``counts`` of rows than are known.
+
+    Accepts that of one image alone if it may be ``single``.
+    """
+    known = _shapes_of_images(images)
+    if single and shape in known:
+        return
+    channels, height, width = images.images.shape[1:]
     fits = bool(shape) and (shape[0] in counts if counts else 1 <= shape[0] <= most)
     fits = fits and all(type(side) is int for side in shape)
     if not fits or shape[1:] not in known:

@@ -54,6 +54,13 @@ def _numbered(folder: Path) -> list[Path]:
     files = sorted(part for part in folder.iterdir() if part.suffix.lower() in _ENDINGS)
     files = [part for part in files if not part.name.startswith(".") and part.is_file()]
     if not files:
+        deeper = next((p for p in sorted(folder.rglob("*")) if p.suffix.lower() in _ENDINGS), None)
+        if deeper is not None:
+            raise ValueError(
+                f"expected files of arrays right in {folder}, got them in folders below it, such "
+                f"as {deeper.relative_to(folder)}; pass one of these folders, or save a dict of "
+                f"the arrays by the names of the images' files, with pickle.dump"
+            )
         return [folder]
     other = next((part for part in files if _pattern(part) != _pattern(files[0])), None)
     if other is not None:

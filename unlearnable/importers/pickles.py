@@ -196,17 +196,27 @@ def _plain(found: Any, left: Iterator[int], depth: int = 0) -> Any:
         return [_plain(value, left, depth + 1) for value in found]
     if found is None or type(found) in (bool, int, float, str):
         return found
+    if (number := _scalar(found)) is not None:
+        return number
     return _array(found, left, depth)
 
 
 def _key(found: Any) -> str | int:
     if type(found) in (str, int):
         return found
+    if type(number := _scalar(found)) is int:
+        return number
+    raise _Refused("it has a dict with keys other than text and integers")
+
+
+def _scalar(found: Any) -> int | float | None:
+    """A number of numpy's, or None if it is none."""
     if type(found) is _Call and found.name == "multiarray.scalar" and len(found.arguments) == 2:
         dtype, data = _dtype(found.arguments[0]), _bytes(found.arguments[1])
-        if dtype[1:2] in "iu" and isinstance(data, bytes):
-            return int(np.frombuffer(data, dtype)[0])
-    raise _Refused("it has a dict with keys other than text and integers")
+        if dtype[1:] in DTYPES and isinstance(data, bytes):
+            number: int | float = np.frombuffer(data, dtype)[0].item()
+            return number
+    return None
 
 
 def _array(found: Any, left: Iterator[int], depth: int) -> Any:
