@@ -85,6 +85,19 @@ def test_rows_are_kept_and_not_computed_again(use, trainset, monkeypatch, tmp_pa
     assert load(trainset).digest == first.digest
 
 
+def test_rows_of_another_version_are_named_and_stay(use, trainset, monkeypatch, caplog):
+    before = load(trainset).folder
+    monkeypatch.setattr("unlearnable.methods.premade.__version__", "0.0")
+    now = load(trainset).folder
+    assert now != before and now.parent == before.parent
+    assert [str(before) in record.getMessage() for record in caplog.records] == [True]
+    assert "another version" in caplog.text and "delete it to free" in caplog.text
+    load(trainset)
+    load(Subset(trainset, range(5)))
+    assert len(caplog.records) == 1
+    ue.Perturbation.from_pretrained(before).verify()
+
+
 @pytest.mark.parametrize("setting", [torch.float64, torch.bfloat16, "meta"])
 def test_the_callers_defaults_of_torch_do_not_decide_the_rows(use, trainset, tmp_path, setting):
     usual = load(trainset)

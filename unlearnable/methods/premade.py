@@ -20,6 +20,7 @@ from ..data.raw import RawDataset
 from ..engine.checkpoint import STATE, CheckpointError
 from ..engine.interrupts import in_words
 from ..engine.quantization import dequantized, quantized, save_quantized
+from ..engine.sizes import readable_size
 from ..errors import ArtefactError
 from ..hub.catalogue import Pretrained, rows_cache
 from ..io.files import locked, make_folder
@@ -100,6 +101,8 @@ def rows_for(
         if usable and (found := _kept(place, images)) is not None:  # made by another process
             return found
         logger.info("%s: computing rows for %s images, once", entry.name, f"{len(raw):,}")
+        with contextlib.suppress(OSError):
+            _report_others(cache, f"{entry.name}-*-{images}*", place.name)
         beside = place.with_name(f"{place.name}-checkpoint") if usable else None
         made = _made(method, dataset, beside, device, progress)
         source, strength = (method.perturbation_.config[name] for name in ("source", "strength"))
@@ -182,6 +185,19 @@ def _cached(made: Perturbation, place: Path, beside: Path) -> Perturbation:
         return made
     shutil.rmtree(beside, ignore_errors=True)
     return Perturbation.from_pretrained(place)
+
+
+def _report_others(cache: Path, pattern: str, ours: str) -> None:
+    """Names what other versions of the package left for these images; they may still be in use."""
+    for other in sorted(cache.glob(pattern)):
+        if other.is_dir() and not other.name.startswith(ours):
+            size = sum(file.stat().st_size for file in other.rglob("*"))
+            logger.warning(
+                "%s is of another version of this package and not read by this one: delete it to "
+                "free %s",
+                other,
+                readable_size(size),
+            )
 
 
 @contextlib.contextmanager
