@@ -75,6 +75,20 @@ def test_a_card_says_what_it_is(perturbation):
     assert "license" not in parts(card_of(perturbation, "owner/p"))[0]
 
 
+def test_a_card_says_what_other_code_made(perturbation, class_wise):
+    imported = {"file": "em.pt", "format": "unit"}
+    other = with_config(perturbation, imported=imported, parameters={})
+    _, body = parts(card_of(other, "owner/p"))
+    assert "Imported with the Python package `unlearnable` from a file that other" in body
+    assert "file em.pt, format unit" in body and "## Parameters\n\nNot known.\n" in body
+    for ours in (perturbation, class_wise):
+        _, body = parts(card_of(ours, "owner/p"))
+        assert "Made with the Python package `unlearnable`." in body and "imported" not in body
+    assert body.startswith("\n# ") and "A perturbation for each class of a dataset" in body
+    _, body = parts(card_of(other.then(class_wise), "owner/p"))
+    assert "Imported with" in body and "file em.pt, format unit" in body
+
+
 def test_measured_strength(perturbation):
     measured = {"clean": [0.9, 0.92], "protected": [0.2, 0.3], "seeds": [0, 1], "victim": "tiny"}
     _, body = parts(card_of(with_config(perturbation, strength=measured), "owner/p"))

@@ -1259,3 +1259,13 @@ def test_what_else_a_torch_file_names_is_said(dataset, rows, tmp_path):
     content = saved({"noise": torch.from_numpy(rows), "args": argparse.Namespace(eps=8)})
     with pytest.raises(ArtefactError, match=r"it names argparse\.Namespace; none of its code"):
         load(write(tmp_path / "file", content), dataset)
+
+
+def test_a_pointer_in_place_of_a_large_file_is_named(dataset, rows, tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    with pytest.raises(ArtefactError, match="pointer of Git LFS to it; run 'git lfs pull'"):
+        load(write(tmp_path / "em.pt", pointer), dataset)
+    folder = load(write(tmp_path / "file", npy(rows)), dataset).save_pretrained(tmp_path / "saved")
+    write(folder / "perturbation.safetensors", pointer)
+    with pytest.raises(ArtefactError, match="pointer of Git LFS to it; run 'git lfs pull'"):
+        ue.Perturbation.from_pretrained(folder)

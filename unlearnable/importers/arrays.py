@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from ..data.image import Pixels, pixels_of
 from ..errors import ArtefactError
+from ..io.files import check_no_pointer
 from .gather import are_of_one_image, gather, joining, one_type, only, ordered_values
 from .pickles import DTYPES, read_pickle, read_pickled
 from .places import Places
@@ -43,6 +44,7 @@ def read_array(path: Path, places: Places, most: int) -> NDArray[Any]:
     """
     with path.open("rb") as file:
         start = file.read(16)
+    check_no_pointer(path)
     if not start:
         raise ArtefactError(f"expected an array in {path}, got an empty file")
     if start.startswith(b"\x93NUMPY"):

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..engine.sizes import readable_size
+from ..errors import ArtefactError
 
 LOCK = ".unlearnable-lock"
 _LEFT = re.compile(r"\..+\.(partial|before)")  # what a killed process leaves
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PART = 1 << 20  # bytes that are compared at once
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 logger = logging.getLogger(__name__)
@@ -77,6 +79,16 @@ def _free(place: Path) -> int:
     place = place.absolute()
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     return shutil.disk_usage(there).free
+
+
+def check_no_pointer(path: Path) -> None:
+    """Refuses what a clone has in place of a large file until ``git lfs pull`` was run there."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise ArtefactError(
+                f"expected the file itself at {path}, got a pointer of Git LFS to it; run 'git lfs "
+                f"pull' in {path.parent}, or download the file"
+            )
 
 
 def make_folder(folder: str | Path) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ArtefactError
-from .files import new_file
+from .files import check_no_pointer, new_file
 from .json import MAX_BYTES, parse_json
 from .mapped import map_file
 from .sharded_rows import JoinedRows, arrays_of
@@ -63,6 +63,7 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """
     if not path.is_file():
         raise ArtefactError(f"expected {path.name} in {path.parent}, found none")
+    check_no_pointer(path)
     whole = f"a complete safetensors file at {path}"
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

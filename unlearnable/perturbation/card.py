@@ -43,6 +43,9 @@ def write_card(
     title = f"{info['method']} for {source['name']}"
     per_image = config["granularity"] == "sample-wise"
     rows = source["images"] if per_image else config["num_classes"]
+    imported = [part["imported"] for part in fitted if part.get("imported")]
+    made = "Imported" if imported else "Made"
+    whose = " from a file that other code wrote" if imported else ""
     front = metadata(title, methods, rows, license=license)
     front["source_datasets"] = [printable(source["name"])]
     if preview is None:
@@ -71,6 +74,7 @@ def write_card(
         "size": f"{info['bytes']:,} bytes",
         "digest": info["digest"],
         "seed": config.get("seed"),
+        "imported": imported or None,
         "versions": config.get("versions"),
     }
     data = {
@@ -86,9 +90,9 @@ def write_card(
     found = "the image's content, regardless of order" if keyed else "the image's class"
     sections = [
         f"# {escaped(title)}",
-        "A perturbation for each image of a dataset, meant to keep networks trained on the "
-        "perturbed images from doing well on clean ones. Made with the Python package "
-        "`unlearnable`.",
+        f"A perturbation for each {'image' if per_image else 'class'} of a dataset, meant to keep "
+        f"networks trained on the perturbed images from doing well on clean ones. {made} with the "
+        f"Python package `unlearnable`{whose}.",
         fact_table(what),
         *_parameters(fitted),
         *_preview_section(preview, parts),
@@ -137,7 +141,8 @@ def _parameters(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             on_top = name in ("colour_epsilon", "field_epsilon")  # always Linf
             if is_budget and (on_top or part["norm"] == "Linf"):
                 shown[name] = format_epsilon(value)
-        yield fact_table(shown) or "None."
+        unknown = "Not known." if part.get("imported") else "None."
+        yield fact_table(shown) or unknown
 
 
 def measured(strength: Any) -> str:
