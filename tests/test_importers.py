@@ -8,6 +8,7 @@ import math
 import pickle
 import struct
 import tracemalloc
+import unicodedata
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -1085,6 +1086,19 @@ def test_any_file_of_arrays_by_names(container, photos, files, rows, tmp_path):
     found = {files[index]: np.ascontiguousarray(rows[index]) for index in shuffled(rows)}
     path = write(tmp_path / "file", CONTAINERS[container](found))
     np.testing.assert_array_equal(load(path, photos).rows, rows)
+
+
+@pytest.mark.parametrize("granularity", ["sample-wise", "class-wise"])
+def test_names_that_macos_spells_otherwise(granularity, rows, tmp_path):
+    for letter in "éü":
+        (tmp_path / "photos" / letter).mkdir(parents=True)
+        pixels = np.full((*SIZE, 3), ord(letter), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / letter / f"file {letter}.png")
+    photos = ImageFolder(tmp_path / "photos")
+    start = "file " * (granularity == "sample-wise")
+    names = [unicodedata.normalize("NFD", start + letter) for letter in "üé"]
+    path = write(tmp_path / "file", pickle.dumps(dict(zip(names, rows[[1, 0]], strict=True))))
+    np.testing.assert_array_equal(load(path, photos, granularity=granularity).rows, rows[:2])
 
 
 def changed_names(files, rows):

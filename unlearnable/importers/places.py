@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.class_names import composed
 from ..data.raw import RawDataset
 
 Join: TypeAlias = Callable[[list[NDArray[Any]]], NDArray[Any]]
@@ -45,8 +46,11 @@ class Places:
 
         Raises ``ValueError`` if a class is missing.
         """
-        classes = self._dataset.classes or []
-        if not set(names) <= set(classes) or len(set(classes)) < len(classes):
+        if not all(isinstance(name, str) for name in names):
+            return None
+        classes = list(map(composed, self._dataset.classes or []))
+        names = list(map(composed, names))
+        if not set(names) <= set(classes) or any(len(set(n)) < len(n) for n in (names, classes)):
             return None
         if missing := [name for name in classes if name not in names]:
             raise ValueError(
@@ -200,7 +204,7 @@ class Places:
 
     def _file(self, name: str) -> int | None:
         """The image whose file has a name; ``_SEVERAL`` if not one alone."""
-        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        parts = [part for part in _spelling(name).split("/") if part not in ("", ".")]
         if not parts or len(parts) > _DEEPEST:
             return None
         without = [*parts[:-1], _ENDING.sub("", parts[-1])]
@@ -228,7 +232,8 @@ class Places:
     def _tables(self) -> list[tuple[dict[str, int], dict[str, int]]]:
         """Images by their names and by the ends of these, with endings and without."""
         made = []
-        for names in (self._names, [_ENDING.sub("", name) for name in self._names]):
+        spelled = list(map(_spelling, self._names))
+        for names in (spelled, [_ENDING.sub("", name) for name in spelled]):
             whole: dict[str, int] = {}
             ends: dict[str, int] = {}
             for index, name in enumerate(names):
@@ -237,6 +242,11 @@ class Places:
                     ends[end] = _SEVERAL if end in ends else index
             made.append((whole, ends))
         return made
+
+
+def _spelling(name: str) -> str:
+    """A name as it is on any system; Windows has backslashes."""
+    return composed(name).replace("\\", "/")
 
 
 def _ends(name: str) -> Iterator[str]:
