@@ -1283,3 +1283,11 @@ def test_a_pointer_in_place_of_a_large_file_is_named(dataset, rows, tmp_path):
     write(folder / "perturbation.safetensors", pointer)
     with pytest.raises(ArtefactError, match="pointer of Git LFS to it; run 'git lfs pull'"):
         ue.Perturbation.from_pretrained(folder)
+
+
+def test_names_in_a_file_do_not_reach_the_terminal_as_they_are(dataset, rows, tmp_path):
+    one = {f"\x1b[31m\n{index}": row for index, row in enumerate(rows)}
+    for found in (one, {f"\x1b[31m\n{index}": rows for index in range(2)}):
+        with pytest.raises(ValueError, match=r"\[31m 0") as refused:
+            load(write(tmp_path / "file", pickle.dumps(found)), dataset)
+        assert str(refused.value).isprintable()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..io.markdown import printable
 from .places import Join, Places
 
 Value = TypeVar("Value")
@@ -58,7 +59,7 @@ def _gather(found: Any, places: Places, path: Path, depth: int) -> NDArray[Any]:
 def only(chosen: Sequence[Any], names: Sequence[Any], path: Path) -> Any:
     """The only chosen one of ``names``; raises ``ValueError`` if there are none or several."""
     if len(chosen) != 1:
-        some = ", ".join(f"{name!s:.80}" for name in names[:_SHOWN])
+        some = ", ".join(printable(f"{name!s:.80}") for name in names[:_SHOWN])
         more = ", …" if len(names) > _SHOWN else ""
         several = f"{len(chosen)} among {some}{more}" if names else "none"
         advice = "save only that one"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..data.class_names import composed
 from ..data.raw import RawDataset
+from ..io.markdown import printable
 
 Join: TypeAlias = Callable[[list[NDArray[Any]]], NDArray[Any]]
 _ENDING = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,4}$")
@@ -256,4 +257,4 @@ def _ends(name: str) -> Iterator[str]:
 
 def _some(names: Sequence[str]) -> str:
     more = f", … ({len(names):,} in all)" if len(names) > _SHOWN else ""
-    return ", ".join(f"{name:.80}" for name in names[:_SHOWN]) + more
+    return ", ".join(printable(name[:80]) for name in names[:_SHOWN]) + more
