@@ -1201,6 +1201,13 @@ def test_rows_of_classes_by_their_names(photos, rows, tmp_path):
         load(path, photos, granularity="class-wise")
 
 
+def test_files_that_are_named_as_classes_are(photos, rows, tmp_path):
+    for name, row in zip("abc", rows, strict=False):
+        np.save(tmp_path / f"{name}.npy", row)
+    found = load([tmp_path / f"{name}.npy" for name in "cab"], photos, granularity="class-wise")
+    np.testing.assert_array_equal(found.rows, rows[:3])
+
+
 class Named(Arrays):
     classes = ("a", "b", "c")
 

@@ -231,15 +231,17 @@ def _check_parts(arrays: list[NDArray[Any]], paths: list[Path]) -> None:
 
 
 def _in_order(arrays: list[NDArray[Any]], paths: list[Path], places: Places) -> list[NDArray[Any]]:
-    """Files by their numbers, as they are, or where each is of one image by the images' names."""
+    """Files as they are; those of one row each by the names of the dataset's files or classes."""
     lengths = list(map(len, arrays))
     if set(lengths) == {1}:
         folder, stems = paths[0].parent, [path.with_suffix("") for path in paths]
         if all(stem.name.isdecimal() for stem in stems):
             places.check_indices([stem.name for stem in stems], folder)
             return arrays
+        names = [stem.name for stem in stems]
         order = places.files([stem.as_posix() for stem in stems], folder)
-        order = places.files([stem.name for stem in stems], folder) if order is None else order
+        order = places.files(names, folder) if order is None else order
+        order = places.classes(names, folder) if order is None else order
         return arrays if order is None else [arrays[place] for place in order]
     if places.named_by_class([path.stem for path in paths]) and places.may_be_classes(lengths):
         raise ValueError(
