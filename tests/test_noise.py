@@ -56,6 +56,19 @@ def test_warnings_of_ours_are_a_line_and_others_are_not_shown(capsys, tmp_path):
     assert shown == ["theirs"]
 
 
+def test_names_that_would_steer_the_terminal_are_escaped(capsys, tmp_path):
+    made = noise(Shapes(size=16)).perturbation_
+    made.config["method"] = "x\x1b]0;title\x07\nstrength     100 %"
+    folder = made.save_pretrained(tmp_path / "p")
+    assert main(["info", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "x\\x1b]0;title\\x07\\nstrength" in out and out.count("\nstrength") == 1
+    assert main(["info", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["method"] == made.config["method"]
+    assert main(["info", str(tmp_path / "\x1b[2Jé\udcff")]) == 1
+    assert "\\x1b[2Jé" in (err := capsys.readouterr().err) and "\x1b" not in err
+
+
 @pytest.mark.slow
 def test_a_command_prints_no_source_lines(tmp_path):
     command = [sys.executable, "-W", "default", "-m", "unlearnable", "protect", "shapes:16"]

@@ -21,7 +21,7 @@ from .arguments import DATASET_HELP, fraction, seconds
 from .demo import demo
 from .parser import Command, Parser
 from .preview import preview
-from .terminal import any_character, drop_output, own_words_only, sentence
+from .terminal import any_character, drop_output, harmless, own_words_only, sentence
 
 _PERTURBATION_HELP = (
     "folder of a saved perturbation (the key), owner/name on the Hugging Face Hub, or a name "
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"unlearnable: {text}", file=sys.stderr)
+    print(f"unlearnable: {harmless(text)}", file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from ..engine.sizes import readable_size
 from ..errors import ArtefactError, UnknownImageError
 from ..io.files import WriteError, is_full
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # without tabs and ends of lines
 _PACKAGE = __name__.split(".")[0]
 _WARNINGS = ("warnings", "_py_warnings", __name__)  # modules between a warning and who gave it
 _EXPLAINED = (
@@ -64,7 +65,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__") in _WARNINGS:
         frame = frame.f_back
     if str(frame.f_globals.get("__name__")).split(".")[0] == _PACKAGE:
-        print(f"unlearnable: {message}", file=sys.stderr)
+        print(f"unlearnable: {harmless(message)}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -87,8 +88,14 @@ def show(args: argparse.Namespace, values: Any, text: str | None = None) -> None
     elif text is None:
         from ..perturbation.card import words
 
-        text = aligned([[name, words(v)] for name, v in values.items() if v is not None])
+        lines = [[n, words(v).replace("\n", "\\n")] for n, v in values.items() if v is not None]
+        text = aligned(lines)
     put_out(text)
+
+
+def harmless(text: Any) -> str:
+    """Escapes what steers a terminal: names come from files and from what others share."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", str(text))
 
 
 def aligned(lines: list[list[str]]) -> str:
@@ -109,7 +116,7 @@ def quoted(word: str) -> str:
 def put_out(text: str) -> None:
     """Prints a result immediately; raises ``WriteError`` if it cannot be printed."""
     try:
-        print(text, flush=True)
+        print(harmless(text), flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
