@@ -192,3 +192,43 @@ def test_a_description_is_in_the_order_of_what_happens():
 def test_names_are_no_parts():
     with pytest.raises(TypeError, match="expected countermeasures to compose, got 'grayscale'"):
         Composition((JPEG(10), "grayscale"))
+
+
+class Own(Countermeasure):
+    """Two draws of each image at a hook, as whatever ``form`` makes of them."""
+
+    name = "own"
+    description = "a victim that mirrors"
+    several_draws = True
+
+    def __init__(self, hook, form):
+        def act(batch, *_):
+            images, targets = batch
+            return form(torch.stack([images, images.flip(3)], 1).flatten(0, 1), targets)
+
+        setattr(self, hook, act)
+
+
+@pytest.mark.parametrize("hook", ["on_batch", "on_step"])
+@pytest.mark.parametrize("among_others", [False, True])
+def test_a_plain_pair_from_a_hook_is_a_batch_and_anything_else_is_refused(
+    pixels, hook, among_others
+):
+    def losses(form):
+        counter = Own(hook, form)
+        parts = (Grayscale(), counter, Noted("watch", []))
+        return ue.evaluate(
+            pixels, pixels, nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 12, 3)), epochs=1,
+            seeds=1, batch_size=8, progress=False, device="cpu",
+            countermeasure=Composition(parts) if among_others else counter,
+        ).losses  # fmt: skip
+
+    expected = losses(Batch)
+    assert losses(lambda *pair: pair) == losses(lambda *pair: list(pair)) == expected
+    for form in (
+        lambda *_: None, lambda images, _: images, lambda images, targets: (images, targets, 1),
+        lambda images, targets: (images[:-1], targets), lambda images, _: (images, 5),
+        lambda images, targets: (images[:0], targets[:0]),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="expected own to give a batch"):
+            losses(form)

@@ -216,8 +216,7 @@ def _decode_all(
                 raise ValueError(
                     f"expected images of one size, got {first[1]}x{first[0]} for image 0 and "
                     f"{shape[1]}x{shape[0]} for image {index}; resize them, or pass image_size= "
-                    f"(--image-size) to a fit to resize and crop them all for learning, as in "
-                    f"fit(photos, image_size=64)"
+                    f"(--image-size), such as image_size=64, to resize and crop them all here"
                 )
             if not labels:  # before all others are decoded
                 decoder.check(batch.labels)

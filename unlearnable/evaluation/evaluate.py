@@ -21,7 +21,7 @@ from ..engine.recipes import STANDARD, find_recipe
 from ..engine.run import Run
 from ..engine.train import Batch, count_correct, train
 from ..protected.dataset import ProtectedDataset
-from .countermeasures.base import Countermeasure
+from .countermeasures.base import Countermeasure, returned_batch, shown
 from .countermeasures.names import countermeasure as find_countermeasure
 from .pair import check_pair, refuse_protected, refuse_single_class
 from .training import Training
@@ -251,10 +251,8 @@ def _with_images(store: ImageStore, images: Any, counter: Countermeasure) -> Ima
     """A store with what a countermeasure made of its images; refuses what are none."""
     shape = tuple(store.images.shape)
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape != shape:
-        tensor = isinstance(images, Tensor)
-        got = f"{images.dtype} of shape {tuple(images.shape)}" if tensor else repr(images)
         raise ValueError(
-            f"expected {counter.name} to give uint8 images of shape {shape}, got {got}"
+            f"expected {counter.name} to give uint8 images of shape {shape}, got {shown(images)}"
         )
     return store._replace(images=images)
 
@@ -324,7 +322,8 @@ def _train_victim(
             crop_flip: Callable[[Tensor], Tensor] = crop_flip,
         ) -> Batch:
             batch = Batch(crop_flip(index), run.labels[index])
-            return counter.on_step(counter.on_batch(batch, run, done), model, run)
+            batch = returned_batch(counter.on_batch(batch, run, done), counter)
+            return returned_batch(counter.on_step(batch, model, run), counter)
 
         learned = train(
             run,

@@ -39,6 +39,23 @@ class Countermeasure(ABC):
         several_draws: Whether :meth:`on_batch` may return several draws of an image.
         needs_one_draw: Whether :meth:`on_batch` or :meth:`on_step` accepts only one draw of each
             image, so that it cannot follow a countermeasure that returns several.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Noise(Countermeasure):
+        ...     level: int = 8
+        ...     name = "noise"
+        ...     description = "a victim that adds noise to each image in every batch"
+        ...
+        ...     def on_batch(self, batch, run, done):
+        ...         noise = run.rng("noise").normal(tuple(batch.images.shape))
+        ...         return batch._replace(images=batch.images + self.level / 255 * noise)
+        >>> from unlearnable import evaluate
+        >>> from unlearnable.datasets import Shapes
+        >>> sets = Shapes(size=20), Shapes(size=20, train=False)
+        >>> found = evaluate(*sets, "tiny", countermeasure=Noise(), epochs=1, seeds=1)
+        >>> found.countermeasure, found.parameters
+        ('noise', {'level': 8})
     """
 
     test_images: bool = False
@@ -198,7 +215,8 @@ class Countermeasure(ABC):
 
         Returns:
             Images (B, C, H, W), or several adjacent draws of each, (B * draws, …), of which the one
-            with the largest loss counts; and labels, or class probabilities (B, K).
+            with the largest loss counts; and labels, or class probabilities (B, K). A plain pair
+            will do.
         """
         return batch
 
@@ -219,6 +237,31 @@ class Countermeasure(ABC):
 
     def __str__(self) -> str:
         return self.name
+
+
+def shown(value: Any) -> str:
+    """What a hook returned, for error messages."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of {', '.join(map(shown, value)) or 'nothing'}"
+    return "None" if value is None else type(value).__name__
+
+
+def returned_batch(found: Any, counter: Countermeasure) -> Batch:
+    """What a hook made of a batch; a plain pair of images and targets will do.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    match found:
+        case (Tensor(ndim=4) as images, Tensor(ndim=1 | 2) as targets) if len(targets):
+            if len(images) % len(targets) == 0:
+                return Batch(images, targets)
+    raise ValueError(
+        f"expected {counter.name} to give a batch (images, targets), or several draws of each "
+        f"image, got {shown(found)}"
+    )
 
 
 @dataclass(frozen=True)

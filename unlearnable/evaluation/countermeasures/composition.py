@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...engine.run import Run
 from ...engine.train import Batch
-from .base import Countermeasure, NoCountermeasure
+from .base import Countermeasure, NoCountermeasure, returned_batch
 
 _HOOKS = (  # in the order in which they are called
     "on_dataset", "on_pairs", "on_images", "build_victim", "on_start", "on_epoch", "on_batch",
@@ -158,12 +158,12 @@ class Composition(Countermeasure):
 
     def on_batch(self, batch: Batch, run: Run, done: float) -> Batch:
         for part in self.parts:
-            batch = part.on_batch(batch, run, done)
+            batch = returned_batch(part.on_batch(batch, run, done), part)
         return batch
 
     def on_step(self, batch: Batch, model: nn.Module, run: Run) -> Batch:
         for part in self.parts:
-            batch = part.on_step(batch, model, run)
+            batch = returned_batch(part.on_step(batch, model, run), part)
         return batch
 
 
