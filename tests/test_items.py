@@ -342,6 +342,39 @@ def test_tensor_datasets_of_more_or_fewer_than_two(tensors, fit):
     assert torch.equal(ProtectedDataset(alone, perturbation)[4][0], expected)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda image: image,
+        np.asarray,
+        lambda image: np.asarray(image.convert("RGBA")),
+        lambda image: torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy()),
+    ],
+)
+def test_a_position_in_items_that_are_images_is_refused(form):
+    """A row of pixels was taken for the image, and the rest stayed clean."""
+    items = [form(image) for image, _ in SHAPES]
+    with pytest.raises(TypeError, match=r"an image at 0 .* row of pixels.*pass image=None"):
+        ue.RandomNoise().fit(from_items(items, label=None), progress=False)
+    inside = [{"image": image} for image in items]
+    with pytest.raises(TypeError, match=r"at \('image', 0\) .*end the path before it"):
+        ue.RandomNoise().fit(from_items(inside, ("image", 0), None), progress=False)
+
+
+@pytest.mark.parametrize("path", [0, ("views", 0)])
+def test_an_image_in_a_stack_of_several_is_replaced_in_a_copy(path, perturbation, reference):
+    images = torch.from_numpy(SHAPES.data.transpose(0, 3, 1, 2).copy())
+    stacks = torch.stack([images, 255 - images], 1)
+    items = stacks if path == 0 else [{"views": stack} for stack in stacks]
+    before = stacks.clone()
+    protected = ProtectedDataset(from_items(items, path, None), perturbation)
+    for _ in range(2):
+        item = protected[3] if path == 0 else protected[3]["views"]
+        assert torch.equal(item[0], F.pil_to_tensor(reference[3][0]))
+        assert torch.equal(item[1], stacks[3, 1])
+    assert torch.equal(stacks, before)
+
+
 def test_labels_in_arrays_of_one(perturbation, class_wise, shapes, tmp_path):
     """As MedMNIST has them."""
     labels = np.array(SHAPES.targets)[:, None]

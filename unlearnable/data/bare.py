@@ -21,7 +21,7 @@ from .copies import copy_of, twice_in
 from .following import moved_by_reading
 from .huggingface import HuggingFaceImages, HuggingFaceRows
 from .image import pixels_of
-from .items import ITEM, Layout, field_of, find_layout, is_key
+from .items import ITEM, Layout, field_of, find_layout, is_key, named_field
 from .photo import load_photo
 from .steady import AGAIN, Refused, check_steady
 from .transforms import (
@@ -211,9 +211,9 @@ class _Trial:
 
     def _check_images(self, items: Mapping[int, Any], layout: Layout) -> None:
         for index, item in items.items():
-            image = self._field(item, layout.image, "an image", index)
+            image = named_field(self._name, item, layout.image, "an image", index)
             if is_key(layout.label):
-                self._field(item, layout.label, "a label", index)
+                named_field(self._name, item, layout.label, "a label", index)
             again = None
             try:
                 pixels_of(image)
@@ -233,15 +233,6 @@ class _Trial:
             f"one transform that returns a list of them",
             4,
         )
-
-    def _field(self, item: Any, key: Any, what: str, index: int) -> Any:
-        try:
-            return field_of(item, key)
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise TypeError(
-                f"expected {what} at {key!r} in the items of {self._name}, got "
-                f"{type(error).__name__}: {error} for item {index}"
-            ) from error
 
     def _standard(self, none: Sequence[Path], layout: Layout) -> list[Call]:
         """The calls of transforms that were not seen, since they are None."""

@@ -92,6 +92,30 @@ def field_of(item: Any, key: Any) -> Any:
     return item[key]
 
 
+def named_field(name: str, item: Any, key: Any, what: str, index: int) -> Any:
+    """The value at a key, position or path that was given for the items of a dataset.
+
+    Raises:
+        TypeError: There is none, or it would be a row of an image's pixels.
+    """
+    value = item
+    for step in key if isinstance(key, Within) else (key,):
+        if isinstance(step, int) and _has_pixels(value):
+            advice = "pass image=None" if value is item else "end the path before it"
+            raise TypeError(
+                f"expected {what} at {key!r} in the items of {name}, got an image of which that is "
+                f"a row of pixels for item {index}; {advice}"
+            )
+        try:
+            value = field_of(value, step)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise TypeError(
+                f"expected {what} at {key!r} in the items of {name}, got "
+                f"{type(error).__name__}: {error} for item {index}"
+            ) from error
+    return value
+
+
 def with_field(item: Any, key: Any, value: Any) -> Any:
     """The same item, of the same type, with a new value at a key, position or path."""
     if key is ITEM:
@@ -108,7 +132,7 @@ def with_field(item: Any, key: Any, value: Any) -> Any:
         return type(item)((*item[:place], value, *item[place + 1 :]))
     if isinstance(key, str) and not isinstance(item, Mapping) and dataclasses.is_dataclass(item):
         return dataclasses.replace(item, **{key: value})  # type: ignore[type-var]
-    other = copy.copy(item)
+    other = item.clone() if isinstance(item, Tensor) else copy.copy(item)  # copies share memory
     if isinstance(key, str) and not isinstance(item, Mapping):
         setattr(other, key, value)
     else:
@@ -266,6 +290,13 @@ def _is_image(value: Any) -> bool:
     except ValueError:  # an image of a mode that is refused with a reason
         pass
     return True
+
+
+def _has_pixels(value: Any) -> bool:
+    """Whether positions in it are rows or columns of pixels, also of an image that is refused."""
+    if isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[-1] <= 4:
+        return True
+    return _is_image(value)
 
 
 def _integer(value: Any) -> int | None:
