@@ -147,6 +147,16 @@ def test_ops_refuses_more_pixels_than_there_are_positions():
         ue.OPS(pixels=6).fit(random_set(3, (3, 4, 4)), progress=False)
 
 
+@pytest.mark.parametrize(
+    ("method", "classes", "least"), [(ue.OPS(), 10, 4), (ue.OPS(pixels=2), 5, 4), (ue.AR(), 2, 8)]
+)
+def test_images_that_are_too_small_are_told_the_size_that_suffices(method, classes, least):
+    small = random_set(classes, (3, 3, 3))
+    with pytest.raises(ValueError, match=f"pass image_size={least} or more"):
+        method.fit(small, progress=False)
+    method.fit(small, image_size=least, progress=False)
+
+
 # --- ClassConvolution ----------------------------------------------------------------------------
 
 

@@ -79,7 +79,7 @@ class AR(Untrained, Method):
         if min(height, width) < _LEAST:
             raise ValueError(
                 f"expected images of at least {_LEAST} pixels a side, which a process needs, got "
-                f"{height}x{width} (height, width); pass image_size= (--image-size)"
+                f"{height}x{width} (height, width); pass image_size={_LEAST} or more (--image-size)"
             )
         small = (min(height, 32), min(width, 32))  # enough to tell processes apart
         accepted: list[Floats] = []

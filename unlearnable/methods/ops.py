@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +50,12 @@ class OPS(Untrained, Method):
         channels, height, width = run.images.shape[1:]
         classes, area = run.num_classes, height * width
         if classes * self.pixels > area:
+            least = math.isqrt(classes * self.pixels - 1) + 1
+            fewer = "use fewer pixels, or " if self.pixels > 1 else ""
             raise ValueError(
                 f"expected at most {area} pixels in total, the positions in {height}x{width}, got "
-                f"{classes} classes with pixels={self.pixels}; use fewer pixels, or larger images "
-                f"with image_size= (--image-size)"
+                f"{classes} classes with pixels={self.pixels}; {fewer}pass image_size={least} or "
+                f"more (--image-size)"
             )
         # Mean and variance of the distance to any colour follow from these sums, in integer levels.
         pairs = list(itertools.combinations_with_replacement(range(channels), 2))
