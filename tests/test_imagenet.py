@@ -156,6 +156,14 @@ def test_nothing_is_downloaded(cache, monkeypatch):
             ue.pretrained_network(name)
 
 
+@pytest.mark.parametrize("length", [0, 6, 5000])
+def test_a_damaged_file_in_the_cache_is_named(cache, tmp_path, length):
+    (file,) = (tmp_path / "checkpoints").iterdir()
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(ValueError, match=rf"{file.name}, got a damaged file"):
+        ue.pretrained_network("torchvision:shufflenet_v2_x0_5")
+
+
 @pytest.mark.parametrize(
     ("size", "seen"),
     [((32, 32), (96, 96)), ((28, 40), (96, 128)), ((96, 96), (96, 96)), ((100, 150), (96, 160)),

@@ -185,5 +185,12 @@ def _torchvision_weights(name: Any) -> Path:
 
 def _torchvision_state(name: str, model: nn.Sequential) -> dict[str, Tensor]:
     """The cached weights under the names that they have in :func:`unfilled_network`."""
-    theirs = torch.load(_torchvision_weights(name), map_location="cpu", weights_only=True)
+    path = _torchvision_weights(name)
+    try:
+        theirs = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds: pickles, archives, files
+        raise ValueError(
+            f"expected the weights of {name} in {path}, got a damaged file "
+            f"({type(error).__name__}); delete it, and download them once more"
+        ) from error
     return {f"{len(model) - 1}.{key}": value for key, value in theirs.items()}
