@@ -8,6 +8,7 @@ import operator
 import os
 import pickle
 import random
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -882,7 +883,7 @@ class Rich(Own):
         self.attribute_names, self.split, self.num_images = ["red", "round"], "train", 40
         self.attributes = torch.zeros(40, 2)
         self.places, self.kept = ["a/0.png", "a/1.png"], {"clean": self.held}
-        self.by_name = {"0": "a/0.png"}
+        self.by_name, self.extensions = {"0": "a/0.png"}, (".jpg", ".png")
         self.inner = Shapes(size=4)
 
     def __getitem__(self, index):
@@ -900,6 +901,7 @@ def test_other_attributes_pass_through(perturbation):
     assert protected.attribute_names == ["red", "round"] and protected.split == "train"
     assert protected.num_images == 40 and protected.describe() == "of Rich"
     assert protected.attributes is protected.base.attributes
+    assert protected.extensions == (".jpg", ".png")
     again = pickle.loads(pickle.dumps(copy.deepcopy(protected)))
     assert again.split == "train"
 
@@ -1105,12 +1107,13 @@ def test_labels_are_one_list_that_nobody_changes(shapes, perturbation):
     copied[0] = 7
 
 
-def of_targets(kind, perturbation):
-    class Held(Own):
-        def __getitem__(self, index):
-            return self.read(index)
+class WithTargets(Own):
+    def __getitem__(self, index):
+        return self.read(index)
 
-    dataset = Held(targets=kind(Shapes(size=40).targets))
+
+def of_targets(kind, perturbation):
+    dataset = WithTargets(targets=kind(Shapes(size=40).targets))
     return dataset, ProtectedDataset(dataset, perturbation)
 
 
@@ -1118,8 +1121,8 @@ def of_targets(kind, perturbation):
 def test_labels_of_a_tensor_or_an_array_give_masks_as_it_does(kind, perturbation):
     dataset, protected = of_targets(kind, perturbation)
     own, found = dataset.targets, protected.targets
-    assert found == own.tolist() and found != [0]
-    for number in (3, 3.0, np.int64(3), *([torch.tensor(3)] if kind is torch.tensor else [])):
+    assert isinstance(found, type(own)) and found is protected.targets
+    for other in (3, 3.0, np.int64(3), own, found, own.tolist(), kind([3] * 40)):
         for compare in (
             operator.eq,
             operator.ne,
@@ -1128,10 +1131,11 @@ def test_labels_of_a_tensor_or_an_array_give_masks_as_it_does(kind, perturbation
             operator.gt,
             operator.ge,
         ):
-            assert same(compare(found, number), compare(own, number))
-    assert same(found == kind([3] * 40), own == kind([3] * 40))
-    again = copy.deepcopy(protected)
-    assert int((again.targets == 3).sum()) == int((own == 3).sum())
+            if compare not in (operator.eq, operator.ne) and isinstance(other, list):
+                continue
+            assert same(compare(found, other), compare(own, other))
+    again = ProtectedDataset(dataset, perturbation)
+    assert same(found == again.targets, own == own) and bool((found == again.targets).all())
     part = ProtectedDataset(Subset(dataset, range(9)), perturbation)
     assert part.targets == own[:9].tolist() and (part.targets == 3) is False
 
@@ -1141,24 +1145,106 @@ def test_labels_of_a_tensor_or_an_array_have_its_parts_and_methods(kind, perturb
     dataset, protected = of_targets(kind, perturbation)
     own, found = dataset.targets, protected.targets
     for chosen in (own == 3, own < 4, kind([5, 3, 5]), [5, 3], slice(2, 9), slice(None, None, 2)):
-        assert same(found[chosen], own[chosen])
-    assert [found[3], found[-1], found[np.int64(3)]] == [own[3], own[-1], own[3]]
-    assert found.shape == own.shape and found.dtype == own.dtype and found.tolist() == own.tolist()
+        assert same(found[chosen], own[chosen]) and same(found[chosen, None], own[chosen, None])
+    for index in (3, -1, np.int64(3)):
+        assert same(found[index], own[index]) and type(found[index]) is type(own[index])
+        assert found[index].item() == own[index].item()
+    assert [label.item() for label in found] == own.tolist() == found.tolist()
+    assert found.shape == own.shape and found.dtype == own.dtype and len(found) == 40
     assert same(found.max(), own.max()) and same((found == 3).nonzero(), (own == 3).nonzero())
-    assert torch.equal(torch.as_tensor(found), torch.as_tensor(own))
-    assert np.array_equal(np.asarray(found), own) and sorted(found) == sorted(own.tolist())
-    assert list(found) == own.tolist() and len(found) == 40
-    assert found.count(3) == int((own == 3).sum())
-    changes = {torch.tensor: lambda x: x.fill_(0), np.array: lambda x: x.fill(0)}
-    with pytest.raises((AttributeError, ValueError), match=r"set on the wrapped|read-only"):
-        changes[kind](found)
-    part = found[:5]
-    part[:] = 7
-    if kind is torch.tensor:
-        found.numpy()[:] = 7
-    assert found == own.tolist() and int((found == 7).sum()) == int((own == 7).sum())
+    assert same(found.argsort(stable=True), own.argsort(stable=True)) and repr(found) == repr(own)
+    for convert in (np.asarray, sorted, list):
+        assert same(convert(found), convert(own))
     assert not hasattr(found, "no_such_name") and not hasattr(found, "_hidden")
-    assert pickle.loads(pickle.dumps(found)) == own.tolist()
+    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found), copy.copy(found)):
+        assert type(again) is type(own) and same(again, own)
+
+
+CHANGES = {
+    "one": lambda labels: labels.__setitem__(0, 7),
+    "some": lambda labels: labels.__setitem__(slice(5), 7),
+    "sum": lambda labels: operator.iadd(labels, 1),
+    "shuffled": lambda labels: random.Random(0).shuffle(labels),
+}
+TENSOR_CHANGES = {
+    "filled": lambda labels: labels.fill_(7),
+    "out": lambda labels: torch.add(labels, 1, out=labels),
+    "form": lambda labels: labels.unsqueeze_(1),
+    "each": lambda labels: torch._foreach_add_([labels], 1),
+    "as tensor": lambda labels: torch.as_tensor(labels).fill_(7),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("way", [None, copy.copy, copy.deepcopy, "pickle"])
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_labels_of_a_tensor_or_an_array_cannot_be_changed(kind, way, mode, perturbation):
+    dataset, protected = of_targets(kind, perturbation)
+    expected = dataset.targets.tolist()
+    assert protected.targets.tolist() == expected
+    if way is not None:
+        way = (lambda found: pickle.loads(pickle.dumps(found))) if way == "pickle" else way
+        protected = way(protected)
+    for change in (CHANGES | (TENSOR_CHANGES if kind is torch.tensor else {})).values():
+        with (
+            mode(),
+            pytest.raises((AttributeError, ValueError), match=r"set on the wrapped|read-only"),
+        ):
+            change(protected.targets)
+        assert protected.targets.tolist() == protected.base.targets.tolist() == expected
+
+
+def test_what_is_made_of_the_labels_of_a_tensor_is_its_own(perturbation):
+    dataset, protected = of_targets(torch.tensor, perturbation)
+    own, found = dataset.targets.clone(), protected.targets
+    for make in (
+        lambda labels: labels[:5],
+        lambda labels: labels.view(-1),
+        lambda labels: labels.clone(),
+        lambda labels: labels.detach(),
+        lambda labels: labels.numpy(),
+        lambda labels: np.asarray(labels),
+        lambda labels: torch.ravel(labels),
+        lambda labels: labels.split(9)[0],
+        torch.LongTensor,
+        torch.tensor,
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch.tensor of a tensor
+            made = make(found)
+        made[:] = 7
+        assert torch.equal(found, own) and torch.equal(dataset.targets, own)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_labels_of_a_tensor_or_an_array_follow_it_where_it_changes_in_place(kind, perturbation):
+    dataset, protected = of_targets(kind, perturbation)
+    dataset.numbers = dataset.targets
+    assert (protected.targets == protected.targets[3]).any()
+    dataset.targets[:4] = 9
+    assert protected.targets.tolist() == dataset.targets.tolist()
+    assert [int(protected[index][1]) for index in range(4)] == [9] * 4
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+@pytest.mark.parametrize("other", ["float", "bool", "not those of the items"])
+def test_labels_are_a_list_where_the_datasets_own_are_no_class_indices(kind, other, perturbation):
+    dataset, _ = of_targets(kind, perturbation)
+    expected = dataset.targets.tolist()
+    dataset.targets = {
+        "float": kind([float(label) for label in expected]),
+        "bool": kind([label > 4 for label in expected]),
+        "not those of the items": kind(expected[::-1]),
+    }[other]
+    protected = ProtectedDataset(dataset, perturbation)
+    assert protected.targets == expected and isinstance(protected.targets, list)
+
+
+def test_labels_keep_their_type_of_number(perturbation):
+    for dtype in (torch.uint8, torch.int32):
+        dataset, _ = of_targets(functools.partial(torch.tensor, dtype=dtype), perturbation)
+        protected = ProtectedDataset(dataset, perturbation)
+        assert protected.targets.dtype == dtype and same(protected.targets + 1, dataset.targets + 1)
 
 
 @pytest.mark.parametrize("kind", [torch.tensor, np.array])
@@ -1179,8 +1265,7 @@ def test_labels_of_a_tensor_or_an_array_are_computed_with_as_it_is(kind, perturb
         for compute in (operator.add, operator.sub, operator.mul):
             assert same(compute(other, found), compute(other, own))
     assert same(-found, -own) and same(found + found, own + own)
-    assert operator.add(found, [7]) == [*own.tolist(), 7]
-    assert found == own.tolist()
+    assert type(found + found) is type(own)
 
 
 def test_functions_of_torch_take_the_labels_of_a_tensor(perturbation):
@@ -1193,12 +1278,30 @@ def test_functions_of_torch_take_the_labels_of_a_tensor(perturbation):
         lambda targets: torch.cat([targets, targets]),
         lambda targets: torch.ones(10)[targets],
         lambda targets: torch.zeros_like(input=targets),
+        lambda targets: torch.zeros(40, 10).scatter_(1, targets[:, None], 1),
+        lambda targets: torch.zeros(10).index_add_(0, targets, torch.ones(40)),
         torch.nn.functional.one_hot,
     ):
+        with torch.inference_mode():
+            assert same(function(found), function(own))
         assert same(function(found), function(own))
-    assert same(torch.tensor(found), own)  # of a tensor it warns
-    torch.ravel(found)[:] = 7
-    assert found == own.tolist() and int((found == 7).sum()) == int((own == 7).sum())
+
+
+@pytest.mark.parametrize("name", ["labels", "_labels", "train_labels", "test_targets"])
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
+def test_labels_of_another_name_are_as_fixed_as_targets(name, kind, perturbation):
+    class Held(Own):
+        def __getitem__(self, index):
+            return Image.fromarray(self.held[index]), int(getattr(self, name)[index])
+
+    dataset = Held(**{name: kind(Shapes(size=40).targets)})
+    protected = ProtectedDataset(dataset, perturbation)
+    before = list(protected.targets)
+    found = getattr(protected, name)
+    assert isinstance(found, type(getattr(dataset, name))) and list(found) == before
+    with pytest.raises((AttributeError, ValueError), match=r"set on the wrapped|read-only"):
+        found[0] = 7
+    assert [label for _, label in protected] == before == list(getattr(dataset, name))
 
 
 # --- Ways to clean images ------------------------------------------------------------------------

@@ -117,7 +117,7 @@ class ProtectedDataset(PublishedView):
             self._alignment.rows(batch)
             self._from_arrays |= any(restore is not to_pil for restore in batch.restores)
         self._select()
-        self._listed: tuple[Any, list[int]] = (None, [])  # labels, and what shows them
+        self._listed: tuple[Any, Any] = (None, None)  # labels, and what shows them
         self._changes = {}
 
     def raw_batches(self, indices: Sequence[int]) -> Iterator[RawBatch]:
@@ -214,6 +214,9 @@ class ProtectedDataset(PublishedView):
         self._chosen = select(self._raw, self.fraction, self.seed)
         self._chosen_by = None if self._chosen is None else self._raw.keys
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_listed": (None, None)}  # copies of which could be changed
+
     def _with(self, **changed: Any) -> ProtectedDataset:
         other = object.__new__(ProtectedDataset)
         other.__dict__.update(self.__dict__, **changed)
@@ -229,11 +232,10 @@ class ProtectedDataset(PublishedView):
         return self._chosen.copy()
 
     @property
-    def targets(self) -> list[int]:
-        """Class indices of all images, before any ``target_transform``, in a list that stays.
+    def targets(self) -> Any:
+        """Class indices of all images, before any ``target_transform``, which cannot be changed.
 
-        Where the dataset's own are a tensor or an array, masks such as ``targets == 3``, parts and
-        methods are as they are there.
+        A tensor or an array where the dataset's own are one, otherwise a list.
         """
         if not self.labelled:
             raise AttributeError("expected a dataset with labels, got one with label=None")

@@ -1,10 +1,8 @@
-"""Labels of a protected dataset as training code reads them: a list that stays as it is."""
+"""Labels of a protected dataset as training code reads them: in the dataset's form, and fixed."""
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,14 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class Targets(list[int]):
-    """A list of class indices that cannot be changed, because no item would change with it."""
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise AttributeError(
+        "expected labels to be set on the wrapped dataset before it is protected, because a "
+        "protected dataset reads its images and labels from there; list(targets) is a copy, or "
+        "targets.clone() where they are a tensor"
+    )
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise AttributeError(
-            "expected labels to be set on the wrapped dataset before it is protected, because a "
-            "protected dataset reads its images and labels from there; list(targets) is a copy"
-        )
+
+class Targets(list[Any]):
+    """A list of labels that cannot be changed, because no item would change with it."""
 
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
     append = extend = insert = pop = remove = clear = sort = reverse = _refuse
@@ -29,106 +29,55 @@ class Targets(list[int]):
         return type(self), (list(self),)
 
 
-_ELEMENTWISE = (int, float, np.generic, np.ndarray, Tensor)
+class TensorTargets(Tensor):
+    """The same as a tensor; what is computed from it is a plain tensor that shares no memory."""
 
+    _labels: Tensor
 
-def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[ArrayTargets, object], Any]:
-    def made(self: ArrayTargets, other: object) -> Any:
-        return compare(self._values if isinstance(other, _ELEMENTWISE) else list(self), other)
-
-    return made
-
-
-def _computed(
-    compute: Callable[[Any, Any], Any], *, swapped: bool = False
-) -> Callable[[ArrayTargets, Any], Any]:
-    def made(self: ArrayTargets, other: Any) -> Any:
-        other = _values_of(other)
-        own = self._values if isinstance(other, _ELEMENTWISE) else list(self)
-        return compute(other, own) if swapped else compute(own, other)
-
-    return made
-
-
-def _values_of(value: Any) -> Any:
-    """A value with copies of the arrays in place of such lists."""
-    if isinstance(value, ArrayTargets):
-        return value[:]
-    if isinstance(value, Mapping):
-        return {name: _values_of(part) for name, part in value.items()}
-    return type(value)(map(_values_of, value)) if type(value) in (list, tuple) else value
-
-
-class ArrayTargets(Targets):
-    """Of a dataset whose own are an array: what is computed from them is what its own give."""
-
-    __hash__ = None  # type: ignore[assignment]
-    __eq__ = _compared(operator.eq)
-    __ne__ = _compared(operator.ne)
-    __lt__ = _compared(operator.lt)
-    __le__ = _compared(operator.le)
-    __gt__ = _compared(operator.gt)
-    __ge__ = _compared(operator.ge)
-    __add__ = _computed(operator.add)
-    __radd__ = _computed(operator.add, swapped=True)
-    __sub__ = _computed(operator.sub)
-    __rsub__ = _computed(operator.sub, swapped=True)
-    __mul__ = _computed(operator.mul)
-    __rmul__ = _computed(operator.mul, swapped=True)
-    __truediv__ = _computed(operator.truediv)
-    __floordiv__ = _computed(operator.floordiv)
-    __mod__ = _computed(operator.mod)
-    __pow__ = _computed(operator.pow)
-
-    def __neg__(self) -> Any:
-        return -self._values
-
-    @functools.cached_property
-    def _values(self) -> Any:
-        values = np.array(list(self), np.int64)
-        values.flags.writeable = False
-        return values
-
-    def __getitem__(self, index: Any) -> Any:
-        if not isinstance(index, slice) and np.ndim(index) == 0:
-            return super().__getitem__(index)
-        part = self._values[index]
-        return part.clone() if isinstance(part, Tensor) else part.copy()
-
-    def copy(self) -> Any:
-        return self._values.copy()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self._values, name)
-
-
-class TensorTargets(ArrayTargets):
-    """The same for a dataset whose own are a tensor."""
-
-    copy = list.copy
+    @classmethod
+    def of(cls, values: Tensor) -> TensorTargets:
+        """Labels that are the values in this tensor, also when these change."""
+        targets = values.clone().as_subclass(cls)  # torch.LongTensor(targets) shares its memory
+        targets._labels = values
+        return targets
 
     @classmethod
     def __torch_function__(
         cls, function: Callable[..., Any], _: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        return function(*_values_of(args), **_values_of(kwargs or {}))
+        if function is Tensor.__getitem__ and isinstance(args[0], cls):  # without a copy of all
+            return args[0]._labels[args[1]].clone()
+        copies: list[Tensor] = []
 
-    @functools.cached_property
-    def _values(self) -> Any:
-        return torch.tensor(list(self), dtype=torch.int64)
+        def copied(value: Any) -> Any:
+            if isinstance(value, cls):
+                with torch.inference_mode(False):  # in which no change would be noted
+                    copies.append(value._labels.clone())
+                return copies[-1]
+            return type(value)(map(copied, value)) if type(value) in (list, tuple) else value
 
-    def __getattr__(self, name: str) -> Any:
-        if name.endswith("_") and not name.startswith("_"):  # would change a copy in place
-            return self._refuse
-        found = super().__getattr__(name)
-        return getattr(self._values.clone(), name) if callable(found) else found
+        result = function(*copied(args), **{k: copied(v) for k, v in (kwargs or {}).items()})
+        if any(copy._version for copy in copies):
+            _refuse()
+        return result
 
 
-def targets_like(labels: NDArray[np.int64], own: Any) -> Targets:
-    """Labels as a list, for a dataset with its ``own``."""
-    kind = Targets
-    if isinstance(own, (np.ndarray, Tensor)) and own.shape == labels.shape:
-        kind = ArrayTargets if isinstance(own, np.ndarray) else TensorTargets
-    return kind(labels.tolist())
+def fixed(values: Any) -> Any:
+    """Labels in their own form, a tensor, an array or a list, so that they cannot be changed."""
+    if isinstance(values, Tensor):
+        return TensorTargets.of(values)
+    if isinstance(values, np.ndarray):
+        values = values.view()
+        values.flags.writeable = False
+        return values
+    return Targets(values)
+
+
+def targets_like(labels: NDArray[np.int64], own: Any) -> Any:
+    """Labels in the form of the dataset's ``own``, if these are class indices as well."""
+    listed = labels.tolist()
+    if isinstance(own, (np.ndarray, Tensor)):
+        values = own.tolist()
+        if values == listed and set(map(type, values)) == {int}:
+            return fixed(own)
+    return fixed(listed)

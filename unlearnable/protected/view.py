@@ -18,6 +18,7 @@ from torchvision.datasets import VisionDataset
 from ..data.huggingface import is_hf_dataset
 from ..data.items import ItemDataset
 from ..data.raw import RawDataset
+from .targets import fixed
 
 # What leads to clean images or their files by these names; by others, if it is seen to do so.
 _CLEAN = re.compile(
@@ -25,12 +26,13 @@ _CLEAN = re.compile(
     r"file_?names?|(train|test)_data|(image|img|file|sample)_?(files?|paths?|names?)|rows)"
 )
 _LABELS = ("targets", "labels", "_labels", "classes", "class_to_idx")
+_HELD_LABELS = re.compile(r"_?((train|test)_)?(targets|labels)")
 _PARTS = ("indices", "dataset", "datasets")  # of a Subset or ConcatDataset
 _READS = re.compile(
     r"(?!_?(n|num|number|count)_)(.*(load|read|open|fetch|decode|raw|item|image|img|sample|photo"
     r"|picture|example)|_?get$)"
 )
-_PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?|ppm|pgm|avif|heic|npy|npz|h5)$", re.I)
+_PICTURE = re.compile(r".\.(jpe?g|png|webp|bmp|gif|tiff?|ppm|pgm|avif|heic|npy|npz|h5)$", re.I)
 
 
 class View(VisionDataset):
@@ -138,7 +140,8 @@ class View(VisionDataset):
                 f"{type(self).__name__!r} object has no attribute {name!r}, nor does the "
                 f"{type(base).__name__} that it wraps"
             )
-        return value
+        held = _HELD_LABELS.fullmatch(name) and isinstance(value, (list, np.ndarray, Tensor))
+        return fixed(value) if held else value
 
 
 def _leads_to_images(value: Any, name: str, base: Any) -> bool:
