@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
-from torchvision.datasets import VisionDataset
+from torchvision.datasets import ImageFolder, VisionDataset
 from torchvision.transforms import ToTensor
 
 from unlearnable import ProtectedDataset, RandomNoise, UnknownImageError, from_items
+from unlearnable.data import raw
 from unlearnable.datasets import Shapes
 
 COUNT = 12
@@ -274,6 +275,98 @@ def test_a_changed_length_is_refused_each_time_until_it_is_right_again():
             protected[0]
     base.pixels = pixels
     assert len(protected) == len(list(protected)) == COUNT
+
+
+class Relabelled(Own):
+    """Takes labels that training code proposes, and an order, in its own lists."""
+
+    def __init__(self, kind=list):
+        super().__init__()
+        self.targets = kind(self.targets)
+        self.order = list(range(COUNT))
+
+    def relabel(self, labels):
+        self.targets[:] = labels
+
+    def __getitem__(self, index):
+        place = self.order[index]
+        return Image.fromarray(self.pixels[place]), int(self.targets[place]), place
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_labels_that_change_in_place_are_those_of_items_and_targets(kind):
+    base = Relabelled(kind)
+    protected = protect(base)
+    new = [1 - int(label) for label in protected.targets]
+    protected.relabel(kind(new))
+    assert [item[1] for item in protected] == new == list(protected.targets)
+    assert protected.to_tensors()[1].tolist() == new
+    copied = pickle.loads(pickle.dumps(protected))
+    copied.relabel(kind(new[::-1]))
+    assert [item[1] for item in copied] == new[::-1] == list(copied.targets)
+    assert list(protected.targets) == new
+
+
+def test_an_order_that_changes_in_place_is_that_of_items_also_where_it_could_be_the_label():
+    base = Relabelled()
+    base.targets = [(index * 5 + 1) % COUNT for index in range(COUNT)]
+    base.classes = [f"kind {index}" for index in range(COUNT)]
+    protected = protect(base)
+    base.order.reverse()
+    for found, (clean, label, place) in zip(protected, base, strict=True):
+        expected = protected.perturbation.apply(np.asarray(clean).transpose(2, 0, 1), label)
+        assert found[1:] == (label, place)
+        assert np.array_equal(np.asarray(found[0]).transpose(2, 0, 1), expected)
+    assert protected.targets == [label for _, label, _ in base]
+
+
+@pytest.mark.parametrize("changed", [1, 400])
+def test_labels_that_change_in_place_beside_an_array_reach_targets(changed):
+    whole = Shapes(size=400)
+    protected = protect(whole)
+    assert protected.targets == whole.targets
+    for index in range(201, 201 + changed):
+        whole.targets[index % 400] = (whole.targets[index % 400] + 1) % 10
+    assert [label for _, label in protected] == whole.targets == protected.targets
+
+
+def test_files_that_change_their_places_in_a_list_are_followed(tmp_path):
+    for index, pixels in enumerate(Own().pixels):
+        (tmp_path / str(index % 2)).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / str(index % 2) / f"{index}.png")
+    base = ImageFolder(tmp_path)
+    protected = protect(base)
+    before = protected.targets
+    base.samples.reverse()
+    assert protected.targets == [label for _, label in base] == before[::-1]
+
+
+def test_a_list_that_training_code_writes_to_costs_nothing(monkeypatch):
+    base = Own()
+    base.history = [0]
+    protected = protect(base)
+    taken = []
+    monkeypatch.setattr(raw, "take_off", lambda *args: taken.append(args))
+    for epoch in range(3):
+        base.history.append(epoch)
+        assert len(list(protected)) == COUNT
+    assert not taken
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [(lambda samples: samples.pop(0), 11), (lambda samples: samples.extend(samples[:3]), 15)],
+)
+def test_a_length_that_changes_in_place_is_refused(change, count, tmp_path):
+    for index, pixels in enumerate(Own().pixels):
+        (tmp_path / str(index % 2)).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / str(index % 2) / f"{index}.png")
+    base = ImageFolder(tmp_path)
+    protected = protect(Subset(base, range(10)))
+    change(base.samples)
+    for read in (lambda: protected[9], lambda: protected.targets, protected.to_tensors):
+        with pytest.raises(RuntimeError, match=f"keep its 12 images, got {count}.*again"):
+            read()
 
 
 class Training(Own):

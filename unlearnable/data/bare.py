@@ -16,6 +16,7 @@ from torchvision.datasets.folder import DatasetFolder, default_loader
 from torchvision.datasets.vision import StandardTransform
 
 from .calls import Call, Calls, Log, Off, Path, StandIn, calls_in, standard_calls
+from .class_names import LABEL_NAMES
 from .compare import alike, random_state, same, watched_draws
 from .copies import copy_of, twice_in
 from .following import moved_by_reading
@@ -330,7 +331,7 @@ def _label_key(layout: Layout) -> Any:
 
 
 def _listed(dataset: Any) -> Sequence[Any] | None:
-    for name in ("targets", "labels", "_labels"):
+    for name in LABEL_NAMES:
         values = getattr(dataset, name, None) if has_own(dataset, name) else None
         if isinstance(values, (list, tuple, np.ndarray, torch.Tensor)):
             return values.tolist() if hasattr(values, "tolist") else list(values)

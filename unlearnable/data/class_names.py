@@ -18,6 +18,7 @@ from torchvision.datasets.folder import DatasetFolder
 from .export_marker import export_at
 
 _Names: TypeAlias = dict[int, tuple[str, ...]]  # of each class, by its index
+LABEL_NAMES = ("targets", "labels", "_labels")  # of attributes that list the labels of items
 MOST_CLASSES = 1 << 20  # what is not below it is no class index
 
 
@@ -124,7 +125,7 @@ def _of_items(listed: _Names, dataset: Any) -> _Names | None:
     """Names by index from a list as long as the dataset, which may name the class of each item."""
     if len(set(listed.values())) == len(listed):
         return listed  # or each item is a class of its own
-    stated = (_asked(dataset, name) for name in ("targets", "labels", "_labels"))
+    stated = (_asked(dataset, name) for name in LABEL_NAMES)
     labels = next((x for x in stated if hasattr(x, "__len__") and len(x) == len(listed)), None)
     if labels is None:
         return None

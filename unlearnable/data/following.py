@@ -8,16 +8,36 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from .calls import Path
+from .class_names import LABEL_NAMES
 from .transforms import SHORT, TRANSFORM_NAMES, attributes, datasets_in, is_dataset, may_cache
 
 _MISSING = object()
 _PROBES = 16  # indices that are compared at each reading, twice: spread evenly, and in turn
+_AHEAD = 64  # places of a list that are compared for each image that is read
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes, np.generic)
+
+
+@dataclass
+class Contents:
+    """What was in a list or an array, which can be changed in place."""
+
+    held: Any  # a copy
+    start: int = 0  # of the part that is looked at next
+
+    def still_in(self, value: Any, count: int) -> bool:
+        """Whether a few places that are spread hold the same, and ``count`` others each time."""
+        size = len(self.held)
+        step = max(1, size // _PROBES)  # what is shuffled is seen at once
+        start = self.start if self.start < size else 0
+        self.start = start + count
+        return len(value) == size and all(
+            _alike(_part(value, part, size), self.held[part])
+            for part in (slice(None, None, step), slice(start, start + count))
+        )
 
 
 class Seen(NamedTuple):
@@ -26,6 +46,7 @@ class Seen(NamedTuple):
     dataset: Any
     values: dict[str, Any]
     lengths: dict[str, int]  # of those that are lists of transforms, which may change in place
+    contents: dict[str, Contents]  # of lists and arrays of something for each item
 
 
 @dataclass
@@ -35,8 +56,7 @@ class Parts:
     dataset: Any
     held: tuple[Any, ...]
     size: int  # of indices or datasets, which may be added to a list
-    chosen: NDArray[np.int64] | None = None  # the indices, since a list can be changed in place
-    start: int = 0  # of the indices that are looked at next
+    chosen: Contents | None = None  # the indices
 
     @classmethod
     def of(cls, dataset: Subset[Any] | ConcatDataset[Any]) -> Parts:
@@ -44,7 +64,9 @@ class Parts:
         held, size = _held(dataset)
         if not isinstance(dataset, Subset):
             return cls(dataset, held, size)
-        return cls(dataset, held, size, np.asarray(dataset.indices, dtype=np.int64).copy())
+        return cls(
+            dataset, held, size, Contents(np.asarray(dataset.indices, dtype=np.int64).copy())
+        )
 
     def check(self, count: int) -> None:
         """Raises ``RuntimeError`` if it consists of something else now.
@@ -54,7 +76,9 @@ class Parts:
                 each time, so that an epoch compares them all.
         """
         held, size = _held(self.dataset)
-        kept = size == self.size and self._as_chosen(held[-1], max(count, _PROBES))
+        kept = size == self.size
+        if kept and self.chosen is not None:
+            kept = self.chosen.still_in(held[-1], max(count, _PROBES))
         if not kept or not all(map(_as_before, held, self.held)):
             kind, what = type(self.dataset).__name__, "datasets"
             if isinstance(self.dataset, Subset):
@@ -63,17 +87,6 @@ class Parts:
                 f"expected {kind} to keep its {what}, got others since it was wrapped; wrap it "
                 f"again, or protect the whole dataset and take a {kind} of that"
             )
-
-    def _as_chosen(self, indices: Any, count: int) -> bool:
-        if self.chosen is None:
-            return True
-        step = max(1, self.size // _PROBES)  # what is shuffled is seen at once
-        start = self.start if self.start < self.size else 0
-        self.start = start + count
-        return all(
-            np.array_equal(_part(indices, part, self.size), self.chosen[part])
-            for part in (slice(None, None, step), slice(start, start + count))
-        )
 
 
 def _held(dataset: Subset[Any] | ConcatDataset[Any]) -> tuple[tuple[Any, ...], int]:
@@ -87,6 +100,15 @@ def _part(indices: Any, part: slice, size: int) -> Any:
     if isinstance(indices, (list, tuple, range, np.ndarray, Tensor)):
         return indices[part]
     return [indices[place] for place in range(*part.indices(size))]
+
+
+def _alike(part: Any, before: Any) -> bool:
+    if not isinstance(before, list):
+        return np.array_equal(part, before)
+    try:
+        return bool(part == before)
+    except Exception:  # other objects, whose comparison is code of the caller's own
+        return False
 
 
 def _as_before(now: Any, before: Any) -> bool:
@@ -104,7 +126,26 @@ def look_at(dataset: Any) -> list[Seen]:
 
 
 def _seen(dataset: Any, own: dict[str, Any]) -> Seen:
-    return Seen(dataset, dict(own), {name: len(v) for name, v in own.items() if _steps(v)})
+    lengths = {name: len(value) for name, value in own.items() if _steps(value)}
+    contents = {
+        name: Contents(list(value) if isinstance(value, list) else np.asarray(value).copy())
+        for name, value in own.items()
+        if name not in lengths and _is_per_item(name, value, dataset)
+    }
+    return Seen(dataset, dict(own), lengths, contents)
+
+
+def _is_per_item(name: str, value: Any, dataset: Any) -> bool:
+    """Whether it is a list of something for each item, or an array of labels."""
+    if isinstance(value, Tensor) and value.device.type == "cpu":
+        value = value.numpy()
+    array = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu"
+    if not (isinstance(value, list) or (array and name in LABEL_NAMES)):
+        return False
+    try:
+        return len(value) >= len(dataset)
+    except Exception:  # code of a class of the caller's own
+        return False
 
 
 def _steps(value: Any) -> bool:
@@ -112,19 +153,23 @@ def _steps(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= SHORT and all(map(callable, value))
 
 
-def set_since(seen: list[Seen], moved: frozenset[str]) -> dict[str, Any]:
+def set_since(seen: list[Seen], moved: frozenset[str], count: int = 0) -> dict[str, Any]:
     """The attributes that were set since, but transforms, which are looked up whenever needed.
 
     Args:
         seen: The earlier attributes.
         moved: Names that reading items changes, from :func:`moved_by_reading`; these do not count.
+        count: Number of images that are about to be read: the more, the more is looked at of what
+            may have been changed in place.
     """
     found: dict[str, Any] = {}
-    for dataset, values, lengths in seen:
+    for dataset, values, lengths, contents in seen:
         for name, value in list(attributes(dataset).items()):
             old = values.get(name, _MISSING)
             if old is value:
-                if name in lengths and lengths[name] != len(value):
+                longer = name in lengths and lengths[name] != len(value)
+                before = None if name in moved else contents.get(name)
+                if longer or not (before is None or before.still_in(value, _AHEAD * (count + 1))):
                     found[name] = value
                 continue
             if name in moved or (name in TRANSFORM_NAMES and _single(value) and _single(old)):

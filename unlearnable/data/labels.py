@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 from torchvision.datasets.folder import DatasetFolder
 
-from .class_names import MOST_CLASSES
+from .class_names import LABEL_NAMES, MOST_CLASSES
 from .compare import same
 from .items import Layout
 
@@ -29,7 +29,7 @@ def listed_labels(leaf: Any, layout: Layout) -> list[Any] | None:
         return [label for _, label in leaf.samples]
     if isinstance(leaf, TensorDataset) and isinstance(layout.label, int):
         return leaf.tensors[layout.label].tolist()
-    for name in ("targets", "labels", "_labels"):
+    for name in LABEL_NAMES:
         values: Any = getattr(leaf, name, None)
         if getattr(values, "shape", None) == ():  # a single number
             continue

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from .class_names import class_names
 from .following import Parts
+from .huggingface import HuggingFaceRows
 from .items import ItemDataset
 
 
@@ -69,3 +71,14 @@ class Leaves:
             self.datasets.append(dataset)
             self.said.append(said)
         return np.full(len(dataset), number), np.arange(len(dataset))
+
+
+def names_of(leaf: Any, said: ItemDataset | None) -> list[str] | None:
+    """Names of a dataset's classes; None where they are unknown, or labels are of other classes."""
+    if said is None:
+        return class_names(leaf)
+    if said.classes is not None or callable(said.layout.label) or said.layout.label is None:
+        return said.classes
+    if isinstance(leaf, HuggingFaceRows):
+        return leaf.names_of(said.layout.label)
+    return class_names(leaf)

@@ -21,7 +21,7 @@ from .applied import Chosen, applied, finisher
 from .array_backed import gives_what_it_holds, held_by
 from .bare import Bare, take_off
 from .batches import Item, RawBatch, Read, read_batches
-from .class_names import class_names, common_names
+from .class_names import common_names
 from .fingerprint import image_keys
 from .following import Seen, check_kept, is_simple, look_at, set_since
 from .huggingface import HuggingFaceRows, columns_of_rows, from_hf, is_hf_dataset
@@ -29,7 +29,7 @@ from .image import Pixels, canonical, is_plain, to_pil
 from .image_folder import file_of, folder_of
 from .items import ItemDataset, Layout, field_of
 from .labels import agree, check_labels, listed_labels, lists_files, sample_of
-from .leaves import Leaves, Pairs
+from .leaves import Leaves, Pairs, names_of
 from .photo import load_photo, named
 from .readable import refuse_unreadable
 from .transforms import datasets_in, has_own, own_copy
@@ -77,7 +77,7 @@ class RawDataset:
         self._alone = {number for number, bare in enumerate(self._taken) if bare.draws}
         self._holds = list(map(_holds, self._taken))
         self.holds_arrays = all(self._holds)
-        self._named = [_names(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
+        self._named = [names_of(*leaf) for leaf in zip(self.originals, self._said, strict=True)]
         self.classes: list[str] | None = common_names(self.originals, self._named)
         self.name = " + ".join(dict.fromkeys(type(leaf).__name__ for leaf in self.originals))
 
@@ -88,6 +88,13 @@ class RawDataset:
         """A dataset without its transforms, as it is now."""
         said = self._said[number]
         return take_off(self.originals[number], None if said is None else said.layout)
+
+    def _take_again(self, number: int) -> Bare:
+        """The same later: of several parts that may be the label it is that which it was."""
+        try:
+            return self._take(number)
+        except TypeError:
+            return take_off(self.originals[number], self._taken[number].layout)
 
     @property
     def _bare(self) -> list[Any]:
@@ -112,13 +119,13 @@ class RawDataset:
         for parts in self._parts:
             parts.check(count)
         for number in range(len(self.originals)) if leaves is None else leaves:
-            found = set_since(self._seen[number], self._taken[number].moved)
-            if not found:
-                continue
+            found = set_since(self._seen[number], self._taken[number].moved, count)
             leaf = self.originals[number]
-            names = _names(leaf, self._said[number])
+            if not found and len(leaf) == self._lengths[number]:
+                continue
+            names = names_of(leaf, self._said[number])
             check_kept(leaf, self._lengths[number], names, self._named[number])
-            seen, bare = look_at(leaf), self._take(number)
+            seen, bare = look_at(leaf), self._take_again(number)
             copies = list(self._bare)
             copies[number] = own_copy(bare.dataset)
             self._taken = [*self._taken[:number], bare, *self._taken[number + 1 :]]
@@ -337,14 +344,3 @@ class RawDataset:
 def _holds(bare: Bare) -> bool:
     """Whether images are in arrays that can be read without the dataset."""
     return bare.layout.is_pair and gives_what_it_holds(bare.dataset)
-
-
-def _names(leaf: Any, said: ItemDataset | None) -> list[str] | None:
-    """Names of a dataset's classes; None where they are unknown, or labels are of other classes."""
-    if said is None:
-        return class_names(leaf)
-    if said.classes is not None or callable(said.layout.label) or said.layout.label is None:
-        return said.classes
-    if isinstance(leaf, HuggingFaceRows):
-        return leaf.names_of(said.layout.label)
-    return class_names(leaf)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision.datasets import VisionDataset
 
+from ..data.class_names import LABEL_NAMES
 from ..data.huggingface import is_hf_dataset
 from ..data.items import ItemDataset
 from ..data.raw import RawDataset
@@ -25,7 +26,7 @@ _CLEAN = re.compile(
     r"_?(samples|readers?|imgs?|images?|data|tensors|pictures?|photos?|pixels|files?|paths?|loader|"
     r"file_?names?|(train|test)_data|(image|img|file|sample)_?(files?|paths?|names?)|rows)"
 )
-_LABELS = ("targets", "labels", "_labels", "classes", "class_to_idx")
+_LABELS = (*LABEL_NAMES, "classes", "class_to_idx")
 _HELD_LABELS = re.compile(r"_?((train|test)_)?(targets|labels)")
 _PARTS = ("indices", "dataset", "datasets")  # of a Subset or ConcatDataset
 _READS = re.compile(
