@@ -174,6 +174,12 @@ def test_what_is_not_clear_is_refused(make, message, perturbation):
         ProtectedDataset(Items(make), perturbation)
 
 
+def test_of_several_images_it_is_said_that_one_is_protected(perturbation):
+    items = [(image, other, 0) for (image, _), (other, _) in zip(SHAPES, SHAPES, strict=True)]
+    with pytest.raises(TypeError, match=r"only that image is protected then.*taken from"):
+        ProtectedDataset(items, perturbation)
+
+
 def test_listed_labels_tell_which_field_is_the_label(perturbation):
     dataset = Items(lambda i, image, label: (image, 1000 + i, label), targets=SHAPES.targets)
     protected = ProtectedDataset(dataset, perturbation)

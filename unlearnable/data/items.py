@@ -233,6 +233,10 @@ def find_layout(
     if len(images) != 1:
         inside = "…" if images else _deeper(item, fields)
         call = f"(dataset, image={inside}, label=…)"
+        call += (
+            "; only that image is protected then, so for pairs or triplets of images that need it, "
+            "protect the dataset that they are taken from"
+        ) * bool(images)
         raise _unclear(name, item, "one image in each item", call, images)
     labels = _labels(fields, samples, listed, images[0])
     if len(labels) != 1:
