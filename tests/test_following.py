@@ -330,6 +330,24 @@ def test_labels_that_change_in_place_beside_an_array_reach_targets(changed):
     assert [label for _, label in protected] == whole.targets == protected.targets
 
 
+@pytest.mark.parametrize("way", [copy.deepcopy, "pickle", "epoch"])
+def test_a_label_that_changes_in_place_is_not_lost_where_all_is_looked_at_anew(way):
+    base = Relabelled()
+    base.pixels, base.targets = (
+        np.concatenate([part] * 40) for part in (base.pixels, base.targets)
+    )
+    base.targets, base.order = base.targets.tolist(), list(range(40 * COUNT))
+    protected = protect(base)
+    assert protected.targets == base.targets
+    base.targets[201] = 1 - base.targets[201]
+    if way == "epoch":
+        base.set_epoch(1)
+    else:
+        way = (lambda found: pickle.loads(pickle.dumps(found))) if way == "pickle" else way
+        protected = way(protected)
+    assert protected.targets == base.targets and protected[201][1] == base.targets[201]
+
+
 def test_files_that_change_their_places_in_a_list_are_followed(tmp_path):
     for index, pixels in enumerate(Own().pixels):
         (tmp_path / str(index % 2)).mkdir(exist_ok=True)

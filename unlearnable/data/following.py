@@ -18,6 +18,7 @@ from .transforms import SHORT, TRANSFORM_NAMES, attributes, datasets_in, is_data
 _MISSING = object()
 _PROBES = 16  # indices that are compared at each reading, twice: spread evenly, and in turn
 _AHEAD = 64  # places of a list that are compared for each image that is read
+ALL = 1 << 40  # images for which all places of any list are compared
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes, np.generic)
 
 
@@ -32,7 +33,7 @@ class Contents:
         """Whether a few places that are spread hold the same, and ``count`` others each time."""
         size = len(self.held)
         step = max(1, size // _PROBES)  # what is shuffled is seen at once
-        start = self.start if self.start < size else 0
+        start = self.start if max(self.start, count) < size else 0
         self.start = start + count
         return len(value) == size and all(
             _alike(_part(value, part, size), self.held[part])

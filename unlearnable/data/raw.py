@@ -23,7 +23,7 @@ from .bare import Bare, take_off
 from .batches import Item, RawBatch, Read, read_batches
 from .class_names import common_names
 from .fingerprint import image_keys
-from .following import Seen, check_kept, is_simple, look_at, set_since
+from .following import ALL, Seen, check_kept, is_simple, look_at, set_since
 from .huggingface import HuggingFaceRows, columns_of_rows, from_hf, is_hf_dataset
 from .image import Pixels, canonical, is_plain, to_pil
 from .image_folder import file_of, folder_of
@@ -123,6 +123,7 @@ class RawDataset:
             leaf = self.originals[number]
             if not found and len(leaf) == self._lengths[number]:
                 continue
+            found |= set_since(self._seen[number], self._taken[number].moved, ALL)
             names = names_of(leaf, self._said[number])
             check_kept(leaf, self._lengths[number], names, self._named[number])
             seen, bare = look_at(leaf), self._take_again(number)
@@ -138,7 +139,7 @@ class RawDataset:
                     self.__dict__.pop(known, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        self._follow()
+        self._follow(count=ALL)  # what is seen in a copy begins anew
         return {**self.__dict__, "_opened": (0, []), "_seen": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
