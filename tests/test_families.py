@@ -375,7 +375,7 @@ def test_names_labels_and_pixels(make, tmp_path):
     rows = method.perturbation_.rows
     assert len(rows) == (max(labels) + 1 if names is None else len(names))
     protected = method.protect(dataset)
-    assert protected.classes == names and protected.targets == labels
+    assert protected.classes == names and list(protected.targets) == labels
     expected = []
     for index, (image, label) in enumerate(items):
         row = rows[int(label)].transpose(1, 2, 0)
@@ -428,7 +428,7 @@ def test_images_without_labels_have_no_class(split, tmp_path):
     whole, _, labels = stl10(tmp_path)
     method = RandomNoise(granularity="class-wise").fit(whole, device="cpu", progress=False)
     labelled = torch.utils.data.Subset(tv.STL10(tmp_path, "train+unlabeled"), range(3))
-    assert ProtectedDataset(labelled, method.perturbation_).targets == labels
+    assert list(ProtectedDataset(labelled, method.perturbation_).targets) == labels
 
 
 # --- MedMNIST ------------------------------------------------------------------------------------
@@ -471,7 +471,7 @@ def test_medmnist(tmp_path):
     dataset, names, labels = medmnist(tmp_path)
     method = RandomNoise(granularity="class-wise").fit(dataset, device="cpu", progress=False)
     protected = method.protect(dataset)
-    assert protected.classes == names and protected.targets == labels
+    assert protected.classes == names and list(protected.targets) == labels
     for index, label in enumerate(labels):
         row = method.perturbation_.rows[label].transpose(1, 2, 0)
         image, own = protected[index]
