@@ -292,7 +292,7 @@ class Wrong(Countermeasure):
         (lambda images: images[:, :, :16, :16], r"torch.uint8 of shape \(20, 3, 16, 16\)"),
         (lambda images: images[:-1], r".*of shape \(19, 3, 32, 32\)"),
         (lambda images: None, "None"),
-        (lambda images: images.numpy(), "array"),
+        (lambda images: images.numpy(), "ndarray"),
     ],
 )
 def test_images_of_a_countermeasure_that_are_none_are_refused(monkeypatch, result, got):

@@ -68,7 +68,7 @@ class OrthogonalProjection(Countermeasure):
 
     def on_images(self, images: Tensor, labels: Tensor) -> Tensor:
         directions = torch.linalg.qr(self.regression(images, labels).T).Q
-        # Around the mean image: without its part along them, half of all pixels would be cut off.
+        # Around the mean image, which takes half of the pixels of few images out of their range.
         mean = sum(part.sum(0, dtype=torch.float64) for part in images.split(_CHUNK)) / len(images)
         mean = mean.flatten().float()
         parts = [
