@@ -24,7 +24,9 @@ def test_the_table_of_the_tiny_network_is_made_from_the_committed_result(benchma
         assert row in page, f"run benchmarks/cifar10.py --table: {row}"
 
 
-@pytest.mark.parametrize("command", ["fullsize", "photos", "processes", "recipes", "strength"])
+@pytest.mark.parametrize(
+    "command", ["fullsize", "photos", "processes", "projection", "recipes", "strength"]
+)
 def test_tables_of_the_docs_are_made_from_the_committed_results(command, benchmarks):
     from record import RESULTS, filled
 
