@@ -1,4 +1,4 @@
-"""What orthogonal projection undoes, and which of its two parts does it.
+"""Which part of orthogonal projection undoes a perturbation: projection or augmentation.
 
     python benchmarks/projection.py ROOT
     python benchmarks/projection.py --table
